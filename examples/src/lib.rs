@@ -1,0 +1,1 @@
+//! Programs that show the load balancer at work.

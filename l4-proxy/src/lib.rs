@@ -1,0 +1,1 @@
+//! A layer-4 director: accepts, schedules, connects, relays.

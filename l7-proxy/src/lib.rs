@@ -1,0 +1,1 @@
+//! An HTTP proxy that reads nginx.conf.

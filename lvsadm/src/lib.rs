@@ -1,0 +1,1 @@
+//! ipvsadm's command line for a director in userspace.
