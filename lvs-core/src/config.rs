@@ -1,0 +1,704 @@
+//! What an operator asks for, as plain data.
+//!
+//! A [`Config`] is the whole wish: services in the order they were added, each with its servers
+//! in the order they were added. It is edited with `ipvsadm`'s verbs and handed to
+//! [`Director::apply`](crate::Director::apply), which checks it as a whole.
+//!
+//! Order matters: IPVS links a new server at the front of its list, so its schedulers walk the
+//! servers *last added first* and a tie goes to the newest.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::health::HealthPolicy;
+
+/// Everything a director serves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The services, in the order they were added.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// One virtual service and its real servers.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ServiceConfig {
+    /// What clients connect to.
+    pub key: ServiceKey,
+    /// How a server is chosen.
+    pub algorithm: Algorithm,
+    /// Options of the scheduler (`ipvsadm -b`).
+    pub flags: SchedulerFlags,
+    /// Keeps clients on their server, if set (`ipvsadm -p`).
+    pub persistence: Option<Persistence>,
+    /// Every datagram is scheduled on its own (`ipvsadm -o`).
+    pub one_packet: bool,
+    /// What makes a server unavailable and available again.
+    pub health: HealthPolicy,
+    /// The real servers, in the order they were added.
+    pub servers: Vec<ServerConfig>,
+}
+
+/// One real server of a service.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Where it listens (RIP and port).
+    pub address: SocketAddr,
+    /// Its share of new connections.
+    pub weight: Weight,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
+    /// When it is full, and when it is no longer.
+    pub thresholds: Thresholds,
+    /// Serves only while no server that is not a backup can be chosen (nginx's `backup`).
+    pub backup: bool,
+    /// Overrides the service's rule for failures seen in traffic (nginx's `max_fails`).
+    pub passive: Option<crate::health::Passive>,
+}
+
+/// What identifies a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceKey {
+    /// Protocol, virtual address and port (`-t`, `-u`).
+    Address {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// VIP and port.
+        address: SocketAddr,
+    },
+    /// Packets with this firewall mark (`-f`).
+    Mark {
+        /// The mark.
+        mark: NonZeroU32,
+        /// Address family of the packets.
+        family: Family,
+    },
+    /// A pool that no address leads to, such as an `upstream` block of nginx.
+    Name(Arc<str>),
+}
+
+/// Transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Datagrams; a flow counts as inactive, as in IPVS.
+    Udp,
+    /// Associations; known to rules and listings.
+    Sctp,
+}
+
+/// Address family of a firewall-mark service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6 (`-6`).
+    V6,
+}
+
+/// How a server is chosen, named as in `ipvsadm -s`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// `rr`: each server in turn.
+    Rr,
+    /// `wrr`: each server in turn, as often as its weight says, in bursts as IPVS deals them.
+    Wrr,
+    /// `swrr`: weighted turns spread as evenly as they can be, as nginx deals them.
+    Swrr,
+    /// `lc`: the server with the fewest connections.
+    Lc,
+    /// `wlc`: the server with the fewest connections for its weight.
+    #[default]
+    Wlc,
+}
+
+/// Share of new connections that a server takes, relative to its pool: 0 to 2 147 483 647.
+///
+/// Zero *quiesces* a server: it keeps the connections and the clients it has and gets no new
+/// ones, as with `ipvsadm --weight 0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
+
+/// Connection counts between which a server stops and resumes taking new ones (`-x`, `-y`).
+///
+/// At `upper` connections the server is full; it takes new ones again below `lower`, or below
+/// three quarters of `upper` where `lower` is 0. An `upper` of 0 means no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Thresholds {
+    upper: u32,
+    lower: u32,
+}
+
+/// How packets reach a real server.
+///
+/// A proxy can only masquerade: it ends the client's connection and opens its own. The other
+/// methods are kept so that rules written for the kernel can be read and printed back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Forwarding {
+    /// Addresses are rewritten in both directions (`-m`).
+    #[default]
+    Masquerading,
+    /// Sent to the server's link address unchanged (`-g`).
+    Gatewaying,
+    /// Wrapped in a packet to the server (`-i`).
+    Tunneling(Tunnel),
+}
+
+/// Encapsulation of a tunneled server (`--tun-type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tunnel {
+    /// IP in IP.
+    #[default]
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// UDP port of the decapsulator.
+        port: u16,
+        /// Checksum of the outer header.
+        checksum: TunnelChecksum,
+    },
+    /// Generic routing encapsulation.
+    Gre {
+        /// Checksum of the outer header.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// Checksum of an encapsulation header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TunnelChecksum {
+    /// None (`--tun-nocsum`).
+    #[default]
+    Absent,
+    /// Over the whole packet (`--tun-csum`).
+    Present,
+    /// Left to the receiver to place (`--tun-remcsum`, GUE only).
+    Remote,
+}
+
+/// Keeps the clients of one network on one server (`-p`, `-M`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Persistence {
+    timeout: Duration,
+    mask_v4: Ipv4Addr,
+    prefix_v6: u8,
+    capacity: usize,
+}
+
+/// Options of a scheduler, the bits that `ipvsadm -b` sets.
+///
+/// The bits are shared between schedulers: the first is `sh-fallback`, `mh-fallback` or `flag-1`,
+/// by scheduler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SchedulerFlags(u8);
+
+/// Why a configuration was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Two services have one key.
+    DuplicateService(ServiceKey),
+    /// Two servers of a service have one address.
+    DuplicateServer(ServiceKey, SocketAddr),
+    /// Port 0 stands for all ports, and they only make sense together for clients that stay.
+    PortZeroWithoutPersistence(ServiceKey),
+    /// Only datagrams can be scheduled one by one.
+    OnePacketWithoutUdp(ServiceKey),
+    /// Only a tunnel can lead to a server of another address family.
+    MixedFamilies(ServiceKey, SocketAddr),
+    /// The lower threshold lies above the upper one.
+    Thresholds {
+        /// The upper threshold asked for.
+        upper: u32,
+        /// The lower threshold asked for.
+        lower: u32,
+    },
+    /// A weight above 2 147 483 647.
+    Weight(u32),
+    /// A persistence timeout of 0 or above 31 days.
+    PersistenceTimeout(Duration),
+    /// An IPv6 prefix length of 0 or above 128.
+    PersistencePrefix(u8),
+}
+
+/// Why an edit could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EditError {
+    /// The service to add is already there.
+    ServiceExists,
+    /// The service to change is not there.
+    NoService,
+    /// The server to add is already there.
+    ServerExists,
+    /// The server to change is not there.
+    NoServer,
+}
+
+/// A scheduler's name that is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownAlgorithm(pub String);
+
+impl Config {
+    /// The service with this key.
+    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceConfig> {
+        self.services.iter().find(|service| service.key == *key)
+    }
+
+    /// Adds a service (`ipvsadm -A`).
+    ///
+    /// # Errors
+    /// [`EditError::ServiceExists`].
+    pub fn add_service(&mut self, service: ServiceConfig) -> Result<(), EditError> {
+        if self.service(&service.key).is_some() {
+            return Err(EditError::ServiceExists);
+        }
+        self.services.push(service);
+        Ok(())
+    }
+
+    /// Replaces what is said about a service and keeps its servers (`ipvsadm -E`).
+    ///
+    /// # Errors
+    /// [`EditError::NoService`].
+    pub fn edit_service(&mut self, service: ServiceConfig) -> Result<(), EditError> {
+        let old = self.service_mut(&service.key)?;
+        let servers = std::mem::take(&mut old.servers);
+        *old = ServiceConfig { servers, ..service };
+        Ok(())
+    }
+
+    /// Removes a service and its servers (`ipvsadm -D`).
+    ///
+    /// # Errors
+    /// [`EditError::NoService`].
+    pub fn delete_service(&mut self, key: &ServiceKey) -> Result<(), EditError> {
+        self.service_mut(key)?;
+        self.services.retain(|service| service.key != *key);
+        Ok(())
+    }
+
+    /// Adds a server to a service (`ipvsadm -a`).
+    ///
+    /// # Errors
+    /// [`EditError::NoService`], [`EditError::ServerExists`].
+    pub fn add_server(&mut self, key: &ServiceKey, server: ServerConfig) -> Result<(), EditError> {
+        let service = self.service_mut(key)?;
+        if service.servers.iter().any(|other| other.address == server.address) {
+            return Err(EditError::ServerExists);
+        }
+        service.servers.push(server);
+        Ok(())
+    }
+
+    /// Replaces what is said about a server; it keeps its place (`ipvsadm -e`).
+    ///
+    /// # Errors
+    /// [`EditError::NoService`], [`EditError::NoServer`].
+    pub fn edit_server(&mut self, key: &ServiceKey, server: ServerConfig) -> Result<(), EditError> {
+        let service = self.service_mut(key)?;
+        let old = service.servers.iter_mut().find(|other| other.address == server.address);
+        *old.ok_or(EditError::NoServer)? = server;
+        Ok(())
+    }
+
+    /// Removes a server from a service (`ipvsadm -d`).
+    ///
+    /// # Errors
+    /// [`EditError::NoService`], [`EditError::NoServer`].
+    pub fn delete_server(&mut self, key: &ServiceKey, server: SocketAddr) -> Result<(), EditError> {
+        let service = self.service_mut(key)?;
+        let place = service.servers.iter().position(|other| other.address == server);
+        service.servers.remove(place.ok_or(EditError::NoServer)?);
+        Ok(())
+    }
+
+    fn service_mut(&mut self, key: &ServiceKey) -> Result<&mut ServiceConfig, EditError> {
+        self.services.iter_mut().find(|service| service.key == *key).ok_or(EditError::NoService)
+    }
+
+    /// Checks what no single value can: that keys are unique and options fit their service.
+    ///
+    /// # Errors
+    /// The first contradiction, in the order of the services.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut keys = std::collections::HashSet::with_capacity(self.services.len());
+        for service in &self.services {
+            if !keys.insert(&service.key) {
+                return Err(ConfigError::DuplicateService(service.key.clone()));
+            }
+            service.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl ServiceConfig {
+    /// A service without servers, persistence or flags.
+    pub fn new(key: ServiceKey, algorithm: Algorithm) -> ServiceConfig {
+        ServiceConfig {
+            key,
+            algorithm,
+            flags: SchedulerFlags::default(),
+            persistence: None,
+            one_packet: false,
+            health: HealthPolicy::default(),
+            servers: Vec::new(),
+        }
+    }
+
+    /// The same service with one more server.
+    #[must_use]
+    pub fn server(mut self, server: ServerConfig) -> ServiceConfig {
+        self.servers.push(server);
+        self
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if let ServiceKey::Address { protocol, address } = &self.key {
+            if address.port() == 0 && self.persistence.is_none() {
+                return Err(ConfigError::PortZeroWithoutPersistence(self.key.clone()));
+            }
+            if self.one_packet && *protocol != Protocol::Udp {
+                return Err(ConfigError::OnePacketWithoutUdp(self.key.clone()));
+            }
+        }
+        let mut addresses = std::collections::HashSet::with_capacity(self.servers.len());
+        for server in &self.servers {
+            if !addresses.insert(server.address) {
+                return Err(ConfigError::DuplicateServer(self.key.clone(), server.address));
+            }
+            let tunneled = matches!(server.forwarding, Forwarding::Tunneling(_));
+            let same_family =
+                self.key.family().is_none_or(|family| family == Family::of(server.address.ip()));
+            if !same_family && !tunneled {
+                return Err(ConfigError::MixedFamilies(self.key.clone(), server.address));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ServerConfig {
+    /// A masqueraded server of weight 1 without thresholds.
+    pub fn new(address: SocketAddr) -> ServerConfig {
+        ServerConfig {
+            address,
+            weight: Weight::ONE,
+            forwarding: Forwarding::default(),
+            thresholds: Thresholds::default(),
+            backup: false,
+            passive: None,
+        }
+    }
+
+    /// The same server with this weight.
+    #[must_use]
+    pub fn weight(self, weight: Weight) -> ServerConfig {
+        ServerConfig { weight, ..self }
+    }
+}
+
+impl ServiceKey {
+    /// A TCP service.
+    pub fn tcp(address: SocketAddr) -> ServiceKey {
+        ServiceKey::Address { protocol: Protocol::Tcp, address }
+    }
+
+    /// A UDP service.
+    pub fn udp(address: SocketAddr) -> ServiceKey {
+        ServiceKey::Address { protocol: Protocol::Udp, address }
+    }
+
+    /// A named pool.
+    pub fn name(name: &str) -> ServiceKey {
+        ServiceKey::Name(name.into())
+    }
+
+    /// Virtual address and port, where the service has them.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            ServiceKey::Address { address, .. } => Some(*address),
+            ServiceKey::Mark { .. } | ServiceKey::Name(_) => None,
+        }
+    }
+
+    /// Address family that the service is bound to; a named pool takes both.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            ServiceKey::Address { address, .. } => Some(Family::of(address.ip())),
+            ServiceKey::Mark { family, .. } => Some(*family),
+            ServiceKey::Name(_) => None,
+        }
+    }
+}
+
+/// As a listing of `ipvsadm -Ln` names it: `TCP 192.0.2.1:80`, `FWM 7 IPv6`.
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServiceKey::Address { protocol, address } => write!(f, "{protocol} {address}"),
+            ServiceKey::Mark { mark, family: Family::V4 } => write!(f, "FWM {mark}"),
+            ServiceKey::Mark { mark, family: Family::V6 } => write!(f, "FWM {mark} IPv6"),
+            ServiceKey::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        })
+    }
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+}
+
+impl Algorithm {
+    /// Every algorithm, in the order of the documentation.
+    pub const ALL: [Algorithm; 5] =
+        [Algorithm::Rr, Algorithm::Wrr, Algorithm::Swrr, Algorithm::Lc, Algorithm::Wlc];
+
+    /// The name that rules and listings use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Rr => "rr",
+            Algorithm::Wrr => "wrr",
+            Algorithm::Swrr => "swrr",
+            Algorithm::Lc => "lc",
+            Algorithm::Wlc => "wlc",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
+        let found = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
+        found.ok_or_else(|| UnknownAlgorithm(name.to_owned()))
+    }
+}
+
+impl Weight {
+    /// Quiesced.
+    pub const ZERO: Weight = Weight(0);
+    /// The weight of a server of which nothing else was said.
+    pub const ONE: Weight = Weight(1);
+    /// The largest weight that IPVS keeps.
+    pub const MAX: Weight = Weight(i32::MAX as u32);
+
+    /// This weight.
+    ///
+    /// # Errors
+    /// [`ConfigError::Weight`] above [`Weight::MAX`].
+    pub fn new(weight: u32) -> Result<Weight, ConfigError> {
+        if weight > Weight::MAX.0 { Err(ConfigError::Weight(weight)) } else { Ok(Weight(weight)) }
+    }
+
+    /// The number.
+    pub fn value(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Weight {
+        Weight::ONE
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Thresholds {
+    /// Full at `upper` connections, open again below `lower`; 0 means unset.
+    ///
+    /// # Errors
+    /// [`ConfigError::Thresholds`] if `lower` is above `upper`, also when `upper` is 0, as IPVS.
+    pub fn new(upper: u32, lower: u32) -> Result<Thresholds, ConfigError> {
+        if lower > upper {
+            return Err(ConfigError::Thresholds { upper, lower });
+        }
+        Ok(Thresholds { upper, lower })
+    }
+
+    /// Connections at which the server is full; 0 for no limit.
+    pub fn upper(self) -> u32 {
+        self.upper
+    }
+
+    /// Connections below which a full server opens again; 0 for three quarters of the upper.
+    pub fn lower(self) -> u32 {
+        self.lower
+    }
+}
+
+impl Persistence {
+    /// Longest timeout, 31 days, as in ipvsadm.
+    pub const TIMEOUT_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+
+    /// Each client address stays on its server for `timeout` after its last new connection.
+    ///
+    /// # Errors
+    /// [`ConfigError::PersistenceTimeout`] if it is below a second or above 31 days.
+    pub fn new(timeout: Duration) -> Result<Persistence, ConfigError> {
+        if timeout < Duration::from_secs(1) || timeout > Persistence::TIMEOUT_MAX {
+            return Err(ConfigError::PersistenceTimeout(timeout));
+        }
+        Ok(Persistence { timeout, mask_v4: Ipv4Addr::BROADCAST, prefix_v6: 128, capacity: TEMPLATES_DEFAULT })
+    }
+
+    /// IPv4 clients that are equal under this mask stay together.
+    #[must_use]
+    pub fn mask(self, mask_v4: Ipv4Addr) -> Persistence {
+        Persistence { mask_v4, ..self }
+    }
+
+    /// IPv6 clients with this prefix length in common stay together.
+    ///
+    /// # Errors
+    /// [`ConfigError::PersistencePrefix`] unless it is 1 to 128.
+    pub fn prefix(self, prefix_v6: u8) -> Result<Persistence, ConfigError> {
+        if !(1..=128).contains(&prefix_v6) {
+            return Err(ConfigError::PersistencePrefix(prefix_v6));
+        }
+        Ok(Persistence { prefix_v6, ..self })
+    }
+
+    /// At most this many templates; a client that finds no room is scheduled without one.
+    #[must_use]
+    pub fn capacity(self, capacity: usize) -> Persistence {
+        Persistence { capacity, ..self }
+    }
+
+    /// How long a client stays after its last new connection.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The mask of IPv4 clients.
+    pub fn mask_v4(&self) -> Ipv4Addr {
+        self.mask_v4
+    }
+
+    /// The prefix length of IPv6 clients.
+    pub fn prefix_v6(&self) -> u8 {
+        self.prefix_v6
+    }
+
+    /// How many templates there may be.
+    pub fn templates_max(&self) -> usize {
+        self.capacity
+    }
+}
+
+impl SchedulerFlags {
+    /// `flag-1`, `sh-fallback`, `mh-fallback`.
+    pub const FIRST: SchedulerFlags = SchedulerFlags(1);
+    /// `flag-2`, `sh-port`, `mh-port`.
+    pub const SECOND: SchedulerFlags = SchedulerFlags(2);
+    /// `flag-3`.
+    pub const THIRD: SchedulerFlags = SchedulerFlags(4);
+
+    /// Whether no flag is set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `flags` are set.
+    pub fn contains(self, flags: SchedulerFlags) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+
+    /// These flags and those.
+    #[must_use]
+    pub fn with(self, flags: SchedulerFlags) -> SchedulerFlags {
+        SchedulerFlags(self.0 | flags.0)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::DuplicateService(key) => write!(f, "service {key} is given twice"),
+            ConfigError::DuplicateServer(key, server) => {
+                write!(f, "server {server} of service {key} is given twice")
+            }
+            ConfigError::PortZeroWithoutPersistence(key) => {
+                write!(f, "service {key} has port 0, which needs persistence")
+            }
+            ConfigError::OnePacketWithoutUdp(key) => {
+                write!(f, "service {key} is not UDP and cannot schedule each packet")
+            }
+            ConfigError::MixedFamilies(key, server) => {
+                write!(
+                    f,
+                    "server {server} of service {key} has another address family, which needs tunneling"
+                )
+            }
+            ConfigError::Thresholds { upper, lower } => {
+                write!(f, "lower threshold {lower} is above upper threshold {upper}")
+            }
+            ConfigError::Weight(weight) => write!(f, "weight {weight} is above {}", Weight::MAX),
+            ConfigError::PersistenceTimeout(timeout) => {
+                write!(f, "persistence timeout of {} s is not within 1 s to 31 days", timeout.as_secs())
+            }
+            ConfigError::PersistencePrefix(prefix) => {
+                write!(f, "persistence prefix length {prefix} is not 1 to 128")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for EditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EditError::ServiceExists => "the service already exists",
+            EditError::NoService => "there is no such service",
+            EditError::ServerExists => "the server already exists",
+            EditError::NoServer => "there is no such server",
+        })
+    }
+}
+
+impl std::error::Error for EditError {}
+
+impl fmt::Display for UnknownAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown scheduler \"{}\"", self.0)
+    }
+}
+
+impl std::error::Error for UnknownAlgorithm {}
+
+/// Room for a million client networks: about 100 MB when full.
+const TEMPLATES_DEFAULT: usize = 1_000_000;

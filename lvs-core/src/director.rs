@@ -1,0 +1,535 @@
+//! The shared handle: decide, report, reconfigure, look.
+//!
+//! Readers take one snapshot and go; they never wait for a writer. Writers (`apply`, probes,
+//! failures) take turns on one lock, build what changes beside what serves, and store once.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey};
+use crate::flow::Flow;
+use crate::health::{Condition, Event, Health, HealthPolicy, Passive, Probe, Transition};
+use crate::lease::Lease;
+use crate::pool::Load;
+use crate::server::Live;
+use crate::service::{Refusal, Service, ServiceState};
+use crate::time::Time;
+
+/// Decides which real server takes a connection, for any number of services and threads.
+///
+/// Share it in an [`Arc`]. All methods take `&self`; [`Director::schedule`] takes no lock.
+pub struct Director {
+    table: ArcSwap<Table>,
+    writer: Mutex<Writer>,
+}
+
+/// One snapshot of everything.
+struct Table {
+    services: HashMap<ServiceKey, Arc<Service>, foldhash::fast::RandomState>,
+}
+
+/// What only writers need.
+#[derive(Default)]
+struct Writer {
+    config: Config,
+    /// States of deleted services whose connections may still live.
+    retired: HashMap<ServiceKey, Weak<ServiceState>>,
+}
+
+/// What an [`apply`](Director::apply) changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Changes {
+    /// Services that were not there before.
+    pub services_added: Vec<ServiceKey>,
+    /// Services that are gone.
+    pub services_removed: Vec<ServiceKey>,
+    /// Services of which something but the servers changed.
+    pub services_edited: Vec<ServiceKey>,
+    /// Servers that were not there before.
+    pub servers_added: Vec<(ServiceKey, SocketAddr)>,
+    /// Servers that are gone.
+    pub servers_removed: Vec<(ServiceKey, SocketAddr)>,
+    /// Servers of which something changed.
+    pub servers_edited: Vec<(ServiceKey, SocketAddr)>,
+}
+
+/// Why an edit was refused: it fits nothing that is there, or what it would make contradicts
+/// itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// There is nothing to edit, or already something where one is to be added.
+    Edit(EditError),
+    /// The result would not be a valid configuration.
+    Config(ConfigError),
+}
+
+/// One service as it is now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServiceStats {
+    /// What was asked for; its servers are in `servers`.
+    pub config: ServiceConfig,
+    /// Connections scheduled since the counters were last zeroed.
+    pub connections: u64,
+    /// Connections refused for want of a server.
+    pub refused: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Its servers, in the order they were added.
+    pub servers: Vec<ServerStats>,
+}
+
+/// One server of a service as it is now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// What was asked for.
+    pub config: ServerConfig,
+    /// Connections now.
+    pub load: Load,
+    /// Templates that lead here.
+    pub templates: u32,
+    /// Connections scheduled since the counters were last zeroed.
+    pub connections: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Whether health allows it to be chosen, and why not.
+    pub condition: Condition,
+    /// Whether it has reached its upper threshold.
+    pub full: bool,
+}
+
+/// One persistence template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TemplateStats {
+    /// The service it belongs to.
+    pub service: ServiceKey,
+    /// Lowest address of the client network.
+    pub client: IpAddr,
+    /// The server its clients stay on.
+    pub server: SocketAddr,
+    /// How long it still holds without a new connection.
+    pub left: Duration,
+}
+
+impl Default for Director {
+    fn default() -> Director {
+        Director::new()
+    }
+}
+
+impl Director {
+    /// A director without services.
+    pub fn new() -> Director {
+        let services = HashMap::with_hasher(foldhash::fast::RandomState::default());
+        Director { table: ArcSwap::from_pointee(Table { services }), writer: Mutex::default() }
+    }
+
+    /// Chooses a real server for a flow and counts the connection there until the lease is dropped.
+    ///
+    /// # Errors
+    /// Says why no server can take the flow.
+    pub fn schedule(&self, service: &ServiceKey, flow: &Flow, now: Time) -> Result<Lease, Refusal> {
+        self.schedule_except(service, flow, &[], now)
+    }
+
+    /// Chooses a real server that is none of `tried`: those that already failed this flow.
+    ///
+    /// A persistent client is moved with its template, since its server did not take it.
+    ///
+    /// # Errors
+    /// Says why no server can take the flow.
+    pub fn schedule_except(
+        &self,
+        service: &ServiceKey,
+        flow: &Flow,
+        tried: &[SocketAddr],
+        now: Time,
+    ) -> Result<Lease, Refusal> {
+        let table = self.table.load();
+        let service = table.services.get(service).ok_or(Refusal::NoService)?;
+        if service.has_lapsed(now) {
+            self.lapse(&service.state.key, now);
+        }
+        service.schedule(flow, tried, now)
+    }
+
+    /// Takes in what became of a connection or request; says if its server was ejected by it.
+    pub fn report(&self, lease: &Lease, event: Event, now: Time) -> Option<Transition> {
+        let live = lease.live();
+        let (Event::ConnectFailed(cause) | Event::Failed(cause)) = event else {
+            if live.suspect.load(Ordering::Relaxed) {
+                self.with_health(live, |health, _, passive| {
+                    if let Some(passive) = passive {
+                        health.succeeded(&passive, now);
+                    }
+                    None
+                });
+            }
+            return None;
+        };
+        self.with_health(live, |health, _, passive| health.failed(cause, &passive?, now))
+    }
+
+    /// Takes in the outcome of an active check; says if the server went up or down by it. A server
+    /// that is not configured is left alone.
+    pub fn probe(
+        &self,
+        service: &ServiceKey,
+        server: SocketAddr,
+        probe: Probe,
+        now: Time,
+    ) -> Option<Transition> {
+        let table = self.table.load();
+        let service = table.services.get(service)?;
+        let live = &service.servers[service.position(server)?].live;
+        self.with_health(live, |health, policy, _| health.probe(probe, policy, now))
+    }
+
+    /// Changes a server's health and brings the bits of the present snapshot up to date.
+    fn with_health(
+        &self,
+        live: &Arc<Live>,
+        change: impl FnOnce(&mut Health, &HealthPolicy, Option<Passive>) -> Option<Transition>,
+    ) -> Option<Transition> {
+        let _writer = self.writer();
+        let table = self.table.load();
+        let service = table.services.get(&live.service.key)?;
+        let server = service.position(live.address)?;
+        if !Arc::ptr_eq(&service.servers[server].live, live) {
+            return None;
+        }
+        let transition = change(&mut live.health(), &service.config.health, service.passive(server));
+        service.refresh(server);
+        service.find_next_lapse();
+        transition
+    }
+
+    /// Ends the ejections of a service whose time is over.
+    fn lapse(&self, key: &ServiceKey, now: Time) {
+        let _writer = self.writer();
+        let table = self.table.load();
+        let Some(service) = table.services.get(key) else { return };
+        for (index, server) in service.servers.iter().enumerate() {
+            if server.live.health().lapse(now).is_some() {
+                service.refresh(index);
+            }
+        }
+        service.find_next_lapse();
+    }
+
+    /// Ends what has run out: templates, ejections. Call it about once a second; if it is not
+    /// called, nothing goes wrong, but memory is given back late.
+    pub fn tick(&self, now: Time) {
+        let table = self.table.load();
+        for service in table.services.values() {
+            service.state.templates.sweep(now);
+            if service.has_lapsed(now) {
+                self.lapse(&service.state.key, now);
+            }
+        }
+    }
+
+    /// Makes this the configuration, at once and as a whole.
+    ///
+    /// Counters, health, templates and open connections stay with whatever keeps its service key
+    /// and server address.
+    ///
+    /// # Errors
+    /// Says what contradicts itself; then nothing has changed.
+    pub fn apply(&self, config: Config) -> Result<Changes, ConfigError> {
+        self.replace(&mut self.writer(), config, None)
+    }
+
+    /// The present configuration.
+    pub fn config(&self) -> Config {
+        self.writer().config.clone()
+    }
+
+    /// Adds a service (`ipvsadm -A`).
+    ///
+    /// # Errors
+    /// It exists, or contradicts itself.
+    pub fn add_service(&self, service: ServiceConfig) -> Result<Changes, Rejected> {
+        self.edit(None, |config| config.add_service(service))
+    }
+
+    /// Replaces what is said about a service and keeps its servers (`ipvsadm -E`).
+    ///
+    /// # Errors
+    /// It does not exist, or would contradict itself.
+    pub fn edit_service(&self, service: ServiceConfig) -> Result<Changes, Rejected> {
+        self.edit(None, |config| config.edit_service(service))
+    }
+
+    /// Removes a service (`ipvsadm -D`). Its connections go on.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn delete_service(&self, service: &ServiceKey) -> Result<Changes, Rejected> {
+        self.edit(None, |config| config.delete_service(service))
+    }
+
+    /// Adds a server (`ipvsadm -a`). If it was deleted a while ago and still has connections, it
+    /// comes back with them.
+    ///
+    /// # Errors
+    /// There is no such service, it exists, or contradicts its service.
+    pub fn add_server(&self, service: &ServiceKey, server: ServerConfig) -> Result<Changes, Rejected> {
+        self.edit(None, |config| config.add_server(service, server))
+    }
+
+    /// Replaces what is said about a server (`ipvsadm -e`).
+    ///
+    /// # Errors
+    /// There is no such service or server, or it would contradict its service.
+    pub fn edit_server(&self, service: &ServiceKey, server: ServerConfig) -> Result<Changes, Rejected> {
+        self.edit(Some((service.clone(), server.address)), |config| config.edit_server(service, server))
+    }
+
+    /// Removes a server (`ipvsadm -d`). Its connections go on.
+    ///
+    /// # Errors
+    /// There is no such service or server.
+    pub fn delete_server(&self, service: &ServiceKey, server: SocketAddr) -> Result<Changes, Rejected> {
+        self.edit(None, |config| config.delete_server(service, server))
+    }
+
+    fn edit(
+        &self,
+        touched: Option<(ServiceKey, SocketAddr)>,
+        edit: impl FnOnce(&mut Config) -> Result<(), EditError>,
+    ) -> Result<Changes, Rejected> {
+        let mut writer = self.writer();
+        let mut config = writer.config.clone();
+        edit(&mut config).map_err(Rejected::Edit)?;
+        self.replace(&mut writer, config, touched).map_err(Rejected::Config)
+    }
+
+    fn replace(
+        &self,
+        writer: &mut Writer,
+        config: Config,
+        touched: Option<(ServiceKey, SocketAddr)>,
+    ) -> Result<Changes, ConfigError> {
+        config.check()?;
+        let changes = Changes::between(&writer.config, &config);
+        let old = self.table.load_full();
+        let mut services =
+            HashMap::with_capacity_and_hasher(config.services.len(), foldhash::fast::RandomState::default());
+        for wanted in &config.services {
+            let before = old.services.get(&wanted.key);
+            let touched = touched.as_ref().filter(|(key, _)| *key == wanted.key).map(|(_, server)| *server);
+            let service = match before {
+                Some(before) if before.config == *wanted && touched.is_none() => Arc::clone(before),
+                Some(before) => {
+                    let state = Arc::clone(&before.state);
+                    if wanted.persistence.is_none() {
+                        state.templates.clear();
+                    }
+                    Arc::new(Service::build(wanted.clone(), state, Some(before), touched))
+                }
+                None => {
+                    let revived = writer.retired.remove(&wanted.key).and_then(|state| state.upgrade());
+                    let state = revived.unwrap_or_else(|| Arc::new(ServiceState::new(wanted.key.clone())));
+                    Arc::new(Service::build(wanted.clone(), state, None, None))
+                }
+            };
+            services.insert(wanted.key.clone(), service);
+        }
+        let table = Arc::new(Table { services });
+        self.table.store(Arc::clone(&table));
+        for (key, before) in &old.services {
+            let after = table.services.get(key);
+            before.retire_servers(after.map(|service| &**service));
+            if after.is_none() {
+                before.state.templates.clear();
+                writer.retired.insert(key.clone(), Arc::downgrade(&before.state));
+            }
+        }
+        writer.retired.retain(|_, state| state.strong_count() > 0);
+        writer.config = config;
+        Ok(changes)
+    }
+
+    /// Every service as it is now, in the order they were added.
+    pub fn stats(&self) -> Vec<ServiceStats> {
+        let writer = self.writer();
+        let table = self.table.load();
+        let services = writer.config.services.iter().filter_map(|config| table.services.get(&config.key));
+        services.map(|service| ServiceStats::of(service)).collect()
+    }
+
+    /// Every template that holds at `now`, in no order.
+    pub fn templates(&self, now: Time) -> Vec<TemplateStats> {
+        let table = self.table.load();
+        let mut templates = Vec::new();
+        for service in table.services.values() {
+            service.state.templates.for_each(now, |client, live, left| {
+                let key = service.state.key.clone();
+                templates.push(TemplateStats { service: key, client, server: live.address, left });
+            });
+        }
+        templates
+    }
+
+    /// Sets the counters of one service or of all to zero (`ipvsadm -Z`). Open connections are no
+    /// counter and stay.
+    ///
+    /// # Errors
+    /// There is no such service.
+    pub fn zero(&self, service: Option<&ServiceKey>) -> Result<(), EditError> {
+        let table = self.table.load();
+        if let Some(key) = service {
+            reset(table.services.get(key).ok_or(EditError::NoService)?);
+        } else {
+            table.services.values().for_each(|service| reset(service));
+        }
+        Ok(())
+    }
+
+    /// The configuration and the list of the retired are replaced whole or not at all, so a panic
+    /// elsewhere cannot leave them half done.
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Templates hold on to their server, and a server to its service: the circle is opened here.
+impl Drop for Director {
+    fn drop(&mut self) {
+        for service in self.table.load().services.values() {
+            service.state.templates.clear();
+        }
+    }
+}
+
+fn reset(service: &Service) {
+    let departed = &service.state.departed;
+    for counter in [&service.state.refused, &departed.connections, &departed.bytes_in, &departed.bytes_out] {
+        counter.reset();
+    }
+    for server in &service.servers {
+        server.live.connections.reset();
+        server.live.bytes_in.reset();
+        server.live.bytes_out.reset();
+    }
+}
+
+impl ServiceStats {
+    fn of(service: &Service) -> ServiceStats {
+        let servers: Vec<ServerStats> = service
+            .config
+            .servers
+            .iter()
+            .zip(&service.servers)
+            .map(|(config, server)| ServerStats::of(config, &server.live))
+            .collect();
+        let departed = &service.state.departed;
+        let sum = |of: fn(&ServerStats) -> u64| servers.iter().map(of).sum::<u64>();
+        ServiceStats {
+            config: service.config.clone(),
+            connections: departed.connections.get() + sum(|server| server.connections),
+            refused: service.state.refused.get(),
+            bytes_in: departed.bytes_in.get() + sum(|server| server.bytes_in),
+            bytes_out: departed.bytes_out.get() + sum(|server| server.bytes_out),
+            servers,
+        }
+    }
+}
+
+impl ServerStats {
+    fn of(config: &ServerConfig, live: &Live) -> ServerStats {
+        ServerStats {
+            config: config.clone(),
+            load: live.load(),
+            templates: live.templates.load(Ordering::Relaxed),
+            connections: live.connections.get(),
+            bytes_in: live.bytes_in.get(),
+            bytes_out: live.bytes_out.get(),
+            condition: live.health().condition(),
+            full: live.is_full(),
+        }
+    }
+}
+
+impl Changes {
+    fn between(old: &Config, new: &Config) -> Changes {
+        let mut changes = Changes::default();
+        let before: HashMap<&ServiceKey, &ServiceConfig> =
+            old.services.iter().map(|service| (&service.key, service)).collect();
+        for service in &new.services {
+            match before.get(&service.key) {
+                None => {
+                    changes.services_added.push(service.key.clone());
+                    let added = service.servers.iter().map(|server| (service.key.clone(), server.address));
+                    changes.servers_added.extend(added);
+                }
+                Some(before) => changes.compare(before, service),
+            }
+        }
+        let after: HashSet<&ServiceKey> = new.services.iter().map(|service| &service.key).collect();
+        for service in old.services.iter().filter(|service| !after.contains(&service.key)) {
+            changes.services_removed.push(service.key.clone());
+            let removed = service.servers.iter().map(|server| (service.key.clone(), server.address));
+            changes.servers_removed.extend(removed);
+        }
+        changes
+    }
+
+    fn compare(&mut self, old: &ServiceConfig, new: &ServiceConfig) {
+        let but_servers = |service: &ServiceConfig| ServiceConfig { servers: Vec::new(), ..service.clone() };
+        if but_servers(old) != but_servers(new) {
+            self.services_edited.push(new.key.clone());
+        }
+        let before: HashMap<SocketAddr, &ServerConfig> =
+            old.servers.iter().map(|server| (server.address, server)).collect();
+        for server in &new.servers {
+            match before.get(&server.address) {
+                None => self.servers_added.push((new.key.clone(), server.address)),
+                Some(before) if *before != server => {
+                    self.servers_edited.push((new.key.clone(), server.address))
+                }
+                Some(_) => {}
+            }
+        }
+        let after: HashSet<SocketAddr> = new.servers.iter().map(|server| server.address).collect();
+        let removed = old.servers.iter().filter(|server| !after.contains(&server.address));
+        self.servers_removed.extend(removed.map(|server| (new.key.clone(), server.address)));
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Changes::default()
+    }
+}
+
+impl std::fmt::Display for Rejected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rejected::Edit(error) => error.fmt(f),
+            Rejected::Config(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Rejected {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(match self {
+            Rejected::Edit(error) => error,
+            Rejected::Config(error) => error,
+        })
+    }
+}

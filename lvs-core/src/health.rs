@@ -1,0 +1,329 @@
+//! Whether a server can be used, and why not.
+//!
+//! Two sources are kept apart, since they answer different questions. *Probes* (active checks)
+//! take a server down after `fall` failures in a row and bring it back after `rise` successes.
+//! *Events* of real traffic (passive) eject it for a while; afterwards it is on probation, where
+//! one more failure ejects it again. nginx counts the same way (`max_fails`, `fail_timeout`).
+//!
+//! The machine is pure: an outcome and a moment go in, a [`Transition`] comes out.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// What makes the servers of a service unavailable and available again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HealthPolicy {
+    /// Probes in a row that must pass before a server that is down is up; at least 1.
+    pub rise: u32,
+    /// Probes in a row that must fail before a server is down; at least 1.
+    pub fall: u32,
+    /// Ejection after failures seen in traffic, unless a server has its own rule.
+    pub passive: Option<Passive>,
+    /// What happens when failures in traffic have ejected every server.
+    pub all_ejected: AllEjected,
+}
+
+/// When failures in traffic eject a server, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passive {
+    /// Failures within `window` that eject; 0 never ejects.
+    pub fails: u32,
+    /// A pause between failures longer than this starts the count anew.
+    pub window: Duration,
+    /// How long the server is left alone.
+    pub eject: Duration,
+}
+
+/// What happens when failures in traffic have ejected every server of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllEjected {
+    /// All of them are tried: a wrong suspicion costs less than a certain refusal.
+    #[default]
+    TryAll,
+    /// Clients are refused until the first ejection ends.
+    Refuse,
+}
+
+/// What became of a connection or request, as [`Director::report`](crate::Director::report) takes
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The server did its part.
+    Succeeded,
+    /// No connection to the server came about.
+    ConnectFailed(Cause),
+    /// The server failed after it had been connected to.
+    Failed(Cause),
+}
+
+/// Outcome of an active check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The server answered as it should.
+    Passed,
+    /// It did not.
+    Failed(Cause),
+}
+
+/// What went wrong, in the operator's words: `connect refused`, `HTTP 503`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause(Cow<'static, str>);
+
+/// A server's step from one condition to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// What the server is now.
+    pub condition: Condition,
+}
+
+/// Whether health allows a server to be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// It can be chosen.
+    Up,
+    /// Probes failed.
+    Down {
+        /// When it went down.
+        since: Time,
+        /// Failed probes in a row at that moment.
+        failures: u32,
+        /// What the last of them saw.
+        cause: Cause,
+    },
+    /// Traffic failed; it is left alone for a while.
+    Ejected {
+        /// When it was ejected.
+        since: Time,
+        /// When it is tried again.
+        until: Time,
+        /// Failures counted.
+        failures: u32,
+        /// What the last of them saw.
+        cause: Cause,
+    },
+}
+
+/// What health remembers of one server.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    down: Option<Verdict>,
+    /// Probes in a row whose outcome contradicts the present state.
+    against: u32,
+    ejected: Option<(Verdict, Time)>,
+    /// Failures in traffic within the window; kept after an ejection as the probation.
+    failures: u32,
+    last_failure: Time,
+}
+
+#[derive(Clone, Debug)]
+struct Verdict {
+    since: Time,
+    failures: u32,
+    cause: Cause,
+}
+
+impl Health {
+    /// Takes in a probe; says if the server went up or down by it.
+    pub(crate) fn probe(&mut self, probe: Probe, policy: &HealthPolicy, now: Time) -> Option<Transition> {
+        match (probe, self.down.is_some()) {
+            (Probe::Passed, true) => {
+                self.against += 1;
+                if self.against < policy.rise.max(1) {
+                    return None;
+                }
+                self.against = 0;
+                self.down = None;
+                // A server that answers probes again owes nothing to failures from before.
+                self.failures = 0;
+                self.ejected = None;
+            }
+            (Probe::Failed(cause), false) => {
+                self.against += 1;
+                if self.against < policy.fall.max(1) {
+                    return None;
+                }
+                self.down = Some(Verdict { since: now, failures: self.against, cause });
+                self.against = 0;
+            }
+            (Probe::Passed, false) | (Probe::Failed(_), true) => {
+                self.against = 0;
+                return None;
+            }
+        }
+        Some(Transition { condition: self.condition() })
+    }
+
+    /// Takes in a failure in traffic; says if the server was ejected by it.
+    pub(crate) fn failed(&mut self, cause: Cause, passive: &Passive, now: Time) -> Option<Transition> {
+        if now.since(self.last_failure) > passive.window.max(passive.eject) {
+            self.failures = 0;
+        }
+        self.last_failure = now;
+        self.failures = self.failures.saturating_add(1);
+        if passive.fails == 0 || self.failures < passive.fails {
+            return None;
+        }
+        let already = self.ejected.is_some();
+        let verdict = Verdict { since: now, failures: self.failures, cause };
+        self.ejected = Some((verdict, now + passive.eject));
+        (!already).then(|| Transition { condition: self.condition() })
+    }
+
+    /// Takes in a success in traffic. It clears failures only once the window has passed, so that
+    /// a server which fails every other request is still found out.
+    pub(crate) fn succeeded(&mut self, passive: &Passive, now: Time) {
+        if self.ejected.is_none() && now.since(self.last_failure) > passive.window {
+            self.failures = 0;
+        }
+    }
+
+    /// Ends an ejection whose time is over.
+    pub(crate) fn lapse(&mut self, now: Time) -> Option<Transition> {
+        let (_, until) = self.ejected.as_ref()?;
+        if *until > now {
+            return None;
+        }
+        self.ejected = None;
+        Some(Transition { condition: self.condition() })
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.is_some()
+    }
+
+    pub(crate) fn ejected_until(&self) -> Option<Time> {
+        self.ejected.as_ref().map(|(_, until)| *until)
+    }
+
+    /// Whether a success has anything to clear.
+    pub(crate) fn has_failures(&self) -> bool {
+        self.failures > 0
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        if let Some(Verdict { since, failures, cause }) = self.down.clone() {
+            return Condition::Down { since, failures, cause };
+        }
+        match self.ejected.clone() {
+            Some((Verdict { since, failures, cause }, until)) => {
+                Condition::Ejected { since, until, failures, cause }
+            }
+            None => Condition::Up,
+        }
+    }
+}
+
+impl Default for HealthPolicy {
+    /// Up and down at the first contradicting probe; three failures in traffic within 10 s eject
+    /// for 10 s; all are tried when all are ejected.
+    fn default() -> HealthPolicy {
+        HealthPolicy { rise: 1, fall: 1, passive: Some(Passive::default()), all_ejected: AllEjected::TryAll }
+    }
+}
+
+impl Default for Passive {
+    fn default() -> Passive {
+        Passive { fails: 3, window: Duration::from_secs(10), eject: Duration::from_secs(10) }
+    }
+}
+
+impl From<&'static str> for Cause {
+    fn from(words: &'static str) -> Cause {
+        Cause(Cow::Borrowed(words))
+    }
+}
+
+impl From<String> for Cause {
+    fn from(words: String) -> Cause {
+        Cause(Cow::Owned(words))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// As in `down since 12:03:04: 3 × connect refused`.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::Up => f.write_str("up"),
+            Condition::Down { since, failures, cause } => {
+                write!(f, "down since {since}: {failures} × {cause}")
+            }
+            Condition::Ejected { since, until, failures, cause } => {
+                write!(f, "ejected from {since} until {until}: {failures} × {cause}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFUSED: &str = "connect refused";
+
+    fn at(seconds: u64) -> Time {
+        Time::from_epoch(Duration::from_secs(seconds))
+    }
+
+    fn failed() -> Probe {
+        Probe::Failed(REFUSED.into())
+    }
+
+    #[test]
+    fn one_failed_probe_of_three_does_not_take_a_server_down() {
+        let policy = HealthPolicy { fall: 3, rise: 2, ..HealthPolicy::default() };
+        let mut health = Health::default();
+        assert_eq!(health.probe(failed(), &policy, at(1)), None);
+        assert_eq!(health.probe(failed(), &policy, at(2)), None);
+        assert_eq!(health.probe(Probe::Passed, &policy, at(3)), None);
+        assert_eq!(health.probe(failed(), &policy, at(4)), None);
+        assert_eq!(health.probe(failed(), &policy, at(5)), None);
+        let down = health.probe(failed(), &policy, at(43_384)).expect("third failure in a row");
+        assert_eq!(down.condition.to_string(), "down since 12:03:04: 3 × connect refused");
+        assert_eq!(health.probe(Probe::Passed, &policy, at(43_385)), None);
+        let up = health.probe(Probe::Passed, &policy, at(43_386)).expect("second success in a row");
+        assert_eq!(up.condition, Condition::Up);
+    }
+
+    #[test]
+    fn server_that_fails_on_probation_is_ejected_at_once() {
+        let passive = Passive { fails: 2, ..Passive::default() };
+        let mut health = Health::default();
+        assert_eq!(health.failed(REFUSED.into(), &passive, at(1)), None);
+        assert!(health.failed(REFUSED.into(), &passive, at(2)).is_some());
+        assert_eq!(health.lapse(at(11)), None);
+        assert!(health.lapse(at(12)).is_some());
+        assert!(health.failed(REFUSED.into(), &passive, at(12)).is_some());
+    }
+
+    #[test]
+    fn server_that_passes_probation_starts_with_a_clean_sheet() {
+        let passive = Passive { fails: 2, ..Passive::default() };
+        let mut health = Health::default();
+        health.failed(REFUSED.into(), &passive, at(1));
+        health.failed(REFUSED.into(), &passive, at(2));
+        health.lapse(at(13));
+        health.succeeded(&passive, at(13));
+        assert_eq!(health.failed(REFUSED.into(), &passive, at(14)), None);
+    }
+
+    #[test]
+    fn success_between_two_failures_hides_neither() {
+        let passive = Passive { fails: 2, ..Passive::default() };
+        let mut health = Health::default();
+        health.failed(REFUSED.into(), &passive, at(1));
+        health.succeeded(&passive, at(2));
+        assert!(health.failed(REFUSED.into(), &passive, at(3)).is_some());
+    }
+}

@@ -1,0 +1,91 @@
+//! The claim of one connection or request on a real server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::ServiceKey;
+use crate::persistence::Template;
+use crate::server::{Kind, Live};
+
+/// One connection's or request's place on a real server: counted once when it is taken, given back
+/// once when it is dropped, whatever became of the connection.
+///
+/// Hold it as long as the server works for the client: a tunnel to its end, a response to the last
+/// byte of its body. It holds on to nothing but counters, so it outlives reloads, and the removal
+/// of its server.
+///
+/// Dropping a lease says nothing about health: a client that gave up counts neither for nor against
+/// the server. What did is said with [`Director::report`](crate::Director::report).
+#[must_use = "dropping the lease gives the place back"]
+pub struct Lease {
+    live: Arc<Live>,
+    template: Option<Arc<Template>>,
+    kind: Kind,
+}
+
+impl Lease {
+    /// The caller has counted the connection at `live`.
+    pub(crate) fn new(live: Arc<Live>, template: Option<Arc<Template>>, kind: Kind) -> Lease {
+        if let Some(template) = &template {
+            template.control();
+        }
+        Lease { live, template, kind }
+    }
+
+    /// Address of the real server.
+    pub fn server(&self) -> SocketAddr {
+        self.live.address
+    }
+
+    /// The service it was scheduled for.
+    pub fn service(&self) -> &ServiceKey {
+        &self.live.service.key
+    }
+
+    /// Whether persistence decided, not the scheduler.
+    pub fn is_persistent(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Counts the connection as inactive from now on: one side has ended its half. IPVS counts
+    /// connections past ESTABLISHED the same way.
+    pub fn closing(&mut self) {
+        if self.kind == Kind::Active {
+            self.kind = Kind::Inactive;
+            self.live.deactivate();
+        }
+    }
+
+    /// Adds to the count of bytes that went from the client to the server.
+    pub fn count_to_server(&self, bytes: u64) {
+        self.live.bytes_in.add(bytes);
+    }
+
+    /// Adds to the count of bytes that went from the server to the client.
+    pub fn count_to_client(&self, bytes: u64) {
+        self.live.bytes_out.add(bytes);
+    }
+
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.live.release(self.kind);
+        if let Some(template) = &self.template {
+            template.release();
+        }
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("service", self.service())
+            .field("server", &self.server())
+            .field("persistent", &self.is_persistent())
+            .finish()
+    }
+}

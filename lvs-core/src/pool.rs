@@ -1,0 +1,177 @@
+//! The eligible servers of a service, as a scheduler sees them.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::server::Server;
+
+/// The servers of a service, of which a scheduler may choose the eligible ones.
+///
+/// Servers are known by index, in the order they were added: 0 is the oldest. Which of them are
+/// eligible is a bitmap that changes as servers fail, recover and fill up; a scheduler must take
+/// any answer as true for that moment only.
+#[derive(Clone, Copy)]
+pub struct Pool<'a> {
+    servers: &'a [Server],
+    /// One bit per server: weight and health allow it.
+    usable: &'a [AtomicU64],
+    /// Bits to leave out: the backups, or all but the backups.
+    hidden: Option<Hidden<'a>>,
+    /// Whether fullness has to be looked up.
+    thresholds: bool,
+    /// Servers that already failed this flow.
+    tried: &'a [SocketAddr],
+}
+
+/// Which servers are out of sight, by rank.
+#[derive(Clone, Copy)]
+pub(crate) struct Hidden<'a> {
+    /// One bit per backup.
+    pub(crate) backups: &'a [u64],
+    /// Flips the bits: the backups stay, the others are hidden.
+    pub(crate) invert: bool,
+}
+
+/// Connections of a server at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Connections in use.
+    pub active: u32,
+    /// Connections that are closing, and all UDP flows.
+    pub inactive: u32,
+}
+
+impl Load {
+    /// What IPVS counts as load: an active connection is worth 256 inactive ones.
+    pub fn overhead(self) -> u64 {
+        u64::from(self.active) * 256 + u64::from(self.inactive)
+    }
+
+    /// Active and inactive together, as thresholds count them.
+    pub fn total(self) -> u32 {
+        self.active.saturating_add(self.inactive)
+    }
+}
+
+impl<'a> Pool<'a> {
+    pub(crate) fn new(
+        servers: &'a [Server],
+        usable: &'a [AtomicU64],
+        hidden: Option<Hidden<'a>>,
+        thresholds: bool,
+        tried: &'a [SocketAddr],
+    ) -> Pool<'a> {
+        Pool { servers, usable, hidden, thresholds, tried }
+    }
+
+    /// How many servers there are, eligible or not: indexes run from 0 to one below.
+    pub fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Whether the service has no servers at all.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// Whether this server may be chosen now.
+    pub fn is_eligible(&self, server: usize) -> bool {
+        self.word(server / 64) >> (server % 64) & 1 == 1 && !self.is_refused(server)
+    }
+
+    /// Whether any server may be chosen now.
+    pub fn any_eligible(&self) -> bool {
+        self.newest_first().next().is_some()
+    }
+
+    /// Weight of a server.
+    pub fn weight(&self, server: usize) -> u32 {
+        self.servers[server].weight
+    }
+
+    /// Connections of a server.
+    pub fn load(&self, server: usize) -> Load {
+        self.servers[server].live.load()
+    }
+
+    /// Address of a server.
+    pub fn address(&self, server: usize) -> SocketAddr {
+        self.servers[server].live.address
+    }
+
+    /// The eligible servers, last added first: the order in which IPVS walks its list.
+    pub fn newest_first(self) -> impl Iterator<Item = usize> + 'a {
+        (0..self.usable.len()).rev().flat_map(move |word| {
+            let mut bits = self.word(word);
+            std::iter::from_fn(move || {
+                while bits != 0 {
+                    let bit = 63 - bits.leading_zeros() as usize;
+                    bits ^= 1 << bit;
+                    if !self.is_refused(word * 64 + bit) {
+                        return Some(word * 64 + bit);
+                    }
+                }
+                None
+            })
+        })
+    }
+
+    /// The eligible servers, first added first: the order of an nginx `upstream` block.
+    pub fn oldest_first(self) -> impl Iterator<Item = usize> + 'a {
+        (0..self.usable.len()).flat_map(move |word| {
+            let mut bits = self.word(word);
+            std::iter::from_fn(move || {
+                while bits != 0 {
+                    let bit = bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    if !self.is_refused(word * 64 + bit) {
+                        return Some(word * 64 + bit);
+                    }
+                }
+                None
+            })
+        })
+    }
+
+    /// The newest eligible server among those added before `limit`; `limit` may be the number of
+    /// servers.
+    pub fn next_older(&self, limit: usize) -> Option<usize> {
+        if limit == 0 {
+            return None;
+        }
+        let (last, mut mask) = ((limit - 1) / 64, u64::MAX >> (63 - (limit - 1) % 64));
+        for word in (0..=last).rev() {
+            let mut bits = self.word(word) & mask;
+            mask = u64::MAX;
+            while bits != 0 {
+                let bit = 63 - bits.leading_zeros() as usize;
+                if !self.is_refused(word * 64 + bit) {
+                    return Some(word * 64 + bit);
+                }
+                bits ^= 1 << bit;
+            }
+        }
+        None
+    }
+
+    /// Bits of the servers that weight, health and rank allow, fullness aside.
+    pub(crate) fn word(&self, word: usize) -> u64 {
+        let usable = self.usable[word].load(Ordering::Relaxed);
+        match self.hidden {
+            None => usable,
+            Some(Hidden { backups, invert: false }) => usable & !backups[word],
+            Some(Hidden { backups, invert: true }) => usable & backups[word],
+        }
+    }
+
+    /// How many words [`Pool::word`] knows.
+    pub(crate) fn words(&self) -> usize {
+        self.usable.len()
+    }
+
+    /// Whether a server that its bit allows is full, or has failed this flow already.
+    fn is_refused(&self, server: usize) -> bool {
+        (self.thresholds && self.servers[server].live.is_full())
+            || (!self.tried.is_empty() && self.tried.contains(&self.address(server)))
+    }
+}

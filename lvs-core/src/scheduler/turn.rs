@@ -1,0 +1,354 @@
+//! Schedulers that take turns: `rr`, `wrr` and smooth `wrr`.
+//!
+//! The first two are IPVS's, to the last tie: a cursor into the list, newest first, and for `wrr`
+//! a threshold that sinks from sweep to sweep (`ip_vs_rr.c`, `ip_vs_wrr.c`). Cursor and threshold
+//! are one word, moved by compare-and-swap, so that a pick takes no lock.
+//!
+//! A pure ticket could not replace the cursor: it stays behind when a server is full, steps back
+//! when its server is deleted, and starts over when a weight is edited, and the kernel's sequence
+//! shows each of these.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::flow::Flow;
+use crate::pool::Pool;
+use crate::scheduler::{Change, Scheduler, Seat};
+
+/// `rr`: each server in turn, newest first.
+pub(super) struct Rr {
+    /// Index served last; the number of servers stands for the head of the list.
+    cursor: AtomicUsize,
+}
+
+impl Rr {
+    pub(super) fn new(seats: &[Seat]) -> Rr {
+        Rr { cursor: AtomicUsize::new(seats.len()) }
+    }
+}
+
+impl Scheduler for Rr {
+    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Option<usize> {
+        let mut cursor = self.cursor.load(Ordering::Relaxed);
+        loop {
+            let next = pool.next_older(cursor).or_else(|| pool.next_older(pool.len()))?;
+            match self.cursor.compare_exchange_weak(cursor, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(next),
+                Err(moved) => cursor = moved,
+            }
+        }
+    }
+
+    /// The cursor stays on its server. If that one was deleted it steps to the next newer one, so
+    /// that nobody is skipped.
+    fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
+        let Some(old) = (old as &dyn Any).downcast_ref::<Rr>() else { return };
+        let cursor = old.cursor.load(Ordering::Relaxed);
+        *self.cursor.get_mut() =
+            (cursor..change.old.len()).find_map(|index| change.moved(index)).unwrap_or(change.new.len());
+    }
+}
+
+/// `wrr`: the servers whose weight reaches a threshold take turns; after each sweep over the list
+/// the threshold sinks by the weights' common divisor, and from the lowest returns to the top.
+pub(super) struct Wrr {
+    /// Index served last (the number of servers stands for the head of the list) in the high half,
+    /// threshold in the low half.
+    state: AtomicU64,
+    levels: Levels,
+}
+
+/// The thresholds that the weights of a pool give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Levels {
+    /// Highest threshold; 0 when no server has a weight.
+    top: u32,
+    /// From one threshold to the next lower one.
+    step: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    cursor: u32,
+    threshold: u32,
+}
+
+impl Wrr {
+    /// As if the servers had been added one by one, which is how IPVS gets them, and why the first
+    /// sweep serves every server once: the first server alone has one threshold, and later ones
+    /// do not raise the present threshold.
+    pub(super) fn new(seats: &[Seat]) -> Wrr {
+        let mut wrr = Wrr { state: AtomicU64::new(0), levels: Levels::of(&[]) };
+        let mut weights = Vec::with_capacity(seats.len());
+        wrr.add(&mut weights, seats.iter().map(|seat| seat.weight), 0);
+        wrr
+    }
+
+    fn add(&mut self, weights: &mut Vec<u32>, added: impl Iterator<Item = u32>, threshold: u32) {
+        let (mut gcd, mut max, mut threshold) = (gcd_of(weights), max_of(weights), threshold);
+        for weight in added {
+            weights.push(weight);
+            (gcd, max) = (gcd_with(gcd, weight), max.max(weight));
+            threshold = Levels::from_divisor(gcd, max).settle(threshold);
+        }
+        self.levels = Levels::from_divisor(gcd, max);
+        self.set(Mark { cursor: weights.len() as u32, threshold });
+    }
+
+    fn set(&mut self, mark: Mark) {
+        *self.state.get_mut() = mark.pack();
+    }
+
+    /// The next server and the mark after it; or the mark that a vain search leaves behind.
+    fn next(&self, pool: Pool<'_>, mark: Mark) -> Result<(usize, Mark), Mark> {
+        let head = pool.len();
+        if let Some(server) = first_reaching(pool, mark.cursor as usize, mark.threshold) {
+            return Ok((server, Mark { cursor: server as u32, ..mark }));
+        }
+        let Levels { top, step } = self.levels;
+        let Some(heaviest) = pool.newest_first().map(|server| pool.weight(server)).max() else {
+            // The kernel gives up at the last server before the cursor or after a whole cycle of
+            // thresholds; where that leaves the mark shows in the picks after it.
+            let at_head = mark.cursor as usize == head;
+            return Err(if at_head || mark.threshold > step {
+                Mark { cursor: head as u32, threshold: top }
+            } else {
+                mark
+            });
+        };
+        // Sweeps at thresholds above the heaviest eligible server find nobody: go to the first
+        // that does.
+        let mut threshold = if mark.threshold > step { mark.threshold - step } else { top };
+        if threshold > heaviest {
+            threshold -= (threshold - heaviest).div_ceil(step) * step;
+        }
+        match first_reaching(pool, head, threshold) {
+            Some(server) => Ok((server, Mark { cursor: server as u32, threshold })),
+            // Eligibility changed between the two looks.
+            None => Err(mark),
+        }
+    }
+}
+
+/// The newest eligible server before `limit` with at least this weight.
+fn first_reaching(pool: Pool<'_>, mut limit: usize, threshold: u32) -> Option<usize> {
+    loop {
+        let server = pool.next_older(limit)?;
+        if pool.weight(server) >= threshold {
+            return Some(server);
+        }
+        limit = server;
+    }
+}
+
+impl Scheduler for Wrr {
+    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Option<usize> {
+        if self.levels.top == 0 {
+            return None;
+        }
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            let (found, after) = match self.next(pool, Mark::unpack(state)) {
+                Ok((server, after)) => (Some(server), after),
+                Err(after) => (None, after),
+            };
+            let swap =
+                self.state.compare_exchange_weak(state, after.pack(), Ordering::Relaxed, Ordering::Relaxed);
+            match swap {
+                Ok(_) => return found,
+                Err(moved) => state = moved,
+            }
+        }
+    }
+
+    /// Every deletion, edit and addition, one after the other as the kernel sees them, sends the
+    /// cursor to the head and fits the threshold to the new levels.
+    fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
+        let Some(old) = (old as &dyn Any).downcast_ref::<Wrr>() else { return };
+        let mark = Mark::unpack(old.state.load(Ordering::Relaxed));
+        let same_servers =
+            change.old.iter().map(|seat| seat.address).eq(change.new.iter().map(|seat| seat.address));
+        if same_servers && change.edited.is_empty() {
+            self.set(mark);
+            return;
+        }
+        let mut threshold = mark.threshold;
+        let mut seats: Vec<Seat> = change.old.to_vec();
+        let settle = |seats: &[Seat], threshold: u32| {
+            let weights: Vec<u32> = seats.iter().map(|seat| seat.weight).collect();
+            Levels::of(&weights).settle(threshold)
+        };
+        for old in change.old {
+            if !change.new.iter().any(|new| new.address == old.address) {
+                seats.retain(|seat| seat.address != old.address);
+                threshold = settle(&seats, threshold);
+            }
+        }
+        for edited in change.edited {
+            let after = change.new.iter().find(|seat| seat.address == *edited);
+            let seat = seats.iter_mut().find(|seat| seat.address == *edited);
+            if let (Some(seat), Some(after)) = (seat, after) {
+                *seat = *after;
+                threshold = settle(&seats, threshold);
+            }
+        }
+        let added = change.new.iter().filter(|new| !change.old.iter().any(|old| old.address == new.address));
+        let mut weights: Vec<u32> = seats.iter().map(|seat| seat.weight).collect();
+        self.add(&mut weights, added.map(|seat| seat.weight), threshold);
+    }
+}
+
+impl Levels {
+    fn of(weights: &[u32]) -> Levels {
+        Levels::from_divisor(gcd_of(weights), max_of(weights))
+    }
+
+    /// Thresholds are one above a multiple of the divisor, which makes `weight >= threshold` come
+    /// out right also where the highest is no multiple of the step.
+    fn from_divisor(gcd: u32, max: u32) -> Levels {
+        let step = gcd.max(1);
+        Levels { top: max.saturating_sub(step - 1), step }
+    }
+
+    /// The threshold that goes on after the levels have changed.
+    fn settle(self, threshold: u32) -> u32 {
+        if threshold > self.top || threshold == 0 {
+            self.top
+        } else if self.step > 1 {
+            threshold / self.step * self.step + 1
+        } else {
+            threshold
+        }
+    }
+}
+
+impl Mark {
+    fn pack(self) -> u64 {
+        u64::from(self.cursor) << 32 | u64::from(self.threshold)
+    }
+
+    fn unpack(state: u64) -> Mark {
+        Mark { cursor: (state >> 32) as u32, threshold: state as u32 }
+    }
+}
+
+fn gcd_of(weights: &[u32]) -> u32 {
+    weights.iter().fold(0, |gcd, &weight| gcd_with(gcd, weight))
+}
+
+fn max_of(weights: &[u32]) -> u32 {
+    weights.iter().copied().max().unwrap_or(0)
+}
+
+fn gcd_with(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// `swrr`: weighted turns, spread as evenly as they can be (nginx's smooth weighted round robin).
+///
+/// nginx finds each turn by a walk over all servers. Here the turns of a whole period are laid out
+/// once for the servers that can be used, and again when one of them fails or returns, so a pick
+/// is one array read. A server that is merely full is stepped over.
+pub(super) struct Swrr {
+    period: ArcSwap<Period>,
+}
+
+/// One round of turns.
+struct Period {
+    /// The servers it was laid out for, one bit each.
+    servers: Box<[u64]>,
+    /// Indexes in the order of their turns.
+    turns: Box<[u32]>,
+    next: AtomicUsize,
+}
+
+impl Swrr {
+    pub(super) fn new(seats: &[Seat]) -> Swrr {
+        let mut servers = vec![0; seats.len().div_ceil(64)];
+        for (index, _) in seats.iter().enumerate().filter(|(_, seat)| seat.weight > 0) {
+            servers[index / 64] |= 1 << (index % 64);
+        }
+        let weights = seats.iter().enumerate().map(|(index, seat)| (index as u32, seat.weight)).collect();
+        Swrr { period: ArcSwap::from_pointee(Period::lay_out(servers.into(), weights)) }
+    }
+}
+
+impl Scheduler for Swrr {
+    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Option<usize> {
+        let period = self.period.load();
+        if period.fits(pool) {
+            return period.turn(pool);
+        }
+        let servers: Box<[u64]> = (0..pool.words()).map(|word| pool.word(word)).collect();
+        let chosen = (0..pool.len()).filter(|index| servers[index / 64] >> (index % 64) & 1 == 1);
+        let weights = chosen.map(|index| (index as u32, pool.weight(index))).collect();
+        let fresh = Arc::new(Period::lay_out(servers, weights));
+        self.period.compare_and_swap(&period, Arc::clone(&fresh));
+        fresh.turn(pool)
+    }
+
+    fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
+        let Some(old) = (old as &dyn Any).downcast_ref::<Swrr>() else { return };
+        if change.old == change.new {
+            self.period.store(old.period.load_full());
+        }
+    }
+}
+
+impl Period {
+    /// The turns of these servers (index, weight), as nginx would deal them.
+    fn lay_out(servers: Box<[u64]>, mut weights: Vec<(u32, u32)>) -> Period {
+        weights.retain(|(_, weight)| *weight > 0);
+        let gcd = weights.iter().fold(0, |gcd, (_, weight)| gcd_with(gcd, *weight)).max(1);
+        let total: u64 = weights.iter().map(|(_, weight)| u64::from(weight / gcd)).sum();
+        let longest = (LAY_OUT_STEPS / weights.len().max(1)).max(weights.len()) as u64;
+        let scaled = |weight: u32| {
+            let weight = u64::from(weight / gcd);
+            if total <= longest { weight } else { (weight * longest / total).max(1) }
+        };
+        let weights: Vec<(u32, i64)> =
+            weights.iter().map(|(index, weight)| (*index, scaled(*weight) as i64)).collect();
+        let total: i64 = weights.iter().map(|(_, weight)| weight).sum();
+
+        let mut credit = vec![0i64; weights.len()];
+        let mut turns = Vec::with_capacity(total as usize);
+        for _ in 0..total {
+            let mut best = 0;
+            for (place, (_, weight)) in weights.iter().enumerate() {
+                credit[place] += weight;
+                // Ties go to the server listed first, as nginx does.
+                if credit[place] > credit[best] {
+                    best = place;
+                }
+            }
+            credit[best] -= total;
+            turns.push(weights[best].0);
+        }
+        Period { servers, turns: turns.into(), next: AtomicUsize::new(0) }
+    }
+
+    fn fits(&self, pool: Pool<'_>) -> bool {
+        self.servers.iter().enumerate().all(|(word, bits)| *bits == pool.word(word))
+    }
+
+    fn turn(&self, pool: Pool<'_>) -> Option<usize> {
+        for _ in 0..self.turns.len() {
+            let place = self.next.fetch_add(1, Ordering::Relaxed) % self.turns.len();
+            let server = self.turns[place] as usize;
+            if pool.is_eligible(server) {
+                return Some(server);
+            }
+        }
+        None
+    }
+}
+
+/// Bound on the work of laying out one period, in steps of the inner loop: a few milliseconds.
+/// Weights of a pool that would need more are scaled down to the longest period that fits.
+const LAY_OUT_STEPS: usize = 4_000_000;

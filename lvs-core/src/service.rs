@@ -1,0 +1,361 @@
+//! A virtual service: what belongs to one snapshot ([`Service`]), and what outlives it
+//! ([`ServiceState`]).
+//!
+//! The order in which reasons count is decided here and nowhere else: removed, quiesced, down,
+//! ejected, full. The first three and the fourth are one bit per server that changes only when
+//! they do; fullness is looked at when a server is chosen. A template ignores quiesced and full,
+//! as in IPVS, never the others.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crossbeam_utils::CachePadded;
+
+use crate::config::{Protocol, ServerConfig, ServiceConfig, ServiceKey};
+use crate::flow::Flow;
+use crate::health::{AllEjected, Passive};
+use crate::lease::Lease;
+use crate::persistence::{Found, Templates};
+use crate::pool::{Hidden, Pool};
+use crate::scheduler::{self, Change, Scheduler, Seat};
+use crate::server::{Counter, DOWN, EJECTED, Kind, Live, QUIESCED, REMOVED, Server};
+use crate::time::Time;
+
+/// Why no server could be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no such service.
+    NoService,
+    /// The service has no servers.
+    NoServers,
+    /// Every server has weight 0.
+    AllQuiesced,
+    /// Every server with a weight is down or ejected.
+    AllDown,
+    /// Every server that is up has reached its upper threshold.
+    AllFull,
+    /// Every server that could be chosen has already failed this flow.
+    AllTried,
+    /// Servers could be chosen, but none that the scheduler's rule allows for this flow.
+    Unreachable,
+}
+
+/// One service in one snapshot.
+pub(crate) struct Service {
+    pub(crate) config: ServiceConfig,
+    pub(crate) state: Arc<ServiceState>,
+    pub(crate) servers: Box<[Server]>,
+    seats: Box<[Seat]>,
+    scheduler: Box<dyn Scheduler>,
+    /// One bit per server that weight and health allow. Written under the writer lock; a late read
+    /// picks a server that failed a moment ago.
+    usable: Box<[AtomicU64]>,
+    /// The same, ejection aside: for when every server is ejected.
+    sound: Box<[AtomicU64]>,
+    /// One bit per backup, if there are any.
+    backups: Option<Box<[u64]>>,
+    /// Whether any server has an upper threshold.
+    thresholds: bool,
+    /// How its connections count.
+    kind: Kind,
+}
+
+/// What a service keeps through every reload.
+pub(crate) struct ServiceState {
+    pub(crate) key: ServiceKey,
+    pub(crate) templates: Templates,
+    /// Calls of `schedule`. Written by all threads.
+    ticket: CachePadded<AtomicU64>,
+    /// When the next ejection ends, in nanoseconds of [`Time`]. Written under the writer lock.
+    lapse: AtomicU64,
+    pub(crate) refused: Counter,
+    /// What servers that are gone had counted when they went.
+    pub(crate) departed: Departed,
+    /// Servers that were deleted and may still have connections. Used under the writer lock.
+    retired: Mutex<HashMap<SocketAddr, Weak<Live>>>,
+}
+
+/// Totals of deleted servers, so that those of the service never fall.
+#[derive(Default)]
+pub(crate) struct Departed {
+    pub(crate) connections: Counter,
+    pub(crate) bytes_in: Counter,
+    pub(crate) bytes_out: Counter,
+}
+
+impl ServiceState {
+    pub(crate) fn new(key: ServiceKey) -> ServiceState {
+        ServiceState {
+            key,
+            templates: Templates::new(),
+            ticket: CachePadded::new(AtomicU64::new(0)),
+            lapse: AtomicU64::new(Time::NEVER.as_nanos()),
+            refused: Counter::default(),
+            departed: Departed::default(),
+            retired: Mutex::default(),
+        }
+    }
+
+    fn retired(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Weak<Live>>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Service {
+    /// The service as `config` wants it, with the live parts of `old` by server address.
+    /// `touched` was edited, even if nothing about it changed.
+    pub(crate) fn build(
+        config: ServiceConfig,
+        state: Arc<ServiceState>,
+        old: Option<&Service>,
+        touched: Option<SocketAddr>,
+    ) -> Service {
+        let mut known: HashMap<SocketAddr, &Arc<Live>> = HashMap::new();
+        let mut before: HashMap<SocketAddr, &ServerConfig> = HashMap::new();
+        if let Some(old) = old {
+            known.extend(old.servers.iter().map(|server| (server.live.address, &server.live)));
+            before.extend(old.config.servers.iter().map(|server| (server.address, server)));
+        }
+        let mut edited = Vec::new();
+        let mut servers = Vec::with_capacity(config.servers.len());
+        {
+            let mut retired = state.retired();
+            retired.retain(|_, live| live.strong_count() > 0);
+            for server in &config.servers {
+                let live = match known.get(&server.address) {
+                    Some(live) => Arc::clone(live),
+                    None => retired
+                        .remove(&server.address)
+                        .and_then(|live| live.upgrade())
+                        .unwrap_or_else(|| Arc::new(Live::new(Arc::clone(&state), server.address))),
+                };
+                let changed = before.get(&server.address).is_none_or(|before| *before != server);
+                if changed {
+                    live.set_thresholds(server.thresholds);
+                }
+                if before.contains_key(&server.address) && (changed || touched == Some(server.address)) {
+                    edited.push(server.address);
+                }
+                servers.push(Server { weight: server.weight.value(), live });
+            }
+        }
+        let seats: Box<[Seat]> = config
+            .servers
+            .iter()
+            .map(|server| Seat { address: server.address, weight: server.weight.value() })
+            .collect();
+        let mut scheduler = scheduler::build(config.algorithm, &seats);
+        if let Some(old) = old.filter(|old| old.config.algorithm == config.algorithm) {
+            scheduler.inherit(&*old.scheduler, &Change { old: &old.seats, new: &seats, edited: &edited });
+        }
+        let words = servers.len().div_ceil(64);
+        let blank = || (0..words).map(|_| AtomicU64::new(0)).collect();
+        let backups = config.servers.iter().any(|server| server.backup).then(|| {
+            let mut bits = vec![0; words];
+            for (index, _) in config.servers.iter().enumerate().filter(|(_, server)| server.backup) {
+                bits[index / 64] |= 1 << (index % 64);
+            }
+            bits.into()
+        });
+        let datagrams = matches!(config.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
+        let service = Service {
+            usable: blank(),
+            sound: blank(),
+            backups,
+            thresholds: config.servers.iter().any(|server| server.thresholds.upper() > 0),
+            kind: if datagrams { Kind::Inactive } else { Kind::Active },
+            seats,
+            scheduler,
+            servers: servers.into(),
+            state,
+            config,
+        };
+        for server in 0..service.servers.len() {
+            service.refresh(server);
+        }
+        service.find_next_lapse();
+        service
+    }
+
+    /// Marks servers that `successor` does not have as removed, and remembers them as long as they
+    /// have connections.
+    pub(crate) fn retire_servers(&self, successor: Option<&Service>) {
+        let kept: std::collections::HashSet<SocketAddr> =
+            successor.into_iter().flat_map(|service| service.seats.iter().map(|seat| seat.address)).collect();
+        let mut retired = self.state.retired();
+        for Server { live, .. } in self.servers.iter().filter(|server| !kept.contains(&server.live.address)) {
+            live.set_standing(REMOVED);
+            let departed = &self.state.departed;
+            departed.connections.add(live.connections.get());
+            departed.bytes_in.add(live.bytes_in.get());
+            departed.bytes_out.add(live.bytes_out.get());
+            live.connections.reset();
+            live.bytes_in.reset();
+            live.bytes_out.reset();
+            retired.insert(live.address, Arc::downgrade(live));
+        }
+    }
+
+    /// Chooses a server for the flow, none of `tried`, and counts the connection there.
+    pub(crate) fn schedule(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Lease, Refusal> {
+        let lease = match &self.config.persistence {
+            None => self.choose(flow, tried).map(|live| Lease::new(live, None, self.kind)),
+            Some(rule) => {
+                let usable = |live: &Live| {
+                    live.standing() & (REMOVED | DOWN | EJECTED) == 0 && !tried.contains(&live.address)
+                };
+                let choose = || self.choose(flow, tried);
+                let found = self.state.templates.find_or_make(rule, flow.client().ip(), now, usable, choose);
+                found.map(|found| match found {
+                    Found::Template(template) => {
+                        template.live.bind(self.kind);
+                        Lease::new(Arc::clone(&template.live), Some(template), self.kind)
+                    }
+                    Found::Made(template) => {
+                        Lease::new(Arc::clone(&template.live), Some(template), self.kind)
+                    }
+                    Found::NoRoom(live) => Lease::new(live, None, self.kind),
+                })
+            }
+        };
+        if lease.is_err() {
+            self.state.refused.add(1);
+        }
+        lease
+    }
+
+    /// What the scheduler says, admitted.
+    fn choose(&self, flow: &Flow, tried: &[SocketAddr]) -> Result<Arc<Live>, Refusal> {
+        let ticket = self.state.ticket.fetch_add(1, Ordering::Relaxed);
+        // A server that fills up between choice and admission is full at the next look.
+        for _ in 0..=self.servers.len() {
+            let Some(server) = self.pick(flow, tried, ticket) else {
+                return Err(self.refusal(tried));
+            };
+            let live = &self.servers[server].live;
+            if live.admit(self.kind) {
+                return Ok(Arc::clone(live));
+            }
+        }
+        Err(Refusal::AllFull)
+    }
+
+    fn pick(&self, flow: &Flow, tried: &[SocketAddr], ticket: u64) -> Option<usize> {
+        let among = |bits: &[AtomicU64]| match &self.backups {
+            None => self.scheduler.schedule(self.pool(bits, None, tried), flow, ticket),
+            Some(backups) => {
+                let primaries = Hidden { backups, invert: false };
+                let backups = Hidden { backups, invert: true };
+                self.scheduler
+                    .schedule(self.pool(bits, Some(primaries), tried), flow, ticket)
+                    .or_else(|| self.scheduler.schedule(self.pool(bits, Some(backups), tried), flow, ticket))
+            }
+        };
+        let picked = among(&self.usable);
+        if picked.is_some() || self.config.health.all_ejected == AllEjected::Refuse {
+            return picked;
+        }
+        let ejected = self
+            .usable
+            .iter()
+            .zip(&self.sound)
+            .any(|(usable, sound)| usable.load(Ordering::Relaxed) != sound.load(Ordering::Relaxed));
+        if ejected { among(&self.sound) } else { None }
+    }
+
+    fn pool<'a>(
+        &'a self,
+        bits: &'a [AtomicU64],
+        hidden: Option<Hidden<'a>>,
+        tried: &'a [SocketAddr],
+    ) -> Pool<'a> {
+        Pool::new(&self.servers, bits, hidden, self.thresholds, tried)
+    }
+
+    /// The reason that stands in the way of the server that came closest.
+    fn refusal(&self, tried: &[SocketAddr]) -> Refusal {
+        let reasons = self.servers.iter().map(|server| {
+            let live = &server.live;
+            match live.standing() {
+                standing if standing & (REMOVED | QUIESCED) != 0 => Refusal::AllQuiesced,
+                standing if standing & (DOWN | EJECTED) != 0 => Refusal::AllDown,
+                _ if live.is_full() => Refusal::AllFull,
+                _ if tried.contains(&live.address) => Refusal::AllTried,
+                _ => Refusal::Unreachable,
+            }
+        });
+        reasons.max_by_key(|reason| *reason as u8).unwrap_or(Refusal::NoServers)
+    }
+
+    pub(crate) fn position(&self, server: SocketAddr) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.address == server)
+    }
+
+    /// The rule for failures of this server in traffic.
+    pub(crate) fn passive(&self, server: usize) -> Option<Passive> {
+        self.config.servers[server].passive.or(self.config.health.passive)
+    }
+
+    /// Brings a server's standing and bits up to date with its weight and health. Called under the
+    /// writer lock.
+    pub(crate) fn refresh(&self, server: usize) {
+        let Server { weight, live } = &self.servers[server];
+        let mut standing = 0;
+        {
+            let health = live.health();
+            if *weight == 0 {
+                standing |= QUIESCED;
+            }
+            if health.is_down() {
+                standing |= DOWN;
+            }
+            if health.ejected_until().is_some() {
+                standing |= EJECTED;
+            }
+            live.suspect.store(health.has_failures(), Ordering::Relaxed);
+        }
+        live.set_standing(standing);
+        set_bit(&self.usable, server, standing == 0);
+        set_bit(&self.sound, server, standing & !EJECTED == 0);
+    }
+
+    /// Notes when the next ejection ends. Called under the writer lock.
+    pub(crate) fn find_next_lapse(&self) {
+        let ends = self.servers.iter().filter_map(|server| server.live.health().ejected_until());
+        self.state.lapse.store(ends.min().unwrap_or(Time::NEVER).as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether an ejection has ended that nobody has acted on.
+    pub(crate) fn has_lapsed(&self, now: Time) -> bool {
+        self.state.lapse.load(Ordering::Relaxed) <= now.as_nanos()
+    }
+}
+
+fn set_bit(bits: &[AtomicU64], server: usize, set: bool) {
+    let bit = 1 << (server % 64);
+    if set {
+        bits[server / 64].fetch_or(bit, Ordering::Relaxed);
+    } else {
+        bits[server / 64].fetch_and(!bit, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::NoService => "there is no such service",
+            Refusal::NoServers => "the service has no servers",
+            Refusal::AllQuiesced => "every server has weight 0",
+            Refusal::AllDown => "every server with a weight is down",
+            Refusal::AllFull => "every server that is up is full",
+            Refusal::AllTried => "every server that could be chosen has failed this flow",
+            Refusal::Unreachable => "the scheduler's rule allows no server for this flow",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
