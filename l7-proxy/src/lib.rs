@@ -1,1 +1,8 @@
 //! An HTTP proxy that reads nginx.conf.
+
+pub mod host;
+pub mod model;
+pub mod uri;
+pub mod variable;
+
+mod date;

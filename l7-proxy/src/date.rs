@@ -1,0 +1,100 @@
+//! Times as access logs show them, in UTC.
+//!
+//! A proxy's logs are read beside those of machines elsewhere, and the time zone database is no
+//! business of the path of a request; so the offset is always `+0000`.
+
+use std::io::Write as _;
+use std::time::SystemTime;
+
+/// Appends `02/Jan/2026:15:04:05 +0000`.
+pub(crate) fn write_log(time: SystemTime, out: &mut Vec<u8>) {
+    let Utc { year, month, day, hour, minute, second } = Utc::new(time);
+    let month = MONTHS[month as usize - 1];
+    // Writing to a Vec cannot fail.
+    _ = write!(out, "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000");
+}
+
+/// Appends `2026-01-02T15:04:05+00:00`.
+pub(crate) fn write_iso8601(time: SystemTime, out: &mut Vec<u8>) {
+    let Utc { year, month, day, hour, minute, second } = Utc::new(time);
+    _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00");
+}
+
+/// A time of the Gregorian calendar.
+struct Utc {
+    year: u64,
+    month: u64,
+    day: u64,
+    hour: u64,
+    minute: u64,
+    second: u64,
+}
+
+impl Utc {
+    fn new(time: SystemTime) -> Self {
+        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
+        // Years begin in March here, so that the leap day is the last of its year: days since
+        // 0000-03-01, then the 400-year cycle, the year in it, and the day of that year.
+        let days = days + 719_468;
+        let (cycle, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day_of_year = day - (365 * year + year / 4 - year / 100);
+        // Months have 30.6 days on average from March on.
+        let from_march = (5 * day_of_year + 2) / 153;
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        Self {
+            year: cycle * 400 + year + u64::from(month <= 2),
+            month,
+            day: day_of_year - (153 * from_march + 2) / 5 + 1,
+            hour: second_of_day / 3600,
+            minute: second_of_day / 60 % 60,
+            second: second_of_day % 60,
+        }
+    }
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn every_day_of_four_centuries_follows_its_predecessor() {
+        let mut expected = (1970, 1, 1);
+        for day in 0..146_097_u64 {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(day * 86_400 + 86_399);
+            let utc = super::Utc::new(time);
+            assert_eq!((utc.year, utc.month, utc.day), expected);
+            assert_eq!((utc.hour, utc.minute, utc.second), (23, 59, 59));
+            expected = next(expected);
+        }
+    }
+
+    fn next((year, month, day): (u64, u64, u64)) -> (u64, u64, u64) {
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let length = match month {
+            2 if leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        match (month, day) {
+            (12, 31) => (year + 1, 1, 1),
+            (_, day) if day == length => (year, month + 1, 1),
+            (_, day) => (year, month, day + 1),
+        }
+    }
+
+    #[test]
+    fn logs_show_the_time_as_nginx_does() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_366_245);
+        let mut line = Vec::new();
+        super::write_log(time, &mut line);
+        line.push(b' ');
+        super::write_iso8601(time, &mut line);
+        assert_eq!(line, b"02/Jan/2026:15:04:05 +0000 2026-01-02T15:04:05+00:00");
+    }
+}

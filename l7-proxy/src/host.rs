@@ -1,0 +1,149 @@
+//! The name that a request is for, from its `Host` field or its absolute target.
+//!
+//! Stricter than nginx, which takes nearly any byte: a name that a second reader could take apart
+//! in another way (user information, a comma, a path) is refused with 400.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv6Addr;
+
+/// A host name without its port, lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host<'a> {
+    name: Cow<'a, str>,
+    port: Option<u16>,
+}
+
+/// Why a host is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadHost;
+
+impl fmt::Display for BadHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid host")
+    }
+}
+
+impl std::error::Error for BadHost {}
+
+impl<'a> Host<'a> {
+    /// Reads `name`, `name:port`, `[address]` or `[address]:port`.
+    ///
+    /// ```
+    /// # use l7_proxy::host::Host;
+    /// assert_eq!(Host::parse(b"WWW.Example.org.:8080").unwrap().name(), "www.example.org");
+    /// assert!(Host::parse(b"good.example,bad.example").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// If it is empty or not a name, an IPv4 address or an IPv6 address in brackets.
+    pub fn parse(text: &'a [u8]) -> Result<Self, BadHost> {
+        let text = std::str::from_utf8(text).map_err(|_| BadHost)?;
+        let (name, port) = match text.find(']') {
+            Some(end) if text.starts_with('[') => {
+                let (name, rest) = text.split_at(end + 1);
+                name[1..end].parse::<Ipv6Addr>().map_err(|_| BadHost)?;
+                match rest.strip_prefix(':') {
+                    Some(port) => (name, Some(port)),
+                    None if rest.is_empty() => (name, None),
+                    None => return Err(BadHost),
+                }
+            }
+            _ => {
+                let (name, port) =
+                    text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+                // The root's dot at the end changes nothing.
+                let name = name.strip_suffix('.').unwrap_or(name);
+                if name.is_empty() || name.contains("..") || !name.bytes().all(is_name_byte) {
+                    return Err(BadHost);
+                }
+                (name, port)
+            }
+        };
+        let port = match port {
+            // RFC 3986 allows a colon without a port.
+            None | Some("") => None,
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(port.parse().map_err(|_| BadHost)?)
+            }
+            Some(_) => return Err(BadHost),
+        };
+        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(name.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(name)
+        };
+        Ok(Self { name, port })
+    }
+
+    /// Returns the name in lower case; an IPv6 address keeps its brackets.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the port, if one is given.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+/// Returns whether a byte may stand in a registered name (RFC 3986, section 3.2.2), the comma and
+/// percent-encoding left out.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Host;
+
+    fn check(text: &str, expected: Option<(&str, Option<u16>)>) {
+        let host = Host::parse(text.as_bytes()).ok();
+        let host = host.as_ref().map(|host| (host.name(), host.port()));
+        assert_eq!(host, expected, "{text:?}");
+    }
+
+    #[test]
+    fn name_and_port_are_taken_apart() {
+        check("example.org", Some(("example.org", None)));
+        check("Example.ORG:80", Some(("example.org", Some(80))));
+        check("example.org.", Some(("example.org", None)));
+        check("example.org:", Some(("example.org", None)));
+        check("under_score", Some(("under_score", None)));
+        check("127.0.0.1:8080", Some(("127.0.0.1", Some(8080))));
+        check("[::1]", Some(("[::1]", None)));
+        check("[2001:DB8::1]:443", Some(("[2001:db8::1]", Some(443))));
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_is_refused() {
+        for text in [
+            "",
+            ".",
+            ":80",
+            "a..b",
+            "user@host",
+            "a,b",
+            "a/b",
+            "a\\b",
+            "a b",
+            "a\tb",
+            "a%41",
+            "a:b",
+            "a:65536",
+            "a:80:80",
+            "a:+80",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "[1.2.3.4]",
+            "[::1%25eth0]",
+            "a#b",
+            "a?b",
+            "ä",
+            "a\0",
+        ] {
+            check(text, None);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What the proxy is told to do, as plain checked data.
+//!
+//! [`crate::conf`] turns an nginx.conf into a [`Config`]; a program can as well build one by hand:
+//! every type has public fields and a [`Default`] that equals nginx's default.
+//!
+//! Inheritance is resolved here and not at run time: nginx lets `http`, `server` and `location`
+//! set the same directives, the innermost winning. In the model every [`Location`] carries its own
+//! complete [`Settings`], so a request needs one reference and no walk up a tree.
+//!
+//! Nothing in this module opens a socket or a file. [`crate::route::Router`] compiles an [`Http`]
+//! into what picks a location for a request.
+
+mod http;
+mod settings;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use self::http::{
+    Handler, Http, Listen, Location, Matcher, Pattern, PatternError, ProxyPass, Return, ReturnBody,
+    ServerName, SocketOptions, VirtualServer,
+};
+pub use self::settings::{
+    AccessLog, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape, Files, HttpVersion,
+    IfModifiedSince, LogFormat, NextUpstream, ProxySettings, RetryOn, Root, ServerTokens, SetHeader,
+    Settings, Types, When,
+};
+pub use self::upstream::{Balance, Keepalive, Role, Server, Upstream, UpstreamId};
+
+/// A whole configuration: the process, and the protocols that it serves.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// What concerns the process as such.
+    pub process: Process,
+    /// Limits of the event loop, from `events {}`.
+    pub events: Events,
+    /// The HTTP side, from `http {}`; `None` where there is no such block.
+    pub http: Option<Http>,
+    /// The TCP side, from `stream {}`; `None` where there is no such block.
+    pub stream: Option<Stream>,
+}
+
+/// Settings of the process: workers, files that it writes, how it runs.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// How many workers serve connections.
+    pub workers: Workers,
+    /// Where diagnostics go; empty means standard error at level `error`.
+    pub error_log: Vec<ErrorLog>,
+    /// The file that receives the process id.
+    pub pid: PathBuf,
+    /// Whether to leave the terminal and run in the background (`daemon`, on by default).
+    pub daemon: bool,
+    /// `master_process`; recorded, the workers are threads of one process either way.
+    pub master_process: bool,
+    /// `user NAME [GROUP]`; recorded, privileges are the service manager's business.
+    pub user: Option<(String, Option<String>)>,
+    /// How long open connections may take to end after a graceful stop; `None` waits for ever.
+    pub shutdown_timeout: Option<Duration>,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            workers: Workers::default(),
+            error_log: Vec::new(),
+            pid: PathBuf::from("logs/nginx.pid"),
+            daemon: true,
+            master_process: true,
+            user: None,
+            shutdown_timeout: None,
+        }
+    }
+}
+
+/// How many workers serve connections (`worker_processes`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// As many as there are processors.
+    Auto,
+    /// This many.
+    Count(NonZeroUsize),
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self::Count(NonZeroUsize::MIN)
+    }
+}
+
+/// Settings of `events {}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// Connections a worker may have open, those to servers included; 512 by default.
+    pub worker_connections: usize,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { worker_connections: 512 }
+    }
+}
+
+/// One `error_log`: where it goes and from which level on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorLog {
+    /// Where the lines go.
+    pub target: LogTarget,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LogTarget {
+    /// Standard error.
+    Stderr,
+    /// Appended to a file; the path is absolute or relative to the working directory.
+    File(PathBuf),
+}
+
+/// Severity of a diagnostic, least severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What happened.
+    Info,
+    /// What happened and is worth knowing.
+    Notice,
+    /// What is odd.
+    Warn,
+    /// What failed.
+    Error,
+    /// What failed and will fail again.
+    Crit,
+    /// What needs a person now.
+    Alert,
+    /// The system is unusable.
+    Emerg,
+}
+
+/// The TCP side: servers that relay whole connections.
+#[derive(Debug, Clone, Default)]
+pub struct Stream {
+    /// The upstreams that [`StreamServer::proxy_pass`] refers to, those implied by an address included.
+    pub upstreams: Vec<Upstream>,
+    /// The relaying servers.
+    pub servers: Vec<StreamServer>,
+}
+
+impl Stream {
+    /// Returns the upstream that `id` stands for.
+    ///
+    /// # Panics
+    /// If `id` belongs to another configuration.
+    pub fn upstream(&self, id: UpstreamId) -> &Upstream {
+        &self.upstreams[id.0]
+    }
+}
+
+/// One `server {}` of `stream {}`.
+#[derive(Debug, Clone)]
+pub struct StreamServer {
+    /// The addresses to accept on.
+    pub listen: Vec<StreamListen>,
+    /// The upstream whose servers get the connections.
+    pub proxy_pass: UpstreamId,
+    /// Time to establish a connection with a server; 60 s by default.
+    pub connect_timeout: Duration,
+    /// Time without a byte in either direction after which both sides are closed; 10 min by default.
+    pub timeout: Duration,
+    /// Whether Nagle's algorithm is off on both sides (`tcp_nodelay`, on by default).
+    pub tcp_nodelay: bool,
+}
+
+/// One `listen` of a stream server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamListen {
+    /// The address; the unspecified address means all of its family.
+    pub addr: SocketAddr,
+    /// How the socket is set up.
+    pub socket: SocketOptions,
+}

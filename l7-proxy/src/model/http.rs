@@ -1,0 +1,275 @@
+//! Virtual servers, their locations and what a location does with a request.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::variable::Value;
+
+use super::settings::{AccessLog, Settings};
+use super::upstream::{Upstream, UpstreamId};
+
+/// The HTTP side of a configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Http {
+    /// The upstreams that [`ProxyPass`] refers to, those implied by an address included.
+    pub upstreams: Vec<Upstream>,
+    /// The virtual servers in the order of the file; the order decides which is the default of an address.
+    pub servers: Vec<VirtualServer>,
+}
+
+impl Http {
+    /// Returns the upstream that `id` stands for.
+    ///
+    /// # Panics
+    /// If `id` belongs to another configuration.
+    pub fn upstream(&self, id: UpstreamId) -> &Upstream {
+        &self.upstreams[id.0]
+    }
+
+    /// Returns every log that any location writes to, so that the files can be opened at the start.
+    pub fn access_logs(&self) -> impl Iterator<Item = &AccessLog> {
+        let mut left: Vec<&Location> = self.servers.iter().flat_map(|server| &server.locations).collect();
+        let mut found: Vec<&AccessLog> =
+            self.servers.iter().flat_map(|server| &server.settings.access_log).collect();
+        while let Some(location) = left.pop() {
+            found.extend(&location.settings.access_log);
+            left.extend(&location.locations);
+        }
+        found.into_iter()
+    }
+}
+
+/// One `server {}`: a set of names on a set of addresses.
+#[derive(Debug, Clone, Default)]
+pub struct VirtualServer {
+    /// The addresses it is reached at.
+    pub listen: Vec<Listen>,
+    /// The names it answers to; empty matches only as the default server of an address.
+    pub names: Vec<ServerName>,
+    /// `return` at server level: answers every request before a location is looked for.
+    pub reply: Option<Return>,
+    /// The locations in the order of the file.
+    pub locations: Vec<Location>,
+    /// What holds for requests that no location matches; they are served as files.
+    pub settings: Settings,
+}
+
+/// One `listen`: an address and, if this directive has them, the socket's options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; the unspecified address means all of its family.
+    pub addr: SocketAddr,
+    /// Whether this server is the one for requests whose name matches none (`default_server`).
+    pub default_server: bool,
+    /// How the socket is set up; `None` leaves it to another `listen` of the same address.
+    pub socket: Option<SocketOptions>,
+}
+
+impl Listen {
+    /// Returns a plain `listen` on `addr`.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self { addr, default_server: false, socket: None }
+    }
+}
+
+/// How a listening socket is set up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SocketOptions {
+    /// Length of the queue of connections not yet accepted; `None` is nginx's 511.
+    pub backlog: Option<u32>,
+    /// One socket per worker, the kernel spreading connections over them (`reuseport`).
+    ///
+    /// Recorded; workers have a socket each in any case.
+    pub reuseport: bool,
+    /// Whether an IPv6 socket takes IPv4 connections as well; `None` is nginx's "no".
+    pub ipv6only: Option<bool>,
+    /// Size of the send buffer (`sndbuf=`).
+    pub sndbuf: Option<u64>,
+    /// Size of the receive buffer (`rcvbuf=`).
+    pub rcvbuf: Option<u64>,
+}
+
+/// One name of a virtual server, lower case.
+#[derive(Debug, Clone)]
+pub enum ServerName {
+    /// `www.example.org`; the empty name matches a request without `Host`.
+    Exact(String),
+    /// `*.example.org`, given as `example.org`.
+    LeadingWildcard(String),
+    /// `.example.org`, given as `example.org`: the name itself and everything under it.
+    NameAndSubdomains(String),
+    /// `www.example.*`, given as `www.example`.
+    TrailingWildcard(String),
+    /// `~^www\d+\.example\.org$`.
+    Regex(Pattern),
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::LeadingWildcard(name) => write!(f, "*.{name}"),
+            Self::NameAndSubdomains(name) => write!(f, ".{name}"),
+            Self::TrailingWildcard(name) => write!(f, "{name}.*"),
+            Self::Regex(pattern) => write!(f, "~{}", pattern.source()),
+        }
+    }
+}
+
+/// One `location {}`.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// Which paths it takes.
+    pub matcher: Matcher,
+    /// `return`: answers before the handler is asked.
+    pub reply: Option<Return>,
+    /// Who answers.
+    pub handler: Handler,
+    /// Everything else that holds here, inherited values included.
+    pub settings: Settings,
+    /// Locations inside this one.
+    pub locations: Vec<Location>,
+    /// Reachable by internal redirects only (`internal`); others get 404.
+    pub internal: bool,
+}
+
+impl Location {
+    /// Returns a location that serves files under the given settings.
+    pub fn new(matcher: Matcher, settings: Settings) -> Self {
+        Self {
+            matcher,
+            reply: None,
+            handler: Handler::Files,
+            settings,
+            locations: Vec::new(),
+            internal: false,
+        }
+    }
+}
+
+/// Which paths a location takes.
+#[derive(Debug, Clone)]
+pub enum Matcher {
+    /// `= /path`: exactly this one.
+    Exact(Vec<u8>),
+    /// `/path`: those that begin with it, unless a regular expression matches.
+    Prefix(Vec<u8>),
+    /// `^~ /path`: those that begin with it; no regular expression is asked.
+    FinalPrefix(Vec<u8>),
+    /// `~ regex` or `~* regex`.
+    Regex(Pattern),
+    /// `@name`: reached by name only.
+    Named(String),
+}
+
+/// A regular expression as written and as compiled; matched against bytes.
+#[derive(Clone)]
+pub struct Pattern {
+    source: String,
+    regex: regex::bytes::Regex,
+}
+
+/// Why a regular expression cannot be used.
+#[derive(Debug, Clone)]
+pub struct PatternError {
+    /// What is wrong, in one line.
+    pub reason: String,
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+impl Pattern {
+    /// Compiles a regular expression that tells upper from lower case.
+    ///
+    /// # Errors
+    /// If it is malformed, or uses what the engine lacks (look-around, back-references), or
+    /// compiles to more than 10 MB.
+    pub fn new(source: &str) -> Result<Self, PatternError> {
+        Self::build(source, regex::bytes::RegexBuilder::new(source).case_insensitive(false))
+    }
+
+    /// Compiles a regular expression for which `A` and `a` are the same.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn new_ignoring_case(source: &str) -> Result<Self, PatternError> {
+        Self::build(source, regex::bytes::RegexBuilder::new(source).case_insensitive(true))
+    }
+
+    fn build(source: &str, builder: &mut regex::bytes::RegexBuilder) -> Result<Self, PatternError> {
+        // Without unicode a `.` is one byte, as in a PCRE that was not told otherwise.
+        let regex = builder.unicode(false).size_limit(10 << 20).build().map_err(|error| {
+            // The crate draws the pattern over several lines; the last line says what is wrong.
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default();
+            PatternError { reason: reason.trim().trim_start_matches("error: ").to_owned() }
+        })?;
+        Ok(Self { source: source.to_owned(), regex })
+    }
+
+    /// Returns the expression as written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Returns the compiled expression.
+    pub fn regex(&self) -> &regex::bytes::Regex {
+        &self.regex
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pattern({:?})", self.source)
+    }
+}
+
+/// Who answers a request at a location.
+#[derive(Debug, Clone)]
+pub enum Handler {
+    /// Files under the location's root.
+    Files,
+    /// The servers of an upstream.
+    Proxy(ProxyPass),
+}
+
+/// `proxy_pass`: where requests go, and under which path.
+#[derive(Debug, Clone)]
+pub struct ProxyPass {
+    /// The servers that get the requests.
+    pub upstream: UpstreamId,
+    /// Name (and port, unless 80) as written: the value of `$proxy_host`.
+    pub host: String,
+    /// Port as written or 80: the value of `$proxy_port`.
+    pub port: u16,
+    /// The path that takes the place of what the location's prefix matched; `None` keeps the path.
+    ///
+    /// With variables in it the value is the whole request target.
+    pub uri: Option<Value>,
+}
+
+/// `return`: an answer without a handler.
+#[derive(Debug, Clone)]
+pub struct Return {
+    /// The status; 444 closes the connection without an answer.
+    pub status: u16,
+    /// What goes with it.
+    pub body: ReturnBody,
+}
+
+/// What goes with the status of a `return`.
+#[derive(Debug, Clone)]
+pub enum ReturnBody {
+    /// The built-in page of the status, or the `error_page` for it.
+    Page,
+    /// This text, with the location's default type.
+    Text(Value),
+    /// A redirect to this place (301, 302, 303, 307, 308).
+    Location(Value),
+}

@@ -1,0 +1,375 @@
+//! What `http`, `server` and `location` may all set: the values that hold at one place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderName, HeaderValue};
+
+use crate::variable::Value;
+
+use super::LogTarget;
+
+/// Everything that holds at one location, inherited values included.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// How files are found and described.
+    pub files: Files,
+    /// Limits on what a client sends.
+    pub client: Client,
+    /// How long a client's connection is kept.
+    pub connection: ConnectionSettings,
+    /// How requests are forwarded.
+    pub proxy: Arc<ProxySettings>,
+    /// Fields added to answers (`add_header`).
+    pub add_headers: Vec<AddHeader>,
+    /// What is sent in place of an error (`error_page`).
+    pub error_pages: Vec<ErrorPage>,
+    /// The logs that get a line for each request; empty for `access_log off`.
+    pub access_log: Vec<AccessLog>,
+    /// How much the `Server` field and the error pages tell.
+    pub server_tokens: ServerTokens,
+}
+
+/// How files are found and described.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Where the path is looked up.
+    pub root: Root,
+    /// File names tried, in order, for a path that ends in a slash.
+    pub index: Vec<Value>,
+    /// Media types by extension.
+    pub types: Arc<Types>,
+    /// Media type of a file whose extension is not in [`types`](Self::types); `None` sends no type.
+    pub default_type: Option<HeaderValue>,
+    /// Whether `ETag` is sent and compared (`etag`, on by default).
+    pub etag: bool,
+    /// How `If-Modified-Since` is compared.
+    pub if_modified_since: IfModifiedSince,
+    /// The most ranges of one answer; 0 ignores `Range`; `None` sets no limit (`max_ranges`).
+    pub max_ranges: Option<usize>,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            root: Root::Root(Value::literal("html")),
+            index: vec![Value::literal("index.html")],
+            types: Arc::new(Types::default()),
+            default_type: Some(HeaderValue::from_static("text/plain")),
+            etag: true,
+            if_modified_since: IfModifiedSince::default(),
+            max_ranges: None,
+        }
+    }
+}
+
+/// Where a path is looked up in the file system.
+#[derive(Debug, Clone)]
+pub enum Root {
+    /// The whole path is appended to this directory (`root`).
+    Root(Value),
+    /// The directory takes the place of what the location's prefix matched (`alias`).
+    Alias(Value),
+}
+
+/// How `If-Modified-Since` is compared with the time of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfModifiedSince {
+    /// Ignored.
+    Off,
+    /// Equal times mean unmodified.
+    #[default]
+    Exact,
+    /// A file not newer than the given time is unmodified.
+    Before,
+}
+
+/// Media types by file name extension (`types {}`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Types {
+    by_extension: HashMap<Vec<u8>, HeaderValue>,
+}
+
+impl Default for Types {
+    fn default() -> Self {
+        let mut types = Self::none();
+        types.insert("html", HeaderValue::from_static("text/html"));
+        types.insert("gif", HeaderValue::from_static("image/gif"));
+        types.insert("jpg", HeaderValue::from_static("image/jpeg"));
+        types
+    }
+}
+
+impl Types {
+    /// Returns a table without any type.
+    pub fn none() -> Self {
+        Self { by_extension: HashMap::new() }
+    }
+
+    /// Gives `extension` a media type; returns the one that it had.
+    pub fn insert(&mut self, extension: &str, media_type: HeaderValue) -> Option<HeaderValue> {
+        self.by_extension.insert(extension.to_ascii_lowercase().into_bytes(), media_type)
+    }
+
+    /// Returns the media type of the extension of `path`, compared without regard to case.
+    pub fn of(&self, path: &[u8]) -> Option<&HeaderValue> {
+        let name = path.rsplit(|&byte| byte == b'/').next()?;
+        let dot = memchr::memrchr(b'.', name)?;
+        let extension = &name[dot + 1..];
+        // Extensions are short; a longer one than this is in no table.
+        let mut lower = [0; 64];
+        let lower = lower.get_mut(..extension.len())?;
+        lower.copy_from_slice(extension);
+        lower.make_ascii_lowercase();
+        self.by_extension.get(&*lower)
+    }
+}
+
+/// Limits on what a client sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The largest request body; `None` for `client_max_body_size 0`. 1 MB by default.
+    pub max_body_size: Option<u64>,
+    /// Time between two reads of a request body; 60 s by default.
+    pub body_timeout: Duration,
+    /// Time for a whole request head; 60 s by default. Taken from the default server of an address.
+    pub header_timeout: Duration,
+    /// Time between two writes of an answer; 60 s by default.
+    pub send_timeout: Duration,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            max_body_size: Some(1 << 20),
+            body_timeout: minute,
+            header_timeout: minute,
+            send_timeout: minute,
+        }
+    }
+}
+
+/// How long a client's connection is kept, and how its bytes are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// How long an idle connection is kept for the next request; `None` closes after each. 75 s by default.
+    pub keepalive_timeout: Option<Duration>,
+    /// The time told to the client in `Keep-Alive: timeout=`; `None` tells none.
+    pub keepalive_header: Option<Duration>,
+    /// Requests after which a connection is closed; 1000 by default.
+    pub keepalive_requests: u64,
+    /// How old a connection may become before it is closed after its request; 1 h by default.
+    pub keepalive_time: Duration,
+    /// Whether Nagle's algorithm is off (`tcp_nodelay`, on by default).
+    pub tcp_nodelay: bool,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            keepalive_timeout: Some(Duration::from_secs(75)),
+            keepalive_header: None,
+            keepalive_requests: 1000,
+            keepalive_time: Duration::from_secs(3600),
+            tcp_nodelay: true,
+        }
+    }
+}
+
+/// How requests are forwarded to an upstream.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// The version spoken to servers; 1.1 by default.
+    pub http_version: HttpVersion,
+    /// Fields set in the forwarded request, in this order; the client's own of that name are dropped.
+    ///
+    /// Complete: the defaults (`Host $proxy_host`) are in it unless replaced. An
+    /// empty value means that the field is not sent at all.
+    pub set_headers: Vec<SetHeader>,
+    /// Time to establish a connection; 60 s by default.
+    pub connect_timeout: Duration,
+    /// Time between two reads of an answer; 60 s by default.
+    pub read_timeout: Duration,
+    /// Time between two writes of a request; 60 s by default.
+    pub send_timeout: Duration,
+    /// When another server is tried.
+    pub next_upstream: NextUpstream,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            http_version: HttpVersion::Http11,
+            set_headers: vec![SetHeader {
+                name: ::http::header::HOST,
+                written: "Host".to_owned(),
+                value: Value::variable(crate::variable::Variable::ProxyHost),
+            }],
+            connect_timeout: minute,
+            read_timeout: minute,
+            send_timeout: minute,
+            next_upstream: NextUpstream::default(),
+        }
+    }
+}
+
+/// A version of HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.0: a connection per request.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// A field that is set in forwarded requests.
+#[derive(Debug, Clone)]
+pub struct SetHeader {
+    /// The name.
+    pub name: HeaderName,
+    /// The name as the configuration spells it.
+    pub written: String,
+    /// The value; empty means that the field is not sent.
+    pub value: Value,
+}
+
+/// When a request is given to another server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NextUpstream {
+    /// What counts as a reason; `error` and `timeout` by default.
+    pub on: RetryOn,
+    /// The most servers that are tried; `None` tries each once.
+    pub tries: Option<u32>,
+    /// Time after which no further server is tried; `None` sets no limit.
+    pub timeout: Option<Duration>,
+}
+
+/// What counts as a reason to try another server (`proxy_next_upstream`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryOn {
+    /// A connection that cannot be made or breaks.
+    pub error: bool,
+    /// A server that takes too long.
+    pub timeout: bool,
+    /// An answer that is no HTTP.
+    pub invalid_header: bool,
+    /// Requests that are not idempotent are tried again even if they were sent.
+    pub non_idempotent: bool,
+    /// Statuses of an answer: 403, 404, 429, 500, 502, 503, 504.
+    pub statuses: Vec<u16>,
+}
+
+impl Default for RetryOn {
+    fn default() -> Self {
+        Self { error: true, timeout: true, ..Self::off() }
+    }
+}
+
+impl RetryOn {
+    /// Returns the set without any reason.
+    pub fn off() -> Self {
+        Self {
+            error: false,
+            timeout: false,
+            invalid_header: false,
+            non_idempotent: false,
+            statuses: Vec::new(),
+        }
+    }
+}
+
+/// A field added to answers.
+#[derive(Debug, Clone)]
+pub struct AddHeader {
+    /// The name.
+    pub name: HeaderName,
+    /// The name as the configuration spells it.
+    pub written: String,
+    /// The value; an empty one adds nothing.
+    pub value: Value,
+    /// For which statuses.
+    pub when: When,
+}
+
+/// For which statuses a field is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// 200, 201, 204, 206, 301, 302, 303, 304, 307 and 308.
+    Good,
+    /// Every status (`always`).
+    Always,
+}
+
+impl When {
+    /// Returns whether a field is added to an answer with this status.
+    pub fn holds(self, status: u16) -> bool {
+        self == Self::Always || matches!(status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308)
+    }
+}
+
+/// What is sent in place of an error.
+#[derive(Debug, Clone)]
+pub struct ErrorPage {
+    /// The statuses that it replaces.
+    pub statuses: Vec<u16>,
+    /// The status of the replacement.
+    pub status: ErrorPageStatus,
+    /// A path for an internal redirect, `@name` for a named location, or a URL for a redirect.
+    pub target: Value,
+}
+
+/// The status of an answer that replaces an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorPageStatus {
+    /// The error's own.
+    Keep,
+    /// Whatever the replacement answers (`=`).
+    Taken,
+    /// This one (`=200`).
+    Set(u16),
+}
+
+/// A log that gets a line for each request.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub target: LogTarget,
+    /// What a line says.
+    pub format: Arc<LogFormat>,
+}
+
+/// What a line of an access log says (`log_format`).
+#[derive(Debug, Clone)]
+pub struct LogFormat {
+    /// The name it was defined under.
+    pub name: String,
+    /// The line, without its end.
+    pub line: Value,
+    /// How bytes are written that would break a line.
+    pub escape: Escape,
+}
+
+/// How bytes are written that would break a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Escape {
+    /// `"`, `\` and bytes outside printable ASCII as `\xHH`; an unset variable as `-`.
+    #[default]
+    Default,
+    /// As inside a JSON string; an unset variable as nothing.
+    Json,
+    /// As they are; an unset variable as nothing.
+    None,
+}
+
+/// How much the `Server` field and the error pages tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerTokens {
+    /// Name and version.
+    #[default]
+    On,
+    /// The name only.
+    Off,
+}

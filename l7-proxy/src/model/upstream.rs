@@ -1,0 +1,100 @@
+//! Groups of servers that requests and connections are forwarded to.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+/// Position of an [`Upstream`] in its configuration's `upstreams`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamId(pub usize);
+
+/// A group of servers, from `upstream NAME {}` or implied by an address in `proxy_pass`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// The name of the block, or the `host:port` of an implied one.
+    pub name: String,
+    /// The servers in the order of the file; a name with several addresses gives several servers.
+    pub servers: Vec<Server>,
+    /// How a server is chosen.
+    pub balance: Balance,
+    /// Idle connections that are kept for later requests; `None` opens one per request.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// How a server of an upstream is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// By turns in proportion to the weights, spread out evenly (nginx's default).
+    #[default]
+    RoundRobin,
+    /// The fewest connections in proportion to the weight (`least_conn`).
+    LeastConn,
+    /// By the client's address: the first three octets of IPv4, all of IPv6 (`ip_hash`).
+    IpHash,
+}
+
+/// One server of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The address as the configuration spells it.
+    pub name: String,
+    /// Its share of the requests relative to the others; 1 by default.
+    pub weight: NonZeroU16,
+    /// Failures within [`fail_timeout`](Self::fail_timeout) that take it out; 0 never does, 1 by default.
+    pub max_fails: u32,
+    /// The window for counting failures and the time it then stays out; 10 s by default.
+    pub fail_timeout: Duration,
+    /// The most connections at a time; `None` sets no limit.
+    pub max_conns: Option<NonZeroU32>,
+    /// Whether it serves always or only while all primary ones are unavailable.
+    pub role: Role,
+    /// Marked permanently unavailable (`down`).
+    pub down: bool,
+}
+
+impl Server {
+    /// Returns a primary server at `addr` with nginx's default parameters.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            name: addr.to_string(),
+            weight: NonZeroU16::MIN,
+            max_fails: 1,
+            fail_timeout: Duration::from_secs(10),
+            max_conns: None,
+            role: Role::Primary,
+            down: false,
+        }
+    }
+}
+
+/// When a server of an upstream gets requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Always.
+    Primary,
+    /// Only while no primary server is available (`backup`).
+    Backup,
+}
+
+/// How idle connections to an upstream's servers are kept, per worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keepalive {
+    /// The most idle connections of a worker to the whole group; the least recently used goes first.
+    pub idle_max: usize,
+    /// Requests after which a connection is closed; 1000 by default.
+    pub requests: u64,
+    /// How long a connection may stay idle; 60 s by default.
+    pub timeout: Duration,
+    /// How old a connection may become before it is closed after its request; 1 h by default.
+    pub time: Duration,
+}
+
+impl Keepalive {
+    /// Returns nginx's defaults with room for `idle_max` idle connections.
+    pub fn new(idle_max: usize) -> Self {
+        Self { idle_max, requests: 1000, timeout: Duration::from_secs(60), time: Duration::from_secs(3600) }
+    }
+}

@@ -1,0 +1,207 @@
+//! Values with variables: compiled once, written per request.
+//!
+//! A [`Value`] is a list of literal pieces and [`Variable`]s. Reading one costs no lookup by name,
+//! and the two frequent shapes are special: a literal knows its own header value, and a lone
+//! variable that names a request field hands on the field without a copy.
+//!
+//! What a variable means is nginx's. One that has no value is empty, except in an access log in
+//! the default escaping, which shows it as `-`.
+
+mod exchange;
+mod name;
+mod write;
+
+use std::fmt;
+
+use http::{HeaderName, HeaderValue};
+
+pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Response, Scheme};
+pub use self::name::{Names, ValueError};
+
+/// A text with variables in it.
+#[derive(Clone)]
+pub struct Value {
+    parts: Box<[Part]>,
+    /// The value as a header field, where it is a literal that may be one.
+    literal: Option<HeaderValue>,
+}
+
+/// A piece of a [`Value`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(Box<[u8]>),
+    Variable(Variable),
+}
+
+impl Value {
+    /// Returns a value that is always `text`, dollar signs included.
+    pub fn literal(text: impl Into<Vec<u8>>) -> Self {
+        let text = text.into();
+        let literal = HeaderValue::from_bytes(&text).ok();
+        let parts = if text.is_empty() { Box::default() } else { Box::from([Part::Literal(text.into())]) };
+        Self { parts, literal }
+    }
+
+    /// Returns a value that is one variable.
+    pub fn variable(variable: Variable) -> Self {
+        Self { parts: Box::from([Part::Variable(variable)]), literal: None }
+    }
+
+    /// Compiles `text`, in which `$name` and `${name}` stand for variables.
+    ///
+    /// `names` are the variables that the configuration defines itself, such as named groups.
+    ///
+    /// ```
+    /// # use l7_proxy::variable::{Names, Value};
+    /// assert!(Value::parse("http://$host$request_uri", &Names::default()).is_ok());
+    ///
+    /// let error = Value::parse("${hots}", &Names::default()).unwrap_err();
+    /// assert_eq!(error.to_string(), r#"unknown "hots" variable"#);
+    /// ```
+    ///
+    /// # Errors
+    /// For a variable that nobody defines, and for a `$` without a name.
+    pub fn parse(text: &str, names: &Names) -> Result<Self, ValueError> {
+        name::parse(text, names)
+    }
+
+    /// Returns the text of a value without variables.
+    pub fn as_literal(&self) -> Option<&[u8]> {
+        match &*self.parts {
+            [] => Some(b""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the value is the empty literal.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Returns the variables of the value in order.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable(variable) => Some(variable),
+            Part::Literal(_) => None,
+        })
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::literal(text)
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.parts).finish()
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
+impl Eq for Value {}
+
+/// Something that is known about a request, its connection or its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Variable {
+    /// `$args`, `$query_string`: what follows the `?`.
+    Args,
+    /// `$arg_NAME`: one argument of the query, as sent.
+    Arg(Box<str>),
+    /// `$binary_remote_addr`: the client's address in 4 or 16 bytes.
+    BinaryRemoteAddr,
+    /// `$body_bytes_sent`.
+    BodyBytesSent,
+    /// `$bytes_sent`.
+    BytesSent,
+    /// `$1` to `$9`: a group of the regular expression that matched last.
+    Capture(u8),
+    /// A named group.
+    NamedCapture(Box<str>),
+    /// `$connection`: serial number of the connection.
+    Connection,
+    /// `$connection_requests`: number of the request on its connection.
+    ConnectionRequests,
+    /// `$cookie_NAME`.
+    Cookie(Box<str>),
+    /// `$document_root`.
+    DocumentRoot,
+    /// `$host`: name the request is for, lower case, without port; else the server's first name.
+    Host,
+    /// `$hostname`: name of this machine.
+    Hostname,
+    /// `$http_NAME`, `$content_type`, `$content_length`, …: a field of the request.
+    RequestHeader(HeaderName),
+    /// `$is_args`: `?` if there are arguments.
+    IsArgs,
+    /// `$msec`: now, in seconds with milliseconds.
+    Msec,
+    /// `$nginx_version`: version of this program.
+    NginxVersion,
+    /// `$pid`: id of this process.
+    Pid,
+    /// `$pipe`: `.`, for requests are not counted as pipelined.
+    Pipe,
+    /// `$proxy_add_x_forwarded_for`: the request's `X-Forwarded-For` and the client's address.
+    ProxyAddXForwardedFor,
+    /// `$proxy_host`: the name in `proxy_pass`.
+    ProxyHost,
+    /// `$proxy_port`: the port in `proxy_pass`.
+    ProxyPort,
+    /// `$remote_addr`.
+    RemoteAddr,
+    /// `$remote_port`.
+    RemotePort,
+    /// `$remote_user`: the name in `Authorization: Basic`.
+    RemoteUser,
+    /// `$request`: the request line.
+    Request,
+    /// `$request_completion`: `OK` if the answer was sent whole.
+    RequestCompletion,
+    /// `$request_filename`: root or alias, and path.
+    RequestFilename,
+    /// `$request_length`: bytes of the request, as far as they are known.
+    RequestLength,
+    /// `$request_method`.
+    RequestMethod,
+    /// `$request_time`: seconds with milliseconds since the request began.
+    RequestTime,
+    /// `$request_uri`: path and query as the client sent them.
+    RequestUri,
+    /// `$scheme`: `http` or `https`.
+    Scheme,
+    /// `$sent_http_NAME`: a field of the answer.
+    SentHeader(HeaderName),
+    /// `$server_addr`.
+    ServerAddr,
+    /// `$server_name`: first name of the virtual server.
+    ServerName,
+    /// `$server_port`.
+    ServerPort,
+    /// `$server_protocol`: `HTTP/1.1`.
+    ServerProtocol,
+    /// `$status`.
+    Status,
+    /// `$time_iso8601`.
+    TimeIso8601,
+    /// `$time_local`, in UTC.
+    TimeLocal,
+    /// `$upstream_addr`: the servers that were tried.
+    UpstreamAddr,
+    /// `$upstream_http_NAME`: a field of the server's answer.
+    UpstreamHeader(HeaderName),
+    /// `$upstream_response_time`, per server that was tried.
+    UpstreamResponseTime,
+    /// `$upstream_status`, per server that was tried.
+    UpstreamStatus,
+    /// `$uri`, `$document_uri`: the path that is matched.
+    Uri,
+}

@@ -1,0 +1,181 @@
+//! What variables are read from: one request, its connection, and its answer so far.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, Method, Version};
+
+use crate::model::{ProxyPass, Settings};
+use crate::uri::Target;
+
+/// What is known about a request at the moment a value is written: references only, built anew
+/// wherever a value is needed.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange<'a> {
+    /// The client's connection.
+    pub connection: &'a Connection,
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's version.
+    pub version: Version,
+    /// Path and query as the client sent them.
+    pub request_uri: &'a str,
+    /// The path that is matched and the query; differs from the client's after an internal redirect.
+    pub target: &'a Target<'a>,
+    /// The request's fields as the client sent them.
+    pub headers: &'a HeaderMap,
+    /// The name that the request is for, from [`crate::host::Host::name`]; empty if it has none.
+    pub host: &'a str,
+    /// First name of the virtual server.
+    pub server_name: &'a str,
+    /// What holds at the location.
+    pub settings: &'a Settings,
+    /// How many bytes of the path the location's prefix matched; for `alias`.
+    pub prefix_len: usize,
+    /// Groups of the regular expressions that matched.
+    pub captures: &'a Captures,
+    /// `proxy_pass` of the location, if the request is forwarded.
+    pub proxy: Option<&'a ProxyPass>,
+    /// The servers that were tried, in order.
+    pub attempts: &'a [Attempt],
+    /// The answer, as far as it is known.
+    pub response: Option<Response<'a>>,
+    /// Time since the request began.
+    pub elapsed: Duration,
+    /// The time of day.
+    pub now: SystemTime,
+}
+
+/// A client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+    /// Number of the connection in this process.
+    pub serial: u64,
+    /// Requests on the connection so far, this one included.
+    pub requests: u64,
+    /// How the client speaks to us.
+    pub scheme: Scheme,
+}
+
+/// How a client speaks to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// Returns the name as in a URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// Returns the port that a URL need not name.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// One server that a request was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// The server; `None` if none could be chosen, and the upstream's name stands for it.
+    pub server: Option<SocketAddr>,
+    /// The status that it answered, or the one that stands for its failure (502, 504).
+    pub status: Option<u16>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// An answer, as far as it is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Response<'a> {
+    /// The status.
+    pub status: u16,
+    /// The fields.
+    pub headers: &'a HeaderMap,
+    /// The fields that the server sent, before any of ours; `None` if we answered ourselves.
+    pub upstream_headers: Option<&'a HeaderMap>,
+    /// Bytes of the body that went out.
+    pub body_bytes_sent: u64,
+    /// Bytes that went out, the head included.
+    pub bytes_sent: u64,
+    /// Whether the answer went out whole.
+    pub completion: Completion,
+}
+
+/// Whether an answer went out whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// All of it.
+    Whole,
+    /// Not yet, or never.
+    Partial,
+}
+
+/// Groups of the regular expressions that matched a request.
+///
+/// `$1` to `$9` belong to the expression that matched last; a named group stays until an
+/// expression with a group of the same name matches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Captures {
+    subject: Vec<u8>,
+    groups: [Option<Range<u32>>; 10],
+    named: Vec<(Box<str>, Vec<u8>)>,
+}
+
+impl Captures {
+    /// Matches `subject` and, if it matches, remembers the groups.
+    pub fn matches(&mut self, regex: &regex::bytes::Regex, subject: &[u8]) -> bool {
+        // Most expressions have no group, and then finding a match is all that is needed.
+        if regex.captures_len() == 1 {
+            let matched = regex.is_match(subject);
+            if matched {
+                self.groups = Default::default();
+            }
+            return matched;
+        }
+        let Some(found) = regex.captures(subject) else { return false };
+        self.subject.clear();
+        self.subject.extend_from_slice(subject);
+        let range = |group: regex::bytes::Match<'_>| {
+            Some(u32::try_from(group.start()).ok()?..u32::try_from(group.end()).ok()?)
+        };
+        for (number, slot) in self.groups.iter_mut().enumerate() {
+            *slot = found.get(number).and_then(range);
+        }
+        for (name, group) in
+            regex.capture_names().zip(found.iter()).filter_map(|(name, group)| name.zip(group))
+        {
+            match self.named.iter_mut().find(|(known, _)| &**known == name) {
+                Some((_, value)) => *value = group.as_bytes().to_vec(),
+                None => self.named.push((name.into(), group.as_bytes().to_vec())),
+            }
+        }
+        true
+    }
+
+    /// Returns the text of group `number`.
+    pub fn group(&self, number: u8) -> Option<&[u8]> {
+        let range = self.groups.get(usize::from(number))?.as_ref()?;
+        self.subject.get(range.start as usize..range.end as usize)
+    }
+
+    /// Returns the text of the group called `name`.
+    pub fn named(&self, name: &str) -> Option<&[u8]> {
+        self.named.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value)
+    }
+}

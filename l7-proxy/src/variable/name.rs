@@ -1,0 +1,175 @@
+//! From text to variables: the names that nginx gives them.
+
+use std::fmt;
+
+use http::HeaderName;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+
+use super::{Part, Value, Variable};
+
+/// Names that the configuration itself gives meaning to: named groups of its regular expressions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    names: Vec<Box<str>>,
+}
+
+impl Names {
+    /// Makes `name` known.
+    pub fn insert(&mut self, name: &str) {
+        if !self.contains(name) {
+            self.names.push(name.into());
+        }
+    }
+
+    /// Returns whether `name` is known.
+    pub fn contains(&self, name: &str) -> bool {
+        self.names.iter().any(|known| &**known == name)
+    }
+}
+
+/// Why a text with variables cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// Nobody defines this variable.
+    Unknown(String),
+    /// A `$` is followed by nothing that could be a name.
+    InvalidName(String),
+    /// A `${` is not closed.
+    Unclosed(String),
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => write!(f, r#"unknown "{name}" variable"#),
+            Self::InvalidName(text) => write!(f, r#"invalid variable name in "{text}""#),
+            Self::Unclosed(name) => write!(f, r#"the closing bracket in "{name}" variable is missing"#),
+        }
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+pub(super) fn parse(text: &str, names: &Names) -> Result<Value, ValueError> {
+    let mut parts = Vec::new();
+    let mut literal = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        literal.extend_from_slice(before.as_bytes());
+        let (name, next) = take_name(text, after)?;
+        if !literal.is_empty() {
+            parts.push(Part::Literal(std::mem::take(&mut literal).into()));
+        }
+        parts.push(Part::Variable(lookup(name, names)?));
+        rest = next;
+    }
+    literal.extend_from_slice(rest.as_bytes());
+    if parts.is_empty() {
+        return Ok(Value::literal(literal));
+    }
+    if !literal.is_empty() {
+        parts.push(Part::Literal(literal.into()));
+    }
+    Ok(Value { parts: parts.into(), literal: None })
+}
+
+/// Splits what follows a `$` into the variable's name and the rest.
+fn take_name<'a>(text: &str, after: &'a str) -> Result<(&'a str, &'a str), ValueError> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if let Some(inner) = after.strip_prefix('{') {
+        let end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
+        let (name, rest) = inner.split_at(end);
+        let Some(rest) = rest.strip_prefix('}') else {
+            return Err(ValueError::Unclosed(name.to_owned()));
+        };
+        if name.is_empty() {
+            return Err(ValueError::InvalidName(text.to_owned()));
+        }
+        return Ok((name, rest));
+    }
+    // `$10` is the first group followed by a zero, as in nginx.
+    if after.starts_with(|c: char| ('1'..='9').contains(&c)) {
+        return Ok(after.split_at(1));
+    }
+    let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
+    if end == 0 {
+        return Err(ValueError::InvalidName(text.to_owned()));
+    }
+    Ok(after.split_at(end))
+}
+
+/// Returns the variable of that name; names have no case, as in nginx.
+fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
+    if names.contains(written) {
+        return Ok(Variable::NamedCapture(written.into()));
+    }
+    let name = written.to_ascii_lowercase();
+    if let &[digit @ b'1'..=b'9'] = name.as_bytes() {
+        return Ok(Variable::Capture(digit - b'0'));
+    }
+    let variable = match &*name {
+        "args" | "query_string" => Variable::Args,
+        "binary_remote_addr" => Variable::BinaryRemoteAddr,
+        "body_bytes_sent" => Variable::BodyBytesSent,
+        "bytes_sent" => Variable::BytesSent,
+        "connection" => Variable::Connection,
+        "connection_requests" => Variable::ConnectionRequests,
+        "content_length" => Variable::RequestHeader(CONTENT_LENGTH),
+        "content_type" => Variable::RequestHeader(CONTENT_TYPE),
+        "document_root" => Variable::DocumentRoot,
+        "document_uri" | "uri" => Variable::Uri,
+        "host" => Variable::Host,
+        "hostname" => Variable::Hostname,
+        "is_args" => Variable::IsArgs,
+        "msec" => Variable::Msec,
+        "nginx_version" => Variable::NginxVersion,
+        "pid" => Variable::Pid,
+        "pipe" => Variable::Pipe,
+        "proxy_add_x_forwarded_for" => Variable::ProxyAddXForwardedFor,
+        "proxy_host" => Variable::ProxyHost,
+        "proxy_port" => Variable::ProxyPort,
+        "remote_addr" => Variable::RemoteAddr,
+        "remote_port" => Variable::RemotePort,
+        "remote_user" => Variable::RemoteUser,
+        "request" => Variable::Request,
+        "request_completion" => Variable::RequestCompletion,
+        "request_filename" => Variable::RequestFilename,
+        "request_length" => Variable::RequestLength,
+        "request_method" => Variable::RequestMethod,
+        "request_time" => Variable::RequestTime,
+        "request_uri" => Variable::RequestUri,
+        "scheme" => Variable::Scheme,
+        "server_addr" => Variable::ServerAddr,
+        "server_name" => Variable::ServerName,
+        "server_port" => Variable::ServerPort,
+        "server_protocol" => Variable::ServerProtocol,
+        "status" => Variable::Status,
+        "time_iso8601" => Variable::TimeIso8601,
+        "time_local" => Variable::TimeLocal,
+        "upstream_addr" => Variable::UpstreamAddr,
+        "upstream_response_time" => Variable::UpstreamResponseTime,
+        "upstream_status" => Variable::UpstreamStatus,
+        _ => return prefixed(&name).ok_or_else(|| ValueError::Unknown(written.to_owned())),
+    };
+    Ok(variable)
+}
+
+/// Returns the variable of a family, whose name goes on after a prefix.
+fn prefixed(name: &str) -> Option<Variable> {
+    // Fields are asked for with `_` in place of `-`.
+    let field = |name: &str| HeaderName::from_bytes(name.replace('_', "-").as_bytes()).ok();
+    if let Some(rest) = name.strip_prefix("upstream_http_") {
+        return field(rest).map(Variable::UpstreamHeader);
+    }
+    if let Some(rest) = name.strip_prefix("sent_http_") {
+        return field(rest).map(Variable::SentHeader);
+    }
+    if let Some(rest) = name.strip_prefix("http_") {
+        return field(rest).map(Variable::RequestHeader);
+    }
+    if let Some(rest) = name.strip_prefix("arg_") {
+        return Some(Variable::Arg(rest.into()));
+    }
+    name.strip_prefix("cookie_").map(|rest| Variable::Cookie(rest.into()))
+}

@@ -1,0 +1,440 @@
+//! Writing a value for one request.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+use crate::date;
+use crate::model::{Escape, Root};
+
+use super::exchange::{Completion, Exchange};
+use super::{Part, Value, Variable};
+
+impl Value {
+    /// Appends the value to `out`.
+    pub fn write(&self, exchange: &Exchange<'_>, out: &mut Vec<u8>) {
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text),
+                Part::Variable(variable) => {
+                    variable.write(exchange, out);
+                }
+            }
+        }
+    }
+
+    /// Appends the value to `out` as a log line wants it: what the client controls is escaped.
+    pub fn write_log(&self, exchange: &Exchange<'_>, escape: Escape, out: &mut Vec<u8>) {
+        let mut raw = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text),
+                Part::Variable(variable) => {
+                    raw.clear();
+                    match (variable.write(exchange, &mut raw), escape) {
+                        (Presence::Missing, Escape::Default) => out.push(b'-'),
+                        (_, Escape::Default) => escape_default(&raw, out),
+                        (_, Escape::Json) => escape_json(&raw, out),
+                        (_, Escape::None) => out.extend_from_slice(&raw),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the value; a literal is borrowed, anything else is written to `scratch`, which is
+    /// cleared first.
+    pub fn bytes<'a>(&'a self, exchange: &Exchange<'_>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        match self.as_literal() {
+            Some(text) => text,
+            None => {
+                scratch.clear();
+                self.write(exchange, scratch);
+                scratch
+            }
+        }
+    }
+
+    /// Returns the value as a header field's.
+    ///
+    /// `None` if it is empty, which means "do not send the field", or holds bytes that a field
+    /// must not hold. Neither a literal nor a lone field of the request is copied.
+    pub fn header(&self, exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> Option<HeaderValue> {
+        if let Some(literal) = &self.literal {
+            return (!literal.is_empty()).then(|| literal.clone());
+        }
+        if let [Part::Variable(Variable::RequestHeader(name))] = &*self.parts
+            && let Some(value) = only_field(exchange.headers, name)
+        {
+            return (!value.is_empty()).then(|| value.clone());
+        }
+        scratch.clear();
+        self.write(exchange, scratch);
+        if scratch.is_empty() {
+            return None;
+        }
+        HeaderValue::from_bytes(scratch).ok()
+    }
+}
+
+/// Whether a variable has a value; an empty value is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Present,
+    Missing,
+}
+
+impl Variable {
+    /// Appends the variable's value to `out`; says whether it has one.
+    fn write(&self, exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
+        match self {
+            Self::Args => return text(exchange.target.args().map(str::as_bytes), out),
+            Self::Arg(name) => return text(argument(exchange.target.args(), name), out),
+            Self::BinaryRemoteAddr => match exchange.connection.remote.ip() {
+                IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+                IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+            },
+            Self::BodyBytesSent => {
+                number(exchange.response.map_or(0, |response| response.body_bytes_sent), out)
+            }
+            Self::BytesSent => number(exchange.response.map_or(0, |response| response.bytes_sent), out),
+            Self::Capture(group) => return text(exchange.captures.group(*group), out),
+            Self::NamedCapture(name) => return text(exchange.captures.named(name), out),
+            Self::Connection => number(exchange.connection.serial, out),
+            Self::ConnectionRequests => number(exchange.connection.requests, out),
+            Self::Cookie(name) => return text(cookie(exchange.headers, name), out),
+            Self::DocumentRoot => document_root(exchange, out),
+            Self::Host if exchange.host.is_empty() => out.extend_from_slice(exchange.server_name.as_bytes()),
+            Self::Host => out.extend_from_slice(exchange.host.as_bytes()),
+            Self::Hostname => out.extend_from_slice(HOSTNAME.as_bytes()),
+            Self::RequestHeader(name) => return fields(exchange.headers, name, out),
+            Self::IsArgs => {
+                if exchange.target.args().is_some_and(|args| !args.is_empty()) {
+                    out.push(b'?');
+                }
+            }
+            Self::Msec => milliseconds(since_epoch(exchange.now), out),
+            Self::NginxVersion => out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes()),
+            Self::Pid => number(u64::from(std::process::id()), out),
+            Self::Pipe => out.push(b'.'),
+            Self::ProxyAddXForwardedFor => {
+                if fields(exchange.headers, &X_FORWARDED_FOR, out) == Presence::Present {
+                    out.extend_from_slice(b", ");
+                }
+                address(exchange.connection.remote, out);
+            }
+            Self::ProxyHost => return text(exchange.proxy.map(|proxy| proxy.host.as_bytes()), out),
+            Self::ProxyPort => match exchange.proxy {
+                Some(proxy) => number(u64::from(proxy.port), out),
+                None => return Presence::Missing,
+            },
+            Self::RemoteAddr => address(exchange.connection.remote, out),
+            Self::RemotePort => number(u64::from(exchange.connection.remote.port()), out),
+            Self::RemoteUser => return remote_user(exchange.headers, out),
+            Self::Request => {
+                out.extend_from_slice(exchange.method.as_str().as_bytes());
+                out.push(b' ');
+                out.extend_from_slice(exchange.request_uri.as_bytes());
+                out.push(b' ');
+                out.extend_from_slice(protocol(exchange.version).as_bytes());
+            }
+            Self::RequestCompletion => {
+                if exchange.response.is_some_and(|response| response.completion == Completion::Whole) {
+                    out.extend_from_slice(b"OK");
+                }
+            }
+            Self::RequestFilename => request_filename(exchange, out),
+            Self::RequestLength => number(request_length(exchange), out),
+            Self::RequestMethod => out.extend_from_slice(exchange.method.as_str().as_bytes()),
+            Self::RequestTime => milliseconds(exchange.elapsed, out),
+            Self::RequestUri => out.extend_from_slice(exchange.request_uri.as_bytes()),
+            Self::Scheme => out.extend_from_slice(exchange.connection.scheme.as_str().as_bytes()),
+            Self::SentHeader(name) => match exchange.response {
+                Some(response) => return fields(response.headers, name, out),
+                None => return Presence::Missing,
+            },
+            Self::ServerAddr => address(exchange.connection.local, out),
+            Self::ServerName => out.extend_from_slice(exchange.server_name.as_bytes()),
+            Self::ServerPort => number(u64::from(exchange.connection.local.port()), out),
+            Self::ServerProtocol => out.extend_from_slice(protocol(exchange.version).as_bytes()),
+            Self::Status => match exchange.response {
+                Some(response) => status(response.status, out),
+                None => out.extend_from_slice(b"000"),
+            },
+            Self::TimeIso8601 => date::write_iso8601(exchange.now, out),
+            Self::TimeLocal => date::write_log(exchange.now, out),
+            Self::UpstreamAddr => return upstream_addr(exchange, out),
+            Self::UpstreamHeader(name) => {
+                match exchange.response.and_then(|response| response.upstream_headers) {
+                    Some(headers) => return fields(headers, name, out),
+                    None => return Presence::Missing,
+                }
+            }
+            Self::UpstreamResponseTime => {
+                return per_attempt(exchange, out, |attempt, out| milliseconds(attempt.elapsed, out));
+            }
+            Self::UpstreamStatus => {
+                return per_attempt(exchange, out, |attempt, out| match attempt.status {
+                    Some(code) => status(code, out),
+                    None => out.push(b'-'),
+                });
+            }
+            Self::Uri => out.extend_from_slice(exchange.target.path()),
+        }
+        Presence::Present
+    }
+}
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The name of this machine, asked once.
+static HOSTNAME: LazyLock<String> =
+    LazyLock::new(|| rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase());
+
+fn text(value: Option<&[u8]>, out: &mut Vec<u8>) -> Presence {
+    match value {
+        Some(value) => {
+            out.extend_from_slice(value);
+            Presence::Present
+        }
+        None => Presence::Missing,
+    }
+}
+
+fn number(value: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut left = value;
+    loop {
+        start -= 1;
+        // The remainder of ten fits.
+        digits[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Writes seconds with three decimals.
+fn milliseconds(time: Duration, out: &mut Vec<u8>) {
+    number(time.as_secs(), out);
+    out.push(b'.');
+    let millis = time.subsec_millis();
+    for place in [100, 10, 1] {
+        out.push(b'0' + (millis / place % 10) as u8);
+    }
+}
+
+fn status(code: u16, out: &mut Vec<u8>) {
+    for place in [100, 10, 1] {
+        out.push(b'0' + (code / place % 10) as u8);
+    }
+}
+
+fn since_epoch(now: SystemTime) -> Duration {
+    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Writes the address without its port; an IPv4 address in IPv6 clothes as IPv4.
+fn address(addr: SocketAddr, out: &mut Vec<u8>) {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            let octets = ip.octets();
+            for (place, octet) in octets.into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                number(u64::from(octet), out);
+            }
+        }
+        // Writing to a Vec cannot fail.
+        IpAddr::V6(ip) => _ = write!(out, "{ip}"),
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Returns the field of that name if there is exactly one.
+fn only_field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
+}
+
+/// Writes all fields of that name, joined with a comma (`Cookie` with a semicolon).
+fn fields(headers: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) -> Presence {
+    let separator: &[u8] = if *name == http::header::COOKIE { b"; " } else { b", " };
+    let mut presence = Presence::Missing;
+    for value in headers.get_all(name) {
+        if presence == Presence::Present {
+            out.extend_from_slice(separator);
+        }
+        out.extend_from_slice(value.as_bytes());
+        presence = Presence::Present;
+    }
+    presence
+}
+
+/// Returns the value of the first argument of that name; names have no case, values are as sent.
+fn argument<'a>(args: Option<&'a str>, name: &str) -> Option<&'a [u8]> {
+    args?.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        key.eq_ignore_ascii_case(name).then_some(value.as_bytes())
+    })
+}
+
+/// Returns the value of the first cookie of that name.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let lines = headers.get_all(http::header::COOKIE).iter();
+    lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b';')).find_map(|pair| {
+        let pair = pair.trim_ascii();
+        let equals = memchr::memchr(b'=', pair)?;
+        let (key, value) = pair.split_at(equals);
+        key.trim_ascii_end().eq_ignore_ascii_case(name.as_bytes()).then(|| value[1..].trim_ascii_start())
+    })
+}
+
+/// Writes the user name of `Authorization: Basic`.
+fn remote_user(headers: &HeaderMap, out: &mut Vec<u8>) -> Presence {
+    let credentials = headers.get(http::header::AUTHORIZATION).and_then(|value| {
+        let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
+        scheme.eq_ignore_ascii_case(b"basic ").then(|| rest.trim_ascii())
+    });
+    let Some(decoded) = credentials.and_then(decode_base64) else { return Presence::Missing };
+    let user = decoded.split(|&byte| byte == b':').next().unwrap_or_default();
+    text((!user.is_empty()).then_some(user), out)
+}
+
+/// Returns what standard base64 stands for, with or without padding; `None` if it is none.
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let text = match text {
+        [text @ .., b'=', b'='] | [text @ .., b'='] => text,
+        text => text,
+    };
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut count) = (0_u32, 0);
+    for &byte in text {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            // The byte above the bits that are left over.
+            out.push((bits >> count) as u8);
+        }
+    }
+    Some(out)
+}
+
+fn document_root(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
+    let (Root::Root(root) | Root::Alias(root)) = &exchange.settings.files.root;
+    write_without_itself(root, exchange, out);
+}
+
+fn request_filename(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
+    document_root(exchange, out);
+    let path = exchange.target.path();
+    match exchange.settings.files.root {
+        Root::Root(_) => out.extend_from_slice(path),
+        Root::Alias(_) => out.extend_from_slice(path.get(exchange.prefix_len..).unwrap_or_default()),
+    }
+}
+
+/// Writes a root; a root that names itself would never end, so that those variables are empty in it.
+fn write_without_itself(root: &Value, exchange: &Exchange<'_>, out: &mut Vec<u8>) {
+    for part in &root.parts {
+        match part {
+            Part::Literal(text) => out.extend_from_slice(text),
+            Part::Variable(Variable::DocumentRoot | Variable::RequestFilename) => {}
+            Part::Variable(variable) => {
+                variable.write(exchange, out);
+            }
+        }
+    }
+}
+
+/// Counts the bytes of the request line and the fields as they are commonly written, and the
+/// announced length of the body.
+fn request_length(exchange: &Exchange<'_>) -> u64 {
+    let line = exchange.method.as_str().len() + exchange.request_uri.len() + "  HTTP/1.1\r\n".len();
+    let fields: usize =
+        exchange.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let body = only_field(exchange.headers, &http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+        .unwrap_or(0);
+    (line + fields + 2) as u64 + body
+}
+
+fn upstream_addr(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
+    let name = exchange.proxy.map_or(&b""[..], |proxy| proxy.host.as_bytes());
+    per_attempt(exchange, out, |attempt, out| match attempt.server {
+        // Writing to a Vec cannot fail.
+        Some(server) => _ = write!(out, "{server}"),
+        None => out.extend_from_slice(name),
+    })
+}
+
+/// Writes something for each server that was tried, joined as nginx does.
+fn per_attempt(
+    exchange: &Exchange<'_>,
+    out: &mut Vec<u8>,
+    write: impl Fn(&super::Attempt, &mut Vec<u8>),
+) -> Presence {
+    for (place, attempt) in exchange.attempts.iter().enumerate() {
+        if place > 0 {
+            out.extend_from_slice(b", ");
+        }
+        write(attempt, out);
+    }
+    if exchange.attempts.is_empty() { Presence::Missing } else { Presence::Present }
+}
+
+/// Writes `"`, `\` and what is not printable ASCII as `\xHH`.
+fn escape_default(raw: &[u8], out: &mut Vec<u8>) {
+    for &byte in raw {
+        match byte {
+            b'"' | b'\\' | ..=0x1f | 0x7f.. => _ = write!(out, "\\x{byte:02X}"),
+            _ => out.push(byte),
+        }
+    }
+}
+
+/// Writes text as inside a JSON string; bytes that are no UTF-8 become U+FFFD, or no reader would
+/// take the line.
+fn escape_json(raw: &[u8], out: &mut Vec<u8>) {
+    let text: Cow<'_, str> = String::from_utf8_lossy(raw);
+    for char in text.chars() {
+        match char {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            '\u{8}' => out.extend_from_slice(b"\\b"),
+            '\u{c}' => out.extend_from_slice(b"\\f"),
+            char if char < ' ' => _ = write!(out, "\\u{:04X}", u32::from(char)),
+            char => _ = write!(out, "{char}"),
+        }
+    }
+}
