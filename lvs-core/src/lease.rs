@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::ServiceKey;
 use crate::persistence::Template;
@@ -21,6 +22,8 @@ pub struct Lease {
     live: Arc<Live>,
     template: Option<Arc<Template>>,
     kind: Kind,
+    /// Counted as inactive since it was taken.
+    closing: AtomicBool,
 }
 
 impl Lease {
@@ -29,7 +32,7 @@ impl Lease {
         if let Some(template) = &template {
             template.control();
         }
-        Lease { live, template, kind }
+        Lease { live, template, kind, closing: AtomicBool::new(false) }
     }
 
     /// Address of the real server.
@@ -49,9 +52,8 @@ impl Lease {
 
     /// Counts the connection as inactive from now on: one side has ended its half. IPVS counts
     /// connections past ESTABLISHED the same way.
-    pub fn closing(&mut self) {
-        if self.kind == Kind::Active {
-            self.kind = Kind::Inactive;
+    pub fn closing(&self) {
+        if self.kind == Kind::Active && !self.closing.swap(true, Ordering::Relaxed) {
             self.live.deactivate();
         }
     }
@@ -73,7 +75,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.live.release(self.kind);
+        let kind = if *self.closing.get_mut() { Kind::Inactive } else { self.kind };
+        self.live.release(kind);
         if let Some(template) = &self.template {
             template.release();
         }
