@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod model;
+pub mod route;
 pub mod uri;
 pub mod variable;
 

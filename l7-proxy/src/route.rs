@@ -1,0 +1,370 @@
+//! Which virtual server and which location a request belongs to, by nginx's precedence.
+//!
+//! *Server*: those that listen on the connection's local address; of them the one with the exact
+//! name, else the longest leading wildcard, else the longest trailing wildcard, else the first
+//! regular expression, else the address's default.
+//!
+//! *Location*, at each level: an exact one wins at once. Otherwise the longest prefix is found
+//! and searched for nested locations first; if nothing in it was decisive and it is no `^~`, the
+//! level's regular expressions are tried in the order of the file; if none matches, the longest
+//! prefix has it.
+//!
+//! A pick reads tables that are laid out once: names in a hash map, prefixes in a sorted list in
+//! which each knows the longest other that is a prefix of it. Only regular expressions cost more
+//! than their length.
+
+mod locations;
+mod names;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::model::{
+    Handler, Http, Matcher, Return, Settings, SocketOptions, Upstream, UpstreamId, VirtualServer,
+};
+use crate::variable::Captures;
+
+use self::locations::{Level, Step};
+use self::names::NameTable;
+
+/// A compiled [`Http`]: picks the virtual server and the location of a request.
+#[derive(Debug)]
+pub struct Router {
+    upstreams: Vec<Upstream>,
+    sockets: Vec<Socket>,
+    /// The address as configured, the wildcard included, to its place in `entries`.
+    addresses: HashMap<SocketAddr, usize, foldhash::fast::RandomState>,
+    entries: Vec<NameTable>,
+    servers: Vec<Server>,
+}
+
+/// A socket to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    /// The address.
+    pub addr: SocketAddr,
+    /// How it is set up.
+    pub options: SocketOptions,
+}
+
+/// The virtual servers of one address; found once per connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry(usize);
+
+/// A virtual server with its locations.
+#[derive(Debug)]
+pub struct Server {
+    name: String,
+    reply: Option<Return>,
+    settings: Settings,
+    level: Level,
+    named: HashMap<String, usize>,
+    locations: Vec<Location>,
+}
+
+/// A location with what is inside it.
+#[derive(Debug)]
+struct Location {
+    reply: Option<Return>,
+    handler: Handler,
+    settings: Settings,
+    internal: bool,
+    /// Bytes of its prefix; `None` for a regular expression or a name.
+    prefix_len: Option<usize>,
+    level: Level,
+}
+
+/// Where a request belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct Route<'r> {
+    /// A `return` that answers first.
+    pub reply: Option<&'r Return>,
+    /// Who answers otherwise.
+    pub handler: &'r Handler,
+    /// What holds here.
+    pub settings: &'r Settings,
+    /// Bytes of the path that the location's prefix matched; all of it for a regular expression.
+    ///
+    /// This is the part that `alias` and the path of a `proxy_pass` replace.
+    pub prefix_len: usize,
+    /// Whether only internal redirects get here; others are answered 404.
+    pub internal: bool,
+}
+
+/// What [`Server::locate`] finds.
+#[derive(Debug, Clone, Copy)]
+pub enum Located<'r> {
+    /// The location that answers.
+    Found(Route<'r>),
+    /// The path lacks the slash at the end of a forwarding location: 301 to the path with it.
+    AddSlash(Route<'r>),
+}
+
+impl<'r> Located<'r> {
+    /// Returns the route, whichever way it was found.
+    pub fn route(self) -> Route<'r> {
+        match self {
+            Self::Found(route) | Self::AddSlash(route) => route,
+        }
+    }
+}
+
+/// Why a configuration cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// Two servers are the default of this address.
+    DuplicateDefault(SocketAddr),
+    /// Two `listen` of this address say how its socket is set up.
+    DuplicateOptions(SocketAddr),
+    /// A location forwards to an upstream that is not there.
+    UnknownUpstream(UpstreamId),
+    /// Two locations of a server have this name or path.
+    DuplicateLocation(String),
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateDefault(addr) => write!(f, "a duplicate default server for {addr}"),
+            Self::DuplicateOptions(addr) => write!(f, "duplicate listen options for {addr}"),
+            Self::UnknownUpstream(id) => write!(f, "no upstream number {}", id.0),
+            Self::DuplicateLocation(name) => write!(f, "duplicate location \"{name}\""),
+        }
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+impl Router {
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    /// For contradictions between its parts, see [`RouteError`].
+    pub fn new(http: Http) -> Result<Self, RouteError> {
+        let mut addresses: HashMap<SocketAddr, usize, _> = HashMap::default();
+        let mut entries: Vec<EntryDraft> = Vec::new();
+        for (number, server) in http.servers.iter().enumerate() {
+            for listen in &server.listen {
+                let place = *addresses.entry(listen.addr).or_insert(entries.len());
+                if place == entries.len() {
+                    entries.push(EntryDraft::new(listen.addr));
+                }
+                entries[place].add(number, listen)?;
+            }
+        }
+        let sockets = sockets(&entries);
+        let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
+        let upstreams = http.upstreams;
+        let servers = http
+            .servers
+            .into_iter()
+            .map(|server| Server::new(server, &upstreams))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { upstreams, sockets, addresses, entries, servers })
+    }
+
+    /// Returns the sockets to listen on.
+    ///
+    /// An address without options of its own is left out where a wildcard has its port: one
+    /// socket serves both, and [`entry`](Self::entry) tells them apart, as in nginx.
+    pub fn sockets(&self) -> &[Socket] {
+        &self.sockets
+    }
+
+    /// Returns the upstream that `id` stands for.
+    ///
+    /// # Panics
+    /// If `id` belongs to another configuration.
+    pub fn upstream(&self, id: UpstreamId) -> &Upstream {
+        &self.upstreams[id.0]
+    }
+
+    /// Returns all upstreams; the place of each is its [`UpstreamId`].
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
+    }
+
+    /// Returns all virtual servers in the order of the configuration.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Returns the virtual servers of a connection to `local`; `None` if no server listens there.
+    pub fn entry(&self, local: SocketAddr) -> Option<Entry> {
+        let canonical = SocketAddr::new(local.ip().to_canonical(), local.port());
+        let any = |ip: IpAddr| SocketAddr::new(ip, local.port());
+        let any_v4 = any(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let any_v6 = any(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        // A socket of IPv6 may take connections of IPv4, so that both wildcards are asked.
+        let order = match canonical {
+            SocketAddr::V4(_) => [canonical, any_v4, any_v6],
+            SocketAddr::V6(_) => [canonical, any_v6, any_v6],
+        };
+        order.iter().find_map(|addr| self.addresses.get(addr)).map(|&place| Entry(place))
+    }
+
+    /// Returns the server for requests that come before any name is known: the address's default.
+    pub fn default_server(&self, entry: Entry) -> &Server {
+        &self.servers[self.entries[entry.0].default]
+    }
+
+    /// Returns the server of that name, a lower case name without a port; empty if there is none.
+    pub fn server(&self, entry: Entry, host: &str, captures: &mut Captures) -> &Server {
+        &self.servers[self.entries[entry.0].find(host, captures)]
+    }
+}
+
+impl Server {
+    fn new(server: VirtualServer, upstreams: &[Upstream]) -> Result<Self, RouteError> {
+        let name = server.names.first().map(ToString::to_string).unwrap_or_default();
+        let mut locations = Vec::new();
+        let mut named = HashMap::new();
+        let (outside, inside): (Vec<_>, Vec<_>) =
+            server.locations.into_iter().partition(|location| matches!(location.matcher, Matcher::Named(_)));
+        for mut location in outside {
+            let Matcher::Named(name) = &location.matcher else { continue };
+            let name = name.clone();
+            let nested = std::mem::take(&mut location.locations);
+            let level = Level::compile(nested, upstreams, &mut locations)?;
+            let place = Location::push(location, level, upstreams, &mut locations)?;
+            if named.insert(name.clone(), place).is_some() {
+                return Err(RouteError::DuplicateLocation(format!("@{name}")));
+            }
+        }
+        let level = Level::compile(inside, upstreams, &mut locations)?;
+        let settings = server.settings;
+        Ok(Self { name, reply: server.reply, settings, level, named, locations })
+    }
+
+    /// Returns the first of its names, empty if it has none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the `return` at server level, which answers before a location is looked for.
+    pub fn reply(&self) -> Option<&Return> {
+        self.reply.as_ref()
+    }
+
+    /// Returns what holds where no location matches.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns where requests go that no location matches: files under the server's root.
+    pub fn fallback(&self) -> Route<'_> {
+        Route {
+            reply: None,
+            handler: &Handler::Files,
+            settings: &self.settings,
+            prefix_len: 0,
+            internal: false,
+        }
+    }
+
+    /// Returns where a decoded and normalised path belongs.
+    pub fn locate(&self, path: &[u8], captures: &mut Captures) -> Located<'_> {
+        match self.search(&self.level, path, captures) {
+            Step::Decided(place) | Step::Undecided(Some(place)) => Located::Found(self.route(place, path)),
+            Step::AddSlash(place) => Located::AddSlash(self.route(place, path)),
+            Step::Undecided(None) => Located::Found(self.fallback()),
+        }
+    }
+
+    /// Returns the location called `@name`, given without the `@`.
+    pub fn named(&self, name: &str) -> Option<Route<'_>> {
+        self.named.get(name).map(|&place| self.route(place, b""))
+    }
+
+    fn search(&self, level: &Level, path: &[u8], captures: &mut Captures) -> Step {
+        let mut found = None;
+        let (by_text, regexes) = level.by_text(path);
+        match by_text {
+            Step::Undecided(None) => {}
+            Step::Undecided(Some(place)) => {
+                found = Some(place);
+                match self.search(&self.locations[place].level, path, captures) {
+                    Step::Undecided(nested) => found = nested.or(found),
+                    decided => return decided,
+                }
+            }
+            decided => return decided,
+        }
+        for (pattern, place) in regexes {
+            if captures.matches(pattern.regex(), path) {
+                let nested = self.search(&self.locations[*place].level, path, captures);
+                return match nested {
+                    Step::Undecided(nested) => Step::Decided(nested.unwrap_or(*place)),
+                    decided => decided,
+                };
+            }
+        }
+        Step::Undecided(found)
+    }
+
+    fn route(&self, place: usize, path: &[u8]) -> Route<'_> {
+        let location = &self.locations[place];
+        Route {
+            reply: location.reply.as_ref(),
+            handler: &location.handler,
+            settings: &location.settings,
+            prefix_len: location.prefix_len.unwrap_or(path.len()),
+            internal: location.internal,
+        }
+    }
+}
+
+/// One address while its servers are gathered.
+struct EntryDraft {
+    addr: SocketAddr,
+    servers: Vec<usize>,
+    default: Option<usize>,
+    options: Option<SocketOptions>,
+}
+
+impl EntryDraft {
+    fn new(addr: SocketAddr) -> Self {
+        Self { addr, servers: Vec::new(), default: None, options: None }
+    }
+
+    fn add(&mut self, server: usize, listen: &crate::model::Listen) -> Result<(), RouteError> {
+        if !self.servers.contains(&server) {
+            self.servers.push(server);
+        }
+        if listen.default_server && self.default.replace(server).is_some() {
+            return Err(RouteError::DuplicateDefault(self.addr));
+        }
+        if let Some(options) = &listen.socket
+            && self.options.replace(options.clone()).is_some()
+        {
+            return Err(RouteError::DuplicateOptions(self.addr));
+        }
+        Ok(())
+    }
+
+    fn compile(self, servers: &[VirtualServer]) -> NameTable {
+        // The first server of an address is its default unless another says that it is.
+        let default = self.default.or(self.servers.first().copied()).unwrap_or(0);
+        NameTable::new(default, self.servers.iter().map(|&number| (number, &*servers[number].names)))
+    }
+}
+
+/// Returns the sockets that the addresses need.
+fn sockets(entries: &[EntryDraft]) -> Vec<Socket> {
+    let covered = |entry: &EntryDraft| {
+        !entry.addr.ip().is_unspecified()
+            && entry.options.is_none()
+            && entries.iter().any(|other| {
+                other.addr.ip().is_unspecified()
+                    && other.addr.port() == entry.addr.port()
+                    && other.addr.is_ipv4() == entry.addr.is_ipv4()
+            })
+    };
+    entries
+        .iter()
+        .filter(|entry| !covered(entry))
+        .map(|entry| Socket { addr: entry.addr, options: entry.options.clone().unwrap_or_default() })
+        .collect()
+}

@@ -1,0 +1,3 @@
+//! The proxy from outside: what its parts promise together.
+
+mod route;
