@@ -25,8 +25,8 @@ pub use self::http::{
 };
 pub use self::settings::{
     AccessLog, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape, Files, HttpVersion,
-    IfModifiedSince, LogFormat, NextUpstream, ProxySettings, RetryOn, Root, ServerTokens, SetHeader,
-    Settings, Types, When,
+    IfModifiedSince, LogFormat, NextUpstream, ProxySettings, Redirects, RetryOn, Root, ServerTokens,
+    SetHeader, Settings, Types, When,
 };
 pub use self::upstream::{Balance, Keepalive, Role, Server, Upstream, UpstreamId};
 

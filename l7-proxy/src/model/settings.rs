@@ -29,6 +29,25 @@ pub struct Settings {
     pub access_log: Vec<AccessLog>,
     /// How much the `Server` field and the error pages tell.
     pub server_tokens: ServerTokens,
+    /// How a redirect that we make ourselves is spelled.
+    pub redirects: Redirects,
+}
+
+/// How a redirect to a path of our own is spelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirects {
+    /// With scheme and host in front of the path (`absolute_redirect`, on by default).
+    pub absolute: bool,
+    /// With the port of the connection unless it is the scheme's (`port_in_redirect`, on by default).
+    pub port: bool,
+    /// With the first name of the server in place of the request's (`server_name_in_redirect`).
+    pub server_name: bool,
+}
+
+impl Default for Redirects {
+    fn default() -> Self {
+        Self { absolute: true, port: true, server_name: false }
+    }
 }
 
 /// How files are found and described.
@@ -365,7 +384,7 @@ pub enum Escape {
 }
 
 /// How much the `Server` field and the error pages tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ServerTokens {
     /// Name and version.
     #[default]

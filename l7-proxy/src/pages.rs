@@ -1,0 +1,186 @@
+//! Answers that need neither a file nor a server: built-in pages, `return`, redirects.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+
+use crate::model::{Return, ReturnBody, ServerTokens};
+use crate::uri;
+use crate::variable::Exchange;
+
+/// An answer that is known whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The status.
+    pub status: StatusCode,
+    /// `Content-Type`; `None` where there is no body, or no type for it.
+    pub content_type: Option<HeaderValue>,
+    /// `Location` of a redirect.
+    pub location: Option<HeaderValue>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What a `return` amounts to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replied {
+    /// This answer; `error_page` does not apply.
+    Page(Page),
+    /// The answer of this status, which an `error_page` may replace.
+    Status(u16),
+    /// The connection is closed without an answer (444).
+    Close,
+}
+
+/// Returns the value of the `Server` field.
+pub fn server_field(tokens: ServerTokens) -> HeaderValue {
+    HeaderValue::from_static(signature(tokens))
+}
+
+/// Returns the built-in answer of a status: a small page, or an empty body where nginx has none.
+///
+/// A status that cannot be sent becomes 500. nginx's own numbers for faults of a request
+/// (494 to 497) are sent as 400.
+pub fn built_in(status: u16, tokens: ServerTokens) -> Page {
+    static PAGES: LazyLock<HashMap<(u16, ServerTokens), Bytes>> = LazyLock::new(|| {
+        let all = |tokens| TITLES.iter().map(move |&(status, title)| ((status, tokens), body(title, tokens)));
+        all(ServerTokens::On).chain(all(ServerTokens::Off)).collect()
+    });
+    let body = PAGES.get(&(status, tokens)).cloned();
+    let sent = if matches!(status, 494..=497) { 400 } else { status };
+    Page {
+        status: StatusCode::from_u16(sent).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        content_type: body.is_some().then(|| HeaderValue::from_static("text/html")),
+        location: None,
+        body: body.unwrap_or_default(),
+    }
+}
+
+/// Returns what a `return` answers.
+pub fn reply(reply: &Return, exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> Replied {
+    let tokens = exchange.settings.server_tokens;
+    match &reply.body {
+        _ if reply.status == 444 => Replied::Close,
+        ReturnBody::Page => Replied::Status(reply.status),
+        ReturnBody::Text(text) => {
+            let body = Bytes::copy_from_slice(text.bytes(exchange, scratch));
+            let page = built_in(reply.status, tokens);
+            Replied::Page(Page { content_type: exchange.settings.files.default_type.clone(), body, ..page })
+        }
+        ReturnBody::Location(place) => {
+            let place = place.bytes(exchange, scratch);
+            let page = match std::str::from_utf8(place) {
+                Ok(place) => redirect(reply.status, place, exchange),
+                Err(_) => HeaderValue::from_bytes(place)
+                    .ok()
+                    .map(|location| Page { location: Some(location), ..built_in(reply.status, tokens) }),
+            };
+            page.map_or(Replied::Status(500), Replied::Page)
+        }
+    }
+}
+
+/// Returns the redirect to the request's path with a slash at its end, or `None` if that cannot be
+/// written.
+///
+/// For a directory, and for a forwarding location whose path lacks its slash.
+pub fn add_slash(exchange: &Exchange<'_>) -> Option<Page> {
+    let mut place = String::new();
+    uri::escape(exchange.target.path(), &mut place);
+    place.push('/');
+    if let Some(args) = exchange.target.args().filter(|args| !args.is_empty()) {
+        place.push('?');
+        place.push_str(args);
+    }
+    redirect(301, &place, exchange)
+}
+
+/// Returns a redirect to `place`, made absolute if it is a path of ours; `None` if it holds what a
+/// field must not hold.
+pub fn redirect(status: u16, place: &str, exchange: &Exchange<'_>) -> Option<Page> {
+    let redirects = &exchange.settings.redirects;
+    let location = if place.starts_with('/') && redirects.absolute {
+        let scheme = exchange.connection.scheme;
+        let local = exchange.connection.local;
+        let name = match (exchange.host, exchange.server_name) {
+            (_, name) if redirects.server_name && !name.is_empty() => name.to_owned(),
+            (host, _) if !host.is_empty() => host.to_owned(),
+            _ if local.is_ipv6() => format!("[{}]", local.ip()),
+            _ => local.ip().to_string(),
+        };
+        let port = if redirects.port && local.port() != scheme.default_port() {
+            format!(":{}", local.port())
+        } else {
+            String::new()
+        };
+        HeaderValue::from_str(&format!("{}://{name}{port}{place}", scheme.as_str()))
+    } else {
+        HeaderValue::from_str(place)
+    };
+    let page = built_in(status, exchange.settings.server_tokens);
+    Some(Page { location: Some(location.ok()?), ..page })
+}
+
+fn signature(tokens: ServerTokens) -> &'static str {
+    match tokens {
+        ServerTokens::On => concat!("l7-proxy/", env!("CARGO_PKG_VERSION")),
+        ServerTokens::Off => "l7-proxy",
+    }
+}
+
+fn body(title: &str, tokens: ServerTokens) -> Bytes {
+    let signature = signature(tokens);
+    // nginx's numbers for faults of a request say in a second line which.
+    let (title, detail) = match title.split_once('|') {
+        Some((title, detail)) => (title, format!("<center>{detail}</center>\r\n")),
+        None => (title, String::new()),
+    };
+    Bytes::from(format!(
+        "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+         {detail}<hr><center>{signature}</center>\r\n</body>\r\n</html>\r\n"
+    ))
+}
+
+/// The statuses that have a page, in nginx's words; scripts look for them.
+const TITLES: [(u16, &str); 38] = [
+    (301, "301 Moved Permanently"),
+    (302, "302 Found"),
+    (303, "303 See Other"),
+    (307, "307 Temporary Redirect"),
+    (308, "308 Permanent Redirect"),
+    (400, "400 Bad Request"),
+    (401, "401 Authorization Required"),
+    (402, "402 Payment Required"),
+    (403, "403 Forbidden"),
+    (404, "404 Not Found"),
+    (405, "405 Not Allowed"),
+    (406, "406 Not Acceptable"),
+    (408, "408 Request Time-out"),
+    (409, "409 Conflict"),
+    (410, "410 Gone"),
+    (411, "411 Length Required"),
+    (412, "412 Precondition Failed"),
+    (413, "413 Request Entity Too Large"),
+    (414, "414 Request-URI Too Large"),
+    (415, "415 Unsupported Media Type"),
+    (416, "416 Requested Range Not Satisfiable"),
+    (417, "417 Expectation Failed"),
+    (421, "421 Misdirected Request"),
+    (426, "426 Upgrade Required"),
+    (429, "429 Too Many Requests"),
+    (431, "431 Request Header Fields Too Large"),
+    (494, "400 Bad Request|Request Header Or Cookie Too Large"),
+    (495, "400 Bad Request|The SSL certificate error"),
+    (496, "400 Bad Request|No required SSL certificate was sent"),
+    (497, "400 Bad Request|The plain HTTP request was sent to HTTPS port"),
+    (500, "500 Internal Server Error"),
+    (501, "501 Not Implemented"),
+    (502, "502 Bad Gateway"),
+    (503, "503 Service Temporarily Unavailable"),
+    (504, "504 Gateway Time-out"),
+    (505, "505 HTTP Version Not Supported"),
+    (507, "507 Insufficient Storage"),
+    (511, "511 Network Authentication Required"),
+];

@@ -1,0 +1,101 @@
+//! Whether a client already has what it asks for: `If-Modified-Since` and its kin, by nginx's rules.
+//!
+//! Where both `If-None-Match` and `If-Modified-Since` are sent, both must say "unmodified" for a 304;
+//! RFC 9110 would ignore the second.
+
+use std::time::SystemTime;
+
+use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use http::{HeaderMap, HeaderValue};
+
+use crate::model::IfModifiedSince;
+
+use super::Validators;
+
+/// What the conditions of a request come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The file is sent.
+    Send,
+    /// 304.
+    NotModified,
+    /// 412.
+    PreconditionFailed,
+}
+
+pub(super) fn check(headers: &HeaderMap, validators: &Validators, rule: IfModifiedSince) -> Verdict {
+    if let Some(since) = headers.get(IF_UNMODIFIED_SINCE)
+        && date(since).is_none_or(|since| validators.modified > since)
+    {
+        return Verdict::PreconditionFailed;
+    }
+    if headers.contains_key(IF_MATCH) && !lists(headers, IF_MATCH, validators, Comparison::Strong) {
+        return Verdict::PreconditionFailed;
+    }
+    let since = headers.get(IF_MODIFIED_SINCE);
+    let none_match = headers.contains_key(IF_NONE_MATCH);
+    if since.is_none() && !none_match {
+        return Verdict::Send;
+    }
+    if let Some(since) = since
+        && modified_since(since, validators.modified, rule)
+    {
+        return Verdict::Send;
+    }
+    if none_match && !lists(headers, IF_NONE_MATCH, validators, Comparison::Weak) {
+        return Verdict::Send;
+    }
+    Verdict::NotModified
+}
+
+fn modified_since(since: &HeaderValue, modified: SystemTime, rule: IfModifiedSince) -> bool {
+    match (rule, date(since)) {
+        (IfModifiedSince::Off, _) | (_, None) => true,
+        (IfModifiedSince::Exact, Some(since)) => modified != since,
+        (IfModifiedSince::Before, Some(since)) => modified > since,
+    }
+}
+
+/// Reads a date in one of the three formats of HTTP.
+pub(super) fn date(value: &HeaderValue) -> Option<SystemTime> {
+    httpdate::parse_http_date(value.to_str().ok()?).ok()
+}
+
+/// How two entity tags are compared (RFC 9110, section 8.8.3.2). Ours are never weak.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// Returns whether one of the tags in the list is the file's; `*` is any file's.
+fn lists(headers: &HeaderMap, name: http::HeaderName, validators: &Validators, by: Comparison) -> bool {
+    headers.get_all(name).iter().any(|list| {
+        let mut rest = list.as_bytes().trim_ascii();
+        if rest == b"*" {
+            return true;
+        }
+        let Some(ours) = &validators.etag else { return false };
+        while let Some((tag, strength, after)) = next_tag(rest) {
+            if tag == ours.as_bytes() && (strength == Comparison::Strong || by == Comparison::Weak) {
+                return true;
+            }
+            rest = after;
+        }
+        false
+    })
+}
+
+/// Splits a list of tags: the first one with its quotes, how it may be compared, and the rest.
+fn next_tag(list: &[u8]) -> Option<(&[u8], Comparison, &[u8])> {
+    let start = list.iter().position(|&byte| !matches!(byte, b' ' | b'\t' | b','))?;
+    let list = &list[start..];
+    let (list, strength) = match list.strip_prefix(b"W/") {
+        Some(list) => (list, Comparison::Weak),
+        None => (list, Comparison::Strong),
+    };
+    // A tag may hold commas, so that it ends at its quote and nowhere else.
+    let end = memchr::memchr(b'"', list.strip_prefix(b"\"")?)? + 2;
+    let (tag, rest) = list.split_at(end);
+    Some((tag, strength, rest))
+}
