@@ -1,0 +1,5 @@
+//! The crate through its public door: one binary, a module per promise.
+
+mod setup;
+mod twins;
+mod vectors;
