@@ -1,0 +1,108 @@
+//! The open connections of a director: how many there are, how many there may be, and a look at
+//! each.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::relay::Progress;
+
+/// Every open connection of the proxies that share it.
+pub struct Connections {
+    max: usize,
+    count: AtomicUsize,
+    serial: AtomicU64,
+    /// By serial number, spread so that workers seldom meet.
+    shards: [Mutex<HashMap<u64, Arc<Open>>>; SHARDS],
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Open {
+    /// Address of the client.
+    pub client: SocketAddr,
+    /// Address it connected to.
+    pub virtual_address: SocketAddr,
+    /// The real server it was given to.
+    pub server: SocketAddr,
+    /// What has moved so far.
+    pub progress: Progress,
+}
+
+/// A place among the connections that there may be; given back when dropped.
+pub(crate) struct Place {
+    connections: Arc<Connections>,
+}
+
+/// A connection's entry in the list; taken out when dropped.
+pub(crate) struct Entry {
+    connections: Arc<Connections>,
+    serial: u64,
+    pub(crate) open: Arc<Open>,
+}
+
+impl Connections {
+    /// None yet, and never more than `max`.
+    pub fn new(max: usize) -> Arc<Connections> {
+        Arc::new(Connections {
+            max,
+            count: AtomicUsize::new(0),
+            serial: AtomicU64::new(0),
+            shards: Default::default(),
+        })
+    }
+
+    /// How many there are, those still connecting included.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many there may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Those that have a server, in no order.
+    pub fn list(&self) -> Vec<Arc<Open>> {
+        self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Whether there is room for one more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.count() < self.max
+    }
+
+    /// Takes a place. The caller looked for room before it accepted; workers that did so at the
+    /// same moment may together exceed the bound by one each.
+    pub(crate) fn place(self: &Arc<Connections>) -> Place {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Place { connections: Arc::clone(self) }
+    }
+
+    pub(crate) fn enter(self: &Arc<Connections>, open: Open) -> Entry {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let open = Arc::new(open);
+        lock(&self.shards[serial as usize % SHARDS]).insert(serial, Arc::clone(&open));
+        Entry { connections: Arc::clone(self), serial, open }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.connections.shards[self.serial as usize % SHARDS]).remove(&self.serial);
+    }
+}
+
+/// A map is left whole by every operation on it, also if one panics for want of memory.
+fn lock(shard: &Mutex<HashMap<u64, Arc<Open>>>) -> MutexGuard<'_, HashMap<u64, Arc<Open>>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const SHARDS: usize = 32;

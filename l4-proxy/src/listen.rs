@@ -1,0 +1,55 @@
+//! Listening sockets: one per worker on the same address.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+/// Opens `count` listeners on `address`, among which the kernel spreads the connections
+/// (`SO_REUSEPORT`).
+///
+/// Options that accepted sockets inherit are set here once instead of on each of them: no delay,
+/// and keepalive probes that find a client gone after about two minutes.
+///
+/// # Errors
+/// The address cannot be bound. A port that another process listens on is refused even if that
+/// process would share it, since sharing it by accident loses half the connections.
+pub fn group(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    let first = socket(address, false)?;
+    if count <= 1 {
+        return Ok(vec![first]);
+    }
+    // The first bind proved that nobody else listens; now all of the group must share.
+    let address = first.local_addr()?;
+    drop(first);
+    (0..count).map(|_| socket(address, true)).collect()
+}
+
+fn socket(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if share {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Probes for a peer that has gone without a word: after a minute, five times, 12 s apart.
+pub fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(12))
+        .with_retries(5)
+}
+
+/// Connections that may wait to be accepted; the kernel lowers it to `somaxconn`.
+const BACKLOG: i32 = 65_535;

@@ -1,0 +1,3 @@
+//! `l4-proxy`: an LVS director in userspace.
+
+fn main() {}

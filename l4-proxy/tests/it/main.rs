@@ -1,0 +1,4 @@
+//! What the director promises, over real sockets on loopback.
+
+mod relay;
+mod support;

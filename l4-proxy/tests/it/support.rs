@@ -1,0 +1,95 @@
+//! Sockets and streams for the tests.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything: a test that would hang fails instead.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A listener on a free port of loopback.
+pub(crate) fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let address = listener.local_addr().expect("bound");
+    (listener, address)
+}
+
+/// A client connection whose reads and writes end in time.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the proxy accepts");
+    patient(&stream);
+    stream
+}
+
+/// Accepts one connection whose reads and writes end in time.
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().expect("the proxy connects");
+    patient(&stream);
+    stream
+}
+
+fn patient(stream: &TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    stream.set_write_timeout(Some(PATIENCE)).expect("an open socket");
+}
+
+/// A stream of bytes that tells every place from every other, by its seed.
+pub(crate) struct Pattern(u64);
+
+impl Pattern {
+    pub(crate) fn new(seed: u64) -> Pattern {
+        Pattern(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            *byte = self.0 as u8;
+        }
+    }
+
+    /// Writes this many bytes, in writes of uneven size.
+    pub(crate) fn write_to(mut self, mut stream: &TcpStream, mut total: usize) -> std::io::Result<()> {
+        let mut buffer = vec![0; 70_001];
+        let mut size = 1;
+        while total > 0 {
+            let part = size.min(total);
+            self.fill(&mut buffer[..part]);
+            stream.write_all(&buffer[..part])?;
+            total -= part;
+            size = (size * 3 + 1).min(buffer.len());
+        }
+        Ok(())
+    }
+
+    /// Reads to the end of the stream and says how many bytes came, all of them right.
+    pub(crate) fn read_from(mut self, mut stream: &TcpStream) -> std::io::Result<usize> {
+        let (mut got, mut want) = (vec![0; 65_536], vec![0; 65_536]);
+        let mut total = 0;
+        loop {
+            let read = stream.read(&mut got)?;
+            if read == 0 {
+                return Ok(total);
+            }
+            self.fill(&mut want[..read]);
+            assert!(got[..read] == want[..read], "wrong bytes after {total}");
+            total += read;
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Open descriptors of this process.
+pub(crate) fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("Linux").count()
+}
