@@ -161,18 +161,22 @@ impl Health {
 
     /// Takes in a failure in traffic; says if the server was ejected by it.
     pub(crate) fn failed(&mut self, cause: Cause, passive: &Passive, now: Time) -> Option<Transition> {
-        if now.since(self.last_failure) > passive.window.max(passive.eject) {
+        if passive.fails == 0 {
+            return None;
+        }
+        // A count that has ejected stands until a success: the server is on probation.
+        if self.failures < passive.fails && now.since(self.last_failure) > passive.window {
             self.failures = 0;
         }
         self.last_failure = now;
         self.failures = self.failures.saturating_add(1);
-        if passive.fails == 0 || self.failures < passive.fails {
+        if self.failures < passive.fails {
             return None;
         }
-        let already = self.ejected.is_some();
-        let verdict = Verdict { since: now, failures: self.failures, cause };
+        let since = self.ejected.as_ref().map(|(verdict, _)| verdict.since);
+        let verdict = Verdict { since: since.unwrap_or(now), failures: self.failures, cause };
         self.ejected = Some((verdict, now + passive.eject));
-        (!already).then(|| Transition { condition: self.condition() })
+        since.is_none().then(|| Transition { condition: self.condition() })
     }
 
     /// Takes in a success in traffic. It clears failures only once the window has passed, so that
@@ -304,7 +308,17 @@ mod tests {
         assert!(health.failed(REFUSED.into(), &passive, at(2)).is_some());
         assert_eq!(health.lapse(at(11)), None);
         assert!(health.lapse(at(12)).is_some());
-        assert!(health.failed(REFUSED.into(), &passive, at(12)).is_some());
+        assert!(health.failed(REFUSED.into(), &passive, at(40)).is_some());
+    }
+
+    #[test]
+    fn failure_of_an_ejected_server_puts_off_the_end_and_not_the_beginning() {
+        let passive = Passive { fails: 1, ..Passive::default() };
+        let mut health = Health::default();
+        assert!(health.failed(REFUSED.into(), &passive, at(1)).is_some());
+        assert_eq!(health.failed(REFUSED.into(), &passive, at(5)), None);
+        let words = "ejected from 00:00:01 until 00:00:15: 2 × connect refused";
+        assert_eq!(health.condition().to_string(), words);
     }
 
     #[test]
