@@ -81,7 +81,7 @@ impl<'a> Pool<'a> {
 
     /// Whether any server may be chosen now.
     pub fn any_eligible(&self) -> bool {
-        self.newest_first().next().is_some()
+        self.next_older(self.len()).is_some()
     }
 
     /// Weight of a server.

@@ -244,27 +244,26 @@ impl Service {
         Err(Refusal::AllFull)
     }
 
+    /// Asks the scheduler for one of the servers, else of the backups, else of those that are only
+    /// ejected, if the policy has them tried.
     fn pick(&self, flow: &Flow, tried: &[SocketAddr], ticket: u64) -> Option<usize> {
-        let among = |bits: &[AtomicU64]| match &self.backups {
-            None => self.scheduler.schedule(self.pool(bits, None, tried), flow, ticket),
+        let scheduled = |pool: Pool<'_>| self.scheduler.schedule(pool, flow, ticket);
+        // A search in vain moves the mark of `wrr` and would spoil the turns of the other rank.
+        let seek = |pool: Pool<'_>| if pool.any_eligible() { scheduled(pool) } else { None };
+        let among = |bits| match &self.backups {
+            None => seek(self.pool(bits, None, tried)),
             Some(backups) => {
-                let primaries = Hidden { backups, invert: false };
-                let backups = Hidden { backups, invert: true };
-                self.scheduler
-                    .schedule(self.pool(bits, Some(primaries), tried), flow, ticket)
-                    .or_else(|| self.scheduler.schedule(self.pool(bits, Some(backups), tried), flow, ticket))
+                let rank = |invert| self.pool(bits, Some(Hidden { backups, invert }), tried);
+                seek(rank(false)).or_else(|| seek(rank(true)))
             }
         };
-        let picked = among(&self.usable);
-        if picked.is_some() || self.config.health.all_ejected == AllEjected::Refuse {
-            return picked;
-        }
-        let ejected = self
-            .usable
-            .iter()
-            .zip(&self.sound)
-            .any(|(usable, sound)| usable.load(Ordering::Relaxed) != sound.load(Ordering::Relaxed));
-        if ejected { among(&self.sound) } else { None }
+        let ejected = || match self.config.health.all_ejected {
+            AllEjected::TryAll => among(&self.sound),
+            AllEjected::Refuse => None,
+        };
+        // Where there is nobody at all, the mark moves as the kernel's does.
+        let in_vain = || scheduled(self.pool(&self.usable, None, tried));
+        among(&self.usable).or_else(ejected).or_else(in_vain)
     }
 
     fn pool<'a>(

@@ -282,7 +282,8 @@ struct Wlc;
 
 impl Rule for Wlc {
     fn pick(&mut self, list: &[Node]) -> Option<usize> {
-        let usable = || (0..list.len()).filter(|place| list[*place].can_serve() && list[*place].wish.weight > 0);
+        let usable =
+            || (0..list.len()).filter(|place| list[*place].can_serve() && list[*place].wish.weight > 0);
         let costs_no_more = |one: &Node, other: &Node| {
             one.overhead() * u64::from(other.wish.weight) <= other.overhead() * u64::from(one.wish.weight)
         };
