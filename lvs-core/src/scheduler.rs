@@ -19,15 +19,15 @@ use crate::pool::Pool;
 pub trait Scheduler: Any + Send + Sync {
     /// Returns the index of the server that takes this flow, or `None` if no server is eligible.
     ///
-    /// `ticket` is different for every call on one service and counts up by one, over all
-    /// configurations of the service. What looks random is to be derived from it, so that every
-    /// run can be replayed.
+    /// `ticket` counts the flows of one service, over all its configurations; if a flow's first
+    /// choice fills up at that moment, the next call has the same ticket. What looks random is to
+    /// be derived from it, so that every run can be replayed.
     fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize>;
 
     /// Takes over what the scheduler of the configuration before remembered.
     ///
-    /// It is called once, before the first pick, and only if `old` is of the same type. The
-    /// default forgets.
+    /// It is called once, before the first pick. `old` is of another type if the service was given
+    /// another scheduler. The default forgets.
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
         let _ = (old, change);
     }

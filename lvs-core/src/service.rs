@@ -149,7 +149,7 @@ impl Service {
             .map(|server| Seat { address: server.address, weight: server.weight.value() })
             .collect();
         let mut scheduler = scheduler::build(config.algorithm, &seats);
-        if let Some(old) = old.filter(|old| old.config.algorithm == config.algorithm) {
+        if let Some(old) = old {
             scheduler.inherit(&*old.scheduler, &Change { old: &old.seats, new: &seats, edited: &edited });
         }
         let words = servers.len().div_ceil(64);

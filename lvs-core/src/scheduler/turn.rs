@@ -109,26 +109,27 @@ impl Wrr {
             return Ok((server, Mark { cursor: server as u32, ..mark }));
         }
         let Levels { top, step } = self.levels;
-        let Some(heaviest) = pool.newest_first().map(|server| pool.weight(server)).max() else {
-            // The kernel gives up at the last server before the cursor or after a whole cycle of
-            // thresholds; where that leaves the mark shows in the picks after it.
-            let at_head = mark.cursor as usize == head;
-            return Err(if at_head || mark.threshold > step {
-                Mark { cursor: head as u32, threshold: top }
-            } else {
-                mark
-            });
-        };
-        // Sweeps at thresholds above the heaviest eligible server find nobody: go to the first
-        // that does.
-        let mut threshold = if mark.threshold > step { mark.threshold - step } else { top };
-        if threshold > heaviest {
-            threshold -= (threshold - heaviest).div_ceil(step) * step;
-        }
-        match first_reaching(pool, head, threshold) {
-            Some(server) => Ok((server, Mark { cursor: server as u32, threshold })),
-            // Eligibility changed between the two looks.
-            None => Err(mark),
+        loop {
+            let Some(heaviest) = pool.newest_first().map(|server| pool.weight(server)).max() else {
+                // The kernel gives up at the last server before the cursor or after a whole cycle
+                // of thresholds; where that leaves the mark shows in the picks after it.
+                let at_head = mark.cursor as usize == head;
+                return Err(if at_head || mark.threshold > step {
+                    Mark { cursor: head as u32, threshold: top }
+                } else {
+                    mark
+                });
+            };
+            // Sweeps at thresholds above the heaviest eligible server find nobody: go to the first
+            // that does.
+            let mut threshold = if mark.threshold > step { mark.threshold - step } else { top };
+            if threshold > heaviest {
+                threshold -= (threshold - heaviest).div_ceil(step) * step;
+            }
+            if let Some(server) = first_reaching(pool, head, threshold) {
+                return Ok((server, Mark { cursor: server as u32, threshold }));
+            }
+            // The heaviest filled up or failed between the two looks; others may be left.
         }
     }
 }
@@ -165,9 +166,13 @@ impl Scheduler for Wrr {
     }
 
     /// Every deletion, edit and addition, one after the other as the kernel sees them, sends the
-    /// cursor to the head and fits the threshold to the new levels.
+    /// cursor to the head and fits the threshold to the new levels. After another scheduler the
+    /// servers are there already, and the first sweep is that of the highest threshold.
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
-        let Some(old) = (old as &dyn Any).downcast_ref::<Wrr>() else { return };
+        let Some(old) = (old as &dyn Any).downcast_ref::<Wrr>() else {
+            let threshold = self.levels.top;
+            return self.set(Mark { cursor: change.new.len() as u32, threshold });
+        };
         let mark = Mark::unpack(old.state.load(Ordering::Relaxed));
         let same_servers =
             change.old.iter().map(|seat| seat.address).eq(change.new.iter().map(|seat| seat.address));
@@ -253,10 +258,13 @@ fn gcd_with(mut a: u32, mut b: u32) -> u32 {
 /// `swrr`: weighted turns, spread as evenly as they can be (nginx's smooth weighted round robin).
 ///
 /// nginx finds each turn by a walk over all servers. Here the turns of a whole period are laid out
-/// once for the servers that can be used, and again when one of them fails or returns, so a pick
-/// is one array read. A server that is merely full is stepped over.
+/// once for the servers that can be used, so a pick is one array read. When one of them fails, or
+/// only the backups are left, others can be used and another period is laid out; the last few are
+/// kept with their place, so that those who come back go on where they were. A server that is
+/// merely full is stepped over.
 pub(super) struct Swrr {
-    period: ArcSwap<Period>,
+    /// The latest laid out first.
+    periods: ArcSwap<Vec<Arc<Period>>>,
 }
 
 /// One round of turns.
@@ -275,28 +283,31 @@ impl Swrr {
             servers[index / 64] |= 1 << (index % 64);
         }
         let weights = seats.iter().enumerate().map(|(index, seat)| (index as u32, seat.weight)).collect();
-        Swrr { period: ArcSwap::from_pointee(Period::lay_out(servers.into(), weights)) }
+        let period = Period::lay_out(servers.into(), weights);
+        Swrr { periods: ArcSwap::from_pointee(vec![Arc::new(period)]) }
     }
 }
 
 impl Scheduler for Swrr {
-    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Option<usize> {
-        let period = self.period.load();
-        if period.fits(pool) {
-            return period.turn(pool);
+    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, ticket: u64) -> Option<usize> {
+        if let Some(period) = self.periods.load().iter().find(|period| period.fits(pool)) {
+            return period.turn(pool, ticket);
         }
         let servers: Box<[u64]> = (0..pool.words()).map(|word| pool.word(word)).collect();
         let chosen = (0..pool.len()).filter(|index| servers[index / 64] >> (index % 64) & 1 == 1);
         let weights = chosen.map(|index| (index as u32, pool.weight(index))).collect();
         let fresh = Arc::new(Period::lay_out(servers, weights));
-        self.period.compare_and_swap(&period, Arc::clone(&fresh));
-        fresh.turn(pool)
+        self.periods.rcu(|periods| {
+            let others = periods.iter().filter(|period| period.servers != fresh.servers);
+            std::iter::once(&fresh).chain(others.take(PERIODS_KEPT - 1)).cloned().collect::<Vec<_>>()
+        });
+        fresh.turn(pool, ticket)
     }
 
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
         let Some(old) = (old as &dyn Any).downcast_ref::<Swrr>() else { return };
         if change.old == change.new {
-            self.period.store(old.period.load_full());
+            self.periods.store(old.periods.load_full());
         }
     }
 }
@@ -337,17 +348,37 @@ impl Period {
         self.servers.iter().enumerate().all(|(word, bits)| *bits == pool.word(word))
     }
 
-    fn turn(&self, pool: Pool<'_>) -> Option<usize> {
-        for _ in 0..self.turns.len() {
+    fn turn(&self, pool: Pool<'_>, ticket: u64) -> Option<usize> {
+        for _ in 0..self.turns.len().min(TURNS_PASSED) {
             let place = self.next.fetch_add(1, Ordering::Relaxed) % self.turns.len();
             let server = self.turns[place] as usize;
             if pool.is_eligible(server) {
                 return Some(server);
             }
         }
-        None
+        share(pool, ticket)
     }
 }
+
+/// The eligible server whose share of the weights the ticket falls into.
+fn share(pool: Pool<'_>, ticket: u64) -> Option<usize> {
+    let total: u64 = pool.oldest_first().map(|server| u64::from(pool.weight(server))).sum();
+    let mut rest = ticket.checked_rem(total)?;
+    pool.oldest_first().find(|server| {
+        let weight = u64::from(pool.weight(*server));
+        let falls_here = rest < weight;
+        rest = rest.saturating_sub(weight);
+        falls_here
+    })
+}
+
+/// Turns of full servers that a pick passes over before it deals by ticket: the next turn of a
+/// light server may be a million turns away.
+const TURNS_PASSED: usize = 256;
+
+/// How many periods are remembered: those of the servers, of the backups, of all that are tried
+/// when they are ejected, and of a server less.
+const PERIODS_KEPT: usize = 4;
 
 /// Bound on the work of laying out one period, in steps of the inner loop: a few milliseconds.
 /// Weights of a pool that would need more are scaled down to the longest period that fits.

@@ -2,5 +2,6 @@
 
 mod health;
 mod setup;
+mod turns;
 mod twins;
 mod vectors;

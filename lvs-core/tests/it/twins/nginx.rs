@@ -17,19 +17,24 @@ proptest! {
 struct Peer {
     server: u8,
     weight: u32,
-    current: i64,
     down: bool,
     active: u32,
     inactive: u32,
 }
 
-/// The peers in the order they were added. The walk starts over whenever the servers that can be
-/// used are others than at the pick before.
+/// The peers in the order they were added. Each set of servers that can be used has a walk of its
+/// own; the four that began last are remembered.
 #[derive(Default)]
 struct Nginx {
     peers: Vec<Peer>,
     deleted: Vec<Peer>,
-    walked: Vec<u8>,
+    walks: Vec<Walk>,
+}
+
+/// Servers with nginx's `current_weight`.
+struct Walk {
+    servers: Vec<u8>,
+    current: Vec<i64>,
 }
 
 impl Nginx {
@@ -38,8 +43,17 @@ impl Nginx {
         known.into_iter().find(|peer| peer.server == server).expect("a server of the twin")
     }
 
+    /// A service that is built begins with all servers that have a weight.
     fn start_over(&mut self) {
-        self.peers.iter_mut().for_each(|peer| peer.current = 0);
+        self.walks.clear();
+        let servers = self.peers.iter().filter(|peer| peer.weight > 0).map(|peer| peer.server).collect();
+        self.begin(servers);
+    }
+
+    fn begin(&mut self, servers: Vec<u8>) {
+        let current = vec![0; servers.len()];
+        self.walks.insert(0, Walk { servers, current });
+        self.walks.truncate(4);
     }
 }
 
@@ -47,7 +61,7 @@ impl Twin for Nginx {
     fn add(&mut self, server: u8, wish: Wish) {
         let peer = match self.deleted.iter().position(|peer| peer.server == server) {
             Some(place) => Peer { weight: wish.weight, ..self.deleted.swap_remove(place) },
-            None => Peer { server, weight: wish.weight, current: 0, down: false, active: 0, inactive: 0 },
+            None => Peer { server, weight: wish.weight, down: false, active: 0, inactive: 0 },
         };
         self.peers.push(peer);
         self.start_over();
@@ -74,25 +88,28 @@ impl Twin for Nginx {
     }
 
     fn open(&mut self) -> Option<u8> {
-        let usable = |peer: &&mut Peer| peer.weight > 0 && !peer.down;
-        let walked: Vec<u8> = self.peers.iter_mut().filter(usable).map(|peer| peer.server).collect();
-        if walked != self.walked {
-            self.start_over();
-            self.walked = walked;
+        let usable = self.peers.iter().filter(|peer| peer.weight > 0 && !peer.down);
+        let servers: Vec<u8> = usable.map(|peer| peer.server).collect();
+        if servers.is_empty() {
+            return None;
         }
+        if !self.walks.iter().any(|walk| walk.servers == servers) {
+            self.begin(servers.clone());
+        }
+        let walk = self.walks.iter_mut().find(|walk| walk.servers == servers).expect("a walk");
+        let mut best = 0;
         let mut total = 0;
-        let mut best: Option<&mut Peer> = None;
-        for peer in self.peers.iter_mut().filter(usable) {
-            peer.current += i64::from(peer.weight);
+        for (place, server) in servers.iter().enumerate() {
+            let peer = self.peers.iter().find(|peer| peer.server == *server).expect("a listed server");
+            walk.current[place] += i64::from(peer.weight);
             total += i64::from(peer.weight);
-            if best.as_ref().is_none_or(|best| peer.current > best.current) {
-                best = Some(peer);
+            if walk.current[place] > walk.current[best] {
+                best = place;
             }
         }
-        let best = best?;
-        best.current -= total;
-        best.active += 1;
-        Some(best.server)
+        walk.current[best] -= total;
+        self.peer(servers[best]).active += 1;
+        Some(servers[best])
     }
 
     fn close(&mut self, server: u8) {
