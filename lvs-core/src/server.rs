@@ -32,9 +32,10 @@ pub(crate) struct Live {
     pub(crate) bytes_in: Counter,
     /// Bytes from the server to clients. Written by leases.
     pub(crate) bytes_out: Counter,
-    /// Templates that lead here. Written by templates.
+    /// Entries of the template table that lead here. Written by the table.
     pub(crate) templates: AtomicU32,
-    /// Set by the connection that reaches the upper threshold; a late read admits one more.
+    /// Set by the connection that reaches the upper threshold, taken away by one that leaves room; a
+    /// late read admits one more.
     full: AtomicBool,
     /// Written by `apply` only.
     upper: AtomicU32,
@@ -131,10 +132,13 @@ impl Live {
 
     /// Counts one more connection, full or not: what a template hit does.
     pub(crate) fn bind(&self, kind: Kind) {
-        let before = self.load.fetch_add(kind.unit(), Ordering::Relaxed);
+        let before = self.load.fetch_add(kind.unit(), Ordering::SeqCst);
         let upper = self.upper.load(Ordering::Relaxed);
         if upper != 0 && unpack(before).total() + 1 >= upper {
-            self.full.store(true, Ordering::Relaxed);
+            self.full.swap(true, Ordering::SeqCst);
+            // Connections that ended since they were counted have not seen the mark, and nobody
+            // else would take it away.
+            self.reopen(self.load.load(Ordering::SeqCst));
         }
         self.connections.add(1);
     }
@@ -146,11 +150,15 @@ impl Live {
 
     /// Counts one connection less.
     pub(crate) fn release(&self, kind: Kind) {
-        let before = self.load.fetch_sub(kind.unit(), Ordering::Relaxed);
-        if !self.is_full() {
-            return;
+        let before = self.load.fetch_sub(kind.unit(), Ordering::SeqCst);
+        if self.full.load(Ordering::SeqCst) {
+            self.reopen(before - kind.unit());
         }
-        let total = u64::from(unpack(before).total() - 1);
+    }
+
+    /// Takes the mark of fullness away if these connections leave enough room.
+    fn reopen(&self, load: u64) {
+        let total = u64::from(unpack(load).total());
         let upper = u64::from(self.upper.load(Ordering::Relaxed));
         let lower = u64::from(self.lower.load(Ordering::Relaxed));
         let open = match (lower, upper) {
@@ -159,18 +167,18 @@ impl Live {
             _ => total < lower,
         };
         if open {
-            self.full.store(false, Ordering::Relaxed);
+            self.full.store(false, Ordering::SeqCst);
         }
     }
 
     /// Sets new thresholds. A raised or lifted limit opens the server at once; a lowered one shows
     /// at the next connection (`ip_vs_ctl.c`, `__ip_vs_update_dest`).
     pub(crate) fn set_thresholds(&self, thresholds: Thresholds) {
+        self.lower.store(thresholds.lower(), Ordering::Relaxed);
         let before = self.upper.swap(thresholds.upper(), Ordering::Relaxed);
         if thresholds.upper() == 0 || thresholds.upper() > before {
-            self.full.store(false, Ordering::Relaxed);
+            self.full.store(false, Ordering::SeqCst);
         }
-        self.lower.store(thresholds.lower(), Ordering::Relaxed);
     }
 
     /// Health is only arithmetic, which a panic elsewhere cannot leave half done.
@@ -184,12 +192,16 @@ impl Counter {
         self.value.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// The zero is read first: a later one would lie above an earlier value.
     pub(crate) fn get(&self) -> u64 {
-        self.value.load(Ordering::Relaxed).wrapping_sub(self.zero.load(Ordering::Relaxed))
+        let zero = self.zero.load(Ordering::Acquire);
+        self.value.load(Ordering::Relaxed).saturating_sub(zero)
     }
 
-    pub(crate) fn reset(&self) {
-        self.zero.store(self.value.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// Sets the counter to zero; returns what it had counted.
+    pub(crate) fn reset(&self) -> u64 {
+        let value = self.value.load(Ordering::Relaxed);
+        value.saturating_sub(self.zero.swap(value, Ordering::AcqRel))
     }
 }
 
