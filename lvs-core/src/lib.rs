@@ -41,8 +41,9 @@
 //! A server is not chosen for the first of these that holds: it was *removed*; it is *quiesced*
 //! (weight 0); it is *down* (probes failed); it is *ejected* (traffic failed); it is *full*
 //! (thresholds). A client that persistence ties to a server stays with it while it is quiesced or
-//! full, as in IPVS, but not while it is removed, down or ejected. When failures in traffic have
-//! ejected every server that is not down, all of those are tried ([`AllEjected`]).
+//! full, as in IPVS, but not while it is removed, down or ejected. When nobody else can take a
+//! connection, the servers that are only ejected are tried, by their own clients too
+//! ([`AllEjected`]).
 //!
 //! # Terms
 //!

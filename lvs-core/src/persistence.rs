@@ -81,7 +81,8 @@ impl Templates {
                     return Ok(Found::Template(Arc::clone(template)));
                 }
                 let template = Template::new(choose()?, now + rule.timeout());
-                entry.insert(Arc::clone(&template));
+                let replaced = entry.insert(Arc::clone(&template));
+                replaced.live.templates.fetch_sub(1, Ordering::Relaxed);
                 Ok(Found::Made(template))
             }
             Entry::Vacant(entry) => {
@@ -112,6 +113,7 @@ impl Templates {
             let kept = keep(template);
             if !kept {
                 self.count.fetch_sub(1, Ordering::Relaxed);
+                template.live.templates.fetch_sub(1, Ordering::Relaxed);
             }
             kept
         });
@@ -129,6 +131,7 @@ impl Templates {
 }
 
 impl Template {
+    /// A template about to enter the table, and counted at its server as one that is there.
     fn new(live: Arc<Live>, expires: Time) -> Arc<Template> {
         live.templates.fetch_add(1, Ordering::Relaxed);
         Arc::new(Template {
@@ -165,12 +168,6 @@ impl Template {
         }
         self.expires.store((now + HELD).as_nanos(), Ordering::Relaxed);
         true
-    }
-}
-
-impl Drop for Template {
-    fn drop(&mut self) {
-        self.live.templates.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@
 //! The order in which reasons count is decided here and nowhere else: removed, quiesced, down,
 //! ejected, full. The first three and the fourth are one bit per server that changes only when
 //! they do; fullness is looked at when a server is chosen. A template ignores quiesced and full,
-//! as in IPVS, never the others.
+//! as in IPVS, and ejected while there is nobody else; never the others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -190,12 +190,9 @@ impl Service {
         for Server { live, .. } in self.servers.iter().filter(|server| !kept.contains(&server.live.address)) {
             live.set_standing(REMOVED);
             let departed = &self.state.departed;
-            departed.connections.add(live.connections.get());
-            departed.bytes_in.add(live.bytes_in.get());
-            departed.bytes_out.add(live.bytes_out.get());
-            live.connections.reset();
-            live.bytes_in.reset();
-            live.bytes_out.reset();
+            departed.connections.add(live.connections.reset());
+            departed.bytes_in.add(live.bytes_in.reset());
+            departed.bytes_out.add(live.bytes_out.reset());
             retired.insert(live.address, Arc::downgrade(live));
         }
     }
@@ -206,7 +203,12 @@ impl Service {
             None => self.choose(flow, tried).map(|live| Lease::new(live, None, self.kind)),
             Some(rule) => {
                 let usable = |live: &Live| {
-                    live.standing() & (REMOVED | DOWN | EJECTED) == 0 && !tried.contains(&live.address)
+                    let allowed = match live.standing() & (REMOVED | DOWN | EJECTED) {
+                        0 => true,
+                        EJECTED => self.tries_ejected(),
+                        _ => false,
+                    };
+                    allowed && !tried.contains(&live.address)
                 };
                 let choose = || self.choose(flow, tried);
                 let found = self.state.templates.find_or_make(rule, flow.client().ip(), now, usable, choose);
@@ -264,6 +266,12 @@ impl Service {
         // Where there is nobody at all, the mark moves as the kernel's does.
         let in_vain = || scheduled(self.pool(&self.usable, None, tried));
         among(&self.usable).or_else(ejected).or_else(in_vain)
+    }
+
+    /// Whether there is nobody but ejected servers, and the policy has them tried.
+    fn tries_ejected(&self) -> bool {
+        self.config.health.all_ejected == AllEjected::TryAll
+            && self.usable.iter().all(|bits| bits.load(Ordering::Relaxed) == 0)
     }
 
     fn pool<'a>(

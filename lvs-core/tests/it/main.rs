@@ -1,6 +1,7 @@
 //! The crate through its public door: one binary, a module per promise.
 
 mod health;
+mod persistence;
 mod setup;
 mod turns;
 mod twins;
