@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -170,7 +170,7 @@ impl Director {
     pub fn report(&self, lease: &Lease, event: Event, now: Time) -> Option<Transition> {
         let live = lease.live();
         let (Event::ConnectFailed(cause) | Event::Failed(cause)) = event else {
-            if live.suspect.load(Ordering::Relaxed) {
+            if now > live.pardon() {
                 self.with_health(live, |health, _, passive| {
                     if let Some(passive) = passive {
                         health.succeeded(&passive, now);
@@ -217,9 +217,14 @@ impl Director {
         transition
     }
 
-    /// Ends the ejections of a service whose time is over.
+    /// Ends the ejections of a service whose time is over; leaves it to the next caller if a writer
+    /// is at work, since connections must not wait for it.
     fn lapse(&self, key: &ServiceKey, now: Time) {
-        let _writer = self.writer();
+        let _writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
+            Err(TryLockError::Poisoned(writer)) => writer.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let table = self.table.load();
         let Some(service) = table.services.get(key) else { return };
         for (index, server) in service.servers.iter().enumerate() {
@@ -230,8 +235,9 @@ impl Director {
         service.find_next_lapse();
     }
 
-    /// Ends what has run out: templates, ejections. Call it about once a second; if it is not
-    /// called, nothing goes wrong, but memory is given back late.
+    /// Ends what has run out: templates, ejections. Call it about once a second. If it is not
+    /// called, no client goes wrong, but templates that have run out keep their room, and a template
+    /// whose time ran out under a connection ends with that connection instead of a minute later.
     pub fn tick(&self, now: Time) {
         let table = self.table.load();
         for service in table.services.values() {
@@ -240,6 +246,7 @@ impl Director {
                 self.lapse(&service.state.key, now);
             }
         }
+        self.writer().open_circles();
     }
 
     /// Makes this the configuration, at once and as a whole.
@@ -336,9 +343,6 @@ impl Director {
                 Some(before) if before.config == *wanted && touched.is_none() => Arc::clone(before),
                 Some(before) => {
                     let state = Arc::clone(&before.state);
-                    if wanted.persistence.is_none() {
-                        state.templates.clear();
-                    }
                     Arc::new(Service::build(wanted.clone(), state, Some(before), touched))
                 }
                 None => {
@@ -354,12 +358,16 @@ impl Director {
         for (key, before) in &old.services {
             let after = table.services.get(key);
             before.retire_servers(after.map(|service| &**service));
-            if after.is_none() {
+            if before.config.persistence.is_some()
+                && after.is_none_or(|service| service.config.persistence.is_none())
+            {
                 before.state.templates.clear();
+            }
+            if after.is_none() {
                 writer.retired.insert(key.clone(), Arc::downgrade(&before.state));
             }
         }
-        writer.retired.retain(|_, state| state.strong_count() > 0);
+        writer.open_circles();
         writer.config = config;
         Ok(changes)
     }
@@ -407,12 +415,25 @@ impl Director {
     }
 }
 
-/// Templates hold on to their server, and a server to its service: the circle is opened here.
+impl Writer {
+    /// Removes the templates of deleted services: a connection that was scheduled while its service
+    /// was deleted may have made one, and a template holds its server, which holds the service,
+    /// which holds the template.
+    fn open_circles(&mut self) {
+        self.retired.retain(|_, state| {
+            let state = state.upgrade();
+            state.inspect(|state| state.templates.clear()).is_some()
+        });
+    }
+}
+
+/// Opens the circles of templates and services.
 impl Drop for Director {
     fn drop(&mut self) {
         for service in self.table.load().services.values() {
             service.state.templates.clear();
         }
+        self.writer().open_circles();
     }
 }
 
@@ -531,5 +552,75 @@ impl std::error::Error for Rejected {
             Rejected::Edit(error) => error,
             Rejected::Config(error) => error,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::config::{Algorithm, Persistence};
+
+    fn key() -> ServiceKey {
+        ServiceKey::name("web")
+    }
+
+    fn director(persistence: Option<Persistence>) -> Director {
+        let mut service = ServiceConfig::new(key(), Algorithm::Rr);
+        service.persistence = persistence;
+        for address in ["10.0.0.1:80", "10.0.0.2:80"] {
+            service = service.server(ServerConfig::new(address.parse().expect("an address")));
+        }
+        let director = Director::new();
+        director.add_service(service).expect("a new service");
+        director
+    }
+
+    fn flow() -> Flow {
+        Flow::new(SocketAddr::from(([192, 0, 2, 1], 1)))
+    }
+
+    #[test]
+    fn template_made_while_its_service_was_deleted_keeps_nothing_alive() {
+        let director = director(Some(Persistence::new(Duration::from_secs(60)).expect("a timeout")));
+        let before = director.table.load_full();
+        director.delete_service(&key()).expect("a known service");
+        let late = before.services[&key()].schedule(&flow(), &[], Time::ZERO).expect("a server");
+        let state = Arc::downgrade(&before.services[&key()].state);
+        drop(before);
+        director.tick(Time::ZERO);
+        assert!(state.upgrade().is_some(), "the connection lives");
+        drop(late);
+        assert!(state.upgrade().is_none());
+        director.tick(Time::ZERO);
+        assert_eq!(director.writer().retired.len(), 0);
+    }
+
+    #[test]
+    fn connections_do_not_wait_for_a_writer() {
+        let director = director(None);
+        let lease = director.schedule(&key(), &flow(), Time::ZERO).expect("a server");
+        for _ in 0..3 {
+            director.report(&lease, Event::Failed("reset".into()), Time::ZERO);
+        }
+        let other = director.schedule(&key(), &flow(), Time::ZERO).expect("the other server");
+        director.report(&other, Event::Failed("reset".into()), Time::ZERO);
+        // The first server's ejection is over; the second one's failure is not forgotten yet.
+        let now = Time::ZERO + Duration::from_secs(10);
+
+        let writer = director.writer();
+        std::thread::scope(|scope| {
+            let (done, outcome) = mpsc::channel();
+            let director = &director;
+            scope.spawn(move || {
+                let lease = director.schedule(&key(), &flow(), now).expect("a server");
+                let transition = director.report(&other, Event::Succeeded, now);
+                let _ = done.send((lease.server(), transition));
+            });
+            let outcome = outcome.recv_timeout(Duration::from_secs(20));
+            drop(writer);
+            assert_eq!(outcome, Ok(("10.0.0.1:80".parse().expect("an address"), None)));
+        });
     }
 }

@@ -182,9 +182,17 @@ impl Health {
     /// Takes in a success in traffic. It clears failures only once the window has passed, so that
     /// a server which fails every other request is still found out.
     pub(crate) fn succeeded(&mut self, passive: &Passive, now: Time) {
-        if self.ejected.is_none() && now.since(self.last_failure) > passive.window {
+        if now > self.pardon(passive) {
             self.failures = 0;
         }
+    }
+
+    /// The moment after which a success clears failures; never if there are none to clear.
+    pub(crate) fn pardon(&self, passive: &Passive) -> Time {
+        if self.failures == 0 || self.ejected.is_some() {
+            return Time::NEVER;
+        }
+        self.last_failure + passive.window
     }
 
     /// Ends an ejection whose time is over.
@@ -203,11 +211,6 @@ impl Health {
 
     pub(crate) fn ejected_until(&self) -> Option<Time> {
         self.ejected.as_ref().map(|(_, until)| *until)
-    }
-
-    /// Whether a success has anything to clear.
-    pub(crate) fn has_failures(&self) -> bool {
-        self.failures > 0
     }
 
     pub(crate) fn condition(&self) -> Condition {

@@ -10,6 +10,7 @@ use crate::config::Thresholds;
 use crate::health::Health;
 use crate::pool::Load;
 use crate::service::ServiceState;
+use crate::time::Time;
 
 /// A server in one snapshot.
 pub(crate) struct Server {
@@ -43,8 +44,9 @@ pub(crate) struct Live {
     lower: AtomicU32,
     /// Reasons against choosing this server. Written under the writer lock.
     standing: AtomicU8,
-    /// Whether a success in traffic has failures to clear; saves the lock on the usual path.
-    pub(crate) suspect: AtomicBool,
+    /// After this moment a success in traffic clears failures, in nanoseconds of [`Time`]; saves
+    /// the lock until then. Written under the writer lock.
+    pardon: AtomicU64,
     health: Mutex<Health>,
 }
 
@@ -97,7 +99,7 @@ impl Live {
             upper: AtomicU32::new(0),
             lower: AtomicU32::new(0),
             standing: AtomicU8::new(0),
-            suspect: AtomicBool::new(false),
+            pardon: AtomicU64::new(Time::NEVER.as_nanos()),
             health: Mutex::new(Health::default()),
         }
     }
@@ -112,6 +114,15 @@ impl Live {
 
     pub(crate) fn standing(&self) -> u8 {
         self.standing.load(Ordering::Acquire)
+    }
+
+    /// The moment after which a success in traffic has failures to clear.
+    pub(crate) fn pardon(&self) -> Time {
+        Time::from_nanos(self.pardon.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_pardon(&self, after: Time) {
+        self.pardon.store(after.as_nanos(), Ordering::Relaxed);
     }
 
     pub(crate) fn set_standing(&self, standing: u8) {

@@ -233,10 +233,16 @@ impl Service {
     /// What the scheduler says, admitted.
     fn choose(&self, flow: &Flow, tried: &[SocketAddr]) -> Result<Arc<Live>, Refusal> {
         let ticket = self.state.ticket.fetch_add(1, Ordering::Relaxed);
+        let mut looked_again = false;
         // A server that fills up between choice and admission is full at the next look.
         for _ in 0..=self.servers.len() {
             let Some(server) = self.pick(flow, tried, ticket) else {
-                return Err(self.refusal(tried));
+                let refusal = self.refusal(tried);
+                // Perhaps one came free after the scheduler had looked at it.
+                if refusal != Refusal::Unreachable || std::mem::replace(&mut looked_again, true) {
+                    return Err(refusal);
+                }
+                continue;
             };
             let live = &self.servers[server].live;
             if live.admit(self.kind) {
@@ -323,7 +329,7 @@ impl Service {
             if health.ejected_until().is_some() {
                 standing |= EJECTED;
             }
-            live.suspect.store(health.has_failures(), Ordering::Relaxed);
+            live.set_pardon(self.passive(server).map_or(Time::NEVER, |passive| health.pardon(&passive)));
         }
         live.set_standing(standing);
         set_bit(&self.usable, server, standing == 0);
