@@ -1,1 +1,90 @@
 //! ipvsadm's command line for a director in userspace.
+//!
+//! The director is administered over a Unix socket with the commands that LVS is administered
+//! with. The program `lvsadm` is a pipe: it sends its words to the director, and prints what
+//! comes back. All that decides is in this library, and runs in the director's process.
+//!
+//! | to | see |
+//! |---|---|
+//! | let a director be administered | [`Control`], [`bind`], [`serve`] |
+//! | carry out a command line in this process | [`run`] |
+//! | read and write files of rules | [`rules`] |
+//! | administer a director from another process | [`client`] |
+//!
+//! ```
+//! use lvs_core::{Director, Time};
+//! use lvsadm::{CommitError, Connection, Control, Edit, Timeouts};
+//!
+//! /// A director that schedules and has no sockets of its own.
+//! #[derive(Default)]
+//! struct Table(Director);
+//!
+//! impl Control for Table {
+//!     fn director(&self) -> &Director {
+//!         &self.0
+//!     }
+//!     fn now(&self) -> Time {
+//!         Time::ZERO
+//!     }
+//!     fn commit(&self, edit: Edit) -> Result<(), CommitError> {
+//!         let mut config = self.0.config();
+//!         edit.apply_to(&mut config)?;
+//!         self.0.apply(config)?;
+//!         Ok(())
+//!     }
+//!     fn connections(&self) -> Vec<Connection> {
+//!         Vec::new()
+//!     }
+//!     fn timeouts(&self) -> Timeouts {
+//!         Timeouts::default()
+//!     }
+//!     fn set_timeouts(&self, _: Timeouts) -> Result<(), CommitError> {
+//!         Err(CommitError::Refused("timeouts are fixed".to_owned()))
+//!     }
+//! }
+//!
+//! let table = Table::default();
+//! let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+//! lvsadm::run(&words("-A -t 192.0.2.10:80 -s wrr"), "", &table);
+//! lvsadm::run(&words("-a -t 192.0.2.10:80 -r 10.0.0.1:8080 -m"), "", &table);
+//! let listing = lvsadm::run(&words("-L -n"), "", &table).stdout;
+//! assert!(listing.ends_with(
+//!     "TCP  192.0.2.10:80 wrr\n  -> 10.0.0.1:8080                Masq    1      0          0         \n"
+//! ));
+//! ```
+//!
+//! # What is not as in ipvsadm
+//!
+//! - `-R` applies its edits as one. Words that are wrong in any line leave everything as it was.
+//! - `--rate`, `--pe` and the synchronisation daemons are refused: the director has none of these.
+//! - Packets are counted as 0: a proxy sees bytes.
+//! - From number to name, hosts are looked up in `/etc/hosts` only.
+//! - An address is four decimal numbers, or a name; a mask is written in full. ipvsadm takes
+//!   `1234:80` for `0.0.4.210:80`, and `-M 24` for `0.0.0.24`.
+
+mod address;
+mod arguments;
+pub mod client;
+mod command;
+mod connections;
+mod control;
+mod edit;
+mod frame;
+mod line;
+mod listing;
+mod matrix;
+mod message;
+mod names;
+mod option;
+mod order;
+pub mod rules;
+mod server;
+
+pub use command::run;
+pub use control::{CommitError, Connection, ConnectionState, Control, Edit, Timeouts};
+pub use message::Output;
+pub use names::Naming;
+pub use server::{Listener, Server, bind, serve};
+
+/// Where a director is administered, if nothing else was said.
+pub const DEFAULT_SOCKET: &str = "/run/l4-proxy.sock";

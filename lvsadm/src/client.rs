@@ -1,0 +1,89 @@
+//! The control socket, on the side of whoever administers: all that the program `lvsadm` does.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::DEFAULT_SOCKET;
+use crate::arguments;
+use crate::command::RESTORE;
+use crate::frame::{INPUT_MAX, Request};
+use crate::message::Output;
+
+/// Has the director carry out a command line, and returns what to print and to exit with.
+///
+/// `program` is the name that the program was called by, without a path: `ipvsadm`, `ipvsadm-save`
+/// and `ipvsadm-restore` behave as those. The socket is named by leading words `--control PATH`,
+/// or else by `socket`, or else it is [`DEFAULT_SOCKET`]. `input` is read if the command needs it.
+pub fn run(program: &str, mut args: Vec<String>, socket: Option<String>, input: impl Read) -> Output {
+    let named = match take_control(&mut args) {
+        Ok(named) => named,
+        Err(output) => return output,
+    };
+    let socket = named.or(socket).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
+    let stream = match UnixStream::connect(Path::new(&socket)) {
+        Ok(stream) => stream,
+        Err(error) => return unreachable(&socket, &error),
+    };
+    let stdin =
+        if program == RESTORE || arguments::asks_for_input(&args) { read(input) } else { Ok(String::new()) };
+    let answer = stdin.and_then(|stdin| {
+        let request = Request { program: program.to_owned(), args, stdin };
+        let sent = request.write(&stream, REQUEST_TIME);
+        // A director that refuses to listen to the end has said why.
+        Output::read(&stream, RESPONSE_TIME).map_err(|error| sent.err().unwrap_or(error))
+    });
+    answer.unwrap_or_else(|error| {
+        let stderr = format!("No answer from the director at {socket}: {}\n", reason(&error));
+        Output { stderr, code: 255, ..Output::default() }
+    })
+}
+
+/// Takes leading words that name the socket off the command line.
+fn take_control(args: &mut Vec<String>) -> Result<Option<String>, Output> {
+    let Some(first) = args.first() else { return Ok(None) };
+    if let Some(path) = first.strip_prefix("--control=") {
+        let path = path.to_owned();
+        args.remove(0);
+        return Ok(Some(path));
+    }
+    if first != "--control" {
+        return Ok(None);
+    }
+    if args.len() < 2 {
+        let stderr = "--control: missing argument\n".to_owned();
+        return Err(Output { stderr, code: 255, ..Output::default() });
+    }
+    Ok(args.drain(..2).next_back())
+}
+
+fn read(input: impl Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    input.take(INPUT_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// As ipvsadm, where every command, even `-h`, needs what it is about.
+fn unreachable(socket: &str, error: &io::Error) -> Output {
+    let stderr = format!(
+        "Can't initialize ipvs: {}\n\
+         No director answers at {socket}: `l4-proxy --control PATH' does; name another PATH with \
+         --control PATH in front or with LVSADM_SOCKET.\n",
+        reason(error)
+    );
+    Output { stderr, code: 2, ..Output::default() }
+}
+
+/// The error as C programs put it, without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((reason, _)) => reason.to_owned(),
+        None => text,
+    }
+}
+
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Long, since the director may have to look up the names of a whole restore.
+const RESPONSE_TIME: Duration = Duration::from_secs(300);

@@ -1,0 +1,220 @@
+//! What a director offers to whoever administers it.
+//!
+//! The command line decides nothing about sockets: it turns words into an [`Edit`] and hands that
+//! to a [`Control`], which binds what has to be bound and then commits, or refuses with a reason.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lvs_core::{
+    Config, ConfigError, Director, EditError, Protocol, ServerConfig, ServiceConfig, ServiceKey, Time,
+};
+
+/// A director that can be administered while it runs.
+pub trait Control: Send + Sync {
+    /// The director whose table is listed and edited.
+    fn director(&self) -> &Director;
+
+    /// The present moment, on the clock that the director is run with.
+    fn now(&self) -> Time;
+
+    /// Carries out an edit as a whole, or leaves everything as it is.
+    ///
+    /// # Errors
+    /// The edit does not fit the present configuration, or the director cannot do what it asks.
+    fn commit(&self, edit: Edit) -> Result<(), CommitError>;
+
+    /// The connections that are open, in the order they are to be listed. Templates of persistent
+    /// services are not among them; they are the director's.
+    fn connections(&self) -> Vec<Connection>;
+
+    /// How long connections may be idle.
+    fn timeouts(&self) -> Timeouts;
+
+    /// Sets how long connections may be idle; the values are whole, none is left out.
+    ///
+    /// # Errors
+    /// The director cannot do that.
+    fn set_timeouts(&self, timeouts: Timeouts) -> Result<(), CommitError>;
+}
+
+/// One change of the configuration.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Edit {
+    /// Adds a service (`-A`).
+    AddService(ServiceConfig),
+    /// Replaces what is said about a service and keeps its servers (`-E`).
+    EditService(ServiceConfig),
+    /// Removes a service and its servers (`-D`).
+    DeleteService(ServiceKey),
+    /// Adds a server to a service (`-a`).
+    AddServer(ServiceKey, ServerConfig),
+    /// Replaces what is said about a server (`-e`).
+    EditServer(ServiceKey, ServerConfig),
+    /// Removes a server from a service (`-d`).
+    DeleteServer(ServiceKey, SocketAddr),
+    /// Puts another configuration in the place of the present one (`-C`, `-R`).
+    Replace(Config),
+}
+
+/// Why an edit was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// There is nothing to edit, or already something where one is to be added.
+    Edit(EditError),
+    /// The result would contradict itself.
+    Config(ConfigError),
+    /// The director cannot do it; the text says why, in a form to show the operator.
+    Refused(String),
+}
+
+/// One open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// How long it lives on if nothing more is heard of it.
+    pub expires: Duration,
+    /// How far it has come.
+    pub state: ConnectionState,
+    /// Address and port of the client (CIP).
+    pub client: SocketAddr,
+    /// Address and port that the client asked for (VIP).
+    pub virtual_address: SocketAddr,
+    /// Address and port of the real server (RIP).
+    pub server: SocketAddr,
+}
+
+/// How far a connection has come, named as IPVS names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// Nothing is known.
+    None,
+    /// Both sides speak.
+    Established,
+    /// The server has opened.
+    SynSent,
+    /// The client has opened.
+    SynReceived,
+    /// The server has ended its half.
+    FinWait,
+    /// Both halves have ended.
+    TimeWait,
+    /// It was reset.
+    Close,
+    /// The client has ended its half.
+    CloseWait,
+    /// The last acknowledgement is awaited.
+    LastAck,
+    /// It listens.
+    Listen,
+    /// The server has accepted, the client has not confirmed.
+    SynAck,
+    /// A flow of datagrams, which has no states.
+    Udp,
+}
+
+/// How long a connection may be idle (`ipvsadm --set`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A TCP connection on which both sides may speak.
+    pub tcp: Duration,
+    /// A TCP connection of which one half has ended.
+    pub tcp_fin: Duration,
+    /// A UDP flow.
+    pub udp: Duration,
+}
+
+impl Edit {
+    /// Makes the edit in a configuration.
+    ///
+    /// # Errors
+    /// It does not fit; then the configuration is unchanged.
+    pub fn apply_to(&self, config: &mut Config) -> Result<(), EditError> {
+        match self {
+            Edit::AddService(service) => config.add_service(service.clone()),
+            Edit::EditService(service) => config.edit_service(service.clone()),
+            Edit::DeleteService(service) => config.delete_service(service),
+            Edit::AddServer(service, server) => config.add_server(service, server.clone()),
+            Edit::EditServer(service, server) => config.edit_server(service, server.clone()),
+            Edit::DeleteServer(service, server) => config.delete_server(service, *server),
+            Edit::Replace(whole) => {
+                config.clone_from(whole);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl ConnectionState {
+    /// The name in IPVS's list of connections.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConnectionState::None => "NONE",
+            ConnectionState::Established => "ESTABLISHED",
+            ConnectionState::SynSent => "SYN_SENT",
+            ConnectionState::SynReceived => "SYN_RECV",
+            ConnectionState::FinWait => "FIN_WAIT",
+            ConnectionState::TimeWait => "TIME_WAIT",
+            ConnectionState::Close => "CLOSE",
+            ConnectionState::CloseWait => "CLOSE_WAIT",
+            ConnectionState::LastAck => "LAST_ACK",
+            ConnectionState::Listen => "LISTEN",
+            ConnectionState::SynAck => "SYNACK",
+            ConnectionState::Udp => "UDP",
+        }
+    }
+}
+
+/// IPVS's: 15 minutes, 2 minutes, 5 minutes.
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        let seconds = Duration::from_secs;
+        Timeouts { tcp: seconds(900), tcp_fin: seconds(120), udp: seconds(300) }
+    }
+}
+
+impl From<EditError> for CommitError {
+    fn from(error: EditError) -> CommitError {
+        CommitError::Edit(error)
+    }
+}
+
+impl From<ConfigError> for CommitError {
+    fn from(error: ConfigError) -> CommitError {
+        CommitError::Config(error)
+    }
+}
+
+impl From<lvs_core::Rejected> for CommitError {
+    fn from(error: lvs_core::Rejected) -> CommitError {
+        match error {
+            lvs_core::Rejected::Edit(error) => CommitError::Edit(error),
+            lvs_core::Rejected::Config(error) => CommitError::Config(error),
+            other => CommitError::Refused(other.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for CommitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CommitError::Edit(error) => error.fmt(f),
+            CommitError::Config(error) => error.fmt(f),
+            CommitError::Refused(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for CommitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CommitError::Edit(error) => Some(error),
+            CommitError::Config(error) => Some(error),
+            CommitError::Refused(_) => None,
+        }
+    }
+}

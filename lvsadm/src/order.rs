@@ -1,0 +1,165 @@
+//! The order in which ipvsadm lists services and servers.
+//!
+//! It compares addresses by subtracting them as signed 32-bit numbers, so the order is a circle:
+//! `172.31.0.1` comes before `10.0.0.1`, which comes before `126.0.0.1`, which comes before
+//! `172.31.0.1`. What such a comparison makes of a list depends on the algorithm, so this is the
+//! C library's merge sort; the standard library's sorts are allowed to panic on a circle.
+
+use std::cmp::Ordering;
+use std::net::{IpAddr, SocketAddr};
+
+use lvs_core::{Family, Protocol, ServiceKey};
+
+/// Sorts services: by firewall mark, family, protocol, address, port. Named pools, which ipvsadm
+/// does not know, come last.
+pub(crate) fn services<T>(list: &mut [T], key: impl Fn(&T) -> &ServiceKey) {
+    sort(list, &|a, b| compare_services(key(a), key(b)));
+}
+
+/// Sorts servers: by family, address, port.
+pub(crate) fn servers<T>(list: &mut [T], address: impl Fn(&T) -> SocketAddr) {
+    sort(list, &|a, b| compare_addresses(address(a), address(b)));
+}
+
+fn compare_services(a: &ServiceKey, b: &ServiceKey) -> Ordering {
+    compare_numbers(mark(a), mark(b)).then_with(|| match (a, b) {
+        (
+            ServiceKey::Address { protocol: protocol_a, address: a },
+            ServiceKey::Address { protocol: protocol_b, address: b },
+        ) => compare_families(a.ip(), b.ip())
+            .then_with(|| protocol_number(*protocol_a).cmp(&protocol_number(*protocol_b)))
+            .then_with(|| compare_addresses(*a, *b)),
+        (ServiceKey::Mark { family: a, .. }, ServiceKey::Mark { family: b, .. }) => a.cmp(b),
+        (ServiceKey::Name(a), ServiceKey::Name(b)) => a.cmp(b),
+        _ => matches!(a, ServiceKey::Name(_)).cmp(&matches!(b, ServiceKey::Name(_))),
+    })
+}
+
+fn compare_addresses(a: SocketAddr, b: SocketAddr) -> Ordering {
+    let by_ip = match (a.ip(), b.ip()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => compare_numbers(a.to_bits(), b.to_bits()),
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            let words = |bits: u128| [96, 64, 32, 0].map(|shift| (bits >> shift) as u32);
+            let pairs = words(a.to_bits()).into_iter().zip(words(b.to_bits()));
+            pairs.fold(Ordering::Equal, |order, (a, b)| order.then_with(|| compare_numbers(a, b)))
+        }
+        (a, b) => compare_families(a, b),
+    };
+    by_ip.then_with(|| a.port().cmp(&b.port()))
+}
+
+fn compare_families(a: IpAddr, b: IpAddr) -> Ordering {
+    Family::of(a).cmp(&Family::of(b))
+}
+
+/// The sign of a difference that is taken for a signed number.
+fn compare_numbers(a: u32, b: u32) -> Ordering {
+    a.wrapping_sub(b).cast_signed().cmp(&0)
+}
+
+fn mark(key: &ServiceKey) -> u32 {
+    match key {
+        ServiceKey::Mark { mark, .. } => mark.get(),
+        ServiceKey::Address { .. } | ServiceKey::Name(_) => 0,
+    }
+}
+
+fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
+}
+
+/// Merge sort, halves rounded down, ties to the left: what `qsort` of glibc does up to 2.36.
+fn sort<T>(list: &mut [T], compare: &impl Fn(&T, &T) -> Ordering) {
+    let mut order: Vec<usize> = (0..list.len()).collect();
+    merge_sort(&mut order, &mut Vec::with_capacity(list.len()), &|a, b| compare(&list[a], &list[b]));
+    permute(list, order);
+}
+
+fn merge_sort(order: &mut [usize], merged: &mut Vec<usize>, compare: &impl Fn(usize, usize) -> Ordering) {
+    if order.len() < 2 {
+        return;
+    }
+    let middle = order.len() / 2;
+    merge_sort(&mut order[..middle], merged, compare);
+    merge_sort(&mut order[middle..], merged, compare);
+    merged.clear();
+    let (mut left, mut right) = (0, middle);
+    while left < middle && right < order.len() {
+        if compare(order[left], order[right]).is_le() {
+            merged.push(order[left]);
+            left += 1;
+        } else {
+            merged.push(order[right]);
+            right += 1;
+        }
+    }
+    merged.extend_from_slice(&order[left..middle]);
+    order[..merged.len()].copy_from_slice(merged);
+}
+
+/// Brings to each place what `order` says stands at its index.
+fn permute<T>(list: &mut [T], mut order: Vec<usize>) {
+    for place in 0..list.len() {
+        let mut from = order[place];
+        while from < place {
+            from = order[from];
+        }
+        list.swap(place, from);
+        order[place] = from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(given: &[&str], expected: &[&str]) {
+        let mut list: Vec<SocketAddr> = given.iter().map(|text| text.parse().unwrap()).collect();
+        servers(&mut list, |address| *address);
+        let expected: Vec<SocketAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(list, expected);
+    }
+
+    #[test]
+    fn address_in_the_upper_half_comes_before_a_far_lower_one() {
+        check(&["10.0.0.1:80", "172.31.0.1:80"], &["172.31.0.1:80", "10.0.0.1:80"]);
+        check(&["10.0.0.1:80", "192.168.0.1:80"], &["192.168.0.1:80", "10.0.0.1:80"]);
+        check(&["128.0.0.0:80", "126.0.0.1:80"], &["126.0.0.1:80", "128.0.0.0:80"]);
+        check(&["10.0.0.1:8081", "10.0.0.1:8080"], &["10.0.0.1:8080", "10.0.0.1:8081"]);
+    }
+
+    /// As ipvsadm 1.31 lists these servers when the kernel names them in this order.
+    #[test]
+    fn circle_is_sorted_as_ipvsadm_sorts_it() {
+        check(
+            &["172.31.0.9:80", "9.31.0.9:81", "172.16.0.9:80", "128.0.0.0:80", "9.31.0.9:80", "126.0.0.1:80"],
+            &["172.16.0.9:80", "172.31.0.9:80", "9.31.0.9:80", "9.31.0.9:81", "126.0.0.1:80", "128.0.0.0:80"],
+        );
+    }
+
+    #[test]
+    fn ipv6_comes_after_ipv4_and_is_compared_by_signed_words() {
+        check(
+            &["[2001:db8::a1]:80", "[::1]:80", "10.0.0.1:80", "[fe80::1]:80"],
+            &["10.0.0.1:80", "[fe80::1]:80", "[::1]:80", "[2001:db8::a1]:80"],
+        );
+    }
+
+    #[test]
+    fn long_list_keeps_all_its_members() {
+        let mut list: Vec<SocketAddr> = (0..1000u32)
+            .map(|n| SocketAddr::new(IpAddr::from(n.wrapping_mul(2_654_435_761).to_be_bytes()), 80))
+            .collect();
+        let mut before = list.clone();
+        servers(&mut list, |address| *address);
+        assert_ne!(list, before);
+        list.sort();
+        before.sort();
+        assert_eq!(list, before);
+    }
+}
