@@ -1,5 +1,6 @@
 //! An HTTP proxy that reads nginx.conf.
 
+pub mod conf;
 pub mod host;
 pub mod jsp;
 pub mod model;

@@ -86,7 +86,7 @@ pub struct Route<'r> {
     pub settings: &'r Settings,
     /// Bytes of the path that the location's prefix matched; all of it for a regular expression.
     ///
-    /// This is the part that `alias` and the path of a `proxy_pass` replace.
+    /// This is the part that the path of a `proxy_pass` replaces.
     pub prefix_len: usize,
     /// Whether only internal redirects get here; others are answered 404.
     pub internal: bool,

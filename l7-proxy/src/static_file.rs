@@ -107,9 +107,10 @@ fn file_name(exchange: &Exchange<'_>, name: &mut Vec<u8>) {
             root.write(exchange, name);
             name.extend_from_slice(path);
         }
-        Root::Alias(alias) => {
-            alias.write(exchange, name);
-            name.extend_from_slice(path.get(exchange.prefix_len..).unwrap_or_default());
+        Root::Alias { directory, replaces } => {
+            directory.write(exchange, name);
+            let replaced = replaces.unwrap_or(path.len());
+            name.extend_from_slice(path.get(replaced..).unwrap_or_default());
         }
     }
 }

@@ -88,8 +88,14 @@ impl Default for Files {
 pub enum Root {
     /// The whole path is appended to this directory (`root`).
     Root(Value),
-    /// The directory takes the place of what the location's prefix matched (`alias`).
-    Alias(Value),
+    /// The directory takes the place of the path's beginning (`alias`).
+    Alias {
+        /// What stands in place of it.
+        directory: Value,
+        /// How many bytes of the path it replaces: the prefix of the location that has the
+        /// `alias`. `None` replaces all of it, as in a location given by a regular expression.
+        replaces: Option<usize>,
+    },
 }
 
 /// How `If-Modified-Since` is compared with the time of a file.

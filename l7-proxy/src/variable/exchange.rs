@@ -31,8 +31,6 @@ pub struct Exchange<'a> {
     pub server_name: &'a str,
     /// What holds at the location.
     pub settings: &'a Settings,
-    /// How many bytes of the path the location's prefix matched; for `alias`.
-    pub prefix_len: usize,
     /// Groups of the regular expressions that matched.
     pub captures: &'a Captures,
     /// `proxy_pass` of the location, if the request is forwarded.

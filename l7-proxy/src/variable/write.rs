@@ -348,7 +348,7 @@ fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn document_root(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
-    let (Root::Root(root) | Root::Alias(root)) = &exchange.settings.files.root;
+    let (Root::Root(root) | Root::Alias { directory: root, .. }) = &exchange.settings.files.root;
     write_without_itself(root, exchange, out);
 }
 
@@ -357,7 +357,10 @@ fn request_filename(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     let path = exchange.target.path();
     match exchange.settings.files.root {
         Root::Root(_) => out.extend_from_slice(path),
-        Root::Alias(_) => out.extend_from_slice(path.get(exchange.prefix_len..).unwrap_or_default()),
+        Root::Alias { replaces, .. } => {
+            let replaced = replaces.unwrap_or(path.len());
+            out.extend_from_slice(path.get(replaced..).unwrap_or_default());
+        }
     }
 }
 

@@ -1,0 +1,251 @@
+//! From nginx.conf to the [model](crate::model): nginx's grammar, nginx's rules, nginx's errors.
+//!
+//! Reading goes in two steps. The file and what it includes become a tree of directives, each
+//! checked for its name, its place and its number of arguments against one set of tables; then each
+//! block's directives are applied to the value that they describe. Nothing that the model cannot
+//! express is taken silently: a directive is either understood, or on the list of those that are
+//! [accepted without effect](Loaded::notes), or an error that names file, line and word.
+//!
+//! To add a directive, add a `Rule` to the table of the module that it belongs to (`core`,
+//! `settings`, `proxy`, `log`, `server`, `location`, `upstream`, `stream`) and take its name off
+//! `unsupported`.
+
+mod address;
+mod core;
+mod effectless;
+mod glob;
+mod http;
+mod lexer;
+mod location;
+mod log;
+mod proxy;
+mod rules;
+mod server;
+mod settings;
+mod stream;
+mod tables;
+mod tree;
+mod unsupported;
+mod upstream;
+mod value;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::{Config, LogFormat, Pattern, Settings};
+use crate::variable::Names;
+
+use self::rules::Context;
+use self::tree::Directive;
+use self::upstream::Upstreams;
+
+pub use self::tree::Place;
+
+/// Where a configuration comes from, as on nginx's command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The file (`-c`); a relative one is looked for under the prefix.
+    pub file: PathBuf,
+    /// The folder that relative paths in the file belong to (`-p`).
+    pub prefix: PathBuf,
+    /// Directives outside of the file (`-g`).
+    pub globals: String,
+}
+
+/// A configuration that can be run.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What a person should know who wrote it: directives without effect, names given twice.
+    pub notes: Vec<Note>,
+}
+
+/// Something that is odd about a configuration and does not keep it from running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What is odd.
+    pub message: String,
+    /// Where.
+    pub place: Place,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.message, self.place)
+    }
+}
+
+/// Why a configuration cannot be used: one sentence in nginx's words, and the place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    message: String,
+    place: Option<Place>,
+}
+
+impl Error {
+    /// Returns the sentence without the place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns the place; `None` if the fault is the file's as a whole.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    fn at(place: &Place, message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: Some(place.clone()) }
+    }
+
+    fn general(message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{} in {place}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Reads and checks a configuration. Names of servers are resolved, which may take time.
+///
+/// # Errors
+/// For the first thing in it that is wrong; nothing is half taken.
+pub fn load(source: &Source) -> Result<Loaded, Error> {
+    let mut directives = tree::read_text(&source.globals)?;
+    directives.extend(tree::read_file(&source.prefix.join(&source.file))?);
+    let mut scope = Scope::new(source.prefix.clone());
+    let config = read(&mut scope, &directives)?;
+    Ok(Loaded { config, notes: scope.notes })
+}
+
+fn read(scope: &mut Scope, directives: &[Directive]) -> Result<Config, Error> {
+    scope.note_effectless(directives, Context::MAIN);
+    let mut config = Config::default();
+    config.process.pid = scope.path("logs/nginx.pid");
+    rules::apply(scope, core::PROCESS, Context::MAIN, directives, &mut config.process)?;
+    let Some(events) = only(directives, "events")? else {
+        return Err(Error::general("no \"events\" section in configuration"));
+    };
+    rules::apply(scope, core::EVENTS, Context::EVENTS, &events.block, &mut config.events)?;
+    if let Some(http) = only(directives, "http")? {
+        config.http = Some(http::read(scope, http)?);
+    }
+    if let Some(stream) = only(directives, "stream")? {
+        config.stream = Some(stream::read(scope, stream)?);
+    }
+    Ok(config)
+}
+
+/// Returns the block of that name, of which there may be one.
+fn only<'d>(directives: &'d [Directive], name: &str) -> Result<Option<&'d Directive>, Error> {
+    let mut found = directives.iter().filter(|directive| directive.name == name);
+    let first = found.next();
+    match found.next() {
+        Some(second) => Err(rules::Fault::directive("is duplicate").at(second)),
+        None => Ok(first),
+    }
+}
+
+/// Applies everything that `http`, `server` and `location` have in common.
+fn settings_of(
+    scope: &mut Scope,
+    context: Context,
+    block: &[Directive],
+    settings: &mut Settings,
+) -> Result<(), Error> {
+    rules::apply(scope, settings::RULES, context, block, settings)?;
+    rules::apply(scope, proxy::RULES, context, block, settings)?;
+    rules::apply(scope, log::RULES, context, block, settings)
+}
+
+/// What directives share while a configuration is read.
+#[derive(Debug)]
+struct Scope {
+    prefix: PathBuf,
+    /// Named groups of all regular expressions: variables wherever they stand.
+    names: Names,
+    formats: HashMap<String, Arc<LogFormat>>,
+    upstreams: Upstreams,
+    /// The port of a server that is written without one: 80 in `http`, none in `stream`.
+    upstream_port: Option<u16>,
+    default_servers: HashSet<SocketAddr>,
+    socket_options: HashSet<SocketAddr>,
+    stream_addresses: HashSet<SocketAddr>,
+    /// Names of virtual servers that are taken, per address.
+    claimed: HashSet<(SocketAddr, String)>,
+    notes: Vec<Note>,
+}
+
+impl Scope {
+    fn new(prefix: PathBuf) -> Self {
+        Self {
+            prefix,
+            names: Names::default(),
+            formats: HashMap::new(),
+            upstreams: Upstreams::default(),
+            upstream_port: None,
+            default_servers: HashSet::new(),
+            socket_options: HashSet::new(),
+            stream_addresses: HashSet::new(),
+            claimed: HashSet::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Returns a path of the file as it is meant: relative to the prefix.
+    fn path(&self, written: &str) -> PathBuf {
+        self.prefix.join(Path::new(written))
+    }
+
+    fn note(&mut self, directive: &Directive, message: &str) {
+        let place = directive.place.clone();
+        self.notes.push(Note { message: message.to_owned(), place });
+    }
+
+    /// Notes the directives that are accepted without effect.
+    fn note_effectless(&mut self, block: &[Directive], context: Context) {
+        for directive in block {
+            if let tables::Standing::Here(syntax) = tables::look_up(&directive.name, context)
+                && let Some(inside) = syntax.block
+            {
+                self.note_effectless(&directive.block, inside);
+            }
+            if tables::is_effectless(&directive.name, context) {
+                let message = format!("\"{}\" directive is accepted and has no effect", directive.name);
+                self.note(directive, &message);
+            }
+        }
+    }
+
+    /// Makes the named groups of all regular expressions in a block known as variables.
+    ///
+    /// An expression that cannot be compiled is told where it is used.
+    fn collect_names(&mut self, block: &[Directive]) {
+        for directive in block {
+            if matches!(&*directive.name, "location" | "server_name") {
+                let sources = directive.args.iter().map(|word| word.trim_start_matches(['~', '*']));
+                for pattern in sources.filter_map(|source| Pattern::new(source).ok()) {
+                    let names = pattern.regex().capture_names().flatten();
+                    names.for_each(|name| self.names.insert(name));
+                }
+            }
+            self.collect_names(&directive.block);
+        }
+    }
+
+    /// Takes a name at an address; returns whether it was free.
+    fn claim(&mut self, addr: SocketAddr, name: &str) -> bool {
+        self.claimed.insert((addr, name.to_owned()))
+    }
+}

@@ -1,0 +1,120 @@
+//! Addresses of `listen`, `server` and `proxy_pass`.
+//!
+//! Names are resolved while the file is read, as nginx does; a name with several addresses stands
+//! for all of them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+/// What is wrong with an address, in nginx's words.
+pub(super) type Reason = &'static str;
+
+/// Returns the addresses of `host:port` or `host`.
+///
+/// # Errors
+/// If there is no port and no default for it, or the host has no address.
+pub(super) fn resolve(text: &str, default_port: Option<u16>) -> Result<Vec<SocketAddr>, Reason> {
+    let (host, port) = split(text)?;
+    let port = port.or(default_port).ok_or("no port")?;
+    lookup(host, port)
+}
+
+/// Returns the addresses of a `listen`: also a lone port, and `*` for all of IPv4.
+pub(super) fn listen(text: &str, default_port: Option<u16>) -> Result<Vec<SocketAddr>, Reason> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port(text)?)]);
+    }
+    let (host, port) = split(text)?;
+    let port = port.or(default_port).ok_or("no port")?;
+    if host == "*" {
+        return Ok(vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)]);
+    }
+    lookup(host, port)
+}
+
+/// Splits `host`, `host:port`, `[address]` or `[address]:port`.
+pub(super) fn split(text: &str) -> Result<(&str, Option<u16>), Reason> {
+    if text.starts_with("unix:") {
+        return Err("unix sockets are not supported by l7-proxy");
+    }
+    let (host, rest) = match text.find(']') {
+        Some(end) if text.starts_with('[') => text.split_at(end + 1),
+        _ if text.starts_with('[') => return Err("invalid host"),
+        _ => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port = match rest.strip_prefix(':') {
+        Some(text) => Some(port(text)?),
+        None if rest.is_empty() => None,
+        None => return Err("invalid port"),
+    };
+    if host.is_empty() { Err("no host") } else { Ok((host, port)) }
+}
+
+fn port(text: &str) -> Result<u16, Reason> {
+    match super::value::parse_number(text) {
+        Some(0) | None => Err("invalid port"),
+        Some(port) => Ok(port),
+    }
+}
+
+fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, Reason> {
+    if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let ip: Ipv6Addr = inner.parse().map_err(|_| "invalid IPv6 address")?;
+        return Ok(vec![SocketAddr::new(ip.into(), port)]);
+    }
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for addr in (host, port).to_socket_addrs().map_err(|_| "host not found")? {
+        if !found.contains(&addr) {
+            found.push(addr);
+        }
+    }
+    if found.is_empty() { Err("host not found") } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{listen, resolve};
+
+    fn shown(found: Result<Vec<std::net::SocketAddr>, &'static str>) -> String {
+        match found {
+            Ok(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Err(reason) => reason.to_owned(),
+        }
+    }
+
+    #[test]
+    fn listen_takes_the_forms_of_nginx() {
+        for (text, expected) in [
+            ("80", "0.0.0.0:80"),
+            ("*:80", "0.0.0.0:80"),
+            ("*", "0.0.0.0:8000"),
+            ("127.0.0.1", "127.0.0.1:8000"),
+            ("127.0.0.1:81", "127.0.0.1:81"),
+            ("[::]:80", "[::]:80"),
+            ("[::1]", "[::1]:8000"),
+            ("0", "invalid port"),
+            ("65536", "invalid port"),
+            ("127.0.0.1:x", "invalid port"),
+            ("127.0.0.1:", "invalid port"),
+            (":80", "no host"),
+            ("", "no host"),
+            ("[::1", "invalid host"),
+            ("[::1]80", "invalid port"),
+            ("[:::]:80", "invalid IPv6 address"),
+            ("unix:/tmp/x", "unix sockets are not supported by l7-proxy"),
+        ] {
+            assert_eq!(shown(listen(text, Some(8000))), expected, "{text:?}");
+        }
+        assert_eq!(shown(listen("127.0.0.1", None)), "no port");
+    }
+
+    #[test]
+    fn server_may_be_a_name() {
+        assert_eq!(shown(resolve("127.0.0.1", Some(80))), "127.0.0.1:80");
+        assert_eq!(shown(resolve("[::1]:90", None)), "[::1]:90");
+        assert!(shown(resolve("localhost:90", None)).contains(":90"));
+        assert_eq!(shown(resolve("no such name.invalid", Some(80))), "host not found");
+    }
+}

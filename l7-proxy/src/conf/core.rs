@@ -1,0 +1,87 @@
+//! Directives of the process: the file's top level and `events {}`.
+
+use std::num::NonZeroUsize;
+
+use crate::model::{ErrorLog, Events, LogLevel, LogTarget, Process, Workers};
+
+use super::rules::{Context, Fault, Rule};
+use super::tree::Directive;
+use super::value::{self, flag, number};
+use super::{Scope, log};
+
+/// What fills in a [`Process`].
+pub(super) const PROCESS: &[Rule<Process>] = &[
+    Rule::new("daemon", Context::MAIN, 1..=1, |_, process, directive| {
+        process.daemon = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("master_process", Context::MAIN, 1..=1, |_, process, directive| {
+        process.master_process = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("error_log", Context::MAIN, 1..=2, error_log).many(|process| process.error_log.clear()),
+    Rule::new("pid", Context::MAIN, 1..=1, |scope, process, directive| {
+        process.pid = scope.path(directive.arg(0));
+        Ok(())
+    }),
+    Rule::new("user", Context::MAIN, 1..=2, |_, process, directive| {
+        process.user = Some((directive.arg(0).to_owned(), directive.args.get(1).cloned()));
+        Ok(())
+    }),
+    Rule::new("worker_processes", Context::MAIN, 1..=1, worker_processes),
+    Rule::new("worker_shutdown_timeout", Context::MAIN, 1..=1, |_, process, directive| {
+        process.shutdown_timeout = Some(value::time(directive, 0)?);
+        Ok(())
+    }),
+];
+
+/// What fills in [`Events`].
+pub(super) const EVENTS: &[Rule<Events>] = &[
+    Rule::new("worker_connections", Context::EVENTS, 1..=1, |_, events, directive| {
+        events.worker_connections = number(directive)?;
+        Ok(())
+    }),
+    Rule::new("use", Context::EVENTS, 1..=1, |_, _, directive| match directive.arg(0) {
+        // Whatever the kernel has is used; the word is checked for being one of its own.
+        "epoll" | "poll" | "select" => Ok(()),
+        other => Err(Fault::new(format!("invalid event type \"{other}\""))),
+    }),
+];
+
+fn worker_processes(_: &mut Scope, process: &mut Process, directive: &Directive) -> Result<(), Fault> {
+    process.workers = match directive.arg(0) {
+        "auto" => Workers::Auto,
+        word => match value::parse_number(word).and_then(NonZeroUsize::new) {
+            Some(count) => Workers::Count(count),
+            None => return Err(Fault::directive("invalid value")),
+        },
+    };
+    Ok(())
+}
+
+fn error_log(scope: &mut Scope, process: &mut Process, directive: &Directive) -> Result<(), Fault> {
+    let level = match directive.args.get(1) {
+        None => LogLevel::Error,
+        Some(word) => level(word).ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")))?,
+    };
+    let target = log::target(scope, directive)?;
+    if process.error_log.iter().any(|log| log.target == target && target == LogTarget::Stderr) {
+        return Err(Fault::directive("is duplicate"));
+    }
+    process.error_log.push(ErrorLog { target, level });
+    Ok(())
+}
+
+fn level(word: &str) -> Option<LogLevel> {
+    Some(match word {
+        "debug" => LogLevel::Debug,
+        "info" => LogLevel::Info,
+        "notice" => LogLevel::Notice,
+        "warn" => LogLevel::Warn,
+        "error" => LogLevel::Error,
+        "crit" => LogLevel::Crit,
+        "alert" => LogLevel::Alert,
+        "emerg" => LogLevel::Emerg,
+        _ => return None,
+    })
+}

@@ -1,0 +1,237 @@
+//! `location {}`: which paths it takes, and who answers.
+
+use crate::model::{Handler, Location, Matcher, Pattern, ProxyPass, Return, ReturnBody, Root, Settings};
+use crate::variable::{Value, Variable};
+
+use super::rules::{self, Context, Fault, Rule};
+use super::server::pattern_fault;
+use super::tree::Directive;
+use super::value::parse_number;
+use super::{Error, Scope};
+
+/// What fills in a [`Location`], apart from its settings.
+pub(super) const RULES: &[Rule<Location>] = &[
+    Rule::new("proxy_pass", Context::LOCATION, 1..=1, proxy_pass),
+    Rule::new("return", Context::LOCATION, 1..=2, |scope, location: &mut Location, directive| {
+        let found = reply(scope, directive)?;
+        // The first one answers; later ones are never reached.
+        location.reply.get_or_insert(found);
+        Ok(())
+    })
+    .many(|_| {}),
+    Rule::new("alias", Context::LOCATION, 1..=1, |scope, location, directive| {
+        let directory = super::settings::directory(scope, directive, directive.arg(0))?;
+        let replaces = match &location.matcher {
+            Matcher::Exact(path) | Matcher::Prefix(path) | Matcher::FinalPrefix(path) => Some(path.len()),
+            Matcher::Regex(_) => None,
+            Matcher::Named(_) => {
+                return Err(Fault::directive("cannot be used inside the named location"));
+            }
+        };
+        location.settings.files.root = Root::Alias { directory, replaces };
+        Ok(())
+    }),
+    Rule::new("internal", Context::LOCATION, 0..=0, |_, location, _| {
+        location.internal = true;
+        Ok(())
+    }),
+];
+
+/// Reads the locations of a server, or of the location `outer`.
+pub(super) fn read_all(
+    scope: &mut Scope,
+    block: &[Directive],
+    settings: &Settings,
+    outer: Option<&Matcher>,
+) -> Result<Vec<Location>, Error> {
+    let mut found: Vec<Location> = Vec::new();
+    for directive in block.iter().filter(|directive| directive.name == "location") {
+        let matcher = matcher(directive).map_err(|fault| fault.at(directive))?;
+        check_nesting(&matcher, outer).map_err(|fault| fault.at(directive))?;
+        if found.iter().any(|other| same(&other.matcher, &matcher)) {
+            let name = name(&matcher);
+            return Err(Error::at(&directive.place, format!("duplicate location \"{name}\"")));
+        }
+        found.push(read(scope, directive, matcher, settings)?);
+    }
+    Ok(found)
+}
+
+fn read(
+    scope: &mut Scope,
+    directive: &Directive,
+    matcher: Matcher,
+    outer: &Settings,
+) -> Result<Location, Error> {
+    let block = &directive.block;
+    let mut location = Location::new(matcher, outer.clone());
+    check_roots(block)?;
+    super::settings_of(scope, Context::LOCATION, block, &mut location.settings)?;
+    rules::apply(scope, RULES, Context::LOCATION, block, &mut location)?;
+    let (settings, matcher) = (&location.settings, &location.matcher);
+    location.locations = read_all(scope, block, settings, Some(matcher))?;
+    Ok(location)
+}
+
+/// Refuses `root` beside `alias`: there is one place where files are looked up.
+fn check_roots(block: &[Directive]) -> Result<(), Error> {
+    let mut roots = block.iter().filter(|inside| matches!(&*inside.name, "root" | "alias"));
+    if let (Some(first), Some(second)) = (roots.next(), roots.next())
+        && first.name != second.name
+    {
+        let rest = format!("is duplicate, \"{}\" directive was specified earlier", first.name);
+        return Err(Fault::directive(rest).at(second));
+    }
+    Ok(())
+}
+
+/// Reads what stands between `location` and its brace.
+fn matcher(directive: &Directive) -> Result<Matcher, Fault> {
+    let (modifier, text) = match &*directive.args {
+        [modifier, text] => (&**modifier, &**text),
+        [word] => split_modifier(word),
+        _ => ("", ""),
+    };
+    let pattern = |pattern: Result<Pattern, _>| match pattern {
+        Ok(pattern) => Ok(Matcher::Regex(pattern)),
+        Err(error) => Err(pattern_fault(text, &error)),
+    };
+    match modifier {
+        "" => match text.strip_prefix('@') {
+            Some(name) => Ok(Matcher::Named(name.to_owned())),
+            None => Ok(Matcher::Prefix(text.into())),
+        },
+        "=" => Ok(Matcher::Exact(text.into())),
+        "^~" => Ok(Matcher::FinalPrefix(text.into())),
+        "~" => pattern(Pattern::new(text)),
+        "~*" => pattern(Pattern::new_ignoring_case(text)),
+        other => Err(Fault::new(format!("invalid location modifier \"{other}\""))),
+    }
+}
+
+/// Splits `=/path`, `^~/path`, `~regex` and `~*regex`, which may be written as one word.
+fn split_modifier(word: &str) -> (&str, &str) {
+    for modifier in ["=", "^~", "~*", "~"] {
+        if let Some(text) = word.strip_prefix(modifier) {
+            return (modifier, text);
+        }
+    }
+    ("", word)
+}
+
+fn check_nesting(matcher: &Matcher, outer: Option<&Matcher>) -> Result<(), Fault> {
+    let Some(outer) = outer else { return Ok(()) };
+    let (inner_name, outer_name) = (name(matcher), name(outer));
+    let inside = |kind: &str| {
+        Fault::new(format!("location \"{inner_name}\" cannot be inside the {kind} location \"{outer_name}\""))
+    };
+    match (matcher, outer) {
+        (_, Matcher::Exact(_)) => Err(inside("exact")),
+        (_, Matcher::Named(_)) => Err(inside("named")),
+        (Matcher::Named(_), _) => {
+            Err(Fault::new(format!("named location \"{inner_name}\" can be on the server level only")))
+        }
+        (
+            Matcher::Prefix(path) | Matcher::FinalPrefix(path) | Matcher::Exact(path),
+            Matcher::Prefix(prefix) | Matcher::FinalPrefix(prefix),
+        ) if !path.starts_with(prefix) => {
+            Err(Fault::new(format!("location \"{inner_name}\" is outside location \"{outer_name}\"")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether two locations of one level exclude each other.
+fn same(one: &Matcher, other: &Matcher) -> bool {
+    match (one, other) {
+        (Matcher::Exact(one), Matcher::Exact(other)) => one == other,
+        (Matcher::Named(one), Matcher::Named(other)) => one == other,
+        (
+            Matcher::Prefix(one) | Matcher::FinalPrefix(one),
+            Matcher::Prefix(other) | Matcher::FinalPrefix(other),
+        ) => one == other,
+        _ => false,
+    }
+}
+
+/// Returns a location's name as messages show it.
+fn name(matcher: &Matcher) -> String {
+    match matcher {
+        Matcher::Exact(path) | Matcher::Prefix(path) | Matcher::FinalPrefix(path) => {
+            String::from_utf8_lossy(path).into_owned()
+        }
+        Matcher::Regex(pattern) => pattern.source().to_owned(),
+        Matcher::Named(name) => format!("@{name}"),
+    }
+}
+
+fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {
+    let url = directive.arg(0);
+    let Some(rest) = strip_scheme(url, "http://") else {
+        if strip_scheme(url, "https://").is_some() {
+            return Err(Fault::unsupported("https://", directive));
+        }
+        if url.starts_with('$') {
+            return Err(Fault::new("\"proxy_pass\" to a variable is not supported by l7-proxy"));
+        }
+        return Err(Fault::new("invalid URL prefix"));
+    };
+    let (authority, uri) = rest.split_at(rest.find(['/', '?', '$']).unwrap_or(rest.len()));
+    if uri.starts_with('$') {
+        // `http://name$request_uri` is usual; in `http://$name` or `http://name$port` it is the host
+        // that varies.
+        let variable = Value::parse(uri, &scope.names)?.variables().next().cloned();
+        if authority.is_empty() || !matches!(variable, Some(Variable::RequestUri | Variable::Uri)) {
+            return Err(Fault::new("\"proxy_pass\" to a variable is not supported by l7-proxy"));
+        }
+    }
+    if !uri.is_empty()
+        && !uri.contains('$')
+        && matches!(location.matcher, Matcher::Regex(_) | Matcher::Named(_))
+    {
+        return Err(Fault::new(
+            "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
+             location, or inside \"if\" statement, or inside \"limit_except\" block",
+        ));
+    }
+    let uri = match uri {
+        "" => None,
+        // A query without a path is appended to the root.
+        uri if uri.starts_with('?') => Some(Value::parse(&format!("/{uri}"), &scope.names)?),
+        uri => Some(Value::parse(uri, &scope.names)?),
+    };
+    let referred = scope.upstreams.refer(authority, Some(80))?;
+    let proxy = ProxyPass { upstream: referred.id, host: referred.host, port: referred.port, uri };
+    location.handler = Handler::Proxy(proxy);
+    Ok(())
+}
+
+fn strip_scheme<'u>(url: &'u str, scheme: &str) -> Option<&'u str> {
+    let start = url.get(..scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then(|| &url[scheme.len()..])
+}
+
+/// Reads a `return`.
+pub(super) fn reply(scope: &Scope, directive: &Directive) -> Result<Return, Fault> {
+    let first = directive.arg(0);
+    let Some(second) = directive.args.get(1) else {
+        // A lone URL is a redirect.
+        if ["http://", "https://", "$scheme"].iter().any(|start| first.starts_with(start)) {
+            let place = Value::parse(first, &scope.names)?;
+            return Ok(Return { status: 302, body: ReturnBody::Location(place) });
+        }
+        return Ok(Return { status: code(first)?, body: ReturnBody::Page });
+    };
+    let status = code(first)?;
+    let text = Value::parse(second, &scope.names)?;
+    let body = match status {
+        301 | 302 | 303 | 307 | 308 => ReturnBody::Location(text),
+        _ => ReturnBody::Text(text),
+    };
+    Ok(Return { status, body })
+}
+
+fn code(word: &str) -> Result<u16, Fault> {
+    let invalid = || Fault::new(format!("invalid return code \"{word}\""));
+    parse_number(word).filter(|&code: &u16| code <= 999).ok_or_else(invalid)
+}

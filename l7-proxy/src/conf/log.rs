@@ -1,0 +1,89 @@
+//! `access_log` and `log_format`, and where logs go.
+
+use std::sync::Arc;
+
+use crate::model::{AccessLog, Escape, LogFormat, LogTarget, Settings};
+use crate::variable::Value;
+
+use super::Scope;
+use super::rules::{ANY, Context, Fault, Rule};
+use super::tree::Directive;
+
+/// Formats go into the scope, where `access_log` finds them.
+pub(super) const FORMATS: &[Rule<()>] =
+    &[Rule::new("log_format", Context::HTTP, 2..=ANY, log_format).many(|()| {})];
+
+/// What fills in the logs of [`Settings`].
+pub(super) const RULES: &[Rule<Settings>] =
+    &[Rule::new("access_log", Context::SETTINGS, 1..=ANY, access_log)
+        .many(|settings| settings.access_log.clear())];
+
+/// The text of the format `combined`, which is there without being defined.
+const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
+                        \"$http_referer\" \"$http_user_agent\"";
+
+/// Returns the format `combined`.
+pub(super) fn combined(scope: &Scope) -> Result<LogFormat, Fault> {
+    let line = Value::parse(COMBINED, &scope.names)?;
+    Ok(LogFormat { name: "combined".to_owned(), line, escape: Escape::Default })
+}
+
+/// Returns where the log of argument 0 goes.
+pub(super) fn target(scope: &Scope, directive: &Directive) -> Result<LogTarget, Fault> {
+    match directive.arg(0) {
+        "stderr" => Ok(LogTarget::Stderr),
+        word if word.starts_with("syslog:") || word.starts_with("memory:") => {
+            let kind = word.split(':').next().unwrap_or_default();
+            Err(Fault::unsupported(&format!("{kind}:"), directive))
+        }
+        word => Ok(LogTarget::File(scope.path(word))),
+    }
+}
+
+fn log_format(scope: &mut Scope, (): &mut (), directive: &Directive) -> Result<(), Fault> {
+    let name = directive.arg(0);
+    if scope.formats.contains_key(name) || name == "combined" {
+        return Err(Fault::new(format!("duplicate \"log_format\" name \"{name}\"")));
+    }
+    let (escape, texts) = match directive.arg(1).strip_prefix("escape=") {
+        Some("default") => (Escape::Default, &directive.args[2..]),
+        Some("json") => (Escape::Json, &directive.args[2..]),
+        Some("none") => (Escape::None, &directive.args[2..]),
+        Some(other) => return Err(Fault::new(format!("unknown log format escaping \"{other}\""))),
+        None => (Escape::Default, &directive.args[1..]),
+    };
+    let line = Value::parse(&texts.concat(), &scope.names)?;
+    let format = LogFormat { name: name.to_owned(), line, escape };
+    scope.formats.insert(name.to_owned(), Arc::new(format));
+    Ok(())
+}
+
+fn access_log(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    if directive.arg(0) == "off" {
+        if directive.args.len() > 1 {
+            return Err(Fault::parameter(directive.arg(1)));
+        }
+        settings.access_log.clear();
+        return Ok(());
+    }
+    if directive.arg(0) == "stderr" || directive.arg(0).contains('$') {
+        return Err(Fault::unsupported(directive.arg(0), directive));
+    }
+    let target = target(scope, directive)?;
+    let name = directive.args.get(1).map_or("combined", |name| name);
+    let format = match scope.formats.get(name) {
+        Some(format) => Arc::clone(format),
+        None if name == "combined" => Arc::new(combined(scope)?),
+        None => return Err(Fault::new(format!("unknown log format \"{name}\""))),
+    };
+    for parameter in directive.args.iter().skip(2) {
+        match parameter.split('=').next() {
+            // How lines are gathered before they are written is the log's own business.
+            Some("buffer" | "flush") => scope.note(directive, &format!("\"{parameter}\" has no effect")),
+            Some("if" | "gzip") => return Err(Fault::unsupported(parameter, directive)),
+            _ => return Err(Fault::parameter(parameter)),
+        }
+    }
+    settings.access_log.push(AccessLog { target, format });
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Directives that say how requests are forwarded, except where to: `proxy_pass` is a location's.
+
+use std::sync::Arc;
+
+use http::header::HOST;
+
+use crate::model::{HttpVersion, ProxySettings, RetryOn, SetHeader, Settings};
+use crate::variable::{Value, Variable};
+
+use super::Scope;
+use super::rules::{ANY, Context, Fault, Rule};
+use super::settings::field_name;
+use super::tree::Directive;
+use super::value::{number, time};
+
+/// What fills in the [`ProxySettings`] of [`Settings`].
+pub(super) const RULES: &[Rule<Settings>] = &[
+    Rule::new("proxy_http_version", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).http_version = match directive.arg(0) {
+            "1.0" => HttpVersion::Http10,
+            "1.1" => HttpVersion::Http11,
+            word @ "2" => return Err(Fault::unsupported(word, directive)),
+            word => return Err(Fault::value(word)),
+        };
+        Ok(())
+    }),
+    Rule::new("proxy_set_header", Context::SETTINGS, 2..=2, set_header)
+        // Fields are inherited only by a level that sets none; the defaults are there at each.
+        .many(|settings| proxy(settings).set_headers.clone_from(&ProxySettings::default().set_headers)),
+    Rule::new("proxy_connect_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).connect_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("proxy_read_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).read_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("proxy_send_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).send_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("proxy_next_upstream", Context::SETTINGS, 1..=ANY, next_upstream),
+    Rule::new("proxy_next_upstream_tries", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        let tries = number(directive)?;
+        proxy(settings).next_upstream.tries = Some(tries).filter(|&tries| tries > 0);
+        Ok(())
+    }),
+    Rule::new("proxy_next_upstream_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        let timeout = time(directive, 0)?;
+        proxy(settings).next_upstream.timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+        Ok(())
+    }),
+];
+
+fn proxy(settings: &mut Settings) -> &mut ProxySettings {
+    Arc::make_mut(&mut settings.proxy)
+}
+
+fn set_header(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let written = directive.arg(0).to_owned();
+    let name = field_name(&written)?;
+    let value = Value::parse(directive.arg(1), &scope.names)?;
+    let headers = &mut proxy(settings).set_headers;
+    // The default of a field goes when the field is set; two of one name set by hand are both sent.
+    if name == HOST {
+        let default = Value::variable(Variable::ProxyHost);
+        if let Some(place) = headers.iter().position(|header| header.name == HOST && header.value == default)
+        {
+            headers.remove(place);
+        }
+    }
+    headers.push(SetHeader { name, written, value });
+    Ok(())
+}
+
+fn next_upstream(_: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let mut on = RetryOn::off();
+    for word in &directive.args {
+        match &**word {
+            "error" => on.error = true,
+            "timeout" => on.timeout = true,
+            "invalid_header" => on.invalid_header = true,
+            "non_idempotent" => on.non_idempotent = true,
+            "off" => {
+                on = RetryOn::off();
+                break;
+            }
+            word => match word.strip_prefix("http_") {
+                Some("403") => on.statuses.push(403),
+                Some("404") => on.statuses.push(404),
+                Some("429") => on.statuses.push(429),
+                Some("500") => on.statuses.push(500),
+                Some("502") => on.statuses.push(502),
+                Some("503") => on.statuses.push(503),
+                Some("504") => on.statuses.push(504),
+                _ => return Err(Fault::value(word)),
+            },
+        }
+    }
+    proxy(settings).next_upstream.on = on;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! `server {}` of `http`: where it listens and what it is called.
+
+use std::net::SocketAddr;
+
+use crate::model::{Listen, Pattern, ServerName, Settings, SocketOptions, VirtualServer};
+
+use super::rules::{self, ANY, Context, Fault, Rule};
+use super::tree::Directive;
+use super::value::{parse_number, parse_size};
+use super::{Error, Scope, address, location};
+
+/// What fills in a [`VirtualServer`], apart from its settings.
+pub(super) const RULES: &[Rule<VirtualServer>] = &[
+    Rule::new("listen", Context::SERVER, 1..=ANY, listen).many(|_| {}),
+    Rule::new("server_name", Context::SERVER, 1..=ANY, server_name).many(|_| {}),
+    Rule::new("return", Context::SERVER, 1..=2, |scope, server: &mut VirtualServer, directive| {
+        let reply = location::reply(scope, directive)?;
+        // The first one answers; later ones are never reached.
+        server.reply.get_or_insert(reply);
+        Ok(())
+    })
+    .many(|_| {}),
+];
+
+/// Reads a `server {}`.
+pub(super) fn read(
+    scope: &mut Scope,
+    directive: &Directive,
+    http: &Settings,
+) -> Result<VirtualServer, Error> {
+    let mut server = VirtualServer { settings: http.clone(), ..VirtualServer::default() };
+    rules::apply(scope, RULES, Context::SERVER, &directive.block, &mut server)?;
+    super::settings_of(scope, Context::SERVER, &directive.block, &mut server.settings)?;
+    if server.listen.is_empty() {
+        // As in nginx: the port of HTTP for who may have it.
+        let port = if rustix::process::geteuid().is_root() { 80 } else { 8000 };
+        server.listen.push(Listen::new(SocketAddr::from(([0, 0, 0, 0], port))));
+    }
+    for listen in &server.listen {
+        let mut claim = |name: &str| scope.claim(listen.addr, name);
+        let mut taken: Vec<String> =
+            server.names.iter().map(ToString::to_string).filter(|name| !claim(name)).collect();
+        if server.names.is_empty() && !claim("") {
+            taken.push(String::new());
+        }
+        for name in taken {
+            scope.note(directive, &format!("conflicting server name \"{name}\" on {}, ignored", listen.addr));
+        }
+    }
+    server.locations = location::read_all(scope, &directive.block, &server.settings, None)?;
+    Ok(server)
+}
+
+fn listen(scope: &mut Scope, server: &mut VirtualServer, directive: &Directive) -> Result<(), Fault> {
+    let text = directive.arg(0);
+    let addrs = address::listen(text, Some(80))
+        .map_err(|reason| Fault::new(format!("{reason} in \"{text}\" of the \"listen\" directive")))?;
+    let mut default_server = false;
+    let mut words = Vec::new();
+    for word in &directive.args[1..] {
+        match &**word {
+            "default_server" | "default" => default_server = true,
+            "ssl" | "http2" | "quic" | "proxy_protocol" | "spdy" => {
+                return Err(Fault::unsupported(word, directive));
+            }
+            _ => words.push(word),
+        }
+    }
+    let socket = socket_options(scope, directive, &words)?;
+    for addr in addrs {
+        if server.listen.iter().any(|listen| listen.addr == addr) {
+            return Err(Fault::new(format!("a duplicate listen {text}")));
+        }
+        if default_server && !scope.default_servers.insert(addr) {
+            return Err(Fault::new(format!("a duplicate default server for {text}")));
+        }
+        if socket.is_some() && !scope.socket_options.insert(addr) {
+            return Err(Fault::new(format!("duplicate listen options for {text}")));
+        }
+        server.listen.push(Listen { addr, default_server, socket: socket.clone() });
+    }
+    Ok(())
+}
+
+/// Returns how a socket is set up, if any of the words of a `listen` says it.
+pub(super) fn socket_options(
+    scope: &mut Scope,
+    directive: &Directive,
+    words: &[&String],
+) -> Result<Option<SocketOptions>, Fault> {
+    let mut options = SocketOptions::default();
+    for word in words {
+        let (key, value) = word.split_once('=').map_or((&***word, None), |(key, value)| (key, Some(value)));
+        match (key, value) {
+            ("backlog", Some(value)) => {
+                let backlog = parse_number(value).filter(|&backlog| backlog > 0);
+                let backlog = backlog.ok_or_else(|| Fault::new(format!("invalid backlog \"{value}\"")))?;
+                options.backlog = Some(backlog);
+            }
+            ("sndbuf", Some(value)) => {
+                let size = parse_size(value).filter(|&size| size > 0);
+                options.sndbuf = Some(size.ok_or_else(|| Fault::new(format!("invalid sndbuf \"{value}\"")))?);
+            }
+            ("rcvbuf", Some(value)) => {
+                let size = parse_size(value).filter(|&size| size > 0);
+                options.rcvbuf = Some(size.ok_or_else(|| Fault::new(format!("invalid rcvbuf \"{value}\"")))?);
+            }
+            ("ipv6only", Some("on")) => options.ipv6only = Some(true),
+            ("ipv6only", Some("off")) => options.ipv6only = Some(false),
+            ("ipv6only", Some(value)) => {
+                return Err(Fault::new(format!("invalid ipv6only flags \"{value}\"")));
+            }
+            ("reuseport", None) => options.reuseport = true,
+            ("bind", None) => {}
+            ("deferred", None) | ("fastopen" | "so_keepalive", Some(_)) => {
+                scope.note(directive, &format!("\"{word}\" has no effect"));
+            }
+            ("accept_filter" | "setfib", Some(_)) => return Err(Fault::unsupported(word, directive)),
+            _ => return Err(Fault::parameter(word)),
+        }
+    }
+    Ok((!words.is_empty()).then_some(options))
+}
+
+fn server_name(_: &mut Scope, server: &mut VirtualServer, directive: &Directive) -> Result<(), Fault> {
+    for word in &directive.args {
+        server.names.push(parse_name(word)?);
+    }
+    Ok(())
+}
+
+fn parse_name(word: &str) -> Result<ServerName, Fault> {
+    let invalid = || Fault::new(format!("server name \"{word}\" is invalid"));
+    if let Some(source) = word.strip_prefix('~') {
+        if source.is_empty() {
+            return Err(Fault::new(format!("empty regex in server name \"{word}\"")));
+        }
+        // Names are compared in lower case, so that an expression with capitals means both.
+        let pattern = if source.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Pattern::new_ignoring_case(source)
+        } else {
+            Pattern::new(source)
+        };
+        return pattern.map(ServerName::Regex).map_err(|error| pattern_fault(source, &error));
+    }
+    if word == "$hostname" {
+        let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        return Ok(ServerName::Exact(name));
+    }
+    let name = word.to_ascii_lowercase();
+    let wildcard = match &*name {
+        name if name.starts_with("*.") => ServerName::LeadingWildcard(name[2..].to_owned()),
+        name if name.ends_with(".*") => ServerName::TrailingWildcard(name[..name.len() - 2].to_owned()),
+        name if name.starts_with('.') => ServerName::NameAndSubdomains(name[1..].to_owned()),
+        name => ServerName::Exact(name.to_owned()),
+    };
+    match &wildcard {
+        ServerName::Exact(rest) if !rest.contains(['*', '/']) => Ok(wildcard),
+        ServerName::LeadingWildcard(rest)
+        | ServerName::TrailingWildcard(rest)
+        | ServerName::NameAndSubdomains(rest)
+            if !rest.is_empty() && !rest.contains(['*', '/']) =>
+        {
+            Ok(wildcard)
+        }
+        _ => Err(invalid()),
+    }
+}
+
+/// Returns nginx's message for a regular expression that cannot be used.
+pub(super) fn pattern_fault(source: &str, error: &crate::model::PatternError) -> Fault {
+    Fault::new(format!("regex \"{source}\" cannot be used: {error}"))
+}

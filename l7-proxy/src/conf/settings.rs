@@ -1,0 +1,235 @@
+//! Directives of `http`, `server` and `location` that say how a request is served: files, limits,
+//! connections, pages.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::model::{
+    AddHeader, ErrorPage, ErrorPageStatus, IfModifiedSince, Root, ServerTokens, Settings, Types, When,
+};
+use crate::variable::{Value, Variable};
+
+use super::Scope;
+use super::rules::{ANY, Context, Fault, Rule};
+use super::tree::Directive;
+use super::value::{flag, number, parse_number, size, time};
+
+/// What fills in [`Settings`].
+pub(super) const RULES: &[Rule<Settings>] = &[
+    Rule::new("root", Context::SETTINGS, 1..=1, |scope, settings, directive| {
+        settings.files.root = Root::Root(root(scope, directive)?);
+        Ok(())
+    }),
+    Rule::new("index", Context::SETTINGS, 1..=ANY, index).many(|settings| settings.files.index.clear()),
+    Rule::new("types", Context::SETTINGS, 0..=0, types)
+        .block(Context::DATA)
+        .many(|settings| settings.files.types = Arc::new(Types::none())),
+    Rule::new("default_type", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.files.default_type = match directive.arg(0) {
+            "" => None,
+            word => Some(field_value(word)?),
+        };
+        Ok(())
+    }),
+    Rule::new("etag", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.files.etag = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("if_modified_since", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.files.if_modified_since = match directive.arg(0) {
+            "off" => IfModifiedSince::Off,
+            "exact" => IfModifiedSince::Exact,
+            "before" => IfModifiedSince::Before,
+            word => return Err(Fault::value(word)),
+        };
+        Ok(())
+    }),
+    Rule::new("max_ranges", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.files.max_ranges = Some(number(directive)?);
+        Ok(())
+    }),
+    Rule::new("client_max_body_size", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.client.max_body_size = Some(size(directive)?).filter(|&size| size > 0);
+        Ok(())
+    }),
+    Rule::new("client_body_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.client.body_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new(
+        "client_header_timeout",
+        Context::HTTP.or(Context::SERVER),
+        1..=1,
+        |_, settings: &mut Settings, directive| {
+            settings.client.header_timeout = time(directive, 0)?;
+            Ok(())
+        },
+    ),
+    Rule::new("send_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.client.send_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("keepalive_timeout", Context::SETTINGS, 1..=2, |_, settings, directive| {
+        let connection = &mut settings.connection;
+        connection.keepalive_timeout = Some(time(directive, 0)?).filter(|time| !time.is_zero());
+        connection.keepalive_header = match directive.args.len() {
+            1 => None,
+            _ => Some(time(directive, 1)?).filter(|time| !time.is_zero()),
+        };
+        Ok(())
+    }),
+    Rule::new("keepalive_requests", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.keepalive_requests = number(directive)?;
+        Ok(())
+    }),
+    Rule::new("keepalive_time", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.keepalive_time = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("tcp_nodelay", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.tcp_nodelay = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("server_tokens", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.server_tokens = match directive.arg(0) {
+            "on" | "build" => ServerTokens::On,
+            "off" => ServerTokens::Off,
+            word => return Err(Fault::value(word)),
+        };
+        Ok(())
+    }),
+    Rule::new("absolute_redirect", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.redirects.absolute = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("port_in_redirect", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.redirects.port = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("server_name_in_redirect", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.redirects.server_name = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("add_header", Context::SETTINGS, 2..=3, add_header)
+        .many(|settings| settings.add_headers.clear()),
+    Rule::new("error_page", Context::SETTINGS, 2..=ANY, error_page)
+        .many(|settings| settings.error_pages.clear()),
+];
+
+/// Returns the text of a directive as a field's value.
+fn field_value(word: &str) -> Result<HeaderValue, Fault> {
+    HeaderValue::from_str(word).map_err(|_| Fault::value(word))
+}
+
+/// Returns a field's name; nginx takes any text, which cannot be sent in HTTP.
+pub(super) fn field_name(word: &str) -> Result<HeaderName, Fault> {
+    HeaderName::from_bytes(word.as_bytes()).map_err(|_| Fault::new(format!("invalid header name \"{word}\"")))
+}
+
+fn root(scope: &Scope, directive: &Directive) -> Result<Value, Fault> {
+    let written = directive.arg(0);
+    let without_slash = match written.trim_end_matches('/') {
+        // The root of the file system is then nothing in front of a path.
+        "" if written.starts_with('/') => "",
+        text => text,
+    };
+    if without_slash.is_empty() {
+        return Ok(Value::literal(""));
+    }
+    directory(scope, directive, without_slash)
+}
+
+/// Returns a directory with variables in it, which is relative to the prefix.
+pub(super) fn directory(scope: &Scope, directive: &Directive, written: &str) -> Result<Value, Fault> {
+    let text = match written {
+        // What a variable begins with is not known yet.
+        written if written.starts_with('$') => written.to_owned(),
+        written => scope.path(written).to_string_lossy().into_owned(),
+    };
+    let value = Value::parse(&text, &scope.names)?;
+    let name = &directive.name;
+    for variable in value.variables() {
+        let written = match variable {
+            Variable::DocumentRoot => "document_root",
+            Variable::RequestFilename => "request_filename",
+            _ => continue,
+        };
+        let message = format!("the ${written} variable may not be used in the \"{name}\" directive");
+        return Err(Fault::new(message));
+    }
+    Ok(value)
+}
+
+fn index(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    for word in &directive.args {
+        if word.is_empty() {
+            return Err(Fault::new(format!("index \"{word}\" in \"index\" directive is invalid")));
+        }
+        settings.files.index.push(Value::parse(word, &scope.names)?);
+    }
+    Ok(())
+}
+
+fn types(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let types = Arc::make_mut(&mut settings.files.types);
+    for line in &directive.block {
+        let media_type = field_value(&line.name)?;
+        for extension in &line.args {
+            if let Some(before) = types.insert(extension, media_type.clone()) {
+                let before = before.to_str().unwrap_or_default();
+                let message = format!(
+                    "duplicate extension \"{extension}\", content type: \"{}\", previous content type: \
+                     \"{before}\"",
+                    line.name
+                );
+                scope.note(line, &message);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add_header(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let written = directive.arg(0).to_owned();
+    let name = field_name(&written)?;
+    let value = Value::parse(directive.arg(1), &scope.names)?;
+    let when = match directive.args.get(2).map(|word| &**word) {
+        None => When::Good,
+        Some("always") => When::Always,
+        Some(word) => return Err(Fault::parameter(word)),
+    };
+    settings.add_headers.push(AddHeader { name, written, value, when });
+    Ok(())
+}
+
+fn error_page(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let Some((target, words)) = directive.args.split_last() else { return Ok(()) };
+    let (words, status) = match words.split_last() {
+        Some((last, before)) => match last.strip_prefix('=') {
+            Some("") => (before, ErrorPageStatus::Taken),
+            Some(code) => {
+                let status = parse_number(code).filter(|code| (100..=999).contains(code));
+                let status = status.ok_or_else(|| Fault::value(last))?;
+                (before, ErrorPageStatus::Set(status))
+            }
+            None => (words, ErrorPageStatus::Keep),
+        },
+        None => (words, ErrorPageStatus::Keep),
+    };
+    if words.is_empty() {
+        return Err(Fault::directive("has no status code"));
+    }
+    let mut statuses = Vec::with_capacity(words.len());
+    for word in words {
+        match parse_number(word) {
+            Some(499) => return Err(Fault::value(word)),
+            Some(code @ 300..=599) => statuses.push(code),
+            Some(_) => return Err(Fault::new(format!("value \"{word}\" must be between 300 and 599"))),
+            None => return Err(Fault::value(word)),
+        }
+    }
+    let target = Value::parse(target, &scope.names)?;
+    settings.error_pages.push(ErrorPage { statuses, status, target });
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Every directive that nginx knows, and how it stands here.
+
+use super::rules::{Context, Rule, Syntax};
+use super::{core, effectless, location, log, proxy, server, settings, stream, unsupported, upstream};
+
+/// How a name stands in one kind of block.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// It may stand here, written like this.
+    Here(&'static Syntax),
+    /// It may stand in another kind of block.
+    Elsewhere,
+    /// nginx takes it here, this program does not.
+    Unsupported,
+    /// It is no directive: likely a slip of the pen.
+    Unknown,
+}
+
+/// Returns how a directive called `name` stands in a block of kind `context`.
+pub(super) fn look_up(name: &str, context: Context) -> Standing {
+    let mut elsewhere = false;
+    for syntax in all().filter(|syntax| syntax.name == name) {
+        if syntax.contexts.meets(context) {
+            return Standing::Here(syntax);
+        }
+        elsewhere = true;
+    }
+    if unsupported::knows(name, context) {
+        Standing::Unsupported
+    } else if elsewhere {
+        Standing::Elsewhere
+    } else if unsupported::knows_anywhere(name) {
+        Standing::Unsupported
+    } else {
+        Standing::Unknown
+    }
+}
+
+/// Returns whether a directive is accepted without effect where it stands.
+pub(super) fn is_effectless(name: &str, context: Context) -> bool {
+    effectless::DIRECTIVES.iter().any(|syntax| syntax.name == name && syntax.contexts.meets(context))
+}
+
+/// Returns every directive that may stand somewhere.
+pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
+    BLOCKS
+        .iter()
+        .chain(syntaxes(core::PROCESS))
+        .chain(syntaxes(core::EVENTS))
+        .chain(syntaxes(settings::RULES))
+        .chain(syntaxes(proxy::RULES))
+        .chain(syntaxes(log::FORMATS))
+        .chain(syntaxes(log::RULES))
+        .chain(syntaxes(server::RULES))
+        .chain(syntaxes(location::RULES))
+        .chain(syntaxes(upstream::RULES))
+        .chain(syntaxes(stream::SETTINGS))
+        .chain(syntaxes(stream::RULES))
+        .chain(effectless::DIRECTIVES)
+}
+
+fn syntaxes<T>(rules: &'static [Rule<T>]) -> impl Iterator<Item = &'static Syntax> {
+    rules.iter().map(|rule| &rule.syntax)
+}
+
+/// Blocks that are objects of their own; each is read by the module of its name.
+const BLOCKS: &[Syntax] = &[
+    block("events", Context::MAIN, 0, 0, Context::EVENTS),
+    block("http", Context::MAIN, 0, 0, Context::HTTP),
+    block("stream", Context::MAIN, 0, 0, Context::STREAM),
+    block("server", Context::HTTP, 0, 0, Context::SERVER),
+    block("upstream", Context::HTTP, 1, 1, Context::UPSTREAM),
+    block("location", Context::SERVER.or(Context::LOCATION), 1, 2, Context::LOCATION),
+    block("server", Context::STREAM, 0, 0, Context::STREAM_SERVER),
+    block("upstream", Context::STREAM, 1, 1, Context::STREAM_UPSTREAM),
+];
+
+const fn block(name: &'static str, contexts: Context, least: usize, most: usize, inside: Context) -> Syntax {
+    Syntax { name, contexts, args: least..=most, block: Some(inside) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{all, unsupported};
+
+    #[test]
+    fn no_directive_stands_twice_in_one_place() {
+        let mut seen: Vec<&super::Syntax> = Vec::new();
+        for syntax in all() {
+            let twice =
+                seen.iter().any(|other| other.name == syntax.name && other.contexts.meets(syntax.contexts));
+            assert!(!twice, "{}", syntax.name);
+            seen.push(syntax);
+        }
+    }
+
+    #[test]
+    fn what_is_supported_is_not_called_unsupported() {
+        for syntax in all() {
+            assert!(!unsupported::knows(syntax.name, syntax.contexts), "{}", syntax.name);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `upstream {}` of `http` and of `stream`, and the upstreams that an address in `proxy_pass` implies.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use crate::model::{Balance, Keepalive, Role, Server, Upstream, UpstreamId};
+
+use super::rules::{self, Context, Fault, Rule};
+use super::tree::Directive;
+use super::value::{number, parse_number, parse_time, time};
+use super::{Error, Scope, address};
+
+/// An `upstream {}` while it is read.
+#[derive(Debug)]
+pub(super) struct Draft {
+    servers: Vec<Server>,
+    balance: Balance,
+    keepalive: Keepalive,
+}
+
+/// What fills in a [`Draft`].
+pub(super) const RULES: &[Rule<Draft>] = &[
+    Rule::new("server", BOTH, 1..=rules::ANY, server).many(|_| {}),
+    Rule::new("least_conn", BOTH, 0..=0, |_, draft, _| set_balance(draft, Balance::LeastConn)),
+    Rule::new("ip_hash", Context::UPSTREAM, 0..=0, |_, draft, _| set_balance(draft, Balance::IpHash)),
+    Rule::new("keepalive", Context::UPSTREAM, 1..=2, |_, draft, directive| {
+        draft.keepalive.idle_max = number(directive)?;
+        match directive.args.get(1).map(|word| &**word) {
+            // Idle connections belong to the upstream as a whole; "local" would only divide them.
+            None | Some("local") => Ok(()),
+            Some(word) => Err(Fault::parameter(word)),
+        }
+    }),
+    Rule::new("keepalive_requests", Context::UPSTREAM, 1..=1, |_, draft, directive| {
+        draft.keepalive.requests = number(directive)?;
+        Ok(())
+    }),
+    Rule::new("keepalive_timeout", Context::UPSTREAM, 1..=1, |_, draft, directive| {
+        draft.keepalive.timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("keepalive_time", Context::UPSTREAM, 1..=1, |_, draft, directive| {
+        draft.keepalive.time = time(directive, 0)?;
+        Ok(())
+    }),
+];
+
+const BOTH: Context = Context::UPSTREAM.or(Context::STREAM_UPSTREAM);
+
+/// Idle connections that are kept unless the block says otherwise, as in nginx since 1.29.7.
+const KEEPALIVE: usize = 32;
+
+/// The upstreams of one protocol: those with a block first, then the implied ones.
+#[derive(Debug, Default)]
+pub(super) struct Upstreams {
+    list: Vec<Upstream>,
+    /// How many have a block; their names take no port.
+    explicit: usize,
+}
+
+/// An upstream that `proxy_pass` refers to.
+pub(super) struct Referred {
+    pub(super) id: UpstreamId,
+    /// The name as written, without a port that need not be written.
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Upstreams {
+    /// Reads the `upstream {}` blocks among the directives of `http` or `stream`.
+    pub(super) fn read(scope: &mut Scope, inside: Context, block: &[Directive]) -> Result<Self, Error> {
+        let mut upstreams = Self::default();
+        for directive in block.iter().filter(|directive| directive.name == "upstream") {
+            let name = directive.arg(0).to_owned();
+            if upstreams.list.iter().any(|known| known.name.eq_ignore_ascii_case(&name)) {
+                return Err(Error::at(&directive.place, format!("duplicate upstream \"{name}\"")));
+            }
+            let mut draft = Draft {
+                servers: Vec::new(),
+                balance: Balance::default(),
+                keepalive: Keepalive::new(KEEPALIVE),
+            };
+            rules::apply(scope, RULES, inside, &directive.block, &mut draft)?;
+            let Draft { servers, balance, keepalive } = draft;
+            if servers.is_empty() {
+                return Err(Error::at(&directive.place, "no servers are inside upstream"));
+            }
+            let backup = servers.iter().any(|server| server.role == Role::Backup);
+            if backup && balance == Balance::IpHash {
+                let message = "balancing method does not support parameter \"backup\"";
+                return Err(Error::at(&directive.place, message));
+            }
+            let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
+            let keepalive = if inside == Context::UPSTREAM { keepalive } else { None };
+            upstreams.list.push(Upstream { name, servers, balance, keepalive });
+        }
+        upstreams.explicit = upstreams.list.len();
+        Ok(upstreams)
+    }
+
+    /// Returns the upstream of that name, or the one that the address implies.
+    pub(super) fn refer(&mut self, text: &str, default_port: Option<u16>) -> Result<Referred, Fault> {
+        let fault = |reason| Fault::new(format!("{reason} in upstream \"{text}\""));
+        let (host, port) = address::split(text).map_err(fault)?;
+        let explicit = self.list[..self.explicit].iter();
+        if let Some(place) = explicit.clone().position(|known| known.name.eq_ignore_ascii_case(host)) {
+            return match port {
+                None => Ok(Referred {
+                    id: UpstreamId(place),
+                    host: host.to_owned(),
+                    port: default_port.unwrap_or(0),
+                }),
+                Some(port) => Err(Fault::new(format!("upstream \"{host}\" may not have port {port}"))),
+            };
+        }
+        let written = match port {
+            Some(port) if Some(port) != default_port => format!("{host}:{port}"),
+            _ => host.to_owned(),
+        };
+        let port = port.or(default_port).ok_or_else(|| fault("no port"))?;
+        let name = format!("{host}:{port}");
+        let implied = self.list[self.explicit..].iter().position(|known| known.name == name);
+        let place = match implied {
+            Some(place) => self.explicit + place,
+            None => {
+                let addrs = address::resolve(text, default_port).map_err(fault)?;
+                let servers =
+                    addrs.into_iter().map(|addr| Server { name: name.clone(), ..Server::new(addr) });
+                let servers = servers.collect();
+                self.list.push(Upstream { name, servers, balance: Balance::default(), keepalive: None });
+                self.list.len() - 1
+            }
+        };
+        Ok(Referred { id: UpstreamId(place), host: written, port })
+    }
+
+    pub(super) fn into_list(self) -> Vec<Upstream> {
+        self.list
+    }
+}
+
+fn set_balance(draft: &mut Draft, balance: Balance) -> Result<(), Fault> {
+    if draft.balance != Balance::default() {
+        return Err(Fault::directive("redefines the balancing method"));
+    }
+    draft.balance = balance;
+    Ok(())
+}
+
+fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result<(), Fault> {
+    let text = directive.arg(0);
+    let addrs = address::resolve(text, scope.upstream_port)
+        .map_err(|reason| Fault::new(format!("{reason} in upstream \"{text}\"")))?;
+    let Some(&first) = addrs.first() else { return Ok(()) };
+    let mut server = Server { name: text.to_owned(), ..Server::new(first) };
+    for word in &directive.args[1..] {
+        let invalid = || Fault::parameter(word);
+        let (key, value) = word.split_once('=').map_or((&**word, None), |(key, value)| (key, Some(value)));
+        match (key, value) {
+            ("weight", Some(value)) => {
+                server.weight = parse_number(value).and_then(NonZeroU16::new).ok_or_else(invalid)?;
+            }
+            ("max_fails", Some(value)) => server.max_fails = parse_number(value).ok_or_else(invalid)?,
+            ("fail_timeout", Some(value)) => server.fail_timeout = parse_time(value).ok_or_else(invalid)?,
+            ("max_conns", Some(value)) => {
+                server.max_conns = NonZeroU32::new(parse_number(value).ok_or_else(invalid)?);
+            }
+            ("backup", None) => server.role = Role::Backup,
+            ("down", None) => server.down = true,
+            ("slow_start" | "service" | "route", Some(_)) | ("resolve" | "drain", None) => {
+                return Err(Fault::unsupported(word, directive));
+            }
+            _ => return Err(invalid()),
+        }
+    }
+    draft.servers.extend(addrs.into_iter().map(|addr| Server { addr, ..server.clone() }));
+    Ok(())
+}
