@@ -241,7 +241,11 @@ impl Director {
     pub fn tick(&self, now: Time) {
         let table = self.table.load();
         for service in table.services.values() {
-            service.state.templates.sweep(now);
+            match service.config.persistence {
+                Some(_) => service.state.templates.sweep(now),
+                // Made by a connection that was scheduled while persistence was switched off.
+                None => service.state.templates.clear(),
+            }
             if service.has_lapsed(now) {
                 self.lapse(&service.state.key, now);
             }
@@ -358,9 +362,7 @@ impl Director {
         for (key, before) in &old.services {
             let after = table.services.get(key);
             before.retire_servers(after.map(|service| &**service));
-            if before.config.persistence.is_some()
-                && after.is_none_or(|service| service.config.persistence.is_none())
-            {
+            if after.is_none_or(|service| service.config.persistence.is_none()) {
                 before.state.templates.clear();
             }
             if after.is_none() {

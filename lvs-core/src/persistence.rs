@@ -105,7 +105,9 @@ impl Templates {
 
     /// Removes everything: persistence was switched off.
     pub(crate) fn clear(&self) {
-        self.retain(|_| false);
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.retain(|_| false);
+        }
     }
 
     fn retain(&self, mut keep: impl FnMut(&Template) -> bool) {

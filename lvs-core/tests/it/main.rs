@@ -3,6 +3,7 @@
 mod concurrency;
 mod health;
 mod persistence;
+mod reload;
 mod setup;
 mod turns;
 mod twins;
