@@ -191,6 +191,14 @@ impl Router {
         &self.servers
     }
 
+    /// Returns the settings of every server and every location, for what must be known of them all.
+    pub fn all_settings(&self) -> impl Iterator<Item = &Settings> {
+        self.servers.iter().flat_map(|server| {
+            let locations = server.locations.iter().map(|location| &location.settings);
+            std::iter::once(&server.settings).chain(locations)
+        })
+    }
+
     /// Returns the virtual servers of a connection to `local`; `None` if no server listens there.
     pub fn entry(&self, local: SocketAddr) -> Option<Entry> {
         let canonical = SocketAddr::new(local.ip().to_canonical(), local.port());

@@ -144,7 +144,7 @@ const HTTP: &str = "
 
 /// In `upstream {}`.
 const UPSTREAM: &str = "
-    hash least_time ntlm queue random resolver resolver_timeout state sticky
+    hash ip_hash least_conn least_time ntlm queue random resolver resolver_timeout state sticky
 ";
 
 /// In `stream {}` and its servers.

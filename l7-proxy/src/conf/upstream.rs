@@ -13,15 +13,12 @@ use super::{Error, Scope, address};
 #[derive(Debug)]
 pub(super) struct Draft {
     servers: Vec<Server>,
-    balance: Balance,
     keepalive: Keepalive,
 }
 
 /// What fills in a [`Draft`].
 pub(super) const RULES: &[Rule<Draft>] = &[
     Rule::new("server", BOTH, 1..=rules::ANY, server).many(|_| {}),
-    Rule::new("least_conn", BOTH, 0..=0, |_, draft, _| set_balance(draft, Balance::LeastConn)),
-    Rule::new("ip_hash", Context::UPSTREAM, 0..=0, |_, draft, _| set_balance(draft, Balance::IpHash)),
     Rule::new("keepalive", Context::UPSTREAM, 1..=2, |_, draft, directive| {
         draft.keepalive.idle_max = number(directive)?;
         match directive.args.get(1).map(|word| &**word) {
@@ -74,24 +71,15 @@ impl Upstreams {
             if upstreams.list.iter().any(|known| known.name.eq_ignore_ascii_case(&name)) {
                 return Err(Error::at(&directive.place, format!("duplicate upstream \"{name}\"")));
             }
-            let mut draft = Draft {
-                servers: Vec::new(),
-                balance: Balance::default(),
-                keepalive: Keepalive::new(KEEPALIVE),
-            };
+            let mut draft = Draft { servers: Vec::new(), keepalive: Keepalive::new(KEEPALIVE) };
             rules::apply(scope, RULES, inside, &directive.block, &mut draft)?;
-            let Draft { servers, balance, keepalive } = draft;
+            let Draft { servers, keepalive } = draft;
             if servers.is_empty() {
                 return Err(Error::at(&directive.place, "no servers are inside upstream"));
             }
-            let backup = servers.iter().any(|server| server.role == Role::Backup);
-            if backup && balance == Balance::IpHash {
-                let message = "balancing method does not support parameter \"backup\"";
-                return Err(Error::at(&directive.place, message));
-            }
             let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
             let keepalive = if inside == Context::UPSTREAM { keepalive } else { None };
-            upstreams.list.push(Upstream { name, servers, balance, keepalive });
+            upstreams.list.push(Upstream { name, servers, balance: Balance::default(), keepalive });
         }
         upstreams.explicit = upstreams.list.len();
         Ok(upstreams)
@@ -136,14 +124,6 @@ impl Upstreams {
     pub(super) fn into_list(self) -> Vec<Upstream> {
         self.list
     }
-}
-
-fn set_balance(draft: &mut Draft, balance: Balance) -> Result<(), Fault> {
-    if draft.balance != Balance::default() {
-        return Err(Fault::directive("redefines the balancing method"));
-    }
-    draft.balance = balance;
-    Ok(())
 }
 
 fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result<(), Fault> {

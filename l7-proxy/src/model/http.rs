@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::variable::Value;
 
-use super::settings::{AccessLog, Settings};
+use super::settings::Settings;
 use super::upstream::{Upstream, UpstreamId};
 
 /// The HTTP side of a configuration.
@@ -24,18 +24,6 @@ impl Http {
     /// If `id` belongs to another configuration.
     pub fn upstream(&self, id: UpstreamId) -> &Upstream {
         &self.upstreams[id.0]
-    }
-
-    /// Returns every log that any location writes to, so that the files can be opened at the start.
-    pub fn access_logs(&self) -> impl Iterator<Item = &AccessLog> {
-        let mut left: Vec<&Location> = self.servers.iter().flat_map(|server| &server.locations).collect();
-        let mut found: Vec<&AccessLog> =
-            self.servers.iter().flat_map(|server| &server.settings.access_log).collect();
-        while let Some(location) = left.pop() {
-            found.extend(&location.settings.access_log);
-            left.extend(&location.locations);
-        }
-        found.into_iter()
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use l7_proxy::conf::{self, Loaded, Source};
 use l7_proxy::model::{
-    Balance, Config, ErrorPageStatus, Escape, Handler, HttpVersion, LogTarget, Matcher, ReturnBody, Role,
-    Root, ServerName, Settings, When, Workers,
+    Config, ErrorPageStatus, Escape, Handler, HttpVersion, LogTarget, Matcher, ReturnBody, Role, Root,
+    ServerName, Settings, When, Workers,
 };
 use l7_proxy::variable::{Value, Variable};
 
@@ -314,10 +314,7 @@ fn fault_in_a_value_names_the_value() {
             "upstream u { server no.such.host.invalid:81; }",
             "host not found in upstream \"no.such.host.invalid:81\"",
         ),
-        (
-            "upstream u { ip_hash; server 127.0.0.1 backup; }",
-            "balancing method does not support parameter \"backup\"",
-        ),
+        ("upstream u { ip_hash; }", "\"ip_hash\" directive is not supported by l7-proxy"),
         (
             "upstream u { server 127.0.0.1; } server { location / { proxy_pass http://u:81; } }",
             "upstream \"u\" may not have port 81",
@@ -489,12 +486,12 @@ fn name_that_two_servers_have_is_noted_and_the_first_keeps_it() {
 
 #[test]
 fn servers_of_an_upstream_have_their_parameters() {
-    let text = "events {} http { upstream u { least_conn; server 127.0.0.1 weight=3 max_fails=2 fail_timeout=1m max_conns=7;
+    let text =
+        "events {} http { upstream u { server 127.0.0.1 weight=3 max_fails=2 fail_timeout=1m max_conns=7;
         server 127.0.0.1:81 backup; server [::1]:82 down; keepalive 0; zone z 64k; } }";
     let loaded = load(text).unwrap();
     let http = loaded.config.http.unwrap();
     let upstream = &http.upstreams[0];
-    assert_eq!(upstream.balance, Balance::LeastConn);
     assert_eq!(upstream.keepalive, None);
     let [one, two, three] = &*upstream.servers else { panic!("{:?}", upstream.servers) };
     assert_eq!(one.addr, addr("127.0.0.1:80"));
