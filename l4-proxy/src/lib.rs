@@ -45,6 +45,7 @@
 
 pub mod clock;
 pub mod connections;
+pub mod daemon;
 pub mod listen;
 pub mod probe;
 mod proxy;

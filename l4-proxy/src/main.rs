@@ -1,3 +1,108 @@
 //! `l4-proxy`: an LVS director in userspace.
 
-fn main() {}
+mod log;
+mod options;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use l4_proxy::daemon::Daemon;
+use lvs_core::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::options::{Command, Run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match options::parse(std::env::args_os()) {
+        Ok(Command::Say(text)) => {
+            log::say(&text);
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Check(path)) => match read(&path) {
+            Ok(config) => {
+                let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
+                log::say(&format!(
+                    "{}: {} services, {servers} servers",
+                    path.display(),
+                    config.services.len()
+                ));
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error),
+        },
+        Ok(Command::Run(run)) => match start(*run) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
+        Err(error) => fail(&format!("{error}\nTry `l4-proxy --help'")),
+    }
+}
+
+fn fail(error: &str) -> ExitCode {
+    log::complain(&format!("l4-proxy: {error}"));
+    ExitCode::from(1)
+}
+
+fn read(path: &Path) -> Result<Config, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let config =
+        lvsadm::rules::parse(&path.display().to_string(), &text).map_err(|error| error.to_string())?;
+    l4_proxy::daemon::check(&config).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(config)
+}
+
+/// Runs the director until a signal ends it.
+fn start(run: Run) -> Result<(), String> {
+    let config = run.rules.as_deref().map(read).transpose()?.unwrap_or_default();
+    let _log = log::start(&run.log);
+    let services = config.services.len();
+    let daemon = Daemon::start(run.daemon.clone(), config).map_err(|error| error.to_string())?;
+    info!(services, workers = run.daemon.workers, "director started");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    runtime.block_on(obey_signals(&daemon, &run)).map_err(|error| format!("cannot handle signals: {error}"))
+}
+
+/// HUP reloads; TERM and INT drain, and end at once when one of them comes again.
+async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => reload(daemon, run.rules.as_deref()),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    info!(connections = daemon.connections().count(), "draining");
+    tokio::select! {
+        () = daemon.drain(run.drain) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let left = daemon.connections().count();
+    if left > 0 {
+        warn!(connections = left, "connections cut");
+    }
+    info!("director ended");
+    Ok(())
+}
+
+fn reload(daemon: &Daemon, rules: Option<&Path>) {
+    let Some(path) = rules else {
+        warn!("nothing to reload: started without --rules");
+        return;
+    };
+    let outcome = read(path).and_then(|config| {
+        let services = config.services.len();
+        daemon.reload(config).map(|()| services).map_err(|error| error.to_string())
+    });
+    match outcome {
+        Ok(services) => info!(services, "reloaded {}", path.display()),
+        Err(error) => error!("not reloaded, still serving as before: {error}"),
+    }
+}

@@ -40,7 +40,6 @@ pub trait Control: Send + Sync {
 
 /// One change of the configuration.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Edit {
     /// Adds a service (`-A`).
     AddService(ServiceConfig),

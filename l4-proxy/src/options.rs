@@ -1,0 +1,161 @@
+//! The command line of `l4-proxy`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use l4_proxy::daemon::Options;
+use l4_proxy::probe::Schedule;
+use l4_proxy::relay::Engine;
+use lexopt::{Arg, Parser, ValueExt};
+
+/// What is to be done.
+pub(crate) enum Command {
+    /// Print this and end well.
+    Say(String),
+    /// Check a rules file.
+    Check(PathBuf),
+    /// Be a director.
+    Run(Box<Run>),
+}
+
+/// How to be a director.
+pub(crate) struct Run {
+    /// File of rules, read at start and again on SIGHUP.
+    pub(crate) rules: Option<PathBuf>,
+    /// The director itself.
+    pub(crate) daemon: Options,
+    /// How long a drain may take.
+    pub(crate) drain: Duration,
+    /// What is logged.
+    pub(crate) log: String,
+}
+
+/// Reads the command line, the name of the program first.
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
+    let mut parser = Parser::from_iter(arguments);
+    let mut daemon = Options { connections_max: connections_max(), ..Options::default() };
+    let (mut rules, mut check) = (None, false);
+    let (mut drain, mut log) = (DRAIN, default_log());
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        let name = match &argument {
+            Arg::Long(name) => format!("--{name}"),
+            Arg::Short(letter) => format!("-{letter}"),
+            Arg::Value(value) => return Err(format!("unexpected argument \"{}\"", value.to_string_lossy())),
+        };
+        let mut value = || -> Result<String, String> {
+            let value = parser.value().map_err(|error| error.to_string())?;
+            value.string().map_err(|error| format!("{name}: {error}"))
+        };
+        match name.as_str() {
+            "--rules" => rules = Some(PathBuf::from(value()?)),
+            "--control" => daemon.control = Some(PathBuf::from(value()?)),
+            "--workers" => {
+                let text = value()?;
+                let workers = text.parse().ok().filter(|workers| (1..=WORKERS_MAX).contains(workers));
+                daemon.workers = workers.ok_or_else(|| wrong(&name, &text, "a number from 1 to 1024"))?;
+            }
+            "--relay" => {
+                let text = value()?;
+                let engine = ENGINES.iter().find(|(name, _)| *name == text);
+                daemon.settings.engine =
+                    engine.ok_or_else(|| wrong(&name, &text, "auto, copy, pooled or tokio-splice"))?.1;
+            }
+            "--max-connections" => {
+                let text = value()?;
+                let max = text.parse().ok().filter(|max| *max > 0);
+                daemon.connections_max = max.ok_or_else(|| wrong(&name, &text, "a number above 0"))?;
+            }
+            "--connect-timeout" => daemon.settings.connect = seconds(&name, &value()?)?,
+            "--probe-interval" => {
+                let interval = seconds(&name, &value()?)?;
+                let timeout = interval.min(Schedule::default().timeout);
+                daemon.probes = Some(Schedule { interval, timeout });
+            }
+            "--no-probes" => daemon.probes = None,
+            "--drain-timeout" => drain = seconds(&name, &value()?)?,
+            "--log" => log = value()?,
+            "-t" | "--test" => check = true,
+            "-h" | "--help" => return Ok(Command::Say(HELP.trim_end().to_owned())),
+            "-v" | "-V" | "--version" => {
+                return Ok(Command::Say(format!("l4-proxy {}", env!("CARGO_PKG_VERSION"))));
+            }
+            _ => return Err(format!("unknown option {name}")),
+        }
+    }
+    match (check, rules) {
+        (true, Some(rules)) => Ok(Command::Check(rules)),
+        (true, None) => Err("-t needs --rules FILE".to_owned()),
+        (false, None) if daemon.control.is_none() => {
+            Err("nothing to do: give --rules FILE, --control PATH or both".to_owned())
+        }
+        (false, rules) => Ok(Command::Run(Box::new(Run { rules, daemon, drain, log }))),
+    }
+}
+
+/// Seconds with an optional fraction, a millisecond to a day.
+fn seconds(name: &str, text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| wrong(name, text, "seconds from 0.001 to 86400"))
+}
+
+fn wrong(name: &str, value: &str, wanted: &str) -> String {
+    format!("invalid value \"{value}\" for {name}: wanted {wanted}")
+}
+
+fn default_log() -> String {
+    std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())
+}
+
+/// As many connections as there are descriptors for, two each, after asking for all the system
+/// allows.
+fn connections_max() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // If the limit cannot be raised, the present one holds.
+    let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS_MAX).min(DESCRIPTORS_MAX);
+    (descriptors.saturating_sub(DESCRIPTORS_OWN) / 2).max(1) as usize
+}
+
+const ENGINES: [(&str, Engine); 4] = [
+    ("auto", Engine::Auto),
+    ("copy", Engine::Copy),
+    ("pooled", Engine::Pooled),
+    ("tokio-splice", Engine::TokioSplice),
+];
+
+const WORKERS_MAX: usize = 1024;
+
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Listeners, pipes, probes, the control socket, the log.
+const DESCRIPTORS_OWN: u64 = 256;
+
+/// Two million connections; more is a limit that nobody set.
+const DESCRIPTORS_MAX: u64 = 4_000_000;
+
+const HELP: &str = "\
+l4-proxy: a Linux Virtual Server director in userspace
+
+usage: l4-proxy --rules FILE [options]
+       l4-proxy --control PATH [options]     start empty, configure with lvsadm
+       l4-proxy -t --rules FILE              check the file and exit
+
+  --rules FILE            services and servers as ipvsadm-save writes them; read again on SIGHUP
+  --control PATH          socket on which lvsadm finds the director
+  --workers N             worker threads (default: the number of cores)
+  --relay ENGINE          auto, copy, pooled or tokio-splice (default: auto)
+  --max-connections N     most connections at a time (default: what the descriptor limit allows)
+  --connect-timeout S     time for one server to accept (default: 3)
+  --probe-interval S      time between TCP probes of a server (default: 2)
+  --no-probes             servers go down by failed connections only
+  --drain-timeout S       time for connections to end after SIGTERM (default: 30)
+  --log FILTER            what is logged, as in RUST_LOG (default: info)
+  -t, --test              check the rules and exit
+  -h, --help              this text
+  -V, --version           the version
+
+SIGHUP reloads the rules; SIGTERM and SIGINT stop accepting and let connections end, a second one
+ends them.
+";
