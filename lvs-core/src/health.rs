@@ -336,6 +336,17 @@ mod tests {
     }
 
     #[test]
+    fn late_success_of_an_ejected_server_does_not_spare_it_the_probation() {
+        let passive = Passive { fails: 2, eject: Duration::from_secs(60), ..Passive::default() };
+        let mut health = Health::default();
+        health.failed(REFUSED.into(), &passive, at(1));
+        health.failed(REFUSED.into(), &passive, at(1));
+        health.succeeded(&passive, at(30));
+        health.lapse(at(61));
+        assert!(health.failed(REFUSED.into(), &passive, at(62)).is_some());
+    }
+
+    #[test]
     fn success_between_two_failures_hides_neither() {
         let passive = Passive { fails: 2, ..Passive::default() };
         let mut health = Health::default();

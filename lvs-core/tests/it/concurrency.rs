@@ -31,10 +31,10 @@ fn wanted(algorithm: Algorithm, round: u32) -> Config {
     let mut wanted = ServiceConfig::new(vip(), algorithm);
     wanted.health.passive =
         Some(Passive { fails: 2, window: Duration::from_secs(1), eject: Duration::from_secs(round.into()) });
-    if round % 3 > 0 {
+    if !round.is_multiple_of(3) {
         wanted.persistence = Some(Persistence::new(Duration::from_secs(5)).expect("a timeout"));
     }
-    for n in (1..=8).filter(|n| (round + u32::from(*n)) % 4 > 0) {
+    for n in (1..=8).filter(|n| !(round + u32::from(*n)).is_multiple_of(4)) {
         let mut server = limited(n, (round + u32::from(n)) % 5, round % 7, 0);
         server.backup = n % 4 == 1;
         wanted = wanted.server(server);
@@ -185,4 +185,27 @@ fn first_connections_of_a_client_at_once_get_one_server() {
         });
         assert!(servers.iter().all(|server| *server == servers[0]), "{servers:?}");
     }
+}
+
+#[test]
+fn counter_that_is_zeroed_while_it_is_read_is_never_above_the_truth() {
+    let director = director(service(Algorithm::Rr, &[1]));
+    let busy = AtomicU32::new(SCHEDULERS as u32);
+    thread::scope(|scope| {
+        for _ in 0..SCHEDULERS {
+            scope.spawn(|| {
+                let _end = Leaving(&busy);
+                for _ in 0..ROUNDS {
+                    drop(director.schedule(&vip(), &flow(1), at(0)).expect("a server"));
+                    director.zero(None).expect("no service is named");
+                }
+            });
+        }
+        scope.spawn(|| {
+            while busy.load(Ordering::Relaxed) > 0 {
+                let scheduled = director.stats()[0].connections;
+                assert!(scheduled <= u64::from(ROUNDS) * SCHEDULERS as u64, "{scheduled} connections");
+            }
+        });
+    });
 }

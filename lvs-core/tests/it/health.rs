@@ -208,6 +208,16 @@ fn first_failure_after_an_ejection_ejects_again_however_late_it_comes() {
 }
 
 #[test]
+fn server_that_comes_back_up_owes_nothing_to_failures_from_before() {
+    let director = director(strict(service(Algorithm::Rr, &[1, 1])));
+    fail(&director, 1, 0).expect("an ejection");
+    take_down(&director, 1);
+    bring_up(&director, 1);
+    assert_eq!(stats(&director, 1).condition, Condition::Up);
+    assert_eq!(picks(&director, 4).matches('1').count(), 2);
+}
+
+#[test]
 fn rule_of_a_server_goes_before_that_of_its_service() {
     let mut lenient = server(1, 1);
     lenient.passive = Some(Passive { fails: 0, ..Passive::default() });

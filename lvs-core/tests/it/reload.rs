@@ -145,7 +145,7 @@ fn reload_says_what_changed_and_nothing_else() {
     let other = ServiceConfig::new(ServiceKey::name("other"), Algorithm::Rr).server(server(7, 1));
     let changes = director.apply(Config { services: vec![other] }).expect("a valid configuration");
     let name = ServiceKey::name("other");
-    assert_eq!(changes.services_added, [name.clone()]);
+    assert_eq!(changes.services_added, std::slice::from_ref(&name));
     assert_eq!(changes.services_removed, [vip()]);
     assert_eq!(changes.servers_added, [(name, address(7))]);
     assert_eq!(changes.servers_removed, [(vip(), address(1)), (vip(), address(2))]);
