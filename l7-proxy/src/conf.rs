@@ -130,7 +130,7 @@ pub fn load(source: &Source) -> Result<Loaded, Error> {
 }
 
 fn read(scope: &mut Scope, directives: &[Directive]) -> Result<Config, Error> {
-    scope.note_effectless(directives, Context::MAIN);
+    scope.note_effectless(directives, Context::MAIN)?;
     let mut config = Config::default();
     config.process.pid = scope.path("logs/nginx.pid");
     rules::apply(scope, core::PROCESS, Context::MAIN, directives, &mut config.process)?;
@@ -214,18 +214,20 @@ impl Scope {
     }
 
     /// Notes the directives that are accepted without effect.
-    fn note_effectless(&mut self, block: &[Directive], context: Context) {
+    fn note_effectless(&mut self, block: &[Directive], context: Context) -> Result<(), Error> {
         for directive in block {
             if let tables::Standing::Here(syntax) = tables::look_up(&directive.name, context)
                 && let Some(inside) = syntax.block
             {
-                self.note_effectless(&directive.block, inside);
+                self.note_effectless(&directive.block, inside)?;
             }
-            if tables::is_effectless(&directive.name, context) {
+            if let Some(entry) = tables::effectless(&directive.name, context) {
+                (entry.check)(directive).map_err(|fault| fault.at(directive))?;
                 let message = format!("\"{}\" directive is accepted and has no effect", directive.name);
                 self.note(directive, &message);
             }
         }
+        Ok(())
     }
 
     /// Makes the named groups of all regular expressions in a block known as variables.

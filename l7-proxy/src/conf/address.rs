@@ -44,7 +44,7 @@ pub(super) fn split(text: &str) -> Result<(&str, Option<u16>), Reason> {
     let port = match rest.strip_prefix(':') {
         Some(text) => Some(port(text)?),
         None if rest.is_empty() => None,
-        None => return Err("invalid port"),
+        None => return Err("invalid host"),
     };
     if host.is_empty() { Err("no host") } else { Ok((host, port)) }
 }
@@ -101,7 +101,7 @@ mod tests {
             (":80", "no host"),
             ("", "no host"),
             ("[::1", "invalid host"),
-            ("[::1]80", "invalid port"),
+            ("[::1]80", "invalid host"),
             ("[:::]:80", "invalid IPv6 address"),
             ("unix:/tmp/x", "unix sockets are not supported by l7-proxy"),
         ] {

@@ -6,7 +6,7 @@ use crate::model::{ErrorLog, Events, LogLevel, LogTarget, Process, Workers};
 
 use super::rules::{Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{self, flag, number};
+use super::value::{self, flag};
 use super::{Scope, log};
 
 /// What fills in a [`Process`].
@@ -38,7 +38,9 @@ pub(super) const PROCESS: &[Rule<Process>] = &[
 /// What fills in [`Events`].
 pub(super) const EVENTS: &[Rule<Events>] = &[
     Rule::new("worker_connections", Context::EVENTS, 1..=1, |_, events, directive| {
-        events.worker_connections = number(directive)?;
+        let word = directive.arg(0);
+        let number = value::parse_number(word);
+        events.worker_connections = number.ok_or_else(|| Fault::new(format!("invalid number \"{word}\"")))?;
         Ok(())
     }),
     Rule::new("use", Context::EVENTS, 1..=1, |_, _, directive| match directive.arg(0) {

@@ -69,13 +69,13 @@ fn listen(scope: &mut Scope, server: &mut VirtualServer, directive: &Directive) 
     let socket = socket_options(scope, directive, &words)?;
     for addr in addrs {
         if server.listen.iter().any(|listen| listen.addr == addr) {
-            return Err(Fault::new(format!("a duplicate listen {text}")));
+            return Err(Fault::new(format!("a duplicate listen {addr}")));
         }
         if default_server && !scope.default_servers.insert(addr) {
-            return Err(Fault::new(format!("a duplicate default server for {text}")));
+            return Err(Fault::new(format!("a duplicate default server for {addr}")));
         }
         if socket.is_some() && !scope.socket_options.insert(addr) {
-            return Err(Fault::new(format!("duplicate listen options for {text}")));
+            return Err(Fault::new(format!("duplicate listen options for {addr}")));
         }
         server.listen.push(Listen { addr, default_server, socket: socket.clone() });
     }
@@ -94,22 +94,19 @@ pub(super) fn socket_options(
         match (key, value) {
             ("backlog", Some(value)) => {
                 let backlog = parse_number(value).filter(|&backlog| backlog > 0);
-                let backlog = backlog.ok_or_else(|| Fault::new(format!("invalid backlog \"{value}\"")))?;
+                let backlog = backlog.ok_or_else(|| Fault::new(format!("invalid backlog \"{word}\"")))?;
                 options.backlog = Some(backlog);
             }
             ("sndbuf", Some(value)) => {
                 let size = parse_size(value).filter(|&size| size > 0);
-                options.sndbuf = Some(size.ok_or_else(|| Fault::new(format!("invalid sndbuf \"{value}\"")))?);
+                options.sndbuf = Some(size.ok_or_else(|| Fault::new(format!("invalid sndbuf \"{word}\"")))?);
             }
             ("rcvbuf", Some(value)) => {
                 let size = parse_size(value).filter(|&size| size > 0);
-                options.rcvbuf = Some(size.ok_or_else(|| Fault::new(format!("invalid rcvbuf \"{value}\"")))?);
+                options.rcvbuf = Some(size.ok_or_else(|| Fault::new(format!("invalid rcvbuf \"{word}\"")))?);
             }
             ("ipv6only", Some("on")) => options.ipv6only = Some(true),
             ("ipv6only", Some("off")) => options.ipv6only = Some(false),
-            ("ipv6only", Some(value)) => {
-                return Err(Fault::new(format!("invalid ipv6only flags \"{value}\"")));
-            }
             ("reuseport", None) => options.reuseport = true,
             ("bind", None) => {}
             ("deferred", None) | ("fastopen" | "so_keepalive", Some(_)) => {
@@ -122,8 +119,11 @@ pub(super) fn socket_options(
     Ok((!words.is_empty()).then_some(options))
 }
 
-fn server_name(_: &mut Scope, server: &mut VirtualServer, directive: &Directive) -> Result<(), Fault> {
+fn server_name(scope: &mut Scope, server: &mut VirtualServer, directive: &Directive) -> Result<(), Fault> {
     for word in &directive.args {
+        if word.contains('/') && !word.starts_with('~') {
+            scope.note(directive, &format!("server name \"{word}\" has suspicious symbols"));
+        }
         server.names.push(parse_name(word)?);
     }
     Ok(())
@@ -155,11 +155,11 @@ fn parse_name(word: &str) -> Result<ServerName, Fault> {
         name => ServerName::Exact(name.to_owned()),
     };
     match &wildcard {
-        ServerName::Exact(rest) if !rest.contains(['*', '/']) => Ok(wildcard),
+        ServerName::Exact(rest) if !rest.contains('*') => Ok(wildcard),
         ServerName::LeadingWildcard(rest)
         | ServerName::TrailingWildcard(rest)
         | ServerName::NameAndSubdomains(rest)
-            if !rest.is_empty() && !rest.contains(['*', '/']) =>
+            if !rest.is_empty() && !rest.contains('*') =>
         {
             Ok(wildcard)
         }

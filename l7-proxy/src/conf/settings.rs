@@ -155,7 +155,7 @@ pub(super) fn directory(scope: &Scope, directive: &Directive, written: &str) -> 
             Variable::RequestFilename => "request_filename",
             _ => continue,
         };
-        let message = format!("the ${written} variable may not be used in the \"{name}\" directive");
+        let message = format!("the ${written} variable cannot be used in the \"{name}\" directive");
         return Err(Fault::new(message));
     }
     Ok(value)
@@ -218,7 +218,7 @@ fn error_page(scope: &mut Scope, settings: &mut Settings, directive: &Directive)
         None => (words, ErrorPageStatus::Keep),
     };
     if words.is_empty() {
-        return Err(Fault::directive("has no status code"));
+        return Err(Fault::value(directive.arg(0)));
     }
     let mut statuses = Vec::with_capacity(words.len());
     for word in words {

@@ -1,5 +1,6 @@
 //! Every directive that nginx knows, and how it stands here.
 
+use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{core, effectless, location, log, proxy, server, settings, stream, unsupported, upstream};
 
@@ -36,9 +37,10 @@ pub(super) fn look_up(name: &str, context: Context) -> Standing {
     }
 }
 
-/// Returns whether a directive is accepted without effect where it stands.
-pub(super) fn is_effectless(name: &str, context: Context) -> bool {
-    effectless::DIRECTIVES.iter().any(|syntax| syntax.name == name && syntax.contexts.meets(context))
+/// Returns the entry of a directive that is accepted without effect where it stands.
+pub(super) fn effectless(name: &str, context: Context) -> Option<&'static Effectless> {
+    let mut entries = effectless::DIRECTIVES.iter();
+    entries.find(|entry| entry.syntax.name == name && entry.syntax.contexts.meets(context))
 }
 
 /// Returns every directive that may stand somewhere.
@@ -56,7 +58,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(upstream::RULES))
         .chain(syntaxes(stream::SETTINGS))
         .chain(syntaxes(stream::RULES))
-        .chain(effectless::DIRECTIVES)
+        .chain(effectless::DIRECTIVES.iter().map(|directive| &directive.syntax))
 }
 
 fn syntaxes<T>(rules: &'static [Rule<T>]) -> impl Iterator<Item = &'static Syntax> {

@@ -20,7 +20,9 @@ pub(super) struct Draft {
 pub(super) const RULES: &[Rule<Draft>] = &[
     Rule::new("server", BOTH, 1..=rules::ANY, server).many(|_| {}),
     Rule::new("keepalive", Context::UPSTREAM, 1..=2, |_, draft, directive| {
-        draft.keepalive.idle_max = number(directive)?;
+        let word = directive.arg(0);
+        let invalid = || Fault::new(format!("invalid value \"{word}\" in \"keepalive\" directive"));
+        draft.keepalive.idle_max = parse_number(word).ok_or_else(invalid)?;
         match directive.args.get(1).map(|word| &**word) {
             // Idle connections belong to the upstream as a whole; "local" would only divide them.
             None | Some("local") => Ok(()),
@@ -76,6 +78,9 @@ impl Upstreams {
             let Draft { servers, keepalive } = draft;
             if servers.is_empty() {
                 return Err(Error::at(&directive.place, "no servers are inside upstream"));
+            }
+            if servers.iter().all(|server| server.role == Role::Backup) {
+                return Err(Error::at(&directive.place, format!("no servers in upstream \"{name}\"")));
             }
             let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
             let keepalive = if inside == Context::UPSTREAM { keepalive } else { None };

@@ -34,7 +34,7 @@ pub enum ValueError {
     /// Nobody defines this variable.
     Unknown(String),
     /// A `$` is followed by nothing that could be a name.
-    InvalidName(String),
+    InvalidName,
     /// A `${` is not closed.
     Unclosed(String),
 }
@@ -43,7 +43,7 @@ impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(name) => write!(f, r#"unknown "{name}" variable"#),
-            Self::InvalidName(text) => write!(f, r#"invalid variable name in "{text}""#),
+            Self::InvalidName => f.write_str("invalid variable name"),
             Self::Unclosed(name) => write!(f, r#"the closing bracket in "{name}" variable is missing"#),
         }
     }
@@ -57,7 +57,7 @@ pub(super) fn parse(text: &str, names: &Names) -> Result<Value, ValueError> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         literal.extend_from_slice(before.as_bytes());
-        let (name, next) = take_name(text, after)?;
+        let (name, next) = take_name(after)?;
         if !literal.is_empty() {
             parts.push(Part::Literal(std::mem::take(&mut literal).into()));
         }
@@ -75,7 +75,7 @@ pub(super) fn parse(text: &str, names: &Names) -> Result<Value, ValueError> {
 }
 
 /// Splits what follows a `$` into the variable's name and the rest.
-fn take_name<'a>(text: &str, after: &'a str) -> Result<(&'a str, &'a str), ValueError> {
+fn take_name(after: &str) -> Result<(&str, &str), ValueError> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if let Some(inner) = after.strip_prefix('{') {
         let end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
@@ -84,7 +84,7 @@ fn take_name<'a>(text: &str, after: &'a str) -> Result<(&'a str, &'a str), Value
             return Err(ValueError::Unclosed(name.to_owned()));
         };
         if name.is_empty() {
-            return Err(ValueError::InvalidName(text.to_owned()));
+            return Err(ValueError::InvalidName);
         }
         return Ok((name, rest));
     }
@@ -94,7 +94,7 @@ fn take_name<'a>(text: &str, after: &'a str) -> Result<(&'a str, &'a str), Value
     }
     let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
     if end == 0 {
-        return Err(ValueError::InvalidName(text.to_owned()));
+        return Err(ValueError::InvalidName);
     }
     Ok(after.split_at(end))
 }
