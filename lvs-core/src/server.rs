@@ -219,3 +219,25 @@ impl Counter {
 fn unpack(load: u64) -> Load {
     Load { active: (load >> 32) as u32, inactive: load as u32 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counter_that_is_zeroed_while_it_is_read_never_shows_more_than_was_counted() {
+        let counter = Counter::default();
+        std::thread::scope(|scope| {
+            let counting = scope.spawn(|| {
+                for _ in 0..200_000 {
+                    counter.add(1);
+                    counter.reset();
+                }
+            });
+            while !counting.is_finished() {
+                assert!(counter.get() <= 200_000);
+            }
+        });
+        assert_eq!(counter.get(), 0);
+    }
+}

@@ -186,26 +186,3 @@ fn first_connections_of_a_client_at_once_get_one_server() {
         assert!(servers.iter().all(|server| *server == servers[0]), "{servers:?}");
     }
 }
-
-#[test]
-fn counter_that_is_zeroed_while_it_is_read_is_never_above_the_truth() {
-    let director = director(service(Algorithm::Rr, &[1]));
-    let busy = AtomicU32::new(SCHEDULERS as u32);
-    thread::scope(|scope| {
-        for _ in 0..SCHEDULERS {
-            scope.spawn(|| {
-                let _end = Leaving(&busy);
-                for _ in 0..ROUNDS {
-                    drop(director.schedule(&vip(), &flow(1), at(0)).expect("a server"));
-                    director.zero(None).expect("no service is named");
-                }
-            });
-        }
-        scope.spawn(|| {
-            while busy.load(Ordering::Relaxed) > 0 {
-                let scheduled = director.stats()[0].connections;
-                assert!(scheduled <= u64::from(ROUNDS) * SCHEDULERS as u64, "{scheduled} connections");
-            }
-        });
-    });
-}
