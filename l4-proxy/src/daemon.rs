@@ -16,7 +16,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lvs_core::{Config, Director, Forwarding, HealthPolicy, Protocol, Rejected, ServiceKey, Time};
+use lvs_core::{
+    Config, Director, Forwarding, HealthPolicy, Protocol, Rejected, ServerConfig, ServiceConfig, ServiceKey,
+    Time,
+};
 use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -199,10 +202,11 @@ impl Shared {
         if state.draining {
             return Err(CommitError::Refused("the director is shutting down".to_owned()));
         }
+        accepts(&edit)?;
         let edit = with_health(edit, self.options.health);
         let mut after = self.director.config();
         edit.apply_to(&mut after).map_err(CommitError::Edit)?;
-        check(&after)?;
+        after.check().map_err(CommitError::Config)?;
 
         let mut opened = Vec::new();
         for service in after.services.iter().filter(|service| !state.listening.contains_key(&service.key)) {
@@ -324,36 +328,45 @@ fn with_health(mut edit: Edit, health: HealthPolicy) -> Edit {
     edit
 }
 
-/// Checks that `config` makes sense and asks for nothing that a proxy cannot do, or this one not
-/// yet.
+/// Whether a director can carry out this edit: a check for those who read rules line by line.
 ///
 /// # Errors
-/// The first thing wrong, in the order of the services.
-pub fn check(config: &Config) -> Result<(), CommitError> {
-    config.check().map_err(CommitError::Config)?;
-    for service in &config.services {
-        let key = &service.key;
-        let reason = match key {
-            ServiceKey::Address { protocol: Protocol::Tcp, address } if address.port() != 0 => None,
-            ServiceKey::Address { protocol: Protocol::Tcp, .. } => {
-                Some("a proxy listens on one port, not on all")
-            }
-            ServiceKey::Address { .. } => Some("this build forwards TCP only"),
-            ServiceKey::Mark { .. } => Some("firewall marks are not seen by a proxy"),
-            ServiceKey::Name(_) => Some("it has no address to listen on"),
-        };
-        if let Some(reason) = reason {
-            return Err(CommitError::Refused(format!("service {key} cannot be served: {reason}")));
-        }
-        for server in service.servers.iter().filter(|server| server.forwarding != Forwarding::Masquerading) {
-            let option = if server.forwarding == Forwarding::Gatewaying { "-g" } else { "-i" };
-            return Err(CommitError::Refused(format!(
-                "server {} of service {key} has {option}: this build forwards by masquerading only (-m)",
-                server.address
-            )));
-        }
+/// What about it a proxy cannot do, or this one not yet.
+pub fn accepts(edit: &Edit) -> Result<(), CommitError> {
+    match edit {
+        Edit::AddService(service) | Edit::EditService(service) => can_serve(service),
+        Edit::AddServer(service, server) | Edit::EditServer(service, server) => can_forward(service, server),
+        Edit::Replace(config) => config.services.iter().try_for_each(can_serve),
+        Edit::DeleteService(_) | Edit::DeleteServer(..) => Ok(()),
     }
-    Ok(())
+}
+
+fn can_serve(service: &ServiceConfig) -> Result<(), CommitError> {
+    let key = &service.key;
+    let reason = match key {
+        ServiceKey::Address { protocol: Protocol::Tcp, address } if address.port() != 0 => None,
+        ServiceKey::Address { protocol: Protocol::Tcp, .. } => {
+            Some("a proxy listens on one port, not on all")
+        }
+        ServiceKey::Address { .. } => Some("this build forwards TCP only"),
+        ServiceKey::Mark { .. } => Some("firewall marks are not seen by a proxy"),
+        ServiceKey::Name(_) => Some("it has no address to listen on"),
+    };
+    if let Some(reason) = reason {
+        return Err(CommitError::Refused(format!("service {key} cannot be served: {reason}")));
+    }
+    service.servers.iter().try_for_each(|server| can_forward(key, server))
+}
+
+fn can_forward(service: &ServiceKey, server: &ServerConfig) -> Result<(), CommitError> {
+    let option = match server.forwarding {
+        Forwarding::Masquerading => return Ok(()),
+        Forwarding::Gatewaying => "-g",
+        _ => "-i",
+    };
+    let server = server.address;
+    let reason = "this build forwards by masquerading only (-m)";
+    Err(CommitError::Refused(format!("server {server} of service {service} has {option}: {reason}")))
 }
 
 fn relay_timeouts(timeouts: lvsadm::Timeouts) -> Timeouts {

@@ -6,7 +6,7 @@ mod options;
 use std::path::Path;
 use std::process::ExitCode;
 
-use l4_proxy::daemon::Daemon;
+use l4_proxy::daemon::{self, Daemon};
 use lvs_core::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -25,11 +25,8 @@ fn main() -> ExitCode {
         Ok(Command::Check(path)) => match read(&path) {
             Ok(config) => {
                 let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
-                log::say(&format!(
-                    "{}: {} services, {servers} servers",
-                    path.display(),
-                    config.services.len()
-                ));
+                let (file, services) = (path.display(), config.services.len());
+                log::say(&format!("{file}: the rules are good (services: {services}, servers: {servers})"));
                 ExitCode::SUCCESS
             }
             Err(error) => fail(&error),
@@ -49,10 +46,7 @@ fn fail(error: &str) -> ExitCode {
 
 fn read(path: &Path) -> Result<Config, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let config =
-        lvsadm::rules::parse(&path.display().to_string(), &text).map_err(|error| error.to_string())?;
-    l4_proxy::daemon::check(&config).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(config)
+    lvsadm::rules::parse_for(path, &text, daemon::accepts).map_err(|error| error.to_string())
 }
 
 /// Runs the director until a signal ends it.

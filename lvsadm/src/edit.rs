@@ -1,6 +1,6 @@
 //! Edits as ipvsadm's words can express them, made on a configuration that says more.
 
-use lvs_core::{Config, ConfigError, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey};
 
 use crate::control::{CommitError, Edit};
 use crate::message::{Failure, Subject};
@@ -37,9 +37,14 @@ pub(crate) fn make(edit: &Edit, config: &mut Config) -> Result<(), Failure> {
     let made = made.and_then(|()| edit.apply_to(config).map_err(CommitError::from));
     made.map_err(|error| {
         let failure = Failure::uncommitted(&error, subject(edit));
-        match (error, place(edit)) {
-            (CommitError::Edit(_), Some(place)) => failure.blame(place),
-            _ => failure,
+        let place = match error {
+            CommitError::Edit(EditError::ServiceExists | EditError::NoService) => service_place(edit),
+            CommitError::Edit(_) => server_place(edit),
+            _ => None,
+        };
+        match place {
+            Some(place) => failure.blame(place),
+            None => failure,
         }
     })
 }
@@ -74,18 +79,24 @@ fn find<'a>(config: &'a Config, key: &ServiceKey, server: &ServerConfig) -> Opti
     config.service(key)?.servers.iter().find(|other| other.address == server.address)
 }
 
-/// The address that the edit is about.
-fn place(edit: &Edit) -> Option<String> {
-    match edit {
-        Edit::AddService(service) | Edit::EditService(service) => Some(&service.key),
-        Edit::DeleteService(key) => Some(key),
-        Edit::AddServer(_, server) | Edit::EditServer(_, server) => return Some(server.address.to_string()),
-        Edit::DeleteServer(_, server) => return Some(server.to_string()),
-        Edit::Replace(_) => None,
-    }
-    .map(|key| match key {
+fn service_place(edit: &Edit) -> Option<String> {
+    let key = match edit {
+        Edit::AddService(service) | Edit::EditService(service) => &service.key,
+        Edit::DeleteService(key) => key,
+        Edit::AddServer(key, _) | Edit::EditServer(key, _) | Edit::DeleteServer(key, _) => key,
+        Edit::Replace(_) => return None,
+    };
+    Some(match key {
         ServiceKey::Address { address, .. } => address.to_string(),
         ServiceKey::Mark { mark, .. } => mark.to_string(),
         ServiceKey::Name(name) => name.to_string(),
     })
+}
+
+fn server_place(edit: &Edit) -> Option<String> {
+    match edit {
+        Edit::AddServer(_, server) | Edit::EditServer(_, server) => Some(server.address.to_string()),
+        Edit::DeleteServer(_, server) => Some(server.to_string()),
+        _ => None,
+    }
 }

@@ -12,6 +12,7 @@ use lvs_core::{
 };
 
 use crate::arguments::{self, Command};
+use crate::control::{CommitError, Edit};
 use crate::edit;
 use crate::listing::{Fit, endpoint, mask, protocol, scheduler_flags};
 use crate::message::Failure;
@@ -47,24 +48,36 @@ pub struct RulesError {
 /// # Errors
 /// The first line that is no rule, or does not fit what the lines before it say.
 pub fn parse(file: impl AsRef<Path>, text: &str) -> Result<Config, RulesError> {
+    parse_for(file, text, |_| Ok(()))
+}
+
+/// The same for a director that cannot do everything: each rule must also pass `accepts`, so that
+/// what it refuses has a line.
+///
+/// # Errors
+/// The first line that is no rule, does not fit what the lines before it say, or is not accepted.
+pub fn parse_for(
+    file: impl AsRef<Path>,
+    text: &str,
+    accepts: impl Fn(&Edit) -> Result<(), CommitError>,
+) -> Result<Config, RulesError> {
     let names = Names::default();
     let mut config = Config::default();
     for (line, words) in lines(text) {
         if words[0].starts_with('#') {
             continue;
         }
-        read(&mut config, &words, &names).map_err(|failure| RulesError {
-            file: file.as_ref().to_owned(),
-            line,
-            message: failure.reason(),
-        })?;
+        let wrong = |message| RulesError { file: file.as_ref().to_owned(), line, message };
+        let edit = read(&words, &names).map_err(|failure| wrong(failure.reason()))?;
+        edit::make(&edit, &mut config).map_err(|failure| wrong(failure.reason()))?;
+        accepts(&edit).map_err(|refused| wrong(refused.to_string()))?;
     }
     Ok(config)
 }
 
-fn read(config: &mut Config, words: &[String], names: &Names) -> Result<(), Failure> {
+fn read(words: &[String], names: &Names) -> Result<Edit, Failure> {
     match arguments::parse(words, names)? {
-        Command::Edit(edit) => edit::make(&edit, config),
+        Command::Edit(edit) => Ok(*edit),
         _ => Err(Failure::words("the command is no rule").blame(&words[0])),
     }
 }

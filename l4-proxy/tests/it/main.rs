@@ -1,4 +1,6 @@
 //! What the director promises, over real sockets on loopback.
 
+mod binary;
+mod director;
 mod relay;
 mod support;

@@ -89,7 +89,12 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Open descriptors of this process.
-pub(crate) fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("Linux").count()
+/// An address of loopback that nobody listens on.
+pub(crate) fn free_port() -> SocketAddr {
+    listener().1
+}
+
+/// Whether nobody listens on this address. A connection to find out would wait in a queue.
+pub(crate) fn is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
 }

@@ -1,0 +1,234 @@
+//! The program `l4-proxy`, as a person runs it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{accept, connect, eventually, free_port, is_free, listener};
+
+/// A running director with its files in a folder of its own.
+struct Director {
+    folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl Director {
+    fn start(rules: &str, options: &[&str]) -> Director {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("director.rules"), rules).expect("a file");
+        let log = fs::File::create(folder.path().join("log")).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
+        command.arg("--rules").arg(folder.path().join("director.rules"));
+        command.arg("--control").arg(folder.path().join("sock")).args(options);
+        let child = command.stdin(Stdio::null()).stderr(log).spawn().expect("the program starts");
+        let director = Director { folder, child };
+        eventually("the director listens", || director.log().contains("director started"));
+        director
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write_rules(&self, rules: &str) {
+        fs::write(self.path("director.rules"), rules).expect("a file");
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).expect("a file")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    fn ipvsadm(&self, words: &str) -> lvsadm::Output {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let socket = self.path("sock").display().to_string();
+        lvsadm::client::run("ipvsadm", words, Some(socket), std::io::empty())
+    }
+
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("it ends")
+    }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn rules(vip: SocketAddr, server: SocketAddr) -> String {
+    format!("-A -t {vip} -s rr\n-a -t {vip} -r {server} -m -w 1\n")
+}
+
+/// What the program says of a rules file, and whether it takes it.
+fn check(rules: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("director.rules");
+    fs::write(&path, rules).expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_l4-proxy")).arg("-t").arg("--rules").arg(&path).output();
+    let output = output.expect("it runs");
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    let folder = folder.path().display().to_string();
+    (output.status.success(), said.replace(&format!("{folder}/"), ""))
+}
+
+#[test]
+fn wrong_rules_are_refused_with_file_line_and_word() {
+    let service = "-A -t 127.0.0.1:8080 -s rr\n";
+    for (rules, said) in [
+        ("-A -t 127.0.0.1:8080 -s rrr\n", "l4-proxy: director.rules:1: unknown scheduler: \"rrr\""),
+        (
+            "-A -t 127.0.0.1:x\n",
+            "l4-proxy: director.rules:1: illegal virtual server address[:port] specified: \"127.0.0.1:x\"",
+        ),
+        (
+            "-A -t 127.0.0.1:8080 -s rr\n\n# a comment\n-a -t 127.0.0.1:8080 -r 127.0.0.1:8081 -m -w many\n",
+            "l4-proxy: director.rules:4: illegal weight specified: \"many\"",
+        ),
+        (
+            "-A -t 127.0.0.1:8080 -s rr\n-a -t 127.0.0.1:8080 -r 127.0.0.1:8081 -g\n",
+            "l4-proxy: director.rules:2: server 127.0.0.1:8080 of service TCP 127.0.0.1:8080 has -g: this build forwards by masquerading only (-m)",
+        ),
+        (
+            "-A -u 127.0.0.1:53 -s rr\n",
+            "l4-proxy: director.rules:1: service UDP 127.0.0.1:53 cannot be served: this build forwards TCP only",
+        ),
+    ] {
+        assert_eq!(check(rules), (false, format!("{said}\n")), "{rules}");
+    }
+    assert_eq!(
+        check(service),
+        (true, "director.rules: the rules are good (services: 1, servers: 0)\n".to_owned())
+    );
+}
+
+#[test]
+fn broken_rules_on_reload_change_nothing_and_good_ones_all() {
+    let (server, server_address) = listener();
+    let (vip, second) = (free_port(), free_port());
+    let director = Director::start(&rules(vip, server_address), &[]);
+    let (client, served) = (connect(vip), accept(&server));
+
+    director.write_rules(&rules(vip, server_address).replace("-s rr", "-s rrr"));
+    director.signal(Signal::HUP);
+    eventually("the error is logged", || {
+        director.log().contains("director.rules:1: unknown scheduler: \"rrr\"")
+    });
+    let (_another, _served) = (connect(vip), accept(&server));
+
+    director.write_rules(&(rules(vip, server_address) + &rules(second, server_address)));
+    director.signal(Signal::HUP);
+    eventually("the new service listens", || TcpStream::connect(second).is_ok());
+    (&client).write_all(b"x").expect("still open");
+    (&served).read_exact(&mut [0]).expect("still open");
+}
+
+#[test]
+fn director_is_driven_by_the_words_of_ipvsadm() {
+    let (server, server_address) = listener();
+    let vip = free_port();
+    let director = Director::start("", &[]);
+    assert_eq!(director.ipvsadm(&format!("-A -t {vip} -s wlc")).code, 0);
+    assert_eq!(director.ipvsadm(&format!("-a -t {vip} -r {server_address} -m")).code, 0);
+    let (client, _served) = (connect(vip), accept(&server));
+    let connections = || director.ipvsadm("-L -n -c").stdout;
+    eventually("the connection is listed", || {
+        connections().contains(&format!(
+            "ESTABLISHED {:18} {:18} {server_address}",
+            client.local_addr().expect("open"),
+            vip
+        ))
+    });
+    assert_eq!(director.ipvsadm("--set 100 0 0").code, 0);
+    assert_eq!(director.ipvsadm("-L --timeout").stdout, "Timeout (tcp tcpfin udp): 100 120 300\n");
+    let refused = director.ipvsadm(&format!("-a -t {vip} -r 10.0.0.1:80 -g"));
+    assert_eq!(refused.code, 255);
+    assert!(refused.stderr.contains("masquerading only"), "{}", refused.stderr);
+    assert_eq!(director.ipvsadm(&format!("-D -t {vip}")).code, 0);
+    eventually("nobody listens", || is_free(vip));
+}
+
+#[test]
+fn idle_connection_holds_two_descriptors_and_no_pipe() {
+    let (server, server_address) = listener();
+    let vip = free_port();
+    let director = Director::start(&rules(vip, server_address), &["--no-probes"]);
+    let before = director.descriptors();
+    let mut pairs: Vec<(TcpStream, TcpStream)> = (0..50).map(|_| (connect(vip), accept(&server))).collect();
+    for (client, served) in &mut pairs {
+        client.write_all(&[1; 100_000]).expect("open");
+        served.read_exact(&mut [0; 100_000]).expect("open");
+    }
+    // A few pipes may stay pooled; they do not grow with the connections.
+    let (more, pooled) = (director.descriptors() - before, 2 * 8);
+    assert!((100..=100 + pooled).contains(&more), "{more} descriptors for 50 connections");
+}
+
+#[test]
+fn terminated_director_lets_connections_end() {
+    let (server, server_address) = listener();
+    let vip = free_port();
+    let mut director = Director::start(&rules(vip, server_address), &[]);
+    let (mut client, mut served) = (connect(vip), accept(&server));
+    director.signal(Signal::TERM);
+    eventually("nobody listens", || is_free(vip));
+    client.write_all(b"ping").expect("still open");
+    client.shutdown(Shutdown::Write).expect("still open");
+    let mut heard = String::new();
+    served.read_to_string(&mut heard).expect("still open");
+    served.write_all(b"pong").expect("still open");
+    drop(served);
+    heard.clear();
+    client.read_to_string(&mut heard).expect("still open");
+    assert_eq!(heard, "pong");
+    assert!(director.wait().success());
+    assert!(!director.log().contains("cut"), "{}", director.log());
+}
+
+#[test]
+fn second_signal_ends_the_director_at_once() {
+    let (server, server_address) = listener();
+    let vip = free_port();
+    let mut director = Director::start(&rules(vip, server_address), &[]);
+    let (_client, _served) = (connect(vip), accept(&server));
+    director.signal(Signal::INT);
+    eventually("it drains", || director.log().contains("draining"));
+    director.signal(Signal::INT);
+    assert!(director.wait().success());
+    assert!(director.log().contains("connections cut connections=1"), "{}", director.log());
+}
+
+#[test]
+fn wrong_option_is_named() {
+    for (arguments, said) in [
+        (&["--wrokers", "2"][..], "l4-proxy: unknown option --wrokers"),
+        (
+            &["--workers", "none"],
+            "l4-proxy: invalid value \"none\" for --workers: wanted a number from 1 to 1024",
+        ),
+        (
+            &["--rules", "/nonexistent/rules"],
+            "l4-proxy: /nonexistent/rules: No such file or directory (os error 2)",
+        ),
+        (&[], "l4-proxy: nothing to do: give --rules FILE, --control PATH or both"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_l4-proxy")).args(arguments).output().expect("it runs");
+        let said_first = String::from_utf8_lossy(&output.stderr).lines().next().map(str::to_owned);
+        assert_eq!(said_first.as_deref(), Some(said));
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
