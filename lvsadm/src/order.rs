@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn circle_is_sorted_alike_from_any_order() {
         let sorted =
-            ["172.16.0.9:80", "172.31.0.9:80", "9.31.0.9:80", "9.31.0.9:81", "126.0.0.1:80", "128.0.0.0:80"];
+            ["9.31.0.9:80", "9.31.0.9:81", "126.0.0.1:80", "128.0.0.0:80", "172.16.0.9:80", "172.31.0.9:80"];
         let mut given = sorted;
         for turn in 0..sorted.len() {
             given.rotate_left(1);

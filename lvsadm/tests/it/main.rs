@@ -1,0 +1,9 @@
+//! lvsadm as a director's process runs it, and as the program that talks to one.
+
+mod director;
+mod listings;
+mod messages;
+mod properties;
+mod restore;
+mod rules;
+mod socket;
