@@ -326,6 +326,11 @@ impl Period {
         let weights: Vec<(u32, i64)> =
             weights.iter().map(|(index, weight)| (*index, scaled(*weight) as i64)).collect();
         let total: i64 = weights.iter().map(|(_, weight)| weight).sum();
+        if total == weights.len() as i64 {
+            // Equals take turns in the order they are listed, which needs no working out.
+            let turns = weights.iter().map(|(index, _)| *index).collect();
+            return Period { servers, turns, next: AtomicUsize::new(0) };
+        }
 
         let mut credit = vec![0i64; weights.len()];
         let mut turns = Vec::with_capacity(total as usize);
