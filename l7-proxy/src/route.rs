@@ -52,9 +52,20 @@ pub struct Socket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry(usize);
 
+/// Where a [`Route`] is found again, without a hold on the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    server: usize,
+    /// `None` for what holds where no location matches.
+    location: Option<usize>,
+    prefix_len: usize,
+}
+
 /// A virtual server with its locations.
 #[derive(Debug)]
 pub struct Server {
+    /// Its place among the router's servers.
+    number: usize,
     name: String,
     reply: Option<Return>,
     settings: Settings,
@@ -90,6 +101,8 @@ pub struct Route<'r> {
     pub prefix_len: usize,
     /// Whether only internal redirects get here; others are answered 404.
     pub internal: bool,
+    /// Where to find it again.
+    pub place: Place,
 }
 
 /// What [`Server::locate`] finds.
@@ -160,7 +173,8 @@ impl Router {
         let servers = http
             .servers
             .into_iter()
-            .map(|server| Server::new(server, &upstreams))
+            .enumerate()
+            .map(|(number, server)| Server::new(number, server, &upstreams))
             .collect::<Result<_, _>>()?;
         Ok(Self { upstreams, sockets, addresses, entries, servers })
     }
@@ -199,6 +213,19 @@ impl Router {
         })
     }
 
+    /// Returns the route at a place of this router, and its server.
+    ///
+    /// # Panics
+    /// If the place belongs to another configuration.
+    pub fn at(&self, place: Place) -> (&Server, Route<'_>) {
+        let server = &self.servers[place.server];
+        let route = match place.location {
+            Some(location) => server.route_after(location, place.prefix_len),
+            None => server.fallback(),
+        };
+        (server, route)
+    }
+
     /// Returns the virtual servers of a connection to `local`; `None` if no server listens there.
     pub fn entry(&self, local: SocketAddr) -> Option<Entry> {
         let canonical = SocketAddr::new(local.ip().to_canonical(), local.port());
@@ -225,7 +252,7 @@ impl Router {
 }
 
 impl Server {
-    fn new(server: VirtualServer, upstreams: &[Upstream]) -> Result<Self, RouteError> {
+    fn new(number: usize, server: VirtualServer, upstreams: &[Upstream]) -> Result<Self, RouteError> {
         let name = server.names.first().map(ToString::to_string).unwrap_or_default();
         let mut locations = Vec::new();
         let mut named = HashMap::new();
@@ -243,7 +270,7 @@ impl Server {
         }
         let level = Level::compile(inside, upstreams, &mut locations)?;
         let settings = server.settings;
-        Ok(Self { name, reply: server.reply, settings, level, named, locations })
+        Ok(Self { number, name, reply: server.reply, settings, level, named, locations })
     }
 
     /// Returns the first of its names, empty if it has none.
@@ -269,6 +296,7 @@ impl Server {
             settings: &self.settings,
             prefix_len: 0,
             internal: false,
+            place: Place { server: self.number, location: None, prefix_len: 0 },
         }
     }
 
@@ -313,13 +341,18 @@ impl Server {
     }
 
     fn route(&self, place: usize, path: &[u8]) -> Route<'_> {
+        self.route_after(place, self.locations[place].prefix_len.unwrap_or(path.len()))
+    }
+
+    fn route_after(&self, place: usize, prefix_len: usize) -> Route<'_> {
         let location = &self.locations[place];
         Route {
             reply: location.reply.as_ref(),
             handler: &location.handler,
             settings: &location.settings,
-            prefix_len: location.prefix_len.unwrap_or(path.len()),
+            prefix_len,
             internal: location.internal,
+            place: Place { server: self.number, location: Some(place), prefix_len },
         }
     }
 }

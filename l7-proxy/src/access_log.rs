@@ -1,0 +1,224 @@
+//! Access logs: one line per request, buffered per worker.
+//!
+//! A worker collects lines in a buffer of its own and appends them to the file in one write, so
+//! that workers need no lock and no line is torn. What is buffered is written when the buffer is
+//! full, at every tick (a second), and when the worker ends.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::error;
+
+use crate::model::{AccessLog, LogTarget};
+use crate::variable::Exchange;
+
+/// The open log files of a process, by target.
+#[derive(Debug, Default)]
+pub struct LogFiles {
+    files: Mutex<HashMap<LogTarget, Arc<LogFile>>>,
+}
+
+/// A log file.
+struct LogFile {
+    target: LogTarget,
+    /// Held for one write.
+    sink: Mutex<Sink>,
+    /// Whether a failed write has been reported.
+    failed: AtomicBool,
+}
+
+enum Sink {
+    Stderr,
+    File(File),
+}
+
+/// One worker's buffers.
+pub(crate) struct Writers {
+    files: Arc<LogFiles>,
+    /// Few, so that looking through them is quicker than a map.
+    buffers: RefCell<Vec<Rc<Buffer>>>,
+}
+
+struct Buffer {
+    file: Arc<LogFile>,
+    lines: RefCell<Vec<u8>>,
+}
+
+/// A log that could not be opened.
+#[derive(Debug)]
+pub struct OpenError {
+    target: LogTarget,
+    error: io::Error,
+}
+
+impl LogFiles {
+    /// Opens these logs as far as they are not open, so that the first request need not.
+    ///
+    /// # Errors
+    /// A file cannot be opened for appending.
+    pub fn open<'a>(&self, logs: impl IntoIterator<Item = &'a AccessLog>) -> Result<(), OpenError> {
+        logs.into_iter().try_for_each(|log| self.file(&log.target).map(drop))
+    }
+
+    /// Opens all files anew by their names: after they were moved away.
+    ///
+    /// A file that cannot be opened stays as it is, and the error is logged.
+    pub fn reopen(&self) {
+        for file in self.files().values() {
+            match Sink::open(&file.target) {
+                Ok(sink) => *file.sink() = sink,
+                Err(error) => error!("{error}"),
+            }
+        }
+    }
+
+    fn file(&self, target: &LogTarget) -> Result<Arc<LogFile>, OpenError> {
+        let mut files = self.files();
+        if let Some(file) = files.get(target) {
+            return Ok(Arc::clone(file));
+        }
+        let sink = Mutex::new(Sink::open(target)?);
+        let file = Arc::new(LogFile { target: target.clone(), sink, failed: AtomicBool::new(false) });
+        files.insert(target.clone(), Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<LogTarget, Arc<LogFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogFile {
+    fn sink(&self) -> MutexGuard<'_, Sink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, lines: &[u8]) {
+        let written = match &mut *self.sink() {
+            Sink::Stderr => io::stderr().write_all(lines),
+            Sink::File(file) => file.write_all(lines),
+        };
+        match written {
+            Ok(()) => self.failed.store(false, Ordering::Relaxed),
+            // Said once, not per line: the log of errors may be on the same full disk.
+            Err(error) if !self.failed.swap(true, Ordering::Relaxed) => {
+                error!("write() to {} failed ({error}); lines are lost", self.target);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Sink {
+    fn open(target: &LogTarget) -> Result<Sink, OpenError> {
+        match target {
+            LogTarget::Stderr => Ok(Sink::Stderr),
+            LogTarget::File(path) => match append_to(path) {
+                Ok(file) => Ok(Sink::File(file)),
+                Err(error) => Err(OpenError { target: target.clone(), error }),
+            },
+        }
+    }
+}
+
+/// Opens a file for appending, and makes it if it is not there.
+pub(crate) fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+impl Writers {
+    pub(crate) fn new(files: Arc<LogFiles>) -> Writers {
+        Writers { files, buffers: RefCell::default() }
+    }
+
+    /// Adds a line for a request.
+    pub(crate) fn log(&self, log: &AccessLog, exchange: &Exchange<'_>) {
+        let Some(buffer) = self.buffer(&log.target) else { return };
+        let mut lines = buffer.lines.borrow_mut();
+        log.format.line.write_log(exchange, log.format.escape, &mut lines);
+        lines.push(b'\n');
+        if lines.len() >= BUFFER_SIZE {
+            buffer.file.append(&lines);
+            lines.clear();
+        }
+    }
+
+    /// Writes what is buffered.
+    pub(crate) fn flush(&self) {
+        self.buffers.borrow().iter().for_each(|buffer| buffer.flush());
+    }
+
+    fn buffer(&self, target: &LogTarget) -> Option<Rc<Buffer>> {
+        let mut buffers = self.buffers.borrow_mut();
+        if let Some(buffer) = buffers.iter().find(|buffer| is_same(&buffer.file.target, target)) {
+            return Some(Rc::clone(buffer));
+        }
+        // Opened when the configuration was taken; if it cannot be now, that has been reported.
+        let file = self.files.file(target).ok()?;
+        let buffer = Rc::new(Buffer { file, lines: RefCell::default() });
+        buffers.push(Rc::clone(&buffer));
+        Some(buffer)
+    }
+}
+
+/// Compares byte for byte: comparing paths by component costs more than the rest of a lookup.
+fn is_same(one: &LogTarget, other: &LogTarget) -> bool {
+    match (one, other) {
+        (LogTarget::Stderr, LogTarget::Stderr) => true,
+        (LogTarget::File(one), LogTarget::File(other)) => one.as_os_str() == other.as_os_str(),
+        _ => false,
+    }
+}
+
+impl Buffer {
+    fn flush(&self) {
+        let mut lines = self.lines.borrow_mut();
+        if !lines.is_empty() {
+            self.file.append(&lines);
+            lines.clear();
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl fmt::Debug for LogFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogFile({})", self.target)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "open() \"{}\" failed ({})", self.target, self.error)
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogTarget::Stderr => f.write_str("stderr"),
+            LogTarget::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Lines are written when this much has gathered.
+const BUFFER_SIZE: usize = 32 * 1024;

@@ -1,0 +1,457 @@
+//! Requests on their way to a server, and to another one if that fails.
+//!
+//! A request is given to another server only if that cannot make it happen twice: the server never
+//! got it, or it is idempotent and its body is still whole. Nothing of an answer has reached the
+//! client by then. A kept connection that turns out to be closed says nothing about its server:
+//! the same server gets the request again on a new one.
+
+mod headers;
+mod relayed;
+mod tunnel;
+
+use std::error::Error as _;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::header::UPGRADE;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use l4_proxy::clock;
+use lvs_core::{Event, Flow, Lease, Refusal};
+use tracing::{error, warn};
+
+pub(crate) use self::relayed::Relayed;
+use self::relayed::{Account, Claim};
+pub(crate) use self::tunnel::Tunnel;
+use crate::body::{Cut, Kind, RequestBody, Source};
+use crate::handle::{Answer, exchange};
+use crate::model::{HttpVersion, ProxyPass, ProxySettings, RetryOn};
+use crate::route::{Route, Server};
+use crate::transaction::{Transaction, request_uri};
+use crate::upstream::{self, ConnectError, Connection, Expired, Pool};
+use crate::uri::Target;
+use crate::variable::Attempt;
+
+/// Forwards a request to a server of the location's upstream.
+///
+/// # Errors
+/// With the status that says why there is no answer.
+pub(crate) async fn forward(
+    transaction: &mut Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    pass: &ProxyPass,
+    target: &Target<'_>,
+    incoming: Option<Incoming>,
+) -> Result<Answer, u16> {
+    let settings = &*route.settings.proxy;
+    let uri = match request_target(transaction, server, route, pass, target) {
+        Some(uri) => uri,
+        None => return Err(500),
+    };
+    let limit = route.settings.client.max_body_size;
+    let source = incoming.map(|body| Source::new(body, Rc::clone(&transaction.session), limit));
+    if settings.http_version == HttpVersion::Http10
+        && source.as_ref().is_some_and(|source| source.exact_size().is_none())
+    {
+        // HTTP/1.0 has no way to send a body whose length is not known at its start.
+        return Err(411);
+    }
+    let pool = Rc::clone(&transaction.generation.pools[pass.upstream.0]);
+    let journey = Journey { server, route, target, settings, uri, source, pool };
+    journey.run(transaction).await
+}
+
+/// What stays the same through all attempts for one request.
+struct Journey<'a> {
+    server: &'a Server,
+    route: &'a Route<'a>,
+    target: &'a Target<'a>,
+    settings: &'a ProxySettings,
+    uri: Uri,
+    source: Option<Rc<Source>>,
+    pool: Rc<Pool>,
+}
+
+/// Why an attempt brought no answer.
+#[derive(Debug)]
+enum Failure {
+    /// There is no connection.
+    Connect(ConnectError),
+    /// The connection broke before an answer came.
+    Broken {
+        what: String,
+        reach: Reach,
+        /// Whether the connection was a kept one that its server may have closed meanwhile.
+        kept: bool,
+    },
+    /// The answer took too long.
+    TimedOut(Expired),
+    /// The answer is no HTTP.
+    Invalid(String),
+    /// The client is at fault, or gone.
+    Client(Cut),
+}
+
+/// How far a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Not a byte of it was sent.
+    Nowhere,
+    /// The server may have acted on it.
+    Server,
+}
+
+impl Journey<'_> {
+    async fn run(&self, transaction: &mut Transaction) -> Result<Answer, u16> {
+        let flow = Flow::new(transaction.session.remote).to(transaction.session.local);
+        let began = Instant::now();
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut last = None;
+        let mut chosen = None;
+        let worker = Rc::clone(&transaction.session.worker);
+        let director = worker.director();
+        loop {
+            let choose = || director.schedule_except(&self.pool.key, &flow, &tried, clock::now());
+            let lease = match chosen.take().map_or_else(choose, Ok) {
+                Ok(lease) => lease,
+                Err(refusal) => return Err(last.unwrap_or_else(|| self.refused(transaction, refusal))),
+            };
+            let server = lease.server();
+            let attempted = Instant::now();
+            let mut sent = self.attempt(transaction, server, Connect::Pooled).await;
+            if let Err(Failure::Broken { reach, kept: true, .. }) = &sent
+                && self.may_repeat(transaction, *reach)
+            {
+                sent = self.attempt(transaction, server, Connect::New).await;
+            }
+            let failure = match sent {
+                Ok((connection, response)) => {
+                    let status = response.status().as_u16();
+                    note(transaction, server, Some(status), attempted);
+                    let next = self.settings.next_upstream.on.statuses.contains(&status);
+                    if !next {
+                        director.report(&lease, Event::Succeeded, clock::now());
+                        return self.answer(transaction, lease, connection, response);
+                    }
+                    if !matches!(status, 403 | 404) {
+                        let event = Event::Failed(format!("HTTP {status}").into());
+                        self.disabled(transaction, &lease, director.report(&lease, event, clock::now()));
+                    }
+                    tried.push(server);
+                    if self.may_repeat(transaction, Reach::Server) && self.has_tries(&tried, began) {
+                        chosen = director.schedule_except(&self.pool.key, &flow, &tried, clock::now()).ok();
+                    }
+                    if chosen.is_none() {
+                        return self.answer(transaction, lease, connection, response);
+                    }
+                    last = Some(status);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            let status = failure.status();
+            note(transaction, server, Some(status), attempted);
+            self.report(transaction, &lease, &failure);
+            drop(lease);
+            tried.push(server);
+            let again = failure.is_among(&self.settings.next_upstream.on)
+                && self.may_repeat(transaction, failure.reach())
+                && self.has_tries(&tried, began);
+            if !again {
+                return Err(status);
+            }
+            last = Some(status);
+        }
+    }
+
+    /// Whether the request may be sent once more after it got this far.
+    fn may_repeat(&self, transaction: &Transaction, reach: Reach) -> bool {
+        let whole = self.source.as_ref().is_none_or(|source| source.is_whole());
+        let harmless = reach == Reach::Nowhere
+            || is_idempotent(&transaction.parts.method)
+            || self.settings.next_upstream.on.non_idempotent;
+        whole && harmless
+    }
+
+    fn has_tries(&self, tried: &[SocketAddr], began: Instant) -> bool {
+        let next = &self.settings.next_upstream;
+        next.tries.is_none_or(|most| tried.len() < most as usize)
+            && next.timeout.is_none_or(|most| began.elapsed() < most)
+    }
+
+    /// Sends the request once.
+    async fn attempt(
+        &self,
+        transaction: &Transaction,
+        server: SocketAddr,
+        connect: Connect,
+    ) -> Result<(Connection, Response<Incoming>), Failure> {
+        let pooled = match connect {
+            Connect::Pooled => self.pool.take(server, Instant::now()),
+            Connect::New => None,
+        };
+        let kept = pooled.is_some();
+        let worker = &transaction.session.worker;
+        let mut connection = match pooled {
+            Some(connection) => connection,
+            None => upstream::connect(worker, server, self.settings.connect_timeout)
+                .await
+                .map_err(Failure::Connect)?,
+        };
+        let request = self.request(transaction, &connection);
+        let sent = connection.sender.try_send_request(request).await;
+        let mut error = match sent {
+            Ok(response) => {
+                let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if upgraded && !self.asked_for_upgrade(transaction) {
+                    return Err(Failure::Invalid("upstream changed protocol without being asked".to_owned()));
+                }
+                return match headers::check_response_framing(response.headers()) {
+                    Ok(()) => Ok((connection, response)),
+                    Err(what) => Err(Failure::Invalid(what.to_owned())),
+                };
+            }
+            Err(error) => error,
+        };
+        let reach = if error.take_message().is_some() { Reach::Nowhere } else { Reach::Server };
+        let error = error.into_error();
+        let link = &connection.link;
+        if let Some(cut) = self.source.as_ref().and_then(|source| source.failed()) {
+            return Err(Failure::Client(cut));
+        }
+        if let Some(expired) = link.expired() {
+            return Err(Failure::TimedOut(expired));
+        }
+        if error.is_parse() {
+            return Err(Failure::Invalid(format!("upstream sent invalid header ({error})")));
+        }
+        Err(Failure::Broken { what: broken(&error), reach, kept: kept && !link.heard() })
+    }
+
+    fn request(&self, transaction: &Transaction, connection: &Connection) -> Request<RequestBody> {
+        let worker = &transaction.session.worker;
+        let chunked = self.source.as_ref().is_some_and(|source| source.exact_size().is_none());
+        let framing = if chunked { headers::Framing::Chunked } else { headers::Framing::AsSent };
+        let reuse = if self.pool.keeps() { headers::Reuse::Kept } else { headers::Reuse::Once };
+        let mut fields = worker.take_headers();
+        let exchange = exchange(transaction, self.server, self.route, self.target);
+        let scratch = &mut worker.scratch.borrow_mut();
+        headers::request(&exchange, self.settings, framing, reuse, &mut fields, scratch);
+        connection.link.begin(self.settings);
+        let body = RequestBody::new(self.source.as_ref(), Rc::clone(&connection.link));
+        let mut request = Request::new(body);
+        *request.method_mut() = transaction.method().clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = match self.settings.http_version {
+            HttpVersion::Http10 => Version::HTTP_10,
+            HttpVersion::Http11 => Version::HTTP_11,
+        };
+        *request.headers_mut() = fields;
+        request
+    }
+
+    /// Whether the client and the location both want another protocol.
+    fn asked_for_upgrade(&self, transaction: &Transaction) -> bool {
+        transaction.parts.headers.contains_key(UPGRADE)
+            && transaction.parts.version == Version::HTTP_11
+            && self.settings.set_headers.iter().any(|set| set.name == UPGRADE)
+    }
+
+    /// Makes the answer of a server's response.
+    fn answer(
+        &self,
+        transaction: &Transaction,
+        lease: Lease,
+        connection: Connection,
+        response: Response<Incoming>,
+    ) -> Result<Answer, u16> {
+        let (mut head, incoming) = response.into_parts();
+        let session = Rc::clone(&transaction.session);
+        let link = Rc::clone(&connection.link);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let tunnel = Tunnel::new(lease, link, self.settings.read_timeout);
+            return Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                extensions: head.extensions,
+                kind: Kind::Whole(bytes::Bytes::new()),
+                tunnel: Some(Box::new(tunnel)),
+            });
+        }
+        headers::strip_response(&mut head.headers);
+        let claim = Claim { account: Account { lease, link }, connection, pool: Rc::clone(&self.pool) };
+        let relayed = Relayed::new(incoming, claim, session, transaction.parts.version);
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            extensions: head.extensions,
+            kind: Kind::Relayed(relayed),
+            tunnel: None,
+        })
+    }
+
+    /// Tells the director of a failure, and the log.
+    fn report(&self, transaction: &Transaction, lease: &Lease, failure: &Failure) {
+        let phase = match failure {
+            Failure::Connect(_) => "connecting to upstream",
+            Failure::TimedOut(Expired::Send) | Failure::Client(_) => "sending request to upstream",
+            _ => "reading response header from upstream",
+        };
+        self.log(transaction, &format!("{failure} while {phase}"), &lease.server().to_string());
+        let event = match failure {
+            Failure::Client(_) | Failure::Connect(ConnectError::Local(_)) => return,
+            Failure::Broken { kept: true, .. } => return,
+            Failure::Connect(ConnectError::Failed(error)) => Event::ConnectFailed(error.to_string().into()),
+            Failure::Connect(ConnectError::TimedOut) => Event::ConnectFailed("connect timed out".into()),
+            failure => Event::Failed(failure.to_string().into()),
+        };
+        let transition = transaction.session.worker.director().report(lease, event, clock::now());
+        self.disabled(transaction, lease, transition);
+    }
+
+    fn disabled(&self, transaction: &Transaction, lease: &Lease, transition: Option<lvs_core::Transition>) {
+        if let Some(transition) = transition {
+            let serial = transaction.connection.serial;
+            let (upstream, server) = (lease.service(), lease.server());
+            warn!("*{serial} upstream server {server} of \"{upstream}\" is {}", transition.condition);
+        }
+    }
+
+    /// Takes down that no server could be chosen; returns the status for it.
+    fn refused(&self, transaction: &mut Transaction, refusal: Refusal) -> u16 {
+        let name = self.pool.key.to_string();
+        self.log(transaction, &format!("no live upstreams ({refusal}) while connecting to upstream"), &name);
+        let elapsed = Duration::ZERO;
+        transaction.attempts.push(Attempt { server: None, status: Some(502), elapsed });
+        502
+    }
+
+    fn log(&self, transaction: &Transaction, what: &str, upstream: &str) {
+        let Transaction { connection, parts, .. } = transaction;
+        let (serial, client) = (connection.serial, connection.remote.ip());
+        let (method, asked, path) = (&parts.method, request_uri(parts), &self.uri);
+        error!(
+            "*{serial} {what}, client: {client}, server: {}, request: \"{method} {asked} {:?}\", \
+             upstream: \"http://{upstream}{path}\", host: \"{}\"",
+            self.server.name(),
+            parts.version,
+            transaction.host(),
+        );
+    }
+}
+
+/// Which connections an attempt may use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connect {
+    /// A kept one, or a new one.
+    Pooled,
+    /// A new one.
+    New,
+}
+
+/// Adds an attempt to the list that variables show.
+fn note(transaction: &mut Transaction, server: SocketAddr, status: Option<u16>, began: Instant) {
+    transaction.attempts.push(Attempt { server: Some(server), status, elapsed: began.elapsed() });
+}
+
+/// Whether doing it twice does what doing it once does (nginx's list).
+fn is_idempotent(method: &Method) -> bool {
+    !(*method == Method::POST || *method == Method::PATCH || method.as_str() == "LOCK")
+}
+
+/// What broke a connection, in nginx's words where it has some.
+fn broken(error: &hyper::Error) -> String {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match cause.and_then(|cause| Some((cause, cause.raw_os_error()?))) {
+        Some((cause, _)) => format!("recv() failed ({cause})"),
+        None => "upstream prematurely closed connection".to_owned(),
+    }
+}
+
+/// Returns the target of the forwarded request; `None` if it cannot be written.
+fn request_target(
+    transaction: &Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    pass: &ProxyPass,
+    target: &Target<'_>,
+) -> Option<Uri> {
+    let mut path = match &pass.uri {
+        None => {
+            let forwarded = target.forwarded();
+            if let std::borrow::Cow::Borrowed(_) = forwarded
+                && transaction.redirected.is_none()
+            {
+                return transaction.parts.uri.path_and_query().cloned().map(Uri::from);
+            }
+            forwarded.into_owned()
+        }
+        Some(uri) => match uri.as_literal() {
+            Some(prefix) => {
+                let mut path = String::from_utf8(prefix.to_vec()).ok()?;
+                path.push_str(&target.forwarded_after(route.prefix_len));
+                path
+            }
+            None => {
+                let exchange = exchange(transaction, server, route, target);
+                let mut whole = Vec::new();
+                uri.write(&exchange, &mut whole);
+                return Some(Uri::from(PathAndQuery::try_from(whole).ok()?));
+            }
+        },
+    };
+    if let Some(args) = target.args() {
+        path.push('?');
+        path.push_str(args);
+    }
+    Some(Uri::from(PathAndQuery::try_from(path).ok()?))
+}
+
+impl Failure {
+    /// The status that the client gets for it.
+    fn status(&self) -> u16 {
+        match self {
+            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => 504,
+            Failure::Connect(ConnectError::Local(_)) => 500,
+            Failure::Client(Cut::TooLarge) => 413,
+            Failure::Client(_) => 400,
+            Failure::Connect(ConnectError::Failed(_)) | Failure::Broken { .. } | Failure::Invalid(_) => 502,
+        }
+    }
+
+    /// Whether it is a reason to try another server.
+    fn is_among(&self, on: &RetryOn) -> bool {
+        match self {
+            Failure::Connect(ConnectError::Failed(_)) | Failure::Broken { .. } => on.error,
+            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => on.timeout,
+            Failure::Invalid(_) => on.invalid_header,
+            Failure::Connect(ConnectError::Local(_)) | Failure::Client(_) => false,
+        }
+    }
+
+    fn reach(&self) -> Reach {
+        match self {
+            Failure::Connect(_) => Reach::Nowhere,
+            Failure::Broken { reach, .. } => *reach,
+            Failure::TimedOut(_) | Failure::Invalid(_) | Failure::Client(_) => Reach::Server,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Connect(ConnectError::Failed(error)) => write!(f, "connect() failed ({error})"),
+            Failure::Connect(ConnectError::Local(error)) => write!(f, "socket() failed ({error})"),
+            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => {
+                f.write_str("upstream timed out (110: Connection timed out)")
+            }
+            Failure::Broken { what, .. } | Failure::Invalid(what) => f.write_str(what),
+            Failure::Client(cut) => cut.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A connection after both sides have agreed on another protocol, such as WebSocket: bytes.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use l4_proxy::relay::{self, Engine, Progress, Tally, Timeouts};
+use lvs_core::Lease;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::transaction::Transaction;
+use crate::upstream::Link;
+use crate::variable::Completion;
+
+/// What carries on when the answer with status 101 is out.
+///
+/// It holds the lease to the end of the tunnel: a chat of an hour is an hour of load.
+pub(crate) struct Tunnel {
+    lease: Lease,
+    link: Rc<Link>,
+    /// How long it may be silent.
+    idle: Duration,
+    progress: Progress,
+    /// The request, until its line is written.
+    transaction: Option<Box<Transaction>>,
+}
+
+impl Tunnel {
+    pub(super) fn new(lease: Lease, link: Rc<Link>, idle: Duration) -> Tunnel {
+        Tunnel { lease, link, idle, progress: Progress::default(), transaction: None }
+    }
+
+    /// Keeps the request that began it, whose line is written at its end.
+    pub(crate) fn keep(&mut self, transaction: Option<Box<Transaction>>) {
+        self.transaction = transaction;
+    }
+
+    /// Carries bytes until both sides have ended.
+    pub(crate) async fn run(mut self: Box<Self>, mut client: TcpStream, received: Bytes) {
+        let Some((mut server, answered)) = self.link.take_over().await else { return };
+        // What either side has sent behind its last head belongs to the tunnel already.
+        let first = async {
+            server.write_all(&received).await?;
+            client.write_all(&answered).await
+        };
+        if !matches!(timeout(self.idle, first).await, Ok(Ok(()))) {
+            return;
+        }
+        self.lease.count_to_server(received.len() as u64);
+        self.lease.count_to_client(answered.len() as u64);
+        let timeouts = Timeouts { idle: self.idle, half_closed: self.idle.min(HALF_CLOSED_MAX) };
+        relay::relay(&mut client, &mut server, Engine::Auto, timeouts, &*self).await;
+        let to_client = answered.len() as u64 + self.progress.bytes_to_client();
+        if let Some(mut transaction) = self.transaction.take() {
+            transaction.settle(to_client, Completion::Whole);
+        }
+    }
+}
+
+impl Tally for Tunnel {
+    fn to_server(&self, bytes: u64) {
+        self.lease.count_to_server(bytes);
+    }
+
+    fn to_client(&self, bytes: u64) {
+        self.lease.count_to_client(bytes);
+    }
+
+    fn half_closed(&self) {
+        self.lease.closing();
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
+
+/// How long one side may go on after the other has ended.
+const HALF_CLOSED_MAX: Duration = Duration::from_secs(120);

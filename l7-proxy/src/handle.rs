@@ -1,0 +1,467 @@
+//! From a request's head to its answer: which server block, which location, which handler.
+//!
+//! Before anything else comes the strict layer: what hyper takes and what two readers could take
+//! differently is refused here, once, for every handler.
+
+mod strict;
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SERVER};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+use tracing::{debug, error};
+
+use self::strict::Refused;
+use crate::body::{Body, Cut, Kind};
+use crate::forward::{self, Tunnel};
+use crate::model::{ErrorPageStatus, Handler};
+use crate::pages::{self, Page, Replied};
+use crate::route::{Entry, Located, Route, Server};
+use crate::server::{Order, Session};
+use crate::static_file::{self, Found};
+use crate::transaction::Transaction;
+use crate::uri::Target;
+use crate::variable::{Completion, Exchange, Response as Answered};
+
+/// An answer on its way to become a response.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// How a server spelled the names of its fields; hyper writes them the same way.
+    pub(crate) extensions: Extensions,
+    pub(crate) kind: Kind,
+    /// What the connection is used for after this answer, if not for HTTP.
+    pub(crate) tunnel: Option<Box<Tunnel>>,
+}
+
+/// What a location does with a request.
+enum Step {
+    Done(Answer),
+    /// An error, or a `return` of a status: `error_page` applies.
+    Status(u16, HeaderMap),
+    /// The request starts anew with this path.
+    Index(Vec<u8>),
+    /// The connection is closed without an answer.
+    Close,
+}
+
+/// How a location is looked for.
+enum Way {
+    /// By the path.
+    Path,
+    /// By name, after an `error_page @name`.
+    Named(String),
+}
+
+/// Answers one request.
+pub(crate) async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Result<Response<Body>, Cut> {
+    let now = Instant::now();
+    let framing = session.begin_request(now);
+    let (generation, entry) = session.generation();
+    let (parts, incoming) = request.into_parts();
+    let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
+    if incoming.is_some() {
+        session.expect_body();
+    }
+    let mut transaction = Transaction::new(session, Rc::clone(&generation), parts, now);
+    let default = generation.site.router.default_server(entry);
+    transaction.place = Some(default.fallback().place);
+
+    let sound = framing.map_err(|fault| Refused { status: 400, reason: fault.words() });
+    let refused = sound.and_then(|()| strict::check(&transaction.parts)).err();
+    // The target borrows from the URI while the transaction goes on to change.
+    let uri = transaction.parts.uri.clone();
+    let target = Target::parse(uri.path_and_query().map_or("/", |target| target.as_str()));
+    let (target, refused) = match (target, refused) {
+        (Ok(target), refused) => (target, refused.map(|refused| (refused.status, refused.reason))),
+        (Err(_), Some(refused)) => (root(), Some((refused.status, refused.reason))),
+        (Err(_), None) => (root(), Some((400, "client sent invalid request"))),
+    };
+    if let Some((_, reason)) = refused {
+        let serial = transaction.connection.serial;
+        debug!(
+            "*{serial} {reason} while reading client request headers, client: {}",
+            transaction.connection.remote.ip()
+        );
+    }
+    let first = refused.map(|(status, _)| Step::Status(status, HeaderMap::new()));
+    let search = Search { entry, way: Way::Path, redirects: 0, error_page: None, internal: false };
+    search.run(transaction, target, incoming, first).await
+}
+
+/// The way of a request through locations.
+struct Search {
+    entry: Entry,
+    way: Way,
+    /// Internal redirects so far.
+    redirects: u32,
+    /// The error that is being answered by an error page, and the status to answer it with.
+    error_page: Option<ErrorPageStatus>,
+    /// Whether the path is one of ours, not the client's.
+    internal: bool,
+}
+
+impl Search {
+    async fn run(
+        mut self,
+        mut transaction: Transaction,
+        mut target: Target<'_>,
+        mut incoming: Option<Incoming>,
+        mut first: Option<Step>,
+    ) -> Result<Response<Body>, Cut> {
+        let generation = Rc::clone(&transaction.generation);
+        let router = &generation.site.router;
+        loop {
+            let refused = first.take();
+            let (server, route, step) = match refused {
+                Some(step) => {
+                    let server = router.default_server(self.entry);
+                    (server, server.fallback(), step)
+                }
+                None => {
+                    let server = transaction.find_server(router, self.entry);
+                    let (route, step) = self.locate(&mut transaction, server, &target);
+                    transaction.place = Some(route.place);
+                    transaction.session.adopt(route.settings);
+                    let step = match step {
+                        Some(step) => step,
+                        None => {
+                            let handled = handle(&mut transaction, server, &route, &target, &mut incoming);
+                            handled.await
+                        }
+                    };
+                    (server, route, step)
+                }
+            };
+            let (status, headers) = match step {
+                Step::Done(answer) => {
+                    return finish(transaction, server, &route, &target, answer, self.error_page);
+                }
+                Step::Close => {
+                    transaction.close();
+                    return Err(Cut::NoAnswer);
+                }
+                Step::Index(path) => match self.redirect(&path, target.args()) {
+                    Some(next) => {
+                        transaction.redirected = Some(next.clone());
+                        target = next;
+                        continue;
+                    }
+                    None => (500, HeaderMap::new()),
+                },
+                Step::Status(status, headers) => (status, headers),
+            };
+            let exchange = exchange(&transaction, server, &route, &target);
+            match self.error_page(status, &route, &exchange) {
+                Some(ErrorPage::Path(next)) => {
+                    transaction.act_as_get();
+                    incoming = None;
+                    transaction.redirected = Some(next.clone());
+                    target = next;
+                }
+                Some(ErrorPage::Named) => {}
+                Some(ErrorPage::Redirect(page)) => {
+                    let answer = Answer::page(page);
+                    return finish(transaction, server, &route, &target, answer, None);
+                }
+                None => {
+                    let page = pages::built_in(status, route.settings.server_tokens);
+                    let mut answer = Answer::page(page);
+                    answer.headers.extend(headers);
+                    return finish(transaction, server, &route, &target, answer, self.error_page.take());
+                }
+            }
+        }
+    }
+
+    /// Finds the location; also what it does, if that needs neither a file nor a server.
+    fn locate<'g>(
+        &self,
+        transaction: &mut Transaction,
+        server: &'g Server,
+        target: &Target<'_>,
+    ) -> (Route<'g>, Option<Step>) {
+        if let Way::Named(name) = &self.way {
+            return match server.named(name) {
+                Some(route) => (route, None),
+                None => {
+                    error!("*{} could not find named location \"@{name}\"", transaction.connection.serial);
+                    (server.fallback(), Some(Step::status(500)))
+                }
+            };
+        }
+        if let Some(reply) = server.reply() {
+            let route = server.fallback();
+            let exchange = exchange(transaction, server, &route, target);
+            return (route, Some(replied(pages::reply(reply, &exchange, &mut Vec::new()))));
+        }
+        let located = server.locate(target.path(), &mut transaction.captures);
+        let route = located.route();
+        if route.internal && !self.internal {
+            return (route, Some(Step::status(404)));
+        }
+        if let Located::AddSlash(_) = located {
+            let page = pages::add_slash(&exchange(transaction, server, &route, target));
+            return (route, Some(page.map_or(Step::status(500), |page| Step::Done(Answer::page(page)))));
+        }
+        (route, None)
+    }
+
+    /// Returns the target of an internal redirect, unless there were too many.
+    fn redirect(&mut self, path: &[u8], args: Option<&str>) -> Option<Target<'static>> {
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX {
+            error!("rewrite or internal redirection cycle");
+            return None;
+        }
+        self.way = Way::Path;
+        self.internal = true;
+        Target::internal(path, args).ok()
+    }
+
+    /// Returns what an error is answered with, if not with the built-in page.
+    fn error_page(&mut self, status: u16, route: &Route<'_>, exchange: &Exchange<'_>) -> Option<ErrorPage> {
+        if self.error_page.is_some() {
+            // An error page that fails has no error page, as in nginx.
+            return None;
+        }
+        let mut pages = route.settings.error_pages.iter();
+        let page = pages.find(|page| page.statuses.contains(&status))?;
+        let mut text = Vec::new();
+        let place = page.target.bytes(exchange, &mut text);
+        let kept = match page.status {
+            ErrorPageStatus::Keep => ErrorPageStatus::Set(status),
+            other => other,
+        };
+        if let Some(name) = place.strip_prefix(b"@") {
+            self.redirects += 1;
+            if self.redirects > REDIRECTS_MAX {
+                return None;
+            }
+            self.way = Way::Named(String::from_utf8_lossy(name).into_owned());
+            self.internal = true;
+            self.error_page = Some(kept);
+            return Some(ErrorPage::Named);
+        }
+        if !place.starts_with(b"/") {
+            let code = match page.status {
+                ErrorPageStatus::Set(code @ (301 | 302 | 303 | 307 | 308)) => code,
+                _ => 302,
+            };
+            let place = std::str::from_utf8(place).ok()?;
+            return pages::redirect(code, place, exchange).map(ErrorPage::Redirect);
+        }
+        let (path, args) = match memchr::memchr(b'?', place) {
+            Some(mark) => (&place[..mark], std::str::from_utf8(&place[mark + 1..]).ok()),
+            None => (place, None),
+        };
+        let target = self.redirect(path, args)?;
+        self.error_page = Some(kept);
+        Some(ErrorPage::Path(target))
+    }
+}
+
+/// What an error is answered with.
+enum ErrorPage {
+    /// What is at this path.
+    Path(Target<'static>),
+    /// What a named location says.
+    Named,
+    /// A redirect of the client.
+    Redirect(Page),
+}
+
+/// Lets a location's handler answer.
+async fn handle(
+    transaction: &mut Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    target: &Target<'_>,
+    incoming: &mut Option<Incoming>,
+) -> Step {
+    if let (Some(most), Some(incoming)) = (route.settings.client.max_body_size, &*incoming)
+        && incoming.size_hint().lower() > most
+    {
+        let serial = transaction.connection.serial;
+        error!("*{serial} {}: {} bytes", Cut::TooLarge, incoming.size_hint().lower());
+        return Step::status(413);
+    }
+    if let Some(reply) = route.reply {
+        let exchange = exchange(transaction, server, route, target);
+        return replied(pages::reply(reply, &exchange, &mut Vec::new()));
+    }
+    match route.handler {
+        Handler::Files => {
+            let exchange = exchange(transaction, server, route, target);
+            let scratch = &mut *transaction.session.worker.scratch.borrow_mut();
+            match static_file::find(&exchange, scratch) {
+                Found::File(file) => Step::Done(Answer {
+                    status: file.status,
+                    headers: file.headers,
+                    extensions: Extensions::new(),
+                    kind: Kind::File(file.body),
+                    tunnel: None,
+                }),
+                Found::Index(path) => Step::Index(path),
+                Found::AddSlash => pages::add_slash(&exchange)
+                    .map_or(Step::status(500), |page| Step::Done(Answer::page(page))),
+                Found::Status(status, headers) => Step::Status(status, headers),
+            }
+        }
+        Handler::Proxy(pass) => {
+            match forward::forward(transaction, server, route, pass, target, incoming.take()).await {
+                Ok(answer) => Step::Done(answer),
+                Err(status) => Step::status(status),
+            }
+        }
+    }
+}
+
+fn replied(replied: Replied) -> Step {
+    match replied {
+        Replied::Page(page) => Step::Done(Answer::page(page)),
+        Replied::Status(status) => Step::status(status),
+        Replied::Close => Step::Close,
+    }
+}
+
+/// What variables are read from at a route.
+pub(crate) fn exchange<'a>(
+    transaction: &'a Transaction,
+    server: &'a Server,
+    route: &Route<'a>,
+    target: &'a Target<'a>,
+) -> Exchange<'a> {
+    transaction.exchange(target, server.name(), route)
+}
+
+/// Makes the response of an answer: what every response has, and what the location adds.
+fn finish(
+    mut transaction: Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    target: &Target<'_>,
+    mut answer: Answer,
+    error_page: Option<ErrorPageStatus>,
+) -> Result<Response<Body>, Cut> {
+    let settings = route.settings;
+    if let Some(ErrorPageStatus::Set(status)) = error_page
+        && let Ok(status) = StatusCode::from_u16(status)
+    {
+        answer.status = status;
+    }
+    let headers = &mut answer.headers;
+    headers.insert(SERVER, pages::server_field(settings.server_tokens));
+    if !settings.add_headers.is_empty() {
+        add_headers(&transaction, server, route, target, answer.status, headers);
+    }
+    if answer.tunnel.is_none() {
+        persist(&transaction, route, answer.status, headers);
+    }
+    if transaction.parts.method == Method::HEAD
+        && let Kind::Whole(bytes) = &mut answer.kind
+        && !bytes.is_empty()
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        *bytes = Bytes::new();
+    }
+    let session = Rc::clone(&transaction.session);
+    let mut response = Response::new(());
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    *response.extensions_mut() = answer.extensions;
+    let (head, ()) = response.into_parts();
+    transaction.answer(&head);
+    // Boxed only if it has to outlive this call.
+    let mut transaction = transaction.is_logged().then(|| Box::new(transaction));
+    if let Some(mut tunnel) = answer.tunnel {
+        tunnel.keep(transaction.take());
+        session.change_protocol(tunnel);
+    }
+    Ok(Response::from_parts(head, Body::new(answer.kind, session, transaction)))
+}
+
+/// Adds what `add_header` says.
+fn add_headers(
+    transaction: &Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    target: &Target<'_>,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) {
+    let status = status.as_u16();
+    let mut scratch = Vec::new();
+    for add in route.settings.add_headers.iter().filter(|add| add.when.holds(status)) {
+        let answered = Answered {
+            status,
+            headers,
+            upstream_headers: Some(headers),
+            body_bytes_sent: 0,
+            bytes_sent: 0,
+            completion: Completion::Partial,
+        };
+        let exchange = exchange(transaction, server, route, target);
+        let exchange = Exchange { response: Some(answered), ..exchange };
+        if let Some(value) = add.value.header(&exchange, &mut scratch) {
+            headers.append(add.name.clone(), value);
+        }
+    }
+}
+
+/// Says whether the connection is kept; hyper does as the field says.
+fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, headers: &mut HeaderMap) {
+    let session = &transaction.session;
+    let connection = &route.settings.connection;
+    let over = session.order() != Order::Serve
+        || connection.keepalive_timeout.is_none()
+        || session.requests() >= connection.keepalive_requests
+        || transaction.began.duration_since(session.opened) >= connection.keepalive_time
+        || ends_connection(status);
+    if over {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    } else if let Some(time) = connection.keepalive_header {
+        let value = format!("timeout={}", time.as_secs());
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(&KEEP_ALIVE, value);
+        }
+    }
+}
+
+/// Statuses after which nginx does not trust the connection any more.
+fn ends_connection(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 413 | 414 | 500 | 501)
+}
+
+impl Step {
+    fn status(status: u16) -> Step {
+        Step::Status(status, HeaderMap::new())
+    }
+}
+
+impl Answer {
+    fn page(page: Page) -> Answer {
+        let mut headers = HeaderMap::new();
+        if let Some(content_type) = page.content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        if let Some(location) = page.location {
+            headers.insert(LOCATION, location);
+        }
+        let kind = Kind::Whole(page.body);
+        Answer { status: page.status, headers, extensions: Extensions::new(), kind, tunnel: None }
+    }
+}
+
+/// The target that stands for one that cannot be read.
+fn root() -> Target<'static> {
+    Target::internal(b"/", None).expect("a slash is a path")
+}
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// As many internal redirects as nginx follows.
+const REDIRECTS_MAX: u32 = 10;

@@ -1,0 +1,458 @@
+//! Client connections: accepting them, keeping them within their limits, ending them.
+//!
+//! A [`Proxy`] is one worker's half of the HTTP side: everything in it belongs to one thread, and
+//! a connection stays where it was accepted. What workers share is behind the [`Site`] (the
+//! configuration, replaced as a whole), the [`Director`] (counts and health) and the log files.
+//!
+//! A connection is driven by one task with one timer. The timer is not touched per request: it
+//! fires now and then, and looks at what the connection is waiting for.
+
+mod framing;
+mod session;
+mod sessions;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use lvs_core::Director;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
+use tracing::{debug, warn};
+
+pub(crate) use self::session::{Order, Overdue, Parting, Phase, Session};
+use self::sessions::Sessions;
+use crate::access_log::{LogFiles, Writers};
+use crate::handle;
+use crate::model::Http;
+use crate::site::{self, Site, SiteError};
+use crate::upstream::Pool;
+use crate::wire::Wire;
+
+/// Serves HTTP on one thread.
+///
+/// It is used inside a tokio `LocalRuntime` or `LocalSet`, for connections are tasks that stay on
+/// their thread. It owns no thread, no listener and no signal; [`daemon`](crate::daemon) is what
+/// does. A clone is the same proxy.
+///
+/// ```no_run
+/// use l7_proxy::Proxy;
+/// use l7_proxy::model::Http;
+///
+/// # fn example(http: Http) -> Result<(), Box<dyn std::error::Error>> {
+/// let runtime = tokio::runtime::Builder::new_current_thread()
+///     .enable_all()
+///     .build_local(Default::default())?;
+/// runtime.block_on(async {
+///     let proxy = Proxy::new(http)?;
+///     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+///     proxy.serve(listener, std::future::pending()).await;
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Proxy {
+    worker: Rc<Worker>,
+}
+
+/// What the workers of one proxy share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Chooses servers and keeps count of them.
+    pub director: Arc<Director>,
+    /// The open access logs.
+    pub logs: Arc<LogFiles>,
+    /// Connections so far; a connection's number is the value of `$connection`.
+    pub connections: Arc<AtomicU64>,
+    /// The most connections of a worker, those to servers that are in use included.
+    pub worker_connections: usize,
+}
+
+/// One thread's share of the proxy.
+pub(crate) struct Worker {
+    shared: Shared,
+    current: RefCell<Rc<Generation>>,
+    sessions: RefCell<Sessions>,
+    /// Connections that are open, to both sides.
+    open: Cell<usize>,
+    /// Told when a connection ends while accepting waits for that.
+    room: Notify,
+    pub(crate) writers: Writers,
+    /// Header maps to be filled again; forwarding a request needs one more than hyper has.
+    spare_headers: RefCell<Vec<HeaderMap>>,
+    /// For values that are written and read at once.
+    pub(crate) scratch: RefCell<Vec<u8>>,
+    order: Cell<Order>,
+}
+
+/// One configuration at work on one thread.
+pub(crate) struct Generation {
+    pub(crate) site: Arc<Site>,
+    /// Idle connections to servers, by the upstream's number.
+    pub(crate) pools: Box<[Rc<Pool>]>,
+}
+
+/// A connection's place among those of its worker; given back when dropped.
+pub(crate) struct Place {
+    worker: Rc<Worker>,
+}
+
+impl Shared {
+    /// Shares this director; no logs are open yet.
+    pub fn new(director: Arc<Director>) -> Shared {
+        Shared { director, logs: Arc::default(), connections: Arc::default(), worker_connections: 512 }
+    }
+}
+
+impl Proxy {
+    /// A proxy for this configuration with a director of its own.
+    ///
+    /// # Errors
+    /// The configuration contradicts itself.
+    pub fn new(http: Http) -> Result<Proxy, SiteError> {
+        let director = Director::new();
+        director.apply(lvs_core::Config { services: site::services(&http)? }).map_err(SiteError::Service)?;
+        Ok(Proxy::with_shared(Arc::new(Site::new(http)?), Shared::new(Arc::new(director))))
+    }
+
+    /// One worker of a proxy: the caller has given the director the services of the site.
+    pub fn with_shared(site: Arc<Site>, shared: Shared) -> Proxy {
+        let worker = Worker {
+            writers: Writers::new(Arc::clone(&shared.logs)),
+            shared,
+            current: RefCell::new(Rc::new(Generation::new(site))),
+            sessions: RefCell::default(),
+            open: Cell::new(0),
+            room: Notify::new(),
+            spare_headers: RefCell::default(),
+            scratch: RefCell::default(),
+            order: Cell::new(Order::Serve),
+        };
+        Proxy { worker: Rc::new(worker) }
+    }
+
+    /// Answers requests by this configuration from now on.
+    ///
+    /// Requests at hand are finished by the one they began with. A kept-alive connection stays, and
+    /// its next request is answered by the new one.
+    pub fn replace(&self, site: Arc<Site>) {
+        self.worker.current.replace(Rc::new(Generation::new(site)));
+    }
+
+    /// The director that chooses servers.
+    pub fn director(&self) -> &Arc<Director> {
+        &self.worker.shared.director
+    }
+
+    /// How many connections are open, those to servers that are in use included.
+    pub fn connections(&self) -> usize {
+        self.worker.open.get()
+    }
+
+    /// Writes log lines that wait and closes idle connections whose time is over. Call it about
+    /// once a second.
+    pub fn tick(&self) {
+        self.worker.writers.flush();
+        let now = Instant::now();
+        for pool in &self.worker.current().pools {
+            pool.sweep(now);
+        }
+    }
+
+    /// Ends kept-alive connections at once and the others after the request at hand; those that are
+    /// handed in later likewise.
+    pub fn finish(&self) {
+        self.command(Order::Finish);
+    }
+
+    /// Ends all connections at once.
+    pub fn abort(&self) {
+        self.command(Order::Abort);
+    }
+
+    fn command(&self, order: Order) {
+        self.worker.order.set(order);
+        let sessions = self.worker.sessions.borrow().all();
+        for session in sessions {
+            session.command(order);
+        }
+    }
+
+    /// Accepts connections until `shutdown` is done; then also those that the kernel had accepted
+    /// by then. Connections go on in tasks of their own.
+    ///
+    /// At the bound on connections it stops accepting until one ends: clients wait in the
+    /// listener's queue. When the process runs out of descriptors it pauses likewise.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        // The address of a connection is that of its listener, unless that takes all.
+        let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
+        loop {
+            if !self.worker.has_room() {
+                warn!("{} worker_connections are not enough", self.worker.shared.worker_connections);
+                tokio::select! {
+                    () = self.worker.wait_for_room() => {}
+                    () = &mut shutdown => break,
+                }
+            }
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                () = &mut shutdown => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.spawn(stream, peer, local),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    warn!("accept4() failed ({error})");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+        // Closing the listener would reset what is in its queue.
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut context) {
+            self.spawn(stream, peer, local);
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) {
+        let place = self.worker.place();
+        let worker = Rc::clone(&self.worker);
+        tokio::task::spawn_local(async move {
+            serve_connection(worker, stream, peer, local).await;
+            drop(place);
+        });
+    }
+
+    /// Serves one connection from `peer` to its end.
+    pub async fn handle(&self, stream: TcpStream, peer: SocketAddr) {
+        let place = self.worker.place();
+        serve_connection(Rc::clone(&self.worker), stream, peer, None).await;
+        drop(place);
+    }
+}
+
+async fn serve_connection(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+) {
+    let Some(local) = local.or_else(|| stream.local_addr().ok()) else { return };
+    let generation = worker.current();
+    // A connection to an address that the configuration does not listen at any more.
+    let Some(entry) = generation.site.router.entry(local) else { return };
+    let settings = generation.site.router.default_server(entry).settings();
+    if !settings.connection.tcp_nodelay {
+        // A socket that refuses the option is closed already.
+        let _ = stream.set_nodelay(false);
+    }
+    let session = Session::new(Rc::clone(&worker), remote, local, Rc::clone(&generation), entry);
+    let session = Rc::new(session);
+    if worker.order.get() == Order::Finish {
+        session.finish_soon();
+    }
+    let listed = sessions::enter(&worker, &session);
+    let service = service_fn(|request| handle::answer(Rc::clone(&session), request));
+    let wire = Wire::new(stream, Rc::clone(&session));
+    let mut http = protocol().serve_connection(wire, service);
+    drop(generation);
+
+    let outcome = {
+        let mut timer = pin!(sleep(worker.client_patience()));
+        let (mut finishing, mut hurried) = (false, false);
+        poll_fn(|cx| {
+            if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
+                return Poll::Ready(Outcome::Ended(outcome));
+            }
+            session.listen(cx.waker());
+            match session.order() {
+                Order::Abort => return Poll::Ready(Outcome::Aborted),
+                // A client that has not said a word yet may have a request on the way.
+                Order::Finish if !finishing && session.phase() != Phase::Fresh => {
+                    finishing = true;
+                    Pin::new(&mut http).graceful_shutdown();
+                    if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
+                        return Poll::Ready(Outcome::Ended(outcome));
+                    }
+                }
+                Order::Finish if !hurried => {
+                    hurried = true;
+                    timer.as_mut().reset(tokio::time::Instant::now());
+                }
+                Order::Finish | Order::Serve => {}
+            }
+            poll_deadline(&session, timer.as_mut(), cx).map(Outcome::Overdue)
+        })
+        .await
+    };
+
+    match outcome {
+        Outcome::Ended(Ok(())) => {
+            if let Some(tunnel) = session.take_tunnel() {
+                let parts = http.into_parts();
+                let client = parts.io.into_stream();
+                tokio::select! {
+                    () = tunnel.run(client, parts.read_buf) => {}
+                    () = aborted(&session) => {}
+                }
+                drop(listed);
+                return;
+            }
+        }
+        Outcome::Ended(Err(error)) => debug!("*{} {error}, client: {remote}", session.serial),
+        Outcome::Overdue(Overdue::KeepAlive | Overdue::Lingering) | Outcome::Aborted => {}
+        Outcome::Overdue(_) => debug!("*{} client timed out, client: {remote}", session.serial),
+    }
+    if session.parting() == Parting::Reset {
+        l4_proxy::relay::reset_on_drop(&http.into_parts().io.into_stream());
+    }
+    drop(listed);
+}
+
+/// Why a connection is not driven any more.
+enum Outcome {
+    /// It came to its end, or to that of its protocol.
+    Ended(hyper::Result<()>),
+    Overdue(Overdue),
+    Aborted,
+}
+
+fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Overdue> {
+    while timer.as_mut().poll(cx).is_ready() {
+        let now = Instant::now();
+        let next = now + session.worker.client_patience();
+        let until = match session.deadline() {
+            Some((deadline, overdue)) if deadline <= now => return Poll::Ready(overdue),
+            // Whatever begins to wait from now on may wait as long as the patience at least.
+            Some((deadline, _)) => deadline.min(next),
+            None => next,
+        };
+        timer.as_mut().reset(until.into());
+    }
+    Poll::Pending
+}
+
+/// Waits until the connection is ordered to end at once.
+async fn aborted(session: &Session) {
+    poll_fn(|cx| {
+        session.listen(cx.waker());
+        if session.order() == Order::Abort { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+fn protocol() -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol
+        .title_case_headers(true)
+        .max_header_size(HEADER_SIZE_MAX)
+        // The connection's own timer sees to it.
+        .header_read_timeout(None);
+    protocol
+}
+
+impl Worker {
+    pub(crate) fn current(&self) -> Rc<Generation> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    pub(crate) fn director(&self) -> &Director {
+        &self.shared.director
+    }
+
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn client_patience(&self) -> Duration {
+        self.current.borrow().site.client_patience
+    }
+
+    /// Takes an empty header map.
+    pub(crate) fn take_headers(&self) -> HeaderMap {
+        self.spare_headers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a header map for later.
+    pub(crate) fn keep_headers(&self, mut headers: HeaderMap) {
+        let mut spare = self.spare_headers.borrow_mut();
+        if spare.len() < SPARE_HEADERS_MAX && headers.capacity() <= SPARE_CAPACITY_MAX {
+            headers.clear();
+            spare.push(headers);
+        }
+    }
+
+    /// Counts a connection until the place is dropped.
+    pub(crate) fn place(self: &Rc<Worker>) -> Place {
+        self.open.set(self.open.get() + 1);
+        Place { worker: Rc::clone(self) }
+    }
+
+    fn has_room(&self) -> bool {
+        self.open.get() < self.shared.worker_connections
+    }
+
+    async fn wait_for_room(&self) {
+        while !self.has_room() {
+            self.room.notified().await;
+        }
+    }
+}
+
+impl Generation {
+    fn new(site: Arc<Site>) -> Generation {
+        let pools = site.router.upstreams().iter().zip(&site.keys);
+        let pools = pools.map(|(upstream, key)| Rc::new(Pool::new(upstream, key.clone()))).collect();
+        Generation { site, pools }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.open.set(self.worker.open.get() - 1);
+        if self.worker.open.get() + 1 == self.worker.shared.worker_connections {
+            self.worker.room.notify_waiters();
+        }
+    }
+}
+
+/// Whether an accept failed for a reason of that connection alone, which the next one need not
+/// share (accept(2), "Error handling").
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// How long accepting pauses when there is no descriptor.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest head of a request: nginx's four buffers of 8 kB, and one for the request line.
+const HEADER_SIZE_MAX: usize = 40 * 1024;
+
+/// Header maps that a worker keeps for later.
+const SPARE_HEADERS_MAX: usize = 64;
+
+/// Larger header maps are not kept.
+const SPARE_CAPACITY_MAX: usize = 64;

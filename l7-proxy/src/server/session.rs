@@ -1,0 +1,350 @@
+//! What is known of one client connection while it is open.
+//!
+//! The wire notes here what it waits for, the requests what they are about, and the task that
+//! drives the connection looks at the notes when its one timer fires.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::framing::Framing;
+use super::{Generation, Worker};
+use crate::forward::Tunnel;
+use crate::model::Settings;
+use crate::route::Entry;
+use crate::variable::{self, Scheme};
+use crate::wire::{Closing, Watch};
+
+/// One client connection.
+pub(crate) struct Session {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) serial: u64,
+    pub(crate) opened: Instant,
+    requests: Cell<u64>,
+    /// The configuration of the latest request, and where the connection's address is in it.
+    generation: RefCell<(Rc<Generation>, Entry)>,
+    framing: RefCell<Framing>,
+    phase: Cell<Phase>,
+    /// When the phase began.
+    since: Cell<Instant>,
+    /// Since when a write waits for the client.
+    write_since: Cell<Option<Instant>>,
+    /// Since when a request's body waits for the client.
+    body_since: Cell<Option<Instant>>,
+    limits: Cell<Limits>,
+    /// Whether a request's body has not been read to its end.
+    body_unread: Cell<bool>,
+    order: Cell<Order>,
+    parting: Cell<Parting>,
+    waker: RefCell<Option<Waker>>,
+    /// The other protocol that the connection changes to when the answer is out.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
+}
+
+/// What a connection is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing has been received yet.
+    Fresh,
+    /// A head is being received.
+    Head,
+    /// A request is being answered.
+    Request,
+    /// Waits for the next request.
+    Idle,
+    /// Our end is sent, the client's is awaited.
+    Lingering {
+        /// When that began.
+        began: Instant,
+    },
+}
+
+/// How long a client may make us wait.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    header: Duration,
+    keepalive: Duration,
+    body: Duration,
+    send: Duration,
+}
+
+/// What a connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Serve requests.
+    Serve,
+    /// Serve the request at hand, then close.
+    Finish,
+    /// Close now.
+    Abort,
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// As any.
+    Plain,
+    /// By a reset: a plain end would make a cut answer look whole.
+    Reset,
+}
+
+/// Why a connection is closed by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// No head came, or not all of it.
+    Head,
+    /// No further request came.
+    KeepAlive,
+    /// The body of a request stopped coming.
+    Body,
+    /// The client stopped reading.
+    Send,
+    /// The client has not closed its side.
+    Lingering,
+}
+
+impl Session {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        remote: SocketAddr,
+        local: SocketAddr,
+        generation: Rc<Generation>,
+        entry: Entry,
+    ) -> Session {
+        let settings = generation.site.router.default_server(entry).settings();
+        let limits = Limits::of(settings);
+        let now = Instant::now();
+        Session {
+            serial: worker.next_serial(),
+            worker,
+            remote,
+            local,
+            opened: now,
+            requests: Cell::new(0),
+            generation: RefCell::new((generation, entry)),
+            framing: RefCell::default(),
+            phase: Cell::new(Phase::Fresh),
+            since: Cell::new(now),
+            write_since: Cell::new(None),
+            body_since: Cell::new(None),
+            limits: Cell::new(limits),
+            body_unread: Cell::new(false),
+            order: Cell::new(Order::Serve),
+            parting: Cell::new(Parting::Plain),
+            waker: RefCell::new(None),
+            tunnel: RefCell::new(None),
+        }
+    }
+
+    /// Begins a request; returns when it began, and whether its framing is sound.
+    pub(crate) fn begin_request(&self, now: Instant) -> Result<(), super::framing::Fault> {
+        self.phase.set(Phase::Request);
+        self.since.set(now);
+        self.requests.set(self.requests.get() + 1);
+        self.framing.borrow_mut().next_request()
+    }
+
+    /// The configuration that the next request is answered by.
+    ///
+    /// A connection goes over to a new configuration between two requests. If that does not
+    /// listen at the connection's address any more, the old one answers once more and the
+    /// connection ends.
+    pub(crate) fn generation(&self) -> (Rc<Generation>, Entry) {
+        let mut latest = self.generation.borrow_mut();
+        let current = self.worker.current();
+        if !Rc::ptr_eq(&latest.0, &current) {
+            match current.site.router.entry(self.local) {
+                Some(entry) => *latest = (current, entry),
+                None => self.finish_soon(),
+            }
+        }
+        (Rc::clone(&latest.0), latest.1)
+    }
+
+    /// What the settings of a request's location say of waiting holds from now on.
+    pub(crate) fn adopt(&self, settings: &Settings) {
+        self.limits.set(Limits::of(settings));
+    }
+
+    pub(crate) fn connection(&self) -> variable::Connection {
+        variable::Connection {
+            remote: self.remote,
+            local: self.local,
+            serial: self.serial,
+            requests: self.requests.get(),
+            scheme: Scheme::Http,
+        }
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// The answer has been handed over whole, or will never be.
+    pub(crate) fn end_response(&self) {
+        self.phase.set(Phase::Idle);
+        self.since.set(Instant::now());
+        self.body_since.set(None);
+    }
+
+    /// A request's body waits for the client.
+    pub(crate) fn body_waits(&self) {
+        if self.body_since.get().is_none() {
+            self.body_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// A request's body has got something.
+    pub(crate) fn body_moves(&self) {
+        self.body_since.set(None);
+    }
+
+    /// There is a request's body to read.
+    pub(crate) fn expect_body(&self) {
+        self.body_unread.set(true);
+    }
+
+    /// A request's body has been read to its end.
+    pub(crate) fn end_body(&self) {
+        self.body_unread.set(false);
+        self.body_since.set(None);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        self.order.get()
+    }
+
+    /// Closes the connection after the request at hand.
+    pub(crate) fn finish_soon(&self) {
+        if self.order.get() == Order::Serve {
+            self.order.set(Order::Finish);
+        }
+    }
+
+    /// Gives an order from outside the connection's task.
+    pub(crate) fn command(&self, order: Order) {
+        self.order.set(order);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Says whom to wake for an order.
+    pub(crate) fn listen(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        match &mut *known {
+            Some(known) => known.clone_from(waker),
+            None => *known = Some(waker.clone()),
+        }
+    }
+
+    pub(crate) fn parting(&self) -> Parting {
+        self.parting.get()
+    }
+
+    /// Ends the connection by a reset.
+    pub(crate) fn part_by_reset(&self) {
+        self.parting.set(Parting::Reset);
+    }
+
+    /// Changes to another protocol when the answer is out.
+    pub(crate) fn change_protocol(&self, tunnel: Box<Tunnel>) {
+        self.framing.borrow_mut().stop();
+        *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel.borrow_mut().take()
+    }
+
+    /// Returns when the connection is next overdue, and by what, if nothing moves until then.
+    pub(crate) fn deadline(&self) -> Option<(Instant, Overdue)> {
+        let limits = self.limits.get();
+        let since = self.since.get();
+        let by_phase = match self.phase.get() {
+            // A client that has not said a word yet holds up nobody but a process that is to end.
+            Phase::Fresh if self.order.get() != Order::Serve => Some((since + FRESH_GRACE, Overdue::Head)),
+            Phase::Fresh | Phase::Head => Some((since + limits.header, Overdue::Head)),
+            Phase::Idle => Some((since + limits.keepalive, Overdue::KeepAlive)),
+            Phase::Request => None,
+            Phase::Lingering { began } => {
+                Some(((since + LINGERING_PAUSE).min(began + LINGERING_WHOLE), Overdue::Lingering))
+            }
+        };
+        let by_body = self.body_since.get().map(|since| (since + limits.body, Overdue::Body));
+        let by_send = self.write_since.get().map(|since| (since + limits.send, Overdue::Send));
+        [by_phase, by_body, by_send].into_iter().flatten().min_by_key(|(when, _)| *when)
+    }
+}
+
+impl Limits {
+    fn of(settings: &Settings) -> Limits {
+        Limits {
+            header: settings.client.header_timeout,
+            // Without keep-alive the connection is closed after its answer; this is for the client
+            // that does not read it.
+            keepalive: settings.connection.keepalive_timeout.unwrap_or(LINGERING_WHOLE),
+            body: settings.client.body_timeout,
+            send: settings.client.send_timeout,
+        }
+    }
+}
+
+impl Watch for Session {
+    fn read(&self, bytes: &[u8]) {
+        match self.phase.get() {
+            Phase::Lingering { .. } => {
+                self.since.set(Instant::now());
+                return;
+            }
+            Phase::Fresh | Phase::Idle if !bytes.is_empty() => {
+                self.phase.set(Phase::Head);
+                self.since.set(Instant::now());
+            }
+            Phase::Fresh | Phase::Head | Phase::Request | Phase::Idle => {}
+        }
+        self.framing.borrow_mut().feed(bytes);
+    }
+
+    fn read_waits(&self) {}
+
+    fn written(&self, _: usize) {
+        self.write_since.set(None);
+    }
+
+    fn write_waits(&self) {
+        if self.write_since.get().is_none() {
+            self.write_since.set(Some(Instant::now()));
+        }
+    }
+
+    fn closing(&self) -> Closing {
+        if !self.body_unread.get() {
+            return Closing::Close;
+        }
+        if !matches!(self.phase.get(), Phase::Lingering { .. }) {
+            let now = Instant::now();
+            self.phase.set(Phase::Lingering { began: now });
+            self.since.set(now);
+        }
+        Closing::Linger
+    }
+}
+
+/// How long bytes that nobody reads may pause before the connection is closed
+/// (nginx's `lingering_timeout`).
+const LINGERING_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long such bytes are read at most (nginx's `lingering_time`).
+const LINGERING_WHOLE: Duration = Duration::from_secs(30);
+
+/// How long a connection on which nothing was said may hold up the end of the process.
+const FRESH_GRACE: Duration = Duration::from_secs(1);

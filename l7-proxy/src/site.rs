@@ -1,0 +1,185 @@
+//! A configuration made ready to serve: shared by all workers, replaced as a whole.
+//!
+//! Upstreams become services of a [`Director`](lvs_core::Director) under their names, so that
+//! every worker sees one count of requests, one turn and one verdict on health.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lvs_core::{
+    Algorithm, ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Weight,
+};
+
+use crate::model::{Http, Role, Settings, Stream, Upstream};
+use crate::route::{RouteError, Router};
+
+/// A compiled configuration of the HTTP side.
+#[derive(Debug)]
+pub struct Site {
+    pub(crate) router: Router,
+    /// The services of the upstreams, by the upstream's number.
+    pub(crate) keys: Box<[ServiceKey]>,
+    /// The shortest time that a client may make us wait; how often a connection looks at the clock.
+    pub(crate) client_patience: Duration,
+    /// The same for servers.
+    pub(crate) server_patience: Duration,
+}
+
+/// Why a configuration cannot be served.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SiteError {
+    /// Its parts contradict each other.
+    Route(RouteError),
+    /// A service of it contradicts itself.
+    Service(ConfigError),
+}
+
+impl Site {
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    /// For contradictions between its parts.
+    pub fn new(http: Http) -> Result<Site, SiteError> {
+        let keys = http.upstreams.iter().map(|upstream| ServiceKey::name(&upstream.name)).collect();
+        let router = Router::new(http).map_err(SiteError::Route)?;
+        let least = |times: fn(&Settings) -> [Duration; 4]| {
+            let times = router.all_settings().flat_map(times);
+            times.min().unwrap_or(Duration::MAX).clamp(PATIENCE_MIN, PATIENCE_MAX)
+        };
+        let client_patience = least(|settings| {
+            let client = &settings.client;
+            let keepalive = settings.connection.keepalive_timeout.unwrap_or(Duration::MAX);
+            [client.body_timeout, client.header_timeout, client.send_timeout, keepalive]
+        });
+        let server_patience = least(|settings| {
+            let proxy = &settings.proxy;
+            [proxy.read_timeout, proxy.send_timeout, Duration::MAX, Duration::MAX]
+        });
+        Ok(Site { router, keys, client_patience, server_patience })
+    }
+
+    /// Returns the compiled routes.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+}
+
+/// Returns the services that the upstreams of the HTTP side stand for.
+///
+/// # Errors
+/// A server's parameters contradict each other.
+pub fn services(http: &Http) -> Result<Vec<ServiceConfig>, SiteError> {
+    http.upstreams.iter().map(|upstream| service(ServiceKey::name(&upstream.name), upstream)).collect()
+}
+
+/// Returns the services that the upstreams of the TCP side stand for.
+///
+/// Their names begin with `stream/`, for both sides may have an upstream of one name.
+///
+/// # Errors
+/// As [`services`].
+pub fn stream_services(stream: &Stream) -> Result<Vec<ServiceConfig>, SiteError> {
+    stream.upstreams.iter().map(|upstream| service(stream_key(upstream), upstream)).collect()
+}
+
+pub(crate) fn stream_key(upstream: &Upstream) -> ServiceKey {
+    ServiceKey::name(&format!("stream/{}", upstream.name))
+}
+
+fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteError> {
+    let mut servers: Vec<ServerConfig> = Vec::with_capacity(upstream.servers.len());
+    let mut places: HashMap<SocketAddr, usize> = HashMap::new();
+    for server in &upstream.servers {
+        let weight = if server.down { 0 } else { u32::from(server.weight.get()) };
+        if let Some(&place) = places.get(&server.addr) {
+            // nginx lets a server be listed again; to the balancer it is one with more weight.
+            let sum = servers[place].weight.value().saturating_add(weight);
+            servers[place].weight = Weight::new(sum).unwrap_or(Weight::MAX);
+            continue;
+        }
+        places.insert(server.addr, servers.len());
+        let mut config = ServerConfig::new(server.addr);
+        config.weight = Weight::new(weight).map_err(SiteError::Service)?;
+        config.backup = server.role == Role::Backup;
+        config.passive = Some(Passive {
+            fails: server.max_fails,
+            window: server.fail_timeout,
+            eject: server.fail_timeout,
+        });
+        if let Some(most) = server.max_conns {
+            // Open again as soon as one request ends, as in nginx.
+            config.thresholds = Thresholds::new(most.get(), most.get()).map_err(SiteError::Service)?;
+        }
+        servers.push(config);
+    }
+    let mut config = ServiceConfig::new(key, Algorithm::Swrr);
+    config.servers = servers;
+    Ok(config)
+}
+
+impl fmt::Display for SiteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SiteError::Route(error) => error.fmt(f),
+            SiteError::Service(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SiteError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SiteError::Route(error) => Some(error),
+            SiteError::Service(error) => Some(error),
+        }
+    }
+}
+
+/// Below this a timer costs more than it is worth.
+const PATIENCE_MIN: Duration = Duration::from_millis(10);
+
+/// A day: far enough for a timer that is never to fire, near enough to be added to any moment.
+const PATIENCE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU16, NonZeroU32};
+
+    use super::*;
+    use crate::model::Server;
+
+    fn upstream(servers: Vec<Server>) -> Upstream {
+        Upstream { name: "app".to_owned(), servers, balance: Default::default(), keepalive: None }
+    }
+
+    fn server(port: u16) -> Server {
+        Server::new(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    #[test]
+    fn parameters_of_a_server_reach_the_director() {
+        let upstream = upstream(vec![
+            Server { weight: NonZeroU16::new(5).unwrap(), max_fails: 2, ..server(1) },
+            Server { down: true, max_conns: NonZeroU32::new(7), ..server(2) },
+            Server { role: Role::Backup, fail_timeout: Duration::from_secs(3), ..server(3) },
+        ]);
+        let service = service(ServiceKey::name("app"), &upstream).unwrap();
+        let [first, second, third] = &*service.servers else { panic!("three servers") };
+        assert_eq!(first.weight.value(), 5);
+        assert_eq!(first.passive.unwrap().fails, 2);
+        assert_eq!(second.weight, Weight::ZERO);
+        assert_eq!((second.thresholds.upper(), second.thresholds.lower()), (7, 7));
+        assert!(third.backup && !first.backup);
+        assert_eq!(third.passive.unwrap().eject, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn server_listed_twice_counts_twice() {
+        let service = service(ServiceKey::name("app"), &upstream(vec![server(1), server(2), server(1)]));
+        let weights: Vec<u32> = service.unwrap().servers.iter().map(|server| server.weight.value()).collect();
+        assert_eq!(weights, [2, 1]);
+    }
+}

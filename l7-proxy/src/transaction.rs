@@ -1,0 +1,257 @@
+//! One request from its head to its line in the access log.
+//!
+//! It is made when the head has been read and dropped when the answer has been sent or given up,
+//! by whomever that happens; dropping it writes the line. A request that is dropped without an
+//! answer is one whose client has gone, and is logged as nginx's 499.
+
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, Method, response};
+
+use crate::host::Host;
+use crate::model::{Handler, ProxyPass};
+use crate::route::{Entry, Place, Route, Router, Server};
+use crate::server::{Generation, Session};
+use crate::uri::Target;
+use crate::variable::{Attempt, Captures, Completion, Connection, Exchange, Response, Variable};
+
+/// One request.
+pub(crate) struct Transaction {
+    pub(crate) session: Rc<Session>,
+    pub(crate) generation: Rc<Generation>,
+    /// What the client sent.
+    pub(crate) parts: Parts,
+    pub(crate) connection: Connection,
+    name: Name,
+    /// The method that an error page is asked with, in place of the client's.
+    acting: Option<Method>,
+    pub(crate) captures: Captures,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) began: Instant,
+    /// The location that answers; `None` while it is not known.
+    pub(crate) place: Option<Place>,
+    /// Path and query after an internal redirect.
+    pub(crate) redirected: Option<Target<'static>>,
+    answer: Answer,
+}
+
+/// The name that a request is for.
+enum Name {
+    /// The beginning of what the client sent is the name: this many bytes.
+    Sent(usize),
+    /// What the client sent, in lower case.
+    Lowered(String),
+}
+
+/// What is kept of the answer for the log.
+#[derive(Default)]
+struct Answer {
+    /// Zero while there is none.
+    status: u16,
+    head_size: u64,
+    body_size: u64,
+    completion: Option<Completion>,
+    /// The fields, where a log shows one.
+    headers: Option<HeaderMap>,
+}
+
+impl Transaction {
+    pub(crate) fn new(
+        session: Rc<Session>,
+        generation: Rc<Generation>,
+        parts: Parts,
+        began: Instant,
+    ) -> Transaction {
+        let connection = session.connection();
+        let name = Name::of(&parts);
+        Transaction {
+            session,
+            generation,
+            parts,
+            connection,
+            name,
+            acting: None,
+            captures: Captures::default(),
+            attempts: Vec::new(),
+            began,
+            place: None,
+            redirected: None,
+            answer: Answer::default(),
+        }
+    }
+
+    /// What variables are read from, at the route that is being asked.
+    pub(crate) fn exchange<'a>(
+        &'a self,
+        target: &'a Target<'a>,
+        server_name: &'a str,
+        route: &Route<'a>,
+    ) -> Exchange<'a> {
+        Exchange {
+            connection: &self.connection,
+            method: self.method(),
+            version: self.parts.version,
+            request_uri: request_uri(&self.parts),
+            target,
+            headers: &self.parts.headers,
+            host: self.host(),
+            server_name,
+            settings: route.settings,
+            captures: &self.captures,
+            proxy: proxy_pass(route),
+            attempts: &self.attempts,
+            response: None,
+            elapsed: self.began.elapsed(),
+            now: SystemTime::now(),
+        }
+    }
+
+    /// Whether the location wants the request in a log.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.place.is_some_and(|place| {
+            let (_, route) = self.generation.site.router.at(place);
+            !route.settings.access_log.is_empty()
+        })
+    }
+
+    /// Keeps what logs may show of an answer that is about to be sent.
+    pub(crate) fn answer(&mut self, head: &response::Parts) {
+        self.answer.status = head.status.as_u16();
+        let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        let reason = head.status.canonical_reason().unwrap_or_default().len();
+        self.answer.head_size = (fields.sum::<usize>() + STATUS_LINE_AND_DATE + reason) as u64;
+        if self.shows_fields() {
+            self.answer.headers = Some(head.headers.clone());
+        }
+    }
+
+    /// The answer is over: how much of it went out.
+    pub(crate) fn settle(&mut self, body_size: u64, completion: Completion) {
+        self.answer.body_size = body_size;
+        self.answer.completion = Some(completion);
+    }
+
+    fn shows_fields(&self) -> bool {
+        let Some(place) = self.place else { return false };
+        let (_, route) = self.generation.site.router.at(place);
+        let mut variables = route.settings.access_log.iter().flat_map(|log| log.format.line.variables());
+        variables.any(|variable| matches!(variable, Variable::SentHeader(_) | Variable::UpstreamHeader(_)))
+    }
+
+    fn log(&self) {
+        let Some(place) = self.place else { return };
+        let (server, route) = self.generation.site.router.at(place);
+        if route.settings.access_log.is_empty() {
+            return;
+        }
+        let asked = match self.redirected {
+            Some(_) => None,
+            // A path that cannot be read is in the log as `$request_uri`.
+            None => Target::parse(request_uri(&self.parts)).or_else(|_| Target::parse("/")).ok(),
+        };
+        let Some(target) = self.redirected.as_ref().or(asked.as_ref()) else { return };
+        let none = HeaderMap::new();
+        let answer = &self.answer;
+        let status = if answer.status == 0 { CLIENT_CLOSED_REQUEST } else { answer.status };
+        let exchange = self.exchange(target, server.name(), &route);
+        let exchange = Exchange {
+            method: &self.parts.method,
+            response: Some(Response {
+                status,
+                headers: answer.headers.as_ref().unwrap_or(&none),
+                upstream_headers: answer.headers.as_ref(),
+                body_bytes_sent: answer.body_size,
+                bytes_sent: answer.head_size + answer.body_size,
+                completion: answer.completion.unwrap_or(Completion::Partial),
+            }),
+            ..exchange
+        };
+        for log in &route.settings.access_log {
+            self.session.worker.writers.log(log, &exchange);
+        }
+    }
+
+    /// The name that the request is for, in lower case; empty if it names none.
+    pub(crate) fn host(&self) -> &str {
+        self.name.text(&self.parts)
+    }
+
+    /// The method that a handler goes by.
+    pub(crate) fn method(&self) -> &Method {
+        self.acting.as_ref().unwrap_or(&self.parts.method)
+    }
+
+    /// Goes by `GET` from now on: what an error page is asked with, as in nginx.
+    pub(crate) fn act_as_get(&mut self) {
+        if self.parts.method != Method::HEAD {
+            self.acting = Some(Method::GET);
+        }
+    }
+
+    /// Is answered by closing the connection.
+    pub(crate) fn close(&mut self) {
+        self.answer.status = CLOSED_WITHOUT_ANSWER;
+    }
+
+    /// Looks for the virtual server of the request's name.
+    pub(crate) fn find_server<'r>(&mut self, router: &'r Router, entry: Entry) -> &'r Server {
+        router.server(entry, self.name.text(&self.parts), &mut self.captures)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.log();
+        self.session.worker.keep_headers(std::mem::take(&mut self.parts.headers));
+    }
+}
+
+/// Path and query as the client sent them.
+pub(crate) fn request_uri(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+impl Name {
+    fn text<'a>(&'a self, parts: &'a Parts) -> &'a str {
+        match self {
+            Name::Sent(length) => &named_by_client(parts)[..*length],
+            Name::Lowered(name) => name,
+        }
+    }
+
+    fn of(parts: &Parts) -> Name {
+        let text = named_by_client(parts);
+        match Host::parse(text.as_bytes()) {
+            Ok(host) if text.starts_with(host.name()) => Name::Sent(host.name().len()),
+            Ok(host) => Name::Lowered(host.name().to_owned()),
+            Err(_) => Name::Sent(0),
+        }
+    }
+}
+
+/// The host that the client names, a port included; empty if it names none.
+fn named_by_client(parts: &Parts) -> &str {
+    match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    }
+}
+
+fn proxy_pass<'a>(route: &Route<'a>) -> Option<&'a ProxyPass> {
+    match route.handler {
+        Handler::Proxy(pass) => Some(pass),
+        Handler::Files => None,
+    }
+}
+
+/// What nginx logs for a connection that the configuration closes without an answer.
+const CLOSED_WITHOUT_ANSWER: u16 = 444;
+
+/// What nginx logs for a client that did not wait for its answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// `HTTP/1.1 200 `, three ends of line, and the `Date` that is written last.
+const STATUS_LINE_AND_DATE: usize = 13 + 6 + "Date: Thu, 01 Jan 1970 00:00:00 GMT".len();

@@ -1,0 +1,156 @@
+//! A socket as hyper wants it, with somebody looking on.
+//!
+//! Timeouts are not kept here. A watcher is told when a read or a write has to wait and when bytes
+//! move; whoever drives the connection has one timer and looks at what was noted when it fires.
+//! So a request costs no timer, only a look at the clock where it waits.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Looks on while a [`Wire`] is used.
+pub(crate) trait Watch {
+    /// These bytes were read.
+    fn read(&self, bytes: &[u8]);
+    /// A read has to wait for the peer.
+    fn read_waits(&self);
+    /// This many bytes were written.
+    fn written(&self, count: usize);
+    /// A write has to wait for the peer.
+    fn write_waits(&self);
+    /// What to do with bytes that the peer still sends when our end is sent.
+    fn closing(&self) -> Closing;
+}
+
+/// What to do with bytes that the peer still sends when our end is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// None are expected: the socket is closed at once.
+    Close,
+    /// They are read and thrown away. A socket that is closed with unread bytes sends a reset,
+    /// which may overtake the answer at the peer.
+    Linger,
+}
+
+/// A TCP connection that is watched.
+pub(crate) struct Wire<W> {
+    stream: TcpStream,
+    watch: Rc<W>,
+    end_sent: bool,
+}
+
+impl<W: Watch> Wire<W> {
+    pub(crate) fn new(stream: TcpStream, watch: Rc<W>) -> Wire<W> {
+        Wire { stream, watch, end_sent: false }
+    }
+
+    /// Returns the socket.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Returns the socket if its end was not sent: then it was let go for another protocol.
+    pub(crate) fn into_open(self) -> Option<TcpStream> {
+        (!self.end_sent).then_some(self.stream)
+    }
+
+    fn note(&self, polled: &Poll<io::Result<usize>>) {
+        match polled {
+            Poll::Ready(Ok(count)) => self.watch.written(*count),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.watch.write_waits(),
+        }
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                self.watch.read(buffer.filled());
+            }
+        })
+    }
+}
+
+impl<W: Watch> Read for Wire<W> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        // hyper's buffer is uninitialised memory, to which safe code can only copy.
+        let polled = SCRATCH.with_borrow_mut(|scratch| {
+            let room = cursor.remaining().min(scratch.len());
+            let mut buffer = ReadBuf::new(&mut scratch[..room]);
+            let polled = Pin::new(&mut this.stream).poll_read(cx, &mut buffer);
+            if let Poll::Ready(Ok(())) = polled {
+                this.watch.read(buffer.filled());
+                cursor.put_slice(buffer.filled());
+            }
+            polled
+        });
+        if polled.is_pending() {
+            this.watch.read_waits();
+        }
+        polled
+    }
+}
+
+impl<W: Watch> Write for Wire<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.note(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket has no buffer of its own above the kernel's.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.end_sent {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.end_sent = true;
+        }
+        match this.watch.closing() {
+            Closing::Close => Poll::Ready(Ok(())),
+            Closing::Linger => this.poll_discard(cx),
+        }
+    }
+}
+
+thread_local! {
+    /// One per worker: a read that has to wait needs no buffer, and one that does not is over
+    /// before the next begins.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into());
+}
+
+/// Large enough for bulk, small enough to stay in the cache.
+const SCRATCH_SIZE: usize = 64 * 1024;
