@@ -285,10 +285,6 @@ impl Reader {
                     match decoded {
                         0 => return Err(TargetError::Nul),
                         b'/' => self.end_segment(Separator::Encoded)?,
-                        // Not for us, but whoever decodes first and then cuts sees dots.
-                        b';' if matches!(&self.path[self.segment..], b"." | b"..") => {
-                            return Err(TargetError::AmbiguousDots);
-                        }
                         decoded => self.path.push(decoded),
                     }
                 }
@@ -304,13 +300,14 @@ impl Reader {
             b"" => {
                 // An encoded slash beside a plain one is data to many servers (`/queues/%2F/x`):
                 // only an empty segment that was written as such makes the spelling unfit.
-                if self.before == Separator::Plain && separator == Separator::Plain {
-                    self.spelling = Spelling::Normalised;
+                let plain = self.before == Separator::Plain && separator == Separator::Plain;
+                if plain || self.has_parameters() {
+                    self.drop_segment();
                 }
-                self.parameters.retain(|(place, _)| *place < self.segment);
             }
             b"." => self.drop_segment(),
             b".." => self.drop_two_segments()?,
+            segment if is_ambiguous(segment) => return Err(TargetError::AmbiguousDots),
             _ => {
                 self.path.push(b'/');
                 self.segment = self.path.len();
@@ -325,13 +322,17 @@ impl Reader {
         match &self.path[self.segment..] {
             b"." => self.drop_segment(),
             b".." => self.drop_two_segments()?,
+            segment if is_ambiguous(segment) => return Err(TargetError::AmbiguousDots),
             // `/a/;x` is `/a/`; the parameters of nothing are dropped with it.
-            b"" if self.parameters.last().is_some_and(|(place, _)| *place >= self.segment) => {
-                self.drop_segment()
-            }
+            b"" if self.has_parameters() => self.drop_segment(),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Returns whether the segment that is being read has parameters.
+    fn has_parameters(&self) -> bool {
+        self.parameters.last().is_some_and(|(place, _)| *place >= self.segment)
     }
 
     /// Takes back the segment that was read.
@@ -352,6 +353,12 @@ impl Reader {
         self.drop_segment();
         Ok(())
     }
+}
+
+/// Returns whether a segment is no dot segment, but would be one to whoever decodes `%3B` before
+/// cutting off parameters.
+fn is_ambiguous(segment: &[u8]) -> bool {
+    segment.starts_with(b".;") || segment.starts_with(b"..;")
 }
 
 /// Returns the byte that two hexadecimal digits stand for.
@@ -375,4 +382,186 @@ fn check_escapes(mut text: &[u8]) -> Result<(), TargetError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Target, TargetError};
+
+    fn show(path: &[u8]) -> String {
+        path.escape_ascii().to_string()
+    }
+
+    /// Checks what a path is matched as and forwarded as.
+    #[track_caller]
+    fn check(raw: &str, path: &str, forwarded: &str) {
+        let target = Target::parse(raw).unwrap_or_else(|error| panic!("{raw}: {error}"));
+        assert_eq!((&*show(target.path()), &*target.forwarded()), (path, forwarded), "{raw}");
+    }
+
+    #[test]
+    fn client_s_spelling_is_forwarded_where_it_has_the_structure_that_was_matched() {
+        check("/", "/", "/");
+        check("/a/b.html", "/a/b.html", "/a/b.html");
+        check("/a%20b", "/a b", "/a%20b");
+        check("/%61.jsp", "/a.jsp", "/%61.jsp");
+        check("/a.jsp;jsessionid=1", "/a.jsp", "/a.jsp;jsessionid=1");
+        check("/a;x/b;y=%41", "/a/b", "/a;x/b;y=%41");
+        check("/a%2Fb", "/a/b", "/a%2Fb");
+        check("/queues/%2F/x", "/queues/x", "/queues/%2F/x");
+        check("/a%3Bb", "/a;b", "/a%3Bb");
+        check("/a%252e", "/a%2e", "/a%252e");
+        check("/...", "/...", "/...");
+        check("/.a/..b/c..", "/.a/..b/c..", "/.a/..b/c..");
+        check("/a/", "/a/", "/a/");
+        check("/a;x/", "/a/", "/a;x/");
+    }
+
+    #[test]
+    fn normalised_path_is_forwarded_where_the_structure_had_to_change() {
+        check("//a//b///", "/a/b/", "/a/b/");
+        check("/a/./b", "/a/b", "/a/b");
+        check("/a/../b", "/b", "/b");
+        check("/a/b/..", "/a/", "/a/");
+        check("/a/b/.", "/a/b/", "/a/b/");
+        check("/a/%2e%2E/b", "/b", "/b");
+        check("/x/..;/a.jsp", "/a.jsp", "/a.jsp");
+        check("/x/..;y=1/a.jsp;z", "/a.jsp", "/a.jsp;z");
+        check("/.;x/a", "/a", "/a");
+        check("/;x/a", "/a", "/a");
+        check("/%2F;x/a", "/a", "/a");
+        check("/a/;x", "/a/", "/a/");
+        check("/a;p/b;q/../c;r", "/a/c", "/a;p/c;r");
+        check("/private%2F..%2Fpublic/x", "/public/x", "/public/x");
+        check("/./a%3Bb%20%25%3F%C3%A9", "/a;b %?\\xc3\\xa9", "/a%3Bb%20%25%3F%C3%A9");
+    }
+
+    #[test]
+    fn what_has_two_readings_is_refused() {
+        for (raw, error) in [
+            ("", TargetError::NotAPath),
+            ("*", TargetError::NotAPath),
+            ("a", TargetError::NotAPath),
+            ("?a", TargetError::NotAPath),
+            ("http://a/", TargetError::NotAPath),
+            ("/%", TargetError::BadEscape),
+            ("/%4", TargetError::BadEscape),
+            ("/%4g", TargetError::BadEscape),
+            ("/%+1", TargetError::BadEscape),
+            ("/a;x=%zz", TargetError::BadEscape),
+            ("/a%00", TargetError::Nul),
+            ("/a;x=%00", TargetError::Nul),
+            ("/a\0", TargetError::Nul),
+            ("/..", TargetError::AboveRoot),
+            ("/../a", TargetError::AboveRoot),
+            ("/a/../../b", TargetError::AboveRoot),
+            ("//..", TargetError::AboveRoot),
+            ("/%2e%2e/a", TargetError::AboveRoot),
+            ("/..;/a", TargetError::AboveRoot),
+            ("/a/..%3B/b", TargetError::AmbiguousDots),
+            ("/a/.%3bx", TargetError::AmbiguousDots),
+            ("/a/%2e%2e%3b", TargetError::AmbiguousDots),
+        ] {
+            assert_eq!(Target::parse(raw).err(), Some(error), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn query_is_left_as_it_was_sent() {
+        let args = |text| Target::parse(text).unwrap().args().map(str::to_owned);
+        assert_eq!(args("/a"), None);
+        assert_eq!(args("/a?"), Some(String::new()));
+        assert_eq!(args("/a?b=/../%zz?;c#d"), Some("b=/../%zz?;c".to_owned()));
+        assert_eq!(Target::parse("/a#b?c").unwrap().args(), None);
+    }
+
+    #[test]
+    fn rest_after_a_prefix_is_escaped_and_keeps_its_parameters() {
+        let rest = |raw, matched| Target::parse(raw).unwrap().forwarded_after(matched);
+        assert_eq!(rest("/app/a%20b;x=1/c%3Bd", 5), "a%20b;x=1/c%3Bd");
+        assert_eq!(rest("/app;x/a", 5), "a");
+        assert_eq!(rest("/app;x/a", 4), ";x/a");
+        assert_eq!(rest("/app", 9), "");
+    }
+
+    #[test]
+    fn internal_path_is_taken_as_decoded() {
+        let target = Target::internal(b"/a%41/./b c;d", Some("x=1")).unwrap();
+        assert_eq!(target.path(), b"/a%41/b c;d");
+        assert_eq!(target.forwarded(), "/a%2541/b%20c%3Bd");
+        assert_eq!(target.args(), Some("x=1"));
+        assert_eq!(Target::internal(b"/../a", None).err(), Some(TargetError::AboveRoot));
+        assert_eq!(Target::internal(b"a", None).err(), Some(TargetError::NotAPath));
+        assert_eq!(Target::internal(b"/a\0", None).err(), Some(TargetError::Nul));
+        assert_eq!(Target::internal(b"/a/..;b", None).err(), Some(TargetError::AmbiguousDots));
+    }
+
+    /// The same in four plain steps: cut off parameters, decode, split, resolve.
+    fn twin(raw: &str) -> Option<Vec<u8>> {
+        let cut: Vec<&str> = raw.split('/').map(|segment| segment.split(';').next().unwrap()).collect();
+        let mut decoded = Vec::new();
+        let mut bytes = cut.join("/").into_bytes().into_iter();
+        while let Some(byte) = bytes.next() {
+            if byte == b'%' {
+                let digits = [bytes.next()?, bytes.next()?];
+                decoded.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            } else {
+                decoded.push(byte);
+            }
+        }
+        let segments: Vec<&[u8]> = decoded.split(|&byte| byte == b'/').skip(1).collect();
+        let mut kept: Vec<&[u8]> = Vec::new();
+        for segment in &segments {
+            match *segment {
+                b"" | b"." => {}
+                b".." => _ = kept.pop()?,
+                segment if segment.contains(&0) => return None,
+                segment if segment.starts_with(b".;") || segment.starts_with(b"..;") => return None,
+                segment => kept.push(segment),
+            }
+        }
+        let mut path = Vec::new();
+        for segment in &kept {
+            path.push(b'/');
+            path.extend_from_slice(segment);
+        }
+        if kept.is_empty() || matches!(segments.last(), Some(&(b"" | b"." | b".."))) {
+            path.push(b'/');
+        }
+        Some(path)
+    }
+
+    fn raw_path() -> impl Strategy<Value = String> {
+        "/([ab.;/]|\\.\\./|%2e|%2F|%3B|%41|%25|%20|;x=1/){0,12}"
+    }
+
+    proptest! {
+        #[test]
+        fn path_is_what_the_plain_steps_give(raw in raw_path()) {
+            let path = Target::parse(&raw).ok().map(|target| target.path().to_vec());
+            prop_assert_eq!(path.map(|path| show(&path)), twin(&raw).map(|path| show(&path)));
+        }
+
+        #[test]
+        fn what_is_forwarded_is_read_again_as_what_was_matched(raw in raw_path()) {
+            if let Ok(target) = Target::parse(&raw) {
+                let forwarded = target.forwarded().into_owned();
+                let again = Target::parse(&forwarded).unwrap();
+                prop_assert_eq!(show(again.path()), show(target.path()));
+                let replaced = format!("/base{}", target.forwarded_after(0));
+                let again = Target::parse(&replaced).unwrap();
+                prop_assert_eq!(show(again.path()), format!("/base{}", show(target.path())));
+            }
+        }
+
+        #[test]
+        fn no_text_is_read_with_a_panic_or_to_a_path_with_dots(text in "/.{0,20}") {
+            if let Ok(target) = Target::parse(&text) {
+                let dots = target.path().split(|&byte| byte == b'/').any(|name| matches!(name, b"." | b".."));
+                prop_assert!(!dots);
+            }
+        }
+    }
 }

@@ -324,6 +324,23 @@ fn fault_in_a_value_names_the_value() {
 }
 
 #[test]
+fn directive_without_effect_is_noted_and_still_checked() {
+    let notes = |text: &str| {
+        let notes = load(&format!("events {{ {text} }}")).unwrap().notes;
+        notes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let note = &notes("\nmulti_accept on;")[0];
+    assert!(note.starts_with("\"multi_accept\" directive is accepted and has no effect in "), "{note}");
+    assert!(note.ends_with("/nginx.conf:2"), "{note}");
+    refused(
+        "events { multi_accept 1; }",
+        "invalid value \"1\" in \"multi_accept\" directive, it must be \"on\" or \"off\" in nginx.conf:1",
+    );
+    refused_in_http("types_hash_max_size x;", "\"types_hash_max_size\" directive invalid number");
+    refused_in_http("proxy_buffer_size x;", "\"proxy_buffer_size\" directive invalid value");
+}
+
+#[test]
 fn regular_expression_that_cannot_be_used_is_told_with_the_reason() {
     let error = load("events {}\nhttp { server {\nlocation ~ ( { }\n} }").unwrap_err();
     assert!(error.message().starts_with("regex \"(\" cannot be used: unclosed group"), "{error}");
