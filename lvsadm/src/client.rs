@@ -15,13 +15,14 @@ use crate::message::Output;
 ///
 /// `program` is the name that the program was called by, without a path: `ipvsadm`, `ipvsadm-save`
 /// and `ipvsadm-restore` behave as those. The socket is named by leading words `--control PATH`,
-/// or else by `socket`, or else it is [`DEFAULT_SOCKET`]. `input` is read if the command needs it.
+/// or else by `socket` unless it is empty, or else it is [`DEFAULT_SOCKET`]. `input` is read if the command needs it.
 pub fn run(program: &str, mut args: Vec<String>, socket: Option<String>, input: impl Read) -> Output {
     let named = match take_control(&mut args) {
         Ok(named) => named,
         Err(output) => return output,
     };
-    let socket = named.or(socket).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
+    let socket =
+        named.or(socket.filter(|path| !path.is_empty())).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
     let stream = match UnixStream::connect(Path::new(&socket)) {
         Ok(stream) => stream,
         Err(error) => return unreachable(&socket, &error),
@@ -77,6 +78,11 @@ fn unreachable(socket: &str, error: &io::Error) -> Output {
 
 /// The error as C programs put it, without its number.
 fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => return "it closed the connection".to_owned(),
+        io::ErrorKind::TimedOut => return "it took too long".to_owned(),
+        _ => {}
+    }
     let text = error.to_string();
     match text.split_once(" (os error ") {
         Some((reason, _)) => reason.to_owned(),

@@ -130,7 +130,13 @@ impl Session<'_> {
         match command {
             Command::Edit(edit) => {
                 let subject = edit::subject(&edit);
-                self.commit(edit::keep_the_unsaid(*edit, &self.control.director().config()), subject)?;
+                let edit = match *edit {
+                    edit @ (Edit::EditService(_) | Edit::EditServer(..)) => {
+                        edit::keep_the_unsaid(edit, &self.control.director().config())
+                    }
+                    other => other,
+                };
+                self.commit(edit, subject)?;
             }
             Command::List(listing, naming) => return self.list(listing, naming),
             Command::Zero(service) => {
@@ -266,7 +272,7 @@ Usage:
   PROGRAM -R < FILE
   PROGRAM -h|-v
 
-Commands, one a line, which comes first:
+Commands, of which one comes first:
   -A --add-service        a new service
   -E --edit-service       another scheduler, persistence or flags for a service
   -D --delete-service     takes a service away; its connections go on

@@ -11,6 +11,9 @@ use lvs_core::{
 };
 
 /// A director that can be administered while it runs.
+///
+/// The control socket carries out one command at a time, so none of these methods should wait
+/// for more than a socket to be bound.
 pub trait Control: Send + Sync {
     /// The director whose table is listed and edited.
     fn director(&self) -> &Director;

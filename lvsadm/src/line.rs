@@ -1,6 +1,6 @@
 //! The options of one command line, gathered from left to right and then put together.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl<'a> Line<'a> {
                 match option {
                     Opt::Scheduler => self.scheduler = Some(value),
                     Opt::SchedFlags => self.flags = value,
-                    Opt::Netmask => self.netmask = Some(value),
+                    Opt::Netmask => self.take_netmask(value)?,
                     Opt::RealServer => self.real_server = value,
                     Opt::Persistent => {
                         self.persistence = Some(match found.value {
@@ -143,6 +143,18 @@ impl<'a> Line<'a> {
             .ok_or_else(|| Failure::words("illegal virtual server address[:port] specified").blame(value))?;
         let address = SocketAddr::new(endpoint.host, endpoint.port.unwrap_or(0));
         self.service = Some(ServiceKey::Address { protocol, address });
+        Ok(())
+    }
+
+    /// Refuses at once what is no mask of a service that is known, or of any.
+    fn take_netmask(&mut self, value: &'a str) -> Result<(), Failure> {
+        match self.service.as_ref().and_then(ServiceKey::family) {
+            Some(Family::V6) => drop(prefix_v6(value)?),
+            Some(Family::V4) => drop(mask_v4(value)?),
+            None if prefix_v6(value).is_ok() => {}
+            None => drop(mask_v4(value)?),
+        }
+        self.netmask = Some(value);
         Ok(())
     }
 
@@ -229,16 +241,11 @@ impl<'a> Line<'a> {
         let mut persistence = Persistence::new(Duration::from_secs(seconds.into()))
             .map_err(|error| Failure::words(error.to_string()))?;
         if let Some(mask) = self.netmask {
-            if family == Some(Family::V6) {
-                let prefix = number(mask, 1, 128).and_then(|prefix| u8::try_from(prefix).ok());
-                let masked = prefix.and_then(|prefix| persistence.prefix(prefix).ok());
-                persistence =
-                    masked.ok_or_else(|| Failure::words("illegal ipv6 netmask specified").blame(mask))?;
-            } else {
-                // ipvsadm takes `24` for 0.0.0.24, which nobody means.
-                let text = "illegal virtual server persistent mask specified";
-                persistence = persistence.mask(mask.parse().map_err(|_| Failure::words(text).blame(mask))?);
+            persistence = match family {
+                Some(Family::V6) => persistence.prefix(prefix_v6(mask)?),
+                _ => Ok(persistence.mask(mask_v4(mask)?)),
             }
+            .map_err(|error| Failure::words(error.to_string()))?;
         }
         Ok(self.persistence.is_some().then_some(persistence))
     }
@@ -353,6 +360,16 @@ impl<'a> Line<'a> {
             order: if has(Opt::Nosort) { Order::Kernel } else { Order::ByAddress },
         })
     }
+}
+
+/// Reads a dotted mask in full: ipvsadm takes `24` for 0.0.0.24, which nobody means.
+fn mask_v4(text: &str) -> Result<Ipv4Addr, Failure> {
+    text.parse().map_err(|_| Failure::words("illegal virtual server persistent mask specified").blame(text))
+}
+
+fn prefix_v6(text: &str) -> Result<u8, Failure> {
+    let prefix = number(text, 1, 128).and_then(|prefix| u8::try_from(prefix).ok());
+    prefix.ok_or_else(|| Failure::words("illegal ipv6 netmask specified").blame(text))
 }
 
 pub(crate) fn invalid_timeout(word: &str) -> Failure {

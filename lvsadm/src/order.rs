@@ -17,7 +17,7 @@ pub(crate) fn services<T>(list: &mut [T], key: impl Fn(&T) -> &ServiceKey) {
     sort(list, &|a, b| compare_services(key(a), key(b)));
 }
 
-/// Sorts servers: by family, address, port.
+/// Sorts servers: by address, whatever its family, and port.
 pub(crate) fn servers<T>(list: &mut [T], address: impl Fn(&T) -> SocketAddr) {
     list.sort_by_key(|server| address(server));
     sort(list, &|a, b| compare_addresses(address(a), address(b)));
@@ -28,7 +28,8 @@ fn compare_services(a: &ServiceKey, b: &ServiceKey) -> Ordering {
         (
             ServiceKey::Address { protocol: protocol_a, address: a },
             ServiceKey::Address { protocol: protocol_b, address: b },
-        ) => compare_families(a.ip(), b.ip())
+        ) => Family::of(a.ip())
+            .cmp(&Family::of(b.ip()))
             .then_with(|| protocol_number(*protocol_a).cmp(&protocol_number(*protocol_b)))
             .then_with(|| compare_addresses(*a, *b)),
         (ServiceKey::Mark { family: a, .. }, ServiceKey::Mark { family: b, .. }) => a.cmp(b),
@@ -37,21 +38,18 @@ fn compare_services(a: &ServiceKey, b: &ServiceKey) -> Ordering {
     })
 }
 
+/// Compares addresses word by word, an IPv4 address as the first word of an IPv6 one.
 fn compare_addresses(a: SocketAddr, b: SocketAddr) -> Ordering {
-    let by_ip = match (a.ip(), b.ip()) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => compare_numbers(a.to_bits(), b.to_bits()),
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            let words = |bits: u128| [96, 64, 32, 0].map(|shift| (bits >> shift) as u32);
-            let pairs = words(a.to_bits()).into_iter().zip(words(b.to_bits()));
-            pairs.fold(Ordering::Equal, |order, (a, b)| order.then_with(|| compare_numbers(a, b)))
-        }
-        (a, b) => compare_families(a, b),
+    let words = |address: SocketAddr| {
+        let bits = match address.ip() {
+            IpAddr::V4(host) => u128::from(host.to_bits()) << 96,
+            IpAddr::V6(host) => host.to_bits(),
+        };
+        [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
     };
+    let pairs = words(a).into_iter().zip(words(b));
+    let by_ip = pairs.fold(Ordering::Equal, |order, (a, b)| order.then_with(|| compare_numbers(a, b)));
     by_ip.then_with(|| a.port().cmp(&b.port()))
-}
-
-fn compare_families(a: IpAddr, b: IpAddr) -> Ordering {
-    Family::of(a).cmp(&Family::of(b))
 }
 
 /// The sign of a difference that is taken for a signed number.
@@ -149,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_comes_after_ipv4_and_is_compared_by_signed_words() {
+    fn families_are_mixed_and_compared_by_signed_words() {
         check(
-            &["[2001:db8::a1]:80", "[::1]:80", "10.0.0.1:80", "[fe80::1]:80"],
-            &["10.0.0.1:80", "[fe80::1]:80", "[::1]:80", "[2001:db8::a1]:80"],
+            &["[2001:db8::a1]:80", "[::1]:80", "10.0.0.1:80", "[fe80::1]:80", "192.2.0.1:80"],
+            &["192.2.0.1:80", "[fe80::1]:80", "[::1]:80", "10.0.0.1:80", "[2001:db8::a1]:80"],
         );
     }
 

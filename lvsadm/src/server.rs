@@ -147,7 +147,12 @@ fn answer(stream: &UnixStream, shared: &Shared) {
         }
     };
     // A client that does not wait for its answer gets none.
-    let _ = output.write(stream, RESPONSE_TIME);
+    if let Err(error) = output.write(stream, RESPONSE_TIME)
+        && error.kind() == io::ErrorKind::InvalidData
+    {
+        let stderr = format!("The director cannot answer: {error}\n");
+        let _ = Output { stderr, code: 255, ..Output::default() }.write(stream, RESPONSE_TIME);
+    }
 }
 
 impl Listener {
@@ -161,6 +166,12 @@ impl Server {
     /// Where it is answered.
     pub fn path(&self) -> &Path {
         self.listener.path()
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 

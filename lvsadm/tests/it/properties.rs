@@ -63,8 +63,12 @@ fn persistence(family: Family) -> impl Strategy<Value = Persistence> {
     })
 }
 
+fn weight() -> impl Strategy<Value = u32> {
+    prop_oneof![9 => 0u32..=20, 1 => Just(i32::MAX as u32)]
+}
+
 fn service() -> impl Strategy<Value = ServiceConfig> {
-    let servers = vec((host(), any::<u16>(), 0u32..=i32::MAX as u32, forwarding()), 0..6);
+    let servers = vec((host(), any::<u16>(), weight(), forwarding()), 0..6);
     let config = (key(), select(Algorithm::ALL.to_vec()), 0u8..8, any::<bool>(), servers);
     let config = config.prop_flat_map(|(key, algorithm, flags, one_packet, servers)| {
         let persistence = option::of(persistence(key.family().unwrap()));

@@ -158,7 +158,7 @@ fn garbage_is_answered_and_does_no_harm() {
 }
 
 #[test]
-fn clients_that_say_nothing_leave_room_for_others_in_time() {
+fn client_is_answered_when_those_before_it_leave_without_a_word() {
     let running = Running::start(SERVICE);
     let silent: Vec<UnixStream> = (0..40).map(|_| UnixStream::connect(running.path()).unwrap()).collect();
     // All places are taken; this one waits in the queue until some of them leave.
