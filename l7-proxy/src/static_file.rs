@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::jsp;
 use crate::model::{Files, Root};
@@ -128,7 +129,7 @@ fn index(exchange: &Exchange<'_>, directory: &mut Vec<u8>) -> Found {
         directory.extend_from_slice(name);
         match rustix::fs::stat(&**directory) {
             Ok(_) => return Found::Index([exchange.target.path(), name].concat()),
-            Err(rustix::io::Errno::NOENT) => {}
+            Err(Errno::NOENT) => {}
             Err(error) => return refusal(status_of(&error.into())),
         }
     }
@@ -153,6 +154,8 @@ fn status_of(error: &io::Error) -> u16 {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => 404,
         io::ErrorKind::PermissionDenied => 403,
+        // Links that go round.
+        _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => 403,
         _ => 500,
     }
 }

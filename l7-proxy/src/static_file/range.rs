@@ -51,7 +51,11 @@ pub(super) fn asked(
 ) -> Ranges {
     let Some(value) = headers.get(RANGE) else { return Ranges::Whole };
     let Some((unit, list)) = value.as_bytes().split_at_checked(6) else { return Ranges::Whole };
-    if !unit.eq_ignore_ascii_case(b"bytes=") || ranges_max == Some(0) || !if_range(headers, validators) {
+    if !unit.eq_ignore_ascii_case(b"bytes=")
+        || list.is_empty()
+        || ranges_max == Some(0)
+        || !if_range(headers, validators)
+    {
         return Ranges::Whole;
     }
     parse(list, size, ranges_max.unwrap_or(usize::MAX))

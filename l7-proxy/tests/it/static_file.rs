@@ -144,7 +144,7 @@ fn refusals_have_the_statuses_of_nginx() {
         ("/dir/", 403),
         ("/dir/x", 200),
         ("/fifo", 404),
-        ("/loop", 500),
+        ("/loop", 403),
         (&*long, 404),
     ] {
         assert_eq!(status(&Request::get(path).root(folder.path())), expected, "{path}");
@@ -286,17 +286,9 @@ fn one_range_is_sent_as_it_is() {
 #[test]
 fn range_that_is_not_there_is_416() {
     let folder = folder();
-    for range in [
-        "bytes=10-",
-        "bytes=20-30",
-        "bytes=-0",
-        "bytes=5-3",
-        "bytes=",
-        "bytes=-",
-        "bytes=x-",
-        "bytes=1",
-        "bytes=1-2x",
-    ] {
+    for range in
+        ["bytes=10-", "bytes=20-30", "bytes=-0", "bytes=5-3", "bytes=-", "bytes=x-", "bytes=1", "bytes=1-2x"]
+    {
         let (status, headers, _) =
             answer(&Request::get("/ten.txt").root(folder.path()).field("range", range));
         assert_eq!((status, &*text(&headers, "content-range")), (416, "bytes */10"), "{range}");
@@ -307,7 +299,7 @@ fn range_that_is_not_there_is_416() {
 fn range_that_cannot_be_meant_is_ignored() {
     let folder = folder();
     write(folder.path(), "empty", b"");
-    for range in ["lines=1-2", "bytes", "", "bytes=0-9,0-0", "bytes=0-,0-,0-"] {
+    for range in ["lines=1-2", "bytes", "bytes=", "", "bytes=0-9,0-0", "bytes=0-,0-,0-"] {
         let request = Request::get("/ten.txt").root(folder.path()).field("range", range);
         assert_eq!(status(&request), 200, "{range}");
     }
