@@ -1,7 +1,7 @@
 //! Files of rules, as a director reads them when it starts.
 
 use lvs_core::Forwarding;
-use lvsadm::rules;
+use lvsadm::{CommitError, Edit, rules};
 
 #[track_caller]
 fn check(text: &str, error: &str) {
@@ -64,4 +64,18 @@ fn command_that_edits_nothing_is_no_rule() {
         let word = command.split(' ').next().unwrap();
         check(command, &format!("director.rules:1: the command is no rule: \"{word}\""));
     }
+}
+
+#[test]
+fn rule_that_a_director_does_not_accept_is_refused_with_its_line() {
+    let masquerading_only = |edit: &Edit| match edit {
+        Edit::AddServer(_, server) if server.forwarding != Forwarding::Masquerading => {
+            Err(CommitError::Refused(format!("{} is not masqueraded", server.address)))
+        }
+        _ => Ok(()),
+    };
+    let text = "-A -t 192.0.2.1:80\n-a -t 192.0.2.1:80 -r 10.0.0.1 -m\n-a -t 192.0.2.1:80 -r 10.0.0.2 -g\n";
+    let error = rules::parse_for("director.rules", text, masquerading_only).unwrap_err();
+    assert_eq!(error.to_string(), "director.rules:3: 10.0.0.2:80 is not masqueraded");
+    assert_eq!(error.line, 3);
 }
