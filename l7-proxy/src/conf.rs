@@ -42,7 +42,7 @@ use self::rules::Context;
 use self::tree::Directive;
 use self::upstream::Upstreams;
 
-pub use self::tree::Place;
+pub use self::tree::{Place, SourceFile};
 
 /// Where a configuration comes from, as on nginx's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct Loaded {
     pub config: Config,
     /// What a person should know who wrote it: directives without effect, names given twice.
     pub notes: Vec<Note>,
+    /// The file and those that it includes, each once, in the order of reading.
+    pub files: Vec<SourceFile>,
 }
 
 /// Something that is odd about a configuration and does not keep it from running.
@@ -123,10 +125,11 @@ impl std::error::Error for Error {}
 /// For the first thing in it that is wrong; nothing is half taken.
 pub fn load(source: &Source) -> Result<Loaded, Error> {
     let mut directives = tree::read_text(&source.globals)?;
-    directives.extend(tree::read_file(&source.prefix.join(&source.file))?);
+    let (from_file, files) = tree::read_file(&source.prefix.join(&source.file))?;
+    directives.extend(from_file);
     let mut scope = Scope::new(source.prefix.clone());
     let config = read(&mut scope, &directives)?;
-    Ok(Loaded { config, notes: scope.notes })
+    Ok(Loaded { config, notes: scope.notes, files })
 }
 
 fn read(scope: &mut Scope, directives: &[Directive]) -> Result<Config, Error> {

@@ -28,7 +28,7 @@ pub use self::settings::{
     IfModifiedSince, LogFormat, NextUpstream, ProxySettings, Redirects, RetryOn, Root, ServerTokens,
     SetHeader, Settings, Types, When,
 };
-pub use self::upstream::{Balance, Keepalive, Role, Server, Upstream, UpstreamId};
+pub use self::upstream::{Keepalive, Role, Server, Upstream, UpstreamId};
 
 /// A whole configuration: the process, and the protocols that it serves.
 #[derive(Debug, Clone, Default)]

@@ -152,7 +152,7 @@ mod tests {
     use crate::model::Server;
 
     fn upstream(servers: Vec<Server>) -> Upstream {
-        Upstream { name: "app".to_owned(), servers, balance: Default::default(), keepalive: None }
+        Upstream { name: "app".to_owned(), servers, keepalive: None }
     }
 
     fn server(port: u16) -> Server {

@@ -142,6 +142,17 @@ impl<'a> Target<'a> {
         })
     }
 
+    /// Returns the target `/`.
+    pub fn root() -> Target<'static> {
+        Target {
+            raw: Cow::Borrowed("/"),
+            path: Cow::Borrowed(b"/"),
+            parameters: Vec::new(),
+            args: None,
+            spelling: Spelling::AsSent,
+        }
+    }
+
     /// Returns the path that is matched: decoded, normalised, without parameters.
     pub fn path(&self) -> &[u8] {
         &self.path

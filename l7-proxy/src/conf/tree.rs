@@ -66,29 +66,34 @@ const DEPTH_MAX: usize = 64;
 
 /// Reads directives that are given on the command line.
 pub(super) fn read_text(text: &str) -> Result<Vec<Directive>, Error> {
-    let mut reader = Reader { base: PathBuf::new(), depth: 0 };
+    let mut reader = Reader { base: PathBuf::new(), depth: 0, files: Vec::new() };
     let mut found = Vec::new();
-    // The last directive may go without its semicolon nowhere but in a file.
     reader.read(text.as_bytes(), None, Context::MAIN, &mut found)?;
     Ok(found)
 }
 
-/// Reads a file; what it includes is relative to its folder.
-pub(super) fn read_file(path: &Path) -> Result<Vec<Directive>, Error> {
-    let base = path.parent().unwrap_or(Path::new("")).to_owned();
-    let mut reader = Reader { base, depth: 0 };
-    let mut found = Vec::new();
-    let text = read(path).map_err(Error::general)?;
-    reader.read(&text, Some(path.into()), Context::MAIN, &mut found)?;
-    Ok(found)
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was in it.
+    pub text: Vec<u8>,
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("open() \"{}\" failed ({})", path.display(), reason(&error)))
+/// Reads a file; what it includes is relative to its folder. The files come in the order in which
+/// they were first read.
+pub(super) fn read_file(path: &Path) -> Result<(Vec<Directive>, Vec<SourceFile>), Error> {
+    let base = path.parent().unwrap_or(Path::new("")).to_owned();
+    let mut reader = Reader { base, depth: 0, files: Vec::new() };
+    let mut found = Vec::new();
+    let text = reader.open(path).map_err(Error::general)?;
+    reader.read(&text, Some(path.into()), Context::MAIN, &mut found)?;
+    Ok((found, reader.files))
 }
 
 /// Returns the system's number and words for an error, as nginx puts them.
-pub(super) fn reason(error: &io::Error) -> String {
+fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match error.raw_os_error() {
         Some(number) => format!("{number}: {}", text.split(" (os error").next().unwrap_or_default()),
@@ -106,9 +111,19 @@ enum Until {
 struct Reader {
     base: PathBuf,
     depth: usize,
+    files: Vec<SourceFile>,
 }
 
 impl Reader {
+    fn open(&mut self, path: &Path) -> Result<Vec<u8>, String> {
+        let failed = |error| format!("open() \"{}\" failed ({})", path.display(), reason(&error));
+        let text = fs::read(path).map_err(failed)?;
+        if !self.files.iter().any(|file| file.path == path) {
+            self.files.push(SourceFile { path: path.to_owned(), text: text.clone() });
+        }
+        Ok(text)
+    }
+
     fn read(
         &mut self,
         text: &[u8],
@@ -176,7 +191,7 @@ impl Reader {
         let paths = if glob::is_pattern(directive.arg(0)) { glob::expand(&path) } else { vec![path] };
         self.enter(directive)?;
         for path in paths {
-            let text = read(&path).map_err(|message| Error::at(&directive.place, message))?;
+            let text = self.open(&path).map_err(|message| Error::at(&directive.place, message))?;
             self.read(&text, Some(path.into()), context, found)?;
         }
         self.depth -= 1;

@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use crate::model::{Balance, Keepalive, Role, Server, Upstream, UpstreamId};
+use crate::model::{Keepalive, Role, Server, Upstream, UpstreamId};
 
 use super::rules::{self, Context, Fault, Rule};
 use super::tree::Directive;
@@ -84,7 +84,7 @@ impl Upstreams {
             }
             let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
             let keepalive = if inside == Context::UPSTREAM { keepalive } else { None };
-            upstreams.list.push(Upstream { name, servers, balance: Balance::default(), keepalive });
+            upstreams.list.push(Upstream { name, servers, keepalive });
         }
         upstreams.explicit = upstreams.list.len();
         Ok(upstreams)
@@ -119,7 +119,7 @@ impl Upstreams {
                 let servers =
                     addrs.into_iter().map(|addr| Server { name: name.clone(), ..Server::new(addr) });
                 let servers = servers.collect();
-                self.list.push(Upstream { name, servers, balance: Balance::default(), keepalive: None });
+                self.list.push(Upstream { name, servers, keepalive: None });
                 self.list.len() - 1
             }
         };

@@ -9,28 +9,16 @@ use std::time::Duration;
 pub struct UpstreamId(pub usize);
 
 /// A group of servers, from `upstream NAME {}` or implied by an address in `proxy_pass`.
+///
+/// Requests go to the servers by turns in proportion to their weights, spread out evenly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// The name of the block, or the `host:port` of an implied one.
     pub name: String,
     /// The servers in the order of the file; a name with several addresses gives several servers.
     pub servers: Vec<Server>,
-    /// How a server is chosen.
-    pub balance: Balance,
     /// Idle connections that are kept for later requests; `None` opens one per request.
     pub keepalive: Option<Keepalive>,
-}
-
-/// How a server of an upstream is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Balance {
-    /// By turns in proportion to the weights, spread out evenly (nginx's default).
-    #[default]
-    RoundRobin,
-    /// The fewest connections in proportion to the weight (`least_conn`).
-    LeastConn,
-    /// By the client's address: the first three octets of IPv4, all of IPv6 (`ip_hash`).
-    IpHash,
 }
 
 /// One server of an upstream.

@@ -406,7 +406,11 @@ fn paths_are_relative_to_the_prefix_and_includes_to_the_file() {
     fs::write(folder.path().join("conf/nginx.conf"), text).unwrap();
     let prefix = folder.path().to_owned();
     let source = Source { file: "conf/nginx.conf".into(), prefix, globals: String::new() };
-    let server = &conf::load(&source).unwrap().config.http.unwrap().servers[0];
+    let loaded = conf::load(&source).unwrap();
+    let read: Vec<_> = loaded.files.iter().map(|file| file.path.file_name().unwrap()).collect();
+    assert_eq!(read, ["nginx.conf", "inner.conf", "innermost.conf"]);
+    assert_eq!(loaded.files[2].text, b"root html/;");
+    let server = &loaded.config.http.unwrap().servers[0];
     let path = |name: &str| folder.path().join(name);
     assert_eq!(server.settings.access_log[0].target, LogTarget::File(path("logs/a.log")));
     let root = Value::literal(path("html").to_str().unwrap());

@@ -40,8 +40,7 @@ fn address() -> SocketAddr {
 
 fn router(locations: Vec<Location>) -> Router {
     let server = VirtualServer { listen: vec![Listen::new(address())], locations, ..Default::default() };
-    let upstream =
-        Upstream { name: "u".into(), servers: Vec::new(), balance: Default::default(), keepalive: None };
+    let upstream = Upstream { name: "u".into(), servers: Vec::new(), keepalive: None };
     Router::new(Http { upstreams: vec![upstream], servers: vec![server] }).unwrap()
 }
 
