@@ -14,8 +14,10 @@ pub struct Connections {
     count: AtomicUsize,
     serial: AtomicU64,
     /// By serial number, spread so that workers seldom meet.
-    shards: [Mutex<HashMap<u64, Arc<Open>>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
+
+type Shard = HashMap<u64, Arc<Open>, foldhash::fast::RandomState>;
 
 /// One open connection.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl Drop for Entry {
 }
 
 /// A map is left whole by every operation on it, also if one panics for want of memory.
-fn lock(shard: &Mutex<HashMap<u64, Arc<Open>>>) -> MutexGuard<'_, HashMap<u64, Arc<Open>>> {
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

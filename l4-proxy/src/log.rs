@@ -4,13 +4,19 @@
 //! terminal or a full disk never holds up a connection. At the bound of the buffer lines are
 //! dropped, and how many is said.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 
 /// Writes out what is left when it is dropped.
 pub(crate) struct Log {
@@ -31,14 +37,11 @@ struct State {
     ended: bool,
 }
 
-/// Starts logging what `filter` lets through, in the syntax of `RUST_LOG`.
-pub(crate) fn start(filter: &str) -> Log {
+/// Starts logging what `filter` lets through: levels by target, such as `info,connection=off`.
+pub(crate) fn start(filter: Targets) -> Log {
     let shared = Arc::new(Shared::default());
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(Buffer(Arc::clone(&shared)))
-        .with_env_filter(EnvFilter::builder().parse_lossy(filter))
-        .with_ansi(false)
-        .finish();
+    let lines = tracing_subscriber::fmt::layer().with_writer(Buffer(Arc::clone(&shared))).event_format(Line);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     // The process has one log; a second start would be a mistake that the first one survives.
     let _ = tracing::subscriber::set_global_default(subscriber);
     let reader = Arc::clone(&shared);
@@ -86,6 +89,73 @@ impl Drop for Log {
     }
 }
 
+/// The form of a line: time, level, what happened, the facts.
+///
+/// It is written for each connection, so it is kept as cheap as it can be.
+struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let now = l4_proxy::clock::now();
+        let metadata = event.metadata();
+        let millis = now.as_nanos() / 1_000_000 % 1000;
+        write!(line, "{} {now}.{millis:03} {:5} {}:", date(now), metadata.level(), metadata.target())?;
+        let mut facts = Facts { line: &mut line, written: Ok(()) };
+        event.record(&mut facts);
+        facts.written?;
+        writeln!(line)
+    }
+}
+
+struct Facts<'a, 'b> {
+    line: &'a mut Writer<'b>,
+    written: fmt::Result,
+}
+
+impl Facts<'_, '_> {
+    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let written = match field.name() {
+            "message" => write!(self.line, " {value}"),
+            name => write!(self.line, " {name}={value}"),
+        };
+        self.written = self.written.and(written);
+    }
+}
+
+impl Visit for Facts<'_, '_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write(field, format_args!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field, format_args!("{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, format_args!("{value}"));
+    }
+}
+
+/// The date of a moment in UTC, as `2026-11-22`.
+///
+/// Days are counted from 1 March 0000, so that a leap day is the last of its year; 146 097 days
+/// make 400 years.
+fn date(now: lvs_core::Time) -> impl fmt::Display {
+    let days = now.since_epoch().as_secs() / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    fmt::from_fn(move |f| write!(f, "{year:04}-{month:02}-{day:02}"))
+}
+
 /// One line's way into the buffer.
 struct Buffer(Arc<Shared>);
 
@@ -126,3 +196,24 @@ pub(crate) fn complain(text: &str) {
 const FLUSH: Duration = Duration::from_millis(100);
 
 const BUFFER_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        for (seconds, wanted) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (4_107_542_400, "2100-03-01"),
+            (1_795_392_000, "2026-11-23"),
+            (1_798_761_599, "2026-12-31"),
+        ] {
+            let now = lvs_core::Time::from_epoch(Duration::from_secs(seconds));
+            assert_eq!(date(now).to_string(), wanted);
+        }
+    }
+}

@@ -52,7 +52,7 @@ fn read(path: &Path) -> Result<Config, String> {
 /// Runs the director until a signal ends it.
 fn start(run: Run) -> Result<(), String> {
     let config = run.rules.as_deref().map(read).transpose()?.unwrap_or_default();
-    let _log = log::start(&run.log);
+    let _log = log::start(run.log.clone());
     let services = config.services.len();
     let daemon = Daemon::start(run.daemon.clone(), config).map_err(|error| error.to_string())?;
     info!(services, workers = run.daemon.workers, "director started");

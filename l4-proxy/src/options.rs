@@ -8,6 +8,7 @@ use l4_proxy::daemon::Options;
 use l4_proxy::probe::Schedule;
 use l4_proxy::relay::Engine;
 use lexopt::{Arg, Parser, ValueExt};
+use tracing_subscriber::filter::Targets;
 
 /// What is to be done.
 pub(crate) enum Command {
@@ -28,7 +29,7 @@ pub(crate) struct Run {
     /// How long a drain may take.
     pub(crate) drain: Duration,
     /// What is logged.
-    pub(crate) log: String,
+    pub(crate) log: Targets,
 }
 
 /// Reads the command line, the name of the program first.
@@ -83,6 +84,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
             _ => return Err(format!("unknown option {name}")),
         }
     }
+    let log =
+        log.parse().map_err(|_| wrong("--log", &log, "levels by target, such as info,connection=off"))?;
     match (check, rules) {
         (true, Some(rules)) => Ok(Command::Check(rules)),
         (true, None) => Err("-t needs --rules FILE".to_owned()),
@@ -151,7 +154,8 @@ usage: l4-proxy --rules FILE [options]
   --probe-interval S      time between TCP probes of a server (default: 2)
   --no-probes             servers go down by failed connections only
   --drain-timeout S       time for connections to end after SIGTERM (default: 30)
-  --log FILTER            what is logged, as in RUST_LOG (default: info)
+  --log LEVELS            what is logged, by target (default: info, or RUST_LOG);
+                          info,connection=off leaves out the line per connection
   -t, --test              check the rules and exit
   -h, --help              this text
   -V, --version           the version

@@ -137,6 +137,8 @@ impl Proxy {
     /// listener's queue. When the process runs out of descriptors it pauses likewise.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
+        // On a listener for one address its connections need not be asked for theirs.
+        let own = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
         let mut crowded = false;
         loop {
             if !self.shared.connections.has_room() {
@@ -156,7 +158,7 @@ impl Proxy {
                 () = &mut shutdown => break,
             };
             match accepted {
-                Ok((client, peer)) => self.spawn(client, peer),
+                Ok((client, peer)) => self.spawn(client, peer, own),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     warn!(service = %self.service(), %error, "cannot accept");
@@ -164,30 +166,35 @@ impl Proxy {
                 }
             }
         }
-        self.serve_backlog(&listener);
+        self.serve_backlog(&listener, own);
     }
 
     /// Takes what is in the listener's queue; closing the listener would reset it.
-    fn serve_backlog(&self, listener: &TcpListener) {
+    fn serve_backlog(&self, listener: &TcpListener, own: Option<SocketAddr>) {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         while let std::task::Poll::Ready(Ok((client, peer))) = listener.poll_accept(&mut context) {
-            self.spawn(client, peer);
+            self.spawn(client, peer, own);
         }
     }
 
-    fn spawn(&self, client: TcpStream, peer: SocketAddr) {
+    fn spawn(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
         let (proxy, place) = (self.clone(), self.shared.connections.place());
         tokio::spawn(async move {
-            proxy.handle(client, peer).await;
+            let own = own.unwrap_or_else(|| local(&client));
+            proxy.forward(client, peer, own).await;
             drop(place);
         });
     }
 
     /// Forwards one client connection, from `peer`, to its end.
-    pub async fn handle(&self, mut client: TcpStream, peer: SocketAddr) -> Outcome {
+    pub async fn handle(&self, client: TcpStream, peer: SocketAddr) -> Outcome {
+        let virtual_address = local(&client);
+        self.forward(client, peer, virtual_address).await
+    }
+
+    async fn forward(&self, mut client: TcpStream, peer: SocketAddr, virtual_address: SocketAddr) -> Outcome {
         let began = Instant::now();
         let shared = &*self.shared;
-        let virtual_address = client.local_addr().unwrap_or(UNKNOWN);
         let flow = Flow::new(peer).to(virtual_address);
         let mut failed = Vec::new();
         let outcome = match self.connect(&flow, &mut failed).await {
@@ -309,6 +316,10 @@ impl Tally for Account {
     fn progress(&self) -> &Progress {
         &self.entry.open.progress
     }
+}
+
+fn local(client: &TcpStream) -> SocketAddr {
+    client.local_addr().unwrap_or(UNKNOWN)
 }
 
 async fn connect(server: SocketAddr) -> io::Result<TcpStream> {

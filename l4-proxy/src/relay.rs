@@ -111,6 +111,8 @@ struct Direction {
     ended: bool,
     /// Its end has been passed on.
     done: bool,
+    /// The other direction is done.
+    last: bool,
     /// Splices instead of copying.
     bulk: bool,
     /// Spliced reads in a row that were small.
@@ -187,6 +189,7 @@ impl<T: Tally> Future for Relay<'_, T> {
         let was_open = !this.to_server.ended && !this.to_client.ended;
 
         let mut moved = false;
+        this.to_server.last = this.to_client.done;
         let to_server = this.to_server.poll(cx, this.client, this.server, engine, |bytes| {
             moved = true;
             progress.add(&progress.to_server, bytes);
@@ -195,6 +198,8 @@ impl<T: Tally> Future for Relay<'_, T> {
         if let Poll::Ready(Err(fault)) = to_server {
             return Poll::Ready(abort(this.client, this.server, fault.between(Side::Client, Side::Server)));
         }
+        // The direction that ends last need not say so: both sockets are about to be closed.
+        this.to_client.last = this.to_server.done;
         let to_client = this.to_client.poll(cx, this.server, this.client, engine, |bytes| {
             moved = true;
             progress.add(&progress.to_client, bytes);
@@ -248,7 +253,7 @@ impl Fault {
 
 impl Direction {
     fn new(bulk: bool) -> Direction {
-        Direction { held: Held::Nothing, ended: false, done: false, bulk, small: 0 }
+        Direction { held: Held::Nothing, ended: false, done: false, last: false, bulk, small: 0 }
     }
 
     /// Moves what can be moved now; ready when the end has been passed on.
@@ -266,7 +271,10 @@ impl Direction {
         loop {
             ready!(self.flush(cx, sink, &mut moved)).map_err(Fault::Sink)?;
             if self.ended {
-                ready!(Pin::new(&mut *sink).poll_shutdown(cx)).or_else(already_gone).map_err(Fault::Sink)?;
+                if !self.last {
+                    let shut = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
+                    shut.or_else(already_gone).map_err(Fault::Sink)?;
+                }
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }

@@ -203,8 +203,11 @@ fn outcome_names_the_side_that_failed() {
     director.add_service(config).expect("a valid service");
     let proxy = Proxy::new(director, service, Settings::default());
     let playing = thread::spawn(move || {
-        let client = connect(address);
-        let server = accept(&server);
+        let mut client = connect(address);
+        let mut server = accept(&server);
+        // Only once the relay runs; before that the reset would be a failed connect.
+        client.write_all(b"x").expect("sent");
+        server.read_exact(&mut [0]).expect("received");
         socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).expect("an open socket");
         drop(server);
         client
