@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{Config, LogFormat, Pattern, Settings};
-use crate::variable::Names;
+use crate::variable::{Names, Variable};
 
 use self::rules::Context;
 use self::tree::Directive;
@@ -231,6 +231,14 @@ impl Scope {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a named group that would hide a variable.
+    fn check_names(pattern: &Pattern) -> Result<(), rules::Fault> {
+        match pattern.regex().capture_names().flatten().find(|name| Variable::named(name).is_some()) {
+            Some(name) => Err(rules::Fault::new(format!("the duplicate \"{name}\" variable"))),
+            None => Ok(()),
+        }
     }
 
     /// Makes the named groups of all regular expressions in a block known as variables.

@@ -48,6 +48,9 @@ pub(super) fn read_all(
     for directive in block.iter().filter(|directive| directive.name == "location") {
         let matcher = matcher(directive).map_err(|fault| fault.at(directive))?;
         check_nesting(&matcher, outer).map_err(|fault| fault.at(directive))?;
+        if name(&matcher).contains(';') {
+            scope.note(directive, "paths are matched without their parameters (\";...\")");
+        }
         if found.iter().any(|other| same(&other.matcher, &matcher)) {
             let name = name(&matcher);
             return Err(Error::at(&directive.place, format!("duplicate location \"{name}\"")));
@@ -92,9 +95,10 @@ fn matcher(directive: &Directive) -> Result<Matcher, Fault> {
         [word] => split_modifier(word),
         _ => ("", ""),
     };
-    let pattern = |pattern: Result<Pattern, _>| match pattern {
-        Ok(pattern) => Ok(Matcher::Regex(pattern)),
-        Err(error) => Err(pattern_fault(text, &error)),
+    let pattern = |pattern: Result<Pattern, _>| {
+        let pattern = pattern.map_err(|error| pattern_fault(text, &error))?;
+        Scope::check_names(&pattern)?;
+        Ok(Matcher::Regex(pattern))
     };
     match modifier {
         "" => match text.strip_prefix('@') {

@@ -124,7 +124,11 @@ fn server_name(scope: &mut Scope, server: &mut VirtualServer, directive: &Direct
         if word.contains('/') && !word.starts_with('~') {
             scope.note(directive, &format!("server name \"{word}\" has suspicious symbols"));
         }
-        server.names.push(parse_name(word)?);
+        let name = parse_name(word)?;
+        if let ServerName::Regex(pattern) = &name {
+            Scope::check_names(pattern)?;
+        }
+        server.names.push(name);
     }
     Ok(())
 }

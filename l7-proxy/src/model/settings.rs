@@ -113,7 +113,7 @@ pub enum IfModifiedSince {
 /// Media types by file name extension (`types {}`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Types {
-    by_extension: HashMap<Vec<u8>, HeaderValue>,
+    by_extension: HashMap<Vec<u8>, HeaderValue, foldhash::fast::RandomState>,
 }
 
 impl Default for Types {
@@ -129,7 +129,7 @@ impl Default for Types {
 impl Types {
     /// Returns a table without any type.
     pub fn none() -> Self {
-        Self { by_extension: HashMap::new() }
+        Self { by_extension: HashMap::default() }
     }
 
     /// Gives `extension` a media type; returns the one that it had.

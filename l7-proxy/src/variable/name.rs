@@ -99,6 +99,13 @@ fn take_name(after: &str) -> Result<(&str, &str), ValueError> {
     Ok(after.split_at(end))
 }
 
+impl Variable {
+    /// Returns the variable that is called `name` in every configuration.
+    pub fn named(name: &str) -> Option<Self> {
+        lookup(name, &Names::default()).ok()
+    }
+}
+
 /// Returns the variable of that name; names have no case, as in nginx.
 fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
     if names.contains(written) {

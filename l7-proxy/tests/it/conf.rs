@@ -11,6 +11,7 @@ use l7_proxy::model::{
     ServerName, Settings, When, Workers,
 };
 use l7_proxy::variable::{Value, Variable};
+use proptest::prelude::*;
 
 /// Reads `text` as nginx.conf of an otherwise empty prefix.
 fn load_in(folder: &Path, text: &str) -> Result<Loaded, conf::Error> {
@@ -338,6 +339,94 @@ fn directive_without_effect_is_noted_and_still_checked() {
     );
     refused_in_http("types_hash_max_size x;", "\"types_hash_max_size\" directive invalid number");
     refused_in_http("proxy_buffer_size x;", "\"proxy_buffer_size\" directive invalid value");
+}
+
+#[test]
+fn group_may_not_hide_a_variable() {
+    refused_in_server("location ~ ^/(?<host>.) { }", "the duplicate \"host\" variable");
+    refused_in_server("server_name ~^(?<uri>.)$;", "the duplicate \"uri\" variable");
+}
+
+#[test]
+fn location_with_a_semicolon_is_noted() {
+    let notes =
+        load("events {} http { server { listen 81; location ~ '\\.jsp(;.*)?$' { } location /b { } } }")
+            .unwrap()
+            .notes;
+    let notes: Vec<_> = notes.into_iter().map(|note| note.message).collect();
+    assert_eq!(notes, ["paths are matched without their parameters (\";...\")"]);
+}
+
+/// Words that bring the reader far, and what separates them.
+fn soup() -> impl Strategy<Value = String> {
+    let words = [
+        "events {}",
+        "http {",
+        "server {",
+        "location / {",
+        "location",
+        "upstream u {",
+        "stream {",
+        "types {",
+        "}",
+        "}",
+        "}",
+        ";",
+        ";",
+        "{",
+        "\"",
+        "'",
+        "\\",
+        "$",
+        "${",
+        "~",
+        "=",
+        "(",
+        "#",
+        "\n",
+        "listen",
+        "80",
+        "[::]:80",
+        "default_server",
+        "server_name",
+        "*.a",
+        "~^(?<n>.)",
+        "proxy_pass",
+        "http://127.0.0.1",
+        "http://u",
+        "server 127.0.0.1;",
+        "return",
+        "301",
+        "$host",
+        "$n",
+        "root",
+        "alias",
+        "index",
+        "error_page",
+        "404",
+        "=",
+        "proxy_set_header",
+        "add_header",
+        "X",
+        "1m",
+        "k",
+        "log_format",
+        "access_log",
+        "off",
+        "include",
+        "nginx.conf",
+        "no*such",
+        "keepalive",
+        "\u{e9}",
+    ];
+    prop::collection::vec(prop::sample::select(words.to_vec()), 0..40).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_read_with_a_panic(text in soup()) {
+        _ = load(&text);
+    }
 }
 
 #[test]
