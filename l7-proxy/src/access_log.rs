@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::error;
 
+use crate::error_log::Errno;
 use crate::model::{AccessLog, LogTarget};
 use crate::variable::Exchange;
 
@@ -109,7 +110,7 @@ impl LogFile {
             Ok(()) => self.failed.store(false, Ordering::Relaxed),
             // Said once, not per line: the log of errors may be on the same full disk.
             Err(error) if !self.failed.swap(true, Ordering::Relaxed) => {
-                error!("write() to {} failed ({error}); lines are lost", self.target);
+                error!("write() to {} failed ({}); lines are lost", self.target, Errno(&error));
             }
             Err(_) => {}
         }
@@ -201,7 +202,7 @@ impl fmt::Debug for LogFile {
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "open() \"{}\" failed ({})", self.target, self.error)
+        write!(f, "open() \"{}\" failed ({})", self.target, Errno(&self.error))
     }
 }
 

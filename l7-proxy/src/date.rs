@@ -20,6 +20,12 @@ pub(crate) fn write_iso8601(time: SystemTime, out: &mut Vec<u8>) {
     _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00");
 }
 
+/// Appends `2026/01/02 15:04:05`.
+pub(crate) fn write_error(time: SystemTime, out: &mut Vec<u8>) {
+    let Utc { year, month, day, hour, minute, second } = Utc::new(time);
+    _ = write!(out, "{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}");
+}
+
 /// A time of the Gregorian calendar.
 struct Utc {
     year: u64,

@@ -20,13 +20,14 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use l4_proxy::clock;
-use lvs_core::{Event, Flow, Lease, Refusal};
+use lvs_core::{Cause, Event, Flow, Lease, Refusal};
 use tracing::{error, warn};
 
 pub(crate) use self::relayed::Relayed;
 use self::relayed::{Account, Claim};
 pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, RequestBody, Source};
+use crate::error_log::Errno;
 use crate::handle::{Answer, exchange};
 use crate::model::{HttpVersion, ProxyPass, ProxySettings, RetryOn};
 use crate::route::{Route, Server};
@@ -305,7 +306,7 @@ impl Journey<'_> {
         let event = match failure {
             Failure::Client(_) | Failure::Connect(ConnectError::Local(_)) => return,
             Failure::Broken { kept: true, .. } => return,
-            Failure::Connect(ConnectError::Failed(error)) => Event::ConnectFailed(error.to_string().into()),
+            Failure::Connect(ConnectError::Failed(error)) => Event::ConnectFailed(cause(error)),
             Failure::Connect(ConnectError::TimedOut) => Event::ConnectFailed("connect timed out".into()),
             failure => Event::Failed(failure.to_string().into()),
         };
@@ -367,8 +368,19 @@ fn is_idempotent(method: &Method) -> bool {
 fn broken(error: &hyper::Error) -> String {
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     match cause.and_then(|cause| Some((cause, cause.raw_os_error()?))) {
-        Some((cause, _)) => format!("recv() failed ({cause})"),
+        Some((cause, _)) => format!("recv() failed ({})", Errno(cause)),
         None => "upstream prematurely closed connection".to_owned(),
+    }
+}
+
+/// A failed connect in the words of the director's listings.
+fn cause(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        _ => Errno(error).to_string().into(),
     }
 }
 
@@ -445,8 +457,8 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Failure::Connect(ConnectError::Failed(error)) => write!(f, "connect() failed ({error})"),
-            Failure::Connect(ConnectError::Local(error)) => write!(f, "socket() failed ({error})"),
+            Failure::Connect(ConnectError::Failed(error)) => write!(f, "connect() failed ({})", Errno(error)),
+            Failure::Connect(ConnectError::Local(error)) => write!(f, "socket() failed ({})", Errno(error)),
             Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => {
                 f.write_str("upstream timed out (110: Connection timed out)")
             }

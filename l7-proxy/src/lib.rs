@@ -1,6 +1,65 @@
 //! An HTTP proxy that reads nginx.conf.
+//!
+//! It takes the place of nginx in front of application servers: it serves static files, forwards
+//! the rest to upstreams, and relays plain TCP. The configuration is nginx's file, read by
+//! nginx's rules, or a [`model::Config`] that a program builds.
+//!
+//! # What happens to a request
+//!
+//! ```text
+//! accept → head → strict layer → Host, Target → Router → return | file | upstream → relay → log
+//! ```
+//!
+//! 1. The connection's local address gives its virtual servers: [`route::Router::entry`].
+//! 2. [`host::Host`] and [`uri::Target`] read the name and the path; what two readers could read
+//!    differently is answered 400. The path is decoded and normalised once, and that one reading is
+//!    matched, looked up and forwarded.
+//! 3. [`route`] picks the server block and the location by nginx's precedence.
+//! 4. The location answers: a `return` or a built-in page ([`pages`]), a file ([`static_file`]), or
+//!    a server of an upstream, chosen by `lvs-core` and reached over a kept connection.
+//! 5. Everything with a `$` in it is a [`variable::Value`], compiled when the file is read.
+//!
+//! # Two halves
+//!
+//! What *decides* is pure: [`conf`], [`model`], [`route`], [`uri`], [`host`], [`variable`],
+//! [`pages`], [`static_file`] and [`jsp`] open no socket and wait for nothing; they can be tested,
+//! and used, without a runtime. What *waits* is built on top of them: [`Proxy`] is one worker's half
+//! of it, and [`Site`] the configuration made ready to serve, shared by all workers and replaced
+//! as a whole.
+//!
+//! ```
+//! use l7_proxy::model::{Http, Listen, Location, Matcher, Return, ReturnBody, VirtualServer};
+//! use l7_proxy::route::Router;
+//! use l7_proxy::uri::Target;
+//! use l7_proxy::variable::Captures;
+//!
+//! let mut maintenance = Location::new(Matcher::Prefix(b"/shop/".into()), Default::default());
+//! maintenance.reply = Some(Return { status: 503, body: ReturnBody::Page });
+//! let server = VirtualServer {
+//!     listen: vec![Listen::new("127.0.0.1:8080".parse()?)],
+//!     locations: vec![maintenance],
+//!     ..Default::default()
+//! };
+//! let router = Router::new(Http { servers: vec![server], ..Default::default() })?;
+//!
+//! let target = Target::parse("/x/../shop//cart;jsessionid=1")?;
+//! let route = router.servers()[0].locate(target.path(), &mut Captures::default()).route();
+//! assert_eq!(route.reply.map(|reply| reply.status), Some(503));
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where it differs from nginx
+//!
+//! - **`.jsp` is a boundary.** The source of a page is never sent as a file, however its path is
+//!   written ([`jsp`]), and path parameters (`;jsessionid=1`) are no part of what is matched ([`uri`]).
+//! - A path with dot segments or doubled slashes is forwarded normalised, not as it was sent.
+//! - The framing of requests is stricter: what could smuggle a second request is answered 400.
+//! - A directive that is not supported is an error that says so; some are accepted without effect,
+//!   and [`conf::Loaded::notes`] names them.
 
 pub mod conf;
+pub mod daemon;
+pub mod error_log;
 pub mod host;
 pub mod jsp;
 pub mod model;
@@ -18,6 +77,7 @@ mod date;
 mod forward;
 mod handle;
 mod server;
+mod stream;
 mod transaction;
 mod upstream;
 mod wire;

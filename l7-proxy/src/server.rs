@@ -34,6 +34,7 @@ use tracing::{debug, warn};
 pub(crate) use self::session::{Order, Overdue, Parting, Phase, Session};
 use self::sessions::Sessions;
 use crate::access_log::{LogFiles, Writers};
+use crate::error_log::Errno;
 use crate::handle;
 use crate::model::Http;
 use crate::site::{self, Site, SiteError};
@@ -89,6 +90,8 @@ pub(crate) struct Worker {
     open: Cell<usize>,
     /// Told when a connection ends while accepting waits for that.
     room: Notify,
+    /// Told when the last client connection ends.
+    emptied: Notify,
     pub(crate) writers: Writers,
     /// Header maps to be filled again; forwarding a request needs one more than hyper has.
     spare_headers: RefCell<Vec<HeaderMap>>,
@@ -136,6 +139,7 @@ impl Proxy {
             sessions: RefCell::default(),
             open: Cell::new(0),
             room: Notify::new(),
+            emptied: Notify::new(),
             spare_headers: RefCell::default(),
             scratch: RefCell::default(),
             order: Cell::new(Order::Serve),
@@ -177,6 +181,13 @@ impl Proxy {
         self.command(Order::Finish);
     }
 
+    /// Waits until no client connection is open.
+    pub async fn finished(&self) {
+        while !self.worker.sessions.borrow().is_empty() {
+            self.worker.emptied.notified().await;
+        }
+    }
+
     /// Ends all connections at once.
     pub fn abort(&self) {
         self.command(Order::Abort);
@@ -201,6 +212,11 @@ impl Proxy {
         let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
         loop {
             if !self.worker.has_room() {
+                // Idle connections to servers are the first that one can do without.
+                self.worker.current().pools.iter().for_each(|pool| pool.clear());
+                tokio::task::yield_now().await;
+            }
+            if !self.worker.has_room() {
                 warn!("{} worker_connections are not enough", self.worker.shared.worker_connections);
                 tokio::select! {
                     () = self.worker.wait_for_room() => {}
@@ -216,7 +232,7 @@ impl Proxy {
                 Ok((stream, peer)) => self.spawn(stream, peer, local),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    warn!("accept4() failed ({error})");
+                    warn!("accept4() failed ({})", Errno(&error));
                     sleep(PAUSE).await;
                 }
             }
@@ -229,10 +245,11 @@ impl Proxy {
     }
 
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) {
+        let connection =
+            serve_connection(Rc::clone(&self.worker), self.worker.current(), stream, peer, local);
         let place = self.worker.place();
-        let worker = Rc::clone(&self.worker);
         tokio::task::spawn_local(async move {
-            serve_connection(worker, stream, peer, local).await;
+            connection.await;
             drop(place);
         });
     }
@@ -240,27 +257,28 @@ impl Proxy {
     /// Serves one connection from `peer` to its end.
     pub async fn handle(&self, stream: TcpStream, peer: SocketAddr) {
         let place = self.worker.place();
-        serve_connection(Rc::clone(&self.worker), stream, peer, None).await;
+        serve_connection(Rc::clone(&self.worker), self.worker.current(), stream, peer, None).await;
         drop(place);
     }
 }
 
 async fn serve_connection(
     worker: Rc<Worker>,
+    // That at the moment of the accept: the next one may not know the address any more.
+    generation: Rc<Generation>,
     stream: TcpStream,
     remote: SocketAddr,
     local: Option<SocketAddr>,
 ) {
     let Some(local) = local.or_else(|| stream.local_addr().ok()) else { return };
-    let generation = worker.current();
-    // A connection to an address that the configuration does not listen at any more.
+    // An address that the configuration does not listen at.
     let Some(entry) = generation.site.router.entry(local) else { return };
     let settings = generation.site.router.default_server(entry).settings();
     if !settings.connection.tcp_nodelay {
         // A socket that refuses the option is closed already.
         let _ = stream.set_nodelay(false);
     }
-    let session = Session::new(Rc::clone(&worker), remote, local, Rc::clone(&generation), entry);
+    let session = Session::new(Rc::clone(&worker), remote, local, generation, entry);
     let session = Rc::new(session);
     if worker.order.get() == Order::Finish {
         session.finish_soon();
@@ -269,7 +287,6 @@ async fn serve_connection(
     let service = service_fn(|request| handle::answer(Rc::clone(&session), request));
     let wire = Wire::new(stream, Rc::clone(&session));
     let mut http = protocol().serve_connection(wire, service);
-    drop(generation);
 
     let outcome = {
         let mut timer = pin!(sleep(worker.client_patience()));

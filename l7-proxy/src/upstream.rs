@@ -118,6 +118,11 @@ impl Pool {
         idle.push_back(Idle { connection, since });
     }
 
+    /// Closes all idle connections.
+    pub(crate) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes connections that were idle for too long, and forgets those that servers have closed.
     pub(crate) fn sweep(&self, now: Instant) {
         let Some(keepalive) = &self.keepalive else { return };

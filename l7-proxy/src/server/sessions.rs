@@ -18,6 +18,10 @@ pub(super) struct Listed {
 }
 
 impl Sessions {
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+
     /// Returns those that are open now.
     pub(super) fn all(&self) -> Vec<Rc<Session>> {
         self.places.iter().flatten().cloned().collect()
@@ -46,6 +50,9 @@ impl Drop for Listed {
         // The last hold on the session may hold the worker, but never the list.
         let session = sessions.places[self.place].take();
         sessions.free.push(self.place);
+        if sessions.is_empty() {
+            self.worker.emptied.notify_waiters();
+        }
         drop(sessions);
         drop(session);
     }

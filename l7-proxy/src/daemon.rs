@@ -1,0 +1,368 @@
+//! A whole proxy in one value: worker threads, listeners, logs, and changes of configuration.
+//!
+//! It is what the binary runs, and what a program runs that wants a whole nginx beside something
+//! else. It starts threads of its own, which an embedder of [`Proxy`](crate::Proxy) may not want,
+//! but it installs no signal handler and writes to no global, so several can live in one process.
+//!
+//! ```no_run
+//! use l7_proxy::conf::{self, Source};
+//! use l7_proxy::daemon::{Daemon, Options};
+//!
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let source = Source { file: "nginx.conf".into(), prefix: "/etc/l7-proxy".into(), globals: String::new() };
+//! let daemon = Daemon::start(conf::load(&source)?.config, Options::default())?;
+//! // Later, when the file has changed:
+//! daemon.reload(conf::load(&source)?.config)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A reload loses nothing: everything is checked and every new address bound before anything
+//! changes; then each worker changes over in one step, between two requests. Requests at hand are
+//! finished by the configuration they began with.
+
+mod listen;
+mod worker;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use l4_proxy::connections::Connections;
+use l4_proxy::worker::Workers;
+use lvs_core::{Director, ServiceConfig};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use self::worker::{Command, Duty, Serves, Switch};
+use crate::access_log::OpenError;
+use crate::error_log::Errno;
+use crate::model::{self, Config, Http, SocketOptions};
+use crate::server::Shared;
+use crate::site::{self, Site, SiteError};
+use crate::stream;
+
+/// How a proxy runs, apart from its configuration.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What its threads are called, a number after it.
+    pub name: String,
+    /// How many workers there are; `None` leaves it to `worker_processes`.
+    pub workers: Option<NonZeroUsize>,
+}
+
+/// A running proxy. Dropping it ends it at once, with its connections.
+pub struct Daemon {
+    shared: Shared,
+    connections: Arc<Connections>,
+    commands: Vec<mpsc::UnboundedSender<Command>>,
+    state: Mutex<State>,
+    /// Last, so that logs are written when nothing is served any more.
+    _workers: Workers,
+}
+
+/// What only changes of configuration touch.
+struct State {
+    /// By the address as configured.
+    listening: HashMap<SocketAddr, Listening>,
+    workers_wanted: model::Workers,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Finishing,
+}
+
+/// An address that is listened at.
+struct Listening {
+    /// The address in fact: the kernel chooses a port where the configuration says 0.
+    bound: SocketAddr,
+    /// A hold on each worker's socket, so that another kind of server can go on at the address.
+    sockets: Vec<TcpListener>,
+    serves: Serves,
+}
+
+/// Why a proxy cannot serve a configuration. What was served before is still served.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration contradicts itself.
+    Site(SiteError),
+    /// An address cannot be listened at.
+    Bind(SocketAddr, io::Error),
+    /// A log cannot be written.
+    Log(OpenError),
+    /// The system has no more threads.
+    Threads(io::Error),
+    /// The proxy is ending.
+    Finishing,
+}
+
+impl Default for Options {
+    /// Threads called `worker-0` and so on, as many as the configuration says.
+    fn default() -> Options {
+        Options { name: "worker".to_owned(), workers: None }
+    }
+}
+
+impl Daemon {
+    /// Starts a proxy. When it returns, every address of the configuration accepts connections.
+    ///
+    /// # Errors
+    /// The configuration contradicts itself, an address cannot be bound, a log cannot be opened, or
+    /// the system has no more threads.
+    pub fn start(config: Config, options: Options) -> Result<Daemon, Error> {
+        let count = options.workers.unwrap_or_else(|| worker_count(config.process.workers));
+        let mut shared = Shared::new(Arc::new(Director::new()));
+        shared.worker_connections = config.events.worker_connections;
+        let workers = Workers::start(&options.name, count.get()).map_err(Error::Threads)?;
+        let empty = Arc::new(Site::new(Http::default()).map_err(Error::Site)?);
+        let mut commands = Vec::with_capacity(count.get());
+        for index in 0..count.get() {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let (site, shared) = (Arc::clone(&empty), shared.clone());
+            let duty = if index == 0 { Duty::Clock } else { Duty::None };
+            workers.run(index, move || worker::run(site, shared, duty, receiver));
+            commands.push(sender);
+        }
+        let state = State {
+            listening: HashMap::new(),
+            workers_wanted: config.process.workers,
+            phase: Phase::Serving,
+        };
+        let connections = Connections::new(config.events.worker_connections.saturating_mul(count.get()));
+        let daemon = Daemon { shared, connections, commands, state: Mutex::new(state), _workers: workers };
+        daemon.reload(config)?;
+        Ok(daemon)
+    }
+
+    /// Chooses servers, and knows their counts and their health.
+    pub fn director(&self) -> &Arc<Director> {
+        &self.shared.director
+    }
+
+    /// The addresses that are listened at: those of the configuration, with the port that the
+    /// kernel chose where it says 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let mut addresses: Vec<_> =
+            self.state().listening.values().map(|listening| listening.bound).collect();
+        addresses.sort_unstable();
+        addresses
+    }
+
+    /// Serves another configuration, at once and as a whole. It waits until every worker has
+    /// changed over, a moment; it must not be called on one of the workers.
+    ///
+    /// Counts, health and open connections stay with whatever keeps its name and address. So do
+    /// the number of workers and of connections that each may have.
+    ///
+    /// # Errors
+    /// As [`start`](Daemon::start); then nothing has changed.
+    pub fn reload(&self, config: Config) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.phase == Phase::Finishing {
+            return Err(Error::Finishing);
+        }
+        let Config { process, mut http, stream, .. } = config;
+        if process.workers != state.workers_wanted {
+            state.workers_wanted = process.workers;
+            warn!("worker_processes changed: it takes effect when the proxy is started anew");
+        }
+
+        // All that can fail comes first.
+        let stream = stream.unwrap_or_default();
+        let relays = stream::relays(&stream, &self.shared.director, &self.connections);
+        let mut opened: HashMap<SocketAddr, Listening> = HashMap::new();
+        let mut wanted: Vec<(SocketAddr, SocketOptions, Serves)> = Vec::new();
+        for relay in relays {
+            wanted.push((relay.addr, relay.options, Serves::Stream(relay.proxy)));
+        }
+        for socket in http_sockets(http.as_ref())? {
+            wanted.push((socket.0, socket.1, Serves::Http));
+        }
+        for (addr, options, serves) in &wanted {
+            if !state.listening.contains_key(addr) && !opened.contains_key(addr) {
+                opened.insert(*addr, self.open(*addr, options, serves)?);
+            }
+        }
+        if let Some(http) = &mut http {
+            // The port is known only now; connections are looked up by the one they come to.
+            for listen in http.servers.iter_mut().flat_map(|server| &mut server.listen) {
+                let known = opened.get(&listen.addr).or_else(|| state.listening.get(&listen.addr));
+                if let Some(Listening { bound, .. }) = known {
+                    listen.addr = *bound;
+                }
+            }
+        }
+        let http = http.unwrap_or_default();
+        let mut services = site::services(&http).map_err(Error::Site)?;
+        services.extend(site::stream_services(&stream).map_err(Error::Site)?);
+        let site = Arc::new(Site::new(http).map_err(Error::Site)?);
+        let logs = site.router.all_settings().flat_map(|settings| &settings.access_log);
+        self.shared.logs.open(logs).map_err(Error::Log)?;
+        self.apply(with_old(&services, &self.shared.director.config().services))?;
+
+        let stop: Vec<SocketAddr> = state
+            .listening
+            .iter()
+            .filter(|(addr, listening)| !is_still_served(addr, listening, &wanted))
+            .map(|(addr, _)| *addr)
+            .collect();
+        let mut start = Vec::new();
+        for (addr, _, serves) in wanted {
+            if let Some(listening) = opened.remove(&addr) {
+                info!("listening on {}", listening.bound);
+                start.push(addr);
+                state.listening.insert(addr, listening);
+            } else if stop.contains(&addr)
+                && let Some(listening) = state.listening.get_mut(&addr)
+            {
+                listening.serves = serves;
+                start.push(addr);
+            }
+        }
+        let gone: Vec<SocketAddr> = stop.iter().filter(|addr| !start.contains(addr)).copied().collect();
+        self.switch(&state, &site, &stop, &start);
+        state.listening.retain(|addr, _| !gone.contains(addr));
+        self.apply(services)
+    }
+
+    /// Lets every worker change over; returns when all have.
+    fn switch(&self, state: &State, site: &Arc<Site>, stop: &[SocketAddr], start: &[SocketAddr]) {
+        let mut changing = Vec::with_capacity(self.commands.len());
+        for (index, commands) in self.commands.iter().enumerate() {
+            let start = start.iter().filter_map(|addr| {
+                let listening = state.listening.get(addr)?;
+                // A descriptor of the same socket: closing one does not end the other.
+                let listener = listening.sockets.get(index)?.try_clone().ok()?;
+                Some((*addr, listener, listening.serves.clone()))
+            });
+            let (done, changed) = std::sync::mpsc::channel();
+            let switch = Switch { stop: stop.to_vec(), site: Arc::clone(site), start: start.collect() };
+            if commands.send(Command::Switch(switch, done)).is_ok() {
+                changing.push(changed);
+            }
+        }
+        for changed in changing {
+            // An error means that the worker has ended; then there is nothing to wait for.
+            let _ = changed.recv();
+        }
+    }
+
+    fn apply(&self, services: Vec<ServiceConfig>) -> Result<(), Error> {
+        let applied = self.shared.director.apply(lvs_core::Config { services });
+        applied.map(drop).map_err(|error| Error::Site(SiteError::Service(error)))
+    }
+
+    fn open(&self, addr: SocketAddr, options: &SocketOptions, serves: &Serves) -> Result<Listening, Error> {
+        let opened = listen::group(addr, options, self.commands.len());
+        let bound = opened
+            .and_then(|sockets| Ok((sockets.first().map_or(Ok(addr), TcpListener::local_addr)?, sockets)));
+        let (bound, sockets) = bound.map_err(|error| Error::Bind(addr, error))?;
+        Ok(Listening { bound, sockets, serves: serves.clone() })
+    }
+
+    /// Opens the access logs anew by their names: after they were moved away.
+    pub fn reopen_logs(&self) {
+        self.shared.logs.reopen();
+    }
+
+    /// Accepts no more and waits until every connection has ended or `deadline` has passed; says
+    /// whether all have. Kept-alive connections that are idle are closed at once.
+    ///
+    /// Connections that are left are cut when the value is dropped.
+    pub async fn shutdown(&self, deadline: Duration) -> bool {
+        let mut finishing = Vec::with_capacity(self.commands.len());
+        {
+            let mut state = self.state();
+            state.phase = Phase::Finishing;
+            for commands in &self.commands {
+                let (done, finished) = oneshot::channel();
+                if commands.send(Command::Finish(done)).is_ok() {
+                    finishing.push(finished);
+                }
+            }
+            // The workers' own are closed by then, and clients must not wait in a queue for ever.
+            state.listening.clear();
+        }
+        let finished = async {
+            for finished in finishing {
+                // An error means that the worker has ended, and with it its connections.
+                let _ = finished.await;
+            }
+            while self.connections.count() > 0 {
+                tokio::time::sleep(STREAM_POLL).await;
+            }
+        };
+        tokio::time::timeout(deadline, finished).await.is_ok()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a listener can go on as it is.
+fn is_still_served(
+    addr: &SocketAddr,
+    listening: &Listening,
+    wanted: &[(SocketAddr, SocketOptions, Serves)],
+) -> bool {
+    // A TCP server's settings are its proxy's, which is made anew by every reload.
+    let goes_on = |serves: &Serves| matches!((serves, &listening.serves), (Serves::Http, Serves::Http));
+    wanted.iter().any(|(other, _, serves)| other == addr && goes_on(serves))
+}
+
+/// The services of a new configuration and those of the old one that it lacks: requests that
+/// workers still answer by the old one need theirs until all have changed over.
+fn with_old(new: &[ServiceConfig], old: &[ServiceConfig]) -> Vec<ServiceConfig> {
+    let lacking = old.iter().filter(|old| !new.iter().any(|new| new.key == old.key));
+    new.iter().chain(lacking).cloned().collect()
+}
+
+/// The sockets of the HTTP side, before ports are known.
+fn http_sockets(http: Option<&Http>) -> Result<Vec<(SocketAddr, SocketOptions)>, Error> {
+    let Some(http) = http else { return Ok(Vec::new()) };
+    let site = Site::new(http.clone()).map_err(Error::Site)?;
+    let sockets = site.router.sockets().iter();
+    Ok(sockets.map(|socket| (socket.addr, socket.options.clone())).collect())
+}
+
+fn worker_count(workers: model::Workers) -> NonZeroUsize {
+    match workers {
+        model::Workers::Count(count) => count,
+        model::Workers::Auto => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Site(error) => error.fmt(f),
+            Error::Bind(addr, error) => write!(f, "bind() to {addr} failed ({})", Errno(error)),
+            Error::Log(error) => error.fmt(f),
+            Error::Threads(error) => write!(f, "cannot start worker threads ({})", Errno(error)),
+            Error::Finishing => f.write_str("the proxy is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Site(error) => Some(error),
+            Error::Bind(_, error) | Error::Threads(error) => Some(error),
+            Error::Log(error) => Some(error),
+            Error::Finishing => None,
+        }
+    }
+}
+
+/// How often the end of relayed connections is looked for.
+const STREAM_POLL: Duration = Duration::from_millis(20);

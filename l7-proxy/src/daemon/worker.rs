@@ -1,0 +1,142 @@
+//! What runs on each worker thread: the HTTP proxy's share, its listeners, and a tick per second.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use l4_proxy::clock;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tracing::error;
+
+use crate::error_log::Errno;
+use crate::server::{Proxy, Shared};
+use crate::site::Site;
+
+/// What a worker is told. It answers when it has been done.
+pub(super) enum Command {
+    /// Serve this from now on.
+    Switch(Switch, std::sync::mpsc::Sender<()>),
+    /// Accept no more, and end when the last client connection has ended.
+    Finish(oneshot::Sender<()>),
+}
+
+/// A change of what is served, as one step.
+pub(super) struct Switch {
+    /// Addresses to stop listening at, before anything else changes.
+    pub(super) stop: Vec<SocketAddr>,
+    /// The HTTP side from now on.
+    pub(super) site: Arc<Site>,
+    /// Addresses to listen at, after everything else has changed.
+    pub(super) start: Vec<(SocketAddr, TcpListener, Serves)>,
+}
+
+/// Who gets the connections of a listener.
+#[derive(Clone)]
+pub(super) enum Serves {
+    Http,
+    Stream(l4_proxy::Proxy),
+}
+
+/// Whether this worker also keeps the time of what workers share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    Clock,
+    None,
+}
+
+/// A listener at work.
+struct Listening {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// Serves until the commands end.
+pub(super) async fn run(
+    site: Arc<Site>,
+    shared: Shared,
+    duty: Duty,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let director = Arc::clone(&shared.director);
+    let proxy = Proxy::with_shared(site, shared);
+    let mut listening: HashMap<SocketAddr, Listening> = HashMap::new();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            _ = tick.tick() => {
+                proxy.tick();
+                if duty == Duty::Clock {
+                    director.tick(clock::now());
+                }
+                continue;
+            }
+        };
+        match command {
+            Some(Command::Switch(switch, done)) => {
+                stop(switch.stop.iter().filter_map(|addr| listening.remove(addr)).collect()).await;
+                proxy.replace(switch.site);
+                for (addr, listener, serves) in switch.start {
+                    if let Some(started) = start(&proxy, listener, serves) {
+                        listening.insert(addr, started);
+                    }
+                }
+                // Nobody waits if the daemon is going.
+                let _ = done.send(());
+            }
+            Some(Command::Finish(done)) => {
+                stop(listening.drain().map(|(_, listening)| listening).collect()).await;
+                proxy.finish();
+                let proxy = proxy.clone();
+                tokio::task::spawn_local(async move {
+                    proxy.finished().await;
+                    proxy.tick();
+                    let _ = done.send(());
+                });
+            }
+            None => return,
+        }
+    }
+}
+
+fn start(proxy: &Proxy, listener: TcpListener, serves: Serves) -> Option<Listening> {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            error!("cannot watch a listening socket ({})", Errno(&error));
+            return None;
+        }
+    };
+    let (stop, stopped) = oneshot::channel();
+    let proxy = proxy.clone();
+    let task = tokio::task::spawn_local(async move {
+        // That the sender is gone is as good a reason to stop as its word.
+        let stopped = async { stopped.await.unwrap_or_default() };
+        match serves {
+            Serves::Http => proxy.serve(listener, stopped).await,
+            Serves::Stream(relay) => relay.serve(listener, stopped).await,
+        }
+    });
+    Some(Listening { stop, task })
+}
+
+/// Stops listeners, and waits until what was in their queues has been accepted.
+async fn stop(listening: Vec<Listening>) {
+    let mut tasks = Vec::with_capacity(listening.len());
+    for Listening { stop, task } in listening {
+        let _ = stop.send(());
+        tasks.push(task);
+    }
+    for task in tasks {
+        if let Err(error) = task.await {
+            error!("a listener's task failed ({error})");
+        }
+    }
+}
+
+/// How often logs are written, idle connections looked at, and ejections ended.
+const TICK: Duration = Duration::from_secs(1);

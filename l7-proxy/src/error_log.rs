@@ -1,0 +1,259 @@
+//! A [`tracing::Subscriber`] that writes what happens as nginx writes it:
+//! `2026/01/02 15:04:05 [error] 4711#4712: *5 connect() failed …`.
+//!
+//! The library only emits events. A program that wants nginx's `error_log` installs this one, as
+//! the binary does; any other subscriber does as well. Times are UTC, as in the access log.
+//!
+//! nginx knows eight levels and `tracing` five: `INFO` is nginx's `notice` (the proxy's own life),
+//! `DEBUG` its `info` (what clients do), `TRACE` its `debug`. Events with the target [`EMERG`] are
+//! `emerg`: the proxy could not do what it was told.
+
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::access_log::append_to;
+use crate::date;
+use crate::model::{self, LogLevel, LogTarget};
+
+/// The target of events of level `emerg`.
+pub const EMERG: &str = "l7_proxy::emerg";
+
+/// Writes events to the places that `error_log` names. A clone writes to the same places.
+#[derive(Clone, Default)]
+pub struct ErrorLog {
+    sinks: Arc<RwLock<Vec<Sink>>>,
+}
+
+struct Sink {
+    wanted: model::ErrorLog,
+    /// `None` for standard error.
+    file: Option<File>,
+}
+
+impl ErrorLog {
+    /// A log that goes nowhere yet.
+    pub fn new() -> ErrorLog {
+        ErrorLog::default()
+    }
+
+    /// Writes to these places from now on, and to no other.
+    ///
+    /// # Errors
+    /// A file cannot be opened for appending; then nothing has changed.
+    pub fn write_to(&self, places: &[model::ErrorLog]) -> io::Result<()> {
+        let sinks = places.iter().map(Sink::open).collect::<io::Result<Vec<_>>>()?;
+        *self.sinks.write().unwrap_or_else(PoisonError::into_inner) = sinks;
+        tracing::callsite::rebuild_interest_cache();
+        Ok(())
+    }
+
+    /// Opens all files anew by their names: after they were moved away.
+    ///
+    /// # Errors
+    /// A file cannot be opened; then all stay as they are.
+    pub fn reopen(&self) -> io::Result<()> {
+        let places: Vec<model::ErrorLog> = self.sinks().iter().map(|sink| sink.wanted.clone()).collect();
+        self.write_to(&places)
+    }
+
+    fn sinks(&self) -> RwLockReadGuard<'_, Vec<Sink>> {
+        self.sinks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The least severe level that any place wants.
+    fn threshold(&self) -> Option<LogLevel> {
+        self.sinks().iter().map(|sink| sink.wanted.level).min()
+    }
+}
+
+impl Sink {
+    fn open(wanted: &model::ErrorLog) -> io::Result<Sink> {
+        let file = match &wanted.target {
+            LogTarget::Stderr => None,
+            LogTarget::File(path) => Some(open(path)?),
+        };
+        Ok(Sink { wanted: wanted.clone(), file })
+    }
+
+    /// There is nowhere to report that the report of errors fails.
+    fn write(&self, line: &[u8]) {
+        let _ = match &self.file {
+            Some(file) => {
+                let mut file = file;
+                file.write_all(line)
+            }
+            None => io::stderr().write_all(line),
+        };
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    append_to(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("open() \"{}\" failed ({})", path.display(), Errno(&error)))
+    })
+}
+
+fn severity(metadata: &Metadata<'_>) -> LogLevel {
+    match *metadata.level() {
+        _ if metadata.target() == EMERG => LogLevel::Emerg,
+        Level::ERROR => LogLevel::Error,
+        Level::WARN => LogLevel::Warn,
+        Level::INFO => LogLevel::Notice,
+        Level::DEBUG => LogLevel::Info,
+        _ => LogLevel::Debug,
+    }
+}
+
+impl Subscriber for ErrorLog {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && self.threshold().is_some_and(|threshold| severity(metadata) >= threshold)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match self.threshold() {
+            None => LevelFilter::OFF,
+            Some(LogLevel::Debug) => LevelFilter::TRACE,
+            Some(LogLevel::Info) => LevelFilter::DEBUG,
+            Some(LogLevel::Notice) => LevelFilter::INFO,
+            Some(LogLevel::Warn) => LevelFilter::WARN,
+            Some(LogLevel::Error | LogLevel::Crit | LogLevel::Alert | LogLevel::Emerg) => LevelFilter::ERROR,
+        })
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let severity = severity(event.metadata());
+        let mut line = Vec::with_capacity(256);
+        date::write_error(SystemTime::now(), &mut line);
+        let mut text = Text::default();
+        event.record(&mut text);
+        let (process, thread) = (std::process::id(), rustix::thread::gettid().as_raw_nonzero());
+        // Writing to a Vec cannot fail.
+        let _ = writeln!(line, " [{severity}] {process}#{thread}: {}{}", text.message, text.fields);
+        for sink in self.sinks().iter().filter(|sink| severity >= sink.wanted.level) {
+            sink.write(&line);
+        }
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// An error of the system as nginx writes it: `111: Connection refused`.
+#[derive(Debug)]
+pub struct Errno<'a>(pub &'a io::Error);
+
+impl fmt::Display for Errno<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        match self.0.raw_os_error() {
+            Some(code) => {
+                let words = text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text);
+                write!(f, "{code}: {words}")
+            }
+            None => f.write_str(&text),
+        }
+    }
+}
+
+/// An event as text: its message, then its fields.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a String cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Notice => "notice",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+            LogLevel::Crit => "crit",
+            LogLevel::Alert => "alert",
+            LogLevel::Emerg => "emerg",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(path: &Path, level: LogLevel) -> Vec<model::ErrorLog> {
+        vec![model::ErrorLog { target: LogTarget::File(path.to_owned()), level }]
+    }
+
+    #[test]
+    fn line_has_the_shape_of_nginx() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("error.log");
+        let log = ErrorLog::new();
+        log.write_to(&places(&path, LogLevel::Notice)).unwrap();
+        tracing::subscriber::with_default(log, || {
+            tracing::info!(count = 2, "reconfiguring");
+            tracing::debug!("a client did something");
+            tracing::error!(target: EMERG, "unknown directive \"x\"");
+        });
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let [first, second] = *lines else { panic!("two lines: {text}") };
+        let shape =
+            regex::Regex::new(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[notice\] \d+#\d+: reconfiguring count=2$");
+        assert!(shape.unwrap().is_match(first), "{first}");
+        assert!(second.contains("[emerg]") && second.ends_with(": unknown directive \"x\""), "{second}");
+    }
+
+    #[test]
+    fn error_of_the_system_is_written_with_its_number_first() {
+        let error = io::Error::from_raw_os_error(111);
+        assert_eq!(Errno(&error).to_string(), "111: Connection refused");
+        assert_eq!(Errno(&io::Error::other("odd")).to_string(), "odd");
+    }
+
+    #[test]
+    fn file_that_cannot_be_opened_leaves_the_log_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("error.log");
+        let log = ErrorLog::new();
+        log.write_to(&places(&path, LogLevel::Error)).unwrap();
+        let error =
+            log.write_to(&places(&folder.path().join("no/such/error.log"), LogLevel::Debug)).unwrap_err();
+        assert!(error.to_string().contains("no/such/error.log\" failed"), "{error}");
+        assert_eq!(log.threshold(), Some(LogLevel::Error));
+    }
+}

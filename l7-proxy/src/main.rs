@@ -1,0 +1,355 @@
+//! `l7-proxy`: an HTTP proxy that is started, configured and signalled as nginx is.
+
+mod options;
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use l7_proxy::LogFiles;
+use l7_proxy::conf::{self, Loaded, Source};
+use l7_proxy::daemon::{Daemon, Options as DaemonOptions};
+use l7_proxy::error_log::{EMERG, Errno, ErrorLog};
+use l7_proxy::model::{self, Config, LogLevel, LogTarget};
+use l7_proxy::site::{self, Site};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::options::{Options, Task, Voice};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let options = match options::parse(std::env::args_os()) {
+        Ok(options) => options,
+        Err(error) => return complain(&error),
+    };
+    let outcome = match &options.task {
+        Task::Say(text) => {
+            complain_plainly(text);
+            return ExitCode::SUCCESS;
+        }
+        Task::Test | Task::Dump => test(&options),
+        Task::Signal(signal) => send(&options, *signal),
+        Task::Run => run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Reported) => ExitCode::FAILURE,
+    }
+}
+
+/// The person has been told what is wrong.
+struct Reported;
+
+/// Writes a line to standard error, as nginx does with all that it has to say to a terminal.
+fn complain_plainly(text: &str) {
+    // Nobody is there to be told that nobody is there.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn complain(error: &dyn Display) -> ExitCode {
+    complain_plainly(&format!("l7-proxy: {error}"));
+    ExitCode::FAILURE
+}
+
+/// Says on standard error what keeps the program from doing what it was told.
+fn emerg(error: &dyn Display) -> Reported {
+    complain(&format!("[emerg] {error}"));
+    Reported
+}
+
+impl Options {
+    fn source(&self) -> Source {
+        Source { file: self.file.clone(), prefix: self.prefix.clone(), globals: self.globals.clone() }
+    }
+
+    /// The configuration file as messages name it.
+    fn path(&self) -> PathBuf {
+        self.prefix.join(&self.file)
+    }
+}
+
+/// Checks the configuration, and prints it if that was asked for.
+fn test(options: &Options) -> Result<(), Reported> {
+    let path = options.path();
+    let path = path.display();
+    let checked = conf::load(&options.source()).map_err(|error| error.to_string()).and_then(|loaded| {
+        notes(&loaded);
+        check(&loaded.config)?;
+        Ok(loaded)
+    });
+    match checked {
+        Ok(loaded) => {
+            if options.voice == Voice::Normal {
+                complain(&format!("the configuration file {path} syntax is ok"));
+                complain(&format!("configuration file {path} test is successful"));
+            }
+            if options.task == Task::Dump {
+                dump(&loaded);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            emerg(&error);
+            complain(&format!("configuration file {path} test failed"));
+            Err(Reported)
+        }
+    }
+}
+
+/// Checks what takes more than reading: that the parts fit together, that logs can be written.
+fn check(config: &Config) -> Result<(), String> {
+    let http = config.http.clone().unwrap_or_default();
+    let mut services = site::services(&http).map_err(|error| error.to_string())?;
+    if let Some(stream) = &config.stream {
+        services.extend(site::stream_services(stream).map_err(|error| error.to_string())?);
+    }
+    lvs_core::Config { services }.check().map_err(|error| error.to_string())?;
+    let site = Site::new(http).map_err(|error| error.to_string())?;
+    let logs = site.router().all_settings().flat_map(|settings| &settings.access_log);
+    LogFiles::default().open(logs).map_err(|error| error.to_string())
+}
+
+fn dump(loaded: &Loaded) {
+    let mut out = io::stdout().lock();
+    for file in &loaded.files {
+        // A reader that has seen enough closes the pipe.
+        let _ = writeln!(out, "# configuration file {}:", file.path.display());
+        let _ = out.write_all(&file.text).and_then(|()| writeln!(out));
+    }
+}
+
+/// Says what is odd about the configuration.
+fn notes(loaded: &Loaded) {
+    for note in &loaded.notes {
+        complain(&format!("[warn] {note}"));
+    }
+}
+
+/// Sends a signal to the process whose id is in the pid file.
+fn send(options: &Options, signal: Signal) -> Result<(), Reported> {
+    let loaded = conf::load(&options.source()).map_err(|error| emerg(&error))?;
+    let path = loaded.config.process.pid;
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        complain(&format!("[error] open() \"{}\" failed ({})", path.display(), Errno(&error)));
+        Reported
+    })?;
+    let process = text.trim().parse().ok().and_then(Pid::from_raw).ok_or_else(|| {
+        complain(&format!("[error] invalid PID number \"{}\" in \"{}\"", text.trim(), path.display()));
+        Reported
+    })?;
+    kill_process(process, signal).map_err(|error| {
+        let error = io::Error::from(error);
+        complain(&format!(
+            "[alert] kill({}, {signal:?}) failed ({})",
+            process.as_raw_nonzero(),
+            Errno(&error)
+        ));
+        Reported
+    })
+}
+
+/// Serves until a signal ends it.
+fn run(options: &Options) -> Result<(), Reported> {
+    let log = ErrorLog::new();
+    let early = model::ErrorLog {
+        target: match &options.error_log {
+            Some(path) => LogTarget::File(options.prefix.join(path)),
+            None => LogTarget::Stderr,
+        },
+        level: LogLevel::Notice,
+    };
+    log.write_to(std::slice::from_ref(&early)).map_err(|error| emerg(&error))?;
+    // The only global of the program; a second one cannot have been set.
+    let _ = tracing::subscriber::set_global_default(log.clone());
+    let fail = |error: &dyn Display| {
+        error!(target: EMERG, "{error}");
+        if early.target != LogTarget::Stderr { emerg(error) } else { Reported }
+    };
+
+    let loaded = conf::load(&options.source()).map_err(|error| fail(&error))?;
+    log.write_to(&places(&loaded.config, &early)).map_err(|error| fail(&error))?;
+    for note in &loaded.notes {
+        warn!("{note}");
+    }
+    let process = loaded.config.process.clone();
+    let daemon = Daemon::start(loaded.config, DaemonOptions::default()).map_err(|error| fail(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| fail(&error))?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(|error| fail(&error))?;
+        let pid_file = PidFile::write(&process.pid).map_err(|error| fail(&error))?;
+        if process.daemon {
+            info!(
+                "daemon on: this build stays in the foreground; a service manager puts it into the background"
+            );
+        }
+        info!("l7-proxy/{} started", env!("CARGO_PKG_VERSION"));
+        let mut service = Service { options, daemon, log, early: early.clone(), pid_file, process };
+        service.serve(&mut signals).await;
+        Ok(())
+    })
+}
+
+/// Where errors go: where the configuration says, else where the command line says.
+fn places(config: &Config, early: &model::ErrorLog) -> Vec<model::ErrorLog> {
+    if config.process.error_log.is_empty() {
+        vec![model::ErrorLog { level: LogLevel::Error, ..early.clone() }]
+    } else {
+        config.process.error_log.clone()
+    }
+}
+
+/// The running program.
+struct Service<'a> {
+    options: &'a Options,
+    daemon: Daemon,
+    log: ErrorLog,
+    early: model::ErrorLog,
+    pid_file: PidFile,
+    process: model::Process,
+}
+
+/// The signals that nginx's users send.
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
+    usr1: tokio::signal::unix::Signal,
+    usr2: tokio::signal::unix::Signal,
+    winch: tokio::signal::unix::Signal,
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Quit,
+    Reload,
+    Reopen,
+    Unsupported(&'static str),
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+            winch: signal(SignalKind::window_change())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            biased;
+            _ = self.term.recv() => Wish::Stop,
+            _ = self.int.recv() => Wish::Stop,
+            _ = self.quit.recv() => Wish::Quit,
+            _ = self.hup.recv() => Wish::Reload,
+            _ = self.usr1.recv() => Wish::Reopen,
+            _ = self.usr2.recv() => Wish::Unsupported("USR2"),
+            _ = self.winch.recv() => Wish::Unsupported("WINCH"),
+        }
+    }
+}
+
+impl Service<'_> {
+    async fn serve(&mut self, signals: &mut Signals) {
+        loop {
+            match signals.next().await {
+                Wish::Stop => {
+                    info!("exiting");
+                    return;
+                }
+                Wish::Quit => return self.finish(signals).await,
+                Wish::Reload => self.reload(),
+                Wish::Reopen => {
+                    info!("reopening logs");
+                    self.daemon.reopen_logs();
+                    if let Err(error) = self.log.reopen() {
+                        error!(target: EMERG, "{error}");
+                    }
+                }
+                Wish::Unsupported(name) => warn!("signal {name} is not supported by this version"),
+            }
+        }
+    }
+
+    /// Finishes what is at hand; a further word to stop ends it at once.
+    async fn finish(&self, signals: &mut Signals) {
+        info!("gracefully shutting down");
+        let deadline = self.process.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
+        let finishing = self.daemon.shutdown(deadline);
+        let stop = async { while !matches!(signals.next().await, Wish::Stop) {} };
+        tokio::select! {
+            finished = finishing => {
+                if !finished {
+                    warn!("connections were cut: they took longer than {} s", deadline.as_secs());
+                }
+            }
+            () = stop => {}
+        }
+        info!("exiting");
+    }
+
+    /// Reads the configuration anew; if anything is wrong with it, nothing changes.
+    fn reload(&mut self) {
+        info!("reconfiguring");
+        let loaded = match conf::load(&self.options.source()) {
+            Ok(loaded) => loaded,
+            Err(error) => return error!(target: EMERG, "{error}"),
+        };
+        for note in &loaded.notes {
+            warn!("{note}");
+        }
+        let (process, places) = (loaded.config.process.clone(), places(&loaded.config, &self.early));
+        if let Err(error) = self.daemon.reload(loaded.config) {
+            return error!(target: EMERG, "{error}");
+        }
+        if let Err(error) = self.log.write_to(&places) {
+            error!(target: EMERG, "{error}");
+        }
+        if process.pid != self.process.pid {
+            match PidFile::write(&process.pid) {
+                Ok(pid_file) => self.pid_file = pid_file,
+                Err(error) => error!(target: EMERG, "{error}"),
+            }
+        }
+        self.process = process;
+        info!("reconfigured");
+    }
+}
+
+/// The file with the process id; removed when dropped.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: &Path) -> Result<PidFile, String> {
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .map_err(|error| format!("open() \"{}\" failed ({})", path.display(), Errno(&error)))?;
+        Ok(PidFile(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // It may have been removed, or be somebody else's by now.
+        let own =
+            std::fs::read_to_string(&self.0).is_ok_and(|text| text.trim() == std::process::id().to_string());
+        if own && let Err(error) = std::fs::remove_file(&self.0) {
+            warn!("unlink() \"{}\" failed ({})", self.0.display(), Errno(&error));
+        }
+    }
+}
+
+/// How long connections may take to end where `worker_shutdown_timeout` does not say.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
