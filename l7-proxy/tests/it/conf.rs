@@ -168,6 +168,71 @@ http {
 }
 
 #[test]
+fn file_of_the_experiment_is_taken_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("conf")).unwrap();
+    fs::write(folder.path().join("conf/mime.types"), "types { text/html html htm shtml; }").unwrap();
+    let text = r"
+#user  nobody;
+worker_processes  1;
+events {
+    worker_connections  1024;
+}
+http {
+    include       mime.types;
+    default_type  application/octet-stream;
+    sendfile        on;
+    keepalive_timeout  65;
+    upstream tomcat {
+        server 192.168.233.40:8080 weight=1;
+        server 192.168.233.50:8080 weight=1;
+    }
+    server {
+        listen       80;
+        server_name  localhost;
+        location ~ .*.jsp$ {
+            proxy_pass http://tomcat;
+            proxy_set_header HOST $host;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }
+        location / {
+            root   html;
+            index  index.html index.htm;
+        }
+        error_page   500 502 503 504  /50x.html;
+        location = /50x.html {
+            root   html;
+        }
+    }
+}
+stream {
+    upstream nginx {
+        server 192.168.233.20:80 weight=1;
+        server 192.168.233.30:80 weight=1;
+    }
+    server {
+        listen 82;
+        proxy_pass nginx;
+    }
+}
+";
+    fs::write(folder.path().join("conf/nginx.conf"), text).unwrap();
+    let prefix = folder.path().to_owned();
+    let source = Source { file: "conf/nginx.conf".into(), prefix, globals: String::new() };
+    let config = conf::load(&source).unwrap().config;
+    let http = config.http.unwrap();
+    let jsp = &http.servers[0].locations[0];
+    let Handler::Proxy(proxy) = &jsp.handler else { panic!("no proxy_pass") };
+    assert_eq!(http.upstream(proxy.upstream).servers.len(), 2);
+    // The default of `Host` is gone, however the name is spelled.
+    let fields: Vec<_> = jsp.settings.proxy.set_headers.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(fields, ["host", "x-real-ip", "x-forwarded-for"]);
+    let stream = config.stream.unwrap();
+    assert_eq!(stream.upstream(stream.servers[0].proxy_pass).name, "nginx");
+}
+
+#[test]
 fn fault_is_named_as_nginx_names_it() {
     for (text, expected) in [
         ("events {}\nhttp {\n  server { lissten 80; }\n}", "unknown directive \"lissten\" in nginx.conf:3"),
