@@ -1,0 +1,1 @@
+<%-- A page that was copied to the wrong place: its source must never be served. --%>

@@ -1,0 +1,4 @@
+//! The examples as a person would run them.
+
+mod programs;
+mod tomcat;
