@@ -116,7 +116,8 @@ impl Body for Relayed {
                 Poll::Ready(Some(Err(Cut::Server)))
             }
             Some(Ok(frame)) => {
-                if this.incoming.is_end_stream() {
+                // Nothing comes after trailers, and nobody asks whether something does.
+                if frame.is_trailers() || this.incoming.is_end_stream() {
                     *this.whole = true;
                     give_back(this.claim);
                 }
