@@ -7,7 +7,7 @@
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -39,11 +39,11 @@ impl<'a> Case<'a> {
 
     /// `schedule` and the drop of its lease, on a pool of this size.
     pub fn schedule(algorithm: Algorithm, servers: u16) -> Case<'static> {
-        let director = director(algorithm, servers);
+        let director = Arc::new(director(algorithm, servers));
         Case::new(algorithm.name(), move |calls| {
-            let (service, flow) = (vip(), flow());
+            let (mut picker, flow) = (director.picker(&vip()), flow());
             for _ in 0..calls {
-                drop(black_box(director.schedule(&service, black_box(&flow), Time::ZERO)));
+                drop(black_box(picker.schedule(black_box(&flow), Time::ZERO)));
             }
         })
     }

@@ -5,16 +5,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
 
 use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey};
 use crate::flow::Flow;
 use crate::health::{Condition, Event, Health, HealthPolicy, Passive, Probe, Transition};
 use crate::lease::Lease;
+use crate::picker::Picker;
 use crate::pool::Load;
 use crate::server::Live;
 use crate::service::{Refusal, Service, ServiceState};
@@ -25,6 +27,8 @@ use crate::time::Time;
 /// Share it in an [`Arc`]. All methods take `&self`; [`Director::schedule`] takes no lock.
 pub struct Director {
     table: ArcSwap<Table>,
+    /// How often the table has been replaced; written after it, under the writer lock.
+    generation: CachePadded<AtomicU64>,
     writer: Mutex<Writer>,
 }
 
@@ -134,7 +138,24 @@ impl Director {
     /// A director without services.
     pub fn new() -> Director {
         let services = HashMap::with_hasher(foldhash::fast::RandomState::default());
-        Director { table: ArcSwap::from_pointee(Table { services }), writer: Mutex::default() }
+        Director {
+            table: ArcSwap::from_pointee(Table { services }),
+            generation: CachePadded::new(AtomicU64::new(0)),
+            writer: Mutex::default(),
+        }
+    }
+
+    /// A handle for one thread to schedule for this service, which need not exist yet.
+    pub fn picker(self: &Arc<Director>, service: &ServiceKey) -> Picker {
+        Picker::new(Arc::clone(self), service.clone())
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        self.table.load().services.get(key).cloned()
     }
 
     /// Chooses a real server for a flow and counts the connection there until the lease is dropped.
@@ -219,7 +240,7 @@ impl Director {
 
     /// Ends the ejections of a service whose time is over; leaves it to the next caller if a writer
     /// is at work, since connections must not wait for it.
-    fn lapse(&self, key: &ServiceKey, now: Time) {
+    pub(crate) fn lapse(&self, key: &ServiceKey, now: Time) {
         let _writer = match self.writer.try_lock() {
             Ok(writer) => writer,
             Err(TryLockError::Poisoned(writer)) => writer.into_inner(),
@@ -359,6 +380,7 @@ impl Director {
         }
         let table = Arc::new(Table { services });
         self.table.store(Arc::clone(&table));
+        self.generation.fetch_add(1, Ordering::Release);
         for (key, before) in &old.services {
             let after = table.services.get(key);
             before.retire_servers(after.map(|service| &**service));
@@ -445,7 +467,7 @@ fn reset(service: &Service) {
         counter.reset();
     }
     for server in &service.servers {
-        server.live.connections.reset();
+        server.live.reset_connections();
         server.live.bytes_in.reset();
         server.live.bytes_out.reset();
     }
@@ -479,7 +501,7 @@ impl ServerStats {
             config: config.clone(),
             load: live.load(),
             templates: live.templates.load(Ordering::Relaxed),
-            connections: live.connections.get(),
+            connections: live.connections(),
             bytes_in: live.bytes_in.get(),
             bytes_out: live.bytes_out.get(),
             condition: live.health().condition(),

@@ -21,18 +21,17 @@ use crate::server::{Kind, Live};
 pub struct Lease {
     live: Arc<Live>,
     template: Option<Arc<Template>>,
-    kind: Kind,
     /// Counted as inactive since it was taken.
     closing: AtomicBool,
 }
 
 impl Lease {
     /// The caller has counted the connection at `live`.
-    pub(crate) fn new(live: Arc<Live>, template: Option<Arc<Template>>, kind: Kind) -> Lease {
+    pub(crate) fn new(live: Arc<Live>, template: Option<Arc<Template>>) -> Lease {
         if let Some(template) = &template {
             template.control();
         }
-        Lease { live, template, kind, closing: AtomicBool::new(false) }
+        Lease { live, template, closing: AtomicBool::new(false) }
     }
 
     /// Address of the real server.
@@ -53,7 +52,7 @@ impl Lease {
     /// Counts the connection as inactive from now on: one side has ended its half. IPVS counts
     /// connections past ESTABLISHED the same way.
     pub fn closing(&self) {
-        if self.kind == Kind::Active && !self.closing.swap(true, Ordering::Relaxed) {
+        if self.live.kind() == Kind::Active && !self.closing.swap(true, Ordering::Relaxed) {
             self.live.deactivate();
         }
     }
@@ -75,7 +74,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let kind = if *self.closing.get_mut() { Kind::Inactive } else { self.kind };
+        let kind = if *self.closing.get_mut() { Kind::Inactive } else { self.live.kind() };
         self.live.release(kind);
         if let Some(template) = &self.template {
             template.release();

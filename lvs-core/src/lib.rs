@@ -30,7 +30,7 @@
 //! | to | see |
 //! |---|---|
 //! | say what is served | [`Config`], [`ServiceConfig`], [`ServerConfig`], [`Algorithm`], [`Persistence`] |
-//! | decide | [`Director::schedule`], [`Flow`], [`Lease`], [`Refusal`] |
+//! | decide | [`Director::schedule`], [`Picker`], [`Flow`], [`Lease`], [`Refusal`] |
 //! | tell what became of it | [`Director::report`], [`Director::probe`], [`HealthPolicy`] |
 //! | change what is served, losing nothing | [`Director::apply`], and `ipvsadm`'s verbs such as [`Director::add_server`] |
 //! | look | [`Director::stats`], [`Director::templates`] |
@@ -69,6 +69,7 @@ mod flow;
 mod health;
 mod lease;
 mod persistence;
+mod picker;
 mod pool;
 mod scheduler;
 mod server;
@@ -83,6 +84,7 @@ pub use director::{Changes, Director, Rejected, ServerStats, ServiceStats, Templ
 pub use flow::Flow;
 pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Probe, Transition};
 pub use lease::Lease;
+pub use picker::Picker;
 pub use pool::{Load, Pool};
 pub use scheduler::{Change, Scheduler, Seat};
 pub use service::Refusal;

@@ -24,6 +24,14 @@ pub trait Scheduler: Any + Send + Sync {
     /// be derived from it, so that every run can be replayed.
     fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize>;
 
+    /// Whether [`schedule`](Scheduler::schedule) looks at its ticket.
+    ///
+    /// To count tickets costs threads that share a service more than most choices do, so a
+    /// scheduler that never looks says `false` and is given 0.
+    fn uses_ticket(&self) -> bool {
+        true
+    }
+
     /// Takes over what the scheduler of the configuration before remembered.
     ///
     /// It is called once, before the first pick. `old` is of another type if the service was given

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_utils::CachePadded;
-
 use crate::config::Thresholds;
 use crate::health::Health;
 use crate::pool::Load;
@@ -22,31 +20,42 @@ pub(crate) struct Server {
 ///
 /// It is known by its service and address. A server that is deleted lives on in its leases, and
 /// comes back with its counts if it is added again before the last of them ends, as in IPVS.
+///
+/// The words that every lease writes come first, next to the reference count that it writes too:
+/// one cache line moves between the threads that schedule, not one for each count.
+#[repr(C)]
 pub(crate) struct Live {
-    pub(crate) service: Arc<ServiceState>,
-    pub(crate) address: SocketAddr,
-    /// Active connections in the high half, inactive in the low half. Written by leases.
-    load: CachePadded<AtomicU64>,
-    /// Connections ever scheduled here. Written by leases.
-    pub(crate) connections: Counter,
-    /// Bytes from clients to the server. Written by leases.
-    pub(crate) bytes_in: Counter,
-    /// Bytes from the server to clients. Written by leases.
-    pub(crate) bytes_out: Counter,
-    /// Entries of the template table that lead here. Written by the table.
-    pub(crate) templates: AtomicU32,
+    /// Connections ever begun here. Written by leases; a late read picks a slightly busier server.
+    begun: AtomicU64,
+    /// Connections that ended. Written by leases. What began and has not ended is there now, so
+    /// that neither the load nor the total needs a count of its own.
+    ended: AtomicU64,
+    /// Of the connections there now, those that are closing. Written by leases.
+    closing: AtomicU64,
     /// Set by the connection that reaches the upper threshold, taken away by one that leaves room; a
     /// late read admits one more.
     full: AtomicBool,
+    /// How connections count that are not closing.
+    kind: Kind,
+    /// Reasons against choosing this server. Written under the writer lock.
+    standing: AtomicU8,
     /// Written by `apply` only.
     upper: AtomicU32,
     /// Written by `apply` only.
     lower: AtomicU32,
-    /// Reasons against choosing this server. Written under the writer lock.
-    standing: AtomicU8,
+    /// Entries of the template table that lead here. Written by the table.
+    pub(crate) templates: AtomicU32,
+    pub(crate) service: Arc<ServiceState>,
+    pub(crate) address: SocketAddr,
     /// After this moment a success in traffic clears failures, in nanoseconds of [`Time`]; saves
     /// the lock until then. Written under the writer lock.
     pardon: AtomicU64,
+    /// What `begun` was when the counters were zeroed last.
+    zero: AtomicU64,
+    /// Bytes from clients to the server. Written by leases.
+    pub(crate) bytes_in: Counter,
+    /// Bytes from the server to clients. Written by leases.
+    pub(crate) bytes_out: Counter,
     health: Mutex<Health>,
 }
 
@@ -73,39 +82,64 @@ pub(crate) enum Kind {
     Inactive,
 }
 
-const ACTIVE: u64 = 1 << 32;
-const INACTIVE: u64 = 1;
-
-impl Kind {
-    fn unit(self) -> u64 {
-        match self {
-            Kind::Active => ACTIVE,
-            Kind::Inactive => INACTIVE,
-        }
-    }
-}
-
 impl Live {
-    pub(crate) fn new(service: Arc<ServiceState>, address: SocketAddr) -> Live {
+    pub(crate) fn new(service: Arc<ServiceState>, address: SocketAddr, kind: Kind) -> Live {
         Live {
-            service,
-            address,
-            load: CachePadded::new(AtomicU64::new(0)),
-            connections: Counter::default(),
-            bytes_in: Counter::default(),
-            bytes_out: Counter::default(),
-            templates: AtomicU32::new(0),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            closing: AtomicU64::new(0),
             full: AtomicBool::new(false),
+            kind,
+            standing: AtomicU8::new(0),
             upper: AtomicU32::new(0),
             lower: AtomicU32::new(0),
-            standing: AtomicU8::new(0),
+            templates: AtomicU32::new(0),
+            service,
+            address,
             pardon: AtomicU64::new(Time::NEVER.as_nanos()),
+            zero: AtomicU64::new(0),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
             health: Mutex::new(Health::default()),
         }
     }
 
+    /// Connections now.
     pub(crate) fn load(&self) -> Load {
-        unpack(self.load.load(Ordering::Relaxed))
+        let closing = self.closing.load(Ordering::Relaxed);
+        let total = self.total(Ordering::Relaxed);
+        match self.kind {
+            Kind::Active => Load {
+                active: clamp(total.saturating_sub(closing)),
+                inactive: clamp(closing.min(total)),
+            },
+            Kind::Inactive => Load { active: 0, inactive: clamp(total) },
+        }
+    }
+
+    /// Active and inactive connections together. The ended are read first: none of them began
+    /// after the begun were read.
+    fn total(&self, order: Ordering) -> u64 {
+        let ended = self.ended.load(order);
+        self.begun.load(order).saturating_sub(ended)
+    }
+
+    /// Connections scheduled since the counters were zeroed. The zero is read first: a later one
+    /// would lie above an earlier count.
+    pub(crate) fn connections(&self) -> u64 {
+        let zero = self.zero.load(Ordering::Acquire);
+        self.begun.load(Ordering::Relaxed).saturating_sub(zero)
+    }
+
+    /// Zeroes the count of connections scheduled; returns what it was.
+    pub(crate) fn reset_connections(&self) -> u64 {
+        let begun = self.begun.load(Ordering::Relaxed);
+        begun.saturating_sub(self.zero.swap(begun, Ordering::AcqRel))
+    }
+
+    /// How a connection counts here as long as it is not closing.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -133,43 +167,45 @@ impl Live {
     ///
     /// Whoever brings the total to the upper threshold marks the server full. The mark, not the
     /// total, refuses: after the threshold was lowered below the total, IPVS still takes one.
-    pub(crate) fn admit(&self, kind: Kind) -> bool {
+    pub(crate) fn admit(&self) -> bool {
         if self.upper.load(Ordering::Relaxed) != 0 && self.is_full() {
             return false;
         }
-        self.bind(kind);
+        self.bind();
         true
     }
 
     /// Counts one more connection, full or not: what a template hit does.
-    pub(crate) fn bind(&self, kind: Kind) {
-        let before = self.load.fetch_add(kind.unit(), Ordering::SeqCst);
+    pub(crate) fn bind(&self) {
+        let begun = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let upper = self.upper.load(Ordering::Relaxed);
-        if upper != 0 && unpack(before).total() + 1 >= upper {
+        if upper != 0 && begun.saturating_sub(self.ended.load(Ordering::Relaxed)) >= u64::from(upper) {
             self.full.swap(true, Ordering::SeqCst);
             // Connections that ended since they were counted have not seen the mark, and nobody
             // else would take it away.
-            self.reopen(self.load.load(Ordering::SeqCst));
+            self.reopen();
         }
-        self.connections.add(1);
     }
 
     /// Counts an active connection as inactive from now on.
     pub(crate) fn deactivate(&self) {
-        self.load.fetch_sub(ACTIVE - INACTIVE, Ordering::Relaxed);
+        self.closing.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one connection less.
+    /// Counts one connection less, which was closing or not.
     pub(crate) fn release(&self, kind: Kind) {
-        let before = self.load.fetch_sub(kind.unit(), Ordering::SeqCst);
+        if kind != self.kind {
+            self.closing.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.ended.fetch_add(1, Ordering::SeqCst);
         if self.full.load(Ordering::SeqCst) {
-            self.reopen(before - kind.unit());
+            self.reopen();
         }
     }
 
-    /// Takes the mark of fullness away if these connections leave enough room.
-    fn reopen(&self, load: u64) {
-        let total = u64::from(unpack(load).total());
+    /// Takes the mark of fullness away if the connections leave enough room.
+    fn reopen(&self) {
+        let total = self.total(Ordering::SeqCst);
         let upper = u64::from(self.upper.load(Ordering::Relaxed));
         let lower = u64::from(self.lower.load(Ordering::Relaxed));
         let open = match (lower, upper) {
@@ -216,8 +252,8 @@ impl Counter {
     }
 }
 
-fn unpack(load: u64) -> Load {
-    Load { active: (load >> 32) as u32, inactive: load as u32 }
+fn clamp(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -60,8 +60,8 @@ pub(crate) struct Service {
     backups: Option<Box<[u64]>>,
     /// Whether any server has an upper threshold.
     thresholds: bool,
-    /// How its connections count.
-    kind: Kind,
+    /// Whether the scheduler asks for tickets.
+    tickets: bool,
 }
 
 /// What a service keeps through every reload.
@@ -120,6 +120,8 @@ impl Service {
             known.extend(old.servers.iter().map(|server| (server.live.address, &server.live)));
             before.extend(old.config.servers.iter().map(|server| (server.address, server)));
         }
+        let datagrams = matches!(config.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
+        let kind = if datagrams { Kind::Inactive } else { Kind::Active };
         let mut edited = Vec::new();
         let mut servers = Vec::with_capacity(config.servers.len());
         {
@@ -131,7 +133,7 @@ impl Service {
                     None => retired
                         .remove(&server.address)
                         .and_then(|live| live.upgrade())
-                        .unwrap_or_else(|| Arc::new(Live::new(Arc::clone(&state), server.address))),
+                        .unwrap_or_else(|| Arc::new(Live::new(Arc::clone(&state), server.address, kind))),
                 };
                 let changed = before.get(&server.address).is_none_or(|before| *before != server);
                 if changed {
@@ -161,13 +163,12 @@ impl Service {
             }
             bits.into()
         });
-        let datagrams = matches!(config.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
         let service = Service {
             usable: blank(),
             sound: blank(),
             backups,
             thresholds: config.servers.iter().any(|server| server.thresholds.upper() > 0),
-            kind: if datagrams { Kind::Inactive } else { Kind::Active },
+            tickets: scheduler.uses_ticket(),
             seats,
             scheduler,
             servers: servers.into(),
@@ -190,7 +191,7 @@ impl Service {
         for Server { live, .. } in self.servers.iter().filter(|server| !kept.contains(&server.live.address)) {
             live.set_standing(REMOVED);
             let departed = &self.state.departed;
-            departed.connections.add(live.connections.reset());
+            departed.connections.add(live.reset_connections());
             departed.bytes_in.add(live.bytes_in.reset());
             departed.bytes_out.add(live.bytes_out.reset());
             retired.insert(live.address, Arc::downgrade(live));
@@ -200,7 +201,7 @@ impl Service {
     /// Chooses a server for the flow, none of `tried`, and counts the connection there.
     pub(crate) fn schedule(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Lease, Refusal> {
         let lease = match &self.config.persistence {
-            None => self.choose(flow, tried).map(|live| Lease::new(live, None, self.kind)),
+            None => self.choose(flow, tried).map(|live| Lease::new(live, None)),
             Some(rule) => {
                 let usable = |live: &Live| {
                     let allowed = match live.standing() & (REMOVED | DOWN | EJECTED) {
@@ -214,13 +215,13 @@ impl Service {
                 let found = self.state.templates.find_or_make(rule, flow.client().ip(), now, usable, choose);
                 found.map(|found| match found {
                     Found::Template(template) => {
-                        template.live.bind(self.kind);
-                        Lease::new(Arc::clone(&template.live), Some(template), self.kind)
+                        template.live.bind();
+                        Lease::new(Arc::clone(&template.live), Some(template))
                     }
                     Found::Made(template) => {
-                        Lease::new(Arc::clone(&template.live), Some(template), self.kind)
+                        Lease::new(Arc::clone(&template.live), Some(template))
                     }
-                    Found::NoRoom(live) => Lease::new(live, None, self.kind),
+                    Found::NoRoom(live) => Lease::new(live, None),
                 })
             }
         };
@@ -232,7 +233,7 @@ impl Service {
 
     /// What the scheduler says, admitted.
     fn choose(&self, flow: &Flow, tried: &[SocketAddr]) -> Result<Arc<Live>, Refusal> {
-        let ticket = self.state.ticket.fetch_add(1, Ordering::Relaxed);
+        let ticket = if self.tickets { self.state.ticket.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let mut looked_again = false;
         // A server that fills up between choice and admission is full at the next look.
         for _ in 0..=self.servers.len() {
@@ -245,7 +246,7 @@ impl Service {
                 continue;
             };
             let live = &self.servers[server].live;
-            if live.admit(self.kind) {
+            if live.admit() {
                 return Ok(Arc::clone(live));
             }
         }

@@ -51,4 +51,8 @@ impl Scheduler for Least {
         }
         least.map(|(server, _)| server)
     }
+
+    fn uses_ticket(&self) -> bool {
+        false
+    }
 }

@@ -42,6 +42,10 @@ impl Scheduler for Rr {
         }
     }
 
+    fn uses_ticket(&self) -> bool {
+        false
+    }
+
     /// The cursor stays on its server. If that one was deleted it steps to the next newer one, so
     /// that nobody is skipped.
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
@@ -163,6 +167,10 @@ impl Scheduler for Wrr {
                 Err(moved) => state = moved,
             }
         }
+    }
+
+    fn uses_ticket(&self) -> bool {
+        false
     }
 
     /// Every deletion, edit and addition, one after the other as the kernel sees them, sends the

@@ -1,0 +1,92 @@
+//! A service looked up once, for those who schedule for it over and over.
+//!
+//! [`Director::schedule`] finds the service by its key and holds the snapshot with two atomic
+//! writes, for each connection. A picker keeps both from call to call, and only checks that the
+//! snapshot is still the one that serves: one read of a word that changes with a reload.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::ServiceKey;
+use crate::director::Director;
+use crate::flow::Flow;
+use crate::lease::Lease;
+use crate::service::{Refusal, Service};
+use crate::time::Time;
+
+/// One thread's handle on a service: the cheapest way to schedule.
+///
+/// It follows every reload; the service may come and go. Between calls it holds the service as it
+/// was at the last one, so a picker that rests keeps the memory of what has been replaced.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use lvs_core::{Algorithm, Director, Flow, ServerConfig, ServiceConfig, ServiceKey, Time};
+/// # let web = ServiceKey::tcp("192.0.2.10:80".parse()?);
+/// let director = Arc::new(Director::new());
+/// let mut picker = director.picker(&web);
+/// director.add_service(
+///     ServiceConfig::new(web, Algorithm::Rr).server(ServerConfig::new("10.0.0.1:8080".parse()?)),
+/// )?;
+/// let lease = picker.schedule(&Flow::new("198.51.100.7:40000".parse()?), Time::ZERO)?;
+/// # assert_eq!(lease.server(), "10.0.0.1:8080".parse()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Picker {
+    director: Arc<Director>,
+    key: ServiceKey,
+    /// The snapshot that `service` was looked up in.
+    generation: u64,
+    service: Option<Arc<Service>>,
+}
+
+impl Picker {
+    pub(crate) fn new(director: Arc<Director>, key: ServiceKey) -> Picker {
+        // The generation is read first: a table that is replaced between the two is looked up again.
+        let generation = director.generation();
+        let service = director.service(&key);
+        Picker { director, key, generation, service }
+    }
+
+    /// The service it schedules for.
+    pub fn service(&self) -> &ServiceKey {
+        &self.key
+    }
+
+    /// Does what [`Director::schedule`] does.
+    ///
+    /// # Errors
+    /// Says why no server can take the flow.
+    pub fn schedule(&mut self, flow: &Flow, now: Time) -> Result<Lease, Refusal> {
+        self.schedule_except(flow, &[], now)
+    }
+
+    /// Does what [`Director::schedule_except`] does.
+    ///
+    /// # Errors
+    /// Says why no server can take the flow.
+    pub fn schedule_except(
+        &mut self,
+        flow: &Flow,
+        tried: &[SocketAddr],
+        now: Time,
+    ) -> Result<Lease, Refusal> {
+        let generation = self.director.generation();
+        if generation != self.generation {
+            self.service = self.director.service(&self.key);
+            self.generation = generation;
+        }
+        let service = self.service.as_deref().ok_or(Refusal::NoService)?;
+        if service.has_lapsed(now) {
+            self.director.lapse(&self.key, now);
+        }
+        service.schedule(flow, tried, now)
+    }
+}
+
+impl std::fmt::Debug for Picker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Picker").field(&self.key).finish()
+    }
+}
