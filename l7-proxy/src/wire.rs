@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 /// Looks on while a [`Wire`] is used.
 pub(crate) trait Watch {
-    /// These bytes were read.
+    /// These bytes were read; none at the end of the connection.
     fn read(&self, bytes: &[u8]);
     /// A read has to wait for the peer.
     fn read_waits(&self);

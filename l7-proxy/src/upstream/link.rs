@@ -166,7 +166,7 @@ impl Watch for Link {
     fn read(&self, bytes: &[u8]) {
         let (to_server, to_client) = self.traffic.get();
         self.traffic.set((to_server, to_client + bytes.len() as u64));
-        self.heard.set(true);
+        self.heard.set(self.heard.get() || !bytes.is_empty());
         self.read_since.set(None);
     }
 
