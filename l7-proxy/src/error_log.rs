@@ -66,6 +66,11 @@ impl ErrorLog {
         self.write_to(&places)
     }
 
+    /// Whether standard error is one of its places.
+    pub fn writes_to_stderr(&self) -> bool {
+        self.sinks().iter().any(|sink| sink.wanted.target == LogTarget::Stderr)
+    }
+
     fn sinks(&self) -> RwLockReadGuard<'_, Vec<Sink>> {
         self.sinks.read().unwrap_or_else(PoisonError::into_inner)
     }

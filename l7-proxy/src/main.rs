@@ -167,9 +167,10 @@ fn run(options: &Options) -> Result<(), Reported> {
     log.write_to(std::slice::from_ref(&early)).map_err(|error| emerg(&error))?;
     // The only global of the program; a second one cannot have been set.
     let _ = tracing::subscriber::set_global_default(log.clone());
+    // Whoever started it looks at the terminal, not at the log.
     let fail = |error: &dyn Display| {
         error!(target: EMERG, "{error}");
-        if early.target != LogTarget::Stderr { emerg(error) } else { Reported }
+        if log.writes_to_stderr() { Reported } else { emerg(error) }
     };
 
     let loaded = conf::load(&options.source()).map_err(|error| fail(&error))?;
@@ -190,7 +191,7 @@ fn run(options: &Options) -> Result<(), Reported> {
             );
         }
         info!("l7-proxy/{} started", env!("CARGO_PKG_VERSION"));
-        let mut service = Service { options, daemon, log, early: early.clone(), pid_file, process };
+        let mut service = Service { options, daemon, log: log.clone(), early: early.clone(), pid_file, process };
         service.serve(&mut signals).await;
         Ok(())
     })

@@ -1,12 +1,15 @@
 //! The proxy from outside: what its parts promise together.
 
+mod command;
 mod conf;
 mod forward;
 mod jsp;
+mod life;
 mod pages;
 mod peer;
 mod retry;
 mod route;
+mod serve;
 mod static_file;
 mod strict;
 mod support;

@@ -295,8 +295,6 @@ pub(crate) struct Origin {
 pub(crate) struct Visit {
     /// The connection, from the origin's side.
     pub(crate) peer: Client,
-    /// Number of the connection, from 0.
-    pub(crate) number: usize,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -323,9 +321,8 @@ impl Origin {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let number = connections.fetch_add(1, Ordering::SeqCst);
-                let mut visit =
-                    Visit { peer: Client::from(stream), number, requests: Arc::clone(&requests) };
+                connections.fetch_add(1, Ordering::SeqCst);
+                let mut visit = Visit { peer: Client::from(stream), requests: Arc::clone(&requests) };
                 let script = Arc::clone(&script);
                 std::thread::spawn(move || _ = script(&mut visit));
             }

@@ -1,0 +1,273 @@
+//! The binary: its command line, its messages, its signals.
+
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::peer::{Client, Origin, eventually};
+
+/// A folder with an nginx.conf for the binary.
+struct Site {
+    folder: tempfile::TempDir,
+    addr: SocketAddr,
+}
+
+/// A running binary; ended when dropped.
+struct Running {
+    child: Child,
+}
+
+impl Site {
+    /// A site whose only server has this content. Its port was free a moment ago, and stays free:
+    /// nobody else uses its address.
+    fn new(content: &str) -> Site {
+        static SITES: AtomicU8 = AtomicU8::new(0);
+        let [low, high, ..] = std::process::id().to_le_bytes();
+        let ip = [127, high | 1, low, SITES.fetch_add(1, Ordering::SeqCst) + 1];
+        let addr = TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap();
+        let site = Site { folder: tempfile::tempdir().unwrap(), addr };
+        site.write(content);
+        site
+    }
+
+    fn write(&self, content: &str) {
+        self.write_whole(&format!(
+            "pid l7.pid; error_log error.log notice; events {{}}\n\
+             http {{ access_log access.log;\n server {{ listen {};\n {content} }} }}\n",
+            self.addr
+        ));
+    }
+
+    fn write_whole(&self, text: &str) {
+        fs::write(self.path("nginx.conf"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_l7-proxy"));
+        command.arg("-p").arg(self.folder.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs the binary and returns its exit code and what it says on standard error, the folder's
+    /// name left out.
+    fn say(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        let folder = format!("{}/", self.folder.path().display());
+        (output.status.code().unwrap(), text.replace(&folder, ""))
+    }
+
+    fn start(&self) -> Running {
+        let child = self.command(&[]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut running = Running { child };
+        eventually("the pid file is written", || {
+            assert!(running.child.try_wait().unwrap().is_none(), "it ended: {}", running.complaints());
+            self.read("l7.pid").trim() == running.child.id().to_string()
+        });
+        running
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    fn get(&self) -> String {
+        self.client().get("/").text().to_owned()
+    }
+}
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        let process = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(process, signal).unwrap();
+    }
+
+    fn complaints(&mut self) -> String {
+        let mut text = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Waits until it has ended; returns its exit code.
+    fn end(&mut self) -> i32 {
+        let mut code = None;
+        eventually("it ends", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        code.unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn good_configuration_is_called_good() {
+    let site = Site::new("return 200;");
+    let good = "l7-proxy: the configuration file nginx.conf syntax is ok\n\
+                l7-proxy: configuration file nginx.conf test is successful\n";
+    assert_eq!(site.say(&["-t"]), (0, good.to_owned()));
+    assert_eq!(site.say(&["-t", "-q"]), (0, String::new()));
+    let dump = site.run(&["-T"]);
+    let text = String::from_utf8(dump.stdout).unwrap();
+    assert!(text.starts_with("# configuration file "), "{text}");
+    assert!(text.contains("return 200;"), "{text}");
+}
+
+#[test]
+fn fault_is_named_with_file_line_and_word() {
+    let site = Site::new("");
+    let check = |text: &str, message: &str| {
+        site.write_whole(text);
+        let expected = format!("l7-proxy: [emerg] {message}\nl7-proxy: configuration file nginx.conf test failed\n");
+        assert_eq!(site.say(&["-t"]), (1, expected));
+        assert_eq!(site.say(&[]).0, 1);
+    };
+    check("events {}\nhttp {\n  lsten 80;\n}", "unknown directive \"lsten\" in nginx.conf:3");
+    check("events {}\nhttp {\n  server { listen 80\n }\n}", "unexpected \"}\" in nginx.conf:4");
+    check(
+        "events {} http { server { listen 127.0.0.1:1 default_server; } server { listen 127.0.0.1:1 default_server; } }",
+        "a duplicate default server for 127.0.0.1:1 in nginx.conf:1",
+    );
+}
+
+#[test]
+fn options_that_are_not_known_are_refused() {
+    let site = Site::new("");
+    assert_eq!(site.say(&["-x"]), (1, "l7-proxy: invalid option: \"x\"\n".to_owned()));
+    let (code, text) = site.say(&["-v"]);
+    assert_eq!((code, &*text), (0, concat!("l7-proxy version: l7-proxy/", env!("CARGO_PKG_VERSION"), "\n")));
+    assert!(site.say(&["-V"]).1.contains("--with-stream "));
+    assert!(site.say(&["-h"]).1.contains("-s signal"));
+}
+
+#[test]
+fn address_that_is_taken_is_named() {
+    let site = Site::new("return 200;");
+    let _taken = TcpListener::bind(site.addr).unwrap();
+    let (code, text) = site.say(&[]);
+    assert_eq!(code, 1);
+    let expected = format!("bind() to {} failed (98: Address already in use)", site.addr);
+    let log = site.read("error.log");
+    assert!(log.contains("[emerg]") && log.contains(&expected), "{log}");
+    assert!(text.contains(&format!("l7-proxy: [emerg] {expected}")), "{text}");
+    assert!(!site.path("l7.pid").exists());
+}
+
+#[test]
+fn it_serves_as_soon_as_the_pid_file_is_there_and_takes_it_away() {
+    let site = Site::new("return 200 hello;");
+    for (signal, name) in [(Signal::TERM, "stop"), (Signal::INT, ""), (Signal::QUIT, "quit")] {
+        let mut running = site.start();
+        assert_eq!(site.get(), "hello");
+        match name {
+            "" => running.signal(signal),
+            name => assert_eq!(site.say(&["-s", name]), (0, String::new())),
+        }
+        assert_eq!(running.end(), 0);
+        assert!(!site.path("l7.pid").exists());
+        assert!(TcpStream::connect(site.addr).is_err());
+    }
+    // Requests are in the log to the last one, also after a fast stop.
+    assert_eq!(site.read("access.log").lines().count(), 3);
+    let log = site.read("error.log");
+    assert!(log.contains("[notice]") && log.contains("gracefully shutting down"), "{log}");
+    let (code, text) = site.say(&["-s", "stop"]);
+    assert_eq!((code, &*text), (1, "l7-proxy: [error] open() \"l7.pid\" failed (2: No such file or directory)\n"));
+}
+
+#[test]
+fn broken_file_on_reload_is_logged_and_changes_nothing() {
+    let site = Site::new("return 200 old;");
+    let running = site.start();
+    site.write("\n\nretrun 200 new;");
+    running.signal(Signal::HUP);
+    let expected = "[emerg]";
+    eventually("the fault is logged", || site.read("error.log").contains(expected));
+    let log = site.read("error.log");
+    assert!(log.contains("unknown directive \"retrun\" in "), "{log}");
+    assert!(log.contains("nginx.conf:6\n"), "{log}");
+    assert_eq!(site.get(), "old");
+    site.write("return 200 new;");
+    assert_eq!(site.say(&["-s", "reload"]).0, 0);
+    eventually("the new file is served", || site.get() == "new");
+}
+
+#[test]
+fn logs_are_reopened_on_usr1() {
+    let site = Site::new("return 200;");
+    let running = site.start();
+    site.get();
+    for name in ["error.log", "access.log"] {
+        fs::rename(site.path(name), site.path(&format!("{name}.1"))).unwrap();
+    }
+    running.signal(Signal::USR1);
+    eventually("the error log is new", || site.path("error.log").exists());
+    eventually("the access log is new", || site.path("access.log").exists());
+    site.get();
+    eventually("the new log has the new line", || site.read("access.log").lines().count() >= 1);
+}
+
+#[test]
+fn quit_finishes_what_is_at_hand_and_a_second_signal_does_not_wait() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.peer.rest().map(drop)
+    });
+    let site = Site::new(&format!("location / {{ proxy_pass http://{}; }}", origin.addr));
+    let mut running = site.start();
+    let mut client = site.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the request is at the server", || origin.requests().len() == 1);
+    running.signal(Signal::QUIT);
+    eventually("nobody listens", || TcpStream::connect(site.addr).is_err());
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(running.child.try_wait().unwrap().is_none(), "a request is at hand");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(), 0);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn quit_cuts_what_takes_too_long() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.peer.rest().map(drop)
+    });
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log; worker_shutdown_timeout 100ms; events {{}}
+         http {{ access_log off; server {{ listen {}; location / {{ proxy_pass http://{}; }} }} }}",
+        site.addr, origin.addr
+    ));
+    let mut running = site.start();
+    let mut client = site.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the request is at the server", || origin.requests().len() == 1);
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    assert!(client.is_closed());
+}

@@ -1,0 +1,223 @@
+//! Reloads and ends: what is lost (nothing), and what stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use l7_proxy::daemon::{Daemon, Error, Options};
+
+use crate::peer::{Client, Origin, Proxy, configuration, eventually, forwarding, http, server};
+
+fn page(text: &str) -> String {
+    server(&format!("location / {{ return 200 {text}; }}"))
+}
+
+#[test]
+fn reload_under_load_loses_nothing() {
+    let (one, two) = (Origin::named("one"), Origin::named("two"));
+    let proxy = Proxy::start_workers(&forwarding(&[&one], ""), 2);
+    let addr = proxy.addr();
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                let mut kept = Client::connect(addr);
+                let mut count = 0;
+                while !over.load(Ordering::SeqCst) {
+                    // Half of the clients keep their connection, the others open one per request.
+                    if number % 2 == 0 {
+                        kept = Client::connect(addr);
+                    }
+                    assert_eq!(kept.get("/").status, 200);
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for turn in 0..20 {
+        let before = (one.requests().len(), two.requests().len());
+        let next = if turn % 2 == 0 { &two } else { &one };
+        proxy.reload(&forwarding(&[next], ""));
+        eventually("the new server is asked", || match turn % 2 {
+            0 => two.requests().len() > before.1 + 5,
+            _ => one.requests().len() > before.0 + 5,
+        });
+    }
+    over.store(true, Ordering::SeqCst);
+    let asked: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    assert_eq!(one.requests().len() + two.requests().len(), asked);
+}
+
+#[test]
+fn request_at_hand_is_finished_by_the_configuration_it_began_with() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        let go = visit.peer.exactly(2)?;
+        visit.reply("", std::str::from_utf8(&go).unwrap())
+    });
+    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+    eventually("the request is at the server", || proxy.active() == 1);
+    proxy.reload(&page("new"));
+    assert_eq!(proxy.get("/").text(), "new");
+    client.send("go");
+    assert_eq!(client.response().text(), "go");
+    // The connection goes over to the new configuration with its next request.
+    assert_eq!(client.get("/").text(), "new");
+}
+
+#[test]
+fn reload_opens_and_closes_addresses() {
+    let both = |second: &str| {
+        http(&format!(
+            "server {{ listen 127.0.0.1:1; return 200 first; }}
+             server {{ listen {second}:1; return 200 {second}; }}"
+        ))
+    };
+    let proxy = Proxy::start_workers(&both("127.0.0.2"), 2);
+    let addresses = proxy.daemon.addresses();
+    let [first, second] = *addresses else { panic!("two addresses: {addresses:?}") };
+    let mut kept = Client::connect(second);
+    assert_eq!(kept.get("/").text(), "127.0.0.2");
+    proxy.reload(&both("127.0.0.3"));
+    let addresses = proxy.daemon.addresses();
+    let [same, third] = *addresses else { panic!("two addresses: {addresses:?}") };
+    assert_eq!(same, first, "an address that stays keeps its socket");
+    assert_eq!(Client::connect(third).get("/").text(), "127.0.0.3");
+    assert_eq!(Client::connect(first).get("/").text(), "first");
+    eventually("the old address is closed", || std::net::TcpStream::connect(second).is_err());
+    // A connection from before is served once more, by what it came to.
+    let last = kept.get("/");
+    assert_eq!((last.text(), last.header("Connection")), ("127.0.0.2", Some("close")));
+}
+
+#[test]
+fn reload_that_fails_changes_nothing() {
+    let proxy = Proxy::start(&page("old"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let check = |text: &str, expected: &str| {
+        let config = configuration(proxy.folder.path(), text);
+        let error = proxy.daemon.reload(config).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(proxy.get("/").text(), "old");
+    };
+    check(
+        &http(&format!("server {{ listen 127.0.0.1:{port}; return 200 new; }}")),
+        &format!("bind() to 127.0.0.1:{port} failed (98: Address already in use)"),
+    );
+    let log = http("server { listen 127.0.0.1:1; access_log no/such/folder/a.log; return 200 new; }");
+    check(&log, "a.log\" failed (2: No such file or directory)");
+}
+
+#[test]
+fn counts_and_health_outlive_a_reload() {
+    let (dead, alive) = (Origin::nobody(), Origin::named("alive"));
+    let text = forwarding(&[&dead, &alive], "");
+    let proxy = Proxy::start(&text);
+    for _ in 0..3 {
+        proxy.get("/");
+    }
+    let before = proxy.daemon.director().stats();
+    proxy.reload(&forwarding(&[&dead, &alive], "proxy_set_header X-New 1;"));
+    let after = proxy.daemon.director().stats();
+    assert_eq!(after[0].connections, before[0].connections);
+    assert_eq!(after[0].servers[0].condition, before[0].servers[0].condition);
+    assert!(after[0].servers[0].condition.to_string().starts_with("ejected"));
+}
+
+#[test]
+fn shutdown_finishes_requests_and_closes_idle_connections() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        let go = visit.peer.exactly(2)?;
+        visit.reply("", std::str::from_utf8(&go).unwrap())
+    });
+    let proxy = Proxy::start_workers(
+        &http(&format!(
+            "upstream app {{ server {}; }} server {{ listen 127.0.0.1:1;
+                location / {{ proxy_pass http://app; }} location /here {{ return 200 here; }} }}",
+            origin.addr
+        )),
+        2,
+    );
+    let addr = proxy.addr();
+    let mut idle = proxy.client();
+    assert_eq!(idle.get("/here").text(), "here");
+    let mut busy = proxy.client();
+    busy.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+    eventually("the request is at the server", || proxy.active() == 1);
+    let ending = std::thread::spawn(move || (proxy.shut_down(Duration::from_secs(10)), proxy));
+    assert!(idle.is_closed());
+    eventually("nobody listens", || std::net::TcpStream::connect(addr).is_err());
+    busy.send("go");
+    let last = busy.response();
+    assert_eq!((last.text(), last.header("Connection")), ("go", Some("close")));
+    let (finished, proxy) = ending.join().unwrap();
+    assert!(finished);
+    let config = configuration(proxy.folder.path(), &page("late"));
+    assert!(matches!(proxy.daemon.reload(config), Err(Error::Finishing)));
+}
+
+#[test]
+fn shutdown_ends_at_its_deadline() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.peer.rest().map(drop)
+    });
+    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the request is at the server", || proxy.active() == 1);
+    assert!(!proxy.shut_down(Duration::from_millis(50)));
+    drop(proxy);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn tcp_side_relays_and_follows_a_reload() {
+    let stream = |origin: &Origin| {
+        format!(
+            "events {{}} stream {{ upstream back {{ server {}; }}
+             server {{ listen 127.0.0.1:1; proxy_pass back; }} }}",
+            origin.addr
+        )
+    };
+    let (one, two) = (Origin::named("one"), Origin::named("two"));
+    let proxy = Proxy::start_workers(&stream(&one), 2);
+    let mut kept = proxy.client();
+    assert_eq!(kept.get("/").text(), "one /");
+    let stats = proxy.daemon.director().stats();
+    assert_eq!(stats[0].config.key.to_string(), "stream/back");
+    proxy.reload(&stream(&two));
+    assert_eq!(proxy.get("/").text(), "two /");
+    assert_eq!(kept.get("/").text(), "one /", "a relayed connection stays where it is");
+    assert!(!proxy.shut_down(Duration::from_millis(50)));
+    drop(kept);
+    assert!(proxy.shut_down(Duration::from_secs(10)));
+}
+
+#[test]
+fn two_proxies_in_one_process_do_not_meet() {
+    let (one, two) = (Proxy::start(&page("one")), Proxy::start(&page("two")));
+    assert_eq!((one.get("/").text(), two.get("/").text()), ("one", "two"));
+    drop(one);
+    assert_eq!(two.get("/").text(), "two");
+}
+
+#[test]
+fn address_is_free_again_when_the_proxy_has_gone() {
+    let proxy = Proxy::start_workers(&page("old"), 2);
+    let mut client = proxy.client();
+    client.get("/");
+    let addr = proxy.addr();
+    let Proxy { daemon, folder } = proxy;
+    drop(daemon);
+    let mut config = configuration(folder.path(), &page("new"));
+    config.http.as_mut().unwrap().servers[0].listen[0].addr = addr;
+    let _daemon = Daemon::start(config, Options::default()).unwrap();
+    assert_eq!(Client::connect(addr).get("/").text(), "new");
+}
