@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::HealthPolicy;
+use crate::scheduler::MH_SERVERS_MAX;
 
 /// Everything a director serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,10 +34,15 @@ pub struct ServiceConfig {
     pub algorithm: Algorithm,
     /// Options of the scheduler (`ipvsadm -b`).
     pub flags: SchedulerFlags,
+    /// What random choices are mixed with: the same seed and the same flows, the same choices.
+    pub seed: u64,
     /// Keeps clients on their server, if set (`ipvsadm -p`).
     pub persistence: Option<Persistence>,
     /// Every datagram is scheduled on its own (`ipvsadm -o`).
     pub one_packet: bool,
+    /// Connections to a server that is deleted are cut off, which their leases tell (the sysctl
+    /// `expire_nodest_conn`); otherwise they may end in peace.
+    pub expire_nodest_conn: bool,
     /// What makes a server unavailable and available again.
     pub health: HealthPolicy,
     /// The real servers, in the order they were added.
@@ -110,13 +116,33 @@ pub enum Algorithm {
     Rr,
     /// `wrr`: each server in turn, as often as its weight says, in bursts as IPVS deals them.
     Wrr,
-    /// `swrr`: weighted turns spread as evenly as they can be, as nginx deals them.
-    Swrr,
     /// `lc`: the server with the fewest connections.
     Lc,
     /// `wlc`: the server with the fewest connections for its weight.
     #[default]
     Wlc,
+    /// `lblc`: each destination address stays on a server that `wlc` chose, until that is busy.
+    Lblc,
+    /// `lblcr`: as `lblc`, on a set of servers that grows while they are busy.
+    Lblcr,
+    /// `dh`: a table of 256 slots, by hash of the destination address.
+    Dh,
+    /// `sh`: a table of 256 slots, by hash of the client's address; `sh-port`, `sh-fallback`.
+    Sh,
+    /// `sed`: the shortest expected delay, (active connections + 1) for the weight.
+    Sed,
+    /// `nq`: an idle server if there is one, else as `sed`.
+    Nq,
+    /// `fo`: the heaviest server takes all.
+    Fo,
+    /// `ovf`: the heaviest server that has no more active connections than its weight says.
+    Ovf,
+    /// `mh`: Maglev hashing of the client's address; `mh-port`, `mh-fallback`.
+    Mh,
+    /// `twos`: the less loaded of two servers drawn by weight.
+    Twos,
+    /// `swrr`: weighted turns spread as evenly as they can be, as nginx deals them.
+    Swrr,
 }
 
 /// Share of new connections that a server takes, relative to its pool: 0 to 2 147 483 647.
@@ -192,6 +218,7 @@ pub struct Persistence {
     mask_v4: Ipv4Addr,
     prefix_v6: u8,
     capacity: usize,
+    expire_quiescent: bool,
 }
 
 /// Options of a scheduler, the bits that `ipvsadm -b` sets.
@@ -222,6 +249,8 @@ pub enum ConfigError {
         /// The lower threshold asked for.
         lower: u32,
     },
+    /// More servers than the table of `mh` has slots, 4093.
+    TooManyServers(ServiceKey, usize),
     /// A weight above 2 147 483 647.
     Weight(u32),
     /// A persistence timeout of 0 or above 31 days.
@@ -349,8 +378,10 @@ impl ServiceConfig {
             key,
             algorithm,
             flags: SchedulerFlags::default(),
+            seed: 0,
             persistence: None,
             one_packet: false,
+            expire_nodest_conn: false,
             health: HealthPolicy::default(),
             servers: Vec::new(),
         }
@@ -371,6 +402,9 @@ impl ServiceConfig {
             if self.one_packet && *protocol != Protocol::Udp {
                 return Err(ConfigError::OnePacketWithoutUdp(self.key.clone()));
             }
+        }
+        if self.algorithm == Algorithm::Mh && self.servers.len() > MH_SERVERS_MAX {
+            return Err(ConfigError::TooManyServers(self.key.clone(), self.servers.len()));
         }
         let mut addresses = std::collections::HashSet::with_capacity(self.servers.len());
         for server in &self.servers {
@@ -473,17 +507,42 @@ impl Family {
 
 impl Algorithm {
     /// Every algorithm, in the order of the documentation.
-    pub const ALL: [Algorithm; 5] =
-        [Algorithm::Rr, Algorithm::Wrr, Algorithm::Swrr, Algorithm::Lc, Algorithm::Wlc];
+    pub const ALL: [Algorithm; 15] = [
+        Algorithm::Rr,
+        Algorithm::Wrr,
+        Algorithm::Lc,
+        Algorithm::Wlc,
+        Algorithm::Lblc,
+        Algorithm::Lblcr,
+        Algorithm::Dh,
+        Algorithm::Sh,
+        Algorithm::Sed,
+        Algorithm::Nq,
+        Algorithm::Fo,
+        Algorithm::Ovf,
+        Algorithm::Mh,
+        Algorithm::Twos,
+        Algorithm::Swrr,
+    ];
 
     /// The name that rules and listings use.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Rr => "rr",
             Algorithm::Wrr => "wrr",
-            Algorithm::Swrr => "swrr",
             Algorithm::Lc => "lc",
             Algorithm::Wlc => "wlc",
+            Algorithm::Lblc => "lblc",
+            Algorithm::Lblcr => "lblcr",
+            Algorithm::Dh => "dh",
+            Algorithm::Sh => "sh",
+            Algorithm::Sed => "sed",
+            Algorithm::Nq => "nq",
+            Algorithm::Fo => "fo",
+            Algorithm::Ovf => "ovf",
+            Algorithm::Mh => "mh",
+            Algorithm::Twos => "twos",
+            Algorithm::Swrr => "swrr",
         }
     }
 }
@@ -572,7 +631,13 @@ impl Persistence {
         if timeout < Duration::from_secs(1) || timeout > Persistence::TIMEOUT_MAX {
             return Err(ConfigError::PersistenceTimeout(timeout));
         }
-        Ok(Persistence { timeout, mask_v4: Ipv4Addr::BROADCAST, prefix_v6: 128, capacity: TEMPLATES_DEFAULT })
+        Ok(Persistence {
+            timeout,
+            mask_v4: Ipv4Addr::BROADCAST,
+            prefix_v6: 128,
+            capacity: TEMPLATES_DEFAULT,
+            expire_quiescent: false,
+        })
     }
 
     /// IPv4 clients that are equal under this mask stay together.
@@ -596,6 +661,18 @@ impl Persistence {
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Persistence {
         Persistence { capacity, ..self }
+    }
+
+    /// Clients of a quiesced server move at their next connection (the sysctl
+    /// `expire_quiescent_template`); otherwise they stay for as long as they keep coming.
+    #[must_use]
+    pub fn expire_quiescent_template(self) -> Persistence {
+        Persistence { expire_quiescent: true, ..self }
+    }
+
+    /// Whether clients of a quiesced server move.
+    pub fn expires_quiescent_template(&self) -> bool {
+        self.expire_quiescent
     }
 
     /// How long a client stays after its last new connection.
@@ -665,6 +742,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Thresholds { upper, lower } => {
                 write!(f, "lower threshold {lower} is above upper threshold {upper}")
+            }
+            ConfigError::TooManyServers(key, count) => {
+                write!(f, "service {key} has {count} servers, and mh takes {MH_SERVERS_MAX}")
             }
             ConfigError::Weight(weight) => write!(f, "weight {weight} is above {}", Weight::MAX),
             ConfigError::PersistenceTimeout(timeout) => {

@@ -16,10 +16,12 @@ use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig,
 use crate::flow::Flow;
 use crate::health::{Condition, Event, Health, HealthPolicy, Passive, Probe, Transition};
 use crate::lease::Lease;
+use crate::persistence::Inserted;
 use crate::picker::Picker;
 use crate::pool::Load;
 use crate::server::Live;
 use crate::service::{Refusal, Service, ServiceState};
+use crate::snapshot::{self, Part, RestoreError, Restored};
 use crate::time::Time;
 
 /// Decides which real server takes a connection, for any number of services and threads.
@@ -126,6 +128,9 @@ pub struct TemplateStats {
     pub server: SocketAddr,
     /// How long it still holds without a new connection.
     pub left: Duration,
+    /// Whether a connection under it ever reached the server (`ASSURED` in listings of IPVS):
+    /// [`Event::Succeeded`] was reported for one.
+    pub assured: bool,
 }
 
 impl Default for Director {
@@ -190,6 +195,9 @@ impl Director {
     /// Takes in what became of a connection or request; says if its server was ejected by it.
     pub fn report(&self, lease: &Lease, event: Event, now: Time) -> Option<Transition> {
         let live = lease.live();
+        if event == Event::Succeeded {
+            lease.assure();
+        }
         let (Event::ConnectFailed(cause) | Event::Failed(cause)) = event else {
             if now > live.pardon() {
                 self.with_health(live, |health, _, passive| {
@@ -409,12 +417,98 @@ impl Director {
         let table = self.table.load();
         let mut templates = Vec::new();
         for service in table.services.values() {
-            service.state.templates.for_each(now, |client, live, left| {
-                let key = service.state.key.clone();
-                templates.push(TemplateStats { service: key, client, server: live.address, left });
+            service.state.templates.for_each(now, |saved, live| {
+                templates.push(TemplateStats {
+                    service: service.state.key.clone(),
+                    client: saved.client,
+                    server: live.address,
+                    left: saved.left,
+                    assured: saved.assured,
+                });
             });
         }
         templates
+    }
+
+    /// All templates that hold at `now`, as bytes for [`Director::restore_templates`] of another
+    /// process or a standby: versioned, checksummed, times relative.
+    pub fn save_templates(&self, now: Time) -> Vec<u8> {
+        let mut writer = snapshot::Writer::new();
+        for service in self.table.load().services.values() {
+            let mut part = Part::of(service.state.key.to_string());
+            let mut numbers = HashMap::new();
+            service.state.templates.for_each(now, |saved, live| {
+                let number = *numbers.entry(live.address).or_insert_with(|| {
+                    part.servers.push(live.address);
+                    part.servers.len() as u32 - 1
+                });
+                part.templates.push((number, saved));
+            });
+            if !part.templates.is_empty() {
+                writer.part(&part);
+            }
+        }
+        writer.finish()
+    }
+
+    /// Puts saved templates back, with the time they had left. Those of services and servers that
+    /// are not configured are skipped, and a client that has a template by now keeps it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use lvs_core::*;
+    /// # let web = ServiceKey::tcp("192.0.2.10:80".parse()?);
+    /// # let mut service = ServiceConfig::new(web.clone(), Algorithm::Rr)
+    /// #     .server(ServerConfig::new("10.0.0.1:80".parse()?))
+    /// #     .server(ServerConfig::new("10.0.0.2:80".parse()?));
+    /// # service.persistence = Some(Persistence::new(Duration::from_secs(60))?);
+    /// # let config = Config { services: vec![service] };
+    /// # let flow = Flow::new("198.51.100.7:40000".parse()?);
+    /// let (before, after) = (Director::new(), Director::new());
+    /// before.apply(config.clone())?;
+    /// let server = before.schedule(&web, &flow, Time::ZERO)?.server();
+    ///
+    /// after.apply(config)?;
+    /// let restored = after.restore_templates(&before.save_templates(Time::ZERO), Time::ZERO)?;
+    /// assert_eq!(restored.restored, 1);
+    /// assert_eq!(after.schedule(&web, &flow, Time::ZERO)?.server(), server);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// These are not saved templates, or not as they were saved; then nothing was restored.
+    pub fn restore_templates(&self, bytes: &[u8], now: Time) -> Result<Restored, RestoreError> {
+        let parts = snapshot::read(bytes)?;
+        // Held so that no server goes and no service changes its rule meanwhile.
+        let _writer = self.writer();
+        let table = self.table.load();
+        let services: HashMap<String, &Arc<Service>> =
+            table.services.values().map(|service| (service.state.key.to_string(), service)).collect();
+        let mut restored = Restored::default();
+        for part in parts {
+            let service = services.get(&part.service);
+            let Some((service, rule)) =
+                service.and_then(|service| Some((service, service.config.persistence.as_ref()?)))
+            else {
+                restored.unknown_service += part.templates.len();
+                continue;
+            };
+            let position = |server: &SocketAddr| service.position(*server);
+            let places: Vec<Option<usize>> = part.servers.iter().map(position).collect();
+            for (server, saved) in part.templates {
+                let Some(place) = places[server as usize] else {
+                    restored.unknown_server += 1;
+                    continue;
+                };
+                let live = Arc::clone(&service.servers[place].live);
+                *match service.state.templates.insert(rule, live, saved, now) {
+                    Inserted::Restored => &mut restored.restored,
+                    Inserted::Present => &mut restored.present,
+                    Inserted::NoRoom => &mut restored.no_room,
+                } += 1;
+            }
+        }
+        Ok(restored)
     }
 
     /// Sets the counters of one service or of all to zero (`ipvsadm -Z`). Open connections are no

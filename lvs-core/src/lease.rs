@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::ServiceKey;
+use crate::flow::Flow;
 use crate::persistence::Template;
-use crate::server::{Kind, Live};
+use crate::server::{Kind, Live, REMOVED};
 
 /// One connection's or request's place on a real server: counted once when it is taken, given back
 /// once when it is dropped, whatever became of the connection.
@@ -39,6 +40,23 @@ impl Lease {
         self.live.address
     }
 
+    /// Where to connect for this flow: the server's address; and where the server has port 0, as
+    /// those of port-0 and firewall-mark services have, the port that the client asked for.
+    pub fn target(&self, flow: &Flow) -> SocketAddr {
+        let mut server = self.live.address;
+        if let (0, Some(destination)) = (server.port(), flow.destination()) {
+            server.set_port(destination.port());
+        }
+        server
+    }
+
+    /// Whether the server was deleted and the service wants such connections cut off
+    /// ([`ServiceConfig::expire_nodest_conn`](crate::ServiceConfig)). A proxy asks between two
+    /// pieces of its work.
+    pub fn is_cut_off(&self) -> bool {
+        self.live.standing() & REMOVED != 0 && self.live.service.expires_nodest_conn()
+    }
+
     /// The service it was scheduled for.
     pub fn service(&self) -> &ServiceKey {
         &self.live.service.key
@@ -65,6 +83,13 @@ impl Lease {
     /// Adds to the count of bytes that went from the server to the client.
     pub fn count_to_client(&self, bytes: u64) {
         self.live.bytes_out.add(bytes);
+    }
+
+    /// The server was reached.
+    pub(crate) fn assure(&self) {
+        if let Some(template) = &self.template {
+            template.assure();
+        }
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {

@@ -74,6 +74,7 @@ mod pool;
 mod scheduler;
 mod server;
 mod service;
+mod snapshot;
 mod time;
 
 pub use config::{
@@ -86,6 +87,7 @@ pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Pro
 pub use lease::Lease;
 pub use picker::Picker;
 pub use pool::{Load, Pool};
-pub use scheduler::{Change, Scheduler, Seat};
+pub use scheduler::{Change, Key, Scheduler, Seat, Setup};
 pub use service::Refusal;
+pub use snapshot::{RestoreError, Restored};
 pub use time::Time;

@@ -9,18 +9,18 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crossbeam_utils::CachePadded;
 
-use crate::config::{Protocol, ServerConfig, ServiceConfig, ServiceKey};
+use crate::config::{Protocol, ServerConfig, ServiceConfig, ServiceKey, Weight};
 use crate::flow::Flow;
 use crate::health::{AllEjected, Passive};
 use crate::lease::Lease;
 use crate::persistence::{Found, Templates};
 use crate::pool::{Hidden, Pool};
-use crate::scheduler::{self, Change, Scheduler, Seat};
+use crate::scheduler::{self, Change, Scheduler, Seat, Setup};
 use crate::server::{Counter, DOWN, EJECTED, Kind, Live, QUIESCED, REMOVED, Server};
 use crate::time::Time;
 
@@ -72,6 +72,8 @@ pub(crate) struct ServiceState {
     ticket: CachePadded<AtomicU64>,
     /// When the next ejection ends, in nanoseconds of [`Time`]. Written under the writer lock.
     lapse: AtomicU64,
+    /// Written by `apply` only.
+    expire_nodest_conn: AtomicBool,
     pub(crate) refused: Counter,
     /// What servers that are gone had counted when they went.
     pub(crate) departed: Departed,
@@ -94,10 +96,15 @@ impl ServiceState {
             templates: Templates::new(),
             ticket: CachePadded::new(AtomicU64::new(0)),
             lapse: AtomicU64::new(Time::NEVER.as_nanos()),
+            expire_nodest_conn: AtomicBool::new(false),
             refused: Counter::default(),
             departed: Departed::default(),
             retired: Mutex::default(),
         }
+    }
+
+    pub(crate) fn expires_nodest_conn(&self) -> bool {
+        self.expire_nodest_conn.load(Ordering::Relaxed)
     }
 
     fn retired(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Weak<Live>>> {
@@ -114,6 +121,7 @@ impl Service {
         old: Option<&Service>,
         touched: Option<SocketAddr>,
     ) -> Service {
+        state.expire_nodest_conn.store(config.expire_nodest_conn, Ordering::Relaxed);
         let mut known: HashMap<SocketAddr, &Arc<Live>> = HashMap::new();
         let mut before: HashMap<SocketAddr, &ServerConfig> = HashMap::new();
         if let Some(old) = old {
@@ -139,18 +147,26 @@ impl Service {
                 if changed {
                     live.set_thresholds(server.thresholds);
                 }
+                if !before.contains_key(&server.address) || server.weight != Weight::ZERO {
+                    live.set_last_weight(server.weight.value());
+                }
                 if before.contains_key(&server.address) && (changed || touched == Some(server.address)) {
                     edited.push(server.address);
                 }
                 servers.push(Server { weight: server.weight.value(), live });
             }
         }
-        let seats: Box<[Seat]> = config
-            .servers
+        let seats: Box<[Seat]> = servers
             .iter()
-            .map(|server| Seat { address: server.address, weight: server.weight.value() })
+            .map(|Server { weight, live }| Seat {
+                address: live.address,
+                weight: *weight,
+                last_weight: live.last_weight(),
+            })
             .collect();
-        let mut scheduler = scheduler::build(config.algorithm, &seats);
+        let destination = config.key.address().map(|address| address.ip());
+        let setup = Setup { seats: &seats, flags: config.flags, seed: config.seed, destination };
+        let mut scheduler = scheduler::build(config.algorithm, &setup);
         if let Some(old) = old {
             scheduler.inherit(&*old.scheduler, &Change { old: &old.seats, new: &seats, edited: &edited });
         }
@@ -201,7 +217,7 @@ impl Service {
     /// Chooses a server for the flow, none of `tried`, and counts the connection there.
     pub(crate) fn schedule(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Lease, Refusal> {
         let lease = match &self.config.persistence {
-            None => self.choose(flow, tried).map(|live| Lease::new(live, None)),
+            None => self.choose(flow, tried, now).map(|live| Lease::new(live, None)),
             Some(rule) => {
                 let usable = |live: &Live| {
                     let allowed = match live.standing() & (REMOVED | DOWN | EJECTED) {
@@ -209,18 +225,17 @@ impl Service {
                         EJECTED => self.tries_ejected(),
                         _ => false,
                     };
-                    allowed && !tried.contains(&live.address)
+                    let quiescent = rule.expires_quiescent_template() && live.standing() & QUIESCED != 0;
+                    allowed && !quiescent && !tried.contains(&live.address)
                 };
-                let choose = || self.choose(flow, tried);
+                let choose = || self.choose(flow, tried, now);
                 let found = self.state.templates.find_or_make(rule, flow.client().ip(), now, usable, choose);
                 found.map(|found| match found {
                     Found::Template(template) => {
                         template.live.bind();
                         Lease::new(Arc::clone(&template.live), Some(template))
                     }
-                    Found::Made(template) => {
-                        Lease::new(Arc::clone(&template.live), Some(template))
-                    }
+                    Found::Made(template) => Lease::new(Arc::clone(&template.live), Some(template)),
                     Found::NoRoom(live) => Lease::new(live, None),
                 })
             }
@@ -232,12 +247,12 @@ impl Service {
     }
 
     /// What the scheduler says, admitted.
-    fn choose(&self, flow: &Flow, tried: &[SocketAddr]) -> Result<Arc<Live>, Refusal> {
+    fn choose(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Arc<Live>, Refusal> {
         let ticket = if self.tickets { self.state.ticket.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let mut looked_again = false;
         // A server that fills up between choice and admission is full at the next look.
         for _ in 0..=self.servers.len() {
-            let Some(server) = self.pick(flow, tried, ticket) else {
+            let Some(server) = self.pick(flow, tried, ticket, now) else {
                 let refusal = self.refusal(tried);
                 // Perhaps one came free after the scheduler had looked at it.
                 if refusal != Refusal::Unreachable || std::mem::replace(&mut looked_again, true) {
@@ -246,6 +261,10 @@ impl Service {
                 continue;
             };
             let live = &self.servers[server].live;
+            if self.scheduler.overfills() {
+                live.bind();
+                return Ok(Arc::clone(live));
+            }
             if live.admit() {
                 return Ok(Arc::clone(live));
             }
@@ -255,14 +274,14 @@ impl Service {
 
     /// Asks the scheduler for one of the servers, else of the backups, else of those that are only
     /// ejected, if the policy has them tried.
-    fn pick(&self, flow: &Flow, tried: &[SocketAddr], ticket: u64) -> Option<usize> {
+    fn pick(&self, flow: &Flow, tried: &[SocketAddr], ticket: u64, now: Time) -> Option<usize> {
         let scheduled = |pool: Pool<'_>| self.scheduler.schedule(pool, flow, ticket);
         // A search in vain moves the mark of `wrr` and would spoil the turns of the other rank.
         let seek = |pool: Pool<'_>| if pool.any_eligible() { scheduled(pool) } else { None };
         let among = |bits| match &self.backups {
-            None => seek(self.pool(bits, None, tried)),
+            None => seek(self.pool(bits, None, tried, now)),
             Some(backups) => {
-                let rank = |invert| self.pool(bits, Some(Hidden { backups, invert }), tried);
+                let rank = |invert| self.pool(bits, Some(Hidden { backups, invert }), tried, now);
                 seek(rank(false)).or_else(|| seek(rank(true)))
             }
         };
@@ -271,7 +290,7 @@ impl Service {
             AllEjected::Refuse => None,
         };
         // Where there is nobody at all, the mark moves as the kernel's does.
-        let in_vain = || scheduled(self.pool(&self.usable, None, tried));
+        let in_vain = || scheduled(self.pool(&self.usable, None, tried, now));
         among(&self.usable).or_else(ejected).or_else(in_vain)
     }
 
@@ -286,8 +305,9 @@ impl Service {
         bits: &'a [AtomicU64],
         hidden: Option<Hidden<'a>>,
         tried: &'a [SocketAddr],
+        now: Time,
     ) -> Pool<'a> {
-        Pool::new(&self.servers, bits, hidden, self.thresholds, tried)
+        Pool::new(&self.servers, bits, hidden, self.thresholds, tried, now)
     }
 
     /// The reason that stands in the way of the server that came closest.

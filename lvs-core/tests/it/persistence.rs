@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lvs_core::{Algorithm, Director, Event, Flow, Lease, Persistence, Probe, Refusal, ServiceConfig};
+use lvs_core::{
+    Algorithm, Director, Event, Family, Flow, Lease, Persistence, Probe, Refusal, RestoreError,
+    ServiceConfig, ServiceKey,
+};
 
 use crate::setup::{address, at, director, flow, limited, server, service, stats, vip};
 
@@ -256,4 +259,132 @@ fn templates_of_a_deleted_service_are_gone_for_good() {
     director.add_service(sticky(plain)).expect("a new service");
     assert_eq!(director.templates(at(0)), []);
     assert_eq!(stats(&director, 2).templates, 0);
+}
+
+#[test]
+fn template_is_assured_once_a_connection_under_it_reached_its_server() {
+    let director = director(sticky(plain));
+    let held = lease(&director, "10.1.0.1", 0);
+    assert!(!director.templates(at(0))[0].assured);
+    director.report(&held, Event::ConnectFailed("refused".into()), at(0));
+    assert!(!director.templates(at(0))[0].assured);
+    director.report(&held, Event::Succeeded, at(0));
+    assert!(director.templates(at(0))[0].assured);
+}
+
+#[test]
+fn client_of_a_quiesced_server_moves_where_the_rule_says_so() {
+    let director = director(sticky(Persistence::expire_quiescent_template));
+    assert_eq!(choice(&director, "10.1.0.1", 0), address(2));
+    director.edit_server(&vip(), server(2, 0)).expect("a known server");
+    assert_eq!(choice(&director, "10.1.0.1", 1), address(1));
+    director.edit_server(&vip(), server(2, 1)).expect("a known server");
+    assert_eq!(choice(&director, "10.1.0.1", 2), address(1), "the template was replaced");
+}
+
+#[test]
+fn lease_on_a_deleted_server_is_cut_off_only_where_the_service_says_so() {
+    for (expire, cut_off) in [(false, false), (true, true)] {
+        let mut service = service(Algorithm::Rr, &[1, 1]);
+        service.expire_nodest_conn = expire;
+        let director = director(service);
+        let held = lease(&director, "10.1.0.1", 0);
+        director.edit_server(&vip(), server(2, 0)).expect("a known server");
+        assert!(!held.is_cut_off(), "quiesced is not gone");
+        director.delete_server(&vip(), address(2)).expect("a known server");
+        assert_eq!(held.is_cut_off(), cut_off);
+    }
+}
+
+#[test]
+fn all_ports_and_all_services_of_a_mark_share_a_client_s_server() {
+    let every_port = ServiceKey::tcp("10.9.9.9:0".parse().expect("an address"));
+    let mark = ServiceKey::Mark { mark: 7.try_into().expect("not zero"), family: Family::V4 };
+    for key in [every_port, mark] {
+        let mut service = sticky(plain);
+        service.key = key.clone();
+        service.servers.iter_mut().for_each(|server| server.address.set_port(0));
+        let director = director(service);
+        let mut targets = Vec::new();
+        for port in [21, 80, 443] {
+            let flow = flow(1).to(SocketAddr::from(([10, 9, 9, 9], port)));
+            let lease = director.schedule(&key, &flow, at(0)).expect("a server");
+            targets.push(lease.target(&flow));
+        }
+        assert_eq!(targets.iter().map(SocketAddr::port).collect::<Vec<_>>(), [21, 80, 443]);
+        assert!(targets.iter().all(|target| target.ip() == targets[0].ip()), "{key}: {targets:?}");
+    }
+}
+
+#[test]
+fn restored_templates_keep_every_client_and_the_time_it_had_left() {
+    let (before, after) = (director(sticky(plain)), director(sticky(plain)));
+    let clients: Vec<String> = (0..500).map(|n| format!("10.1.{}.{}", n / 100, n % 100)).collect();
+    let servers: Vec<SocketAddr> = clients.iter().map(|client| choice(&before, client, 10)).collect();
+    choice(&before, "2001:db8::1", 20);
+    let saved = before.save_templates(at(60));
+    let restored = after.restore_templates(&saved, at(1_000_000)).expect("a snapshot");
+    assert_eq!((restored.restored, restored.unknown_server), (501, 0));
+    let left: Vec<u64> = after.templates(at(1_000_000)).iter().map(|one| one.left.as_secs()).collect();
+    assert_eq!(left.iter().filter(|left| **left == 50).count(), 500);
+    assert_eq!(left.iter().filter(|left| **left == 60).count(), 1);
+    assert_eq!(stats(&after, 1).templates + stats(&after, 2).templates, 501);
+    for (client, server) in clients.iter().zip(servers) {
+        assert_eq!(choice(&after, client, 1_000_049), server, "{client}");
+    }
+}
+
+#[test]
+fn templates_of_what_is_not_configured_are_skipped_and_counted() {
+    let before = director(sticky(plain));
+    choice(&before, "10.1.0.1", 0);
+    choice(&before, "10.1.0.2", 0);
+    let saved = before.save_templates(at(0));
+
+    let restored = Director::new().restore_templates(&saved, at(0)).expect("a snapshot");
+    assert_eq!((restored.restored, restored.unknown_service), (0, 2));
+    let after = director(sticky(|rule| rule.capacity(1)));
+    after.delete_server(&vip(), address(2)).expect("a known server");
+    let restored = after.restore_templates(&saved, at(0)).expect("a snapshot");
+    assert_eq!((restored.restored, restored.unknown_server), (1, 1));
+    let restored = after.restore_templates(&saved, at(0)).expect("a snapshot");
+    assert_eq!((restored.restored, restored.present), (0, 1));
+    after.add_server(&vip(), server(2, 1)).expect("a new server");
+    assert_eq!(after.restore_templates(&saved, at(0)).expect("a snapshot").no_room, 1);
+}
+
+#[test]
+fn no_change_to_a_snapshot_goes_unnoticed() {
+    let before = director(sticky(plain));
+    choice(&before, "10.1.0.1", 0);
+    choice(&before, "2001:db8::1", 0);
+    let saved = before.save_templates(at(0));
+    let after = director(sticky(plain));
+    for length in 0..saved.len() {
+        assert!(after.restore_templates(&saved[..length], at(0)).is_err(), "cut off after {length}");
+    }
+    for place in 0..saved.len() {
+        let mut changed = saved.clone();
+        changed[place] ^= 0x41;
+        assert!(after.restore_templates(&changed, at(0)).is_err(), "byte {place}");
+    }
+    assert_eq!(after.restore_templates(b"GET / HTTP/1.1", at(0)), Err(RestoreError::NoSnapshot));
+    assert_eq!(after.templates(at(0)), []);
+}
+
+#[test]
+fn large_table_is_swept_in_slices_and_to_its_end() {
+    let director = director(sticky(plain));
+    let count = 200_000u32;
+    for n in 0..count {
+        let client = SocketAddr::from((std::net::Ipv4Addr::from(0x0b00_0000 | n), 1));
+        drop(director.schedule(&vip(), &Flow::new(client), at(0)).expect("a server"));
+    }
+    let left = || stats(&director, 1).templates + stats(&director, 2).templates;
+    director.tick(at(100));
+    assert!((1..count - 50_000).contains(&left()), "{} left after one slice", left());
+    (0..4).for_each(|_| {
+        director.tick(at(100));
+    });
+    assert_eq!(left(), 0);
 }
