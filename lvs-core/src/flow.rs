@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::scheduler::Key;
+
 /// The client side of one connection or request.
 ///
 /// A packet director reads these fields off the first packet; a proxy off the accepted socket.
@@ -9,12 +11,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 pub struct Flow {
     client: SocketAddr,
     destination: Option<SocketAddr>,
+    key: Option<Key>,
+    draws: Option<[u64; 2]>,
 }
 
 impl Flow {
     /// A flow from this client address and port.
     pub fn new(client: SocketAddr) -> Flow {
-        Flow { client, destination: None }
+        Flow { client, destination: None, key: None, draws: None }
     }
 
     /// The same flow, sent to this address: what destination hashing and the locality schedulers
@@ -22,6 +26,21 @@ impl Flow {
     #[must_use]
     pub fn to(self, destination: SocketAddr) -> Flow {
         Flow { destination: Some(destination), ..self }
+    }
+
+    /// The same flow, to be hashed by these bytes instead of the client's address: a URI, a session
+    /// identifier, what nginx's `hash` is given. Only a digest of them is kept.
+    #[must_use]
+    pub fn key(self, bytes: &[u8]) -> Flow {
+        Flow { key: Some(Key::new(bytes)), ..self }
+    }
+
+    /// The same flow, for which `twos` draws these numbers, each modulo the total of the weights plus
+    /// one, as a replayed recording of the kernel's needs it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn draws(self, first: u64, second: u64) -> Flow {
+        Flow { draws: Some([first, second]), ..self }
     }
 
     /// Address and port of the client (CIP).
@@ -32,6 +51,16 @@ impl Flow {
     /// Address that the client sent to, where the caller told it.
     pub fn destination(&self) -> Option<SocketAddr> {
         self.destination
+    }
+
+    /// What a scheduler that spreads by key hashes: the key that was given, else the client's
+    /// address.
+    pub fn hash_key(&self) -> Key {
+        self.key.unwrap_or_else(|| Key::of_address(self.client.ip()))
+    }
+
+    pub(crate) fn forced_draws(&self) -> Option<[u64; 2]> {
+        self.draws
     }
 }
 

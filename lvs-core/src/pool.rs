@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::server::Server;
+use crate::time::Time;
 
 /// The servers of a service, of which a scheduler may choose the eligible ones.
 ///
@@ -21,6 +22,7 @@ pub struct Pool<'a> {
     thresholds: bool,
     /// Servers that already failed this flow.
     tried: &'a [SocketAddr],
+    now: Time,
 }
 
 /// Which servers are out of sight, by rank.
@@ -60,8 +62,14 @@ impl<'a> Pool<'a> {
         hidden: Option<Hidden<'a>>,
         thresholds: bool,
         tried: &'a [SocketAddr],
+        now: Time,
     ) -> Pool<'a> {
-        Pool { servers, usable, hidden, thresholds, tried }
+        Pool { servers, usable, hidden, thresholds, tried, now }
+    }
+
+    /// The moment of this decision.
+    pub fn now(&self) -> Time {
+        self.now
     }
 
     /// How many servers there are, eligible or not: indexes run from 0 to one below.
@@ -154,6 +162,17 @@ impl<'a> Pool<'a> {
         None
     }
 
+    /// Whether this server may be chosen now, fullness aside.
+    pub(crate) fn is_open(&self, server: usize) -> bool {
+        self.word(server / 64) >> (server % 64) & 1 == 1 && !self.has_failed(server)
+    }
+
+    /// Whether the rules that IPVS has too rule this server out: it is quiesced or full. A server can
+    /// be out of the question for other reasons, for which IPVS's servers are taken off the list.
+    pub(crate) fn is_withheld(&self, server: usize) -> bool {
+        self.weight(server) == 0 || self.is_full(server)
+    }
+
     /// Bits of the servers that weight, health and rank allow, fullness aside.
     pub(crate) fn word(&self, word: usize) -> u64 {
         let usable = self.usable[word].load(Ordering::Relaxed);
@@ -171,7 +190,14 @@ impl<'a> Pool<'a> {
 
     /// Whether a server that its bit allows is full, or has failed this flow already.
     fn is_refused(&self, server: usize) -> bool {
-        (self.thresholds && self.servers[server].live.is_full())
-            || (!self.tried.is_empty() && self.tried.contains(&self.address(server)))
+        self.is_full(server) || self.has_failed(server)
+    }
+
+    fn is_full(&self, server: usize) -> bool {
+        self.thresholds && self.servers[server].live.is_full()
+    }
+
+    fn has_failed(&self, server: usize) -> bool {
+        !self.tried.is_empty() && self.tried.contains(&self.address(server))
     }
 }

@@ -3,15 +3,23 @@
 //! A [`Scheduler`] sees the servers through a [`Pool`], which shows the eligible ones only, so
 //! that "skip the dead" is written once and not in every algorithm.
 
+mod choice;
+mod hash;
+mod key;
 mod least;
+mod locality;
+mod maglev;
 mod turn;
 
 use std::any::Any;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::config::Algorithm;
+use crate::config::{Algorithm, SchedulerFlags};
 use crate::flow::Flow;
 use crate::pool::Pool;
+
+pub use key::Key;
+pub(crate) use maglev::SLOTS as MH_SERVERS_MAX;
 
 /// An algorithm, with whatever it remembers between picks.
 ///
@@ -39,6 +47,26 @@ pub trait Scheduler: Any + Send + Sync {
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
         let _ = (old, change);
     }
+
+    /// Whether a server that has reached its upper threshold takes what this scheduler sends it
+    /// nevertheless. The default is that another one is asked for.
+    fn overfills(&self) -> bool {
+        false
+    }
+}
+
+/// What a scheduler is set up with.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Setup<'a> {
+    /// The servers, in the order they were added; a [`Pool`] knows them by their place here.
+    pub seats: &'a [Seat],
+    /// Options that were asked for.
+    pub flags: SchedulerFlags,
+    /// What random choices are to be mixed with, beside the ticket.
+    pub seed: u64,
+    /// The service's own address, which flows are sent to unless they say otherwise.
+    pub destination: Option<IpAddr>,
 }
 
 /// What a scheduler may know of a server when it is set up.
@@ -48,6 +76,20 @@ pub struct Seat {
     pub address: SocketAddr,
     /// Present weight.
     pub weight: u32,
+    /// The weight, or the last that was not 0 since the server was added.
+    pub last_weight: u32,
+}
+
+#[cfg(test)]
+impl Seat {
+    /// The n-th server.
+    fn numbered(n: u8, weight: u32) -> Seat {
+        Seat { address: SocketAddr::from(([10, 2, 0, n], 80)), weight, last_weight: weight }
+    }
+
+    fn of_weight(weight: u32) -> Seat {
+        Seat::numbered(1, weight)
+    }
 }
 
 /// The servers of a service before and after a change, each in the order they were added.
@@ -70,13 +112,23 @@ impl Change<'_> {
     }
 }
 
-/// The scheduler of an algorithm, for these servers.
-pub(crate) fn build(algorithm: Algorithm, seats: &[Seat]) -> Box<dyn Scheduler> {
+/// The scheduler of an algorithm.
+pub(crate) fn build(algorithm: Algorithm, setup: &Setup<'_>) -> Box<dyn Scheduler> {
     match algorithm {
-        Algorithm::Rr => Box::new(turn::Rr::new(seats)),
-        Algorithm::Wrr => Box::new(turn::Wrr::new(seats)),
-        Algorithm::Swrr => Box::new(turn::Swrr::new(seats)),
+        Algorithm::Rr => Box::new(turn::Rr::new(setup.seats)),
+        Algorithm::Wrr => Box::new(turn::Wrr::new(setup.seats)),
         Algorithm::Lc => Box::new(least::Least::new(least::connections)),
         Algorithm::Wlc => Box::new(least::Least::new(least::weighted_connections)),
+        Algorithm::Lblc => Box::new(locality::Locality::<locality::One>::new(setup)),
+        Algorithm::Lblcr => Box::new(locality::Locality::<locality::Set>::new(setup)),
+        Algorithm::Dh => Box::new(hash::Dh::new(setup)),
+        Algorithm::Sh => Box::new(hash::Sh::new(setup)),
+        Algorithm::Sed => Box::new(least::Least::new(least::expected_delay)),
+        Algorithm::Nq => Box::new(least::Least::new(least::never_queue)),
+        Algorithm::Fo => Box::new(least::Least::new(least::failover)),
+        Algorithm::Ovf => Box::new(least::Least::new(least::overflow)),
+        Algorithm::Mh => Box::new(maglev::Mh::new(setup)),
+        Algorithm::Twos => Box::new(choice::Twos::new(setup)),
+        Algorithm::Swrr => Box::new(turn::Swrr::new(setup.seats)),
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Live {
     full: AtomicBool,
     /// How connections count that are not closing.
     kind: Kind,
+    /// Weight, or the last that was not 0. Written by `apply` only.
+    last_weight: AtomicU32,
     /// Reasons against choosing this server. Written under the writer lock.
     standing: AtomicU8,
     /// Written by `apply` only.
@@ -93,6 +95,7 @@ impl Live {
             standing: AtomicU8::new(0),
             upper: AtomicU32::new(0),
             lower: AtomicU32::new(0),
+            last_weight: AtomicU32::new(0),
             templates: AtomicU32::new(0),
             service,
             address,
@@ -109,10 +112,9 @@ impl Live {
         let closing = self.closing.load(Ordering::Relaxed);
         let total = self.total(Ordering::Relaxed);
         match self.kind {
-            Kind::Active => Load {
-                active: clamp(total.saturating_sub(closing)),
-                inactive: clamp(closing.min(total)),
-            },
+            Kind::Active => {
+                Load { active: clamp(total.saturating_sub(closing)), inactive: clamp(closing.min(total)) }
+            }
             Kind::Inactive => Load { active: 0, inactive: clamp(total) },
         }
     }
@@ -226,6 +228,14 @@ impl Live {
         if thresholds.upper() == 0 || thresholds.upper() > before {
             self.full.store(false, Ordering::SeqCst);
         }
+    }
+
+    pub(crate) fn last_weight(&self) -> u32 {
+        self.last_weight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_last_weight(&self, weight: u32) {
+        self.last_weight.store(weight, Ordering::Relaxed);
     }
 
     /// Health is only arithmetic, which a panic elsewhere cannot leave half done.

@@ -256,7 +256,7 @@ fn max_of(weights: &[u32]) -> u32 {
     weights.iter().copied().max().unwrap_or(0)
 }
 
-fn gcd_with(mut a: u32, mut b: u32) -> u32 {
+pub(super) fn gcd_with(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {
         (a, b) = (b, a % b);
     }

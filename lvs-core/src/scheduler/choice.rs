@@ -1,0 +1,160 @@
+//! Schedulers that draw by weight: `twos`.
+//!
+//! A draw is a mix of the ticket and the service's seed, so a run can be replayed. Where everyone
+//! can be chosen, which is nearly always, a draw finds its server in a table of summed weights; who
+//! cannot be chosen is drawn again, and after a few vain draws the walk that IPVS makes for every
+//! pick is made.
+
+use crate::flow::Flow;
+use crate::pool::Pool;
+use crate::scheduler::{Scheduler, Seat, Setup};
+
+/// Weights summed up over the servers with a weight, newest first, as IPVS walks them.
+pub(super) struct Draws {
+    /// Sum of the weights up to and including this server's, with its index.
+    sums: Box<[(u64, u32)]>,
+    /// Place in `sums` where the draws of each stretch of 2^`shift` begin.
+    guide: Box<[u32]>,
+    shift: u32,
+    total: u64,
+    seed: u64,
+}
+
+impl Draws {
+    pub(super) fn new(seats: &[Seat], seed: u64) -> Draws {
+        let mut total = 0;
+        let weighted = seats.iter().enumerate().rev().filter(|(_, seat)| seat.weight > 0);
+        let sums: Box<[(u64, u32)]> = weighted
+            .map(|(server, seat)| {
+                total += u64::from(seat.weight);
+                (total, server as u32)
+            })
+            .collect();
+        // About two stretches a server, so that most draws find their server at the first look.
+        let stretches = 2 * sums.len() as u64 + 1;
+        let shift = (0..u64::BITS).find(|shift| total >> shift <= stretches).unwrap_or(0);
+        let starts = (0..=total >> shift).map(|stretch| stretch << shift);
+        let guide = starts.map(|draw| sums.partition_point(|(sum, _)| *sum < draw) as u32).collect();
+        Draws { sums, guide, shift, total, seed }
+    }
+
+    /// The server that a draw from 0 to the total falls on; the first for 0.
+    fn find(&self, draw: u64) -> Option<usize> {
+        let stretch = (draw >> self.shift) as usize;
+        let from = *self.guide.get(stretch)? as usize;
+        if let Some((sum, server)) = self.sums.get(from)
+            && *sum >= draw
+        {
+            return Some(*server as usize);
+        }
+        let to = self.guide.get(stretch + 1).map_or(self.sums.len(), |end| *end as usize + 1);
+        let within = self.sums.get(from..to.min(self.sums.len()))?;
+        let place = within.partition_point(|(sum, _)| *sum < draw);
+        within.get(place).map(|(_, server)| *server as usize)
+    }
+
+    /// An eligible server, drawn by weight; `nth` tells the draws of one pick apart.
+    pub(super) fn draw(&self, pool: Pool<'_>, ticket: u64, nth: u64) -> Option<usize> {
+        let number = |attempt: u64| mix(self.seed ^ mix(ticket).wrapping_add((nth << 8) + attempt));
+        for attempt in 0..ATTEMPTS {
+            let server = self.find(scale(number(attempt), self.total + 1))?;
+            if pool.is_eligible(server) {
+                return Some(server);
+            }
+        }
+        let total = eligible_total(pool);
+        walk(pool, scale(number(ATTEMPTS), total + 1))
+    }
+
+    /// A number that is as good as random, of the same pick as [`Draws::draw`]'s.
+    pub(super) fn number(&self, ticket: u64) -> u64 {
+        mix(self.seed ^ mix(!ticket))
+    }
+}
+
+/// `twos`: of two servers drawn by weight, the one with less load for its weight.
+pub(super) struct Twos {
+    draws: Draws,
+}
+
+impl Twos {
+    pub(super) fn new(setup: &Setup<'_>) -> Twos {
+        Twos { draws: Draws::new(setup.seats, setup.seed) }
+    }
+}
+
+impl Scheduler for Twos {
+    fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize> {
+        let (first, second) = match flow.forced_draws() {
+            None => (self.draws.draw(pool, ticket, 0)?, self.draws.draw(pool, ticket, 1)?),
+            Some(draws) => {
+                let total = eligible_total(pool);
+                let [first, second] = draws.map(|draw| walk(pool, draw % (total + 1)));
+                (first?, second?)
+            }
+        };
+        let cost = |server: usize, weight: usize| {
+            u128::from(pool.load(server).overhead()) * u128::from(pool.weight(weight))
+        };
+        Some(if cost(first, second) > cost(second, first) { second } else { first })
+    }
+}
+
+fn eligible_total(pool: Pool<'_>) -> u64 {
+    pool.newest_first().map(|server| u64::from(pool.weight(server))).sum()
+}
+
+/// The eligible server at which so much weight is used up, newest first; the first for 0.
+fn walk(pool: Pool<'_>, mut draw: u64) -> Option<usize> {
+    let mut last = None;
+    for server in pool.newest_first() {
+        let weight = u64::from(pool.weight(server));
+        if draw <= weight {
+            return Some(server);
+        }
+        draw -= weight;
+        last = Some(server);
+    }
+    // Somebody has gone since the total was taken.
+    last
+}
+
+/// Where a number out of all 64-bit numbers lies, out of so many.
+fn scale(number: u64, count: u64) -> u64 {
+    (u128::from(number) * u128::from(count) >> 64) as u64
+}
+
+/// One step of SplitMix64: each bit of the outcome depends on each of the input.
+pub(super) fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ z >> 31
+}
+
+/// Draws that may come upon somebody who cannot be chosen.
+const ATTEMPTS: u64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_finds_whom_a_walk_finds() {
+        for weights in [&[1, 1, 1][..], &[3, 0, 2, 1], &[1_000_000, 1, 1, 1, 1], &[7], &[1, 2_147_483_647]] {
+            let seats: Vec<Seat> = weights.iter().map(|weight| Seat::of_weight(*weight)).collect();
+            let draws = Draws::new(&seats, 0);
+            let edges = draws.sums.iter().flat_map(|(sum, _)| [*sum - 1, *sum, (*sum + 1).min(draws.total)]);
+            for draw in edges.chain([0, draws.total / 2, draws.total]) {
+                let slow =
+                    draws.sums.iter().find(|(sum, _)| *sum >= draw).map(|(_, server)| *server as usize);
+                assert_eq!(draws.find(draw), slow, "{weights:?} {draw}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_found_in_an_empty_table() {
+        assert_eq!(Draws::new(&[], 0).find(0), None);
+    }
+}
