@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SERVER};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
+use hyper::ext::ReasonPhrase;
 use tracing::{debug, error};
 
 use self::strict::Refused;
@@ -81,11 +82,10 @@ pub(crate) async fn answer(session: Rc<Session>, request: Request<Incoming>) -> 
         (Err(_), None) => (root(), Some((400, "client sent invalid request"))),
     };
     if let Some((_, reason)) = refused {
-        let serial = transaction.connection.serial;
-        debug!(
-            "*{serial} {reason} while reading client request headers, client: {}",
-            transaction.connection.remote.ip()
-        );
+        let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
+        debug!("*{serial} {reason} while reading client request headers, client: {client}");
+        // What follows on the connection may be the rest of what was refused.
+        transaction.session.finish_soon();
     }
     let first = refused.map(|(status, _)| Step::Status(status, HeaderMap::new()));
     let search = Search { entry, way: Way::Path, redirects: 0, error_page: None, internal: false };
@@ -352,6 +352,7 @@ fn finish(
         && let Ok(status) = StatusCode::from_u16(status)
     {
         answer.status = status;
+        answer.extensions.remove::<ReasonPhrase>();
     }
     let headers = &mut answer.headers;
     headers.insert(SERVER, pages::server_field(settings.server_tokens));
@@ -436,6 +437,21 @@ fn ends_connection(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 413 | 414 | 500 | 501)
 }
 
+/// Where nginx's words for a status are not the registered ones.
+fn reason(status: StatusCode) -> Option<&'static [u8]> {
+    Some(match status.as_u16() {
+        302 => b"Moved Temporarily",
+        405 => b"Not Allowed",
+        408 => b"Request Time-out",
+        413 => b"Request Entity Too Large",
+        414 => b"Request-URI Too Large",
+        416 => b"Requested Range Not Satisfiable",
+        503 => b"Service Temporarily Unavailable",
+        504 => b"Gateway Time-out",
+        _ => return None,
+    })
+}
+
 impl Step {
     fn status(status: u16) -> Step {
         Step::Status(status, HeaderMap::new())
@@ -451,8 +467,12 @@ impl Answer {
         if let Some(location) = page.location {
             headers.insert(LOCATION, location);
         }
+        let mut extensions = Extensions::new();
+        if let Some(reason) = reason(page.status) {
+            extensions.insert(ReasonPhrase::from_static(reason));
+        }
         let kind = Kind::Whole(page.body);
-        Answer { status: page.status, headers, extensions: Extensions::new(), kind, tunnel: None }
+        Answer { status: page.status, headers, extensions, kind, tunnel: None }
     }
 }
 

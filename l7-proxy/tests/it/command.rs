@@ -142,7 +142,8 @@ fn fault_is_named_with_file_line_and_word() {
     let site = Site::new("");
     let check = |text: &str, message: &str| {
         site.write_whole(text);
-        let expected = format!("l7-proxy: [emerg] {message}\nl7-proxy: configuration file nginx.conf test failed\n");
+        let expected =
+            format!("l7-proxy: [emerg] {message}\nl7-proxy: configuration file nginx.conf test failed\n");
         assert_eq!(site.say(&["-t"]), (1, expected));
         assert_eq!(site.say(&[]).0, 1);
     };
@@ -196,7 +197,10 @@ fn it_serves_as_soon_as_the_pid_file_is_there_and_takes_it_away() {
     let log = site.read("error.log");
     assert!(log.contains("[notice]") && log.contains("gracefully shutting down"), "{log}");
     let (code, text) = site.say(&["-s", "stop"]);
-    assert_eq!((code, &*text), (1, "l7-proxy: [error] open() \"l7.pid\" failed (2: No such file or directory)\n"));
+    assert_eq!(
+        (code, &*text),
+        (1, "l7-proxy: [error] open() \"l7.pid\" failed (2: No such file or directory)\n")
+    );
 }
 
 #[test]

@@ -79,7 +79,9 @@ fn fields_of_one_connection_go_no_further() {
     );
     let response = client.response();
     let head = origin.last_request();
-    for name in ["Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Connection", "Proxy", "X_Real_IP"] {
+    for name in
+        ["Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Connection", "Proxy", "X_Real_IP"]
+    {
         assert_eq!(field(&head, name), None, "{head}");
     }
     assert_eq!(field(&head, "Proxy-Authorization"), None, "{head}");

@@ -30,8 +30,7 @@ pub(crate) struct Proxy {
 /// a file cannot ask for.
 pub(crate) fn configuration(folder: &Path, text: &str) -> Config {
     fs::write(folder.join("nginx.conf"), text).unwrap();
-    let source =
-        Source { file: "nginx.conf".into(), prefix: folder.to_owned(), globals: String::new() };
+    let source = Source { file: "nginx.conf".into(), prefix: folder.to_owned(), globals: String::new() };
     let mut config = conf::load(&source).unwrap_or_else(|error| panic!("{error}\n{text}")).config;
     let http = config.http.iter_mut().flat_map(|http| &mut http.servers);
     let stream = config.stream.iter_mut().flat_map(|stream| &mut stream.servers);

@@ -64,7 +64,8 @@ fn server_that_breaks_off_before_its_answer_is_not_noticed_by_a_get() {
 
 #[test]
 fn post_is_never_sent_twice() {
-    for (method, body) in [("POST", ""), ("POST", "pay"), ("PATCH", "x"), ("LOCK", "x"), ("PUT", "half gone")] {
+    for (method, body) in [("POST", ""), ("POST", "pay"), ("PATCH", "x"), ("LOCK", "x"), ("PUT", "half gone")]
+    {
         let (bad, good) = (Origin::start(closes_after_body), Origin::named("good"));
         let proxy = Proxy::start(&forwarding(&[&bad, &good], ""));
         assert_eq!(send(&mut proxy.client(), method, body).status, 502, "{method} {body:?}");
@@ -279,7 +280,9 @@ fn server_that_is_full_or_down_gets_nothing() {
             break;
         }
         client.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
-        eventually("it is answered, or at the full one", || proxy.active() == 1 || full.requests().len() == 1);
+        eventually("it is answered, or at the full one", || {
+            proxy.active() == 1 || full.requests().len() == 1
+        });
     }
     let mut client = proxy.client();
     for _ in 0..6 {

@@ -12,7 +12,9 @@ const ASK: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgra
 fn echo() -> Origin {
     Origin::start(|visit| {
         visit.request()?;
-        visit.write("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello ")?;
+        visit.write(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello ",
+        )?;
         loop {
             let byte = visit.peer.exactly(1)?;
             visit.write(byte)?;
