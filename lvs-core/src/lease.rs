@@ -75,6 +75,14 @@ impl Lease {
         }
     }
 
+    /// Counts a closing connection as active again: its client began anew from the same port, and
+    /// IPVS lets the entry live on unless it was about to leave the table (`conn_reuse_mode`).
+    pub fn reopened(&self) {
+        if self.closing.swap(false, Ordering::Relaxed) {
+            self.live.reactivate();
+        }
+    }
+
     /// Adds to the count of bytes that went from the client to the server.
     pub fn count_to_server(&self, bytes: u64) {
         self.live.bytes_in.add(bytes);

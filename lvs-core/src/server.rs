@@ -194,6 +194,11 @@ impl Live {
         self.closing.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts an inactive connection as active again.
+    pub(crate) fn reactivate(&self) {
+        self.closing.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Counts one connection less, which was closing or not.
     pub(crate) fn release(&self, kind: Kind) {
         if kind != self.kind {

@@ -1,4 +1,5 @@
 //! The examples as a person would run them.
 
 mod programs;
+mod replay;
 mod tomcat;
