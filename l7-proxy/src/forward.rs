@@ -123,12 +123,18 @@ impl Journey<'_> {
             };
             let server = lease.server();
             let attempted = Instant::now();
-            let mut sent = self.attempt(transaction, server, Connect::Pooled).await;
-            if let Err(Failure::Broken { reach, kept: true, .. }) = &sent
-                && self.may_repeat(transaction, *reach)
-            {
-                sent = self.attempt(transaction, server, Connect::New).await;
-            }
+            let mut connect = Connect::Pooled;
+            let sent = loop {
+                let sent = self.attempt(transaction, server, connect).await;
+                match &sent {
+                    Err(Failure::Broken { reach, kept: true, .. })
+                        if self.may_repeat(transaction, *reach) =>
+                    {
+                        connect = Connect::New;
+                    }
+                    _ => break sent,
+                }
+            };
             let failure = match sent {
                 Ok((connection, response)) => {
                     let status = response.status().as_u16();

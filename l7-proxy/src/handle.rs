@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SERVER};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SERVER, TRANSFER_ENCODING};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
@@ -20,7 +20,7 @@ use crate::body::{Body, Cut, Kind};
 use crate::forward::{self, Tunnel};
 use crate::model::{ErrorPageStatus, Handler};
 use crate::pages::{self, Page, Replied};
-use crate::route::{Entry, Located, Route, Server};
+use crate::route::{Entry, Located, Route, Router, Server};
 use crate::server::{Order, Session};
 use crate::static_file::{self, Found};
 use crate::transaction::Transaction;
@@ -58,38 +58,87 @@ enum Way {
 }
 
 /// Answers one request.
-pub(crate) async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Result<Response<Body>, Cut> {
+///
+/// Every connection has room for this future as long as it is open, so it holds what it needs once:
+/// nothing large is handed from one future to another by value.
+pub(crate) fn answer(
+    session: Rc<Session>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Body>, Cut>> {
     let now = Instant::now();
     let framing = session.begin_request(now);
     let (generation, entry) = session.generation();
     let (parts, incoming) = request.into_parts();
-    let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
+    let mut incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
     if incoming.is_some() {
         session.expect_body();
     }
-    let mut transaction = Transaction::new(session, Rc::clone(&generation), parts, now);
-    let default = generation.site.router.default_server(entry);
-    transaction.place = Some(default.fallback().place);
-
+    let mut transaction = Transaction::new(session, generation, parts, now);
     let sound = framing.map_err(|fault| Refused { status: 400, reason: fault.words() });
-    let refused = sound.and_then(|()| strict::check(&transaction.parts)).err();
-    // The target borrows from the URI while the transaction goes on to change.
-    let uri = transaction.parts.uri.clone();
-    let target = Target::parse(uri.path_and_query().map_or("/", |target| target.as_str()));
-    let (target, refused) = match (target, refused) {
-        (Ok(target), refused) => (target, refused.map(|refused| (refused.status, refused.reason))),
-        (Err(_), Some(refused)) => (root(), Some((refused.status, refused.reason))),
-        (Err(_), None) => (root(), Some((400, "client sent invalid request"))),
-    };
-    if let Some((_, reason)) = refused {
-        let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
-        debug!("*{serial} {reason} while reading client request headers, client: {client}");
-        // What follows on the connection may be the rest of what was refused.
-        transaction.session.finish_soon();
+    let mut refused = sound.and_then(|()| strict::check(&transaction.parts)).err();
+    let mut search = Search { entry, way: Way::Path, redirects: 0, error_page: None, internal: false };
+
+    async move {
+        // The target and the route borrow from these while the transaction goes on to change.
+        let uri = transaction.parts.uri.clone();
+        let generation = Rc::clone(&transaction.generation);
+        let router = &generation.site.router;
+        let asked = uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut target = Target::parse(asked).unwrap_or_else(|_| {
+            refused.get_or_insert(Refused { status: 400, reason: "client sent invalid request" });
+            root()
+        });
+        loop {
+            let (server, route, step) = match refused.take() {
+                Some(refused) => search.refuse(&mut transaction, router, refused),
+                None => search.locate(&mut transaction, router, &target, incoming.as_ref()),
+            };
+            let step = match (step, route.handler) {
+                (Some(step), _) => step,
+                (None, Handler::Files) => serve_file(&transaction, server, &route, &target),
+                (None, Handler::Proxy(pass)) => {
+                    let body = incoming.take();
+                    forward::forward(&mut transaction, server, &route, pass, &target, body)
+                        .await
+                        .map_or_else(Step::status, Step::Done)
+                }
+            };
+            match search.follow(&mut transaction, server, &route, &target, step) {
+                Next::Answer(answer, status) => {
+                    return Ok(finish(transaction, server, &route, &target, answer, status));
+                }
+                Next::Close => {
+                    transaction.close();
+                    return Err(Cut::NoAnswer);
+                }
+                Next::Path(next, body) => {
+                    transaction.redirected = Some(next.clone());
+                    target = next;
+                    incoming = incoming.filter(|_| body == RequestBody::Kept);
+                }
+                Next::Named => {}
+            }
+        }
     }
-    let first = refused.map(|(status, _)| Step::Status(status, HeaderMap::new()));
-    let search = Search { entry, way: Way::Path, redirects: 0, error_page: None, internal: false };
-    search.run(transaction, target, incoming, first).await
+}
+
+/// What comes after a location has done its part.
+enum Next {
+    /// This answer, with another status if an error page says so.
+    Answer(Answer, Option<ErrorPageStatus>),
+    /// The connection is closed without an answer.
+    Close,
+    /// The location of this path.
+    Path(Target<'static>, RequestBody),
+    /// The named location that the search has noted.
+    Named,
+}
+
+/// Whether a request's body goes along with an internal redirect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RequestBody {
+    Kept,
+    Dropped,
 }
 
 /// The way of a request through locations.
@@ -98,81 +147,61 @@ struct Search {
     way: Way,
     /// Internal redirects so far.
     redirects: u32,
-    /// The error that is being answered by an error page, and the status to answer it with.
+    /// The status to answer with, while an error is being answered by an error page.
     error_page: Option<ErrorPageStatus>,
     /// Whether the path is one of ours, not the client's.
     internal: bool,
 }
 
 impl Search {
-    async fn run(
-        mut self,
-        mut transaction: Transaction,
-        mut target: Target<'_>,
-        mut incoming: Option<Incoming>,
-        mut first: Option<Step>,
-    ) -> Result<Response<Body>, Cut> {
-        let generation = Rc::clone(&transaction.generation);
-        let router = &generation.site.router;
-        loop {
-            let refused = first.take();
-            let (server, route, step) = match refused {
-                Some(step) => {
-                    let server = router.default_server(self.entry);
-                    (server, server.fallback(), step)
-                }
-                None => {
-                    let server = transaction.find_server(router, self.entry);
-                    let (route, step) = self.locate(&mut transaction, server, &target);
-                    transaction.place = Some(route.place);
-                    transaction.session.adopt(route.settings);
-                    let step = match step {
-                        Some(step) => step,
-                        None => {
-                            let handled = handle(&mut transaction, server, &route, &target, &mut incoming);
-                            handled.await
-                        }
-                    };
-                    (server, route, step)
-                }
-            };
-            let (status, headers) = match step {
-                Step::Done(answer) => {
-                    return finish(transaction, server, &route, &target, answer, self.error_page);
-                }
-                Step::Close => {
-                    transaction.close();
-                    return Err(Cut::NoAnswer);
-                }
-                Step::Index(path) => match self.redirect(&path, target.args()) {
-                    Some(next) => {
-                        transaction.redirected = Some(next.clone());
-                        target = next;
-                        continue;
-                    }
-                    None => (500, HeaderMap::new()),
-                },
-                Step::Status(status, headers) => (status, headers),
-            };
-            let exchange = exchange(&transaction, server, &route, &target);
-            match self.error_page(status, &route, &exchange) {
-                Some(ErrorPage::Path(next)) => {
-                    transaction.act_as_get();
-                    incoming = None;
-                    transaction.redirected = Some(next.clone());
-                    target = next;
-                }
-                Some(ErrorPage::Named) => {}
-                Some(ErrorPage::Redirect(page)) => {
-                    let answer = Answer::page(page);
-                    return finish(transaction, server, &route, &target, answer, None);
-                }
-                None => {
-                    let page = pages::built_in(status, route.settings.server_tokens);
-                    let mut answer = Answer::page(page);
-                    answer.headers.extend(headers);
-                    return finish(transaction, server, &route, &target, answer, self.error_page.take());
-                }
+    /// Refuses a request before any location is looked for.
+    fn refuse<'g>(
+        &self,
+        transaction: &mut Transaction,
+        router: &'g Router,
+        refused: Refused,
+    ) -> (&'g Server, Route<'g>, Option<Step>) {
+        let Refused { status, reason } = refused;
+        let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
+        debug!("*{serial} {reason} while reading client request headers, client: {client}");
+        // What follows on the connection may be the rest of what was refused.
+        transaction.session.finish_soon();
+        let server = router.default_server(self.entry);
+        let route = server.fallback();
+        transaction.place = Some(route.place);
+        (server, route, Some(Step::status(status)))
+    }
+
+    /// Says what comes after a step.
+    fn follow(
+        &mut self,
+        transaction: &mut Transaction,
+        server: &Server,
+        route: &Route<'_>,
+        target: &Target<'_>,
+        step: Step,
+    ) -> Next {
+        let (status, headers) = match step {
+            Step::Done(answer) => return Next::Answer(answer, self.error_page),
+            Step::Close => return Next::Close,
+            Step::Index(path) => match self.redirect(&path, target.args()) {
+                Some(next) => return Next::Path(next, RequestBody::Kept),
+                None => (500, HeaderMap::new()),
+            },
+            Step::Status(status, headers) => (status, headers),
+        };
+        let exchange = exchange(transaction, server, route, target);
+        match self.error_page(status, route, &exchange) {
+            Some(ErrorPage::Path(next)) => {
+                transaction.act_as_get();
+                Next::Path(next, RequestBody::Dropped)
+            }
+            Some(ErrorPage::Named) => Next::Named,
+            Some(ErrorPage::Redirect(page)) => Next::Answer(Answer::page(page), None),
+            None => {
+                let mut answer = Answer::page(pages::built_in(status, route.settings.server_tokens));
+                answer.headers.extend(headers);
+                Next::Answer(answer, self.error_page)
             }
         }
     }
@@ -181,7 +210,30 @@ impl Search {
     fn locate<'g>(
         &self,
         transaction: &mut Transaction,
+        router: &'g Router,
+        target: &Target<'_>,
+        incoming: Option<&Incoming>,
+    ) -> (&'g Server, Route<'g>, Option<Step>) {
+        let server = transaction.find_server(router, self.entry);
+        let (route, step) = self.locate_in(server, transaction, target);
+        transaction.place = Some(route.place);
+        transaction.session.adopt(route.settings);
+        let step = step.or_else(|| {
+            let size = incoming.map_or(0, |incoming| incoming.size_hint().lower());
+            if route.settings.client.max_body_size.is_some_and(|most| size > most) {
+                error!("*{} {}: {size} bytes", transaction.connection.serial, Cut::TooLarge);
+                return Some(Step::status(413));
+            }
+            let exchange = exchange(transaction, server, &route, target);
+            route.reply.map(|reply| replied(pages::reply(reply, &exchange, &mut Vec::new())))
+        });
+        (server, route, step)
+    }
+
+    fn locate_in<'g>(
+        &self,
         server: &'g Server,
+        transaction: &mut Transaction,
         target: &Target<'_>,
     ) -> (Route<'g>, Option<Step>) {
         if let Way::Named(name) = &self.way {
@@ -274,49 +326,23 @@ enum ErrorPage {
     Redirect(Page),
 }
 
-/// Lets a location's handler answer.
-async fn handle(
-    transaction: &mut Transaction,
-    server: &Server,
-    route: &Route<'_>,
-    target: &Target<'_>,
-    incoming: &mut Option<Incoming>,
-) -> Step {
-    if let (Some(most), Some(incoming)) = (route.settings.client.max_body_size, &*incoming)
-        && incoming.size_hint().lower() > most
-    {
-        let serial = transaction.connection.serial;
-        error!("*{serial} {}: {} bytes", Cut::TooLarge, incoming.size_hint().lower());
-        return Step::status(413);
-    }
-    if let Some(reply) = route.reply {
-        let exchange = exchange(transaction, server, route, target);
-        return replied(pages::reply(reply, &exchange, &mut Vec::new()));
-    }
-    match route.handler {
-        Handler::Files => {
-            let exchange = exchange(transaction, server, route, target);
-            let scratch = &mut *transaction.session.worker.scratch.borrow_mut();
-            match static_file::find(&exchange, scratch) {
-                Found::File(file) => Step::Done(Answer {
-                    status: file.status,
-                    headers: file.headers,
-                    extensions: Extensions::new(),
-                    kind: Kind::File(file.body),
-                    tunnel: None,
-                }),
-                Found::Index(path) => Step::Index(path),
-                Found::AddSlash => pages::add_slash(&exchange)
-                    .map_or(Step::status(500), |page| Step::Done(Answer::page(page))),
-                Found::Status(status, headers) => Step::Status(status, headers),
-            }
+/// Answers with a file.
+fn serve_file(transaction: &Transaction, server: &Server, route: &Route<'_>, target: &Target<'_>) -> Step {
+    let exchange = exchange(transaction, server, route, target);
+    let scratch = &mut *transaction.session.worker.scratch.borrow_mut();
+    match static_file::find(&exchange, scratch) {
+        Found::File(file) => Step::Done(Answer {
+            status: file.status,
+            headers: file.headers,
+            extensions: Extensions::new(),
+            kind: Kind::File(file.body),
+            tunnel: None,
+        }),
+        Found::Index(path) => Step::Index(path),
+        Found::AddSlash => {
+            pages::add_slash(&exchange).map_or(Step::status(500), |page| Step::Done(Answer::page(page)))
         }
-        Handler::Proxy(pass) => {
-            match forward::forward(transaction, server, route, pass, target, incoming.take()).await {
-                Ok(answer) => Step::Done(answer),
-                Err(status) => Step::status(status),
-            }
-        }
+        Found::Status(status, headers) => Step::Status(status, headers),
     }
 }
 
@@ -346,7 +372,7 @@ fn finish(
     target: &Target<'_>,
     mut answer: Answer,
     error_page: Option<ErrorPageStatus>,
-) -> Result<Response<Body>, Cut> {
+) -> Response<Body> {
     let settings = route.settings;
     if let Some(ErrorPageStatus::Set(status)) = error_page
         && let Ok(status) = StatusCode::from_u16(status)
@@ -375,14 +401,16 @@ fn finish(
     *response.headers_mut() = answer.headers;
     *response.extensions_mut() = answer.extensions;
     let (head, ()) = response.into_parts();
-    transaction.answer(&head);
-    // Boxed only if it has to outlive this call.
-    let mut transaction = transaction.is_logged().then(|| Box::new(transaction));
+    // It has to outlive this call only for its line in the log.
+    let mut transaction = (!settings.access_log.is_empty()).then(|| {
+        transaction.answer(&head);
+        Box::new(transaction)
+    });
     if let Some(mut tunnel) = answer.tunnel {
         tunnel.keep(transaction.take());
         session.change_protocol(tunnel);
     }
-    Ok(Response::from_parts(head, Body::new(answer.kind, session, transaction)))
+    Response::from_parts(head, Body::new(answer.kind, session, transaction))
 }
 
 /// Adds what `add_header` says.
@@ -407,6 +435,10 @@ fn add_headers(
         };
         let exchange = exchange(transaction, server, route, target);
         let exchange = Exchange { response: Some(answered), ..exchange };
+        // What frames the answer is not the configuration's to say.
+        if add.name == CONTENT_LENGTH || add.name == TRANSFER_ENCODING || add.name == CONNECTION {
+            continue;
+        }
         if let Some(value) = add.value.header(&exchange, &mut scratch) {
             headers.append(add.name.clone(), value);
         }

@@ -12,6 +12,7 @@ mod session;
 mod sessions;
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -98,6 +99,8 @@ pub(crate) struct Worker {
     /// For values that are written and read at once.
     pub(crate) scratch: RefCell<Vec<u8>>,
     order: Cell<Order>,
+    /// When accepting last complained.
+    complained: Cell<Option<Instant>>,
 }
 
 /// One configuration at work on one thread.
@@ -143,6 +146,7 @@ impl Proxy {
             spare_headers: RefCell::default(),
             scratch: RefCell::default(),
             order: Cell::new(Order::Serve),
+            complained: Cell::new(None),
         };
         Proxy { worker: Rc::new(worker) }
     }
@@ -217,7 +221,10 @@ impl Proxy {
                 tokio::task::yield_now().await;
             }
             if !self.worker.has_room() {
-                warn!("{} worker_connections are not enough", self.worker.shared.worker_connections);
+                self.worker.complain(&format_args!(
+                    "{} worker_connections are not enough: clients wait",
+                    self.worker.shared.worker_connections
+                ));
                 tokio::select! {
                     () = self.worker.wait_for_room() => {}
                     () = &mut shutdown => break,
@@ -232,7 +239,7 @@ impl Proxy {
                 Ok((stream, peer)) => self.spawn(stream, peer, local),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    warn!("accept4() failed ({})", Errno(&error));
+                    self.worker.complain(&format_args!("accept4() failed ({})", Errno(&error)));
                     sleep(PAUSE).await;
                 }
             }
@@ -419,6 +426,15 @@ impl Worker {
         Place { worker: Rc::clone(self) }
     }
 
+    /// Says what keeps connections from being accepted, once in a while: it may be so for each.
+    fn complain(&self, what: &dyn fmt::Display) {
+        let now = Instant::now();
+        if self.complained.get().is_none_or(|last| now.duration_since(last) > COMPLAINT_EVERY) {
+            self.complained.set(Some(now));
+            warn!("{what}");
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.open.get() < self.shared.worker_connections
     }
@@ -464,6 +480,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// How long accepting pauses when there is no descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is said that no connection can be accepted.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
 
 /// The longest head of a request: nginx's four buffers of 8 kB, and one for the request line.
 const HEADER_SIZE_MAX: usize = 40 * 1024;

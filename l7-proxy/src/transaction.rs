@@ -109,14 +109,6 @@ impl Transaction {
         }
     }
 
-    /// Whether the location wants the request in a log.
-    pub(crate) fn is_logged(&self) -> bool {
-        self.place.is_some_and(|place| {
-            let (_, route) = self.generation.site.router.at(place);
-            !route.settings.access_log.is_empty()
-        })
-    }
-
     /// Keeps what logs may show of an answer that is about to be sent.
     pub(crate) fn answer(&mut self, head: &response::Parts) {
         self.answer.status = head.status.as_u16();

@@ -143,7 +143,7 @@ fn idle_connections_are_bounded_and_expire() {
     let mut client = proxy.client();
     for turn in 1..=5 {
         client.get("/");
-        assert_eq!(origin.connections(), (turn + 1) / 2, "two requests each");
+        assert_eq!(origin.connections(), usize::div_ceil(turn, 2), "two requests each");
     }
     let proxy = Proxy::start(&config("keepalive 4; keepalive_timeout 50ms;"));
     let mut client = proxy.client();

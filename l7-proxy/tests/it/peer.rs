@@ -216,7 +216,7 @@ impl Client {
             let line = self.line()?;
             let size = usize::from_str_radix(line.split(';').next().unwrap().trim(), 16).unwrap();
             if size == 0 {
-                while self.line()? != "" {}
+                while !self.line()?.is_empty() {}
                 return Ok(body);
             }
             body.extend(self.exactly(size)?);

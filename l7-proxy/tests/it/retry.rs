@@ -1,12 +1,12 @@
 //! Failures of servers: what the client notices, and how often a request is sent.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::peer::{Client, Origin, Proxy, Response, Visit, eventually, forwarding, http};
+use crate::peer::{Client, Origin, PATIENCE, Proxy, Response, Visit, eventually, forwarding, http};
 
 /// Reads a request and closes the connection without a word.
 fn closes(visit: &mut Visit) -> io::Result<()> {
@@ -167,6 +167,24 @@ fn server_that_does_not_answer_in_time_is_tried_around() {
     // It may have happened, so it is not done again.
     let proxy = Proxy::start(&forwarding(&[&slow, &fast], "proxy_read_timeout 100ms;"));
     assert_eq!(send(&mut proxy.client(), "POST", "").status, 504);
+}
+
+#[test]
+fn server_that_does_not_take_the_request_is_not_waited_for() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        std::thread::sleep(PATIENCE);
+        Ok(())
+    });
+    let location = "proxy_send_timeout 200ms; client_max_body_size 0;";
+    let proxy = Proxy::start(&forwarding(&[&origin], location));
+    let mut client = proxy.client();
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+    let sending = client.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || _ = (&sending).write_all(&vec![b'x'; 100_000_000]));
+    assert_eq!(client.response().status, 504);
+    drop(client);
+    sender.join().unwrap();
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn each_ambiguous_request_is_refused_and_none_reaches_a_server() {
         // Lines.
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\rY: 2\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\02\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\x002\r\n\r\n", 400),
     ];
     for (bytes, status) in cases {
         let (answered, mut client) = ask(&proxy, bytes);
@@ -118,7 +118,7 @@ fn request_that_hides_in_a_body_stays_there() {
     let mut client = proxy.client();
     let length = hidden.len();
     client.send(format!("POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{hidden}"));
-    client.send(format!("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client.send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
     client.send("POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send(format!("{length:x}\r\n{hidden}\r\n0\r\n\r\nGET /4 HTTP/1.1\r\nHost: a\r\n\r\n"));
     for _ in 0..4 {
