@@ -12,14 +12,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
-use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey};
+use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey, Weight};
 use crate::flow::Flow;
-use crate::health::{Condition, Event, Health, HealthPolicy, Passive, Probe, Transition};
+use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
+use crate::history::ServiceHistory;
 use crate::lease::Lease;
 use crate::persistence::Inserted;
 use crate::picker::Picker;
 use crate::pool::Load;
-use crate::server::Live;
+use crate::server::{Live, REMOVED, Server};
 use crate::service::{Refusal, Service, ServiceState};
 use crate::snapshot::{self, Part, RestoreError, Restored};
 use crate::time::Time;
@@ -45,6 +46,10 @@ struct Writer {
     config: Config,
     /// States of deleted services whose connections may still live.
     retired: HashMap<ServiceKey, Weak<ServiceState>>,
+    /// Servers of which it is to be told when they are empty.
+    draining: Vec<Arc<Live>>,
+    /// What the next tick tells.
+    notices: Vec<Notice>,
 }
 
 /// What an [`apply`](Director::apply) changed.
@@ -133,6 +138,58 @@ pub struct TemplateStats {
     pub assured: bool,
 }
 
+/// Something that happened by itself, as [`Director::tick`] tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// The end of an ejection made a server usable, or showed that it is down.
+    Turned {
+        /// Service of the server.
+        service: ServiceKey,
+        /// Its address.
+        server: SocketAddr,
+        /// What it is now.
+        transition: Transition,
+    },
+    /// A drain is over: the server is empty, or its deadline has come.
+    Drained {
+        /// Service of the server.
+        service: ServiceKey,
+        /// Its address.
+        server: SocketAddr,
+        /// Connections that did not end in time.
+        load: Load,
+    },
+}
+
+/// A server that drains, and what is left on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Draining {
+    /// Its service.
+    pub service: ServiceKey,
+    /// Its address.
+    pub server: SocketAddr,
+    /// When whoever is left is to be cut off.
+    pub deadline: Time,
+    /// Connections now.
+    pub load: Load,
+    /// Clients that persistence still keeps on it.
+    pub templates: u32,
+}
+
+impl Draining {
+    fn of(live: &Live) -> Option<Draining> {
+        Some(Draining {
+            service: live.service.key.clone(),
+            server: live.address,
+            deadline: live.deadline()?,
+            load: live.load(),
+            templates: live.templates.load(Ordering::Relaxed),
+        })
+    }
+}
+
 impl Default for Director {
     fn default() -> Director {
         Director::new()
@@ -200,7 +257,7 @@ impl Director {
         }
         let (Event::ConnectFailed(cause) | Event::Failed(cause)) = event else {
             if now > live.pardon() {
-                self.with_health(live, |health, _, passive| {
+                self.with_health(live, now, |health, _, passive, _| {
                     if let Some(passive) = passive {
                         health.succeeded(&passive, now);
                     }
@@ -209,7 +266,9 @@ impl Director {
             }
             return None;
         };
-        self.with_health(live, |health, _, passive| health.failed(cause, &passive?, now))
+        self.with_health(live, now, |health, _, passive, ejection| {
+            health.failed(cause, &passive?, ejection, now)
+        })
     }
 
     /// Takes in the outcome of an active check; says if the server went up or down by it. A server
@@ -224,14 +283,15 @@ impl Director {
         let table = self.table.load();
         let service = table.services.get(service)?;
         let live = &service.servers[service.position(server)?].live;
-        self.with_health(live, |health, policy, _| health.probe(probe, policy, now))
+        self.with_health(live, now, |health, policy, _, _| health.probe(probe, policy, now))
     }
 
     /// Changes a server's health and brings the bits of the present snapshot up to date.
     fn with_health(
         &self,
         live: &Arc<Live>,
-        change: impl FnOnce(&mut Health, &HealthPolicy, Option<Passive>) -> Option<Transition>,
+        now: Time,
+        change: impl FnOnce(&mut Health, &HealthPolicy, Option<Passive>, Ejection) -> Option<Transition>,
     ) -> Option<Transition> {
         let _writer = self.writer();
         let table = self.table.load();
@@ -240,34 +300,42 @@ impl Director {
         if !Arc::ptr_eq(&service.servers[server].live, live) {
             return None;
         }
-        let transition = change(&mut live.health(), &service.config.health, service.passive(server));
+        service.state.set_clock(now);
+        let (passive, ejection) = (service.passive(server), service.ejection(server));
+        let transition = change(&mut live.health(), &service.config.health, passive, ejection);
         service.refresh(server);
-        service.find_next_lapse();
+        if let Some(transition) = &transition {
+            if transition.condition == Condition::Up {
+                service.warm_up(server, now);
+            }
+            service.find_next_lapse();
+            service.note(server, now);
+            service.note_service(now);
+        }
         transition
     }
 
     /// Ends the ejections of a service whose time is over; leaves it to the next caller if a writer
     /// is at work, since connections must not wait for it.
     pub(crate) fn lapse(&self, key: &ServiceKey, now: Time) {
-        let _writer = match self.writer.try_lock() {
+        let mut writer = match self.writer.try_lock() {
             Ok(writer) => writer,
             Err(TryLockError::Poisoned(writer)) => writer.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let table = self.table.load();
-        let Some(service) = table.services.get(key) else { return };
-        for (index, server) in service.servers.iter().enumerate() {
-            if server.live.health().lapse(now).is_some() {
-                service.refresh(index);
-            }
+        if let Some(service) = self.table.load().services.get(key) {
+            writer.lapse(service, now);
         }
-        service.find_next_lapse();
     }
 
-    /// Ends what has run out: templates, ejections. Call it about once a second. If it is not
-    /// called, no client goes wrong, but templates that have run out keep their room, and a template
-    /// whose time ran out under a connection ends with that connection instead of a minute later.
-    pub fn tick(&self, now: Time) {
+    /// Ends what has run out: templates, ejections, drains. Call it about once a second. Returns
+    /// what happened to servers since the last call that nobody else was told.
+    ///
+    /// If it is not called, no client goes wrong, but templates that have run out keep their room,
+    /// and a template whose time ran out under a connection ends with that connection instead of a
+    /// minute later. A call looks at a part of a large table of templates, so as not to keep its
+    /// caller long.
+    pub fn tick(&self, now: Time) -> Vec<Notice> {
         let table = self.table.load();
         for service in table.services.values() {
             match service.config.persistence {
@@ -275,11 +343,68 @@ impl Director {
                 // Made by a connection that was scheduled while persistence was switched off.
                 None => service.state.templates.clear(),
             }
-            if service.has_lapsed(now) {
-                self.lapse(&service.state.key, now);
-            }
         }
-        self.writer().open_circles();
+        let mut writer = self.writer();
+        for service in self.table.load().services.values() {
+            service.state.set_clock(now);
+            if service.has_lapsed(now) {
+                writer.lapse(service, now);
+            }
+            for server in 0..service.servers.len() {
+                service.note(server, now);
+            }
+            service.note_service(now);
+        }
+        writer.end_drains(now);
+        writer.open_circles();
+        std::mem::take(&mut writer.notices)
+    }
+
+    /// Quiesces a server, as weight 0 does, and sets a time at which those who are still there are
+    /// to be cut off: then [`Lease::is_overdue`]. [`Director::tick`] tells when it is empty, or its
+    /// time is over. A weight above 0 ends the drain.
+    ///
+    /// # Errors
+    /// There is no such service or server.
+    pub fn drain(
+        &self,
+        service: &ServiceKey,
+        server: SocketAddr,
+        deadline: Time,
+    ) -> Result<Changes, Rejected> {
+        let changes = self.edit(Some((service.clone(), server)), |config| {
+            let found = config.service(service).ok_or(EditError::NoService)?;
+            let found = found.servers.iter().find(|other| other.address == server);
+            let quiesced = found.ok_or(EditError::NoServer)?.clone().weight(Weight::ZERO);
+            config.edit_server(service, quiesced)
+        })?;
+        let mut writer = self.writer();
+        if let Some(live) = self.live(service, server) {
+            live.set_deadline(Some(deadline));
+            writer.draining.push(live);
+        }
+        Ok(changes)
+    }
+
+    /// What is left on the servers that drain.
+    pub fn draining(&self) -> Vec<Draining> {
+        let writer = self.writer();
+        let draining = writer.draining.iter().filter_map(|live| Draining::of(live));
+        draining.collect()
+    }
+
+    /// How long a service and its servers were up and down. The director knows the time from
+    /// [`Director::tick`], probes and reports.
+    pub fn history(&self, service: &ServiceKey) -> Option<ServiceHistory> {
+        let service = self.service(service)?;
+        let history = |server: &Server| (server.live.address, server.live.history().clone());
+        let own = service.state.history().clone();
+        Some(ServiceHistory { service: own, servers: service.servers.iter().map(history).collect() })
+    }
+
+    fn live(&self, service: &ServiceKey, server: SocketAddr) -> Option<Arc<Live>> {
+        let service = self.service(service)?;
+        Some(Arc::clone(&service.servers[service.position(server)?].live))
     }
 
     /// Makes this the configuration, at once and as a whole.
@@ -399,6 +524,13 @@ impl Director {
                 writer.retired.insert(key.clone(), Arc::downgrade(&before.state));
             }
         }
+        for service in table.services.values() {
+            if let Some(now) = service.state.clock() {
+                (0..service.servers.len()).for_each(|server| service.note(server, now));
+                service.note_service(now);
+            }
+        }
+        writer.draining.retain(|live| live.standing() & REMOVED == 0);
         writer.open_circles();
         writer.config = config;
         Ok(changes)
@@ -534,6 +666,40 @@ impl Director {
 }
 
 impl Writer {
+    fn lapse(&mut self, service: &Service, now: Time) {
+        service.state.set_clock(now);
+        for (index, server) in service.servers.iter().enumerate() {
+            let Some(transition) = server.live.health().lapse(now) else { continue };
+            service.refresh(index);
+            service.warm_up(index, now);
+            service.note(index, now);
+            // Without anybody who ticks they are not fetched, and the oldest matter least.
+            if self.notices.len() == NOTICES_MAX {
+                self.notices.remove(0);
+            }
+            let (key, server) = (service.state.key.clone(), server.live.address);
+            self.notices.push(Notice::Turned { service: key, server, transition });
+        }
+        service.note_service(now);
+        service.find_next_lapse();
+    }
+
+    /// Tells of the drains that are over: the server is empty, or out of time, or was given a weight
+    /// again.
+    fn end_drains(&mut self, now: Time) {
+        let notices = &mut self.notices;
+        self.draining.retain(|live| {
+            let Some(Draining { service, server, load, deadline, .. }) = Draining::of(live) else {
+                return false;
+            };
+            let over = load.total() == 0 || deadline <= now;
+            if over {
+                notices.push(Notice::Drained { service, server, load });
+            }
+            !over
+        });
+    }
+
     /// Removes the templates of deleted services: a connection that was scheduled while its service
     /// was deleted may have made one, and a template holds its server, which holds the service,
     /// which holds the template.
@@ -672,6 +838,9 @@ impl std::error::Error for Rejected {
         })
     }
 }
+
+/// Notices that wait for a tick.
+const NOTICES_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {

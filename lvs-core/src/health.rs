@@ -25,6 +25,42 @@ pub struct HealthPolicy {
     pub passive: Option<Passive>,
     /// What happens when failures in traffic have ejected every server.
     pub all_ejected: AllEjected,
+    /// At most this many of a hundred servers with a weight are ejected at once, and the last one
+    /// that can be used never is: when most fail, the reason is seldom theirs. 100 lifts both
+    /// limits, and so does a rule of a server's own, which is followed to the letter, as nginx's.
+    pub ejected_percent_max: u8,
+    /// Each ejection in a row lasts twice as long as the one before, up to this; a server that
+    /// passes probation starts anew. Rules of a server's own stay at their own time.
+    pub ejection_max: Duration,
+    /// When fewer than this many of a hundred servers with a weight can be used, health is ignored
+    /// and all of them are chosen from: the few would only go down under the load. Administration
+    /// is never ignored. 0 never panics.
+    pub panic_percent: u8,
+    /// How long a server that comes back warms up. Its share of the choices, and of the connections
+    /// that the busiest other server has for its weight, grows from a tenth to the whole. 0 gives it
+    /// all at once.
+    pub slow_start: Duration,
+    /// Which servers warm up.
+    pub slow_start_for: SlowStart,
+}
+
+/// Which servers warm up, where the policy has a time for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowStart {
+    /// Those that were down or ejected.
+    #[default]
+    Recovered,
+    /// Those too that are added to a service that serves already.
+    RecoveredAndAdded,
+}
+
+/// Whether failures may eject a server now, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ejection {
+    /// Too many are out already.
+    Forbidden,
+    /// Doubled from time to time up to this.
+    UpTo(Duration),
 }
 
 /// When failures in traffic eject a server, and for how long.
@@ -116,6 +152,8 @@ pub(crate) struct Health {
     /// Probes in a row whose outcome contradicts the present state.
     against: u32,
     ejected: Option<(Verdict, Time)>,
+    /// Ejections in a row: none of them was followed by a probation that was passed.
+    ejections: u32,
     /// Failures in traffic within the window; kept after an ejection as the probation.
     failures: u32,
     last_failure: Time,
@@ -141,6 +179,7 @@ impl Health {
                 self.down = None;
                 // A server that answers probes again owes nothing to failures from before.
                 self.failures = 0;
+                self.ejections = 0;
                 self.ejected = None;
             }
             (Probe::Failed(cause), false) => {
@@ -160,7 +199,13 @@ impl Health {
     }
 
     /// Takes in a failure in traffic; says if the server was ejected by it.
-    pub(crate) fn failed(&mut self, cause: Cause, passive: &Passive, now: Time) -> Option<Transition> {
+    pub(crate) fn failed(
+        &mut self,
+        cause: Cause,
+        passive: &Passive,
+        ejection: Ejection,
+        now: Time,
+    ) -> Option<Transition> {
         if passive.fails == 0 {
             return None;
         }
@@ -175,7 +220,16 @@ impl Health {
         }
         let since = self.ejected.as_ref().map(|(verdict, _)| verdict.since);
         let verdict = Verdict { since: since.unwrap_or(now), failures: self.failures, cause };
-        self.ejected = Some((verdict, now + passive.eject));
+        let longest = match ejection {
+            Ejection::UpTo(longest) => longest.max(passive.eject),
+            Ejection::Forbidden if since.is_none() => return None,
+            Ejection::Forbidden => passive.eject,
+        };
+        if since.is_none() {
+            self.ejections = self.ejections.saturating_add(1);
+        }
+        let doubled = 1u32.checked_shl(self.ejections.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.ejected = Some((verdict, now + passive.eject.saturating_mul(doubled).min(longest)));
         since.is_none().then(|| Transition { condition: self.condition() })
     }
 
@@ -184,6 +238,7 @@ impl Health {
     pub(crate) fn succeeded(&mut self, passive: &Passive, now: Time) {
         if now > self.pardon(passive) {
             self.failures = 0;
+            self.ejections = 0;
         }
     }
 
@@ -228,9 +283,20 @@ impl Health {
 
 impl Default for HealthPolicy {
     /// Up and down at the first contradicting probe; three failures in traffic within 10 s eject
-    /// for 10 s; all are tried when all are ejected.
+    /// for 10 s, then 20 s and so on to 5 min, but never more than half of the servers; all are
+    /// tried when all are ejected; no panic; no slow start.
     fn default() -> HealthPolicy {
-        HealthPolicy { rise: 1, fall: 1, passive: Some(Passive::default()), all_ejected: AllEjected::TryAll }
+        HealthPolicy {
+            rise: 1,
+            fall: 1,
+            passive: Some(Passive::default()),
+            all_ejected: AllEjected::TryAll,
+            ejected_percent_max: 50,
+            ejection_max: Duration::from_secs(300),
+            panic_percent: 0,
+            slow_start: Duration::ZERO,
+            slow_start_for: SlowStart::Recovered,
+        }
     }
 }
 
@@ -278,6 +344,7 @@ mod tests {
     use super::*;
 
     const REFUSED: &str = "connect refused";
+    const ALONE: Ejection = Ejection::UpTo(Duration::ZERO);
 
     fn at(seconds: u64) -> Time {
         Time::from_epoch(Duration::from_secs(seconds))
@@ -307,19 +374,19 @@ mod tests {
     fn server_that_fails_on_probation_is_ejected_at_once() {
         let passive = Passive { fails: 2, ..Passive::default() };
         let mut health = Health::default();
-        assert_eq!(health.failed(REFUSED.into(), &passive, at(1)), None);
-        assert!(health.failed(REFUSED.into(), &passive, at(2)).is_some());
+        assert_eq!(health.failed(REFUSED.into(), &passive, ALONE, at(1)), None);
+        assert!(health.failed(REFUSED.into(), &passive, ALONE, at(2)).is_some());
         assert_eq!(health.lapse(at(11)), None);
         assert!(health.lapse(at(12)).is_some());
-        assert!(health.failed(REFUSED.into(), &passive, at(40)).is_some());
+        assert!(health.failed(REFUSED.into(), &passive, ALONE, at(40)).is_some());
     }
 
     #[test]
     fn failure_of_an_ejected_server_puts_off_the_end_and_not_the_beginning() {
         let passive = Passive { fails: 1, ..Passive::default() };
         let mut health = Health::default();
-        assert!(health.failed(REFUSED.into(), &passive, at(1)).is_some());
-        assert_eq!(health.failed(REFUSED.into(), &passive, at(5)), None);
+        assert!(health.failed(REFUSED.into(), &passive, ALONE, at(1)).is_some());
+        assert_eq!(health.failed(REFUSED.into(), &passive, ALONE, at(5)), None);
         let words = "ejected from 00:00:01 until 00:00:15: 2 × connect refused";
         assert_eq!(health.condition().to_string(), words);
     }
@@ -328,30 +395,57 @@ mod tests {
     fn server_that_passes_probation_starts_with_a_clean_sheet() {
         let passive = Passive { fails: 2, ..Passive::default() };
         let mut health = Health::default();
-        health.failed(REFUSED.into(), &passive, at(1));
-        health.failed(REFUSED.into(), &passive, at(2));
+        health.failed(REFUSED.into(), &passive, ALONE, at(1));
+        health.failed(REFUSED.into(), &passive, ALONE, at(2));
         health.lapse(at(13));
         health.succeeded(&passive, at(13));
-        assert_eq!(health.failed(REFUSED.into(), &passive, at(14)), None);
+        assert_eq!(health.failed(REFUSED.into(), &passive, ALONE, at(14)), None);
     }
 
     #[test]
     fn late_success_of_an_ejected_server_does_not_spare_it_the_probation() {
         let passive = Passive { fails: 2, eject: Duration::from_secs(60), ..Passive::default() };
         let mut health = Health::default();
-        health.failed(REFUSED.into(), &passive, at(1));
-        health.failed(REFUSED.into(), &passive, at(1));
+        health.failed(REFUSED.into(), &passive, ALONE, at(1));
+        health.failed(REFUSED.into(), &passive, ALONE, at(1));
         health.succeeded(&passive, at(30));
         health.lapse(at(61));
-        assert!(health.failed(REFUSED.into(), &passive, at(62)).is_some());
+        assert!(health.failed(REFUSED.into(), &passive, ALONE, at(62)).is_some());
     }
 
     #[test]
     fn success_between_two_failures_hides_neither() {
         let passive = Passive { fails: 2, ..Passive::default() };
         let mut health = Health::default();
-        health.failed(REFUSED.into(), &passive, at(1));
+        health.failed(REFUSED.into(), &passive, ALONE, at(1));
         health.succeeded(&passive, at(2));
-        assert!(health.failed(REFUSED.into(), &passive, at(3)).is_some());
+        assert!(health.failed(REFUSED.into(), &passive, ALONE, at(3)).is_some());
+    }
+
+    #[test]
+    fn ejections_in_a_row_double_until_probation_is_passed() {
+        let passive = Passive { fails: 1, ..Passive::default() };
+        let ejection = Ejection::UpTo(Duration::from_secs(60));
+        let mut health = Health::default();
+        let mut now = at(0);
+        for seconds in [10, 20, 40, 60, 60] {
+            health.failed(REFUSED.into(), &passive, ejection, now).expect("an ejection");
+            assert_eq!(health.ejected_until(), Some(now + Duration::from_secs(seconds)));
+            now = now + Duration::from_secs(seconds);
+            health.lapse(now).expect("an end");
+        }
+        health.succeeded(&passive, now + Duration::from_secs(11));
+        health.failed(REFUSED.into(), &passive, ejection, now).expect("an ejection");
+        assert_eq!(health.ejected_until(), Some(now + Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn server_that_may_not_be_ejected_is_at_the_first_failure_after_it_may() {
+        let passive = Passive { fails: 2, ..Passive::default() };
+        let mut health = Health::default();
+        for second in 1..5 {
+            assert_eq!(health.failed(REFUSED.into(), &passive, Ejection::Forbidden, at(second)), None);
+        }
+        assert!(health.failed(REFUSED.into(), &passive, ALONE, at(5)).is_some());
     }
 }

@@ -8,6 +8,7 @@ use crate::config::ServiceKey;
 use crate::flow::Flow;
 use crate::persistence::Template;
 use crate::server::{Kind, Live, REMOVED};
+use crate::time::Time;
 
 /// One connection's or request's place on a real server: counted once when it is taken, given back
 /// once when it is dropped, whatever became of the connection.
@@ -55,6 +56,11 @@ impl Lease {
     /// pieces of its work.
     pub fn is_cut_off(&self) -> bool {
         self.live.standing() & REMOVED != 0 && self.live.service.expires_nodest_conn()
+    }
+
+    /// Whether its server drains and the deadline has come ([`Director::drain`](crate::Director::drain)).
+    pub fn is_overdue(&self, now: Time) -> bool {
+        self.live.deadline().is_some_and(|deadline| deadline <= now)
     }
 
     /// The service it was scheduled for.

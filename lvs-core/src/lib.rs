@@ -67,6 +67,7 @@ mod config;
 mod director;
 mod flow;
 mod health;
+mod history;
 mod lease;
 mod persistence;
 mod picker;
@@ -81,9 +82,10 @@ pub use config::{
     Algorithm, Config, ConfigError, EditError, Family, Forwarding, Persistence, Protocol, SchedulerFlags,
     ServerConfig, ServiceConfig, ServiceKey, Thresholds, Tunnel, TunnelChecksum, UnknownAlgorithm, Weight,
 };
-pub use director::{Changes, Director, Rejected, ServerStats, ServiceStats, TemplateStats};
+pub use director::{Changes, Director, Draining, Notice, Rejected, ServerStats, ServiceStats, TemplateStats};
 pub use flow::Flow;
-pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Probe, Transition};
+pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Probe, SlowStart, Transition};
+pub use history::{History, ServiceHistory, Spell, State};
 pub use lease::Lease;
 pub use picker::Picker;
 pub use pool::{Load, Pool};

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Thresholds;
 use crate::health::Health;
+use crate::history::History;
 use crate::pool::Load;
 use crate::service::ServiceState;
 use crate::time::Time;
@@ -54,6 +55,15 @@ pub(crate) struct Live {
     pardon: AtomicU64,
     /// What `begun` was when the counters were zeroed last.
     zero: AtomicU64,
+    /// When it began to warm up, in nanoseconds of [`Time`]; never if it is warm. Written under the
+    /// writer lock.
+    warming: AtomicU64,
+    /// The part of the choices that it may still have while it warms up. Written by all threads.
+    credit: AtomicU64,
+    /// When whoever is left is to be cut off, in nanoseconds of [`Time`]; never if it does not
+    /// drain. Written under the writer lock.
+    deadline: AtomicU64,
+    history: Mutex<History>,
     /// Bytes from clients to the server. Written by leases.
     pub(crate) bytes_in: Counter,
     /// Bytes from the server to clients. Written by leases.
@@ -101,6 +111,10 @@ impl Live {
             address,
             pardon: AtomicU64::new(Time::NEVER.as_nanos()),
             zero: AtomicU64::new(0),
+            warming: AtomicU64::new(Time::NEVER.as_nanos()),
+            credit: AtomicU64::new(0),
+            deadline: AtomicU64::new(Time::NEVER.as_nanos()),
+            history: Mutex::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             health: Mutex::new(Health::default()),
@@ -225,6 +239,42 @@ impl Live {
         }
     }
 
+    /// Begins to warm up, or is warm.
+    pub(crate) fn set_warming(&self, since: Option<Time>) {
+        self.warming.store(since.unwrap_or(Time::NEVER).as_nanos(), Ordering::Relaxed);
+    }
+
+    /// When it began to warm up.
+    pub(crate) fn warming(&self) -> Option<Time> {
+        Some(Time::from_nanos(self.warming.load(Ordering::Relaxed))).filter(|since| *since != Time::NEVER)
+    }
+
+    /// Lets it have this share of one choice; what it does not use it keeps, but not for long.
+    pub(crate) fn add_credit(&self, share: f64) {
+        let add = |credit: u64| Some((credit + (share * CHOICE as f64) as u64).min(2 * CHOICE));
+        let _ = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// Uses up a whole choice, if there is one.
+    pub(crate) fn spend_credit(&self) -> bool {
+        let spend = |credit: u64| credit.checked_sub(CHOICE);
+        self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
+    }
+
+    /// Whoever is left after this is to be cut off.
+    pub(crate) fn set_deadline(&self, deadline: Option<Time>) {
+        self.deadline.store(deadline.unwrap_or(Time::NEVER).as_nanos(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        Some(Time::from_nanos(self.deadline.load(Ordering::Relaxed))).filter(|end| *end != Time::NEVER)
+    }
+
+    /// Its history, and a lock that is held for arithmetic.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sets new thresholds. A raised or lifted limit opens the server at once; a lowered one shows
     /// at the next connection (`ip_vs_ctl.c`, `__ip_vs_update_dest`).
     pub(crate) fn set_thresholds(&self, thresholds: Thresholds) {
@@ -270,6 +320,9 @@ impl Counter {
 fn clamp(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
+
+/// One choice as credit.
+const CHOICE: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -6,17 +6,19 @@
 //! they do; fullness is looked at when a server is chosen. A template ignores quiesced and full,
 //! as in IPVS, and ejected while there is nobody else; never the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::config::{Protocol, ServerConfig, ServiceConfig, ServiceKey, Weight};
 use crate::flow::Flow;
-use crate::health::{AllEjected, Passive};
+use crate::health::{AllEjected, Ejection, Passive, SlowStart};
+use crate::history::{History, State};
 use crate::lease::Lease;
 use crate::persistence::{Found, Templates};
 use crate::pool::{Hidden, Pool};
@@ -56,6 +58,10 @@ pub(crate) struct Service {
     usable: Box<[AtomicU64]>,
     /// The same, ejection aside: for when every server is ejected.
     sound: Box<[AtomicU64]>,
+    /// The same, all health aside: for a panic.
+    weighted: Box<[AtomicU64]>,
+    /// Whether too few servers can be used. Written under the writer lock.
+    panicking: AtomicBool,
     /// One bit per backup, if there are any.
     backups: Option<Box<[u64]>>,
     /// Whether any server has an upper threshold.
@@ -72,6 +78,11 @@ pub(crate) struct ServiceState {
     ticket: CachePadded<AtomicU64>,
     /// When the next ejection ends, in nanoseconds of [`Time`]. Written under the writer lock.
     lapse: AtomicU64,
+    /// Until when a server warms up, in nanoseconds of [`Time`]. Written under the writer lock.
+    warm: AtomicU64,
+    /// The latest moment that the writers were told, in nanoseconds of [`Time`]; never if none was.
+    clock: AtomicU64,
+    history: Mutex<History>,
     /// Written by `apply` only.
     expire_nodest_conn: AtomicBool,
     pub(crate) refused: Counter,
@@ -96,11 +107,27 @@ impl ServiceState {
             templates: Templates::new(),
             ticket: CachePadded::new(AtomicU64::new(0)),
             lapse: AtomicU64::new(Time::NEVER.as_nanos()),
+            warm: AtomicU64::new(0),
+            clock: AtomicU64::new(Time::NEVER.as_nanos()),
+            history: Mutex::default(),
             expire_nodest_conn: AtomicBool::new(false),
             refused: Counter::default(),
             departed: Departed::default(),
             retired: Mutex::default(),
         }
+    }
+
+    /// Takes in what time it is. Called under the writer lock.
+    pub(crate) fn set_clock(&self, now: Time) {
+        self.clock.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn clock(&self) -> Option<Time> {
+        Some(Time::from_nanos(self.clock.load(Ordering::Relaxed))).filter(|now| *now != Time::NEVER)
+    }
+
+    pub(crate) fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn expires_nodest_conn(&self) -> bool {
@@ -128,6 +155,8 @@ impl Service {
             known.extend(old.servers.iter().map(|server| (server.live.address, &server.live)));
             before.extend(old.config.servers.iter().map(|server| (server.address, server)));
         }
+        let before_addresses: HashSet<SocketAddr> = before.keys().copied().collect();
+        let serves = old.is_some_and(|old| !old.servers.is_empty());
         let datagrams = matches!(config.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
         let kind = if datagrams { Kind::Inactive } else { Kind::Active };
         let mut edited = Vec::new();
@@ -182,6 +211,8 @@ impl Service {
         let service = Service {
             usable: blank(),
             sound: blank(),
+            weighted: blank(),
+            panicking: AtomicBool::new(false),
             backups,
             thresholds: config.servers.iter().any(|server| server.thresholds.upper() > 0),
             tickets: scheduler.uses_ticket(),
@@ -191,8 +222,17 @@ impl Service {
             state,
             config,
         };
-        for server in 0..service.servers.len() {
-            service.refresh(server);
+        for (index, server) in service.servers.iter().enumerate() {
+            service.refresh(index);
+            if server.weight > 0 {
+                server.live.set_deadline(None);
+            }
+            let added = !before_addresses.contains(&server.live.address);
+            if let (true, Some(now), true) = (serves, service.state.clock(), added)
+                && service.config.health.slow_start_for == SlowStart::RecoveredAndAdded
+            {
+                service.warm_up(index, now);
+            }
         }
         service.find_next_lapse();
         service
@@ -222,8 +262,8 @@ impl Service {
                 let usable = |live: &Live| {
                     let allowed = match live.standing() & (REMOVED | DOWN | EJECTED) {
                         0 => true,
-                        EJECTED => self.tries_ejected(),
-                        _ => false,
+                        EJECTED if self.tries_ejected() => true,
+                        standing => standing & REMOVED == 0 && self.is_panicking(),
                     };
                     let quiescent = rule.expires_quiescent_template() && live.standing() & QUIESCED != 0;
                     allowed && !quiescent && !tried.contains(&live.address)
@@ -249,6 +289,10 @@ impl Service {
     /// What the scheduler says, admitted.
     fn choose(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Arc<Live>, Refusal> {
         let ticket = if self.tickets { self.state.ticket.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let warming = self.state.warm.load(Ordering::Relaxed) > now.as_nanos();
+        if warming {
+            self.share_choice(now);
+        }
         let mut looked_again = false;
         // A server that fills up between choice and admission is full at the next look.
         for _ in 0..=self.servers.len() {
@@ -261,6 +305,13 @@ impl Service {
                 continue;
             };
             let live = &self.servers[server].live;
+            if warming
+                && self.holds_back(server, now)
+                && let Some(other) = self.pick_other(flow, tried, server, ticket, now)
+                && self.servers[other].live.admit()
+            {
+                return Ok(Arc::clone(&self.servers[other].live));
+            }
             if self.scheduler.overfills() {
                 live.bind();
                 return Ok(Arc::clone(live));
@@ -291,7 +342,65 @@ impl Service {
         };
         // Where there is nobody at all, the mark moves as the kernel's does.
         let in_vain = || scheduled(self.pool(&self.usable, None, tried, now));
+        if self.is_panicking() {
+            return among(&self.weighted);
+        }
         among(&self.usable).or_else(ejected).or_else(in_vain)
+    }
+
+    pub(crate) fn is_panicking(&self) -> bool {
+        self.panicking.load(Ordering::Relaxed)
+    }
+
+    /// Gives each server that warms up its part of a choice: what its weight, as far as it has grown,
+    /// is among the others. So it gets that part at most, however often its turn comes.
+    fn share_choice(&self, now: Time) {
+        let usable = self.servers.iter().filter(|server| server.live.standing() == 0);
+        let total: f64 = usable.map(|server| f64::from(server.weight)).sum();
+        for (index, server) in self.servers.iter().enumerate() {
+            if let Some(share) = self.warmth(index, now) {
+                let weight = f64::from(server.weight);
+                let grown = weight * share;
+                server.live.add_credit(grown / (total - weight + grown).max(grown));
+            }
+        }
+    }
+
+    /// Whether a server that warms up leaves this choice to another.
+    fn holds_back(&self, server: usize, now: Time) -> bool {
+        let Server { weight, live } = &self.servers[server];
+        let Some(share) = self.warmth(server, now) else { return false };
+        // As many connections as the busiest other one has for its weight.
+        let others = self.servers.iter().enumerate().filter(|(other, _)| *other != server);
+        let busiest = others.filter(|(_, other)| other.weight > 0 && other.live.standing() == 0);
+        let busiest =
+            busiest.map(|(_, other)| f64::from(other.live.load().total()) / f64::from(other.weight));
+        let most = busiest.fold(0.0, f64::max) * f64::from(*weight) * share;
+        f64::from(live.load().total()) + 1.0 > most.max(1.0) || !live.spend_credit()
+    }
+
+    /// The share of its strength that a server which warms up has reached.
+    pub(crate) fn warmth(&self, server: usize, now: Time) -> Option<f64> {
+        let whole = self.config.health.slow_start;
+        let passed = now.since(self.servers[server].live.warming()?);
+        (passed < whole).then(|| (passed.as_secs_f64() / whole.as_secs_f64()).max(COLD))
+    }
+
+    /// What is chosen in the place of a server that holds back.
+    fn pick_other(
+        &self,
+        flow: &Flow,
+        tried: &[SocketAddr],
+        server: usize,
+        ticket: u64,
+        now: Time,
+    ) -> Option<usize> {
+        // On the stack, since a choice does not allocate; who has tried more takes what he gets.
+        let mut except = [self.servers[server].live.address; EXCEPT_MAX + 1];
+        except.get_mut(..tried.len())?.copy_from_slice(tried);
+        let except = except.get(..=tried.len())?;
+        self.pool(&self.usable, None, except, now).any_eligible().then_some(())?;
+        self.pick(flow, except, ticket, now)
     }
 
     /// Whether there is nobody but ejected servers, and the policy has them tried.
@@ -355,6 +464,66 @@ impl Service {
         live.set_standing(standing);
         set_bit(&self.usable, server, standing == 0);
         set_bit(&self.sound, server, standing & !EJECTED == 0);
+        set_bit(&self.weighted, server, standing & QUIESCED == 0);
+        let count = |bits: &[AtomicU64]| -> u32 {
+            bits.iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
+        };
+        let (usable, weighted) = (u64::from(count(&self.usable)), u64::from(count(&self.weighted)));
+        let panics = usable * 100 < u64::from(self.config.health.panic_percent) * weighted;
+        self.panicking.store(panics, Ordering::Relaxed);
+    }
+
+    /// Whether failures in traffic may eject this server now.
+    pub(crate) fn ejection(&self, server: usize) -> Ejection {
+        if let Some(own) = &self.config.servers[server].passive {
+            return Ejection::UpTo(own.eject);
+        }
+        let policy = &self.config.health;
+        let others = self.servers.iter().enumerate().filter(|(other, _)| *other != server);
+        let others = others.filter(|(_, other)| other.weight > 0);
+        let (mut weighted, mut ejected, mut usable) = (1, 1, 0);
+        for (_, other) in others {
+            weighted += 1;
+            ejected += usize::from(other.live.standing() & EJECTED != 0);
+            usable += usize::from(other.live.standing() == 0);
+        }
+        let within = usable > 0 && ejected * 100 <= usize::from(policy.ejected_percent_max) * weighted;
+        if policy.ejected_percent_max >= 100 || within {
+            Ejection::UpTo(policy.ejection_max)
+        } else {
+            Ejection::Forbidden
+        }
+    }
+
+    /// Has a server that came back warm up. Called under the writer lock.
+    pub(crate) fn warm_up(&self, server: usize, now: Time) {
+        if self.config.health.slow_start > Duration::ZERO {
+            self.servers[server].live.set_warming(Some(now));
+            let until = (now + self.config.health.slow_start).as_nanos();
+            self.state.warm.fetch_max(until, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes down how a server and the service are. Called under the writer lock.
+    pub(crate) fn note(&self, server: usize, now: Time) {
+        let live = &self.servers[server].live;
+        let state = match live.standing() {
+            standing if standing & QUIESCED != 0 => State::Planned,
+            0 => State::Up,
+            _ => State::Down,
+        };
+        live.history().note(state, now);
+    }
+
+    /// Writes down how the service is. Called under the writer lock.
+    pub(crate) fn note_service(&self, now: Time) {
+        let any = |bits: &[AtomicU64]| bits.iter().any(|bits| bits.load(Ordering::Relaxed) != 0);
+        let state = match (any(&self.weighted), any(&self.usable)) {
+            (false, _) => State::Planned,
+            (true, true) => State::Up,
+            (true, false) => State::Down,
+        };
+        self.state.history().note(state, now);
     }
 
     /// Notes when the next ejection ends. Called under the writer lock.
@@ -393,3 +562,9 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// Share of its strength that a server has when it begins to warm up.
+const COLD: f64 = 0.1;
+
+/// Servers that may have failed a flow before one that warms up takes it nevertheless.
+const EXCEPT_MAX: usize = 15;

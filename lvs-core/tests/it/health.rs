@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lvs_core::{
-    Algorithm, AllEjected, Condition, Director, Event, Lease, Passive, Persistence, Probe, Refusal,
-    ServiceConfig,
+    Algorithm, AllEjected, Condition, Director, Event, Lease, Notice, Passive, Persistence, Probe, Refusal,
+    ServiceConfig, SlowStart,
 };
 
 use crate::setup::{
@@ -43,6 +43,8 @@ fn strict(service: ServiceConfig) -> ServiceConfig {
     let passive = Passive { fails: 1, window: Duration::from_secs(10), eject: Duration::from_secs(10) };
     let mut service = service;
     service.health.passive = Some(passive);
+    service.health.ejected_percent_max = 100;
+    service.health.ejection_max = Duration::ZERO;
     service
 }
 
@@ -202,9 +204,9 @@ fn first_failure_after_an_ejection_ejects_again_however_late_it_comes() {
         fail(&director, 1, 0);
     }
     assert!(fail(&director, 1, 15).is_some());
-    let lease = lease_on(&director, 1, 30);
-    director.report(&lease, Event::Succeeded, at(30));
-    assert_eq!(fail(&director, 1, 31), None);
+    let lease = lease_on(&director, 1, 40);
+    director.report(&lease, Event::Succeeded, at(40));
+    assert_eq!(fail(&director, 1, 41), None);
 }
 
 #[test]
@@ -308,4 +310,165 @@ fn report_on_a_server_that_is_gone_changes_nothing() {
 
     director.delete_service(&vip()).expect("a known service");
     assert_eq!(director.report(&lease, Event::Failed(REFUSED.into()), at(0)), None);
+}
+
+#[test]
+fn half_of_the_servers_and_the_last_one_are_never_ejected() {
+    for (weights, most) in [(&[1, 1, 1, 1, 1][..], 2), (&[1, 1, 0], 1), (&[1], 0)] {
+        let mut service = service(Algorithm::Rr, weights);
+        service.health.passive = Some(Passive { fails: 1, ..Passive::default() });
+        let director = director(service);
+        let mut ejected = 0;
+        for _ in 0..20 {
+            let lease = connect(&director).expect("a server");
+            ejected += usize::from(director.report(&lease, Event::Failed(REFUSED.into()), at(0)).is_some());
+        }
+        assert_eq!(ejected, most, "{weights:?}");
+    }
+}
+
+#[test]
+fn last_server_that_probes_left_up_is_not_ejected() {
+    let mut service = service(Algorithm::Rr, &[1, 1, 1, 1]);
+    service.health.passive = Some(Passive { fails: 1, ..Passive::default() });
+    let director = director(service);
+    (2..=4).for_each(|n| take_down(&director, n));
+    assert_eq!(fail(&director, 1, 0), None);
+}
+
+#[test]
+fn rule_of_a_server_s_own_ejects_all_of_them_as_nginx_does() {
+    let own = Passive { fails: 1, ..Passive::default() };
+    let mut service = service(Algorithm::Swrr, &[1, 1]);
+    service.servers.iter_mut().for_each(|server| server.passive = Some(own));
+    let director = director(service);
+    assert!(fail(&director, 1, 0).is_some() && fail(&director, 2, 0).is_some());
+    assert_eq!(picks(&director, 4).matches('1').count(), 2, "all are tried");
+    // And each time for as long as the first time.
+    assert!(matches!(director.tick(at(10))[..], [Notice::Turned { .. }, Notice::Turned { .. }]));
+    fail(&director, 1, 10).expect("on probation");
+    assert!(matches!(stats(&director, 1).condition, Condition::Ejected { until, .. } if until == at(20)));
+}
+
+#[test]
+fn tick_tells_of_each_end_of_an_ejection_once_whoever_ended_it() {
+    let director = director(strict(service(Algorithm::Rr, &[1, 1, 1])));
+    fail(&director, 1, 0).expect("an ejection");
+    assert_eq!(director.tick(at(9)), []);
+    drop(director.schedule(&vip(), &flow(1), at(10)));
+    match &director.tick(at(11))[..] {
+        [Notice::Turned { server, transition, .. }] => {
+            assert_eq!((*server, &transition.condition), (address(1), &Condition::Up));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(director.tick(at(12)), []);
+}
+
+#[test]
+fn health_is_ignored_in_a_panic_and_administration_is_not() {
+    let mut service = service(Algorithm::Rr, &[1, 1, 1, 0]);
+    service.health.panic_percent = 50;
+    service.persistence = None;
+    let director = director(service);
+    take_down(&director, 1);
+    assert_eq!(picks(&director, 4), "3232", "two of three are up");
+    take_down(&director, 2);
+    let chosen = picks(&director, 9);
+    for n in ['1', '2', '3'] {
+        assert_eq!(chosen.matches(n).count(), 3, "{chosen}");
+    }
+    bring_up(&director, 1);
+    assert!(!picks(&director, 6).contains('2'));
+}
+
+/// Choices of `count` that fall on server 2, `seconds` after it came back.
+fn share_when_warming(algorithm: Algorithm, seconds: u64, count: usize) -> usize {
+    let mut service = service(algorithm, &[1, 1]);
+    service.health.slow_start = Duration::from_secs(100);
+    let director = director(service);
+    take_down(&director, 2);
+    director.probe(&vip(), address(2), Probe::Passed, at(0)).expect("it came up");
+    let choices = (0..count).map(|_| director.schedule(&vip(), &flow(1), at(seconds)).expect("a server"));
+    choices.filter(|lease| lease.server() == address(2)).count()
+}
+
+#[test]
+fn share_of_a_server_that_comes_back_grows_with_time() {
+    for algorithm in [Algorithm::Rr, Algorithm::Wrr] {
+        for (seconds, share) in [(0, 18), (10, 18), (50, 66), (99, 99), (100, 100)] {
+            assert_eq!(share_when_warming(algorithm, seconds, 200), share, "{algorithm} after {seconds} s");
+        }
+    }
+}
+
+#[test]
+fn server_that_comes_back_is_not_given_all_connections_by_those_who_look_for_the_fewest() {
+    let mut service = service(Algorithm::Wlc, &[1, 1]);
+    service.health.slow_start = Duration::from_secs(100);
+    let director = director(service);
+    take_down(&director, 2);
+    let mut held: Vec<Lease> = (0..100).map(|_| connect(&director).expect("a server")).collect();
+    bring_up(&director, 2);
+    for (seconds, most) in [(10, 3..=10), (50, 10..=50), (200, 50..=100)] {
+        held.extend((0..150).map(|_| director.schedule(&vip(), &flow(1), at(seconds)).expect("a server")));
+        let (one, two) = (stats(&director, 1).load.active, stats(&director, 2).load.active);
+        assert!(most.contains(&(two * 100 / one)), "after {seconds} s: {one} and {two}");
+    }
+}
+
+#[test]
+fn added_server_warms_up_where_the_policy_says_so() {
+    for (servers, expected) in [(SlowStart::Recovered, 50), (SlowStart::RecoveredAndAdded, 9)] {
+        let mut service = service(Algorithm::Rr, &[1]);
+        service.health.slow_start = Duration::from_secs(100);
+        service.health.slow_start_for = servers;
+        let director = director(service);
+        director.tick(at(0));
+        director.add_server(&vip(), server(2, 1)).expect("a new server");
+        assert_eq!(picks(&director, 100).matches('2').count(), expected, "{servers:?}");
+    }
+}
+
+#[test]
+fn drain_is_told_once_when_the_last_connection_ends() {
+    let director = director(service(Algorithm::Rr, &[1, 1]));
+    let held = lease_on(&director, 2, 0);
+    director.drain(&vip(), address(2), at(60)).expect("a known server");
+    assert_eq!(picks(&director, 3), "111");
+    assert_eq!(director.tick(at(1)), []);
+    let draining = director.draining();
+    assert_eq!((draining[0].server, draining[0].load.active), (address(2), 1));
+    assert!(!held.is_overdue(at(59)));
+    drop(held);
+    assert!(matches!(director.tick(at(2))[..], [Notice::Drained { load, .. }] if load.total() == 0));
+    assert_eq!((director.tick(at(3)), director.draining()), (vec![], vec![]));
+}
+
+#[test]
+fn drain_ends_at_its_deadline_and_its_leases_know() {
+    let director = director(service(Algorithm::Rr, &[1, 1]));
+    let held = lease_on(&director, 2, 0);
+    director.drain(&vip(), address(2), at(60)).expect("a known server");
+    assert!(matches!(director.tick(at(60))[..], [Notice::Drained { load, .. }] if load.active == 1));
+    assert!(held.is_overdue(at(60)));
+    director.edit_server(&vip(), server(2, 1)).expect("a known server");
+    assert!(!held.is_overdue(at(60)), "a weight ends the drain");
+}
+
+#[test]
+fn history_knows_what_failed_and_not_what_was_planned() {
+    let director = director(service(Algorithm::Rr, &[1, 1]));
+    director.tick(at(0));
+    director.probe(&vip(), address(1), failed_probe(), at(90));
+    director.probe(&vip(), address(1), Probe::Passed, at(100));
+    director.tick(at(100));
+    director.edit_server(&vip(), server(2, 0)).expect("a known server");
+    director.tick(at(200));
+    let history = director.history(&vip()).expect("a known service");
+    let [(_, one), (_, two)] = &history.servers[..] else { panic!("two servers") };
+    assert_eq!((one.mtbf(), one.mttr()), (Some(Duration::from_secs(190)), Some(Duration::from_secs(10))));
+    assert_eq!(one.availability(), Some(0.95));
+    assert_eq!((two.planned, two.availability()), (Duration::from_secs(100), Some(1.0)));
+    assert_eq!((history.service.failures, history.service.availability()), (0, Some(1.0)));
 }

@@ -173,7 +173,9 @@ fn persistent_client_moves_off_the_server_that_failed_this_flow() {
 
 #[test]
 fn ejected_server_keeps_its_clients_while_all_are_tried() {
-    let director = director(sticky(plain));
+    let mut service = sticky(plain);
+    service.health.ejected_percent_max = 100;
+    let director = director(service);
     for client in ["10.1.0.1", "10.1.0.2"] {
         for _ in 0..3 {
             let lease = lease(&director, client, 0);
