@@ -113,6 +113,8 @@ fn severity(metadata: &Metadata<'_>) -> LogLevel {
         _ if metadata.target() == EMERG => LogLevel::Emerg,
         Level::ERROR => LogLevel::Error,
         Level::WARN => LogLevel::Warn,
+        // What became of one client of the TCP side.
+        Level::INFO if metadata.target() == "connection" => LogLevel::Info,
         Level::INFO => LogLevel::Notice,
         Level::DEBUG => LogLevel::Info,
         _ => LogLevel::Debug,

@@ -1,4 +1,45 @@
-//! An HTTP proxy that reads nginx.conf.
+//! An HTTP proxy that is configured by nginx.conf: it serves files, forwards to upstreams over kept
+//! connections, and guards the source of `.jsp` pages.
+//!
+//! # From a request to its answer
+//!
+//! accept → head → strict checks → virtual server → location → `return`, file, or a server that
+//! [`lvs_core`] chooses → answer → a line in the access log.
+//!
+//! A request is read in one way or refused: exactly one `Host`, a length or chunks and never both,
+//! one normalised path that is matched *and* forwarded. It is given to a second server only where
+//! that cannot make it happen twice. What a server broke off looks broken off to the client.
+//!
+//! # Three ways to use it
+//!
+//! | want | take |
+//! |---|---|
+//! | nginx's place | the binary `l7-proxy`: nginx's file, options and signals |
+//! | the same inside a program, with threads of its own | [`daemon::Daemon`] |
+//! | connections served on a runtime of yours | [`Proxy`] |
+//!
+//! A configuration comes from a file ([`conf::load`]) or is built by hand ([`model`]).
+//!
+//! # What differs from nginx
+//!
+//! - Workers are threads of one process that stays in the foreground. They share one count of
+//!   requests, one turn and one verdict on health per server.
+//! - A reload keeps connections: a kept-alive one goes over to the new configuration between two
+//!   requests.
+//! - Bodies are streamed in both directions, never gathered or spilled to disk. A request whose
+//!   body has begun to move is therefore not sent again.
+//! - What is ambiguous is refused more often: see [`uri`] and [`host`].
+//! - A head that cannot be parsed is answered with 400 (or 414, 431) and no page.
+//!
+//! # From here
+//!
+//! | to | see |
+//! |---|---|
+//! | know what a directive becomes | [`model`] |
+//! | see how a location is picked | [`route`] |
+//! | see how paths are read | [`uri`], [`jsp`] |
+//! | write nginx's error log | [`error_log`] |
+//! | see the upstreams as services | [`site::services`] |
 //!
 //! It takes the place of nginx in front of application servers: it serves static files, forwards
 //! the rest to upstreams, and relays plain TCP. The configuration is nginx's file, read by

@@ -236,6 +236,51 @@ fn client_of_http_1_0_gets_no_chunks() {
 }
 
 #[test]
+fn answer_that_ends_with_its_connection_is_passed_on_in_chunks() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.write("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nto the end")
+    });
+    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let mut client = proxy.client();
+    for turn in 1..3 {
+        let response = client.get("/");
+        assert_eq!(response.header("Transfer-Encoding"), Some("chunked"));
+        assert_eq!((response.text(), origin.connections()), ("to the end", turn));
+    }
+}
+
+#[test]
+fn bytes_behind_an_answer_are_no_answer_to_the_next_request() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        let more = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+        visit.write(format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood{more}"))?;
+        visit.peer.rest().map(drop)
+    });
+    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let mut client = proxy.client();
+    for _ in 0..5 {
+        assert_eq!(client.get("/").text(), "good");
+    }
+    assert_eq!(origin.connections(), 5);
+}
+
+#[test]
+fn old_version_is_spoken_where_configured() {
+    let origin = Origin::named("a");
+    let proxy = Proxy::start(&forwarding(&[&origin], "proxy_http_version 1.0;"));
+    let mut client = proxy.client();
+    client.get("/1");
+    client.get("/2");
+    let head = origin.last_request();
+    assert!(head.starts_with("GET /2 HTTP/1.0\r\n"), "{head}");
+    assert_eq!((field(&head, "Connection"), origin.connections()), (Some("close"), 2));
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_eq!(client.response().status, 411, "HTTP/1.0 has no chunks");
+}
+
+#[test]
 fn large_bodies_arrive_byte_for_byte() {
     const SIZE: usize = 24 * 1024 * 1024 + 7;
     let bytes: Vec<u8> = (0..SIZE).map(|place| (place * 31 + place / 251) as u8).collect();

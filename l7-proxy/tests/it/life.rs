@@ -201,6 +201,34 @@ fn tcp_side_relays_and_follows_a_reload() {
 }
 
 #[test]
+fn proxy_serves_connections_on_a_runtime_of_the_callers() {
+    let origin = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = configuration(folder.path(), &forwarding(&[&origin], ""));
+    let mut http = config.http.take().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        http.servers[0].listen[0].addr = addr;
+        let proxy = l7_proxy::Proxy::new(http).unwrap();
+        let client = std::thread::spawn(move || {
+            let mut client = Client::connect(addr);
+            let text = client.get("/x").text().to_owned();
+            stop.send(()).unwrap();
+            (text, client.is_closed())
+        });
+        proxy.serve(listener, async { stopped.await.unwrap() }).await;
+        assert_eq!(proxy.director().stats()[0].connections, 1);
+        proxy.finish();
+        proxy.finished().await;
+        assert_eq!(client.join().unwrap(), ("a /x".to_owned(), true));
+    });
+}
+
+#[test]
 fn two_proxies_in_one_process_do_not_meet() {
     let (one, two) = (Proxy::start(&page("one")), Proxy::start(&page("two")));
     assert_eq!((one.get("/").text(), two.get("/").text()), ("one", "two"));

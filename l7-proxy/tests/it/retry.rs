@@ -140,6 +140,18 @@ fn all_servers_are_tried_and_the_last_failure_is_told() {
 }
 
 #[test]
+fn upstream_without_a_server_to_ask_is_a_bad_gateway() {
+    let origin = Origin::named("down");
+    let text = http(&format!(
+        "upstream app {{ server {} down; }}
+         server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://app; }} }}",
+        origin.addr
+    ));
+    assert_eq!(Proxy::start(&text).get("/").status, 502);
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
 fn tries_end_where_the_configuration_says() {
     let origins: Vec<Origin> = (0..3).map(|_| Origin::start(closes)).collect();
     let all: Vec<&Origin> = origins.iter().collect();
