@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::HealthPolicy;
-use crate::scheduler::MH_SERVERS_MAX;
+use crate::scheduler::{CustomScheduler, MH_SERVERS_MAX};
 
 /// Everything a director serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +32,8 @@ pub struct ServiceConfig {
     pub key: ServiceKey,
     /// How a server is chosen.
     pub algorithm: Algorithm,
+    /// A scheduler of the embedder's own, in place of the algorithm.
+    pub custom: Option<CustomScheduler>,
     /// Options of the scheduler (`ipvsadm -b`).
     pub flags: SchedulerFlags,
     /// What random choices are mixed with: the same seed and the same flows, the same choices.
@@ -143,6 +145,31 @@ pub enum Algorithm {
     Twos,
     /// `swrr`: weighted turns spread as evenly as they can be, as nginx deals them.
     Swrr,
+    /// `ip_hash`: nginx's hash of an IPv4 client's /24 or of an IPv6 address.
+    IpHash,
+    /// `hash`: nginx's hash of the flow's [`key`](crate::Flow::key), by weight.
+    Hash,
+    /// `hash_consistent`: nginx's `hash … consistent`, a ring of 160 points for each unit of weight.
+    HashConsistent,
+    /// `least_conn`: nginx's, the fewest connections for the weight; equals take turns.
+    LeastConn,
+    /// `least_time`: the shortest mean time of an answer, times connections + 1, for the weight.
+    LeastTime,
+    /// `random`: nginx's, drawn by weight.
+    Random,
+    /// `random_two`: nginx's `random two`, of two drawn by weight the one with fewer connections.
+    RandomTwo,
+    /// `ewma`: of two drawn by weight, the one with the lower recent peak of latency for its load.
+    Ewma,
+    /// `rendezvous`: the highest of numbers that the servers draw from the key, by weight.
+    Rendezvous,
+    /// `hash-bounded`: as `hash_consistent`, but no server takes many more connections than its
+    /// share.
+    HashBounded {
+        /// Percent above its share that a server may take; 25 where the name says nothing else,
+        /// as in `hash-bounded:50`.
+        slack: u16,
+    },
 }
 
 /// Share of new connections that a server takes, relative to its pool: 0 to 2 147 483 647.
@@ -377,6 +404,7 @@ impl ServiceConfig {
         ServiceConfig {
             key,
             algorithm,
+            custom: None,
             flags: SchedulerFlags::default(),
             seed: 0,
             persistence: None,
@@ -385,6 +413,12 @@ impl ServiceConfig {
             health: HealthPolicy::default(),
             servers: Vec::new(),
         }
+    }
+
+    /// The same service with a scheduler of the embedder's own.
+    #[must_use]
+    pub fn scheduler(self, scheduler: CustomScheduler) -> ServiceConfig {
+        ServiceConfig { custom: Some(scheduler), ..self }
     }
 
     /// The same service with one more server.
@@ -507,7 +541,7 @@ impl Family {
 
 impl Algorithm {
     /// Every algorithm, in the order of the documentation.
-    pub const ALL: [Algorithm; 15] = [
+    pub const ALL: [Algorithm; 25] = [
         Algorithm::Rr,
         Algorithm::Wrr,
         Algorithm::Lc,
@@ -523,9 +557,19 @@ impl Algorithm {
         Algorithm::Mh,
         Algorithm::Twos,
         Algorithm::Swrr,
+        Algorithm::IpHash,
+        Algorithm::Hash,
+        Algorithm::HashConsistent,
+        Algorithm::LeastConn,
+        Algorithm::LeastTime,
+        Algorithm::Random,
+        Algorithm::RandomTwo,
+        Algorithm::Ewma,
+        Algorithm::Rendezvous,
+        Algorithm::HashBounded { slack: SLACK_DEFAULT },
     ];
 
-    /// The name that rules and listings use.
+    /// The name that rules and listings use, without parameters.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Rr => "rr",
@@ -543,13 +587,26 @@ impl Algorithm {
             Algorithm::Mh => "mh",
             Algorithm::Twos => "twos",
             Algorithm::Swrr => "swrr",
+            Algorithm::IpHash => "ip_hash",
+            Algorithm::Hash => "hash",
+            Algorithm::HashConsistent => "hash_consistent",
+            Algorithm::LeastConn => "least_conn",
+            Algorithm::LeastTime => "least_time",
+            Algorithm::Random => "random",
+            Algorithm::RandomTwo => "random_two",
+            Algorithm::Ewma => "ewma",
+            Algorithm::Rendezvous => "rendezvous",
+            Algorithm::HashBounded { .. } => "hash-bounded",
         }
     }
 }
 
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        match self {
+            Algorithm::HashBounded { slack } if *slack != SLACK_DEFAULT => write!(f, "hash-bounded:{slack}"),
+            _ => f.write_str(self.name()),
+        }
     }
 }
 
@@ -557,8 +614,11 @@ impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
     fn from_str(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
-        let found = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
-        found.ok_or_else(|| UnknownAlgorithm(name.to_owned()))
+        if let Some(algorithm) = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name) {
+            return Ok(algorithm);
+        }
+        let slack = name.strip_prefix("hash-bounded:").and_then(|slack| slack.parse().ok());
+        slack.map(|slack| Algorithm::HashBounded { slack }).ok_or_else(|| UnknownAlgorithm(name.to_owned()))
     }
 }
 
@@ -779,6 +839,9 @@ impl fmt::Display for UnknownAlgorithm {
 }
 
 impl std::error::Error for UnknownAlgorithm {}
+
+/// Percent above its share that a server takes under `hash-bounded`.
+const SLACK_DEFAULT: u16 = 25;
 
 /// Room for a million client networks: about 100 MB when full.
 const TEMPLATES_DEFAULT: usize = 1_000_000;

@@ -3,7 +3,7 @@
 //! Readers take one snapshot and go; they never wait for a writer. Writers (`apply`, probes,
 //! failures) take turns on one lock, build what changes beside what serves, and store once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
@@ -13,12 +13,14 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use crate::explain::Explanation;
 use crate::flow::Flow;
 use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
 use crate::history::ServiceHistory;
 use crate::lease::Lease;
 use crate::persistence::Inserted;
 use crate::picker::Picker;
+use crate::plan::Changes;
 use crate::pool::Load;
 use crate::server::{Live, REMOVED, Server};
 use crate::service::{Refusal, Service, ServiceState};
@@ -37,8 +39,10 @@ pub struct Director {
 
 /// One snapshot of everything.
 struct Table {
-    services: HashMap<ServiceKey, Arc<Service>, foldhash::fast::RandomState>,
+    services: Services,
 }
+
+pub(crate) type Services = HashMap<ServiceKey, Arc<Service>, foldhash::fast::RandomState>;
 
 /// What only writers need.
 #[derive(Default)]
@@ -50,24 +54,6 @@ struct Writer {
     draining: Vec<Arc<Live>>,
     /// What the next tick tells.
     notices: Vec<Notice>,
-}
-
-/// What an [`apply`](Director::apply) changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Changes {
-    /// Services that were not there before.
-    pub services_added: Vec<ServiceKey>,
-    /// Services that are gone.
-    pub services_removed: Vec<ServiceKey>,
-    /// Services of which something but the servers changed.
-    pub services_edited: Vec<ServiceKey>,
-    /// Servers that were not there before.
-    pub servers_added: Vec<(ServiceKey, SocketAddr)>,
-    /// Servers that are gone.
-    pub servers_removed: Vec<(ServiceKey, SocketAddr)>,
-    /// Servers of which something changed.
-    pub servers_edited: Vec<(ServiceKey, SocketAddr)>,
 }
 
 /// Why an edit was refused: it fits nothing that is there, or what it would make contradicts
@@ -252,8 +238,13 @@ impl Director {
     /// Takes in what became of a connection or request; says if its server was ejected by it.
     pub fn report(&self, lease: &Lease, event: Event, now: Time) -> Option<Transition> {
         let live = lease.live();
-        if event == Event::Succeeded {
-            lease.assure();
+        match event {
+            Event::Succeeded => lease.assure(),
+            Event::Responded { latency } => {
+                lease.assure();
+                live.latency.observe(latency, now);
+            }
+            Event::ConnectFailed(_) | Event::Failed(_) => live.latency.failed(now),
         }
         let (Event::ConnectFailed(cause) | Event::Failed(cause)) = event else {
             if now > live.pardon() {
@@ -418,6 +409,75 @@ impl Director {
         self.replace(&mut self.writer(), config, None)
     }
 
+    /// What [`Director::apply`] would change, without changing it.
+    ///
+    /// ```
+    /// # use lvs_core::*;
+    /// # let cache = ServiceKey::tcp("192.0.2.10:80".parse()?);
+    /// # let server = |n: u8| ServerConfig::new(std::net::SocketAddr::from(([10, 0, 0, n], 80)));
+    /// let service = ServiceConfig::new(cache, Algorithm::Mh).server(server(1)).server(server(2)).server(server(3));
+    /// let director = Director::new();
+    /// director.apply(Config { services: vec![service.clone()] })?;
+    ///
+    /// let wanted = Config { services: vec![service.server(server(4))] };
+    /// let plan = director.plan(&wanted)?;
+    /// assert_eq!(plan.servers_added.len(), 1);
+    /// // A fourth server takes about a quarter of the clients over, and no other client moves.
+    /// assert!((20.0..30.0).contains(&plan.moved[0].percent()));
+    /// assert_eq!(director.apply(wanted)?, plan);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Says what contradicts itself.
+    pub fn plan(&self, config: &Config) -> Result<Changes, ConfigError> {
+        config.check()?;
+        let writer = self.writer();
+        let mut changes = Changes::between(&writer.config, config);
+        changes.look_up(&self.table.load().services, config);
+        Ok(changes)
+    }
+
+    /// What would become of this flow now, and why; nothing is counted, moved or made.
+    ///
+    /// ```
+    /// # use lvs_core::*;
+    /// # let web = ServiceKey::tcp("192.0.2.10:80".parse()?);
+    /// # let server = |n: u8| ServerConfig::new(std::net::SocketAddr::from(([10, 0, 0, n], 80)));
+    /// let director = Director::new();
+    /// director.add_service(
+    ///     ServiceConfig::new(web.clone(), Algorithm::Wlc)
+    ///         .server(server(1))
+    ///         .server(server(2))
+    ///         .server(server(3).weight(Weight::ZERO)),
+    /// )?;
+    /// director.probe(&web, "10.0.0.2:80".parse()?, Probe::Failed("connect refused".into()), Time::ZERO);
+    ///
+    /// let flow = Flow::new("198.51.100.7:40000".parse()?);
+    /// let explanation = director.explain(&web, &flow, Time::ZERO)?;
+    /// assert_eq!(explanation.outcome, Outcome::Server("10.0.0.1:80".parse()?));
+    /// assert_eq!(
+    ///     explanation.to_string(),
+    ///     "TCP 192.0.2.10:80 from 198.51.100.7:40000: 10.0.0.1:80 (wlc)
+    ///   10.0.0.1:80 weight 1 active 0 inactive 0: chosen
+    ///   10.0.0.2:80 weight 1 active 0 inactive 0: down since 00:00:00: 1 × connect refused
+    ///   10.0.0.3:80 weight 0 active 0 inactive 0: quiesced: weight 0"
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refusal::NoService`]; other refusals are explained.
+    pub fn explain(&self, service: &ServiceKey, flow: &Flow, now: Time) -> Result<Explanation, Refusal> {
+        let table = self.table.load();
+        let service = table.services.get(service).ok_or(Refusal::NoService)?;
+        if service.has_lapsed(now) {
+            // What has run out is over for whoever asks, too.
+            self.lapse(&service.state.key, now);
+        }
+        Ok(Explanation::of(service, flow, now))
+    }
+
     /// The present configuration.
     pub fn config(&self) -> Config {
         self.writer().config.clone()
@@ -490,8 +550,9 @@ impl Director {
         touched: Option<(ServiceKey, SocketAddr)>,
     ) -> Result<Changes, ConfigError> {
         config.check()?;
-        let changes = Changes::between(&writer.config, &config);
         let old = self.table.load_full();
+        let mut changes = Changes::between(&writer.config, &config);
+        changes.look_up(&old.services, &config);
         let mut services =
             HashMap::with_capacity_and_hasher(config.services.len(), foldhash::fast::RandomState::default());
         for wanted in &config.services {
@@ -767,57 +828,6 @@ impl ServerStats {
             condition: live.health().condition(),
             full: live.is_full(),
         }
-    }
-}
-
-impl Changes {
-    fn between(old: &Config, new: &Config) -> Changes {
-        let mut changes = Changes::default();
-        let before: HashMap<&ServiceKey, &ServiceConfig> =
-            old.services.iter().map(|service| (&service.key, service)).collect();
-        for service in &new.services {
-            match before.get(&service.key) {
-                None => {
-                    changes.services_added.push(service.key.clone());
-                    let added = service.servers.iter().map(|server| (service.key.clone(), server.address));
-                    changes.servers_added.extend(added);
-                }
-                Some(before) => changes.compare(before, service),
-            }
-        }
-        let after: HashSet<&ServiceKey> = new.services.iter().map(|service| &service.key).collect();
-        for service in old.services.iter().filter(|service| !after.contains(&service.key)) {
-            changes.services_removed.push(service.key.clone());
-            let removed = service.servers.iter().map(|server| (service.key.clone(), server.address));
-            changes.servers_removed.extend(removed);
-        }
-        changes
-    }
-
-    fn compare(&mut self, old: &ServiceConfig, new: &ServiceConfig) {
-        let but_servers = |service: &ServiceConfig| ServiceConfig { servers: Vec::new(), ..service.clone() };
-        if but_servers(old) != but_servers(new) {
-            self.services_edited.push(new.key.clone());
-        }
-        let before: HashMap<SocketAddr, &ServerConfig> =
-            old.servers.iter().map(|server| (server.address, server)).collect();
-        for server in &new.servers {
-            match before.get(&server.address) {
-                None => self.servers_added.push((new.key.clone(), server.address)),
-                Some(before) if *before != server => {
-                    self.servers_edited.push((new.key.clone(), server.address))
-                }
-                Some(_) => {}
-            }
-        }
-        let after: HashSet<SocketAddr> = new.servers.iter().map(|server| server.address).collect();
-        let removed = old.servers.iter().filter(|server| !after.contains(&server.address));
-        self.servers_removed.extend(removed.map(|server| (new.key.clone(), server.address)));
-    }
-
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        *self == Changes::default()
     }
 }
 

@@ -91,6 +91,11 @@ pub enum AllEjected {
 pub enum Event {
     /// The server did its part.
     Succeeded,
+    /// The server did its part, and took so long: what `least_time` and `ewma` go by.
+    Responded {
+        /// From the request, or the attempt to connect, to the first byte of the answer.
+        latency: Duration,
+    },
     /// No connection to the server came about.
     ConnectFailed(Cause),
     /// The server failed after it had been connected to.

@@ -33,7 +33,7 @@
 //! | decide | [`Director::schedule`], [`Picker`], [`Flow`], [`Lease`], [`Refusal`] |
 //! | tell what became of it | [`Director::report`], [`Director::probe`], [`HealthPolicy`] |
 //! | change what is served, losing nothing | [`Director::apply`], and `ipvsadm`'s verbs such as [`Director::add_server`] |
-//! | look | [`Director::stats`], [`Director::templates`] |
+//! | look | [`Director::explain`], [`Director::plan`], [`Director::stats`], [`Director::templates`], [`Director::history`] |
 //! | choose in a way of your own | [`Scheduler`], [`Pool`] |
 //!
 //! # Which reason counts
@@ -65,12 +65,15 @@
 
 mod config;
 mod director;
+mod explain;
 mod flow;
 mod health;
 mod history;
+mod latency;
 mod lease;
 mod persistence;
 mod picker;
+mod plan;
 mod pool;
 mod scheduler;
 mod server;
@@ -82,14 +85,16 @@ pub use config::{
     Algorithm, Config, ConfigError, EditError, Family, Forwarding, Persistence, Protocol, SchedulerFlags,
     ServerConfig, ServiceConfig, ServiceKey, Thresholds, Tunnel, TunnelChecksum, UnknownAlgorithm, Weight,
 };
-pub use director::{Changes, Director, Draining, Notice, Rejected, ServerStats, ServiceStats, TemplateStats};
+pub use director::{Director, Draining, Notice, Rejected, ServerStats, ServiceStats, TemplateStats};
+pub use explain::{Candidate, Decider, Explanation, Outcome, Verdict};
 pub use flow::Flow;
 pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Probe, SlowStart, Transition};
 pub use history::{History, ServiceHistory, Spell, State};
 pub use lease::Lease;
 pub use picker::Picker;
+pub use plan::{Changes, Moved, Reweighted};
 pub use pool::{Load, Pool};
-pub use scheduler::{Change, Key, Scheduler, Seat, Setup};
+pub use scheduler::{Change, CustomScheduler, Key, Peek, Scheduler, Seat, Setup};
 pub use service::Refusal;
 pub use snapshot::{RestoreError, Restored};
 pub use time::Time;

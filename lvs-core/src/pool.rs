@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::server::Server;
 use crate::time::Time;
@@ -100,6 +101,18 @@ impl<'a> Pool<'a> {
     /// Connections of a server.
     pub fn load(&self, server: usize) -> Load {
         self.servers[server].live.load()
+    }
+
+    /// Mean time that a server took for an answer, as far as answers were reported
+    /// ([`Event::Responded`](crate::Event::Responded)).
+    pub fn latency(&self, server: usize) -> Option<Duration> {
+        self.servers[server].live.latency.mean()
+    }
+
+    /// The slowest a server answered of late; it sinks by half in five seconds, and a failure counts
+    /// as an answer of ten seconds.
+    pub fn peak_latency(&self, server: usize) -> Option<Duration> {
+        self.servers[server].live.latency.peak(self.now)
     }
 
     /// Address of a server.

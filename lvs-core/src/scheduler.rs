@@ -4,20 +4,25 @@
 //! that "skip the dead" is written once and not in every algorithm.
 
 mod choice;
+mod custom;
 mod hash;
 mod key;
+mod keyed;
 mod least;
+mod least_in_turn;
 mod locality;
 mod maglev;
+mod ring;
 mod turn;
 
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Algorithm, SchedulerFlags};
+use crate::config::{Algorithm, SchedulerFlags, ServiceConfig};
 use crate::flow::Flow;
 use crate::pool::Pool;
 
+pub use custom::CustomScheduler;
 pub use key::Key;
 pub(crate) use maglev::SLOTS as MH_SERVERS_MAX;
 
@@ -40,6 +45,18 @@ pub trait Scheduler: Any + Send + Sync {
         true
     }
 
+    /// Whether the flow alone decides among the same eligible servers, as hashing does: then asking
+    /// changes nothing, and it can be said what part of all flows a change of the servers moves.
+    fn follows_flow(&self) -> bool {
+        false
+    }
+
+    /// Returns what [`schedule`](Scheduler::schedule) would, and leaves everything as it is. The
+    /// default knows it only of schedulers that follow the flow.
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
+        if self.follows_flow() { Peek::Choice(self.schedule(pool, flow, ticket)) } else { Peek::Unknown }
+    }
+
     /// Takes over what the scheduler of the configuration before remembered.
     ///
     /// It is called once, before the first pick. `old` is of another type if the service was given
@@ -53,6 +70,15 @@ pub trait Scheduler: Any + Send + Sync {
     fn overfills(&self) -> bool {
         false
     }
+}
+
+/// What a scheduler says of its next choice without making it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// This it would be.
+    Choice(Option<usize>),
+    /// One of the eligible servers; it cannot tell which without choosing.
+    Unknown,
 }
 
 /// What a scheduler is set up with.
@@ -112,11 +138,31 @@ impl Change<'_> {
     }
 }
 
-/// The scheduler of an algorithm.
-pub(crate) fn build(algorithm: Algorithm, setup: &Setup<'_>) -> Box<dyn Scheduler> {
+/// The scheduler that a service asks for, with what it takes over from the one before.
+pub(crate) fn build(
+    config: &ServiceConfig,
+    setup: &Setup<'_>,
+    before: Option<(&dyn Scheduler, &Change<'_>)>,
+) -> Box<dyn Scheduler> {
+    let mut scheduler = match &config.custom {
+        Some(custom) => custom.build(setup),
+        None => named(config.algorithm, setup, before),
+    };
+    if let Some((old, change)) = before {
+        scheduler.inherit(old, change);
+    }
+    scheduler
+}
+
+fn named(
+    algorithm: Algorithm,
+    setup: &Setup<'_>,
+    before: Option<(&dyn Scheduler, &Change<'_>)>,
+) -> Box<dyn Scheduler> {
+    let seats = setup.seats;
     match algorithm {
-        Algorithm::Rr => Box::new(turn::Rr::new(setup.seats)),
-        Algorithm::Wrr => Box::new(turn::Wrr::new(setup.seats)),
+        Algorithm::Rr => Box::new(turn::Rr::new(seats)),
+        Algorithm::Wrr => Box::new(turn::Wrr::new(seats)),
         Algorithm::Lc => Box::new(least::Least::new(least::connections)),
         Algorithm::Wlc => Box::new(least::Least::new(least::weighted_connections)),
         Algorithm::Lblc => Box::new(locality::Locality::<locality::One>::new(setup)),
@@ -129,6 +175,16 @@ pub(crate) fn build(algorithm: Algorithm, setup: &Setup<'_>) -> Box<dyn Schedule
         Algorithm::Ovf => Box::new(least::Least::new(least::overflow)),
         Algorithm::Mh => Box::new(maglev::Mh::new(setup)),
         Algorithm::Twos => Box::new(choice::Twos::new(setup)),
-        Algorithm::Swrr => Box::new(turn::Swrr::new(setup.seats)),
+        Algorithm::Swrr => Box::new(turn::Swrr::new(seats)),
+        Algorithm::IpHash => Box::new(keyed::IpHash::new(setup)),
+        Algorithm::Hash => Box::new(keyed::Hash::new(setup)),
+        Algorithm::HashConsistent => Box::new(ring::HashConsistent::new(setup, before)),
+        Algorithm::LeastConn => Box::new(least_in_turn::LeastInTurn::new(seats, least_in_turn::connections)),
+        Algorithm::LeastTime => Box::new(least_in_turn::LeastInTurn::new(seats, least_in_turn::time)),
+        Algorithm::Random => Box::new(choice::Random::new(setup)),
+        Algorithm::RandomTwo => Box::new(choice::RandomTwo::new(setup)),
+        Algorithm::Ewma => Box::new(choice::Ewma::new(setup)),
+        Algorithm::Rendezvous => Box::new(keyed::Rendezvous::new(setup)),
+        Algorithm::HashBounded { slack } => Box::new(ring::HashBounded::new(setup, slack, before)),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::Thresholds;
 use crate::health::Health;
 use crate::history::History;
+use crate::latency::Latency;
 use crate::pool::Load;
 use crate::service::ServiceState;
 use crate::time::Time;
@@ -38,6 +39,8 @@ pub(crate) struct Live {
     full: AtomicBool,
     /// How connections count that are not closing.
     kind: Kind,
+    /// How fast it answers.
+    pub(crate) latency: Latency,
     /// Weight, or the last that was not 0. Written by `apply` only.
     last_weight: AtomicU32,
     /// Reasons against choosing this server. Written under the writer lock.
@@ -105,6 +108,7 @@ impl Live {
             standing: AtomicU8::new(0),
             upper: AtomicU32::new(0),
             lower: AtomicU32::new(0),
+            latency: Latency::default(),
             last_weight: AtomicU32::new(0),
             templates: AtomicU32::new(0),
             service,

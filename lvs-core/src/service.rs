@@ -6,6 +6,7 @@
 //! they do; fullness is looked at when a server is chosen. A template ignores quiesced and full,
 //! as in IPVS, and ejected while there is nobody else; never the others.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use crate::history::{History, State};
 use crate::lease::Lease;
 use crate::persistence::{Found, Templates};
 use crate::pool::{Hidden, Pool};
-use crate::scheduler::{self, Change, Scheduler, Seat, Setup};
+use crate::scheduler::{self, Change, Peek, Scheduler, Seat, Setup};
 use crate::server::{Counter, DOWN, EJECTED, Kind, Live, QUIESCED, REMOVED, Server};
 use crate::time::Time;
 
@@ -195,10 +196,9 @@ impl Service {
             .collect();
         let destination = config.key.address().map(|address| address.ip());
         let setup = Setup { seats: &seats, flags: config.flags, seed: config.seed, destination };
-        let mut scheduler = scheduler::build(config.algorithm, &setup);
-        if let Some(old) = old {
-            scheduler.inherit(&*old.scheduler, &Change { old: &old.seats, new: &seats, edited: &edited });
-        }
+        let change = old.map(|old| Change { old: &old.seats, new: &seats, edited: &edited });
+        let before = old.zip(change.as_ref()).map(|(old, change)| (&*old.scheduler, change));
+        let scheduler = scheduler::build(&config, &setup, before);
         let words = servers.len().div_ceil(64);
         let blank = || (0..words).map(|_| AtomicU64::new(0)).collect();
         let backups = config.servers.iter().any(|server| server.backup).then(|| {
@@ -259,15 +259,7 @@ impl Service {
         let lease = match &self.config.persistence {
             None => self.choose(flow, tried, now).map(|live| Lease::new(live, None)),
             Some(rule) => {
-                let usable = |live: &Live| {
-                    let allowed = match live.standing() & (REMOVED | DOWN | EJECTED) {
-                        0 => true,
-                        EJECTED if self.tries_ejected() => true,
-                        standing => standing & REMOVED == 0 && self.is_panicking(),
-                    };
-                    let quiescent = rule.expires_quiescent_template() && live.standing() & QUIESCED != 0;
-                    allowed && !quiescent && !tried.contains(&live.address)
-                };
+                let usable = |live: &Live| self.keeps_clients(live) && !tried.contains(&live.address);
                 let choose = || self.choose(flow, tried, now);
                 let found = self.state.templates.find_or_make(rule, flow.client().ip(), now, usable, choose);
                 found.map(|found| match found {
@@ -284,6 +276,17 @@ impl Service {
             self.state.refused.add(1);
         }
         lease
+    }
+
+    /// Whether a template that leads to this server is followed.
+    pub(crate) fn keeps_clients(&self, live: &Live) -> bool {
+        let allowed = match live.standing() & (REMOVED | DOWN | EJECTED) {
+            0 => true,
+            EJECTED if self.tries_ejected() => true,
+            standing => standing & REMOVED == 0 && self.is_panicking(),
+        };
+        let moves = self.config.persistence.is_some_and(|rule| rule.expires_quiescent_template());
+        allowed && !(moves && live.standing() & QUIESCED != 0)
     }
 
     /// What the scheduler says, admitted.
@@ -326,7 +329,15 @@ impl Service {
     /// Asks the scheduler for one of the servers, else of the backups, else of those that are only
     /// ejected, if the policy has them tried.
     fn pick(&self, flow: &Flow, tried: &[SocketAddr], ticket: u64, now: Time) -> Option<usize> {
-        let scheduled = |pool: Pool<'_>| self.scheduler.schedule(pool, flow, ticket);
+        self.pick_by(tried, now, |pool| self.scheduler.schedule(pool, flow, ticket))
+    }
+
+    fn pick_by(
+        &self,
+        tried: &[SocketAddr],
+        now: Time,
+        scheduled: impl Fn(Pool<'_>) -> Option<usize>,
+    ) -> Option<usize> {
         // A search in vain moves the mark of `wrr` and would spoil the turns of the other rank.
         let seek = |pool: Pool<'_>| if pool.any_eligible() { scheduled(pool) } else { None };
         let among = |bits| match &self.backups {
@@ -346,6 +357,29 @@ impl Service {
             return among(&self.weighted);
         }
         among(&self.usable).or_else(ejected).or_else(in_vain)
+    }
+
+    /// What [`Service::pick`] would choose for a new flow; the error is that the scheduler cannot tell,
+    /// and the servers it would choose from.
+    pub(crate) fn peek(&self, flow: &Flow, now: Time) -> Result<Option<usize>, Vec<usize>> {
+        let ticket = self.state.ticket.load(Ordering::Relaxed);
+        let unknown = RefCell::new(Vec::new());
+        let choice = self.pick_by(&[], now, |pool| match self.scheduler.peek(pool, flow, ticket) {
+            Peek::Choice(choice) => choice,
+            Peek::Unknown => {
+                *unknown.borrow_mut() = pool.oldest_first().collect();
+                pool.oldest_first().next()
+            }
+        });
+        match unknown.into_inner() {
+            unknown if unknown.is_empty() => Ok(choice),
+            unknown => Err(unknown),
+        }
+    }
+
+    /// Whether the scheduler's choices follow the flow.
+    pub(crate) fn follows_flow(&self) -> bool {
+        self.scheduler.follows_flow()
     }
 
     pub(crate) fn is_panicking(&self) -> bool {
@@ -420,7 +454,7 @@ impl Service {
     }
 
     /// The reason that stands in the way of the server that came closest.
-    fn refusal(&self, tried: &[SocketAddr]) -> Refusal {
+    pub(crate) fn refusal(&self, tried: &[SocketAddr]) -> Refusal {
         let reasons = self.servers.iter().map(|server| {
             let live = &server.live;
             match live.standing() {

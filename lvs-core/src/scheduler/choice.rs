@@ -1,4 +1,4 @@
-//! Schedulers that draw by weight: `twos`.
+//! Schedulers that draw by weight: `twos`, nginx's `random` and `random two`, and `ewma`.
 //!
 //! A draw is a mix of the ticket and the service's seed, so a run can be replayed. Where everyone
 //! can be chosen, which is nearly always, a draw finds its server in a table of summed weights; who
@@ -7,7 +7,7 @@
 
 use crate::flow::Flow;
 use crate::pool::Pool;
-use crate::scheduler::{Scheduler, Seat, Setup};
+use crate::scheduler::{Peek, Scheduler, Seat, Setup};
 
 /// Weights summed up over the servers with a weight, newest first, as IPVS walks them.
 pub(super) struct Draws {
@@ -66,9 +66,17 @@ impl Draws {
         walk(pool, scale(number(ATTEMPTS), total + 1))
     }
 
-    /// A number that is as good as random, of the same pick as [`Draws::draw`]'s.
-    pub(super) fn number(&self, ticket: u64) -> u64 {
-        mix(self.seed ^ mix(!ticket))
+    /// Another eligible server than this one, drawn by weight; none if there is no other.
+    fn draw_other(&self, pool: Pool<'_>, ticket: u64, than: usize) -> Option<usize> {
+        let drawn = (1..=OTHER_ATTEMPTS).filter_map(|nth| self.draw(pool, ticket, nth));
+        let other = drawn.into_iter().find(|server| *server != than);
+        // Where one server has nearly all the weight, any other will do.
+        other.or_else(|| pool.newest_first().find(|server| *server != than))
+    }
+
+    /// Whether this pick is one of those that explore.
+    fn explores(&self, ticket: u64) -> bool {
+        mix(self.seed ^ mix(!ticket)).is_multiple_of(EXPLORED)
     }
 }
 
@@ -98,6 +106,85 @@ impl Scheduler for Twos {
         };
         Some(if cost(first, second) > cost(second, first) { second } else { first })
     }
+
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
+        // Nothing is remembered between two choices.
+        Peek::Choice(self.schedule(pool, flow, ticket))
+    }
+}
+
+/// `random`: a server drawn by weight.
+pub(super) struct Random {
+    draws: Draws,
+}
+
+impl Random {
+    pub(super) fn new(setup: &Setup<'_>) -> Random {
+        Random { draws: Draws::new(setup.seats, setup.seed) }
+    }
+}
+
+impl Scheduler for Random {
+    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, ticket: u64) -> Option<usize> {
+        self.draws.draw(pool, ticket, 0)
+    }
+}
+
+/// `random_two`: of two different servers drawn by weight, the one with fewer connections for its
+/// weight; the second if they are equal.
+pub(super) struct RandomTwo {
+    draws: Draws,
+}
+
+impl RandomTwo {
+    pub(super) fn new(setup: &Setup<'_>) -> RandomTwo {
+        RandomTwo { draws: Draws::new(setup.seats, setup.seed) }
+    }
+}
+
+impl Scheduler for RandomTwo {
+    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, ticket: u64) -> Option<usize> {
+        let first = self.draws.draw(pool, ticket, 0)?;
+        let Some(second) = self.draws.draw_other(pool, ticket, first) else { return Some(first) };
+        let cost = |server: usize, weight: usize| {
+            u64::from(pool.load(server).total()) * u64::from(pool.weight(weight))
+        };
+        Some(if cost(second, first) > cost(first, second) { first } else { second })
+    }
+}
+
+/// `ewma`: of two different servers drawn by weight, the one that is expected to answer sooner: its
+/// peak latency, times the connections it has and one more, for its weight.
+///
+/// One pick in sixty-four takes the first draw as it comes, so that nobody is forgotten. A failure
+/// counts as a very slow answer, so that a server which fails fast draws no traffic.
+pub(super) struct Ewma {
+    draws: Draws,
+}
+
+impl Ewma {
+    pub(super) fn new(setup: &Setup<'_>) -> Ewma {
+        Ewma { draws: Draws::new(setup.seats, setup.seed) }
+    }
+}
+
+impl Scheduler for Ewma {
+    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, ticket: u64) -> Option<usize> {
+        let first = self.draws.draw(pool, ticket, 0)?;
+        if self.draws.explores(ticket) {
+            return Some(first);
+        }
+        let Some(second) = self.draws.draw_other(pool, ticket, first) else { return Some(first) };
+        let latencies = [first, second].map(|server| pool.peak_latency(server));
+        // Who has not answered yet is taken to be as fast as the other: load decides.
+        let known = latencies[0].or(latencies[1]).map_or(1, |latency| latency.as_micros());
+        let cost = |place: usize, server: usize, weight: usize| {
+            let latency = latencies[place].map_or(known, |latency| latency.as_micros());
+            let load = u128::from(pool.load(server).active) + 1;
+            latency * load * u128::from(pool.weight(weight))
+        };
+        Some(if cost(1, second, first) < cost(0, first, second) { second } else { first })
+    }
 }
 
 fn eligible_total(pool: Pool<'_>) -> u64 {
@@ -121,7 +208,7 @@ fn walk(pool: Pool<'_>, mut draw: u64) -> Option<usize> {
 
 /// Where a number out of all 64-bit numbers lies, out of so many.
 fn scale(number: u64, count: u64) -> u64 {
-    (u128::from(number) * u128::from(count) >> 64) as u64
+    ((u128::from(number) * u128::from(count)) >> 64) as u64
 }
 
 /// One step of SplitMix64: each bit of the outcome depends on each of the input.
@@ -134,6 +221,12 @@ pub(super) fn mix(number: u64) -> u64 {
 
 /// Draws that may come upon somebody who cannot be chosen.
 const ATTEMPTS: u64 = 16;
+
+/// Draws that may come upon the server that was drawn before.
+const OTHER_ATTEMPTS: u64 = 16;
+
+/// One pick of so many explores.
+const EXPLORED: u64 = 64;
 
 #[cfg(test)]
 mod tests {

@@ -93,6 +93,10 @@ impl Scheduler for Dh {
         next.into_iter().find(|server| pool.is_eligible(*server))
     }
 
+    fn follows_flow(&self) -> bool {
+        true
+    }
+
     fn uses_ticket(&self) -> bool {
         false
     }
@@ -124,6 +128,10 @@ impl Scheduler for Sh {
         // twice the slot.
         let others = (0..SLOTS).map(|step| self.slots[(2 * first + step) % SLOTS] as usize);
         others.into_iter().find(|server| pool.is_eligible(*server))
+    }
+
+    fn follows_flow(&self) -> bool {
+        true
     }
 
     fn uses_ticket(&self) -> bool {

@@ -34,6 +34,11 @@ impl Key {
         Key::new(&text[..length])
     }
 
+    /// Whether the key has no bytes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// CRC-32 (IEEE 802.3) of the key.
     pub fn crc32(&self) -> u32 {
         self.crc

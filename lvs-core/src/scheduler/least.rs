@@ -87,6 +87,11 @@ impl<F: Fn(Load, u32) -> Option<Cost> + Send + Sync + 'static> Scheduler for Lea
         least(pool.newest_first(), pool, &self.cost)
     }
 
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
+        // Nothing is remembered between two choices.
+        Peek::Choice(self.schedule(pool, flow, ticket))
+    }
+
     fn uses_ticket(&self) -> bool {
         false
     }

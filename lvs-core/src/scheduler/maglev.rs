@@ -48,7 +48,7 @@ fn claims(seats: &[Seat]) -> Vec<Claims> {
             server: server as u16,
             next: hash(FIRST_KEY, address) as usize % SLOTS,
             skip: hash(SECOND_KEY, address) as usize % (SLOTS - 1) + 1,
-            turns: (seat.last_weight / gcd >> shift).max(1),
+            turns: ((seat.last_weight / gcd) >> shift).max(1),
         }
     });
     claims.collect()
@@ -92,6 +92,10 @@ impl Scheduler for Mh {
             usize::from(self.slots[hash(FIRST_KEY, retry) as usize % SLOTS])
         });
         others.into_iter().find(|server| pool.is_eligible(*server))
+    }
+
+    fn follows_flow(&self) -> bool {
+        true
     }
 
     fn uses_ticket(&self) -> bool {

@@ -9,6 +9,8 @@
 //! shows each of these.
 
 use std::any::Any;
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -16,7 +18,7 @@ use arc_swap::ArcSwap;
 
 use crate::flow::Flow;
 use crate::pool::Pool;
-use crate::scheduler::{Change, Scheduler, Seat};
+use crate::scheduler::{Change, Peek, Scheduler, Seat};
 
 /// `rr`: each server in turn, newest first.
 pub(super) struct Rr {
@@ -40,6 +42,11 @@ impl Scheduler for Rr {
                 Err(moved) => cursor = moved,
             }
         }
+    }
+
+    fn peek(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Peek {
+        let cursor = self.cursor.load(Ordering::Relaxed);
+        Peek::Choice(pool.next_older(cursor).or_else(|| pool.next_older(pool.len())))
     }
 
     fn uses_ticket(&self) -> bool {
@@ -169,6 +176,14 @@ impl Scheduler for Wrr {
         }
     }
 
+    fn peek(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Peek {
+        if self.levels.top == 0 {
+            return Peek::Choice(None);
+        }
+        let mark = Mark::unpack(self.state.load(Ordering::Relaxed));
+        Peek::Choice(self.next(pool, mark).ok().map(|(server, _)| server))
+    }
+
     fn uses_ticket(&self) -> bool {
         false
     }
@@ -194,8 +209,12 @@ impl Scheduler for Wrr {
             let weights: Vec<u32> = seats.iter().map(|seat| seat.weight).collect();
             Levels::of(&weights).settle(threshold)
         };
+        let known = |seats: &[Seat]| -> HashSet<SocketAddr, foldhash::fast::RandomState> {
+            seats.iter().map(|seat| seat.address).collect()
+        };
+        let (before, after) = (known(change.old), known(change.new));
         for old in change.old {
-            if !change.new.iter().any(|new| new.address == old.address) {
+            if !after.contains(&old.address) {
                 seats.retain(|seat| seat.address != old.address);
                 threshold = settle(&seats, threshold);
             }
@@ -208,7 +227,7 @@ impl Scheduler for Wrr {
                 threshold = settle(&seats, threshold);
             }
         }
-        let added = change.new.iter().filter(|new| !change.old.iter().any(|old| old.address == new.address));
+        let added = change.new.iter().filter(|new| !before.contains(&new.address));
         let mut weights: Vec<u32> = seats.iter().map(|seat| seat.weight).collect();
         self.add(&mut weights, added.map(|seat| seat.weight), threshold);
     }
@@ -275,6 +294,15 @@ pub(super) struct Swrr {
     periods: ArcSwap<Vec<Arc<Period>>>,
 }
 
+/// Servers of one weight, while turns are laid out.
+struct Class {
+    weight: i64,
+    /// Indexes, the one listed first in front.
+    servers: Vec<u32>,
+    /// Turns that they have had together.
+    served: i64,
+}
+
 /// One round of turns.
 struct Period {
     /// The servers it was laid out for, one bit each.
@@ -312,6 +340,15 @@ impl Scheduler for Swrr {
         fresh.turn(pool, ticket)
     }
 
+    fn peek(&self, pool: Pool<'_>, _flow: &Flow, ticket: u64) -> Peek {
+        let periods = self.periods.load();
+        match periods.iter().find(|period| period.fits(pool)) {
+            Some(period) => Peek::Choice(period.next_turn(pool, ticket)),
+            // The turns of these servers are yet to be laid out.
+            None => Peek::Unknown,
+        }
+    }
+
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
         let Some(old) = (old as &dyn Any).downcast_ref::<Swrr>() else { return };
         if change.old == change.new {
@@ -326,7 +363,10 @@ impl Period {
         weights.retain(|(_, weight)| *weight > 0);
         let gcd = weights.iter().fold(0, |gcd, (_, weight)| gcd_with(gcd, *weight)).max(1);
         let total: u64 = weights.iter().map(|(_, weight)| u64::from(weight / gcd)).sum();
-        let longest = (LAY_OUT_STEPS / weights.len().max(1)).max(weights.len()) as u64;
+        let mut distinct: Vec<u32> = weights.iter().map(|(_, weight)| *weight).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let longest = (LAY_OUT_STEPS / distinct.len().max(1)).max(weights.len()) as u64;
         let scaled = |weight: u32| {
             let weight = u64::from(weight / gcd);
             if total <= longest { weight } else { (weight * longest / total).max(1) }
@@ -340,19 +380,34 @@ impl Period {
             return Period { servers, turns, next: AtomicUsize::new(0) };
         }
 
-        let mut credit = vec![0i64; weights.len()];
+        let mut classes: Vec<Class> = Vec::with_capacity(distinct.len());
+        for (index, weight) in weights {
+            match classes.binary_search_by_key(&weight, |class| class.weight) {
+                Ok(place) => classes[place].servers.push(index),
+                Err(place) => classes.insert(place, Class { weight, servers: vec![index], served: 0 }),
+            }
+        }
+        // Servers of one weight gain credit alike, and the one to be served is the one served least
+        // often, the first of them: they take turns. So it is enough to look at one of each weight.
         let mut turns = Vec::with_capacity(total as usize);
-        for _ in 0..total {
+        for turn in 1..=total {
+            let head = |class: &Class| {
+                let size = class.servers.len() as i64;
+                (
+                    class.weight * turn - class.served / size * total,
+                    class.servers[(class.served % size) as usize],
+                )
+            };
             let mut best = 0;
-            for (place, (_, weight)) in weights.iter().enumerate() {
-                credit[place] += weight;
+            for place in 1..classes.len() {
+                let ((most, first), (credit, server)) = (head(&classes[best]), head(&classes[place]));
                 // Ties go to the server listed first, as nginx does.
-                if credit[place] > credit[best] {
+                if credit > most || (credit == most && server < first) {
                     best = place;
                 }
             }
-            credit[best] -= total;
-            turns.push(weights[best].0);
+            turns.push(head(&classes[best]).1);
+            classes[best].served += 1;
         }
         Period { servers, turns: turns.into(), next: AtomicUsize::new(0) }
     }
@@ -373,8 +428,18 @@ impl Period {
     }
 }
 
+/// What [`Period::turn`] would return.
+impl Period {
+    fn next_turn(&self, pool: Pool<'_>, ticket: u64) -> Option<usize> {
+        let next = self.next.load(Ordering::Relaxed);
+        let turns = (0..self.turns.len().min(TURNS_PASSED)).map(|turn| next.wrapping_add(turn));
+        let mut servers = turns.map(|turn| self.turns[turn % self.turns.len()] as usize);
+        servers.find(|server| pool.is_eligible(*server)).or_else(|| share(pool, ticket))
+    }
+}
+
 /// The eligible server whose share of the weights the ticket falls into.
-fn share(pool: Pool<'_>, ticket: u64) -> Option<usize> {
+pub(super) fn share(pool: Pool<'_>, ticket: u64) -> Option<usize> {
     let total: u64 = pool.oldest_first().map(|server| u64::from(pool.weight(server))).sum();
     let mut rest = ticket.checked_rem(total)?;
     pool.oldest_first().find(|server| {
