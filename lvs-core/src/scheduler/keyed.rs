@@ -5,6 +5,7 @@
 //! one cannot be chosen it hashes on, twenty times, and then deals turns. Any change of the servers
 //! moves most clients; `hash_consistent`, `mh` and `rendezvous` are there to avoid that.
 
+use std::any::Any;
 use std::net::IpAddr;
 
 use crate::flow::{Flow, canonical};
@@ -12,7 +13,7 @@ use crate::pool::Pool;
 use crate::scheduler::choice::mix;
 use crate::scheduler::key::Key;
 use crate::scheduler::turn::Swrr;
-use crate::scheduler::{Scheduler, Seat, Setup};
+use crate::scheduler::{Change, Scheduler, Seat, Setup};
 
 /// The weights, laid end to end in the order the servers were added.
 struct Shares {
@@ -76,6 +77,12 @@ impl Scheduler for IpHash {
         }
         self.turns.schedule(pool, flow, ticket)
     }
+
+    fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
+        if let Some(old) = (old as &dyn Any).downcast_ref::<IpHash>() {
+            self.turns.inherit(&old.turns, change);
+        }
+    }
 }
 
 /// `hash`: the CRC-32 of a key, as nginx and memcached's clients take it.
@@ -107,6 +114,12 @@ impl Scheduler for Hash {
             }
         }
         self.turns.schedule(pool, flow, ticket)
+    }
+
+    fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
+        if let Some(old) = (old as &dyn Any).downcast_ref::<Hash>() {
+            self.turns.inherit(&old.turns, change);
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Schedulers that choose the least of something and let equals take turns: nginx's `least_conn`
 //! and `least_time`.
 
+use std::any::Any;
 use std::sync::{Mutex, PoisonError};
 
 use crate::flow::Flow;
 use crate::pool::Pool;
-use crate::scheduler::{Scheduler, Seat};
+use crate::scheduler::{Change, Scheduler, Seat};
 
 /// Chooses the server whose cost for its weight is least; equals are dealt smooth weighted turns
 /// among themselves.
@@ -80,6 +81,14 @@ where
 
     fn uses_ticket(&self) -> bool {
         false
+    }
+
+    fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
+        let Some(old) = (old as &dyn Any).downcast_ref::<LeastInTurn<F>>() else { return };
+        if change.old == change.new {
+            let credit = old.credit.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            *self.credit.get_mut().unwrap_or_else(PoisonError::into_inner) = credit;
+        }
     }
 }
 

@@ -125,6 +125,12 @@ impl Scheduler for HashConsistent {
         let found = tried.find(|server| pool.is_eligible(*server));
         found.or_else(|| self.turns.schedule(pool, flow, ticket))
     }
+
+    fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
+        if let Some(old) = (old as &dyn Any).downcast_ref::<HashConsistent>() {
+            self.turns.inherit(&old.turns, change);
+        }
+    }
 }
 
 /// `hash-bounded`: the ring, but no server takes more than its share of all connections and some

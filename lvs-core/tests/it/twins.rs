@@ -1,16 +1,21 @@
 //! The director beside a slow and obvious model of the same rules, through random histories:
 //! every pick, count and overload mark must agree at every step.
 
+mod hashing;
 mod kernel;
+mod locality;
 mod nginx;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use lvs_core::{Algorithm, Config, Director, Lease, Probe, ServerConfig, Thresholds, Weight};
+use lvs_core::{
+    Algorithm, Config, Director, Flow, Lease, Probe, ServerConfig, ServiceConfig, Thresholds, Weight,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::setup::{address, connect, director, load, service, stats, vip};
+use crate::setup::{address, at, director, load, service, stats, vip};
 
 /// What an operator may say of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,7 +37,10 @@ enum Step {
     Reload(BTreeMap<u8, Wish>),
     Fail(u8),
     Recover(u8),
-    Open,
+    /// A connection of this client.
+    Open(u16),
+    /// So many seconds pass.
+    Wait(u32),
     Close(Index),
     Expire(Index),
 }
@@ -43,11 +51,41 @@ trait Twin {
     fn edit(&mut self, server: u8, wish: Wish);
     fn delete(&mut self, server: u8);
     fn set_down(&mut self, server: u8, down: bool);
-    fn open(&mut self) -> Option<u8>;
+    fn open(&mut self, call: &Call) -> Option<u8>;
     fn close(&mut self, server: u8);
     fn expire(&mut self, server: u8, closed: bool);
     /// Active and inactive connections, and whether the server is full.
     fn state(&self, server: u8) -> (u32, u32, bool);
+}
+
+/// What a connection brings with it.
+struct Call {
+    client: u16,
+    /// Seconds.
+    now: u64,
+}
+
+impl Call {
+    /// Address of the client.
+    fn source(&self) -> u32 {
+        0x0a01_0000 | u32::from(self.client)
+    }
+
+    /// One of a few destinations.
+    fn destination(&self) -> u32 {
+        0x0a09_0900 | u32::from(self.client % 5)
+    }
+
+    fn draws(&self) -> [u64; 2] {
+        [7_919, 104_729].map(|prime| u64::from(self.client) * prime)
+    }
+
+    fn flow(&self) -> Flow {
+        let address = |address: u32, port| SocketAddr::from((Ipv4Addr::from(address), port));
+        let flow = Flow::new(address(self.source(), 40_000)).to(address(self.destination(), 80));
+        let [first, second] = self.draws();
+        flow.draws(first, second)
+    }
 }
 
 /// A connection as both sides know it.
@@ -64,12 +102,17 @@ struct Pair<T> {
     /// In the order they were added.
     servers: Vec<(u8, Wish)>,
     connections: Vec<Connection>,
+    /// Seconds.
+    now: u64,
 }
 
 impl<T: Twin> Pair<T> {
     fn new(algorithm: Algorithm, twin: T) -> Pair<T> {
-        let director = director(service(algorithm, &[]));
-        Pair { director, twin, servers: Vec::new(), connections: Vec::new() }
+        Pair::of(service(algorithm, &[]), twin)
+    }
+
+    fn of(service: ServiceConfig, twin: T) -> Pair<T> {
+        Pair { director: director(service), twin, servers: Vec::new(), connections: Vec::new(), now: 0 }
     }
 
     fn play(mut self, steps: Vec<Step>) -> Result<(), TestCaseError> {
@@ -102,9 +145,11 @@ impl<T: Twin> Pair<T> {
             Step::Reload(wanted) => self.reload(wanted),
             Step::Fail(server) => self.probe(server, Probe::Failed("no answer".into())),
             Step::Recover(server) => self.probe(server, Probe::Passed),
-            Step::Open => {
-                let lease = connect(&self.director).ok();
-                let twin = self.twin.open();
+            Step::Wait(seconds) => self.now += u64::from(seconds),
+            Step::Open(client) => {
+                let call = Call { client, now: self.now };
+                let lease = self.director.schedule(&vip(), &call.flow(), at(self.now)).ok();
+                let twin = self.twin.open(&call);
                 prop_assert_eq!(lease.as_ref().map(Lease::server), twin.map(address));
                 if let (Some(lease), Some(server)) = (lease, twin) {
                     self.connections.push(Connection { lease, server, closed: false });
@@ -177,7 +222,7 @@ impl<T: Twin> Pair<T> {
     fn probe(&mut self, server: u8, probe: Probe) {
         if self.wish(server).is_some() {
             self.twin.set_down(server, probe != Probe::Passed);
-            self.director.probe(&vip(), address(server), probe, lvs_core::Time::ZERO);
+            self.director.probe(&vip(), address(server), probe, at(self.now));
         }
     }
 }
@@ -217,7 +262,8 @@ where
         1 => prop::collection::btree_map(server(), wish, 0..5).prop_map(Step::Reload),
         2 => server().prop_map(Step::Fail),
         3 => server().prop_map(Step::Recover),
-        24 => Just(Step::Open),
+        24 => (0..64u16).prop_map(Step::Open),
+        1 => prop_oneof![0..100u32, 1_700..2_000u32, 80_000..100_000u32].prop_map(Step::Wait),
         4 => any::<Index>().prop_map(Step::Close),
         8 => any::<Index>().prop_map(Step::Expire),
     ];

@@ -4,7 +4,7 @@
 use lvs_core::Algorithm;
 use proptest::prelude::*;
 
-use super::{Pair, Twin, Wish, limited_wish, steps};
+use super::{Call, Pair, Twin, Wish, limited_wish, steps};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -21,26 +21,53 @@ proptest! {
 
     #[test]
     fn lc_picks_as_its_twin(steps in steps(limited_wish().boxed())) {
-        Pair::new(Algorithm::Lc, Kernel::new(Lc)).play(steps)?;
+        Pair::new(Algorithm::Lc, Kernel::new(Least(connections))).play(steps)?;
     }
 
     #[test]
     fn wlc_picks_as_its_twin(steps in steps(limited_wish().boxed())) {
-        Pair::new(Algorithm::Wlc, Kernel::new(Wlc)).play(steps)?;
+        Pair::new(Algorithm::Wlc, Kernel::new(Least(weighted_connections))).play(steps)?;
+    }
+
+    #[test]
+    fn sed_picks_as_its_twin(steps in steps(limited_wish().boxed())) {
+        Pair::new(Algorithm::Sed, Kernel::new(Least(delay))).play(steps)?;
+    }
+
+    #[test]
+    fn nq_picks_as_its_twin(steps in steps(limited_wish().boxed())) {
+        Pair::new(Algorithm::Nq, Kernel::new(Nq)).play(steps)?;
+    }
+
+    #[test]
+    fn fo_picks_as_its_twin(steps in steps(limited_wish().boxed())) {
+        Pair::new(Algorithm::Fo, Kernel::new(Least(lightness))).play(steps)?;
+    }
+
+    #[test]
+    fn ovf_picks_as_its_twin(steps in steps(limited_wish().boxed())) {
+        Pair::new(Algorithm::Ovf, Kernel::new(Ovf)).play(steps)?;
+    }
+
+    #[test]
+    fn twos_picks_as_its_twin(steps in steps(limited_wish().boxed())) {
+        Pair::new(Algorithm::Twos, Kernel::new(Twos)).play(steps)?;
     }
 }
 
 /// A real server in the kernel's list.
-struct Node {
-    server: u8,
-    wish: Wish,
-    active: u32,
+pub(super) struct Node {
+    pub(super) server: u8,
+    pub(super) wish: Wish,
+    /// The weight, or the last that was not 0.
+    pub(super) last_weight: u32,
+    pub(super) active: u32,
     inactive: u32,
-    overload: bool,
-    down: bool,
+    pub(super) overload: bool,
+    pub(super) down: bool,
 }
 
-struct Kernel<R> {
+pub(super) struct Kernel<R> {
     /// Newest first.
     list: Vec<Node>,
     /// Deleted, with connections that still live.
@@ -49,9 +76,9 @@ struct Kernel<R> {
 }
 
 /// A scheduler's callbacks.
-trait Rule {
+pub(super) trait Rule {
     /// Returns the place in the list of the server to use.
-    fn pick(&mut self, list: &[Node]) -> Option<usize>;
+    fn pick(&mut self, list: &[Node], call: &Call) -> Option<usize>;
     /// A server was added, edited or deleted; this is the list now.
     fn changed(&mut self, _list: &[Node]) {}
     /// The server at this place was unlinked from the list, which is shown without it.
@@ -63,17 +90,17 @@ impl Node {
         self.active + self.inactive
     }
 
-    fn overhead(&self) -> u64 {
+    pub(super) fn overhead(&self) -> u64 {
         u64::from(self.active) * 256 + u64::from(self.inactive)
     }
 
-    fn can_serve(&self) -> bool {
+    pub(super) fn can_serve(&self) -> bool {
         !self.overload && !self.down
     }
 }
 
 impl<R: Rule> Kernel<R> {
-    fn new(rule: R) -> Kernel<R> {
+    pub(super) fn new(rule: R) -> Kernel<R> {
         Kernel { list: Vec::new(), trash: Vec::new(), rule }
     }
 
@@ -87,19 +114,25 @@ impl<R: Rule> Kernel<R> {
             node.overload = false;
         }
         node.wish = wish;
+        if wish.weight > 0 {
+            node.last_weight = wish.weight;
+        }
     }
 }
 
 impl<R: Rule> Twin for Kernel<R> {
     fn add(&mut self, server: u8, wish: Wish) {
-        let node = match self.trash.iter().position(|node| node.server == server) {
+        let mut node = match self.trash.iter().position(|node| node.server == server) {
             Some(place) => {
                 let mut node = self.trash.swap_remove(place);
                 Kernel::<R>::update(&mut node, wish);
                 node
             }
-            None => Node { server, wish, active: 0, inactive: 0, overload: false, down: false },
+            None => {
+                Node { server, wish, last_weight: 0, active: 0, inactive: 0, overload: false, down: false }
+            }
         };
+        node.last_weight = wish.weight;
         self.list.insert(0, node);
         self.rule.changed(&self.list);
     }
@@ -123,8 +156,8 @@ impl<R: Rule> Twin for Kernel<R> {
         self.node(server).down = down;
     }
 
-    fn open(&mut self) -> Option<u8> {
-        let place = self.rule.pick(&self.list)?;
+    fn open(&mut self, call: &Call) -> Option<u8> {
+        let place = self.rule.pick(&self.list, call)?;
         let node = &mut self.list[place];
         node.active += 1;
         if node.wish.upper != 0 && node.total() >= node.wish.upper {
@@ -180,7 +213,7 @@ struct Rr {
 }
 
 impl Rule for Rr {
-    fn pick(&mut self, list: &[Node]) -> Option<usize> {
+    fn pick(&mut self, list: &[Node], _call: &Call) -> Option<usize> {
         let start = after(self.cursor, list);
         let once_around = (start..list.len()).chain(0..start);
         let mut usable = once_around.filter(|place| list[*place].can_serve() && list[*place].wish.weight > 0);
@@ -217,7 +250,7 @@ impl Wrr {
 }
 
 impl Rule for Wrr {
-    fn pick(&mut self, list: &[Node]) -> Option<usize> {
+    fn pick(&mut self, list: &[Node], _call: &Call) -> Option<usize> {
         if self.max == 0 {
             return None;
         }
@@ -269,24 +302,80 @@ impl Rule for Wrr {
     }
 }
 
-struct Lc;
+/// The usable server whose load is least for its weight; the first of equals.
+pub(super) fn cheapest(list: &[Node], cost: fn(&Node) -> (u64, u64)) -> Option<usize> {
+    let usable = || (0..list.len()).filter(|place| list[*place].can_serve() && list[*place].wish.weight > 0);
+    let costs_no_more = |one: &Node, other: &Node| {
+        let ((load, weight), (other_load, other_weight)) = (cost(one), cost(other));
+        load * other_weight <= other_load * weight
+    };
+    usable().find(|place| usable().all(|other| costs_no_more(&list[*place], &list[other])))
+}
 
-impl Rule for Lc {
-    fn pick(&mut self, list: &[Node]) -> Option<usize> {
-        let usable = (0..list.len()).filter(|place| list[*place].can_serve() && list[*place].wish.weight > 0);
-        usable.min_by_key(|place| (list[*place].overhead(), *place))
+/// `lc`, `wlc`, `sed`, `fo`: the least of something.
+struct Least(fn(&Node) -> (u64, u64));
+
+impl Rule for Least {
+    fn pick(&mut self, list: &[Node], _call: &Call) -> Option<usize> {
+        cheapest(list, self.0)
     }
 }
 
-struct Wlc;
+fn connections(node: &Node) -> (u64, u64) {
+    (node.overhead(), 1)
+}
 
-impl Rule for Wlc {
-    fn pick(&mut self, list: &[Node]) -> Option<usize> {
-        let usable =
-            || (0..list.len()).filter(|place| list[*place].can_serve() && list[*place].wish.weight > 0);
-        let costs_no_more = |one: &Node, other: &Node| {
-            one.overhead() * u64::from(other.wish.weight) <= other.overhead() * u64::from(one.wish.weight)
-        };
-        usable().find(|place| usable().all(|other| costs_no_more(&list[*place], &list[other])))
+pub(super) fn weighted_connections(node: &Node) -> (u64, u64) {
+    (node.overhead(), u64::from(node.wish.weight))
+}
+
+fn delay(node: &Node) -> (u64, u64) {
+    (u64::from(node.active) + 1, u64::from(node.wish.weight))
+}
+
+fn lightness(node: &Node) -> (u64, u64) {
+    (1, u64::from(node.wish.weight))
+}
+
+struct Nq;
+
+impl Rule for Nq {
+    fn pick(&mut self, list: &[Node], _call: &Call) -> Option<usize> {
+        let idle = list.iter().position(|node| node.can_serve() && node.wish.weight > 0 && node.active == 0);
+        idle.or_else(|| cheapest(list, delay))
+    }
+}
+
+struct Ovf;
+
+impl Rule for Ovf {
+    fn pick(&mut self, list: &[Node], _call: &Call) -> Option<usize> {
+        let takes_more = |node: &Node| node.can_serve() && node.active <= node.wish.weight;
+        let weights = list.iter().filter(|node| takes_more(node)).map(|node| node.wish.weight);
+        let heaviest = weights.max().filter(|weight| *weight > 0)?;
+        list.iter().position(|node| takes_more(node) && node.wish.weight == heaviest)
+    }
+}
+
+/// The draws are those of the call.
+struct Twos;
+
+impl Rule for Twos {
+    fn pick(&mut self, list: &[Node], call: &Call) -> Option<usize> {
+        let usable: Vec<usize> = (0..list.len())
+            .filter(|place| list[*place].can_serve() && list[*place].wish.weight > 0)
+            .collect();
+        let total: u64 = usable.iter().map(|place| u64::from(list[*place].wish.weight)).sum();
+        let [first, second] = call.draws().map(|draw| {
+            let mut left = (draw % (total + 1)) as i64;
+            usable.iter().copied().find(|place| {
+                left -= i64::from(list[*place].wish.weight);
+                left <= 0
+            })
+        });
+        let (one, two) = (&list[first?], &list[second?]);
+        let second_is_freer =
+            u64::from(two.wish.weight) * one.overhead() > u64::from(one.wish.weight) * two.overhead();
+        if second_is_freer { second } else { first }
     }
 }

@@ -3,7 +3,7 @@
 use lvs_core::Algorithm;
 use proptest::prelude::*;
 
-use super::{Pair, Twin, Wish, steps, unlimited_wish};
+use super::{Call, Pair, Twin, Wish, steps, unlimited_wish};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -87,7 +87,7 @@ impl Twin for Nginx {
         self.peer(server).down = down;
     }
 
-    fn open(&mut self) -> Option<u8> {
+    fn open(&mut self, _call: &Call) -> Option<u8> {
         let usable = self.peers.iter().filter(|peer| peer.weight > 0 && !peer.down);
         let servers: Vec<u8> = usable.map(|peer| peer.server).collect();
         if servers.is_empty() {
