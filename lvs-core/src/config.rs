@@ -19,6 +19,8 @@ use crate::scheduler::{CustomScheduler, MH_SERVERS_MAX};
 
 /// Everything a director serves.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Config {
     /// The services, in the order they were added.
     pub services: Vec<ServiceConfig>,
@@ -27,50 +29,70 @@ pub struct Config {
 /// One virtual service and its real servers.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct ServiceConfig {
     /// What clients connect to.
     pub key: ServiceKey,
     /// How a server is chosen.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub algorithm: Algorithm,
     /// A scheduler of the embedder's own, in place of the algorithm.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub custom: Option<CustomScheduler>,
     /// Options of the scheduler (`ipvsadm -b`).
+    #[cfg_attr(feature = "serde", serde(default))]
     pub flags: SchedulerFlags,
     /// What random choices are mixed with: the same seed and the same flows, the same choices.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
     /// Keeps clients on their server, if set (`ipvsadm -p`).
+    #[cfg_attr(feature = "serde", serde(default))]
     pub persistence: Option<Persistence>,
     /// Every datagram is scheduled on its own (`ipvsadm -o`).
+    #[cfg_attr(feature = "serde", serde(default))]
     pub one_packet: bool,
     /// Connections to a server that is deleted are cut off, which their leases tell (the sysctl
     /// `expire_nodest_conn`); otherwise they may end in peace.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub expire_nodest_conn: bool,
     /// What makes a server unavailable and available again.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub health: HealthPolicy,
     /// The real servers, in the order they were added.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub servers: Vec<ServerConfig>,
 }
 
 /// One real server of a service.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct ServerConfig {
     /// Where it listens (RIP and port).
     pub address: SocketAddr,
     /// Its share of new connections.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub weight: Weight,
     /// How packets reach it.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub forwarding: Forwarding,
     /// When it is full, and when it is no longer.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub thresholds: Thresholds,
     /// Serves only while no server that is not a backup can be chosen (nginx's `backup`).
+    #[cfg_attr(feature = "serde", serde(default))]
     pub backup: bool,
     /// Overrides the service's rule for failures seen in traffic (nginx's `max_fails`).
+    #[cfg_attr(feature = "serde", serde(default))]
     pub passive: Option<crate::health::Passive>,
 }
 
 /// What identifies a service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "String", into = "String"))]
 pub enum ServiceKey {
     /// Protocol, virtual address and port (`-t`, `-u`).
     Address {
@@ -92,6 +114,7 @@ pub enum ServiceKey {
 
 /// Transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Protocol {
     /// Connections.
     Tcp,
@@ -103,6 +126,7 @@ pub enum Protocol {
 
 /// Address family of a firewall-mark service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Family {
     /// IPv4.
     V4,
@@ -113,6 +137,8 @@ pub enum Family {
 /// How a server is chosen, named as in `ipvsadm -s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
 pub enum Algorithm {
     /// `rr`: each server in turn.
     Rr,
@@ -177,6 +203,8 @@ pub enum Algorithm {
 /// Zero *quiesces* a server: it keeps the connections and the clients it has and gets no new
 /// ones, as with `ipvsadm --weight 0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "u32", into = "u32"))]
 pub struct Weight(u32);
 
 /// Connection counts between which a server stops and resumes taking new ones (`-x`, `-y`).
@@ -184,6 +212,11 @@ pub struct Weight(u32);
 /// At `upper` connections the server is full; it takes new ones again below `lower`, or below
 /// three quarters of `upper` where `lower` is 0. An `upper` of 0 means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(try_from = "crate::serial::RawThresholds", into = "crate::serial::RawThresholds")
+)]
 pub struct Thresholds {
     upper: u32,
     lower: u32,
@@ -195,6 +228,8 @@ pub struct Thresholds {
 /// methods are kept so that rules written for the kernel can be read and printed back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Forwarding {
     /// Addresses are rewritten in both directions (`-m`).
     #[default]
@@ -208,6 +243,8 @@ pub enum Forwarding {
 /// Encapsulation of a tunneled server (`--tun-type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Tunnel {
     /// IP in IP.
     #[default]
@@ -228,6 +265,8 @@ pub enum Tunnel {
 
 /// Checksum of an encapsulation header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum TunnelChecksum {
     /// None (`--tun-nocsum`).
     #[default]
@@ -240,6 +279,11 @@ pub enum TunnelChecksum {
 
 /// Keeps the clients of one network on one server (`-p`, `-M`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(try_from = "crate::serial::RawPersistence", into = "crate::serial::RawPersistence")
+)]
 pub struct Persistence {
     timeout: Duration,
     mask_v4: Ipv4Addr,
@@ -253,6 +297,8 @@ pub struct Persistence {
 /// The bits are shared between schedulers: the first is `sh-fallback`, `mh-fallback` or `flag-1`,
 /// by scheduler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "u8", into = "u8"))]
 pub struct SchedulerFlags(u8);
 
 /// Why a configuration was refused.
@@ -507,6 +553,28 @@ impl ServiceKey {
             ServiceKey::Mark { family, .. } => Some(*family),
             ServiceKey::Name(_) => None,
         }
+    }
+}
+
+/// Reads what [`Display`](fmt::Display) prints. Whatever is no address and no mark is a name.
+impl FromStr for ServiceKey {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<ServiceKey, Self::Err> {
+        let address =
+            |protocol, text: &str| text.parse().ok().map(|address| ServiceKey::Address { protocol, address });
+        let mark = |text: &str, family| text.parse().ok().map(|mark| ServiceKey::Mark { mark, family });
+        let found = match text.split_once(' ') {
+            Some(("TCP", rest)) => address(Protocol::Tcp, rest),
+            Some(("UDP", rest)) => address(Protocol::Udp, rest),
+            Some(("SCTP", rest)) => address(Protocol::Sctp, rest),
+            Some(("FWM", rest)) => match rest.strip_suffix(" IPv6") {
+                Some(rest) => mark(rest, Family::V6),
+                None => mark(rest, Family::V4),
+            },
+            _ => None,
+        };
+        Ok(found.unwrap_or_else(|| ServiceKey::name(text)))
     }
 }
 

@@ -16,6 +16,8 @@ use crate::time::Time;
 /// What makes the servers of a service unavailable and available again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct HealthPolicy {
     /// Probes in a row that must pass before a server that is down is up; at least 1.
     pub rise: u32,
@@ -31,6 +33,7 @@ pub struct HealthPolicy {
     pub ejected_percent_max: u8,
     /// Each ejection in a row lasts twice as long as the one before, up to this; a server that
     /// passes probation starts anew. Rules of a server's own stay at their own time.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub ejection_max: Duration,
     /// When fewer than this many of a hundred servers with a weight can be used, health is ignored
     /// and all of them are chosen from: the few would only go down under the load. Administration
@@ -39,6 +42,7 @@ pub struct HealthPolicy {
     /// How long a server that comes back warms up. Its share of the choices, and of the connections
     /// that the busiest other server has for its weight, grows from a tenth to the whole. 0 gives it
     /// all at once.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub slow_start: Duration,
     /// Which servers warm up.
     pub slow_start_for: SlowStart,
@@ -46,6 +50,8 @@ pub struct HealthPolicy {
 
 /// Which servers warm up, where the policy has a time for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum SlowStart {
     /// Those that were down or ejected.
     #[default]
@@ -65,17 +71,23 @@ pub(crate) enum Ejection {
 
 /// When failures in traffic eject a server, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Passive {
     /// Failures within `window` that eject; 0 never ejects.
     pub fails: u32,
     /// A pause between failures longer than this starts the count anew.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub window: Duration,
     /// How long the server is left alone.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub eject: Duration,
 }
 
 /// What happens when failures in traffic have ejected every server of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum AllEjected {
     /// All of them are tried: a wrong suspicion costs less than a certain refusal.
     #[default]

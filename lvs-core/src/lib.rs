@@ -76,6 +76,8 @@ mod picker;
 mod plan;
 mod pool;
 mod scheduler;
+#[cfg(feature = "serde")]
+mod serial;
 mod server;
 mod service;
 mod snapshot;

@@ -37,6 +37,7 @@ pub(crate) struct Hidden<'a> {
 
 /// Connections of a server at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Load {
     /// Connections in use.
     pub active: u32,

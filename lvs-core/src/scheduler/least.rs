@@ -6,7 +6,7 @@
 
 use crate::flow::Flow;
 use crate::pool::{Load, Pool};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Peek, Scheduler};
 
 /// A cost as a fraction, load over weight, so that comparing needs no division.
 pub(super) struct Cost {

@@ -1,9 +1,13 @@
 //! The crate through its public door: one binary, a module per promise.
 
 mod concurrency;
+mod explain;
 mod health;
 mod persistence;
+mod plan;
 mod reload;
+#[cfg(feature = "serde")]
+mod serial;
 mod setup;
 mod turns;
 mod twins;
