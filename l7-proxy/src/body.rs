@@ -201,6 +201,17 @@ pub(crate) enum Kind {
     Relayed(#[pin] Relayed),
 }
 
+impl Kind {
+    /// The size, where it is known.
+    pub(crate) fn exact_size(&self) -> Option<u64> {
+        match self {
+            Kind::Whole(bytes) => Some(bytes.len() as u64),
+            Kind::File(file) => file.size_hint().exact(),
+            Kind::Relayed(relayed) => relayed.size_hint().exact(),
+        }
+    }
+}
+
 impl Body {
     pub(crate) fn new(kind: Kind, session: Rc<Session>, transaction: Option<Box<Transaction>>) -> Body {
         Body { kind, session, transaction, sent: 0 }
@@ -238,11 +249,7 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::File(file) => file.size_hint(),
-            Kind::Relayed(relayed) => relayed.size_hint(),
-        }
+        self.kind.exact_size().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SERVER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, SERVER, TRANSFER_ENCODING};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
@@ -385,6 +385,11 @@ fn finish(
     if !settings.add_headers.is_empty() {
         add_headers(&transaction, server, route, target, answer.status, headers);
     }
+    if let Kind::File(_) = &answer.kind
+        && headers.contains_key(ETAG)
+    {
+        transaction.session.spelling.note("ETag");
+    }
     if answer.tunnel.is_none() {
         persist(&transaction, route, answer.status, headers);
     }
@@ -402,8 +407,9 @@ fn finish(
     *response.extensions_mut() = answer.extensions;
     let (head, ()) = response.into_parts();
     // It has to outlive this call only for its line in the log.
+    let size = answer.kind.exact_size();
     let mut transaction = (!settings.access_log.is_empty()).then(|| {
-        transaction.answer(&head);
+        transaction.answer(&head, size);
         Box::new(transaction)
     });
     if let Some(mut tunnel) = answer.tunnel {
@@ -441,6 +447,7 @@ fn add_headers(
         }
         if let Some(value) = add.value.header(&exchange, &mut scratch) {
             headers.append(add.name.clone(), value);
+            transaction.session.spelling.note(&add.written);
         }
     }
 }

@@ -10,6 +10,7 @@
 mod framing;
 mod session;
 mod sessions;
+mod spelling;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -34,6 +35,7 @@ use tracing::{debug, warn};
 
 pub(crate) use self::session::{Order, Overdue, Parting, Phase, Session};
 use self::sessions::Sessions;
+pub(crate) use self::spelling::Spelling;
 use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
 use crate::handle;

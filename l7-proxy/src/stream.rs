@@ -47,4 +47,4 @@ pub(crate) fn relays(
 }
 
 /// How long one side may go on after the other has ended.
-const HALF_CLOSED_MAX: Duration = Duration::from_secs(120);
+const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);

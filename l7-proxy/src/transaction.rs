@@ -7,9 +7,9 @@
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Method, response};
+use http::{HeaderMap, Method, Version, response};
 
 use crate::host::Host;
 use crate::model::{Handler, ProxyPass};
@@ -109,12 +109,25 @@ impl Transaction {
         }
     }
 
-    /// Keeps what logs may show of an answer that is about to be sent.
-    pub(crate) fn answer(&mut self, head: &response::Parts) {
+    /// Keeps what logs may show of an answer that is about to be sent with a body of this size.
+    pub(crate) fn answer(&mut self, head: &response::Parts, size: Option<u64>) {
         self.answer.status = head.status.as_u16();
-        let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        let field = |name: usize, value: usize| name + value + ": \r\n".len();
+        let fields = head.headers.iter().map(|(name, value)| field(name.as_str().len(), value.len()));
         let reason = head.status.canonical_reason().unwrap_or_default().len();
-        self.answer.head_size = (fields.sum::<usize>() + STATUS_LINE_AND_DATE + reason) as u64;
+        // What hyper adds of its own accord.
+        let framing = match size {
+            _ if head.headers.contains_key(CONTENT_LENGTH) => 0,
+            Some(size) => field("Content-Length".len(), size.to_string().len()),
+            None if self.parts.version == Version::HTTP_11 => {
+                field("Transfer-Encoding".len(), "chunked".len())
+            }
+            None => 0,
+        };
+        let date = field("Date".len(), "Thu, 01 Jan 1970 00:00:00 GMT".len());
+        let first_line = "HTTP/1.1 200 \r\n".len() + reason;
+        let size = first_line + fields.sum::<usize>() + framing + date + "\r\n".len();
+        self.answer.head_size = size as u64;
         if self.shows_fields() {
             self.answer.headers = Some(head.headers.clone());
         }
@@ -244,6 +257,3 @@ const CLOSED_WITHOUT_ANSWER: u16 = 444;
 
 /// What nginx logs for a client that did not wait for its answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
-
-/// `HTTP/1.1 200 `, three ends of line, and the `Date` that is written last.
-const STATUS_LINE_AND_DATE: usize = 13 + 6 + "Date: Thu, 01 Jan 1970 00:00:00 GMT".len();

@@ -14,6 +14,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::server::Spelling;
+
 /// Looks on while a [`Wire`] is used.
 pub(crate) trait Watch {
     /// These bytes were read; none at the end of the connection.
@@ -24,6 +26,8 @@ pub(crate) trait Watch {
     fn written(&self, count: usize);
     /// A write has to wait for the peer.
     fn write_waits(&self);
+    /// Names to be put right in the head that is written next.
+    fn spelling(&self) -> Option<&Spelling>;
     /// What to do with bytes that the peer still sends when our end is sent.
     fn closing(&self) -> Closing;
 }
@@ -119,7 +123,11 @@ impl<W: Watch> Write for Wire<W> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        let this = &mut *self;
+        let polled = match (this.watch.spelling(), pieces) {
+            (Some(spelling), [head, rest @ ..]) => write_spelled(&mut this.stream, cx, head, rest, spelling),
+            _ => Pin::new(&mut this.stream).poll_write_vectored(cx, pieces),
+        };
         self.note(&polled);
         polled
     }
@@ -144,6 +152,26 @@ impl<W: Watch> Write for Wire<W> {
             Closing::Linger => this.poll_discard(cx),
         }
     }
+}
+
+/// Writes a head with its names put right; hyper hands it over as the first piece.
+fn write_spelled(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    head: &[u8],
+    rest: &[IoSlice<'_>],
+    spelling: &Spelling,
+) -> Poll<io::Result<usize>> {
+    let mut head = head.to_vec();
+    spelling.correct(&mut head);
+    let mut pieces = Vec::with_capacity(rest.len() + 1);
+    pieces.push(IoSlice::new(&head));
+    pieces.extend(rest.iter().map(|piece| IoSlice::new(piece)));
+    let polled = Pin::new(stream).poll_write_vectored(cx, &pieces);
+    if matches!(polled, Poll::Ready(Ok(written)) if written >= head.len()) {
+        spelling.forget();
+    }
+    polled
 }
 
 thread_local! {

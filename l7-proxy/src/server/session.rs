@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::framing::Framing;
+use super::framing::{Fault, Framing};
+use super::spelling::Spelling;
 use super::{Generation, Worker};
 use crate::forward::Tunnel;
 use crate::model::Settings;
@@ -28,6 +29,7 @@ pub(crate) struct Session {
     /// The configuration of the latest request, and where the connection's address is in it.
     generation: RefCell<(Rc<Generation>, Entry)>,
     framing: RefCell<Framing>,
+    pub(crate) spelling: Spelling,
     phase: Cell<Phase>,
     /// When the phase began.
     since: Cell<Instant>,
@@ -127,6 +129,7 @@ impl Session {
             requests: Cell::new(0),
             generation: RefCell::new((generation, entry)),
             framing: RefCell::default(),
+            spelling: Spelling::default(),
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(now),
             write_since: Cell::new(None),
@@ -141,7 +144,7 @@ impl Session {
     }
 
     /// Begins a request; returns when it began, and whether its framing is sound.
-    pub(crate) fn begin_request(&self, now: Instant) -> Result<(), super::framing::Fault> {
+    pub(crate) fn begin_request(&self, now: Instant) -> Result<(), Fault> {
         self.phase.set(Phase::Request);
         self.since.set(now);
         self.requests.set(self.requests.get() + 1);
@@ -324,6 +327,10 @@ impl Watch for Session {
         if self.write_since.get().is_none() {
             self.write_since.set(Some(Instant::now()));
         }
+    }
+
+    fn spelling(&self) -> Option<&Spelling> {
+        Some(&self.spelling).filter(|spelling| spelling.is_needed())
     }
 
     fn closing(&self) -> Closing {

@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::body::RequestBody;
 use crate::model::ProxySettings;
-use crate::server::Place;
+use crate::server::{Place, Spelling};
 use crate::wire::{Closing, Watch, Wire};
 
 /// One connection to a server, as the wire, the request and the task that drives it see it.
@@ -186,6 +186,10 @@ impl Watch for Link {
         if self.write_since.get().is_none() {
             self.write_since.set(Some(Instant::now()));
         }
+    }
+
+    fn spelling(&self) -> Option<&Spelling> {
+        None
     }
 
     fn closing(&self) -> Closing {

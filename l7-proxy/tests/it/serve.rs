@@ -26,7 +26,8 @@ fn files_indexes_and_redirects_come_as_from_nginx() {
     let part = client.response();
     assert_eq!((part.status, part.text()), (206, "ag"));
     client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(client.head().unwrap().contains("\r\nContent-Length: 4\r\n"));
+    let head = client.head().unwrap();
+    assert!(head.contains("\r\nContent-Length: 4\r\n") && head.contains("\r\nETag: "), "{head}");
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
     assert_eq!(client.response().status, 405);
     assert_eq!(client.get("/index.html").text(), "page");
@@ -252,6 +253,26 @@ fn each_request_leaves_a_line() {
     let first = combined.lines().next().unwrap();
     assert!(first.starts_with("127.0.0.1 - - ["), "{first}");
     assert!(first.ends_with("\"GET /app/x?y HTTP/1.1\" 200 12 \"-\" \"-\""), "{first}");
+}
+
+#[test]
+fn bytes_of_an_answer_are_counted() {
+    let text = http(
+        "log_format bytes '$bytes_sent $body_bytes_sent';
+         server { listen 127.0.0.1:1; root html; access_log a.log bytes;
+            location /text { add_header X-A b; return 200 text; } }",
+    );
+    let proxy = Proxy::start(&text);
+    proxy.file("html/file", "file");
+    let mut expected = String::new();
+    for path in ["/text", "/file", "/none"] {
+        let response = proxy.get(path);
+        let (head, body) = (response.head.len(), response.body.len());
+        expected += &format!("{} {body}\n", head + body);
+    }
+    let Proxy { daemon, folder } = proxy;
+    drop(daemon);
+    assert_eq!(fs::read_to_string(folder.path().join("a.log")).unwrap(), expected);
 }
 
 #[test]
