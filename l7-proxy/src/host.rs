@@ -38,27 +38,30 @@ impl<'a> Host<'a> {
     /// # Errors
     /// If it is empty or not a name, an IPv4 address or an IPv6 address in brackets.
     pub fn parse(text: &'a [u8]) -> Result<Self, BadHost> {
+        // One look at each byte says all there is to know of the usual name.
+        let (mut colon, mut upper, mut odd) = (None, false, false);
+        for (place, &byte) in text.iter().enumerate() {
+            match CLASS[usize::from(byte)] {
+                Class::Name => {}
+                Class::Upper => upper = true,
+                Class::Colon if colon.is_none() => colon = Some(place),
+                Class::Colon | Class::Other => odd = true,
+            }
+        }
         let text = std::str::from_utf8(text).map_err(|_| BadHost)?;
-        let (name, port) = match text.find(']') {
-            Some(end) if text.starts_with('[') => {
-                let (name, rest) = text.split_at(end + 1);
-                name[1..end].parse::<Ipv6Addr>().map_err(|_| BadHost)?;
-                match rest.strip_prefix(':') {
-                    Some(port) => (name, Some(port)),
-                    None if rest.is_empty() => (name, None),
-                    None => return Err(BadHost),
-                }
+        let (name, port) = if odd {
+            bracketed(text)?
+        } else {
+            let (name, port) = match colon {
+                Some(colon) => (&text[..colon], Some(&text[colon + 1..])),
+                None => (text, None),
+            };
+            // The root's dot at the end changes nothing.
+            let name = name.strip_suffix('.').unwrap_or(name);
+            if name.is_empty() || name.as_bytes().windows(2).any(|pair| pair == b"..") {
+                return Err(BadHost);
             }
-            _ => {
-                let (name, port) =
-                    text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-                // The root's dot at the end changes nothing.
-                let name = name.strip_suffix('.').unwrap_or(name);
-                if name.is_empty() || name.contains("..") || !name.bytes().all(is_name_byte) {
-                    return Err(BadHost);
-                }
-                (name, port)
-            }
+            (name, port)
         };
         let port = match port {
             // RFC 3986 allows a colon without a port.
@@ -68,11 +71,7 @@ impl<'a> Host<'a> {
             }
             Some(_) => return Err(BadHost),
         };
-        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            Cow::Owned(name.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(name)
-        };
+        let name = if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
         Ok(Self { name, port })
     }
 
@@ -87,11 +86,44 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Returns whether a byte may stand in a registered name (RFC 3986, section 3.2.2), the comma and
-/// percent-encoding left out.
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
+/// Takes `[address]` or `[address]:port` apart.
+fn bracketed(text: &str) -> Result<(&str, Option<&str>), BadHost> {
+    let end = text.find(']').filter(|_| text.starts_with('[')).ok_or(BadHost)?;
+    let (name, rest) = text.split_at(end + 1);
+    name[1..end].parse::<Ipv6Addr>().map_err(|_| BadHost)?;
+    match rest.strip_prefix(':') {
+        Some(port) => Ok((name, Some(port))),
+        None if rest.is_empty() => Ok((name, None)),
+        None => Err(BadHost),
+    }
 }
+
+#[derive(Clone, Copy)]
+enum Class {
+    /// May stand in a registered name (RFC 3986, section 3.2.2), the comma and percent-encoding
+    /// left out.
+    Name,
+    /// The same, and has a lower case.
+    Upper,
+    Colon,
+    Other,
+}
+
+static CLASS: [Class; 256] = {
+    let mut table = [Class::Other; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'A'..=b'Z' => Class::Upper,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => Class::Name,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => Class::Name,
+            b':' => Class::Colon,
+            _ => Class::Other,
+        };
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

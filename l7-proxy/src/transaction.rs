@@ -5,7 +5,7 @@
 //! answer is one whose client has gone, and is logged as nginx's 499.
 
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -16,7 +16,7 @@ use crate::model::{Handler, ProxyPass};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Session};
 use crate::uri::Target;
-use crate::variable::{Attempt, Captures, Completion, Connection, Exchange, Response, Variable};
+use crate::variable::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Variable};
 
 /// One request.
 pub(crate) struct Transaction {
@@ -104,8 +104,7 @@ impl Transaction {
             proxy: proxy_pass(route),
             attempts: &self.attempts,
             response: None,
-            elapsed: self.began.elapsed(),
-            now: SystemTime::now(),
+            moment: Moment::Asked(self.began),
         }
     }
 

@@ -15,7 +15,7 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
-pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Response, Scheme};
+pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
 pub use self::name::{Names, ValueError};
 
 /// A text with variables in it.

@@ -76,18 +76,13 @@ pub(super) fn strip_response(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in
-        [&CONNECTION, &TRANSFER_ENCODING, &TE, &TRAILER, &UPGRADE, &PROXY_AUTHENTICATE, &DATE, &SERVER]
-    {
-        headers.remove(name);
-    }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &X_PAD] {
-        headers.remove(name);
-    }
-    // Rare, so that one look at each name is cheaper than a search for each of them.
-    let for_us: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("x-accel-")).cloned().collect();
-    for name in for_us {
+    // One look at each name is cheaper than a search for each that might be there.
+    let not_for_the_client = |name: &&HeaderName| {
+        is_of_one_connection(name)
+            || [&DATE, &SERVER, &PROXY_AUTHENTICATE, &X_PAD].contains(name)
+            || name.as_str().starts_with("x-accel-")
+    };
+    while let Some(name) = headers.keys().find(not_for_the_client).cloned() {
         headers.remove(name);
     }
 }

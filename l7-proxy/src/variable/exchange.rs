@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, Method, Version};
 
@@ -39,10 +39,39 @@ pub struct Exchange<'a> {
     pub attempts: &'a [Attempt],
     /// The answer, as far as it is known.
     pub response: Option<Response<'a>>,
-    /// Time since the request began.
-    pub elapsed: Duration,
-    /// The time of day.
-    pub now: SystemTime,
+    /// The moment that it is asked about.
+    pub moment: Moment,
+}
+
+/// The moment that a request is asked about.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment {
+    /// That of the asking, for a request that began then. The clock is read only if a variable
+    /// wants to know.
+    Asked(Instant),
+    /// A given one.
+    At {
+        /// Time since the request began.
+        elapsed: Duration,
+        /// The time of day.
+        now: SystemTime,
+    },
+}
+
+impl Moment {
+    pub(super) fn elapsed(self) -> Duration {
+        match self {
+            Moment::Asked(began) => began.elapsed(),
+            Moment::At { elapsed, .. } => elapsed,
+        }
+    }
+
+    pub(super) fn now(self) -> SystemTime {
+        match self {
+            Moment::Asked(_) => SystemTime::now(),
+            Moment::At { now, .. } => now,
+        }
+    }
 }
 
 /// A client's connection.

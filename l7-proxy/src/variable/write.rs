@@ -117,7 +117,7 @@ impl Variable {
                     out.push(b'?');
                 }
             }
-            Self::Msec => milliseconds(since_epoch(exchange.now), out),
+            Self::Msec => milliseconds(since_epoch(exchange.moment.now()), out),
             Self::NginxVersion => out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes()),
             Self::Pid => number(u64::from(std::process::id()), out),
             Self::Pipe => out.push(b'.'),
@@ -150,7 +150,7 @@ impl Variable {
             Self::RequestFilename => request_filename(exchange, out),
             Self::RequestLength => number(request_length(exchange), out),
             Self::RequestMethod => out.extend_from_slice(exchange.method.as_str().as_bytes()),
-            Self::RequestTime => milliseconds(exchange.elapsed, out),
+            Self::RequestTime => milliseconds(exchange.moment.elapsed(), out),
             Self::RequestUri => out.extend_from_slice(exchange.request_uri.as_bytes()),
             Self::Scheme => out.extend_from_slice(exchange.connection.scheme.as_str().as_bytes()),
             Self::SentHeader(name) => match exchange.response {
@@ -165,8 +165,8 @@ impl Variable {
                 Some(response) => status(response.status, out),
                 None => out.extend_from_slice(b"000"),
             },
-            Self::TimeIso8601 => date::write_iso8601(exchange.now, out),
-            Self::TimeLocal => date::write_log(exchange.now, out),
+            Self::TimeIso8601 => date::write_iso8601(exchange.moment.now(), out),
+            Self::TimeLocal => date::write_log(exchange.moment.now(), out),
             Self::UpstreamAddr => return upstream_addr(exchange, out),
             Self::UpstreamHeader(name) => {
                 match exchange.response.and_then(|response| response.upstream_headers) {

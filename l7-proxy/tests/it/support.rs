@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use l7_proxy::model::{ProxyPass, Root, Settings};
 use l7_proxy::uri::Target;
-use l7_proxy::variable::{Attempt, Captures, Connection, Exchange, Response, Scheme, Value};
+use l7_proxy::variable::{Attempt, Captures, Connection, Exchange, Moment, Response, Scheme, Value};
 
 /// Everything that an [`Exchange`] refers to.
 pub(crate) struct Request {
@@ -79,8 +79,10 @@ impl Request {
             proxy: self.proxy.as_ref(),
             attempts: &self.attempts,
             response,
-            elapsed: Duration::from_millis(1234),
-            now: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_366_245_678),
+            moment: Moment::At {
+                elapsed: Duration::from_millis(1234),
+                now: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_366_245_678),
+            },
         }
     }
 }
