@@ -369,8 +369,14 @@ impl Service {
         let choice = self.pick_by(&[], now, |pool| match self.scheduler.peek(pool, flow, ticket) {
             Peek::Choice(choice) => choice,
             Peek::Unknown => {
-                *unknown.borrow_mut() = pool.oldest_first().collect();
-                pool.oldest_first().next()
+                // Who sends more to a full server may do so here.
+                let overfills = self.scheduler.overfills();
+                let possible =
+                    |server: &usize| pool.is_eligible(*server) || overfills && pool.is_open(*server);
+                let servers: Vec<usize> = (0..pool.len()).filter(possible).collect();
+                let any = servers.first().copied();
+                *unknown.borrow_mut() = servers;
+                any
             }
         });
         match unknown.into_inner() {

@@ -6,9 +6,11 @@ mod health;
 mod persistence;
 mod plan;
 mod reload;
+mod schedulers;
 #[cfg(feature = "serde")]
 mod serial;
 mod setup;
+mod simulation;
 mod turns;
 mod twins;
 mod vectors;
