@@ -18,10 +18,18 @@ pub(super) struct Draws {
     shift: u32,
     total: u64,
     seed: u64,
+    /// What is drawn lies from here to the total.
+    lowest: u64,
 }
 
 impl Draws {
-    pub(super) fn new(seats: &[Seat], seed: u64) -> Draws {
+    /// Draws that fall on each server as often as its weight says.
+    fn fair(setup: &Setup<'_>) -> Draws {
+        Draws { lowest: 1, ..Draws::new(setup.seats, setup.seed) }
+    }
+
+    /// Draws as IPVS makes them: 0 can be drawn too, and falls on the first server.
+    fn new(seats: &[Seat], seed: u64) -> Draws {
         let mut total = 0;
         let weighted = seats.iter().enumerate().rev().filter(|(_, seat)| seat.weight > 0);
         let sums: Box<[(u64, u32)]> = weighted
@@ -35,7 +43,7 @@ impl Draws {
         let shift = (0..u64::BITS).find(|shift| total >> shift <= stretches).unwrap_or(0);
         let starts = (0..=total >> shift).map(|stretch| stretch << shift);
         let guide = starts.map(|draw| sums.partition_point(|(sum, _)| *sum < draw) as u32).collect();
-        Draws { sums, guide, shift, total, seed }
+        Draws { sums, guide, shift, total, seed, lowest: 0 }
     }
 
     /// The server that a draw from 0 to the total falls on; the first for 0.
@@ -57,13 +65,19 @@ impl Draws {
     pub(super) fn draw(&self, pool: Pool<'_>, ticket: u64, nth: u64) -> Option<usize> {
         let number = |attempt: u64| mix(self.seed ^ mix(ticket).wrapping_add((nth << 8) + attempt));
         for attempt in 0..ATTEMPTS {
-            let server = self.find(scale(number(attempt), self.total + 1))?;
+            let server = self.find(self.scale(number(attempt), self.total))?;
             if pool.is_eligible(server) {
                 return Some(server);
             }
         }
         let total = eligible_total(pool);
-        walk(pool, scale(number(ATTEMPTS), total + 1))
+        walk(pool, self.scale(number(ATTEMPTS), total))
+    }
+
+    /// The draw that a number stands for, which may be any of 64 bits.
+    fn scale(&self, number: u64, total: u64) -> u64 {
+        let count = total - self.lowest.min(total) + 1;
+        self.lowest + ((u128::from(number) * u128::from(count)) >> 64) as u64
     }
 
     /// Another eligible server than this one, drawn by weight; none if there is no other.
@@ -120,7 +134,7 @@ pub(super) struct Random {
 
 impl Random {
     pub(super) fn new(setup: &Setup<'_>) -> Random {
-        Random { draws: Draws::new(setup.seats, setup.seed) }
+        Random { draws: Draws::fair(setup) }
     }
 }
 
@@ -138,7 +152,7 @@ pub(super) struct RandomTwo {
 
 impl RandomTwo {
     pub(super) fn new(setup: &Setup<'_>) -> RandomTwo {
-        RandomTwo { draws: Draws::new(setup.seats, setup.seed) }
+        RandomTwo { draws: Draws::fair(setup) }
     }
 }
 
@@ -164,7 +178,7 @@ pub(super) struct Ewma {
 
 impl Ewma {
     pub(super) fn new(setup: &Setup<'_>) -> Ewma {
-        Ewma { draws: Draws::new(setup.seats, setup.seed) }
+        Ewma { draws: Draws::fair(setup) }
     }
 }
 
@@ -204,11 +218,6 @@ fn walk(pool: Pool<'_>, mut draw: u64) -> Option<usize> {
     }
     // Somebody has gone since the total was taken.
     last
-}
-
-/// Where a number out of all 64-bit numbers lies, out of so many.
-fn scale(number: u64, count: u64) -> u64 {
-    ((u128::from(number) * u128::from(count)) >> 64) as u64
 }
 
 /// One step of SplitMix64: each bit of the outcome depends on each of the input.
