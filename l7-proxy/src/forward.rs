@@ -19,7 +19,6 @@ use http::header::UPGRADE;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use l4_proxy::clock;
 use lvs_core::{Cause, Event, Flow, Lease, Refusal};
 use tracing::{error, warn};
 
@@ -30,6 +29,7 @@ use crate::body::{Cut, Kind, RequestBody, Source};
 use crate::error_log::Errno;
 use crate::handle::{Answer, exchange};
 use crate::model::{HttpVersion, ProxyPass, ProxySettings, RetryOn};
+use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::{Transaction, request_uri};
 use crate::upstream::{self, ConnectError, Connection, Expired, Pool};
@@ -61,8 +61,9 @@ pub(crate) async fn forward(
         // HTTP/1.0 has no way to send a body whose length is not known at its start.
         return Err(411);
     }
+    let is_told = !route.settings.access_log.is_empty() || !route.settings.add_headers.is_empty();
     let pool = Rc::clone(&transaction.generation.pools[pass.upstream.0]);
-    let journey = Journey { server, route, target, settings, uri, source, pool };
+    let journey = Journey { server, route, target, settings, is_told, uri, source, pool };
     journey.run(transaction).await
 }
 
@@ -72,6 +73,8 @@ struct Journey<'a> {
     route: &'a Route<'a>,
     target: &'a Target<'a>,
     settings: &'a ProxySettings,
+    /// Whether a log or a field may show the attempts.
+    is_told: bool,
     uri: Uri,
     source: Option<Rc<Source>>,
     pool: Rc<Pool>,
@@ -109,20 +112,20 @@ enum Reach {
 impl Journey<'_> {
     async fn run(&self, transaction: &mut Transaction) -> Result<Answer, u16> {
         let flow = Flow::new(transaction.session.remote).to(transaction.session.local);
-        let began = Instant::now();
+        let began = Moment::now();
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut last = None;
         let mut chosen = None;
         let worker = Rc::clone(&transaction.session.worker);
         let director = worker.director();
         loop {
-            let choose = || director.schedule_except(&self.pool.key, &flow, &tried, clock::now());
+            let choose = || director.schedule_except(&self.pool.key, &flow, &tried, Moment::now().as_time());
             let lease = match chosen.take().map_or_else(choose, Ok) {
                 Ok(lease) => lease,
                 Err(refusal) => return Err(last.unwrap_or_else(|| self.refused(transaction, refusal))),
             };
             let server = lease.server();
-            let attempted = Instant::now();
+            let attempted = self.is_told.then(Instant::now);
             let mut connect = Connect::Pooled;
             let sent = loop {
                 let sent = self.attempt(transaction, server, connect).await;
@@ -141,16 +144,22 @@ impl Journey<'_> {
                     note(transaction, server, Some(status), attempted);
                     let next = self.settings.next_upstream.on.statuses.contains(&status);
                     if !next {
-                        director.report(&lease, Event::Succeeded, clock::now());
+                        director.report(&lease, Event::Succeeded, Moment::now().as_time());
                         return self.answer(transaction, lease, connection, response);
                     }
                     if !matches!(status, 403 | 404) {
                         let event = Event::Failed(format!("HTTP {status}").into());
-                        self.disabled(transaction, &lease, director.report(&lease, event, clock::now()));
+                        self.disabled(
+                            transaction,
+                            &lease,
+                            director.report(&lease, event, Moment::now().as_time()),
+                        );
                     }
                     tried.push(server);
                     if self.may_repeat(transaction, Reach::Server) && self.has_tries(&tried, began) {
-                        chosen = director.schedule_except(&self.pool.key, &flow, &tried, clock::now()).ok();
+                        chosen = director
+                            .schedule_except(&self.pool.key, &flow, &tried, Moment::now().as_time())
+                            .ok();
                     }
                     if chosen.is_none() {
                         return self.answer(transaction, lease, connection, response);
@@ -184,10 +193,10 @@ impl Journey<'_> {
         whole && harmless
     }
 
-    fn has_tries(&self, tried: &[SocketAddr], began: Instant) -> bool {
+    fn has_tries(&self, tried: &[SocketAddr], began: Moment) -> bool {
         let next = &self.settings.next_upstream;
         next.tries.is_none_or(|most| tried.len() < most as usize)
-            && next.timeout.is_none_or(|most| began.elapsed() < most)
+            && next.timeout.is_none_or(|most| Moment::now().since(began) < most)
     }
 
     /// Sends the request once.
@@ -198,7 +207,7 @@ impl Journey<'_> {
         connect: Connect,
     ) -> Result<(Connection, Response<Incoming>), Failure> {
         let pooled = match connect {
-            Connect::Pooled => self.pool.take(server, Instant::now()),
+            Connect::Pooled => self.pool.take(server, Moment::now()),
             Connect::New => None,
         };
         let kept = pooled.is_some();
@@ -316,7 +325,7 @@ impl Journey<'_> {
             Failure::Connect(ConnectError::TimedOut) => Event::ConnectFailed("connect timed out".into()),
             failure => Event::Failed(failure.to_string().into()),
         };
-        let transition = transaction.session.worker.director().report(lease, event, clock::now());
+        let transition = transaction.session.worker.director().report(lease, event, Moment::now().as_time());
         self.disabled(transaction, lease, transition);
     }
 
@@ -360,9 +369,11 @@ enum Connect {
     New,
 }
 
-/// Adds an attempt to the list that variables show.
-fn note(transaction: &mut Transaction, server: SocketAddr, status: Option<u16>, began: Instant) {
-    transaction.attempts.push(Attempt { server: Some(server), status, elapsed: began.elapsed() });
+/// Adds an attempt to the list that variables show, if any could.
+fn note(transaction: &mut Transaction, server: SocketAddr, status: Option<u16>, began: Option<Instant>) {
+    if let Some(began) = began {
+        transaction.attempts.push(Attempt { server: Some(server), status, elapsed: began.elapsed() });
+    }
 }
 
 /// Whether doing it twice does what doing it once does (nginx's list).

@@ -6,7 +6,6 @@
 mod strict;
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, SERVER, TRANSFER_ENCODING};
@@ -19,6 +18,7 @@ use self::strict::Refused;
 use crate::body::{Body, Cut, Kind};
 use crate::forward::{self, Tunnel};
 use crate::model::{ErrorPageStatus, Handler};
+use crate::moment::Moment;
 use crate::pages::{self, Page, Replied};
 use crate::route::{Entry, Located, Route, Router, Server};
 use crate::server::{Order, Session};
@@ -65,15 +65,14 @@ pub(crate) fn answer(
     session: Rc<Session>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Body>, Cut>> {
-    let now = Instant::now();
-    let framing = session.begin_request(now);
+    let framing = session.begin_request(Moment::now());
     let (generation, entry) = session.generation();
     let (parts, incoming) = request.into_parts();
     let mut incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
     if incoming.is_some() {
         session.expect_body();
     }
-    let mut transaction = Transaction::new(session, generation, parts, now);
+    let mut transaction = Transaction::new(session, generation, parts);
     let sound = framing.map_err(|fault| Refused { status: 400, reason: fault.words() });
     let mut refused = sound.and_then(|()| strict::check(&transaction.parts)).err();
     let mut search = Search { entry, way: Way::Path, redirects: 0, error_page: None, internal: false };
@@ -459,7 +458,7 @@ fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, hea
     let over = session.order() != Order::Serve
         || connection.keepalive_timeout.is_none()
         || session.requests() >= connection.keepalive_requests
-        || transaction.began.duration_since(session.opened) >= connection.keepalive_time
+        || session.age() >= connection.keepalive_time
         || ends_connection(status);
     if over {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

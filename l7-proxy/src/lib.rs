@@ -117,6 +117,7 @@ mod body;
 mod date;
 mod forward;
 mod handle;
+mod moment;
 mod server;
 mod stream;
 mod transaction;

@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use hyper::server::conn::http1;
@@ -30,7 +30,7 @@ use hyper::service::service_fn;
 use lvs_core::Director;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, warn};
 
 pub(crate) use self::session::{Order, Overdue, Parting, Phase, Session};
@@ -40,6 +40,7 @@ use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
 use crate::handle;
 use crate::model::Http;
+use crate::moment::{COARSE, Moment};
 use crate::site::{self, Site, SiteError};
 use crate::upstream::Pool;
 use crate::wire::Wire;
@@ -102,7 +103,7 @@ pub(crate) struct Worker {
     pub(crate) scratch: RefCell<Vec<u8>>,
     order: Cell<Order>,
     /// When accepting last complained.
-    complained: Cell<Option<Instant>>,
+    complained: Cell<Option<Moment>>,
 }
 
 /// One configuration at work on one thread.
@@ -175,7 +176,7 @@ impl Proxy {
     /// once a second.
     pub fn tick(&self) {
         self.worker.writers.flush();
-        let now = Instant::now();
+        let now = Moment::now();
         for pool in &self.worker.current().pools {
             pool.sweep(now);
         }
@@ -317,7 +318,7 @@ async fn serve_connection(
                 }
                 Order::Finish if !hurried => {
                     hurried = true;
-                    timer.as_mut().reset(tokio::time::Instant::now());
+                    timer.as_mut().reset(Instant::now());
                 }
                 Order::Finish | Order::Serve => {}
             }
@@ -359,7 +360,7 @@ enum Outcome {
 
 fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Overdue> {
     while timer.as_mut().poll(cx).is_ready() {
-        let now = Instant::now();
+        let now = Moment::now();
         let next = now + session.worker.client_patience();
         let until = match session.deadline() {
             Some((deadline, overdue)) if deadline <= now => return Poll::Ready(overdue),
@@ -367,7 +368,7 @@ fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context
             Some((deadline, _)) => deadline.min(next),
             None => next,
         };
-        timer.as_mut().reset(until.into());
+        timer.as_mut().reset(Instant::now() + until.since(now).max(COARSE));
     }
     Poll::Pending
 }
@@ -430,8 +431,8 @@ impl Worker {
 
     /// Says what keeps connections from being accepted, once in a while: it may be so for each.
     fn complain(&self, what: &dyn fmt::Display) {
-        let now = Instant::now();
-        if self.complained.get().is_none_or(|last| now.duration_since(last) > COMPLAINT_EVERY) {
+        let now = Moment::now();
+        if self.complained.get().is_none_or(|last| now.since(last) > COMPLAINT_EVERY) {
             self.complained.set(Some(now));
             warn!("{what}");
         }

@@ -59,12 +59,7 @@ struct Answer {
 }
 
 impl Transaction {
-    pub(crate) fn new(
-        session: Rc<Session>,
-        generation: Rc<Generation>,
-        parts: Parts,
-        began: Instant,
-    ) -> Transaction {
+    pub(crate) fn new(session: Rc<Session>, generation: Rc<Generation>, parts: Parts) -> Transaction {
         let connection = session.connection();
         let name = Name::of(&parts);
         Transaction {
@@ -76,7 +71,7 @@ impl Transaction {
             acting: None,
             captures: Captures::default(),
             attempts: Vec::new(),
-            began,
+            began: Instant::now(),
             place: None,
             redirected: None,
             answer: Answer::default(),

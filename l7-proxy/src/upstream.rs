@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use lvs_core::ServiceKey;
@@ -24,6 +24,7 @@ use tokio::time::timeout;
 pub(crate) use self::link::{Expired, Link};
 use crate::body::RequestBody;
 use crate::model::{Keepalive, Upstream};
+use crate::moment::Moment;
 use crate::server::Worker;
 use crate::wire::Wire;
 
@@ -38,7 +39,7 @@ pub(crate) struct Pool {
 
 struct Idle {
     connection: Connection,
-    since: Instant,
+    since: Moment,
 }
 
 /// A connection to a server, ready for a request or carrying one.
@@ -46,7 +47,7 @@ pub(crate) struct Connection {
     pub(crate) sender: SendRequest<RequestBody>,
     pub(crate) link: Rc<Link>,
     pub(crate) server: SocketAddr,
-    opened: Instant,
+    opened: Moment,
     requests: u64,
 }
 
@@ -72,12 +73,12 @@ impl Pool {
     }
 
     /// Takes an idle connection to `server`.
-    pub(crate) fn take(&self, server: SocketAddr, now: Instant) -> Option<Connection> {
+    pub(crate) fn take(&self, server: SocketAddr, now: Moment) -> Option<Connection> {
         let keepalive = self.keepalive.as_ref()?;
         let mut idle = self.idle.borrow_mut();
         while let Some(place) = idle.iter().rposition(|idle| idle.connection.server == server) {
             let Idle { connection, since } = idle.remove(place)?;
-            if connection.sender.is_ready() && now.duration_since(since) < keepalive.timeout {
+            if connection.sender.is_ready() && now.since(since) < keepalive.timeout {
                 return Some(connection);
             }
         }
@@ -88,9 +89,9 @@ impl Pool {
     pub(crate) fn put(self: &Rc<Pool>, mut connection: Connection) {
         let Some(keepalive) = &self.keepalive else { return };
         connection.requests += 1;
-        let now = Instant::now();
-        let worn = connection.requests >= keepalive.requests
-            || now.duration_since(connection.opened) >= keepalive.time;
+        let now = Moment::now();
+        let worn =
+            connection.requests >= keepalive.requests || now.since(connection.opened) >= keepalive.time;
         if worn || keepalive.idle_max == 0 || connection.sender.is_closed() {
             return;
         }
@@ -105,12 +106,12 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let ready = timeout(READY_WITHIN, connection.sender.ready()).await;
             if matches!(ready, Ok(Ok(()))) {
-                pool.keep(connection, idle_max, Instant::now());
+                pool.keep(connection, idle_max, Moment::now());
             }
         });
     }
 
-    fn keep(&self, connection: Connection, idle_max: usize, since: Instant) {
+    fn keep(&self, connection: Connection, idle_max: usize, since: Moment) {
         let mut idle = self.idle.borrow_mut();
         while idle.len() >= idle_max {
             idle.pop_front();
@@ -124,11 +125,11 @@ impl Pool {
     }
 
     /// Closes connections that were idle for too long, and forgets those that servers have closed.
-    pub(crate) fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Moment) {
         let Some(keepalive) = &self.keepalive else { return };
-        self.idle.borrow_mut().retain(|idle| {
-            now.duration_since(idle.since) < keepalive.timeout && !idle.connection.sender.is_closed()
-        });
+        self.idle
+            .borrow_mut()
+            .retain(|idle| now.since(idle.since) < keepalive.timeout && !idle.connection.sender.is_closed());
     }
 }
 
@@ -146,13 +147,12 @@ pub(crate) async fn connect(
     let link = Rc::new(Link::new());
     let (sender, http) = http1::Builder::new()
         .title_case_headers(true)
-        .preserve_header_case(true)
         .handshake(Wire::new(stream, Rc::clone(&link)))
         .await
         .map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
     let patience = worker.current().site.server_patience;
     tokio::task::spawn_local(link::drive(http, Rc::clone(&link), patience, place));
-    Ok(Connection { sender, link, server, opened: Instant::now(), requests: 0 })
+    Ok(Connection { sender, link, server, opened: Moment::now(), requests: 0 })
 }
 
 async fn open(server: SocketAddr) -> Result<TcpStream, ConnectError> {

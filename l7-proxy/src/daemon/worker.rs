@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use l4_proxy::clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::error;
 
 use crate::error_log::Errno;
+use crate::moment::Moment;
 use crate::server::{Proxy, Shared};
 use crate::site::Site;
 
@@ -71,7 +71,7 @@ pub(super) async fn run(
             _ = tick.tick() => {
                 proxy.tick();
                 if duty == Duty::Clock {
-                    director.tick(clock::now());
+                    director.tick(Moment::now().as_time());
                 }
                 continue;
             }

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use l4_proxy::clock;
 use lvs_core::{Event, Lease};
 use pin_project::pin_project;
 use tracing::error;
 
 use crate::body::Cut;
+use crate::moment::Moment;
 use crate::server::Session;
 use crate::upstream::{Connection, Expired, Link, Pool};
 
@@ -92,7 +92,7 @@ fn broke_off(claim: &mut Option<Claim>, session: &Session, version: Version) {
         "*{} {what} while reading upstream, client: {client}, upstream: \"http://{server}\"",
         session.serial
     );
-    session.worker.director().report(lease, Event::Failed(what.into()), clock::now());
+    session.worker.director().report(lease, Event::Failed(what.into()), Moment::now().as_time());
     if version < Version::HTTP_11 {
         session.part_by_reset();
     }

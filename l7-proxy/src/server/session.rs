@@ -7,13 +7,14 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::framing::{Fault, Framing};
 use super::spelling::Spelling;
 use super::{Generation, Worker};
 use crate::forward::Tunnel;
 use crate::model::Settings;
+use crate::moment::Moment;
 use crate::route::Entry;
 use crate::variable::{self, Scheme};
 use crate::wire::{Closing, Watch};
@@ -24,7 +25,7 @@ pub(crate) struct Session {
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) serial: u64,
-    pub(crate) opened: Instant,
+    opened: Moment,
     requests: Cell<u64>,
     /// The configuration of the latest request, and where the connection's address is in it.
     generation: RefCell<(Rc<Generation>, Entry)>,
@@ -32,11 +33,11 @@ pub(crate) struct Session {
     pub(crate) spelling: Spelling,
     phase: Cell<Phase>,
     /// When the phase began.
-    since: Cell<Instant>,
+    since: Cell<Moment>,
     /// Since when a write waits for the client.
-    write_since: Cell<Option<Instant>>,
+    write_since: Cell<Option<Moment>>,
     /// Since when a request's body waits for the client.
-    body_since: Cell<Option<Instant>>,
+    body_since: Cell<Option<Moment>>,
     limits: Cell<Limits>,
     /// Whether a request's body has not been read to its end.
     body_unread: Cell<bool>,
@@ -61,7 +62,7 @@ pub(crate) enum Phase {
     /// Our end is sent, the client's is awaited.
     Lingering {
         /// When that began.
-        began: Instant,
+        began: Moment,
     },
 }
 
@@ -119,7 +120,7 @@ impl Session {
     ) -> Session {
         let settings = generation.site.router.default_server(entry).settings();
         let limits = Limits::of(settings);
-        let now = Instant::now();
+        let now = Moment::now();
         Session {
             serial: worker.next_serial(),
             worker,
@@ -144,7 +145,7 @@ impl Session {
     }
 
     /// Begins a request; returns when it began, and whether its framing is sound.
-    pub(crate) fn begin_request(&self, now: Instant) -> Result<(), Fault> {
+    pub(crate) fn begin_request(&self, now: Moment) -> Result<(), Fault> {
         self.phase.set(Phase::Request);
         self.since.set(now);
         self.requests.set(self.requests.get() + 1);
@@ -183,6 +184,11 @@ impl Session {
         }
     }
 
+    /// How old it was when its latest request began.
+    pub(crate) fn age(&self) -> Duration {
+        self.since.get().since(self.opened)
+    }
+
     pub(crate) fn requests(&self) -> u64 {
         self.requests.get()
     }
@@ -190,14 +196,14 @@ impl Session {
     /// The answer has been handed over whole, or will never be.
     pub(crate) fn end_response(&self) {
         self.phase.set(Phase::Idle);
-        self.since.set(Instant::now());
+        self.since.set(Moment::now());
         self.body_since.set(None);
     }
 
     /// A request's body waits for the client.
     pub(crate) fn body_waits(&self) {
         if self.body_since.get().is_none() {
-            self.body_since.set(Some(Instant::now()));
+            self.body_since.set(Some(Moment::now()));
         }
     }
 
@@ -269,7 +275,7 @@ impl Session {
     }
 
     /// Returns when the connection is next overdue, and by what, if nothing moves until then.
-    pub(crate) fn deadline(&self) -> Option<(Instant, Overdue)> {
+    pub(crate) fn deadline(&self) -> Option<(Moment, Overdue)> {
         let limits = self.limits.get();
         let since = self.since.get();
         let by_phase = match self.phase.get() {
@@ -305,12 +311,12 @@ impl Watch for Session {
     fn read(&self, bytes: &[u8]) {
         match self.phase.get() {
             Phase::Lingering { .. } => {
-                self.since.set(Instant::now());
+                self.since.set(Moment::now());
                 return;
             }
             Phase::Fresh | Phase::Idle if !bytes.is_empty() => {
                 self.phase.set(Phase::Head);
-                self.since.set(Instant::now());
+                self.since.set(Moment::now());
             }
             Phase::Fresh | Phase::Head | Phase::Request | Phase::Idle => {}
         }
@@ -325,7 +331,7 @@ impl Watch for Session {
 
     fn write_waits(&self) {
         if self.write_since.get().is_none() {
-            self.write_since.set(Some(Instant::now()));
+            self.write_since.set(Some(Moment::now()));
         }
     }
 
@@ -338,7 +344,7 @@ impl Watch for Session {
             return Closing::Close;
         }
         if !matches!(self.phase.get(), Phase::Lingering { .. }) {
-            let now = Instant::now();
+            let now = Moment::now();
             self.phase.set(Phase::Lingering { began: now });
             self.since.set(now);
         }

@@ -5,15 +5,16 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::client::conn::http1;
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::body::RequestBody;
 use crate::model::ProxySettings;
+use crate::moment::{COARSE, Moment};
 use crate::server::{Place, Spelling};
 use crate::wire::{Closing, Watch, Wire};
 
@@ -25,8 +26,8 @@ pub(crate) struct Link {
     sent: Cell<bool>,
     /// Whether anything was received since the request began.
     heard: Cell<bool>,
-    read_since: Cell<Option<Instant>>,
-    write_since: Cell<Option<Instant>>,
+    read_since: Cell<Option<Moment>>,
+    write_since: Cell<Option<Moment>>,
     read_timeout: Cell<Duration>,
     send_timeout: Cell<Duration>,
     expired: Cell<Option<Expired>>,
@@ -82,7 +83,7 @@ impl Link {
     /// The request has been handed over whole; from now on the answer is waited for.
     pub(crate) fn sent(&self) {
         self.sent.set(true);
-        self.read_since.set(Some(Instant::now()));
+        self.read_since.set(Some(Moment::now()));
     }
 
     /// No request is under way any more.
@@ -127,13 +128,13 @@ impl Link {
         }
     }
 
-    fn deadline(&self) -> Option<(Instant, Expired)> {
+    fn deadline(&self) -> Option<(Moment, Expired)> {
         if !self.busy.get() {
             return None;
         }
         let read = self.read_since.get().filter(|_| self.sent.get());
-        let read = read.and_then(|since| since.checked_add(self.read_timeout.get()));
-        let send = self.write_since.get().and_then(|since| since.checked_add(self.send_timeout.get()));
+        let read = read.map(|since| since + self.read_timeout.get());
+        let send = self.write_since.get().map(|since| since + self.send_timeout.get());
         match (read, send) {
             (Some(read), Some(send)) if send < read => Some((send, Expired::Send)),
             (Some(read), _) => Some((read, Expired::Read)),
@@ -145,7 +146,7 @@ impl Link {
     /// Whether a limit was passed; sets the timer to the next look if none was.
     fn poll_expired(&self, mut timer: Pin<&mut Sleep>, patience: Duration, cx: &mut Context<'_>) -> Poll<()> {
         while timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
+            let now = Moment::now();
             let next = now + patience;
             let until = match self.deadline() {
                 Some((deadline, expired)) if deadline <= now => {
@@ -156,7 +157,7 @@ impl Link {
                 Some((deadline, _)) => deadline.min(next),
                 None => next,
             };
-            timer.as_mut().reset(until.into());
+            timer.as_mut().reset(Instant::now() + until.since(now).max(COARSE));
         }
         Poll::Pending
     }
@@ -172,7 +173,7 @@ impl Watch for Link {
 
     fn read_waits(&self) {
         if self.read_since.get().is_none() {
-            self.read_since.set(Some(Instant::now()));
+            self.read_since.set(Some(Moment::now()));
         }
     }
 
@@ -184,7 +185,7 @@ impl Watch for Link {
 
     fn write_waits(&self) {
         if self.write_since.get().is_none() {
-            self.write_since.set(Some(Instant::now()));
+            self.write_since.set(Some(Moment::now()));
         }
     }
 
