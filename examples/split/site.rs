@@ -84,8 +84,7 @@ impl Site {
 fn start_director(files: &Files) -> Result<l4_proxy::daemon::Daemon, String> {
     let path = files.folder.join("director.rules");
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let config =
-        lvsadm::rules::parse(&path.display().to_string(), &text).map_err(|error| error.to_string())?;
+    let config = lvsadm::rules::parse(path, &text).map_err(|error| error.to_string())?;
     let mut options = l4_proxy::daemon::Options { probes: Some(PROBES), ..Default::default() };
     (options.health.rise, options.health.fall) = (1, 1);
     // Probes are quick enough here to be the only judge.
