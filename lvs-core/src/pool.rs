@@ -58,6 +58,7 @@ impl Load {
 }
 
 impl<'a> Pool<'a> {
+    #[inline]
     pub(crate) fn new(
         servers: &'a [Server],
         usable: &'a [AtomicU64],
@@ -95,11 +96,13 @@ impl<'a> Pool<'a> {
     }
 
     /// Weight of a server.
+    #[inline]
     pub fn weight(&self, server: usize) -> u32 {
         self.servers[server].weight
     }
 
     /// Connections of a server.
+    #[inline]
     pub fn load(&self, server: usize) -> Load {
         self.servers[server].live.load()
     }
@@ -158,13 +161,10 @@ impl<'a> Pool<'a> {
     /// The newest eligible server among those added before `limit`; `limit` may be the number of
     /// servers.
     pub fn next_older(&self, limit: usize) -> Option<usize> {
-        if limit == 0 {
-            return None;
-        }
-        let (last, mut mask) = ((limit - 1) / 64, u64::MAX >> (63 - (limit - 1) % 64));
-        for word in (0..=last).rev() {
-            let mut bits = self.word(word) & mask;
-            mask = u64::MAX;
+        let last = limit.checked_sub(1)?;
+        let mut word = last / 64;
+        let mut bits = self.word(word) & u64::MAX >> (63 - last % 64);
+        loop {
             while bits != 0 {
                 let bit = 63 - bits.leading_zeros() as usize;
                 if !self.is_refused(word * 64 + bit) {
@@ -172,8 +172,9 @@ impl<'a> Pool<'a> {
                 }
                 bits ^= 1 << bit;
             }
+            word = word.checked_sub(1)?;
+            bits = self.word(word);
         }
-        None
     }
 
     /// Whether this server may be chosen now, fullness aside.
@@ -188,6 +189,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Bits of the servers that weight, health and rank allow, fullness aside.
+    #[inline]
     pub(crate) fn word(&self, word: usize) -> u64 {
         let usable = self.usable[word].load(Ordering::Relaxed);
         match self.hidden {
@@ -203,14 +205,17 @@ impl<'a> Pool<'a> {
     }
 
     /// Whether a server that its bit allows is full, or has failed this flow already.
+    #[inline]
     fn is_refused(&self, server: usize) -> bool {
         self.is_full(server) || self.has_failed(server)
     }
 
+    #[inline]
     fn is_full(&self, server: usize) -> bool {
         self.thresholds && self.servers[server].live.is_full()
     }
 
+    #[inline]
     fn has_failed(&self, server: usize) -> bool {
         !self.tried.is_empty() && self.tried.contains(&self.address(server))
     }

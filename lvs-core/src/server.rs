@@ -126,6 +126,7 @@ impl Live {
     }
 
     /// Connections now.
+    #[inline]
     pub(crate) fn load(&self) -> Load {
         let closing = self.closing.load(Ordering::Relaxed);
         let total = self.total(Ordering::Relaxed);
@@ -139,6 +140,7 @@ impl Live {
 
     /// Active and inactive connections together. The ended are read first: none of them began
     /// after the begun were read.
+    #[inline]
     fn total(&self, order: Ordering) -> u64 {
         let ended = self.ended.load(order);
         self.begun.load(order).saturating_sub(ended)
@@ -187,6 +189,7 @@ impl Live {
     ///
     /// Whoever brings the total to the upper threshold marks the server full. The mark, not the
     /// total, refuses: after the threshold was lowered below the total, IPVS still takes one.
+    #[inline]
     pub(crate) fn admit(&self) -> bool {
         if self.upper.load(Ordering::Relaxed) != 0 && self.is_full() {
             return false;
@@ -196,6 +199,7 @@ impl Live {
     }
 
     /// Counts one more connection, full or not: what a template hit does.
+    #[inline]
     pub(crate) fn bind(&self) {
         let begun = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let upper = self.upper.load(Ordering::Relaxed);
@@ -218,6 +222,7 @@ impl Live {
     }
 
     /// Counts one connection less, which was closing or not.
+    #[inline]
     pub(crate) fn release(&self, kind: Kind) {
         if kind != self.kind {
             self.closing.fetch_sub(1, Ordering::Relaxed);

@@ -69,8 +69,12 @@ pub(crate) struct Service {
     backups: Option<Box<[u64]>>,
     /// Whether any server has an upper threshold.
     thresholds: bool,
+    /// Whether there are neither backups nor upper thresholds.
+    plain: bool,
     /// Whether the scheduler asks for tickets.
     tickets: bool,
+    /// Whether the scheduler sends more to full servers.
+    overfills: bool,
 }
 
 /// What a service keeps through every reload.
@@ -210,14 +214,17 @@ impl Service {
             }
             bits.into()
         });
+        let thresholds = config.servers.iter().any(|server| server.thresholds.upper() > 0);
         let service = Service {
+            plain: backups.is_none() && !thresholds,
             usable: blank(),
             sound: blank(),
             weighted: blank(),
             panicking: AtomicBool::new(false),
             backups,
-            thresholds: config.servers.iter().any(|server| server.thresholds.upper() > 0),
+            thresholds,
             tickets: scheduler.uses_ticket(),
+            overfills: scheduler.overfills(),
             seats,
             scheduler,
             servers: servers.into(),
@@ -317,7 +324,7 @@ impl Service {
             {
                 return Ok(Arc::clone(&self.servers[other].live));
             }
-            if self.scheduler.overfills() {
+            if self.overfills {
                 live.bind();
                 return Ok(Arc::clone(live));
             }
@@ -331,6 +338,17 @@ impl Service {
     /// Asks the scheduler for one of the servers, else of the backups, else of those that are only
     /// ejected, if the policy has them tried.
     fn pick(&self, flow: &Flow, tried: &[SocketAddr], ticket: u64, now: Time) -> Option<usize> {
+        // Nearly always nobody is a backup, full or tried, and somebody can be used.
+        if self.plain
+            && tried.is_empty()
+            && !self.is_panicking()
+            && self.usable.iter().any(|bits| bits.load(Ordering::Relaxed) != 0)
+        {
+            let pool = self.pool(&self.usable, None, &[], now);
+            if let Some(server) = self.scheduler.schedule(pool, flow, ticket) {
+                return Some(server);
+            }
+        }
         self.pick_by(tried, now, |pool| self.scheduler.schedule(pool, flow, ticket))
     }
 
@@ -370,7 +388,7 @@ impl Service {
             Peek::Choice(choice) => choice,
             Peek::Unknown => {
                 // Who sends more to a full server may do so here.
-                let overfills = self.scheduler.overfills();
+                let overfills = self.overfills;
                 let possible =
                     |server: &usize| pool.is_eligible(*server) || overfills && pool.is_open(*server);
                 let servers: Vec<usize> = (0..pool.len()).filter(possible).collect();

@@ -57,7 +57,15 @@ pub(super) fn overflow(load: Load, weight: u32) -> Option<Cost> {
 
 impl Cost {
     pub(super) fn is_below(&self, other: &Cost) -> bool {
-        u128::from(self.load) * u128::from(other.weight) < u128::from(other.load) * u128::from(self.weight)
+        let narrow = |load: u64, weight: u32| load.checked_mul(u64::from(weight));
+        match (narrow(self.load, other.weight), narrow(other.load, self.weight)) {
+            (Some(own), Some(others)) => own < others,
+            // Millions of connections, or weights as large as they can be.
+            _ => {
+                u128::from(self.load) * u128::from(other.weight)
+                    < u128::from(other.load) * u128::from(self.weight)
+            }
+        }
     }
 }
 
@@ -73,12 +81,15 @@ pub(super) fn least(
     cost: impl Fn(Load, u32) -> Option<Cost>,
 ) -> Option<usize> {
     let mut least: Option<(usize, Cost)> = None;
-    for server in servers {
-        let Some(cost) = cost(pool.load(server), pool.weight(server)) else { continue };
-        if least.as_ref().is_none_or(|(_, best)| cost.is_below(best)) {
+    // An iterator made of parts runs through its parts by itself several times as fast as it is
+    // asked for one after the other.
+    servers.for_each(|server| {
+        if let Some(cost) = cost(pool.load(server), pool.weight(server))
+            && least.as_ref().is_none_or(|(_, best)| cost.is_below(best))
+        {
             least = Some((server, cost));
         }
-    }
+    });
     least.map(|(server, _)| server)
 }
 
