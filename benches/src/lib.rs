@@ -11,7 +11,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use lvs_core::{Algorithm, Config, Director, Flow, ServerConfig, ServiceConfig, ServiceKey, Time, Weight};
+use lvs_core::{
+    Algorithm, Config, Director, Flow, Persistence, ServerConfig, ServiceConfig, ServiceKey, Time, Weight,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Sizes of the pools that are measured.
@@ -24,7 +26,7 @@ pub struct Case<'a> {
 }
 
 /// How much is spent on a measurement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
     rounds: usize,
     /// CPU time of one thread for one sample of one case.
@@ -46,6 +48,33 @@ impl<'a> Case<'a> {
                 drop(black_box(picker.schedule(black_box(&flow), Time::ZERO)));
             }
         })
+    }
+
+    /// `schedule` and drop for clients that all have a template, so many, in no order that a cache
+    /// could follow.
+    pub fn template(clients: u32) -> Case<'static> {
+        let director = Arc::new(director(Algorithm::Rr, 10));
+        let mut service = director.config().services.remove(0);
+        service.persistence = Persistence::new(Duration::from_secs(3600)).ok();
+        director.edit_service(service).expect("the service is there");
+        let client = |n: u32| Flow::new(SocketAddr::from((Ipv4Addr::from(0x0b00_0000 | n), 40_000)));
+        let mut picker = director.picker(&vip());
+        for n in 0..clients {
+            drop(picker.schedule(&client(n), Time::ZERO));
+        }
+        Case::new("template", move |calls| {
+            let (mut picker, mut n) = (director.picker(&vip()), 0u32);
+            for _ in 0..calls {
+                n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let place = ((u64::from(n) * u64::from(clients)) >> 32) as u32;
+                drop(black_box(picker.schedule(&client(place), Time::ZERO)));
+            }
+        })
+    }
+
+    /// Does the thing so many times.
+    pub fn run(&self, calls: u32) {
+        (self.work)(calls);
     }
 
     /// Column title.

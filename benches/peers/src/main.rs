@@ -10,7 +10,7 @@ use lvs_core::Algorithm;
 use pingora_load_balancing::LoadBalancer;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection, Consistent, RoundRobin};
 
-const CASES: usize = 6;
+const CASES: usize = 9;
 
 fn main() {
     let cases: Vec<Case<'_>> = SERVERS.into_iter().flat_map(cases).collect();
@@ -19,11 +19,11 @@ fn main() {
         let costs = measure(&cases, threads, Effort::MEASURE);
         println!("\n{threads} thread(s)");
         print!("{:>8}", "servers");
-        cases[..CASES].iter().for_each(|case| print!("{:>24}", case.name()));
+        cases[..CASES].iter().for_each(|case| print!("{:>20}", case.name()));
         println!();
         for (servers, row) in SERVERS.iter().zip(costs.chunks(CASES)) {
             print!("{servers:>8}");
-            row.iter().for_each(|cost| print!("{:>24}", format!("{cost:.1} {:>6.2}x", cost / row[0])));
+            row.iter().for_each(|cost| print!("{:>20}", format!("{cost:.1} {:>6.2}x", cost / row[0])));
             println!();
         }
     }
@@ -36,6 +36,9 @@ fn cases(servers: u16) -> [Case<'static>; CASES] {
         Case::schedule(Algorithm::Wrr, servers),
         Case::schedule(Algorithm::Swrr, servers),
         Case::schedule(Algorithm::Wlc, servers),
+        Case::schedule(Algorithm::Sh, servers),
+        Case::schedule(Algorithm::Mh, servers),
+        Case::schedule(Algorithm::Twos, servers),
         pingora::<Consistent>("pingora Consistent", servers),
     ]
 }

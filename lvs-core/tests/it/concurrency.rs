@@ -4,12 +4,14 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use lvs_core::{
-    Algorithm, Config, Director, Event, Lease, Passive, Persistence, Probe, Refusal, ServiceConfig,
+    Algorithm, Changes, Config, Director, Event, Explanation, Lease, Notice, Passive, Persistence, Picker,
+    Probe, Refusal, ServiceConfig,
 };
 
 use crate::setup::{address, at, director, flow, limited, load, server, service, vip};
@@ -23,6 +25,27 @@ fn is_shared<T: Send + Sync + 'static>() {}
 fn director_and_lease_can_be_shared_between_threads() {
     is_shared::<Director>();
     is_shared::<Lease>();
+    is_shared::<Picker>();
+    is_shared::<Config>();
+    is_shared::<Explanation>();
+    is_shared::<Changes>();
+    is_shared::<Notice>();
+    is_shared::<Refusal>();
+}
+
+#[test]
+fn picker_follows_the_service_through_reloads_and_its_absence() {
+    let director = Arc::new(Director::new());
+    let mut picker = director.picker(&vip());
+    let mut pick = |round: u16| picker.schedule(&flow(round), at(0)).map(|lease| lease.server());
+    assert_eq!(pick(1), Err(Refusal::NoService));
+    director.add_service(service(Algorithm::Rr, &[1])).expect("a new service");
+    assert_eq!(pick(2), Ok(address(1)));
+    director.add_server(&vip(), server(2, 1)).expect("a new server");
+    director.delete_server(&vip(), address(1)).expect("a known server");
+    assert_eq!(pick(3), Ok(address(2)));
+    director.delete_service(&vip()).expect("a known service");
+    assert_eq!(pick(4), Err(Refusal::NoService));
 }
 
 /// A configuration that differs from round to round: servers come and go, weights, thresholds,
