@@ -17,6 +17,7 @@ pub(super) struct Draws {
     guide: Box<[u32]>,
     shift: u32,
     total: u64,
+    /// Mixed, so that the draws of neighbouring seeds have nothing in common.
     seed: u64,
     /// What is drawn lies from here to the total.
     lowest: u64,
@@ -43,7 +44,7 @@ impl Draws {
         let shift = (0..u64::BITS).find(|shift| total >> shift <= stretches).unwrap_or(0);
         let starts = (0..=total >> shift).map(|stretch| stretch << shift);
         let guide = starts.map(|draw| sums.partition_point(|(sum, _)| *sum < draw) as u32).collect();
-        Draws { sums, guide, shift, total, seed, lowest: 0 }
+        Draws { sums, guide, shift, total, seed: mix(seed), lowest: 0 }
     }
 
     /// The server that a draw from 0 to the total falls on; the first for 0.
@@ -63,7 +64,8 @@ impl Draws {
 
     /// An eligible server, drawn by weight; `nth` tells the draws of one pick apart.
     pub(super) fn draw(&self, pool: Pool<'_>, ticket: u64, nth: u64) -> Option<usize> {
-        let number = |attempt: u64| mix(self.seed ^ mix(ticket).wrapping_add((nth << 8) + attempt));
+        let first = ticket.wrapping_mul(DRAWS).wrapping_add(nth).wrapping_mul(ATTEMPTS + 1);
+        let number = |attempt: u64| mix(self.seed.wrapping_add(first.wrapping_add(attempt)));
         for attempt in 0..ATTEMPTS {
             let server = self.find(self.scale(number(attempt), self.total))?;
             if pool.is_eligible(server) {
@@ -90,7 +92,7 @@ impl Draws {
 
     /// Whether this pick is one of those that explore.
     fn explores(&self, ticket: u64) -> bool {
-        mix(self.seed ^ mix(!ticket)).is_multiple_of(EXPLORED)
+        mix(!self.seed.wrapping_add(ticket)).is_multiple_of(EXPLORED)
     }
 }
 
@@ -233,6 +235,9 @@ const ATTEMPTS: u64 = 16;
 
 /// Draws that may come upon the server that was drawn before.
 const OTHER_ATTEMPTS: u64 = 16;
+
+/// Draws that one pick may need.
+const DRAWS: u64 = OTHER_ATTEMPTS + 1;
 
 /// One pick of so many explores.
 const EXPLORED: u64 = 64;

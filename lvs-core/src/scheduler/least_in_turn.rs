@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::flow::Flow;
 use crate::pool::Pool;
@@ -10,43 +11,68 @@ use crate::scheduler::{Change, Scheduler, Seat};
 
 /// Chooses the server whose cost for its weight is least; equals are dealt smooth weighted turns
 /// among themselves.
-pub(super) struct LeastInTurn<F> {
-    cost: F,
+pub(super) struct LeastInTurn<M> {
+    measure: M,
     /// What each server has coming to it, as in nginx's `current_weight`. Held for one deal among
     /// equals.
     credit: Mutex<Box<[i64]>>,
 }
 
-impl<F> LeastInTurn<F> {
-    pub(super) fn new(seats: &[Seat], cost: F) -> LeastInTurn<F> {
-        LeastInTurn { cost, credit: Mutex::new(vec![0; seats.len()].into()) }
-    }
+/// What a server costs.
+pub(super) trait Measure: Send + Sync + 'static {
+    /// What has to be known of the servers together.
+    fn common(&self, pool: Pool<'_>) -> u64;
+
+    fn cost(&self, pool: Pool<'_>, server: usize, common: u64) -> u128;
 }
 
 /// `least_conn`: connections.
-pub(super) fn connections(pool: Pool<'_>, server: usize) -> u128 {
-    u128::from(pool.load(server).total())
-}
+pub(super) struct Connections;
 
 /// `least_time`: how long the connections that are there and one more would take, at the pace of the
 /// server's answers so far; at that of the fastest if it has not answered yet.
-pub(super) fn time(pool: Pool<'_>, server: usize) -> u128 {
-    let pace =
-        pool.latency(server).or_else(|| pool.oldest_first().filter_map(|other| pool.latency(other)).min());
-    let pace = pace.map_or(1, |pace| pace.as_nanos()).min(u128::from(u64::MAX));
-    pace * (u128::from(pool.load(server).total()) + 1)
+pub(super) struct AnswerTime;
+
+impl<M> LeastInTurn<M> {
+    pub(super) fn new(seats: &[Seat], measure: M) -> LeastInTurn<M> {
+        LeastInTurn { measure, credit: Mutex::new(vec![0; seats.len()].into()) }
+    }
 }
 
-impl<F> Scheduler for LeastInTurn<F>
-where
-    F: Fn(Pool<'_>, usize) -> u128 + Send + Sync + 'static,
-{
+impl Measure for Connections {
+    fn common(&self, _pool: Pool<'_>) -> u64 {
+        0
+    }
+
+    fn cost(&self, pool: Pool<'_>, server: usize, _common: u64) -> u128 {
+        u128::from(pool.load(server).total())
+    }
+}
+
+impl Measure for AnswerTime {
+    fn common(&self, pool: Pool<'_>) -> u64 {
+        pool.oldest_first().filter_map(|server| pool.latency(server)).min().map_or(1, nanos)
+    }
+
+    fn cost(&self, pool: Pool<'_>, server: usize, common: u64) -> u128 {
+        let pace = pool.latency(server).map_or(common, nanos);
+        u128::from(pace) * (u128::from(pool.load(server).total()) + 1)
+    }
+}
+
+fn nanos(latency: Duration) -> u64 {
+    u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl<M: Measure> Scheduler for LeastInTurn<M> {
     fn schedule(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Option<usize> {
+        let common = self.measure.common(pool);
+        let cost = |server: usize| self.measure.cost(pool, server, common);
         // Cost and weight of the least, and where the first of them is.
         let mut least: Option<(u128, u32, usize)> = None;
         let mut equals = false;
         for server in pool.oldest_first() {
-            let (cost, weight) = ((self.cost)(pool, server), pool.weight(server));
+            let (cost, weight) = (cost(server), pool.weight(server));
             let order = least.map(|(best, of, _)| scaled(cost, of).cmp(&scaled(best, weight)));
             match order {
                 None | Some(std::cmp::Ordering::Less) => {
@@ -66,7 +92,7 @@ where
         let (mut chosen, mut total) = (first, 0);
         for server in pool.oldest_first().skip_while(|server| *server != first) {
             let weight = pool.weight(server);
-            if scaled((self.cost)(pool, server), of) != scaled(best, weight) {
+            if scaled(cost(server), of) != scaled(best, weight) {
                 continue;
             }
             credit[server] += i64::from(weight);
@@ -84,7 +110,7 @@ where
     }
 
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
-        let Some(old) = (old as &dyn Any).downcast_ref::<LeastInTurn<F>>() else { return };
+        let Some(old) = (old as &dyn Any).downcast_ref::<LeastInTurn<M>>() else { return };
         if change.old == change.new {
             let credit = old.credit.lock().unwrap_or_else(PoisonError::into_inner).clone();
             *self.credit.get_mut().unwrap_or_else(PoisonError::into_inner) = credit;

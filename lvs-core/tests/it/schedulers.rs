@@ -176,9 +176,9 @@ fn simulate(
     let mut chosen = Vec::new();
     for tick in 0..seconds * 100 {
         let now = Time::from_epoch(Duration::from_millis(tick * 10));
-        let (done, rest) = under_way.into_iter().partition(|(ends, ..)| *ends <= now);
+        let (done, rest): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(ends, ..)| *ends <= now);
         under_way = rest;
-        for (ends, lease, latency, good) in Vec::<(Time, Lease, Duration, bool)>::from(done) {
+        for (ends, lease, latency, good) in done {
             let event = if good { Event::Responded { latency } } else { Event::Failed("refused".into()) };
             director.report(&lease, event, ends);
         }
