@@ -43,7 +43,10 @@
 //! (thresholds). A client that persistence ties to a server stays with it while it is quiesced or
 //! full, as in IPVS, but not while it is removed, down or ejected. When nobody else can take a
 //! connection, the servers that are only ejected are tried, by their own clients too
-//! ([`AllEjected`]).
+//! ([`AllEjected`]). A server that *warms up* after it came back takes only a part of its turns
+//! ([`HealthPolicy::slow_start`]). When too few servers are left, a *panic* has health ignored, and
+//! never administration ([`HealthPolicy::panic_percent`]). [`Director::explain`] says which reason
+//! holds.
 //!
 //! # Terms
 //!

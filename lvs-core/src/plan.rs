@@ -82,7 +82,7 @@ impl Moved {
             Service::build(config.clone(), Arc::new(ServiceState::new(config.key.clone())), None, None)
         };
         let (old, new) = (apart(before), apart(after));
-        if !old.follows_flow() || !new.follows_flow() {
+        if !new.follows_flow() {
             return None;
         }
         let choice = |service: &Service, flow: &Flow| {
@@ -174,7 +174,8 @@ impl Changes {
                     .map(|place| u64::from(service.servers[place].live.templates.load(Ordering::Relaxed)));
                 self.templates += templates.sum::<u64>();
             }
-            if places(&service.config) != places(wanted)
+            if service.follows_flow()
+                && places(&service.config) != places(wanted)
                 && let Some(moved) = Moved::between(&service.config, wanted)
             {
                 self.moved.push(moved);
