@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lvs_core::{
-    Config, Director, Forwarding, HealthPolicy, Protocol, Rejected, ServerConfig, ServiceConfig, ServiceKey,
-    Time,
+    Config, Director, Forwarding, HealthPolicy, Notice, Protocol, Rejected, ServerConfig, ServiceConfig,
+    ServiceKey, Time,
 };
 use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit};
 use tokio::net::TcpListener;
@@ -115,7 +115,7 @@ impl Daemon {
         let ticking = Arc::downgrade(&director);
         service.run(0, move || async move {
             while let Some(director) = ticking.upgrade() {
-                director.tick(clock::now());
+                director.tick(clock::now()).iter().for_each(log);
                 drop(director);
                 tokio::time::sleep(TICK).await;
             }
@@ -182,6 +182,18 @@ impl Drop for Daemon {
         // The control socket goes first, so that nobody talks to a director that is going.
         self.control = None;
         self.shared.stop_listening();
+    }
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Turned { service, server, transition } => {
+            info!(%service, %server, "server is {}", transition.condition);
+        }
+        Notice::Drained { service, server, load } => {
+            info!(%service, %server, connections = load.total(), "server is drained");
+        }
+        _ => {}
     }
 }
 
