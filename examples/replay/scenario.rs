@@ -74,7 +74,7 @@ pub(crate) fn all(json: &Value) -> Result<Vec<Scenario>, Fault> {
     let scenarios = match json {
         Value::Array(scenarios) => scenarios,
         Value::Object(file) => {
-            if file.get("format").is_some_and(|format| *format != Value::from(1)) {
+            if file.get("format").is_some_and(|format| format.as_u64() != Some(1)) {
                 return Err(Fault("a format other than 1".to_owned()));
             }
             let scenarios = file.get("scenarios").and_then(Value::as_array);

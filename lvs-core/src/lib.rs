@@ -61,8 +61,10 @@
 //!
 //! # Fidelity
 //!
-//! The picks of `rr`, `wrr`, `lc` and `wlc` are those of the kernel (Linux 6.1), to the last tie,
-//! through additions, deletions, edits and thresholds; `swrr` deals turns as nginx does.
+//! The picks of IPVS's fourteen schedulers are those of the kernel (Linux 6.1), to the last tie,
+//! through additions, deletions, edits and thresholds. `swrr`, `ip_hash`, `hash`, `hash_consistent`
+//! and `least_conn` choose as nginx does. Where `sh`, `mh` or `dh` lead to a server that is down,
+//! another one is sought: an IPVS director has keepalived take such a server off the list.
 
 #![forbid(unsafe_code)]
 

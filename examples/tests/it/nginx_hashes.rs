@@ -69,7 +69,7 @@ fn configuration(directory: &Path, front: u16, port: u16) -> String {
     text.push_str(" }\n");
     for n in (0..WEIGHTS.len()).filter(|n| is_up(*n)) {
         let address = server(n, port);
-        write!(text, "server {{ listen {address}; return 200 $server_addr:$server_port; }}\n").expect("room");
+        writeln!(text, "server {{ listen {address}; return 200 $server_addr:$server_port; }}").expect("room");
     }
     text + "}\n"
 }
