@@ -355,7 +355,7 @@ impl Journey<'_> {
              upstream: \"http://{upstream}{path}\", host: \"{}\"",
             self.server.name(),
             parts.version,
-            transaction.host(),
+            transaction.host,
         );
     }
 }

@@ -74,7 +74,13 @@ pub(crate) fn answer(
     }
     let mut transaction = Transaction::new(session, generation, parts);
     let sound = framing.map_err(|fault| Refused { status: 400, reason: fault.words() });
-    let mut refused = sound.and_then(|()| strict::check(&transaction.parts)).err();
+    let mut refused = match sound.and_then(|()| strict::check(&transaction.parts)) {
+        Ok(host) => {
+            transaction.host = host;
+            None
+        }
+        Err(refused) => Some(refused),
+    };
     let mut search = Search { entry, way: Way::Path, redirects: 0, error_page: None, internal: false };
 
     async move {
@@ -223,8 +229,9 @@ impl Search {
                 error!("*{} {}: {size} bytes", transaction.connection.serial, Cut::TooLarge);
                 return Some(Step::status(413));
             }
+            let reply = route.reply?;
             let exchange = exchange(transaction, server, &route, target);
-            route.reply.map(|reply| replied(pages::reply(reply, &exchange, &mut Vec::new())))
+            Some(replied(pages::reply(reply, &exchange, &mut Vec::new())))
         });
         (server, route, step)
     }

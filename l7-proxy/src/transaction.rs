@@ -7,11 +7,10 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, response};
 
-use crate::host::Host;
 use crate::model::{Handler, ProxyPass};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Session};
@@ -25,7 +24,8 @@ pub(crate) struct Transaction {
     /// What the client sent.
     pub(crate) parts: Parts,
     pub(crate) connection: Connection,
-    name: Name,
+    /// The name that the request is for, in lower case; empty if it names none.
+    pub(crate) host: String,
     /// The method that an error page is asked with, in place of the client's.
     acting: Option<Method>,
     pub(crate) captures: Captures,
@@ -36,14 +36,6 @@ pub(crate) struct Transaction {
     /// Path and query after an internal redirect.
     pub(crate) redirected: Option<Target<'static>>,
     answer: Answer,
-}
-
-/// The name that a request is for.
-enum Name {
-    /// The beginning of what the client sent is the name: this many bytes.
-    Sent(usize),
-    /// What the client sent, in lower case.
-    Lowered(String),
 }
 
 /// What is kept of the answer for the log.
@@ -61,13 +53,12 @@ struct Answer {
 impl Transaction {
     pub(crate) fn new(session: Rc<Session>, generation: Rc<Generation>, parts: Parts) -> Transaction {
         let connection = session.connection();
-        let name = Name::of(&parts);
         Transaction {
             session,
             generation,
             parts,
             connection,
-            name,
+            host: String::new(),
             acting: None,
             captures: Captures::default(),
             attempts: Vec::new(),
@@ -92,7 +83,7 @@ impl Transaction {
             request_uri: request_uri(&self.parts),
             target,
             headers: &self.parts.headers,
-            host: self.host(),
+            host: &self.host,
             server_name,
             settings: route.settings,
             captures: &self.captures,
@@ -173,11 +164,6 @@ impl Transaction {
         }
     }
 
-    /// The name that the request is for, in lower case; empty if it names none.
-    pub(crate) fn host(&self) -> &str {
-        self.name.text(&self.parts)
-    }
-
     /// The method that a handler goes by.
     pub(crate) fn method(&self) -> &Method {
         self.acting.as_ref().unwrap_or(&self.parts.method)
@@ -197,7 +183,7 @@ impl Transaction {
 
     /// Looks for the virtual server of the request's name.
     pub(crate) fn find_server<'r>(&mut self, router: &'r Router, entry: Entry) -> &'r Server {
-        router.server(entry, self.name.text(&self.parts), &mut self.captures)
+        router.server(entry, &self.host, &mut self.captures)
     }
 }
 
@@ -211,32 +197,6 @@ impl Drop for Transaction {
 /// Path and query as the client sent them.
 pub(crate) fn request_uri(parts: &Parts) -> &str {
     parts.uri.path_and_query().map_or("/", |target| target.as_str())
-}
-
-impl Name {
-    fn text<'a>(&'a self, parts: &'a Parts) -> &'a str {
-        match self {
-            Name::Sent(length) => &named_by_client(parts)[..*length],
-            Name::Lowered(name) => name,
-        }
-    }
-
-    fn of(parts: &Parts) -> Name {
-        let text = named_by_client(parts);
-        match Host::parse(text.as_bytes()) {
-            Ok(host) if text.starts_with(host.name()) => Name::Sent(host.name().len()),
-            Ok(host) => Name::Lowered(host.name().to_owned()),
-            Err(_) => Name::Sent(0),
-        }
-    }
-}
-
-/// The host that the client names, a port included; empty if it names none.
-fn named_by_client(parts: &Parts) -> &str {
-    match parts.uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
-    }
 }
 
 fn proxy_pass<'a>(route: &Route<'a>) -> Option<&'a ProxyPass> {

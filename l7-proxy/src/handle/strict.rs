@@ -4,7 +4,7 @@
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Version};
+use http::{HeaderValue, Method, Version};
 
 use crate::host::Host;
 
@@ -16,11 +16,25 @@ pub(super) struct Refused {
     pub(super) reason: &'static str,
 }
 
-/// Refuses a request that has no single reading.
-pub(super) fn check(parts: &Parts) -> Result<(), Refused> {
+/// Refuses a request that has no single reading; returns the name that it is for, in lower case,
+/// empty if it names none.
+pub(super) fn check(parts: &Parts) -> Result<String, Refused> {
     check_method(&parts.method)?;
-    check_host(parts)?;
-    check_encoding(parts)
+    // One look at all names is cheaper than a search for each of these.
+    let (mut host, mut encoding) = (None, None);
+    for (name, value) in &parts.headers {
+        if *name == HOST {
+            if host.replace(value).is_some() {
+                return Err(bad("client sent duplicate host headers"));
+            }
+        } else if *name == TRANSFER_ENCODING && encoding.replace(value).is_some() {
+            return Err(bad("client sent duplicate header line: \"Transfer-Encoding\""));
+        }
+    }
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refused { status: 501, reason: "client sent unknown \"Transfer-Encoding\"" });
+    }
+    check_host(parts, host)
 }
 
 fn check_method(method: &Method) -> Result<(), Refused> {
@@ -31,13 +45,8 @@ fn check_method(method: &Method) -> Result<(), Refused> {
     if known { Ok(()) } else { Err(bad("client sent invalid method")) }
 }
 
-/// Exactly one `Host` (none only in HTTP/1.0), which is a name and says the same as the target.
-fn check_host(parts: &Parts) -> Result<(), Refused> {
-    let mut fields = parts.headers.get_all(HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
-        return Err(bad("client sent duplicate host headers"));
-    }
+/// A `Host` (none only in HTTP/1.0), which is a name and says the same as the target.
+fn check_host(parts: &Parts, field: Option<&HeaderValue>) -> Result<String, Refused> {
     let host = match field {
         Some(field) => {
             Some(Host::parse(field.as_bytes()).map_err(|_| bad("client sent invalid host header"))?)
@@ -47,7 +56,9 @@ fn check_host(parts: &Parts) -> Result<(), Refused> {
         }
         None => None,
     };
-    let Some(authority) = parts.uri.authority() else { return Ok(()) };
+    let Some(authority) = parts.uri.authority() else {
+        return Ok(host.map_or_else(String::new, |host| host.name().to_owned()));
+    };
     let default_port = match parts.uri.scheme_str() {
         Some("http") => 80,
         Some("https") => 443,
@@ -60,21 +71,7 @@ fn check_host(parts: &Parts) -> Result<(), Refused> {
         Some(host) if host.name() != named.name() || port(&host) != port(&named) => {
             Err(bad("client sent a host header that differs from the request line"))
         }
-        _ => Ok(()),
-    }
-}
-
-/// No transfer encoding, or exactly `chunked`.
-fn check_encoding(parts: &Parts) -> Result<(), Refused> {
-    let mut fields = parts.headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(encoding) = fields.next() else { return Ok(()) };
-    if fields.next().is_some() {
-        return Err(bad("client sent duplicate header line: \"Transfer-Encoding\""));
-    }
-    if encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        Ok(())
-    } else {
-        Err(Refused { status: 501, reason: "client sent unknown \"Transfer-Encoding\"" })
+        _ => Ok(named.name().to_owned()),
     }
 }
 
@@ -93,7 +90,7 @@ mod tests {
         let request = Request::builder().method(method).uri(target);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let answered = check(&parts).map_or_else(|refused| refused.status, |()| 200);
+        let answered = check(&parts).map_or_else(|refused| refused.status, |_| 200);
         assert_eq!(answered, status, "{method} {target} {headers:?}");
     }
 
