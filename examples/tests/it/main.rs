@@ -3,4 +3,6 @@
 mod nginx_hashes;
 mod programs;
 mod replay;
+mod simulate;
+mod small;
 mod tomcat;
