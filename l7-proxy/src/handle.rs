@@ -396,6 +396,7 @@ fn finish(
     {
         transaction.session.spelling.note("ETag");
     }
+    transaction.session.spelling.expect_head();
     if answer.tunnel.is_none() {
         persist(&transaction, route, answer.status, headers);
     }

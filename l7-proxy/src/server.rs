@@ -385,7 +385,6 @@ async fn aborted(session: &Session) {
 fn protocol() -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol
-        .title_case_headers(true)
         .max_header_size(HEADER_SIZE_MAX)
         // The connection's own timer sees to it.
         .header_read_timeout(None);

@@ -124,12 +124,15 @@ impl<W: Watch> Write for Wire<W> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let polled = match (this.watch.spelling(), pieces) {
-            (Some(spelling), [head, rest @ ..]) => write_spelled(&mut this.stream, cx, head, rest, spelling),
-            _ if pieces.iter().map(|piece| piece.len()).sum::<usize>() <= SMALL => {
-                write_gathered(&mut this.stream, cx, pieces)
+        let polled = if pieces.iter().map(|piece| piece.len()).sum::<usize>() <= SMALL {
+            write_gathered(&mut this.stream, cx, pieces, this.watch.spelling())
+        } else {
+            match (this.watch.spelling(), pieces) {
+                (Some(spelling), [head, rest @ ..]) => {
+                    write_spelled(&mut this.stream, cx, head, rest, spelling)
+                }
+                _ => Pin::new(&mut this.stream).poll_write_vectored(cx, pieces),
             }
-            _ => Pin::new(&mut this.stream).poll_write_vectored(cx, pieces),
         };
         self.note(&polled);
         polled
@@ -183,17 +186,25 @@ fn write_gathered(
     stream: &mut TcpStream,
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],
+    spelling: Option<&Spelling>,
 ) -> Poll<io::Result<usize>> {
-    if let [piece] = pieces {
-        return Pin::new(stream).poll_write(cx, piece);
-    }
     SCRATCH.with_borrow_mut(|scratch| {
         let mut filled = 0;
         for piece in pieces {
             scratch[filled..filled + piece.len()].copy_from_slice(piece);
             filled += piece.len();
         }
-        Pin::new(stream).poll_write(cx, &scratch[..filled])
+        let head = pieces.first().map_or(0, |head| head.len());
+        if let Some(spelling) = spelling {
+            spelling.correct(&mut scratch[..head]);
+        }
+        let polled = Pin::new(stream).poll_write(cx, &scratch[..filled]);
+        if let (Some(spelling), Poll::Ready(Ok(written))) = (spelling, &polled)
+            && *written >= head
+        {
+            spelling.forget();
+        }
+        polled
     })
 }
 
