@@ -305,7 +305,7 @@ async fn serve_connection(
             if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
                 return Poll::Ready(Outcome::Ended(outcome));
             }
-            session.listen(cx.waker());
+            let mut look = session.listen(cx.waker());
             match session.order() {
                 Order::Abort => return Poll::Ready(Outcome::Aborted),
                 // A client that has not said a word yet may have a request on the way.
@@ -317,10 +317,14 @@ async fn serve_connection(
                     }
                 }
                 Order::Finish if !hurried => {
-                    hurried = true;
+                    (hurried, look) = (true, true);
                     timer.as_mut().reset(Instant::now());
                 }
                 Order::Finish | Order::Serve => {}
+            }
+            // A timer that has not fired knows whom to wake already.
+            if !look && !timer.is_elapsed() {
+                return Poll::Pending;
             }
             poll_deadline(&session, timer.as_mut(), cx).map(Outcome::Overdue)
         })

@@ -246,13 +246,14 @@ impl Session {
         }
     }
 
-    /// Says whom to wake for an order.
-    pub(crate) fn listen(&self, waker: &Waker) {
+    /// Says whom to wake for an order; returns whether that is somebody else than before.
+    pub(crate) fn listen(&self, waker: &Waker) -> bool {
         let mut known = self.waker.borrow_mut();
-        match &mut *known {
-            Some(known) => known.clone_from(waker),
-            None => *known = Some(waker.clone()),
+        let changed = known.as_ref().is_none_or(|known| !known.will_wake(waker));
+        if changed {
+            *known = Some(waker.clone());
         }
+        changed
     }
 
     pub(crate) fn parting(&self) -> Parting {

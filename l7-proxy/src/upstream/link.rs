@@ -206,9 +206,15 @@ pub(super) async fn drive(
     place: Place,
 ) {
     let mut timer = pin!(sleep(patience));
+    let mut armed = false;
     let ended = poll_fn(|cx| match Pin::new(&mut http).poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome.is_ok()),
-        Poll::Pending => link.poll_expired(timer.as_mut(), patience, cx).map(|()| false),
+        // A timer that has not fired knows already that it is this task that it has to wake.
+        Poll::Pending if armed && !timer.is_elapsed() => Poll::Pending,
+        Poll::Pending => {
+            armed = true;
+            link.poll_expired(timer.as_mut(), patience, cx).map(|()| false)
+        }
     })
     .await;
     // Requests that wait for an answer learn here that there will be none.
