@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod explain;
+mod fuzz;
 mod health;
 mod persistence;
 mod plan;
