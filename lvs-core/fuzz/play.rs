@@ -56,16 +56,15 @@ impl World<'_> {
         self.below(one_in) == one_in - 1
     }
 
-    /// Any number of 64 bits, small ones mostly.
+    /// A number of up to 64 bits: two bytes of it, and where they stand.
     fn number(&mut self) -> u64 {
-        let shift = self.below(64) as u32;
-        let bytes = [(); 8].map(|()| self.byte());
-        u64::from_le_bytes(bytes) >> shift
+        let shift = self.below(64);
+        u64::from(u16::from_le_bytes([self.byte(), self.byte()])) << shift
     }
 
     fn step(&mut self) {
-        match self.below(20) {
-            0..=6 => self.connect(),
+        match self.below(24) {
+            0..=6 | 20..=23 => self.connect(),
             7 | 8 => {
                 if let Some(lease) = self.any_lease() {
                     drop(self.held.swap_remove(lease));
@@ -99,14 +98,14 @@ impl World<'_> {
             }
             16 | 17 => self.edit(),
             18 => self.look(),
-            _ => self.templates(),
+            19.. => self.templates(),
         }
     }
 
     fn connect(&mut self) {
         let (service, flow) = (self.service(), self.flow());
         let mut tried = Vec::new();
-        for _ in 0..self.below(3) {
+        for _ in 0..self.below(8).saturating_sub(5) {
             tried.push(self.address());
         }
         let said = self.director.explain(&service, &flow, self.now);
@@ -129,7 +128,8 @@ impl World<'_> {
             2 => Event::ConnectFailed("connect refused".into()),
             _ => Event::Failed("reset".into()),
         };
-        let bytes = self.number();
+        // Sums of bytes have room for 2^64.
+        let bytes = self.number() % BYTES_MAX;
         self.held[lease].count_to_server(bytes);
         self.held[lease].count_to_client(bytes);
         self.director.report(&self.held[lease], event, self.now);
@@ -138,17 +138,28 @@ impl World<'_> {
     /// One of ipvsadm's verbs; most of what bytes ask for is refused.
     fn edit(&mut self) {
         let (service, address) = (self.service(), self.address());
-        let (config, server) = (self.service_config(), self.server_config(LIGHT));
         // What is refused is as good as what is done.
         match self.below(8) {
-            0 => drop(self.director.add_service(config)),
-            1 => drop(self.director.edit_service(config)),
+            0 => {
+                let config = self.service_config();
+                drop(self.director.add_service(config));
+            }
+            1 => {
+                let config = self.service_config();
+                drop(self.director.edit_service(config));
+            }
             2 => drop(self.director.delete_service(&service)),
-            3 | 4 => drop(self.director.add_server(&service, server)),
-            5 => drop(self.director.edit_server(&service, server)),
+            3 | 4 => {
+                let server = self.server_config(service.family(), LIGHT);
+                drop(self.director.add_server(&service, server));
+            }
+            5 => {
+                let weight = self.weight(LIGHT);
+                drop(self.director.edit_server(&service, ServerConfig::new(address).weight(weight)));
+            }
             6 => drop(self.director.delete_server(&service, address)),
             _ => {
-                let deadline = Time::from_nanos(self.number());
+                let deadline = self.now + Duration::from_nanos(self.number());
                 drop(self.director.drain(&service, address, deadline));
             }
         }
@@ -190,14 +201,23 @@ impl World<'_> {
         (!self.held.is_empty()).then(|| self.below(self.held.len()))
     }
 
+    /// A service, one that is there mostly.
     fn service(&mut self) -> ServiceKey {
-        let place = self.below(self.keys.len());
-        self.keys[place].clone()
+        let byte = usize::from(self.byte());
+        let there = self.director.config().services;
+        match there.len() {
+            count if count > 0 && byte < 240 => there[byte % count].key.clone(),
+            _ => self.keys[byte % self.keys.len()].clone(),
+        }
     }
 
     fn config(&mut self) -> Config {
-        let services = (0..=self.below(3)).map(|_| self.service_config()).collect();
-        Config { services }
+        let mut config = Config::default();
+        for _ in 0..=self.below(3) {
+            // Of two with one key the second is refused, and the others stand.
+            let _ = config.add_service(self.service_config());
+        }
+        config
     }
 
     fn service_config(&mut self) -> ServiceConfig {
@@ -205,35 +225,42 @@ impl World<'_> {
             place if place < Algorithm::ALL.len() => Algorithm::ALL[place],
             _ => Algorithm::HashBounded { slack: self.number() as u16 },
         };
-        let mut service = ServiceConfig::new(self.service(), algorithm);
+        let place = self.below(self.keys.len());
+        let key = self.keys[place].clone();
+        let mut config = Config::default();
+        let _ = config.add_service(ServiceConfig::new(key.clone(), algorithm));
         // A ring as large as it can be takes seconds to lay out: nothing is found while it is.
         let rings = matches!(algorithm, Algorithm::HashConsistent | Algorithm::HashBounded { .. });
         let heaviest = if rings { LIGHT } else { Weight::MAX.value() };
-        for _ in 0..self.below(12) {
-            service = service.server(self.server_config(heaviest));
+        for _ in 0..self.below(8) {
+            let server = self.server_config(key.family(), heaviest);
+            let _ = config.add_server(&key, server);
         }
-        let flags = [SchedulerFlags::FIRST, SchedulerFlags::SECOND, SchedulerFlags::THIRD];
-        for flag in flags {
-            if self.chance(2) {
+        let mut service = config.services.swap_remove(0);
+        let bits = self.byte();
+        for (bit, flag) in FLAGS.into_iter().enumerate() {
+            if bits >> bit & 1 == 1 {
                 service.flags = service.flags.with(flag);
             }
         }
-        service.seed = u64::from(self.byte());
-        service.one_packet = self.chance(8);
-        service.expire_nodest_conn = self.chance(2);
-        if self.chance(2) {
+        service.seed = u64::from(bits);
+        service.one_packet = bits & 0xF0 == 0x80;
+        service.expire_nodest_conn = bits & 8 != 0;
+        // Without it a service on port 0 is refused.
+        let needed = key.address().is_some_and(|address| address.port() == 0);
+        if needed || self.chance(3) {
             service.persistence = self.persistence();
         }
-        if self.chance(2) {
+        if self.chance(3) {
             service.health = self.health();
         }
         service
     }
 
     fn persistence(&mut self) -> Option<Persistence> {
-        let timeout = Duration::from_secs(self.number() % 4_000_000);
+        let timeout = Duration::from_secs(1 + self.number() % Persistence::TIMEOUT_MAX.as_secs());
         let rule = Persistence::new(timeout).ok()?.mask(Ipv4Addr::from(self.number() as u32));
-        let rule = rule.prefix(self.byte()).ok()?.capacity(self.below(8) * 7);
+        let rule = rule.prefix(1 + self.byte() % 128).ok()?.capacity(self.below(8) * 7);
         Some(if self.chance(2) { rule.expire_quiescent_template() } else { rule })
     }
 
@@ -253,34 +280,54 @@ impl World<'_> {
     }
 
     fn passive(&mut self) -> Option<Passive> {
-        let fails = self.below(4) as u32;
-        let [window, eject] = [(); 2].map(|()| Duration::from_nanos(self.number()));
-        self.chance(2).then_some(Passive { fails, window, eject })
+        let fails = self.below(8) as u32;
+        let rule = |window, eject| Passive {
+            fails,
+            window: Duration::from_nanos(window),
+            eject: Duration::from_nanos(eject),
+        };
+        (fails < 5).then(|| rule(self.number(), self.number()))
     }
 
-    fn server_config(&mut self, heaviest: u32) -> ServerConfig {
-        let weight = WEIGHTS[self.below(WEIGHTS.len())].min(heaviest);
-        let mut server = ServerConfig::new(self.address()).weight(Weight::new(weight).unwrap_or_default());
-        let (upper, lower) = (self.below(8) as u32, self.below(8) as u32);
-        server.thresholds = Thresholds::new(upper, lower).unwrap_or_default();
-        server.backup = self.chance(5);
-        server.passive = self.passive();
-        if self.chance(4) {
+    /// A server of this family, now and then of the other.
+    fn server_config(&mut self, family: Option<Family>, heaviest: u32) -> ServerConfig {
+        let weight = self.weight(heaviest);
+        let mut address = self.address();
+        let bits = self.byte();
+        if bits & 0xF0 != 0 && family.is_some_and(|family| Family::of(address.ip()) != family) {
+            address = other_family(address);
+        }
+        let mut server = ServerConfig::new(address).weight(weight);
+        if bits & 1 == 1 {
+            let (upper, lower) = (self.below(8) as u32, self.below(8) as u32);
+            server.thresholds = Thresholds::new(upper, lower).unwrap_or_default();
+        }
+        server.backup = bits & 6 == 6;
+        if bits & 24 == 24 {
+            server.passive = self.passive();
+        }
+        if bits & 32 == 32 {
             server.forwarding = Forwarding::Tunneling(Tunnel::Ipip);
         }
         server
     }
 
-    /// One of few servers, so that they meet again.
+    fn weight(&mut self, heaviest: u32) -> Weight {
+        Weight::new(WEIGHTS[self.below(WEIGHTS.len())].min(heaviest)).unwrap_or_default()
+    }
+
+    /// One of few servers, so that they meet again; one that is there mostly.
     fn address(&mut self) -> SocketAddr {
-        let byte = self.byte();
-        let port = if byte & 0x40 == 0 { 80 } else { 0 };
-        let n = u16::from(byte % 13);
-        if byte & 0x80 == 0 {
-            SocketAddr::from((Ipv4Addr::new(10, 0, 0, n as u8), port))
-        } else {
-            SocketAddr::from((Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n), port))
+        let byte = usize::from(self.byte());
+        let there = self.director.config().services;
+        let mut there = there.iter().flat_map(|service| &service.servers).map(|server| server.address);
+        if byte & 0x80 == 0
+            && let Some(address) = there.nth(byte % 16)
+        {
+            return address;
         }
+        let port = if byte & 0x40 == 0 { 80 } else { 0 };
+        SocketAddr::from((Ipv4Addr::new(10, 0, 0, byte as u8 % 13), port))
     }
 
     fn flow(&mut self) -> Flow {
@@ -336,6 +383,15 @@ impl World<'_> {
     }
 }
 
+/// The server of the same number in the other family.
+fn other_family(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(v4.octets()[3])).into(),
+        IpAddr::V6(v6) => Ipv4Addr::new(10, 0, 0, v6.octets()[15]).into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// The n-th service: each kind, with and without a port.
 fn key(n: u16) -> ServiceKey {
     let v4 = |port| SocketAddr::from((Ipv4Addr::new(192, 0, 2, 10), port));
@@ -354,7 +410,12 @@ fn key(n: u16) -> ServiceKey {
 
 const KEYS: u16 = 8;
 
+const FLAGS: [SchedulerFlags; 3] = [SchedulerFlags::FIRST, SchedulerFlags::SECOND, SchedulerFlags::THIRD];
+
 const HELD_MAX: usize = 200;
+
+/// A petabyte at a time.
+const BYTES_MAX: u64 = 1 << 50;
 
 const WEIGHTS: [u32; 12] = [0, 1, 1, 1, 2, 3, 7, 10, 100, 4000, 65_535, i32::MAX as u32];
 

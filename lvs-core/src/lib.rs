@@ -91,9 +91,10 @@
 //! `least_conn` choose as nginx does. Where `sh`, `mh` or `dh` lead to a server that is down, another
 //! one is sought: an IPVS director has keepalived take such a server off the list.
 //!
-//! A choice waits for no writer. `lblc` and `lblcr` hold a lock for one look at their table,
-//! `least_conn` and `least_time` while equals are dealt. Memory is allocated for what is to be
-//! remembered, a new template or destination, and for nothing else.
+//! A choice waits for no change of the configuration and for no probe. `lblc` and `lblcr` hold a
+//! lock for one look at their table, `least_conn` and `least_time` while equals are dealt,
+//! persistence that of a part of the templates. Memory is allocated for what is to be remembered (a
+//! new template or destination, the turns of `swrr` after servers changed) and for nothing else.
 //!
 //! # Which reason counts
 //!

@@ -1,6 +1,7 @@
 //! The crate through its public door: one binary, a module per promise.
 
 mod concurrency;
+mod docs;
 mod explain;
 mod fuzz;
 mod health;
