@@ -191,7 +191,8 @@ fn run(options: &Options) -> Result<(), Reported> {
             );
         }
         info!("l7-proxy/{} started", env!("CARGO_PKG_VERSION"));
-        let mut service = Service { options, daemon, log: log.clone(), early: early.clone(), pid_file, process };
+        let mut service =
+            Service { options, daemon, log: log.clone(), early: early.clone(), pid_file, process };
         service.serve(&mut signals).await;
         Ok(())
     })

@@ -9,15 +9,21 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use lvs_core::{
-    Algorithm, AllEjected, Config, Director, Event, Family, Flow, Forwarding, HealthPolicy, Lease, Passive,
-    Persistence, Probe, Protocol, SchedulerFlags, ServerConfig, ServiceConfig, ServiceKey, SlowStart,
-    Thresholds, Time, Tunnel, Weight,
+    Algorithm, AllEjected, Config, Director, Event, Family, Flow, Forwarding, HealthPolicy, Lease, Load,
+    Passive, Persistence, Probe, Protocol, SchedulerFlags, ServerConfig, ServiceConfig, ServiceKey,
+    SlowStart, Thresholds, Time, Tunnel, Weight,
 };
 
 /// Plays the bytes to their end.
 pub(crate) fn play(bytes: &[u8]) {
-    let mut world =
-        World { director: Director::new(), bytes, now: Time::ZERO, held: Vec::new(), keys: Vec::new() };
+    let mut world = World {
+        director: Director::new(),
+        bytes,
+        now: Time::ZERO,
+        latest: Time::ZERO,
+        held: Vec::new(),
+        keys: Vec::new(),
+    };
     world.keys.extend((0..KEYS).map(key));
     // A service to begin with, so that short inputs get somewhere.
     let config = world.config();
@@ -33,8 +39,16 @@ struct World<'a> {
     director: Director,
     bytes: &'a [u8],
     now: Time,
-    held: Vec<Lease>,
+    /// The latest moment there was.
+    latest: Time,
+    held: Vec<Held>,
     keys: Vec<ServiceKey>,
+}
+
+/// A connection, and whether one side of it has ended.
+struct Held {
+    lease: Lease,
+    closing: bool,
 }
 
 impl World<'_> {
@@ -72,10 +86,13 @@ impl World<'_> {
             }
             9 => {
                 if let Some(lease) = self.any_lease() {
-                    match self.below(3) {
-                        0 => self.held[lease].reopened(),
-                        _ => self.held[lease].closing(),
+                    let Held { lease, closing } = &mut self.held[lease];
+                    if *closing {
+                        lease.reopened();
+                    } else {
+                        lease.closing();
                     }
+                    *closing = !*closing;
                 }
             }
             10 | 11 => self.report(),
@@ -89,6 +106,7 @@ impl World<'_> {
                 let to =
                     if self.chance(8) { self.number() } else { self.now.as_nanos() + self.number() % LONG };
                 self.now = Time::from_nanos(to % CLOCK_MAX);
+                self.latest = self.latest.max(self.now);
             }
             14 => drop(self.director.tick(self.now)),
             15 => {
@@ -115,7 +133,7 @@ impl World<'_> {
             assert!(lease.is_persistent() || !tried.contains(&lease.server()), "{lease:?} was tried");
             let _ = (lease.target(&flow), lease.is_cut_off(), lease.is_overdue(self.now));
             if self.held.len() < HELD_MAX {
-                self.held.push(lease);
+                self.held.push(Held { lease, closing: false });
             }
         }
     }
@@ -130,9 +148,10 @@ impl World<'_> {
         };
         // Sums of bytes have room for 2^64.
         let bytes = self.number() % BYTES_MAX;
-        self.held[lease].count_to_server(bytes);
-        self.held[lease].count_to_client(bytes);
-        self.director.report(&self.held[lease], event, self.now);
+        let Held { lease, .. } = &self.held[lease];
+        lease.count_to_server(bytes);
+        lease.count_to_client(bytes);
+        self.director.report(lease, event, self.now);
     }
 
     /// One of ipvsadm's verbs; most of what bytes ask for is refused.
@@ -356,12 +375,18 @@ impl World<'_> {
     /// What is counted is what is held.
     fn check(&self) {
         for service in self.director.stats() {
+            let key = &service.config.key;
+            // IPVS counts them as inactive from the beginning.
+            let datagrams = matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. });
             for server in &service.servers {
-                let here = |lease: &&Lease| {
-                    *lease.service() == service.config.key && lease.server() == server.config.address
-                };
-                let held = self.held.iter().filter(here).count();
-                assert_eq!(server.load.total() as usize, held, "{server:?}");
+                let mut load = Load::default();
+                for Held { lease, closing } in &self.held {
+                    if lease.service() == key && lease.server() == server.config.address {
+                        let count = if *closing || datagrams { &mut load.inactive } else { &mut load.active };
+                        *count += 1;
+                    }
+                }
+                assert_eq!(server.load, load, "{server:?}");
             }
         }
     }
@@ -369,6 +394,8 @@ impl World<'_> {
     fn end(mut self) {
         self.held.clear();
         self.check();
+        // A clock that stepped back makes for late timeouts, no more.
+        self.now = self.latest;
         // Longer than any template lasts; the second time for those that had a connection.
         for _ in 0..2 {
             self.now = self.now + Persistence::TIMEOUT_MAX + Persistence::TIMEOUT_MAX;
