@@ -138,10 +138,10 @@ impl fmt::Display for Traffic {
             self.distribution,
             weights.join(" "),
         )?;
-        for Failure { server, from, to } in &self.failures {
-            write!(f, "; {} fails {from}-{to} s", server + 1)?;
+        for Failure { server, from, to } in self.failures.iter().filter(|failure| failure.from < *seconds) {
+            write!(f, "; {} fails {from}-{} s", server + 1, to.min(*seconds))?;
         }
-        for Slow { server, factor, from, to } in &self.slow {
+        for Slow { server, factor, from, to } in self.slow.iter().filter(|slow| slow.from < *seconds) {
             write!(f, "; {} is {factor} x slower {from}-{} s", server + 1, to.min(*seconds))?;
         }
         write!(f, "; seed {seed}")

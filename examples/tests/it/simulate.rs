@@ -77,6 +77,14 @@ fn every_algorithm_plays_the_same_way_again() {
 }
 
 #[test]
+fn algorithm_that_refuses_many_is_not_called_the_quickest() {
+    let arguments = ["--rate", "1100", "--slow", "none", "--fail", "none", "--algorithms", "ovf,wlc"];
+    let table = output(simulate(&arguments).args(["--seconds", "20"]));
+    assert!(figures(&table)["ovf"].errors > 220.0, "{table}");
+    assert!(table.contains("quickest for this traffic: wlc,"), "{table}");
+}
+
+#[test]
 fn chart_has_a_line_for_each_algorithm() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("chart.svg");
