@@ -804,13 +804,13 @@ impl ServiceStats {
             .map(|(config, server)| ServerStats::of(config, &server.live))
             .collect();
         let departed = &service.state.departed;
-        let sum = |of: fn(&ServerStats) -> u64| servers.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&ServerStats) -> u64| servers.iter().map(of).fold(0, u64::wrapping_add);
         ServiceStats {
             config: service.config.clone(),
-            connections: departed.connections.get() + sum(|server| server.connections),
+            connections: departed.connections.get().wrapping_add(sum(|server| server.connections)),
             refused: service.state.refused.get(),
-            bytes_in: departed.bytes_in.get() + sum(|server| server.bytes_in),
-            bytes_out: departed.bytes_out.get() + sum(|server| server.bytes_out),
+            bytes_in: departed.bytes_in.get().wrapping_add(sum(|server| server.bytes_in)),
+            bytes_out: departed.bytes_out.get().wrapping_add(sum(|server| server.bytes_out)),
             servers,
         }
     }
