@@ -43,6 +43,21 @@ fn socket(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Whether an accept failed for a reason of that connection alone, which the next one need not
+/// share (accept(2), "Error handling").
+pub fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
 /// Probes for a peer that has gone without a word: after a minute, five times, 12 s apart.
 pub fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()

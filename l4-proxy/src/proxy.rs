@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::connections::{Connections, Entry, Open};
+use crate::listen;
 use crate::relay::{self, End, Engine, Progress, Side, Tally, Timeouts, reset_on_drop};
 
 /// Forwards the connections of one virtual service.
@@ -159,7 +160,7 @@ impl Proxy {
             };
             match accepted {
                 Ok((client, peer)) => self.spawn(client, peer, own),
-                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if listen::is_of_one_connection(&error) => {}
                 Err(error) => {
                     warn!(service = %self.service(), %error, "cannot accept");
                     sleep(PAUSE).await;
@@ -339,21 +340,6 @@ pub(crate) fn cause(error: &io::Error) -> Cause {
         io::ErrorKind::AddrNotAvailable => "no free local port".into(),
         _ => error.to_string().into(),
     }
-}
-
-/// Whether an accept failed for a reason of that connection alone, which the next one need not
-/// share (accept(2), "Error handling").
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::PermissionDenied
-    )
 }
 
 fn millis(duration: Duration) -> u64 {

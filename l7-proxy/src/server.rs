@@ -15,7 +15,6 @@ mod spelling;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -27,6 +26,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use l4_proxy::listen;
 use lvs_core::Director;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -240,7 +240,7 @@ impl Proxy {
             };
             match accepted {
                 Ok((stream, peer)) => self.spawn(stream, peer, local),
-                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if listen::is_of_one_connection(&error) => {}
                 Err(error) => {
                     self.worker.complain(&format_args!("accept4() failed ({})", Errno(&error)));
                     sleep(PAUSE).await;
@@ -467,21 +467,6 @@ impl Drop for Place {
             self.worker.room.notify_waiters();
         }
     }
-}
-
-/// Whether an accept failed for a reason of that connection alone, which the next one need not
-/// share (accept(2), "Error handling").
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::PermissionDenied
-    )
 }
 
 /// How long accepting pauses when there is no descriptor.

@@ -17,13 +17,14 @@ struct Director {
 }
 
 impl Director {
-    fn start(rules: &str, options: &[&str]) -> Director {
+    fn start(rules: &str) -> Director {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("director.rules"), rules).expect("a file");
         let log = fs::File::create(folder.path().join("log")).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
         command.arg("--rules").arg(folder.path().join("director.rules"));
-        command.arg("--control").arg(folder.path().join("sock")).args(options);
+        // A probe would be accepted by the test in place of its client.
+        command.arg("--control").arg(folder.path().join("sock")).arg("--no-probes");
         let child = command.stdin(Stdio::null()).stderr(log).spawn().expect("the program starts");
         let director = Director { folder, child };
         eventually("the director listens", || director.log().contains("director started"));
@@ -120,7 +121,7 @@ fn wrong_rules_are_refused_with_file_line_and_word() {
 fn broken_rules_on_reload_change_nothing_and_good_ones_all() {
     let (server, server_address) = listener();
     let (vip, second) = (free_port(), free_port());
-    let director = Director::start(&rules(vip, server_address), &[]);
+    let director = Director::start(&rules(vip, server_address));
     let (client, served) = (connect(vip), accept(&server));
 
     director.write_rules(&rules(vip, server_address).replace("-s rr", "-s rrr"));
@@ -141,7 +142,7 @@ fn broken_rules_on_reload_change_nothing_and_good_ones_all() {
 fn director_is_driven_by_the_words_of_ipvsadm() {
     let (server, server_address) = listener();
     let vip = free_port();
-    let director = Director::start("", &[]);
+    let director = Director::start("");
     assert_eq!(director.ipvsadm(&format!("-A -t {vip} -s wlc")).code, 0);
     assert_eq!(director.ipvsadm(&format!("-a -t {vip} -r {server_address} -m")).code, 0);
     let (client, _served) = (connect(vip), accept(&server));
@@ -166,7 +167,7 @@ fn director_is_driven_by_the_words_of_ipvsadm() {
 fn idle_connection_holds_two_descriptors_and_no_pipe() {
     let (server, server_address) = listener();
     let vip = free_port();
-    let director = Director::start(&rules(vip, server_address), &["--no-probes"]);
+    let director = Director::start(&rules(vip, server_address));
     let before = director.descriptors();
     let mut pairs: Vec<(TcpStream, TcpStream)> = (0..50).map(|_| (connect(vip), accept(&server))).collect();
     for (client, served) in &mut pairs {
@@ -182,7 +183,7 @@ fn idle_connection_holds_two_descriptors_and_no_pipe() {
 fn terminated_director_lets_connections_end() {
     let (server, server_address) = listener();
     let vip = free_port();
-    let mut director = Director::start(&rules(vip, server_address), &[]);
+    let mut director = Director::start(&rules(vip, server_address));
     let (mut client, mut served) = (connect(vip), accept(&server));
     director.signal(Signal::TERM);
     eventually("nobody listens", || is_free(vip));
@@ -203,7 +204,7 @@ fn terminated_director_lets_connections_end() {
 fn second_signal_ends_the_director_at_once() {
     let (server, server_address) = listener();
     let vip = free_port();
-    let mut director = Director::start(&rules(vip, server_address), &[]);
+    let mut director = Director::start(&rules(vip, server_address));
     let (_client, _served) = (connect(vip), accept(&server));
     director.signal(Signal::INT);
     eventually("it drains", || director.log().contains("draining"));
