@@ -8,29 +8,27 @@
 //! `ipvsadm`: it is checked as a whole, new addresses are bound, and only when all of that has
 //! worked does anything change.
 
+mod administered;
+mod check;
+mod listening;
+
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lvs_core::{
-    Config, Director, Forwarding, HealthPolicy, Notice, Protocol, Rejected, ServerConfig, ServiceConfig,
-    ServiceKey, Time,
-};
-use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit};
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use lvs_core::{Config, Director, HealthPolicy, Notice, Rejected, ServiceKey};
+use lvsadm::{CommitError, Control, Edit};
+use tokio::sync::mpsc;
+use tracing::info;
 
+pub use self::check::accepts;
+use self::listening::{Listening, stop};
 use crate::clock;
-use crate::connections::{Connections, Open};
-use crate::listen;
+use crate::connections::Connections;
 use crate::probe::{Prober, Schedule};
-use crate::proxy::{Proxy, Settings};
-use crate::relay::{Side, Timeouts};
+use crate::proxy::Settings;
 use crate::worker::Workers;
 
 /// How a director runs.
@@ -73,14 +71,6 @@ struct State {
     listening: HashMap<ServiceKey, Listening>,
     timeouts: lvsadm::Timeouts,
     draining: bool,
-}
-
-/// A service's listeners, one on each worker.
-struct Listening {
-    proxy: Proxy,
-    stop: watch::Sender<bool>,
-    /// Closed when every worker has stopped; nothing is ever sent.
-    stopped: Receiver<()>,
 }
 
 impl Default for Options {
@@ -240,77 +230,10 @@ impl Shared {
         Ok(())
     }
 
-    fn open(&self, address: SocketAddr) -> Result<Vec<std::net::TcpListener>, CommitError> {
-        listen::group(address, self.workers.count()).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrNotAvailable => {
-                    " (the virtual address must be on an interface of this host)"
-                }
-                _ => "",
-            };
-            CommitError::Refused(format!("cannot listen on {address}: {error}{hint}"))
-        })
-    }
-
-    /// Hands each worker its listener.
-    fn listen(
-        &self,
-        service: ServiceKey,
-        listeners: Vec<std::net::TcpListener>,
-        timeouts: lvsadm::Timeouts,
-    ) -> Listening {
-        let proxy = Proxy::with_connections(
-            Arc::clone(&self.director),
-            service,
-            self.options.settings,
-            Arc::clone(&self.connections),
-        );
-        proxy.set_timeouts(relay_timeouts(timeouts));
-        let (stop, stopping) = watch::channel(false);
-        let (done, stopped) = channel();
-        for (worker, listener) in listeners.into_iter().enumerate() {
-            let (proxy, stopping, done) = (proxy.clone(), stopping.clone(), done.clone());
-            self.workers.run(worker, move || serve(proxy, listener, stopping, done));
-        }
-        Listening { proxy, stop, stopped }
-    }
-
     fn stop_listening(&self) {
         let mut state = self.state();
         state.draining = true;
         stop(state.listening.drain().map(|(_, listening)| listening).collect());
-    }
-}
-
-async fn serve(
-    proxy: Proxy,
-    listener: std::net::TcpListener,
-    mut stopping: watch::Receiver<bool>,
-    done: Sender<()>,
-) {
-    match TcpListener::from_std(listener) {
-        Ok(listener) => {
-            let stopped = async move {
-                // An error means that the other end is gone, which stops the listener as well.
-                let _ = stopping.wait_for(|stop| *stop).await;
-            };
-            proxy.serve(listener, stopped).await;
-        }
-        Err(error) => warn!(service = %proxy.service(), %error, "cannot listen"),
-    }
-    drop(done);
-}
-
-/// Stops accepting on these, and waits until each worker has taken what was in its queue.
-fn stop(listening: Vec<Listening>) {
-    for Listening { stop, .. } in &listening {
-        let _ = stop.send(true);
-    }
-    let until = Instant::now() + STOP_WAIT;
-    for Listening { proxy, stopped, .. } in listening {
-        // Ends when the last worker has let go of its sender.
-        let _ = stopped.recv_timeout(until.saturating_duration_since(Instant::now()));
-        info!(service = %proxy.service(), "no longer listening");
     }
 }
 
@@ -340,105 +263,8 @@ fn with_health(mut edit: Edit, health: HealthPolicy) -> Edit {
     edit
 }
 
-/// Whether a director can carry out this edit: a check for those who read rules line by line.
-///
-/// # Errors
-/// What about it a proxy cannot do, or this one not yet.
-pub fn accepts(edit: &Edit) -> Result<(), CommitError> {
-    match edit {
-        Edit::AddService(service) | Edit::EditService(service) => can_serve(service),
-        Edit::AddServer(service, server) | Edit::EditServer(service, server) => can_forward(service, server),
-        Edit::Replace(config) => config.services.iter().try_for_each(can_serve),
-        Edit::DeleteService(_) | Edit::DeleteServer(..) => Ok(()),
-    }
-}
-
-fn can_serve(service: &ServiceConfig) -> Result<(), CommitError> {
-    let key = &service.key;
-    let reason = match key {
-        ServiceKey::Address { protocol: Protocol::Tcp, address } if address.port() != 0 => None,
-        ServiceKey::Address { protocol: Protocol::Tcp, .. } => {
-            Some("a proxy listens on one port, not on all")
-        }
-        ServiceKey::Address { .. } => Some("this build forwards TCP only"),
-        ServiceKey::Mark { .. } => Some("firewall marks are not seen by a proxy"),
-        ServiceKey::Name(_) => Some("it has no address to listen on"),
-    };
-    if let Some(reason) = reason {
-        return Err(CommitError::Refused(format!("service {key} cannot be served: {reason}")));
-    }
-    service.servers.iter().try_for_each(|server| can_forward(key, server))
-}
-
-fn can_forward(service: &ServiceKey, server: &ServerConfig) -> Result<(), CommitError> {
-    let option = match server.forwarding {
-        Forwarding::Masquerading => return Ok(()),
-        Forwarding::Gatewaying => "-g",
-        _ => "-i",
-    };
-    let server = server.address;
-    let reason = "this build forwards by masquerading only (-m)";
-    Err(CommitError::Refused(format!("server {server} of service {service} has {option}: {reason}")))
-}
-
-fn relay_timeouts(timeouts: lvsadm::Timeouts) -> Timeouts {
-    Timeouts { idle: timeouts.tcp, half_closed: timeouts.tcp_fin }
-}
-
-impl Control for Shared {
-    fn director(&self) -> &Director {
-        &self.director
-    }
-
-    fn now(&self) -> Time {
-        clock::now()
-    }
-
-    fn commit(&self, edit: Edit) -> Result<(), CommitError> {
-        Shared::commit(self, edit)
-    }
-
-    fn connections(&self) -> Vec<Connection> {
-        let timeouts = self.state().timeouts;
-        self.connections.list().iter().map(|open| listed(open, timeouts)).collect()
-    }
-
-    fn timeouts(&self) -> lvsadm::Timeouts {
-        self.state().timeouts
-    }
-
-    fn set_timeouts(&self, timeouts: lvsadm::Timeouts) -> Result<(), CommitError> {
-        let mut state = self.state();
-        state.timeouts = timeouts;
-        for listening in state.listening.values() {
-            listening.proxy.set_timeouts(relay_timeouts(timeouts));
-        }
-        Ok(())
-    }
-}
-
-/// A connection as IPVS would list it: the state follows from which side ended first.
-fn listed(open: &Open, timeouts: lvsadm::Timeouts) -> Connection {
-    let (state, timeout) = match open.progress.ended_first() {
-        None => (ConnectionState::Established, timeouts.tcp),
-        Some(Side::Client) => (ConnectionState::CloseWait, timeouts.tcp_fin),
-        Some(Side::Server) => (ConnectionState::FinWait, timeouts.tcp_fin),
-    };
-    Connection {
-        protocol: Protocol::Tcp,
-        expires: timeout.saturating_sub(open.progress.silent_for()),
-        state,
-        client: open.client,
-        virtual_address: open.virtual_address,
-        server: open.server,
-    }
-}
-
 /// How often tables are swept.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How long a change waits for workers to empty the queue of a listener that goes.
-const STOP_WAIT: Duration = Duration::from_secs(2);
 
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 

@@ -1,0 +1,62 @@
+//! The director as `lvsadm` sees it: what is listed, edited and set.
+
+use lvs_core::{Director, Protocol, Time};
+use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit};
+
+use super::Shared;
+use crate::clock;
+use crate::connections::Open;
+use crate::relay::{Side, Timeouts};
+
+pub(super) fn relay_timeouts(timeouts: lvsadm::Timeouts) -> Timeouts {
+    Timeouts { idle: timeouts.tcp, half_closed: timeouts.tcp_fin }
+}
+
+impl Control for Shared {
+    fn director(&self) -> &Director {
+        &self.director
+    }
+
+    fn now(&self) -> Time {
+        clock::now()
+    }
+
+    fn commit(&self, edit: Edit) -> Result<(), CommitError> {
+        Shared::commit(self, edit)
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        let timeouts = self.state().timeouts;
+        self.connections.list().iter().map(|open| listed(open, timeouts)).collect()
+    }
+
+    fn timeouts(&self) -> lvsadm::Timeouts {
+        self.state().timeouts
+    }
+
+    fn set_timeouts(&self, timeouts: lvsadm::Timeouts) -> Result<(), CommitError> {
+        let mut state = self.state();
+        state.timeouts = timeouts;
+        for listening in state.listening.values() {
+            listening.proxy.set_timeouts(relay_timeouts(timeouts));
+        }
+        Ok(())
+    }
+}
+
+/// A connection as IPVS would list it: the state follows from which side ended first.
+fn listed(open: &Open, timeouts: lvsadm::Timeouts) -> Connection {
+    let (state, timeout) = match open.progress.ended_first() {
+        None => (ConnectionState::Established, timeouts.tcp),
+        Some(Side::Client) => (ConnectionState::CloseWait, timeouts.tcp_fin),
+        Some(Side::Server) => (ConnectionState::FinWait, timeouts.tcp_fin),
+    };
+    Connection {
+        protocol: Protocol::Tcp,
+        expires: timeout.saturating_sub(open.progress.silent_for()),
+        state,
+        client: open.client,
+        virtual_address: open.virtual_address,
+        server: open.server,
+    }
+}

@@ -1,0 +1,45 @@
+//! What a director can serve: asked of every edit before anything changes.
+
+use lvs_core::{Forwarding, Protocol, ServerConfig, ServiceConfig, ServiceKey};
+use lvsadm::{CommitError, Edit};
+
+/// Whether a director can carry out this edit: a check for those who read rules line by line.
+///
+/// # Errors
+/// What about it a proxy cannot do, or this one not yet.
+pub fn accepts(edit: &Edit) -> Result<(), CommitError> {
+    match edit {
+        Edit::AddService(service) | Edit::EditService(service) => can_serve(service),
+        Edit::AddServer(service, server) | Edit::EditServer(service, server) => can_forward(service, server),
+        Edit::Replace(config) => config.services.iter().try_for_each(can_serve),
+        Edit::DeleteService(_) | Edit::DeleteServer(..) => Ok(()),
+    }
+}
+
+fn can_serve(service: &ServiceConfig) -> Result<(), CommitError> {
+    let key = &service.key;
+    let reason = match key {
+        ServiceKey::Address { protocol: Protocol::Tcp, address } if address.port() != 0 => None,
+        ServiceKey::Address { protocol: Protocol::Tcp, .. } => {
+            Some("a proxy listens on one port, not on all")
+        }
+        ServiceKey::Address { .. } => Some("this build forwards TCP only"),
+        ServiceKey::Mark { .. } => Some("firewall marks are not seen by a proxy"),
+        ServiceKey::Name(_) => Some("it has no address to listen on"),
+    };
+    if let Some(reason) = reason {
+        return Err(CommitError::Refused(format!("service {key} cannot be served: {reason}")));
+    }
+    service.servers.iter().try_for_each(|server| can_forward(key, server))
+}
+
+fn can_forward(service: &ServiceKey, server: &ServerConfig) -> Result<(), CommitError> {
+    let option = match server.forwarding {
+        Forwarding::Masquerading => return Ok(()),
+        Forwarding::Gatewaying => "-g",
+        _ => "-i",
+    };
+    let server = server.address;
+    let reason = "this build forwards by masquerading only (-m)";
+    Err(CommitError::Refused(format!("server {server} of service {service} has {option}: {reason}")))
+}
