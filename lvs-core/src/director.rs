@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use crate::estimator::{Rates, Totals};
 use crate::explain::Explanation;
 use crate::flow::Flow;
 use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
@@ -22,8 +23,8 @@ use crate::persistence::Inserted;
 use crate::picker::Picker;
 use crate::plan::Changes;
 use crate::pool::Load;
-use crate::server::{Live, REMOVED, Server};
-use crate::service::{Refusal, Service, ServiceState};
+use crate::server::{Counter, Live, REMOVED, Server};
+use crate::service::{Departed, Refusal, Service, ServiceState};
 use crate::snapshot::{self, Part, RestoreError, Restored};
 use crate::time::Time;
 
@@ -81,6 +82,12 @@ pub struct ServiceStats {
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+    /// Packets from clients, where packets are seen.
+    pub packets_in: u64,
+    /// Packets to clients, where packets are seen.
+    pub packets_out: u64,
+    /// What passes in a second; [`Director::tick`] keeps it up to date.
+    pub rates: Rates,
     /// Its servers, in the order they were added.
     pub servers: Vec<ServerStats>,
 }
@@ -101,6 +108,12 @@ pub struct ServerStats {
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+    /// Packets from clients, where packets are seen.
+    pub packets_in: u64,
+    /// Packets to clients, where packets are seen.
+    pub packets_out: u64,
+    /// What passes in a second; [`Director::tick`] keeps it up to date.
+    pub rates: Rates,
     /// Whether health allows it to be chosen, and why not.
     pub condition: Condition,
     /// Whether it has reached its upper threshold.
@@ -345,6 +358,7 @@ impl Director {
                 service.note(server, now);
             }
             service.note_service(now);
+            estimate(service, now);
         }
         writer.end_drains(now);
         writer.open_circles();
@@ -710,6 +724,8 @@ impl Director {
     /// # Errors
     /// There is no such service.
     pub fn zero(&self, service: Option<&ServiceKey>) -> Result<(), EditError> {
+        // Held so that no sample is taken between a counter and its rate.
+        let _writer = self.writer();
         let table = self.table.load();
         if let Some(key) = service {
             reset(table.services.get(key).ok_or(EditError::NoService)?);
@@ -783,48 +799,77 @@ impl Drop for Director {
 }
 
 fn reset(service: &Service) {
-    let departed = &service.state.departed;
-    for counter in [&service.state.refused, &departed.connections, &departed.bytes_in, &departed.bytes_out] {
+    let Departed { connections, bytes_in, bytes_out, packets_in, packets_out } = &service.state.departed;
+    for counter in [&service.state.refused, connections, bytes_in, bytes_out, packets_in, packets_out] {
         counter.reset();
     }
+    service.state.rates().reset();
     for server in &service.servers {
-        server.live.reset_connections();
-        server.live.bytes_in.reset();
-        server.live.bytes_out.reset();
+        let live = &server.live;
+        live.reset_connections();
+        for counter in [&live.bytes_in, &live.bytes_out, &live.packets_in, &live.packets_out] {
+            counter.reset();
+        }
+        live.rates().reset();
     }
+}
+
+/// Takes a sample of every counter that has a rate.
+fn estimate(service: &Service, now: Time) {
+    service.state.rates().sample(totals(service), now);
+    for server in &service.servers {
+        server.live.rates().sample(totals_of(&server.live), now);
+    }
+}
+
+/// What a service counted, with what servers that are gone had counted.
+fn totals(service: &Service) -> Totals {
+    let Departed { connections, bytes_in, bytes_out, packets_in, packets_out } = &service.state.departed;
+    let departed = [connections, packets_in, packets_out, bytes_in, bytes_out].map(Counter::get);
+    service.servers.iter().fold(departed, |mut sum, server| {
+        // Totals wrap instead of overflowing.
+        sum.iter_mut().zip(totals_of(&server.live)).for_each(|(sum, count)| *sum = sum.wrapping_add(count));
+        sum
+    })
+}
+
+fn totals_of(live: &Live) -> Totals {
+    let [packets_in, packets_out, bytes_in, bytes_out] =
+        [&live.packets_in, &live.packets_out, &live.bytes_in, &live.bytes_out].map(Counter::get);
+    [live.connections(), packets_in, packets_out, bytes_in, bytes_out]
 }
 
 impl ServiceStats {
     fn of(service: &Service) -> ServiceStats {
-        let servers: Vec<ServerStats> = service
-            .config
-            .servers
-            .iter()
-            .zip(&service.servers)
-            .map(|(config, server)| ServerStats::of(config, &server.live))
-            .collect();
-        let departed = &service.state.departed;
-        let sum = |of: fn(&ServerStats) -> u64| servers.iter().map(of).fold(0, u64::wrapping_add);
+        let servers = service.config.servers.iter().zip(&service.servers);
+        let [connections, packets_in, packets_out, bytes_in, bytes_out] = totals(service);
         ServiceStats {
             config: service.config.clone(),
-            connections: departed.connections.get().wrapping_add(sum(|server| server.connections)),
+            connections,
             refused: service.state.refused.get(),
-            bytes_in: departed.bytes_in.get().wrapping_add(sum(|server| server.bytes_in)),
-            bytes_out: departed.bytes_out.get().wrapping_add(sum(|server| server.bytes_out)),
-            servers,
+            bytes_in,
+            bytes_out,
+            packets_in,
+            packets_out,
+            rates: service.state.rates().rates(),
+            servers: servers.map(|(config, server)| ServerStats::of(config, &server.live)).collect(),
         }
     }
 }
 
 impl ServerStats {
     fn of(config: &ServerConfig, live: &Live) -> ServerStats {
+        let [connections, packets_in, packets_out, bytes_in, bytes_out] = totals_of(live);
         ServerStats {
             config: config.clone(),
             load: live.load(),
             templates: live.templates.load(Ordering::Relaxed),
-            connections: live.connections(),
-            bytes_in: live.bytes_in.get(),
-            bytes_out: live.bytes_out.get(),
+            connections,
+            bytes_in,
+            bytes_out,
+            packets_in,
+            packets_out,
+            rates: live.rates().rates(),
             condition: live.health().condition(),
             full: live.is_full(),
         }

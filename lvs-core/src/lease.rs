@@ -99,6 +99,16 @@ impl Lease {
         self.live.bytes_out.add(bytes);
     }
 
+    /// Adds to the count of packets that went from the client to the server, where packets are seen.
+    pub fn count_packets_to_server(&self, packets: u64) {
+        self.live.packets_in.add(packets);
+    }
+
+    /// Adds to the count of packets that went from the server to the client, where packets are seen.
+    pub fn count_packets_to_client(&self, packets: u64) {
+        self.live.packets_out.add(packets);
+    }
+
     /// The server was reached.
     pub(crate) fn assure(&self) {
         if let Some(template) = &self.template {

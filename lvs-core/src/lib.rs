@@ -164,6 +164,7 @@
 
 mod config;
 mod director;
+mod estimator;
 mod explain;
 mod flow;
 mod health;
@@ -187,6 +188,7 @@ pub use config::{
     ServerConfig, ServiceConfig, ServiceKey, Thresholds, Tunnel, TunnelChecksum, UnknownAlgorithm, Weight,
 };
 pub use director::{Director, Draining, Notice, Rejected, ServerStats, ServiceStats, TemplateStats};
+pub use estimator::Rates;
 pub use explain::{Candidate, Decider, Explanation, Outcome, Verdict};
 pub use flow::Flow;
 pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Probe, SlowStart, Transition};

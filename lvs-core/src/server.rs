@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Thresholds;
+use crate::estimator::Estimator;
 use crate::health::Health;
 use crate::history::History;
 use crate::latency::Latency;
@@ -71,6 +72,12 @@ pub(crate) struct Live {
     pub(crate) bytes_in: Counter,
     /// Bytes from the server to clients. Written by leases.
     pub(crate) bytes_out: Counter,
+    /// Packets from clients to the server. Written by leases that see packets.
+    pub(crate) packets_in: Counter,
+    /// Packets from the server to clients. Written by leases that see packets.
+    pub(crate) packets_out: Counter,
+    /// Written under the writer lock.
+    rates: Mutex<Estimator>,
     health: Mutex<Health>,
 }
 
@@ -121,6 +128,9 @@ impl Live {
             history: Mutex::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
+            packets_in: Counter::default(),
+            packets_out: Counter::default(),
+            rates: Mutex::default(),
             health: Mutex::new(Health::default()),
         }
     }
@@ -300,6 +310,11 @@ impl Live {
 
     pub(crate) fn set_last_weight(&self, weight: u32) {
         self.last_weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// Its rates, and a lock that is held for arithmetic.
+    pub(crate) fn rates(&self) -> MutexGuard<'_, Estimator> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Health is only arithmetic, which a panic elsewhere cannot leave half done.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::config::{Protocol, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use crate::estimator::Estimator;
 use crate::flow::Flow;
 use crate::health::{AllEjected, Ejection, Passive, SlowStart};
 use crate::history::{History, State};
@@ -90,6 +91,8 @@ pub(crate) struct ServiceState {
     /// The latest moment that the writers were told, in nanoseconds of [`Time`]; never if none was.
     clock: AtomicU64,
     history: Mutex<History>,
+    /// Written under the writer lock.
+    rates: Mutex<Estimator>,
     /// Written by `apply` only.
     expire_nodest_conn: AtomicBool,
     pub(crate) refused: Counter,
@@ -105,6 +108,8 @@ pub(crate) struct Departed {
     pub(crate) connections: Counter,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
+    pub(crate) packets_in: Counter,
+    pub(crate) packets_out: Counter,
 }
 
 impl ServiceState {
@@ -117,6 +122,7 @@ impl ServiceState {
             warm: AtomicU64::new(0),
             clock: AtomicU64::new(Time::NEVER.as_nanos()),
             history: Mutex::default(),
+            rates: Mutex::default(),
             expire_nodest_conn: AtomicBool::new(false),
             refused: Counter::default(),
             departed: Departed::default(),
@@ -135,6 +141,10 @@ impl ServiceState {
 
     pub(crate) fn history(&self) -> std::sync::MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn rates(&self) -> std::sync::MutexGuard<'_, Estimator> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn expires_nodest_conn(&self) -> bool {
@@ -259,6 +269,9 @@ impl Service {
             departed.connections.add(live.reset_connections());
             departed.bytes_in.add(live.bytes_in.reset());
             departed.bytes_out.add(live.bytes_out.reset());
+            departed.packets_in.add(live.packets_in.reset());
+            departed.packets_out.add(live.packets_out.reset());
+            live.rates().reset();
             retired.insert(live.address, Arc::downgrade(live));
         }
     }

@@ -7,6 +7,7 @@ mod fuzz;
 mod health;
 mod persistence;
 mod plan;
+mod rates;
 mod reload;
 mod schedulers;
 #[cfg(feature = "serde")]
