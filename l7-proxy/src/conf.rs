@@ -18,7 +18,9 @@ mod http;
 mod lexer;
 mod location;
 mod log;
+mod map;
 mod proxy;
+mod rewrite;
 mod rules;
 mod server;
 mod settings;
@@ -43,6 +45,7 @@ use self::tree::Directive;
 use self::upstream::Upstreams;
 
 pub use self::tree::{Place, SourceFile};
+pub(crate) use self::value::parse_size;
 
 /// Where a configuration comes from, as on nginx's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,14 +249,40 @@ impl Scope {
     /// An expression that cannot be compiled is told where it is used.
     fn collect_names(&mut self, block: &[Directive]) {
         for directive in block {
-            if matches!(&*directive.name, "location" | "server_name") {
-                let sources = directive.args.iter().map(|word| word.trim_start_matches(['~', '*']));
-                for pattern in sources.filter_map(|source| Pattern::new(source).ok()) {
-                    let names = pattern.regex().capture_names().flatten();
-                    names.for_each(|name| self.names.insert(name));
+            match &*directive.name {
+                "location" | "server_name" | "if" => self.collect_groups(&directive.args),
+                "rewrite" | "proxy_redirect" | "proxy_cookie_domain" | "proxy_cookie_path" => {
+                    self.collect_groups(&directive.args[..directive.args.len().min(1)]);
                 }
+                "set" => self.define(directive.arg(0)),
+                "map" => {
+                    self.define(directive.arg(1));
+                    for row in &directive.block {
+                        self.collect_groups(std::slice::from_ref(&row.name));
+                    }
+                }
+                _ => {}
             }
             self.collect_names(&directive.block);
+        }
+    }
+
+    fn collect_groups(&mut self, words: &[String]) {
+        let sources = words.iter().map(|word| word.trim_start_matches(['!', '~', '*']).trim_end_matches(')'));
+        // An expression in the brackets of an `if` may have lost one of its own.
+        let sources = sources.flat_map(|source| [source.to_owned(), format!("{source})")]);
+        for pattern in sources.filter_map(|source| Pattern::new(&source).ok()) {
+            let names = pattern.regex().capture_names().flatten();
+            names.for_each(|name| self.names.insert(name));
+        }
+    }
+
+    /// Makes a variable known; one that nginx has already is refused where it is defined.
+    fn define(&mut self, word: &str) {
+        if let Some(name) = word.strip_prefix('$')
+            && Variable::named(name).is_none()
+        {
+            let _ = self.names.define(name);
         }
     }
 

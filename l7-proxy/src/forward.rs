@@ -31,7 +31,7 @@ use crate::handle::{Answer, exchange};
 use crate::model::{HttpVersion, ProxyPass, ProxySettings, RetryOn};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
-use crate::transaction::{Transaction, request_uri};
+use crate::transaction::{PathOrigin, Transaction, request_uri};
 use crate::upstream::{self, ConnectError, Connection, Expired, Pool};
 use crate::uri::Target;
 use crate::variable::Attempt;
@@ -342,7 +342,7 @@ impl Journey<'_> {
         let name = self.pool.key.to_string();
         self.log(transaction, &format!("no live upstreams ({refusal}) while connecting to upstream"), &name);
         let elapsed = Duration::ZERO;
-        transaction.attempts.push(Attempt { server: None, status: Some(502), elapsed });
+        transaction.attempts.push(Attempt::new(None, Some(502), elapsed));
         502
     }
 
@@ -372,7 +372,7 @@ enum Connect {
 /// Adds an attempt to the list that variables show, if any could.
 fn note(transaction: &mut Transaction, server: SocketAddr, status: Option<u16>, began: Option<Instant>) {
     if let Some(began) = began {
-        transaction.attempts.push(Attempt { server: Some(server), status, elapsed: began.elapsed() });
+        transaction.attempts.push(Attempt::new(Some(server), status, began.elapsed()));
     }
 }
 
@@ -409,7 +409,9 @@ fn request_target(
     pass: &ProxyPass,
     target: &Target<'_>,
 ) -> Option<Uri> {
-    let mut path = match &pass.uri {
+    // A path that the location has rewritten is the whole of it, as in nginx.
+    let replaced = pass.uri.as_ref().filter(|_| transaction.path == PathOrigin::Located);
+    let mut path = match replaced {
         None => {
             let forwarded = target.forwarded();
             if let std::borrow::Cow::Borrowed(_) = forwarded

@@ -3,29 +3,32 @@
 //! Before anything else comes the strict layer: what hyper takes and what two readers could take
 //! differently is refused here, once, for every handler.
 
+mod finish;
+mod script;
+mod search;
 mod strict;
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, SERVER, TRANSFER_ENCODING};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{Extensions, HeaderMap, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
-use tracing::{debug, error};
 
+use self::finish::{finish, reason};
+use self::search::{Next, RequestBody, Search};
 use self::strict::Refused;
 use crate::body::{Body, Cut, Kind};
 use crate::forward::{self, Tunnel};
-use crate::model::{ErrorPageStatus, Handler};
+use crate::model::Handler;
 use crate::moment::Moment;
-use crate::pages::{self, Page, Replied};
-use crate::route::{Entry, Located, Route, Router, Server};
-use crate::server::{Order, Session};
+use crate::pages::{self, Page};
+use crate::route::{Route, Server};
+use crate::server::Session;
 use crate::static_file::{self, Found};
 use crate::transaction::Transaction;
 use crate::uri::Target;
-use crate::variable::{Completion, Exchange, Response as Answered};
+use crate::variable::Exchange;
 
 /// An answer on its way to become a response.
 pub(crate) struct Answer {
@@ -47,14 +50,6 @@ enum Step {
     Index(Vec<u8>),
     /// The connection is closed without an answer.
     Close,
-}
-
-/// How a location is looked for.
-enum Way {
-    /// By the path.
-    Path,
-    /// By name, after an `error_page @name`.
-    Named(String),
 }
 
 /// Answers one request.
@@ -81,7 +76,7 @@ pub(crate) fn answer(
         }
         Err(refused) => Some(refused),
     };
-    let mut search = Search { entry, way: Way::Path, redirects: 0, error_page: None, internal: false };
+    let mut search = Search::new(entry);
 
     async move {
         // The target and the route borrow from these while the transaction goes on to change.
@@ -96,7 +91,7 @@ pub(crate) fn answer(
         loop {
             let (server, route, step) = match refused.take() {
                 Some(refused) => search.refuse(&mut transaction, router, refused),
-                None => search.locate(&mut transaction, router, &target, incoming.as_ref()),
+                None => search.locate(&mut transaction, router, &mut target, incoming.as_ref()),
             };
             let step = match (step, route.handler) {
                 (Some(step), _) => step,
@@ -127,211 +122,6 @@ pub(crate) fn answer(
     }
 }
 
-/// What comes after a location has done its part.
-enum Next {
-    /// This answer, with another status if an error page says so.
-    Answer(Answer, Option<ErrorPageStatus>),
-    /// The connection is closed without an answer.
-    Close,
-    /// The location of this path.
-    Path(Target<'static>, RequestBody),
-    /// The named location that the search has noted.
-    Named,
-}
-
-/// Whether a request's body goes along with an internal redirect.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RequestBody {
-    Kept,
-    Dropped,
-}
-
-/// The way of a request through locations.
-struct Search {
-    entry: Entry,
-    way: Way,
-    /// Internal redirects so far.
-    redirects: u32,
-    /// The status to answer with, while an error is being answered by an error page.
-    error_page: Option<ErrorPageStatus>,
-    /// Whether the path is one of ours, not the client's.
-    internal: bool,
-}
-
-impl Search {
-    /// Refuses a request before any location is looked for.
-    fn refuse<'g>(
-        &self,
-        transaction: &mut Transaction,
-        router: &'g Router,
-        refused: Refused,
-    ) -> (&'g Server, Route<'g>, Option<Step>) {
-        let Refused { status, reason } = refused;
-        let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
-        debug!("*{serial} {reason} while reading client request headers, client: {client}");
-        // What follows on the connection may be the rest of what was refused.
-        transaction.session.finish_soon();
-        let server = router.default_server(self.entry);
-        let route = server.fallback();
-        transaction.place = Some(route.place);
-        (server, route, Some(Step::status(status)))
-    }
-
-    /// Says what comes after a step.
-    fn follow(
-        &mut self,
-        transaction: &mut Transaction,
-        server: &Server,
-        route: &Route<'_>,
-        target: &Target<'_>,
-        step: Step,
-    ) -> Next {
-        let (status, headers) = match step {
-            Step::Done(answer) => return Next::Answer(answer, self.error_page),
-            Step::Close => return Next::Close,
-            Step::Index(path) => match self.redirect(&path, target.args()) {
-                Some(next) => return Next::Path(next, RequestBody::Kept),
-                None => (500, HeaderMap::new()),
-            },
-            Step::Status(status, headers) => (status, headers),
-        };
-        let exchange = exchange(transaction, server, route, target);
-        match self.error_page(status, route, &exchange) {
-            Some(ErrorPage::Path(next)) => {
-                transaction.act_as_get();
-                Next::Path(next, RequestBody::Dropped)
-            }
-            Some(ErrorPage::Named) => Next::Named,
-            Some(ErrorPage::Redirect(page)) => Next::Answer(Answer::page(page), None),
-            None => {
-                let mut answer = Answer::page(pages::built_in(status, route.settings.server_tokens));
-                answer.headers.extend(headers);
-                Next::Answer(answer, self.error_page)
-            }
-        }
-    }
-
-    /// Finds the location; also what it does, if that needs neither a file nor a server.
-    fn locate<'g>(
-        &self,
-        transaction: &mut Transaction,
-        router: &'g Router,
-        target: &Target<'_>,
-        incoming: Option<&Incoming>,
-    ) -> (&'g Server, Route<'g>, Option<Step>) {
-        let server = transaction.find_server(router, self.entry);
-        let (route, step) = self.locate_in(server, transaction, target);
-        transaction.place = Some(route.place);
-        transaction.session.adopt(route.settings);
-        let step = step.or_else(|| {
-            let size = incoming.map_or(0, |incoming| incoming.size_hint().lower());
-            if route.settings.client.max_body_size.is_some_and(|most| size > most) {
-                error!("*{} {}: {size} bytes", transaction.connection.serial, Cut::TooLarge);
-                return Some(Step::status(413));
-            }
-            let reply = route.reply?;
-            let exchange = exchange(transaction, server, &route, target);
-            Some(replied(pages::reply(reply, &exchange, &mut Vec::new())))
-        });
-        (server, route, step)
-    }
-
-    fn locate_in<'g>(
-        &self,
-        server: &'g Server,
-        transaction: &mut Transaction,
-        target: &Target<'_>,
-    ) -> (Route<'g>, Option<Step>) {
-        if let Way::Named(name) = &self.way {
-            return match server.named(name) {
-                Some(route) => (route, None),
-                None => {
-                    error!("*{} could not find named location \"@{name}\"", transaction.connection.serial);
-                    (server.fallback(), Some(Step::status(500)))
-                }
-            };
-        }
-        if let Some(reply) = server.reply() {
-            let route = server.fallback();
-            let exchange = exchange(transaction, server, &route, target);
-            return (route, Some(replied(pages::reply(reply, &exchange, &mut Vec::new()))));
-        }
-        let located = server.locate(target.path(), &mut transaction.captures);
-        let route = located.route();
-        if route.internal && !self.internal {
-            return (route, Some(Step::status(404)));
-        }
-        if let Located::AddSlash(_) = located {
-            let page = pages::add_slash(&exchange(transaction, server, &route, target));
-            return (route, Some(page.map_or(Step::status(500), |page| Step::Done(Answer::page(page)))));
-        }
-        (route, None)
-    }
-
-    /// Returns the target of an internal redirect, unless there were too many.
-    fn redirect(&mut self, path: &[u8], args: Option<&str>) -> Option<Target<'static>> {
-        self.redirects += 1;
-        if self.redirects > REDIRECTS_MAX {
-            error!("rewrite or internal redirection cycle");
-            return None;
-        }
-        self.way = Way::Path;
-        self.internal = true;
-        Target::internal(path, args).ok()
-    }
-
-    /// Returns what an error is answered with, if not with the built-in page.
-    fn error_page(&mut self, status: u16, route: &Route<'_>, exchange: &Exchange<'_>) -> Option<ErrorPage> {
-        if self.error_page.is_some() {
-            // An error page that fails has no error page, as in nginx.
-            return None;
-        }
-        let mut pages = route.settings.error_pages.iter();
-        let page = pages.find(|page| page.statuses.contains(&status))?;
-        let mut text = Vec::new();
-        let place = page.target.bytes(exchange, &mut text);
-        let kept = match page.status {
-            ErrorPageStatus::Keep => ErrorPageStatus::Set(status),
-            other => other,
-        };
-        if let Some(name) = place.strip_prefix(b"@") {
-            self.redirects += 1;
-            if self.redirects > REDIRECTS_MAX {
-                return None;
-            }
-            self.way = Way::Named(String::from_utf8_lossy(name).into_owned());
-            self.internal = true;
-            self.error_page = Some(kept);
-            return Some(ErrorPage::Named);
-        }
-        if !place.starts_with(b"/") {
-            let code = match page.status {
-                ErrorPageStatus::Set(code @ (301 | 302 | 303 | 307 | 308)) => code,
-                _ => 302,
-            };
-            let place = std::str::from_utf8(place).ok()?;
-            return pages::redirect(code, place, exchange).map(ErrorPage::Redirect);
-        }
-        let (path, args) = match memchr::memchr(b'?', place) {
-            Some(mark) => (&place[..mark], std::str::from_utf8(&place[mark + 1..]).ok()),
-            None => (place, None),
-        };
-        let target = self.redirect(path, args)?;
-        self.error_page = Some(kept);
-        Some(ErrorPage::Path(target))
-    }
-}
-
-/// What an error is answered with.
-enum ErrorPage {
-    /// What is at this path.
-    Path(Target<'static>),
-    /// What a named location says.
-    Named,
-    /// A redirect of the client.
-    Redirect(Page),
-}
-
 /// Answers with a file.
 fn serve_file(transaction: &Transaction, server: &Server, route: &Route<'_>, target: &Target<'_>) -> Step {
     let exchange = exchange(transaction, server, route, target);
@@ -345,18 +135,8 @@ fn serve_file(transaction: &Transaction, server: &Server, route: &Route<'_>, tar
             tunnel: None,
         }),
         Found::Index(path) => Step::Index(path),
-        Found::AddSlash => {
-            pages::add_slash(&exchange).map_or(Step::status(500), |page| Step::Done(Answer::page(page)))
-        }
+        Found::AddSlash => pages::add_slash(&exchange).map_or(Step::status(500), Step::page),
         Found::Status(status, headers) => Step::Status(status, headers),
-    }
-}
-
-fn replied(replied: Replied) -> Step {
-    match replied {
-        Replied::Page(page) => Step::Done(Answer::page(page)),
-        Replied::Status(status) => Step::status(status),
-        Replied::Close => Step::Close,
     }
 }
 
@@ -370,137 +150,20 @@ pub(crate) fn exchange<'a>(
     transaction.exchange(target, server.name(), route)
 }
 
-/// Makes the response of an answer: what every response has, and what the location adds.
-fn finish(
-    mut transaction: Transaction,
-    server: &Server,
-    route: &Route<'_>,
-    target: &Target<'_>,
-    mut answer: Answer,
-    error_page: Option<ErrorPageStatus>,
-) -> Response<Body> {
-    let settings = route.settings;
-    if let Some(ErrorPageStatus::Set(status)) = error_page
-        && let Ok(status) = StatusCode::from_u16(status)
-    {
-        answer.status = status;
-        answer.extensions.remove::<ReasonPhrase>();
-    }
-    let headers = &mut answer.headers;
-    headers.insert(SERVER, pages::server_field(settings.server_tokens));
-    if !settings.add_headers.is_empty() {
-        add_headers(&transaction, server, route, target, answer.status, headers);
-    }
-    if let Kind::File(_) = &answer.kind
-        && headers.contains_key(ETAG)
-    {
-        transaction.session.spelling.note("ETag");
-    }
-    transaction.session.spelling.expect_head();
-    if answer.tunnel.is_none() {
-        persist(&transaction, route, answer.status, headers);
-    }
-    if transaction.parts.method == Method::HEAD
-        && let Kind::Whole(bytes) = &mut answer.kind
-        && !bytes.is_empty()
-    {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-        *bytes = Bytes::new();
-    }
-    let session = Rc::clone(&transaction.session);
-    let mut response = Response::new(());
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
-    *response.extensions_mut() = answer.extensions;
-    let (head, ()) = response.into_parts();
-    // It has to outlive this call only for its line in the log.
-    let size = answer.kind.exact_size();
-    let mut transaction = (!settings.access_log.is_empty()).then(|| {
-        transaction.answer(&head, size);
-        Box::new(transaction)
-    });
-    if let Some(mut tunnel) = answer.tunnel {
-        tunnel.keep(transaction.take());
-        session.change_protocol(tunnel);
-    }
-    Response::from_parts(head, Body::new(answer.kind, session, transaction))
-}
-
-/// Adds what `add_header` says.
-fn add_headers(
-    transaction: &Transaction,
-    server: &Server,
-    route: &Route<'_>,
-    target: &Target<'_>,
-    status: StatusCode,
-    headers: &mut HeaderMap,
-) {
-    let status = status.as_u16();
-    let mut scratch = Vec::new();
-    for add in route.settings.add_headers.iter().filter(|add| add.when.holds(status)) {
-        let answered = Answered {
-            status,
-            headers,
-            upstream_headers: Some(headers),
-            body_bytes_sent: 0,
-            bytes_sent: 0,
-            completion: Completion::Partial,
-        };
-        let exchange = exchange(transaction, server, route, target);
-        let exchange = Exchange { response: Some(answered), ..exchange };
-        // What frames the answer is not the configuration's to say.
-        if add.name == CONTENT_LENGTH || add.name == TRANSFER_ENCODING || add.name == CONNECTION {
-            continue;
-        }
-        if let Some(value) = add.value.header(&exchange, &mut scratch) {
-            headers.append(add.name.clone(), value);
-            transaction.session.spelling.note(&add.written);
-        }
-    }
-}
-
-/// Says whether the connection is kept; hyper does as the field says.
-fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, headers: &mut HeaderMap) {
-    let session = &transaction.session;
-    let connection = &route.settings.connection;
-    let over = session.order() != Order::Serve
-        || connection.keepalive_timeout.is_none()
-        || session.requests() >= connection.keepalive_requests
-        || session.age() >= connection.keepalive_time
-        || ends_connection(status);
-    if over {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    } else if let Some(time) = connection.keepalive_header {
-        let value = format!("timeout={}", time.as_secs());
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(&KEEP_ALIVE, value);
-        }
-    }
-}
-
-/// Statuses after which nginx does not trust the connection any more.
-fn ends_connection(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 400 | 413 | 414 | 500 | 501)
-}
-
-/// Where nginx's words for a status are not the registered ones.
-fn reason(status: StatusCode) -> Option<&'static [u8]> {
-    Some(match status.as_u16() {
-        302 => b"Moved Temporarily",
-        405 => b"Not Allowed",
-        408 => b"Request Time-out",
-        413 => b"Request Entity Too Large",
-        414 => b"Request-URI Too Large",
-        416 => b"Requested Range Not Satisfiable",
-        503 => b"Service Temporarily Unavailable",
-        504 => b"Gateway Time-out",
-        _ => return None,
-    })
-}
-
 impl Step {
     fn status(status: u16) -> Step {
         Step::Status(status, HeaderMap::new())
+    }
+
+    /// A page; a redirect is subject to `error_page` as if it were an error.
+    fn page(page: Page) -> Step {
+        match page.location {
+            Some(location) => {
+                let headers = HeaderMap::from_iter([(LOCATION, location)]);
+                Step::Status(page.status.as_u16(), headers)
+            }
+            None => Step::Done(Answer::page(page)),
+        }
     }
 }
 
@@ -526,8 +189,3 @@ impl Answer {
 fn root() -> Target<'static> {
     Target::internal(b"/", None).expect("a slash is a path")
 }
-
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-
-/// As many internal redirects as nginx follows.
-const REDIRECTS_MAX: u32 = 10;

@@ -11,6 +11,8 @@
 //! into what picks a location for a request.
 
 mod http;
+mod pattern;
+mod script;
 mod settings;
 mod upstream;
 
@@ -20,9 +22,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::http::{
-    Handler, Http, Listen, Location, Matcher, Pattern, PatternError, ProxyPass, Return, ReturnBody,
-    ServerName, SocketOptions, VirtualServer,
+    Handler, Http, LimitExcept, Listen, Location, Matcher, ProxyPass, Return, ReturnBody, ServerName,
+    SocketOptions, VirtualServer,
 };
+pub use self::pattern::{Pattern, PatternError};
+pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
     AccessLog, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape, Files, HttpVersion,
     IfModifiedSince, LogFormat, NextUpstream, ProxySettings, Redirects, RetryOn, Root, ServerTokens,

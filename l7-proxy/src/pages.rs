@@ -1,6 +1,7 @@
 //! Answers that need neither a file nor a server: built-in pages, `return`, redirects.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -121,6 +122,20 @@ pub fn redirect(status: u16, place: &str, exchange: &Exchange<'_>) -> Option<Pag
     };
     let page = built_in(status, exchange.settings.server_tokens);
     Some(Page { location: Some(location.ok()?), ..page })
+}
+
+/// Returns a place as it can stand in `Location`: what no URL may hold is escaped.
+pub(crate) fn escape_location(place: &[u8]) -> String {
+    let mut text = String::with_capacity(place.len());
+    for &byte in place {
+        match byte {
+            ..=b' ' | 0x7f.. | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                _ = write!(text, "%{byte:02X}");
+            }
+            byte => text.push(char::from(byte)),
+        }
+    }
+    text
 }
 
 fn signature(tokens: ServerTokens) -> &'static str {

@@ -15,18 +15,22 @@
 
 mod locations;
 mod names;
+mod script;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use http::Method;
+
 use crate::model::{
     Handler, Http, Matcher, Return, Settings, SocketOptions, Upstream, UpstreamId, VirtualServer,
 };
-use crate::variable::Captures;
+use crate::variable::{Captures, Definitions};
 
 use self::locations::{Level, Step};
 use self::names::NameTable;
+pub use self::script::{Branch, Order};
 
 /// A compiled [`Http`]: picks the virtual server and the location of a request.
 #[derive(Debug)]
@@ -37,6 +41,7 @@ pub struct Router {
     addresses: HashMap<SocketAddr, usize, foldhash::fast::RandomState>,
     entries: Vec<NameTable>,
     servers: Vec<Server>,
+    definitions: Definitions,
 }
 
 /// A socket to listen on.
@@ -67,6 +72,7 @@ pub struct Server {
     /// Its place among the router's servers.
     number: usize,
     name: String,
+    script: Box<[Order]>,
     reply: Option<Return>,
     settings: Settings,
     level: Level,
@@ -77,7 +83,10 @@ pub struct Server {
 /// A location with what is inside it.
 #[derive(Debug)]
 struct Location {
+    script: Box<[Order]>,
     reply: Option<Return>,
+    /// The methods that the location is for, and the place of what holds for others.
+    limit_except: Option<(Vec<Method>, usize)>,
     handler: Handler,
     settings: Settings,
     internal: bool,
@@ -89,7 +98,9 @@ struct Location {
 /// Where a request belongs.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<'r> {
-    /// A `return` that answers first.
+    /// What is done first.
+    pub script: &'r [Order],
+    /// A `return` that answers then.
     pub reply: Option<&'r Return>,
     /// Who answers otherwise.
     pub handler: &'r Handler,
@@ -169,14 +180,14 @@ impl Router {
         }
         let sockets = sockets(&entries);
         let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
-        let upstreams = http.upstreams;
+        let (upstreams, definitions) = (http.upstreams, http.definitions);
         let servers = http
             .servers
             .into_iter()
             .enumerate()
             .map(|(number, server)| Server::new(number, server, &upstreams))
             .collect::<Result<_, _>>()?;
-        Ok(Self { upstreams, sockets, addresses, entries, servers })
+        Ok(Self { upstreams, sockets, addresses, entries, servers, definitions })
     }
 
     /// Returns the sockets to listen on.
@@ -198,6 +209,11 @@ impl Router {
     /// Returns all upstreams; the place of each is its [`UpstreamId`].
     pub fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
+    }
+
+    /// Returns the variables that the configuration defines.
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
     }
 
     /// Returns all virtual servers in the order of the configuration.
@@ -269,13 +285,19 @@ impl Server {
             }
         }
         let level = Level::compile(inside, upstreams, &mut locations)?;
+        let script = script::compile(server.script, upstreams, &mut locations)?;
         let settings = server.settings;
-        Ok(Self { number, name, reply: server.reply, settings, level, named, locations })
+        Ok(Self { number, name, script, reply: server.reply, settings, level, named, locations })
     }
 
     /// Returns the first of its names, empty if it has none.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns what is done with a request before a location is looked for.
+    pub fn script(&self) -> &[Order] {
+        &self.script
     }
 
     /// Returns the `return` at server level, which answers before a location is looked for.
@@ -291,6 +313,7 @@ impl Server {
     /// Returns where requests go that no location matches: files under the server's root.
     pub fn fallback(&self) -> Route<'_> {
         Route {
+            script: &[],
             reply: None,
             handler: &Handler::Files,
             settings: &self.settings,
@@ -312,6 +335,24 @@ impl Server {
     /// Returns the location called `@name`, given without the `@`.
     pub fn named(&self, name: &str) -> Option<Route<'_>> {
         self.named.get(name).map(|&place| self.route(place, b""))
+    }
+
+    /// Returns what holds for a method at a location: the location itself, unless it is for other
+    /// methods (`limit_except`).
+    pub fn for_method<'r>(&'r self, route: Route<'r>, method: &Method) -> Route<'r> {
+        let location = route.place.location.map(|place| &self.locations[place]);
+        match location.and_then(|location| location.limit_except.as_ref()) {
+            Some((methods, place)) if !allows(methods, method) => self.route_after(*place, route.prefix_len),
+            _ => route,
+        }
+    }
+
+    /// Returns what holds in an `if` of a location.
+    pub fn inside<'r>(&'r self, branch: &'r Branch, outside: Route<'r>) -> Route<'r> {
+        match branch.place {
+            Some(place) => self.route_after(place, outside.prefix_len),
+            None => outside,
+        }
     }
 
     fn search(&self, level: &Level, path: &[u8], captures: &mut Captures) -> Step {
@@ -347,6 +388,7 @@ impl Server {
     fn route_after(&self, place: usize, prefix_len: usize) -> Route<'_> {
         let location = &self.locations[place];
         Route {
+            script: &location.script,
             reply: location.reply.as_ref(),
             handler: &location.handler,
             settings: &location.settings,
@@ -355,6 +397,10 @@ impl Server {
             place: Place { server: self.number, location: Some(place), prefix_len },
         }
     }
+}
+
+fn allows(methods: &[Method], method: &Method) -> bool {
+    methods.contains(method) || (*method == Method::HEAD && methods.contains(&Method::GET))
 }
 
 /// One address while its servers are gathered.

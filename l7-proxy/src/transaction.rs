@@ -15,7 +15,9 @@ use crate::model::{Handler, ProxyPass};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Session};
 use crate::uri::Target;
-use crate::variable::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Variable};
+use crate::variable::{
+    Attempt, Captures, Completion, Connection, Exchange, Findings, Moment, Response, Variable,
+};
 
 /// One request.
 pub(crate) struct Transaction {
@@ -30,12 +32,24 @@ pub(crate) struct Transaction {
     acting: Option<Method>,
     pub(crate) captures: Captures,
     pub(crate) attempts: Vec<Attempt>,
+    pub(crate) findings: Findings,
     pub(crate) began: Instant,
     /// The location that answers; `None` while it is not known.
     pub(crate) place: Option<Place>,
     /// Path and query after an internal redirect.
     pub(crate) redirected: Option<Target<'static>>,
+    /// Whether the path is not any more the one that led to the location: it was rewritten there.
+    pub(crate) path: PathOrigin,
     answer: Answer,
+}
+
+/// How a request's path and its location belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathOrigin {
+    /// The path led to the location.
+    Located,
+    /// The location has rewritten it.
+    Rewritten,
 }
 
 /// What is kept of the answer for the log.
@@ -62,9 +76,11 @@ impl Transaction {
             acting: None,
             captures: Captures::default(),
             attempts: Vec::new(),
+            findings: Findings::default(),
             began: Instant::now(),
             place: None,
             redirected: None,
+            path: PathOrigin::Located,
             answer: Answer::default(),
         }
     }
@@ -87,6 +103,8 @@ impl Transaction {
             server_name,
             settings: route.settings,
             captures: &self.captures,
+            definitions: self.generation.site.router.definitions(),
+            findings: &self.findings,
             proxy: proxy_pass(route),
             attempts: &self.attempts,
             response: None,
@@ -153,6 +171,8 @@ impl Transaction {
                 status,
                 headers: answer.headers.as_ref().unwrap_or(&none),
                 upstream_headers: answer.headers.as_ref(),
+                trailers: None,
+                upstream_trailers: None,
                 body_bytes_sent: answer.body_size,
                 bytes_sent: answer.head_size + answer.body_size,
                 completion: answer.completion.unwrap_or(Completion::Partial),

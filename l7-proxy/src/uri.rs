@@ -187,6 +187,11 @@ impl<'a> Target<'a> {
         out
     }
 
+    /// Returns the same path with another query.
+    pub fn with_args(&self, args: Option<String>) -> Target<'static> {
+        Target { args: args.map(Cow::Owned), ..self.clone().into_owned() }
+    }
+
     /// Returns the same target without a hold on the request it was read from.
     pub fn into_owned(self) -> Target<'static> {
         Target {

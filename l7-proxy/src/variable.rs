@@ -7,7 +7,9 @@
 //! What a variable means is nginx's. One that has no value is empty, except in an access log in
 //! the default escaping, which shows it as `-`.
 
+mod defined;
 mod exchange;
+mod findings;
 mod name;
 mod write;
 
@@ -15,7 +17,9 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
+pub use self::defined::{Assigned, Definitions, Map};
 pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
+pub use self::findings::Findings;
 pub use self::name::{Names, ValueError};
 
 /// A text with variables in it.
@@ -126,10 +130,15 @@ pub enum Variable {
     Capture(u8),
     /// A named group.
     NamedCapture(Box<str>),
+    /// A variable that the configuration defines (`set`, `map`), by its number in
+    /// [`Definitions`].
+    Defined(u16),
     /// `$connection`: serial number of the connection.
     Connection,
     /// `$connection_requests`: number of the request on its connection.
     ConnectionRequests,
+    /// `$connection_time`: age of the connection, in seconds with milliseconds.
+    ConnectionTime,
     /// `$cookie_NAME`.
     Cookie(Box<str>),
     /// `$document_root`.
@@ -140,8 +149,12 @@ pub enum Variable {
     Hostname,
     /// `$http_NAME`, `$content_type`, `$content_length`, …: a field of the request.
     RequestHeader(HeaderName),
+    /// `$https`: `on` over TLS, else empty.
+    Https,
     /// `$is_args`: `?` if there are arguments.
     IsArgs,
+    /// `$is_request_port`: `:` if the request names a port.
+    IsRequestPort,
     /// `$msec`: now, in seconds with milliseconds.
     Msec,
     /// `$nginx_version`: version of this program.
@@ -164,6 +177,10 @@ pub enum Variable {
     RemoteUser,
     /// `$request`: the request line.
     Request,
+    /// `$request_body`: the request's body, where it was read into memory.
+    RequestBody,
+    /// `$request_body_file`: the file that holds it, where it stays in one.
+    RequestBodyFile,
     /// `$request_completion`: `OK` if the answer was sent whole.
     RequestCompletion,
     /// `$request_filename`: root or alias, and path.
@@ -172,6 +189,8 @@ pub enum Variable {
     RequestLength,
     /// `$request_method`.
     RequestMethod,
+    /// `$request_port`: the port that the request names.
+    RequestPort,
     /// `$request_time`: seconds with milliseconds since the request began.
     RequestTime,
     /// `$request_uri`: path and query as the client sent them.
@@ -180,6 +199,8 @@ pub enum Variable {
     Scheme,
     /// `$sent_http_NAME`: a field of the answer.
     SentHeader(HeaderName),
+    /// `$sent_trailer_NAME`: a field after the answer's body.
+    SentTrailer(HeaderName),
     /// `$server_addr`.
     ServerAddr,
     /// `$server_name`: first name of the virtual server.
@@ -196,12 +217,26 @@ pub enum Variable {
     TimeLocal,
     /// `$upstream_addr`: the servers that were tried.
     UpstreamAddr,
+    /// `$upstream_bytes_received`, per server that was tried.
+    UpstreamBytesReceived,
+    /// `$upstream_bytes_sent`, per server that was tried.
+    UpstreamBytesSent,
+    /// `$upstream_connect_time`, per server that was tried.
+    UpstreamConnectTime,
+    /// `$upstream_cookie_NAME`: a cookie that the server sets.
+    UpstreamCookie(Box<str>),
+    /// `$upstream_header_time`: until the head of its answer, per server that was tried.
+    UpstreamHeaderTime,
     /// `$upstream_http_NAME`: a field of the server's answer.
     UpstreamHeader(HeaderName),
+    /// `$upstream_response_length`, per server that was tried.
+    UpstreamResponseLength,
     /// `$upstream_response_time`, per server that was tried.
     UpstreamResponseTime,
     /// `$upstream_status`, per server that was tried.
     UpstreamStatus,
+    /// `$upstream_trailer_NAME`: a field after the body of the server's answer.
+    UpstreamTrailer(HeaderName),
     /// `$uri`, `$document_uri`: the path that is matched.
     Uri,
 }

@@ -33,7 +33,7 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     count("worker_aio_requests", Context::EVENTS),
     one("debug_connection", Context::EVENTS),
     // How bytes leave: pieces are gathered into one write as they are.
-    switch("sendfile", Context::SETTINGS),
+    switch("sendfile", Context::SETTINGS_IF),
     size("sendfile_max_chunk", Context::SETTINGS),
     switch("tcp_nopush", Context::SETTINGS),
     size("postpone_output", Context::SETTINGS),
@@ -54,7 +54,7 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     switch("open_file_cache_errors", Context::SETTINGS),
     several("open_log_file_cache", Context::SETTINGS, 1, 4),
     // Answers go out as they are; a client that takes gzip takes plain as well.
-    switch("gzip", Context::SETTINGS),
+    switch("gzip", Context::SETTINGS_IF),
     switch("gzip_vary", Context::SETTINGS),
     several("gzip_proxied", Context::SETTINGS, 1, ANY),
     count("gzip_comp_level", Context::SETTINGS),
@@ -68,6 +68,8 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     count("types_hash_bucket_size", Context::SETTINGS),
     count("server_names_hash_max_size", Context::HTTP),
     count("server_names_hash_bucket_size", Context::HTTP),
+    count("map_hash_max_size", Context::HTTP),
+    count("map_hash_bucket_size", Context::HTTP),
     count("variables_hash_max_size", Context::HTTP.or(Context::STREAM)),
     count("variables_hash_bucket_size", Context::HTTP.or(Context::STREAM)),
     count("proxy_headers_hash_max_size", Context::SETTINGS),
@@ -97,7 +99,8 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     several("error_log", Context::SETTINGS.or(Context::STREAM_SETTINGS), 1, 2),
     switch("log_not_found", Context::SETTINGS),
     switch("log_subrequest", Context::SETTINGS),
-    switch("rewrite_log", Context::SETTINGS),
+    switch("rewrite_log", Context::SETTINGS_IF.or(Context::SERVER_IF)),
+    switch("uninitialized_variable_warn", Context::SETTINGS_IF.or(Context::SERVER_IF)),
     // Browsers of the last century.
     switch("msie_padding", Context::SETTINGS),
     switch("msie_refresh", Context::SETTINGS),

@@ -8,7 +8,7 @@ use crate::model::{AccessLog, Http, LogTarget, Settings};
 use super::rules::{self, Context};
 use super::tree::Directive;
 use super::upstream::Upstreams;
-use super::{Error, Scope, log, server};
+use super::{Error, Scope, log, map, server};
 
 /// Reads an `http {}`.
 ///
@@ -21,12 +21,13 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     rules::apply(scope, log::FORMATS, Context::HTTP, block, &mut ())?;
     let mut settings = Settings { access_log: default_log(scope, directive)?, ..Settings::default() };
     super::settings_of(scope, Context::HTTP, block, &mut settings)?;
+    let definitions = map::read_all(scope, block)?;
     scope.upstreams = Upstreams::read(scope, Context::UPSTREAM, block)?;
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(server::read(scope, directive, &settings)?);
     }
-    Ok(Http { upstreams: std::mem::take(&mut scope.upstreams).into_list(), servers })
+    Ok(Http { upstreams: std::mem::take(&mut scope.upstreams).into_list(), servers, definitions })
 }
 
 /// Returns the log that is written unless the file says otherwise: nginx's `logs/access.log`, if

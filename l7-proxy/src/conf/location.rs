@@ -1,24 +1,21 @@
 //! `location {}`: which paths it takes, and who answers.
 
-use crate::model::{Handler, Location, Matcher, Pattern, ProxyPass, Return, ReturnBody, Root, Settings};
+use http::Method;
+
+use crate::model::{
+    Handler, LimitExcept, Location, Matcher, Pattern, ProxyPass, Return, ReturnBody, Root, Settings,
+};
 use crate::variable::{Value, Variable};
 
 use super::rules::{self, Context, Fault, Rule};
 use super::server::pattern_fault;
 use super::tree::Directive;
 use super::value::parse_number;
-use super::{Error, Scope};
+use super::{Error, Scope, rewrite};
 
 /// What fills in a [`Location`], apart from its settings.
 pub(super) const RULES: &[Rule<Location>] = &[
-    Rule::new("proxy_pass", Context::LOCATION, 1..=1, proxy_pass),
-    Rule::new("return", Context::LOCATION, 1..=2, |scope, location: &mut Location, directive| {
-        let found = reply(scope, directive)?;
-        // The first one answers; later ones are never reached.
-        location.reply.get_or_insert(found);
-        Ok(())
-    })
-    .many(|_| {}),
+    Rule::new("proxy_pass", INSIDE, 1..=1, proxy_pass),
     Rule::new("alias", Context::LOCATION, 1..=1, |scope, location, directive| {
         let directory = super::settings::directory(scope, directive, directive.arg(0))?;
         let replaces = match &location.matcher {
@@ -36,6 +33,9 @@ pub(super) const RULES: &[Rule<Location>] = &[
         Ok(())
     }),
 ];
+
+/// A location, and the blocks in it that hold for some of its requests.
+const INSIDE: Context = Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT);
 
 /// Reads the locations of a server, or of the location `outer`.
 pub(super) fn read_all(
@@ -71,10 +71,68 @@ fn read(
     check_roots(block)?;
     super::settings_of(scope, Context::LOCATION, block, &mut location.settings)?;
     rules::apply(scope, RULES, Context::LOCATION, block, &mut location)?;
+    (location.script, location.reply) = rewrite::read(scope, block, Some(&location))?;
+    location.limit_except = limit_except(scope, block, &location)?;
     let (settings, matcher) = (&location.settings, &location.matcher);
     location.locations = read_all(scope, block, settings, Some(matcher))?;
     Ok(location)
 }
+
+/// Reads a block that holds for some requests of the location `outer`, in which it stands.
+pub(super) fn read_inside(
+    scope: &mut Scope,
+    context: Context,
+    block: &[Directive],
+    outer: &Location,
+) -> Result<Location, Error> {
+    let mut location = Location::new(outer.matcher.clone(), outer.settings.clone());
+    location.handler = outer.handler.clone();
+    super::settings_of(scope, context, block, &mut location.settings)?;
+    rules::apply(scope, RULES, context, block, &mut location)?;
+    Ok(location)
+}
+
+fn limit_except(
+    scope: &mut Scope,
+    block: &[Directive],
+    outer: &Location,
+) -> Result<Option<LimitExcept>, Error> {
+    let mut found = None;
+    for directive in block.iter().filter(|directive| directive.name == "limit_except") {
+        if found.is_some() {
+            return Err(Fault::directive("is duplicate").at(directive));
+        }
+        let mut methods = Vec::new();
+        for word in &directive.args {
+            if !METHODS.contains(&&*word.to_ascii_uppercase()) {
+                return Err(Fault::new(format!("invalid method \"{word}\"")).at(directive));
+            }
+            let method = Method::from_bytes(word.to_ascii_uppercase().as_bytes());
+            methods.push(method.map_err(|_| Fault::value(word).at(directive))?);
+        }
+        let location = read_inside(scope, Context::LIMIT_EXCEPT, &directive.block, outer)?;
+        found = Some(LimitExcept { methods, location: Box::new(location) });
+    }
+    Ok(found)
+}
+
+/// The methods that `limit_except` may name.
+const METHODS: [&str; 14] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "OPTIONS",
+    "PROPFIND",
+    "PROPPATCH",
+    "LOCK",
+    "UNLOCK",
+    "PATCH",
+];
 
 /// Refuses `root` beside `alias`: there is one place where files are looked up.
 fn check_roots(block: &[Directive]) -> Result<(), Error> {

@@ -15,8 +15,10 @@ pub(super) const FORMATS: &[Rule<()>] =
 
 /// What fills in the logs of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] =
-    &[Rule::new("access_log", Context::SETTINGS, 1..=ANY, access_log)
-        .many(|settings| settings.access_log.clear())];
+    &[Rule::new("access_log", ANYWHERE, 1..=ANY, access_log).many(|settings| settings.access_log.clear())];
+
+/// Wherever a location's settings may stand, and in the blocks inside one.
+const ANYWHERE: Context = Context::SETTINGS_IF.or(Context::LIMIT_EXCEPT);
 
 /// The text of the format `combined`, which is there without being defined.
 const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \

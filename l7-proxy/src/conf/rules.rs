@@ -37,8 +37,19 @@ impl Context {
     /// A block whose lines are data and no directives, such as `types {}`.
     pub(super) const DATA: Self = Self(1 << 9);
 
+    /// `server { if () {} }`
+    pub(super) const SERVER_IF: Self = Self(1 << 10);
+    /// `location { if () {} }`
+    pub(super) const LOCATION_IF: Self = Self(1 << 11);
+    /// `location { limit_except {} }`
+    pub(super) const LIMIT_EXCEPT: Self = Self(1 << 12);
+
     /// Everywhere a location's settings may stand.
     pub(super) const SETTINGS: Self = Self::HTTP.or(Self::SERVER).or(Self::LOCATION);
+    /// The same, and an `if` in a location.
+    pub(super) const SETTINGS_IF: Self = Self::SETTINGS.or(Self::LOCATION_IF);
+    /// Where a script of `set`, `if` and `rewrite` may stand.
+    pub(super) const SCRIPT: Self = Self::SERVER.or(Self::LOCATION).or(Self::SERVER_IF).or(Self::LOCATION_IF);
     /// `stream {}` and its servers.
     pub(super) const STREAM_SETTINGS: Self = Self::STREAM.or(Self::STREAM_SERVER);
 

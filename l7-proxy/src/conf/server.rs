@@ -7,19 +7,12 @@ use crate::model::{Listen, Pattern, ServerName, Settings, SocketOptions, Virtual
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
 use super::value::{parse_number, parse_size};
-use super::{Error, Scope, address, location};
+use super::{Error, Scope, address, location, rewrite};
 
 /// What fills in a [`VirtualServer`], apart from its settings.
 pub(super) const RULES: &[Rule<VirtualServer>] = &[
     Rule::new("listen", Context::SERVER, 1..=ANY, listen).many(|_| {}),
     Rule::new("server_name", Context::SERVER, 1..=ANY, server_name).many(|_| {}),
-    Rule::new("return", Context::SERVER, 1..=2, |scope, server: &mut VirtualServer, directive| {
-        let reply = location::reply(scope, directive)?;
-        // The first one answers; later ones are never reached.
-        server.reply.get_or_insert(reply);
-        Ok(())
-    })
-    .many(|_| {}),
 ];
 
 /// Reads a `server {}`.
@@ -47,6 +40,7 @@ pub(super) fn read(
             scope.note(directive, &format!("conflicting server name \"{name}\" on {}, ignored", listen.addr));
         }
     }
+    (server.script, server.reply) = rewrite::read(scope, &directive.block, None)?;
     server.locations = location::read_all(scope, &directive.block, &server.settings, None)?;
     Ok(server)
 }

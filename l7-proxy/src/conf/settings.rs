@@ -17,7 +17,7 @@ use super::value::{flag, number, parse_number, size, time};
 
 /// What fills in [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
-    Rule::new("root", Context::SETTINGS, 1..=1, |scope, settings, directive| {
+    Rule::new("root", Context::SETTINGS_IF, 1..=1, |scope, settings, directive| {
         settings.files.root = Root::Root(root(scope, directive)?);
         Ok(())
     }),
@@ -111,9 +111,9 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.redirects.server_name = flag(directive)?;
         Ok(())
     }),
-    Rule::new("add_header", Context::SETTINGS, 2..=3, add_header)
+    Rule::new("add_header", Context::SETTINGS_IF, 2..=3, add_header)
         .many(|settings| settings.add_headers.clear()),
-    Rule::new("error_page", Context::SETTINGS, 2..=ANY, error_page)
+    Rule::new("error_page", Context::SETTINGS_IF, 2..=ANY, error_page)
         .many(|settings| settings.error_pages.clear()),
 ];
 

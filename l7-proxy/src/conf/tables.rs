@@ -2,7 +2,9 @@
 
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
-use super::{core, effectless, location, log, proxy, server, settings, stream, unsupported, upstream};
+use super::{
+    core, effectless, location, log, map, proxy, rewrite, server, settings, stream, unsupported, upstream,
+};
 
 /// How a name stands in one kind of block.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(log::RULES))
         .chain(syntaxes(server::RULES))
         .chain(syntaxes(location::RULES))
+        .chain(rewrite::SYNTAX)
+        .chain(map::SYNTAX)
         .chain(syntaxes(upstream::RULES))
         .chain(syntaxes(stream::SETTINGS))
         .chain(syntaxes(stream::RULES))
@@ -73,6 +77,7 @@ const BLOCKS: &[Syntax] = &[
     block("server", Context::HTTP, 0, 0, Context::SERVER),
     block("upstream", Context::HTTP, 1, 1, Context::UPSTREAM),
     block("location", Context::SERVER.or(Context::LOCATION), 1, 2, Context::LOCATION),
+    block("limit_except", Context::LOCATION, 1, usize::MAX, Context::LIMIT_EXCEPT),
     block("server", Context::STREAM, 0, 0, Context::STREAM_SERVER),
     block("upstream", Context::STREAM, 1, 1, Context::STREAM_UPSTREAM),
 ];

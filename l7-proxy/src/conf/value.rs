@@ -43,7 +43,7 @@ pub(super) fn parse_number<N: TryFrom<u64>>(word: &str) -> Option<N> {
 }
 
 /// Returns the bytes that `64`, `64k`, `64m` or `64g` stand for.
-pub(super) fn parse_size(word: &str) -> Option<u64> {
+pub(crate) fn parse_size(word: &str) -> Option<u64> {
     let (digits, unit) = match word.as_bytes().last()? {
         b'k' | b'K' => (&word[..word.len() - 1], 1 << 10),
         b'm' | b'M' => (&word[..word.len() - 1], 1 << 20),

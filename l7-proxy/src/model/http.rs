@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::variable::Value;
+use crate::variable::{Definitions, Value};
 
+use super::pattern::Pattern;
+use super::script::Instruction;
 use super::settings::Settings;
 use super::upstream::{Upstream, UpstreamId};
 
@@ -15,6 +17,8 @@ pub struct Http {
     pub upstreams: Vec<Upstream>,
     /// The virtual servers in the order of the file; the order decides which is the default of an address.
     pub servers: Vec<VirtualServer>,
+    /// The variables that the configuration defines.
+    pub definitions: Definitions,
 }
 
 impl Http {
@@ -34,7 +38,9 @@ pub struct VirtualServer {
     pub listen: Vec<Listen>,
     /// The names it answers to; empty matches only as the default server of an address.
     pub names: Vec<ServerName>,
-    /// `return` at server level: answers every request before a location is looked for.
+    /// What is done with a request before a location is looked for.
+    pub script: Vec<Instruction>,
+    /// `return` at server level: answers every request that the script lets through.
     pub reply: Option<Return>,
     /// The locations in the order of the file.
     pub locations: Vec<Location>,
@@ -109,8 +115,12 @@ impl fmt::Display for ServerName {
 pub struct Location {
     /// Which paths it takes.
     pub matcher: Matcher,
-    /// `return`: answers before the handler is asked.
+    /// What is done with a request first.
+    pub script: Vec<Instruction>,
+    /// `return`: answers after the script, before the handler is asked.
     pub reply: Option<Return>,
+    /// What holds for other methods than these (`limit_except`).
+    pub limit_except: Option<LimitExcept>,
     /// Who answers.
     pub handler: Handler,
     /// Everything else that holds here, inherited values included.
@@ -126,13 +136,24 @@ impl Location {
     pub fn new(matcher: Matcher, settings: Settings) -> Self {
         Self {
             matcher,
+            script: Vec::new(),
             reply: None,
+            limit_except: None,
             handler: Handler::Files,
             settings,
             locations: Vec::new(),
             internal: false,
         }
     }
+}
+
+/// `limit_except`: what holds for all methods but some.
+#[derive(Debug, Clone)]
+pub struct LimitExcept {
+    /// The methods that are not concerned; `GET` stands for `HEAD` too.
+    pub methods: Vec<::http::Method>,
+    /// What holds for the others.
+    pub location: Box<Location>,
 }
 
 /// Which paths a location takes.
@@ -148,74 +169,6 @@ pub enum Matcher {
     Regex(Pattern),
     /// `@name`: reached by name only.
     Named(String),
-}
-
-/// A regular expression as written and as compiled; matched against bytes.
-#[derive(Clone)]
-pub struct Pattern {
-    source: String,
-    regex: regex::bytes::Regex,
-}
-
-/// Why a regular expression cannot be used.
-#[derive(Debug, Clone)]
-pub struct PatternError {
-    /// What is wrong, in one line.
-    pub reason: String,
-}
-
-impl fmt::Display for PatternError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for PatternError {}
-
-impl Pattern {
-    /// Compiles a regular expression that tells upper from lower case.
-    ///
-    /// # Errors
-    /// If it is malformed, or uses what the engine lacks (look-around, back-references), or
-    /// compiles to more than 10 MB.
-    pub fn new(source: &str) -> Result<Self, PatternError> {
-        Self::build(source, regex::bytes::RegexBuilder::new(source).case_insensitive(false))
-    }
-
-    /// Compiles a regular expression for which `A` and `a` are the same.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn new_ignoring_case(source: &str) -> Result<Self, PatternError> {
-        Self::build(source, regex::bytes::RegexBuilder::new(source).case_insensitive(true))
-    }
-
-    fn build(source: &str, builder: &mut regex::bytes::RegexBuilder) -> Result<Self, PatternError> {
-        // Without unicode a `.` is one byte, as in a PCRE that was not told otherwise.
-        let regex = builder.unicode(false).size_limit(10 << 20).build().map_err(|error| {
-            // The crate draws the pattern over several lines; the last line says what is wrong.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default();
-            PatternError { reason: reason.trim().trim_start_matches("error: ").to_owned() }
-        })?;
-        Ok(Self { source: source.to_owned(), regex })
-    }
-
-    /// Returns the expression as written.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    /// Returns the compiled expression.
-    pub fn regex(&self) -> &regex::bytes::Regex {
-        &self.regex
-    }
-}
-
-impl fmt::Debug for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pattern({:?})", self.source)
-    }
 }
 
 /// Who answers a request at a location.

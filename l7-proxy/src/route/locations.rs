@@ -1,6 +1,6 @@
 //! The locations of one level: of a server, or inside another location.
 
-use crate::model::{self, Handler, Matcher, Pattern, Upstream};
+use crate::model::{self, Handler, LimitExcept, Matcher, Pattern, Upstream};
 
 use super::{Location, RouteError};
 
@@ -165,7 +165,16 @@ impl Location {
             Matcher::Exact(path) | Matcher::Prefix(path) | Matcher::FinalPrefix(path) => Some(path.len()),
             Matcher::Regex(_) | Matcher::Named(_) => None,
         };
+        let script = super::script::compile(location.script, upstreams, all)?;
+        let limit_except = match location.limit_except {
+            Some(LimitExcept { methods, location }) => {
+                Some((methods, Self::push(*location, Level::default(), upstreams, all)?))
+            }
+            None => None,
+        };
         all.push(Self {
+            script,
+            limit_except,
             reply: location.reply,
             handler: location.handler,
             settings: location.settings,

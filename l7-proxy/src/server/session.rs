@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::framing::{Fault, Framing};
 use super::spelling::Spelling;
@@ -26,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) local: SocketAddr,
     pub(crate) serial: u64,
     opened: Moment,
+    /// The same on the clock that variables go by.
+    born: Instant,
     requests: Cell<u64>,
     /// The configuration of the latest request, and where the connection's address is in it.
     generation: RefCell<(Rc<Generation>, Entry)>,
@@ -127,6 +129,7 @@ impl Session {
             remote,
             local,
             opened: now,
+            born: Instant::now(),
             requests: Cell::new(0),
             generation: RefCell::new((generation, entry)),
             framing: RefCell::default(),
@@ -181,6 +184,7 @@ impl Session {
             serial: self.serial,
             requests: self.requests.get(),
             scheme: Scheme::Http,
+            opened: self.born,
         }
     }
 

@@ -9,6 +9,8 @@ use http::{HeaderMap, Method, Version};
 use crate::model::{ProxyPass, Settings};
 use crate::uri::Target;
 
+use super::{Definitions, Findings};
+
 /// What is known about a request at the moment a value is written: references only, built anew
 /// wherever a value is needed.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +35,10 @@ pub struct Exchange<'a> {
     pub settings: &'a Settings,
     /// Groups of the regular expressions that matched.
     pub captures: &'a Captures,
+    /// The variables that the configuration defines.
+    pub definitions: &'a Definitions,
+    /// What else is known of the request.
+    pub findings: &'a Findings,
     /// `proxy_pass` of the location, if the request is forwarded.
     pub proxy: Option<&'a ProxyPass>,
     /// The servers that were tried, in order.
@@ -87,6 +93,8 @@ pub struct Connection {
     pub requests: u64,
     /// How the client speaks to us.
     pub scheme: Scheme,
+    /// When the connection was made.
+    pub opened: Instant,
 }
 
 /// How a client speaks to us.
@@ -125,6 +133,23 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// How long it took.
     pub elapsed: Duration,
+    /// How long it took to get a connection; `None` if there was none.
+    pub connected: Option<Duration>,
+    /// How long it took until the head of the answer; `None` if there was none.
+    pub answered: Option<Duration>,
+    /// Bytes of the answer's body.
+    pub body_size: u64,
+    /// Bytes sent to the server.
+    pub sent: u64,
+    /// Bytes received from the server.
+    pub received: u64,
+}
+
+impl Attempt {
+    /// Returns an attempt of which only this is known.
+    pub fn new(server: Option<SocketAddr>, status: Option<u16>, elapsed: Duration) -> Self {
+        Self { server, status, elapsed, connected: None, answered: None, body_size: 0, sent: 0, received: 0 }
+    }
 }
 
 /// An answer, as far as it is known.
@@ -136,6 +161,10 @@ pub struct Response<'a> {
     pub headers: &'a HeaderMap,
     /// The fields that the server sent, before any of ours; `None` if we answered ourselves.
     pub upstream_headers: Option<&'a HeaderMap>,
+    /// The fields after the body.
+    pub trailers: Option<&'a HeaderMap>,
+    /// The fields after the body of the server's answer.
+    pub upstream_trailers: Option<&'a HeaderMap>,
     /// Bytes of the body that went out.
     pub body_bytes_sent: u64,
     /// Bytes that went out, the head included.

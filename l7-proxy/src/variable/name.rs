@@ -7,10 +7,13 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::{Part, Value, Variable};
 
-/// Names that the configuration itself gives meaning to: named groups of its regular expressions.
+/// Names that the configuration itself gives meaning to: named groups of its regular expressions,
+/// and the variables that it defines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     names: Vec<Box<str>>,
+    /// In lower case; the place is the variable's number.
+    defined: Vec<Box<str>>,
 }
 
 impl Names {
@@ -21,9 +24,27 @@ impl Names {
         }
     }
 
-    /// Returns whether `name` is known.
+    /// Returns whether `name` is that of a group.
     pub fn contains(&self, name: &str) -> bool {
         self.names.iter().any(|known| &**known == name)
+    }
+
+    /// Returns the number of the variable called `name`, which becomes known if it was not.
+    ///
+    /// `None` if there are 65,536 variables already.
+    pub fn define(&mut self, name: &str) -> Option<u16> {
+        if let Some(number) = self.number(name) {
+            return Some(number);
+        }
+        let number = u16::try_from(self.defined.len()).ok()?;
+        self.defined.push(name.to_ascii_lowercase().into());
+        Some(number)
+    }
+
+    /// Returns the number of the variable called `name`, if the configuration defines it.
+    pub fn number(&self, name: &str) -> Option<u16> {
+        let place = self.defined.iter().position(|known| known.eq_ignore_ascii_case(name))?;
+        u16::try_from(place).ok()
     }
 }
 
@@ -111,6 +132,9 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
     if names.contains(written) {
         return Ok(Variable::NamedCapture(written.into()));
     }
+    if let Some(number) = names.number(written) {
+        return Ok(Variable::Defined(number));
+    }
     let name = written.to_ascii_lowercase();
     if let &[digit @ b'1'..=b'9'] = name.as_bytes() {
         return Ok(Variable::Capture(digit - b'0'));
@@ -122,13 +146,16 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "bytes_sent" => Variable::BytesSent,
         "connection" => Variable::Connection,
         "connection_requests" => Variable::ConnectionRequests,
+        "connection_time" => Variable::ConnectionTime,
         "content_length" => Variable::RequestHeader(CONTENT_LENGTH),
         "content_type" => Variable::RequestHeader(CONTENT_TYPE),
         "document_root" => Variable::DocumentRoot,
         "document_uri" | "uri" => Variable::Uri,
         "host" => Variable::Host,
         "hostname" => Variable::Hostname,
+        "https" => Variable::Https,
         "is_args" => Variable::IsArgs,
+        "is_request_port" => Variable::IsRequestPort,
         "msec" => Variable::Msec,
         "nginx_version" => Variable::NginxVersion,
         "pid" => Variable::Pid,
@@ -140,10 +167,13 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "remote_port" => Variable::RemotePort,
         "remote_user" => Variable::RemoteUser,
         "request" => Variable::Request,
+        "request_body" => Variable::RequestBody,
+        "request_body_file" => Variable::RequestBodyFile,
         "request_completion" => Variable::RequestCompletion,
         "request_filename" => Variable::RequestFilename,
         "request_length" => Variable::RequestLength,
         "request_method" => Variable::RequestMethod,
+        "request_port" => Variable::RequestPort,
         "request_time" => Variable::RequestTime,
         "request_uri" => Variable::RequestUri,
         "scheme" => Variable::Scheme,
@@ -155,6 +185,11 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "time_iso8601" => Variable::TimeIso8601,
         "time_local" => Variable::TimeLocal,
         "upstream_addr" => Variable::UpstreamAddr,
+        "upstream_bytes_received" => Variable::UpstreamBytesReceived,
+        "upstream_bytes_sent" => Variable::UpstreamBytesSent,
+        "upstream_connect_time" => Variable::UpstreamConnectTime,
+        "upstream_header_time" => Variable::UpstreamHeaderTime,
+        "upstream_response_length" => Variable::UpstreamResponseLength,
         "upstream_response_time" => Variable::UpstreamResponseTime,
         "upstream_status" => Variable::UpstreamStatus,
         _ => return prefixed(&name).ok_or_else(|| ValueError::Unknown(written.to_owned())),
@@ -168,6 +203,15 @@ fn prefixed(name: &str) -> Option<Variable> {
     let field = |name: &str| HeaderName::from_bytes(name.replace('_', "-").as_bytes()).ok();
     if let Some(rest) = name.strip_prefix("upstream_http_") {
         return field(rest).map(Variable::UpstreamHeader);
+    }
+    if let Some(rest) = name.strip_prefix("upstream_trailer_") {
+        return field(rest).map(Variable::UpstreamTrailer);
+    }
+    if let Some(rest) = name.strip_prefix("upstream_cookie_") {
+        return Some(Variable::UpstreamCookie(rest.into()));
+    }
+    if let Some(rest) = name.strip_prefix("sent_trailer_") {
+        return field(rest).map(Variable::SentTrailer);
     }
     if let Some(rest) = name.strip_prefix("sent_http_") {
         return field(rest).map(Variable::SentHeader);

@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::date;
+use crate::host::Host;
 use crate::model::{Escape, Root};
 
-use super::exchange::{Completion, Exchange};
+use super::exchange::{Completion, Exchange, Scheme};
 use super::{Part, Value, Variable};
 
 impl Value {
@@ -104,14 +106,35 @@ impl Variable {
             Self::BytesSent => number(exchange.response.map_or(0, |response| response.bytes_sent), out),
             Self::Capture(group) => return text(exchange.captures.group(*group), out),
             Self::NamedCapture(name) => return text(exchange.captures.named(name), out),
+            Self::Defined(place) => match exchange.findings.assigned.get(*place) {
+                Some(value) => out.extend_from_slice(value),
+                None => {
+                    if let Some(map) = exchange.definitions.map(*place) {
+                        map.write(exchange, out);
+                    }
+                }
+            },
             Self::Connection => number(exchange.connection.serial, out),
             Self::ConnectionRequests => number(exchange.connection.requests, out),
+            Self::ConnectionTime => {
+                milliseconds(exchange.connection.opened.elapsed(), out);
+            }
             Self::Cookie(name) => return text(cookie(exchange.headers, name), out),
             Self::DocumentRoot => document_root(exchange, out),
             Self::Host if exchange.host.is_empty() => out.extend_from_slice(exchange.server_name.as_bytes()),
             Self::Host => out.extend_from_slice(exchange.host.as_bytes()),
             Self::Hostname => out.extend_from_slice(HOSTNAME.as_bytes()),
             Self::RequestHeader(name) => return fields(exchange.headers, name, out),
+            Self::Https => {
+                if exchange.connection.scheme == Scheme::Https {
+                    out.extend_from_slice(b"on");
+                }
+            }
+            Self::IsRequestPort => {
+                if request_port(exchange).is_some() {
+                    out.push(b':');
+                }
+            }
             Self::IsArgs => {
                 if exchange.target.args().is_some_and(|args| !args.is_empty()) {
                     out.push(b'?');
@@ -142,6 +165,16 @@ impl Variable {
                 out.push(b' ');
                 out.extend_from_slice(protocol(exchange.version).as_bytes());
             }
+            Self::RequestBody => return text(exchange.findings.body.as_deref(), out),
+            Self::RequestBodyFile => {
+                let file = exchange.findings.body_file.as_deref();
+                return text(file.map(|file| file.as_os_str().as_bytes()), out);
+            }
+            Self::RequestPort => {
+                if let Some(port) = request_port(exchange) {
+                    number(u64::from(port), out);
+                }
+            }
             Self::RequestCompletion => {
                 if exchange.response.is_some_and(|response| response.completion == Completion::Whole) {
                     out.extend_from_slice(b"OK");
@@ -157,6 +190,10 @@ impl Variable {
                 Some(response) => return fields(response.headers, name, out),
                 None => return Presence::Missing,
             },
+            Self::SentTrailer(name) => match exchange.response.and_then(|response| response.trailers) {
+                Some(trailers) => return fields(trailers, name, out),
+                None => return Presence::Missing,
+            },
             Self::ServerAddr => address(exchange.connection.local, out),
             Self::ServerName => out.extend_from_slice(exchange.server_name.as_bytes()),
             Self::ServerPort => number(u64::from(exchange.connection.local.port()), out),
@@ -168,6 +205,31 @@ impl Variable {
             Self::TimeIso8601 => date::write_iso8601(exchange.moment.now(), out),
             Self::TimeLocal => date::write_log(exchange.moment.now(), out),
             Self::UpstreamAddr => return upstream_addr(exchange, out),
+            Self::UpstreamBytesReceived => {
+                return per_attempt(exchange, out, |attempt, out| number(attempt.received, out));
+            }
+            Self::UpstreamBytesSent => {
+                return per_attempt(exchange, out, |attempt, out| number(attempt.sent, out));
+            }
+            Self::UpstreamConnectTime => {
+                return per_attempt(exchange, out, |attempt, out| time_or_dash(attempt.connected, out));
+            }
+            Self::UpstreamHeaderTime => {
+                return per_attempt(exchange, out, |attempt, out| time_or_dash(attempt.answered, out));
+            }
+            Self::UpstreamResponseLength => {
+                return per_attempt(exchange, out, |attempt, out| number(attempt.body_size, out));
+            }
+            Self::UpstreamCookie(name) => {
+                let headers = exchange.response.and_then(|response| response.upstream_headers);
+                return text(headers.and_then(|headers| set_cookie(headers, name)), out);
+            }
+            Self::UpstreamTrailer(name) => {
+                match exchange.response.and_then(|response| response.upstream_trailers) {
+                    Some(trailers) => return fields(trailers, name, out),
+                    None => return Presence::Missing,
+                }
+            }
             Self::UpstreamHeader(name) => {
                 match exchange.response.and_then(|response| response.upstream_headers) {
                     Some(headers) => return fields(headers, name, out),
@@ -308,6 +370,29 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     })
 }
 
+/// Returns the value that the server gives to the first cookie of that name.
+fn set_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    headers.get_all(http::header::SET_COOKIE).iter().find_map(|line| {
+        let pair = line.as_bytes().split(|&byte| byte == b';').next()?;
+        let equals = memchr::memchr(b'=', pair)?;
+        let (key, value) = pair.split_at(equals);
+        key.trim_ascii().eq_ignore_ascii_case(name.as_bytes()).then(|| value[1..].trim_ascii())
+    })
+}
+
+/// Returns the port that the request names, in its line or in `Host`.
+fn request_port(exchange: &Exchange<'_>) -> Option<u16> {
+    let host = exchange.headers.get(http::header::HOST)?;
+    Host::parse(host.as_bytes()).ok()?.port()
+}
+
+fn time_or_dash(time: Option<Duration>, out: &mut Vec<u8>) {
+    match time {
+        Some(time) => milliseconds(time, out),
+        None => out.push(b'-'),
+    }
+}
+
 /// Writes the user name of `Authorization: Basic`.
 fn remote_user(headers: &HeaderMap, out: &mut Vec<u8>) -> Presence {
     let credentials = headers.get(http::header::AUTHORIZATION).and_then(|value| {
@@ -380,6 +465,9 @@ fn write_without_itself(root: &Value, exchange: &Exchange<'_>, out: &mut Vec<u8>
 /// Counts the bytes of the request line and the fields as they are commonly written, and the
 /// announced length of the body.
 fn request_length(exchange: &Exchange<'_>) -> u64 {
+    if exchange.findings.request_length > 0 {
+        return exchange.findings.request_length;
+    }
     let line = exchange.method.as_str().len() + exchange.request_uri.len() + "  HTTP/1.1\r\n".len();
     let fields: usize =
         exchange.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();

@@ -337,7 +337,7 @@ fn fault_in_a_value_names_the_value() {
             "proxy_pass http://127.0.0.1:1; proxy_pass http://127.0.0.1:2;",
             "\"proxy_pass\" directive is duplicate",
         ),
-        ("if ($host) { return 200; }", "\"if\" directive is not supported by l7-proxy"),
+        ("ssi on;", "\"ssi\" directive is not supported by l7-proxy"),
         (
             "location ~ ^/a { proxy_pass http://127.0.0.1/b; }",
             "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named location, or inside \"if\" statement, or inside \"limit_except\" block",

@@ -9,6 +9,7 @@ mod pages;
 mod peer;
 mod retry;
 mod route;
+mod script;
 mod serve;
 mod static_file;
 mod strict;

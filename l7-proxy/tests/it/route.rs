@@ -41,7 +41,7 @@ fn address() -> SocketAddr {
 fn router(locations: Vec<Location>) -> Router {
     let server = VirtualServer { listen: vec![Listen::new(address())], locations, ..Default::default() };
     let upstream = Upstream { name: "u".into(), servers: Vec::new(), keepalive: None };
-    Router::new(Http { upstreams: vec![upstream], servers: vec![server] }).unwrap()
+    Router::new(Http { upstreams: vec![upstream], servers: vec![server], ..Http::default() }).unwrap()
 }
 
 fn locate(router: &Router, path: &[u8]) -> u16 {
@@ -131,7 +131,7 @@ fn two_locations_of_one_path_are_refused() {
             locations: vec![location(1, one, vec![]), location(2, other, vec![])],
             ..Default::default()
         };
-        Router::new(Http { upstreams: vec![], servers: vec![server] }).err()
+        Router::new(Http { upstreams: vec![], servers: vec![server], ..Http::default() }).err()
     };
     let duplicate = |name: &str| Some(RouteError::DuplicateLocation(name.into()));
     assert_eq!(twice(prefix("/a"), prefix("/a")), duplicate("/a"));
@@ -342,7 +342,7 @@ proptest! {
             ..Default::default()
         };
         let servers: Vec<_> = names.into_iter().enumerate().map(server).collect();
-        let router = Router::new(Http { upstreams: vec![], servers: servers.clone() }).unwrap();
+        let router = Router::new(Http { upstreams: vec![], servers: servers.clone(), ..Http::default() }).unwrap();
         let entry = router.entry(address()).unwrap();
         for host in hosts {
             let found = router.server(entry, &host, &mut Captures::default()).reply().unwrap().status;
@@ -368,6 +368,7 @@ fn address_of_the_connection_decides_before_any_name() {
             listening(vec![with_options("127.0.0.2:80")], "own"),
             listening(vec![on("127.0.0.1:81")], "other"),
         ],
+        ..Http::default()
     })
     .unwrap();
     let sockets: Vec<_> = router.sockets().iter().map(|socket| socket.addr.to_string()).collect();
@@ -392,7 +393,7 @@ fn default_server_is_the_marked_one_and_else_the_first() {
         let servers = marks.iter().enumerate();
         let servers =
             servers.map(|(place, &mark)| listening(vec![listen(mark)], &place.to_string())).collect();
-        let router = Router::new(Http { upstreams: vec![], servers })?;
+        let router = Router::new(Http { upstreams: vec![], servers, ..Http::default() })?;
         let entry = router.entry(address()).unwrap();
         let unknown = router.server(entry, "unknown", &mut Captures::default()).name();
         assert_eq!(unknown, router.default_server(entry).name());

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use l7_proxy::model::{ProxyPass, Root, Settings};
 use l7_proxy::uri::Target;
-use l7_proxy::variable::{Attempt, Captures, Connection, Exchange, Moment, Response, Scheme, Value};
+use l7_proxy::variable::{
+    Attempt, Captures, Connection, Definitions, Exchange, Findings, Moment, Response, Scheme, Value,
+};
 
 /// Everything that an [`Exchange`] refers to.
 pub(crate) struct Request {
@@ -22,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) captures: Captures,
     pub(crate) proxy: Option<ProxyPass>,
     pub(crate) attempts: Vec<Attempt>,
+    pub(crate) definitions: Definitions,
+    pub(crate) findings: Findings,
 }
 
 impl Request {
@@ -38,6 +42,7 @@ impl Request {
                 serial: 3,
                 requests: 2,
                 scheme: Scheme::Http,
+                opened: std::time::Instant::now(),
             },
             host: "example.org".to_owned(),
             server_name: "www.example.org".to_owned(),
@@ -45,6 +50,8 @@ impl Request {
             captures: Captures::default(),
             proxy: None,
             attempts: Vec::new(),
+            definitions: Definitions::none(),
+            findings: Findings::default(),
         }
     }
 
@@ -76,6 +83,8 @@ impl Request {
             server_name: &self.server_name,
             settings: &self.settings,
             captures: &self.captures,
+            definitions: &self.definitions,
+            findings: &self.findings,
             proxy: self.proxy.as_ref(),
             attempts: &self.attempts,
             response,

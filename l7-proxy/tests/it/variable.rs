@@ -129,8 +129,8 @@ fn variables_of_the_upstream_list_every_attempt() {
     request.proxy = Some(ProxyPass { upstream: UpstreamId(0), host: "app:81".into(), port: 81, uri: None });
     let server = Some(SocketAddr::from(([10, 0, 0, 1], 80)));
     request.attempts = vec![
-        Attempt { server, status: Some(502), elapsed: Duration::from_millis(7) },
-        Attempt { server: None, status: None, elapsed: Duration::ZERO },
+        Attempt::new(server, Some(502), Duration::from_millis(7)),
+        Attempt::new(None, None, Duration::ZERO),
     ];
     check(
         &request,
@@ -154,6 +154,8 @@ fn variables_of_the_answer() {
         status: 99,
         headers: &headers,
         upstream_headers: Some(&upstream),
+        trailers: None,
+        upstream_trailers: None,
         body_bytes_sent: 1000,
         bytes_sent: 1200,
         completion: Completion::Whole,

@@ -1,0 +1,312 @@
+//! The way of a request through servers and locations: scripts, internal redirects, error pages.
+
+use http::HeaderMap;
+use hyper::body::{Body as _, Incoming};
+use tracing::{debug, error};
+
+use super::script::{Ran, Script, Stage};
+use super::strict::Refused;
+use super::{Answer, Step, exchange};
+use crate::body::Cut;
+use crate::model::{ErrorPageStatus, Return};
+use crate::pages::{self, Page, Replied};
+use crate::route::{Entry, Located, Route, Router, Server};
+use crate::transaction::{PathOrigin, Transaction};
+use crate::uri::Target;
+use crate::variable::Exchange;
+
+/// What comes after a location has done its part.
+pub(super) enum Next {
+    /// This answer, with another status if an error page says so.
+    Answer(Answer, Option<ErrorPageStatus>),
+    /// The connection is closed without an answer.
+    Close,
+    /// The location of this path.
+    Path(Target<'static>, RequestBody),
+    /// The named location that the search has noted.
+    Named,
+}
+
+/// Whether a request's body goes along with an internal redirect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestBody {
+    Kept,
+    Dropped,
+}
+
+/// How a location is looked for.
+enum Way {
+    /// By the path, after the server's own script.
+    Server,
+    /// By the path.
+    Path,
+    /// By name, after an `error_page @name`.
+    Named(String),
+}
+
+/// The way of a request through locations.
+pub(super) struct Search {
+    entry: Entry,
+    way: Way,
+    /// Internal redirects so far.
+    redirects: u32,
+    /// The status to answer with, while an error is being answered by an error page.
+    error_page: Option<ErrorPageStatus>,
+    /// Whether the path is one of ours, not the client's.
+    internal: bool,
+}
+
+/// What a location does, if that needs neither a file nor a server.
+type Found<'g> = (Route<'g>, Option<Step>);
+
+impl Search {
+    pub(super) fn new(entry: Entry) -> Search {
+        Search { entry, way: Way::Server, redirects: 0, error_page: None, internal: false }
+    }
+
+    /// Refuses a request before any location is looked for.
+    pub(super) fn refuse<'g>(
+        &self,
+        transaction: &mut Transaction,
+        router: &'g Router,
+        refused: Refused,
+    ) -> (&'g Server, Route<'g>, Option<Step>) {
+        let Refused { status, reason } = refused;
+        let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
+        debug!("*{serial} {reason} while reading client request headers, client: {client}");
+        // What follows on the connection may be the rest of what was refused.
+        transaction.session.finish_soon();
+        let server = router.default_server(self.entry);
+        let route = server.fallback();
+        transaction.place = Some(route.place);
+        (server, route, Some(Step::status(status)))
+    }
+
+    /// Says what comes after a step.
+    pub(super) fn follow(
+        &mut self,
+        transaction: &mut Transaction,
+        server: &Server,
+        route: &Route<'_>,
+        target: &Target<'_>,
+        step: Step,
+    ) -> Next {
+        let (status, headers) = match step {
+            Step::Done(answer) => return Next::Answer(answer, self.error_page),
+            Step::Close => return Next::Close,
+            Step::Index(path) => match self.redirect(&path, target.args()) {
+                Some(next) => return Next::Path(next, RequestBody::Kept),
+                None => (500, HeaderMap::new()),
+            },
+            Step::Status(status, headers) => (status, headers),
+        };
+        let exchange = exchange(transaction, server, route, target);
+        match self.error_page(status, route, &exchange) {
+            Some(ErrorPage::Path(next)) => {
+                transaction.act_as_get();
+                Next::Path(next, RequestBody::Dropped)
+            }
+            Some(ErrorPage::Named) => Next::Named,
+            Some(ErrorPage::Redirect(page)) => Next::Answer(Answer::page(page), None),
+            None => {
+                let mut answer = Answer::page(pages::built_in(status, route.settings.server_tokens));
+                answer.headers.extend(headers);
+                Next::Answer(answer, self.error_page)
+            }
+        }
+    }
+
+    /// Finds the location; also what it does, if that needs neither a file nor a server.
+    pub(super) fn locate<'g>(
+        &mut self,
+        transaction: &mut Transaction,
+        router: &'g Router,
+        target: &mut Target<'_>,
+        incoming: Option<&Incoming>,
+    ) -> (&'g Server, Route<'g>, Option<Step>) {
+        let server = transaction.find_server(router, self.entry);
+        let size = incoming.map_or(0, |incoming| incoming.size_hint().lower());
+        let (route, step) = loop {
+            if let Some(found) = self.pass(server, transaction, target, size) {
+                break found;
+            }
+            self.redirects += 1;
+            if self.redirects > REDIRECTS_MAX {
+                error!("rewrite or internal redirection cycle while processing a request");
+                break (server.fallback(), Some(Step::status(500)));
+            }
+        };
+        transaction.place = Some(route.place);
+        transaction.session.adopt(route.settings);
+        (server, route, step)
+    }
+
+    /// Goes through scripts and locations once; `None` if a script has changed the path.
+    fn pass<'g>(
+        &mut self,
+        server: &'g Server,
+        transaction: &mut Transaction,
+        target: &mut Target<'_>,
+        size: u64,
+    ) -> Option<Found<'g>> {
+        transaction.path = PathOrigin::Located;
+        if matches!(self.way, Way::Server) {
+            self.way = Way::Path;
+            let route = server.fallback();
+            if !server.script().is_empty() || server.reply().is_some() {
+                transaction.place = Some(route.place);
+                let stage = Stage::Server;
+                let mut script = Script { transaction, server, route, target, stage };
+                let ran = script.run(server.script(), server.reply());
+                match ran {
+                    Ran::Through { reply: None } | Ran::Anew => {}
+                    ran => return self.ran(ran, server, transaction, route, target),
+                }
+            }
+        }
+        let (mut route, step) = self.locate_in(server, transaction, target);
+        if step.is_some() {
+            return Some((route, step));
+        }
+        if route.settings.client.max_body_size.is_some_and(|most| size > most) {
+            error!("*{} {}: {size} bytes", transaction.connection.serial, Cut::TooLarge);
+            return Some((route, Some(Step::status(413))));
+        }
+        route = server.for_method(route, transaction.method());
+        if route.script.is_empty() && route.reply.is_none() {
+            return Some((route, None));
+        }
+        let stage = Stage::Location;
+        let mut script = Script { transaction, server, route, target, stage };
+        let ran = script.run(route.script, route.reply);
+        let route = script.route;
+        self.ran(ran, server, transaction, route, target)
+    }
+
+    /// Says what comes after a script.
+    fn ran<'g>(
+        &mut self,
+        ran: Ran<'g>,
+        server: &'g Server,
+        transaction: &Transaction,
+        route: Route<'g>,
+        target: &Target<'_>,
+    ) -> Option<Found<'g>> {
+        let step = match ran {
+            Ran::Anew => {
+                self.way = Way::Path;
+                self.internal = true;
+                return None;
+            }
+            Ran::Through { reply: None } => None,
+            Ran::Through { reply: Some(reply) } => {
+                Some(answer(reply, &exchange(transaction, server, &route, target)))
+            }
+            Ran::Page(page) => Some(Step::Done(Answer::page(page))),
+            Ran::Failed => Some(Step::status(500)),
+        };
+        Some((route, step))
+    }
+
+    fn locate_in<'g>(
+        &self,
+        server: &'g Server,
+        transaction: &mut Transaction,
+        target: &Target<'_>,
+    ) -> Found<'g> {
+        if let Way::Named(name) = &self.way {
+            return match server.named(name) {
+                Some(route) => (route, None),
+                None => {
+                    error!("*{} could not find named location \"@{name}\"", transaction.connection.serial);
+                    (server.fallback(), Some(Step::status(500)))
+                }
+            };
+        }
+        let located = server.locate(target.path(), &mut transaction.captures);
+        let route = located.route();
+        if route.internal && !self.internal {
+            return (route, Some(Step::status(404)));
+        }
+        if let Located::AddSlash(_) = located {
+            let page = pages::add_slash(&exchange(transaction, server, &route, target));
+            return (route, Some(page.map_or(Step::status(500), Step::page)));
+        }
+        (route, None)
+    }
+
+    /// Returns the target of an internal redirect, unless there were too many.
+    fn redirect(&mut self, path: &[u8], args: Option<&str>) -> Option<Target<'static>> {
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX {
+            error!("rewrite or internal redirection cycle");
+            return None;
+        }
+        self.way = Way::Server;
+        self.internal = true;
+        Target::internal(path, args).ok()
+    }
+
+    /// Returns what an error is answered with, if not with the built-in page.
+    fn error_page(&mut self, status: u16, route: &Route<'_>, exchange: &Exchange<'_>) -> Option<ErrorPage> {
+        if self.error_page.is_some() {
+            // An error page that fails has no error page, as in nginx.
+            return None;
+        }
+        let mut pages = route.settings.error_pages.iter();
+        let page = pages.find(|page| page.statuses.contains(&status))?;
+        let mut text = Vec::new();
+        let place = page.target.bytes(exchange, &mut text);
+        let kept = match page.status {
+            ErrorPageStatus::Keep => ErrorPageStatus::Set(status),
+            other => other,
+        };
+        if let Some(name) = place.strip_prefix(b"@") {
+            self.redirects += 1;
+            if self.redirects > REDIRECTS_MAX {
+                return None;
+            }
+            self.way = Way::Named(String::from_utf8_lossy(name).into_owned());
+            self.internal = true;
+            self.error_page = Some(kept);
+            return Some(ErrorPage::Named);
+        }
+        if !place.starts_with(b"/") {
+            let code = match page.status {
+                ErrorPageStatus::Set(code @ (301 | 302 | 303 | 307 | 308)) => code,
+                _ => 302,
+            };
+            let place = std::str::from_utf8(place).ok()?;
+            return pages::redirect(code, place, exchange).map(ErrorPage::Redirect);
+        }
+        let (path, args) = match memchr::memchr(b'?', place) {
+            Some(mark) => (&place[..mark], std::str::from_utf8(&place[mark + 1..]).ok()),
+            None => (place, None),
+        };
+        let target = self.redirect(path, args)?;
+        self.error_page = Some(kept);
+        Some(ErrorPage::Path(target))
+    }
+}
+
+/// What an error is answered with.
+enum ErrorPage {
+    /// What is at this path.
+    Path(Target<'static>),
+    /// What a named location says.
+    Named,
+    /// A redirect of the client.
+    Redirect(Page),
+}
+
+/// What a `return` amounts to.
+fn answer(reply: &Return, exchange: &Exchange<'_>) -> Step {
+    match pages::reply(reply, exchange, &mut Vec::new()) {
+        Replied::Page(page) => Step::page(page),
+        Replied::Status(status) => Step::status(status),
+        Replied::Close => Step::Close,
+    }
+}
+
+/// As many internal redirects as nginx follows.
+const REDIRECTS_MAX: u32 = 10;

@@ -1,0 +1,22 @@
+//! What comes to be known of a request while it is answered, for variables that show it.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::Assigned;
+
+/// What came to be known of a request beside its head.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What `set` has assigned.
+    pub assigned: Assigned,
+    /// The request's body, where it was read whole into memory.
+    pub body: Option<Bytes>,
+    /// The file that holds the request's body, where it was written to one that stays.
+    pub body_file: Option<PathBuf>,
+    /// Bytes received of the request, head and body; 0 while that is not known.
+    pub request_length: u64,
+    /// Bytes per second that `set $limit_rate` allows; 0 sets no limit, `None` says nothing.
+    pub limit_rate: Option<u64>,
+}
