@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lvs_core::Protocol;
+
 use crate::relay::Progress;
 
-/// Every open connection of the proxies that share it.
+/// Every open connection, or every flow of datagrams, of the proxies that share it.
 pub struct Connections {
     max: usize,
     count: AtomicUsize,
@@ -22,9 +24,11 @@ type Shard = HashMap<u64, Arc<Open>, foldhash::fast::RandomState>;
 /// One open connection.
 #[derive(Debug)]
 pub struct Open {
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Address of the client.
     pub client: SocketAddr,
-    /// Address it connected to.
+    /// Address it connected, or sent, to.
     pub virtual_address: SocketAddr,
     /// The real server it was given to.
     pub server: SocketAddr,

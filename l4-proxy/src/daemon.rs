@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 pub use self::check::accepts;
-use self::listening::{Listening, stop};
+use self::listening::{Listening, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
 use crate::probe::{Prober, Schedule};
@@ -44,6 +44,8 @@ pub struct Options {
     pub health: HealthPolicy,
     /// Most connections at a time.
     pub connections_max: usize,
+    /// Most flows of datagrams at a time.
+    pub flows_max: usize,
     /// Where `lvsadm` finds the director, if it may.
     pub control: Option<PathBuf>,
 }
@@ -57,25 +59,29 @@ pub struct Daemon {
 struct Shared {
     director: Arc<Director>,
     connections: Arc<Connections>,
+    /// Flows of datagrams.
+    flows: Arc<Connections>,
     options: Options,
     state: Mutex<State>,
     /// Takes the configurations to probe, on the service thread.
     probed: Option<mpsc::UnboundedSender<Config>>,
     workers: Workers,
     /// Runs probes and the clock of the tables, where load on the data path cannot delay them.
-    _service: Workers,
+    service: Workers,
 }
 
 /// What only changes of configuration touch.
 struct State {
     listening: HashMap<ServiceKey, Listening>,
+    /// Sockets of deleted services whose flows go on.
+    retired: HashMap<ServiceKey, Listening>,
     timeouts: lvsadm::Timeouts,
     draining: bool,
 }
 
 impl Default for Options {
     /// One worker per core, probes every two seconds, two failures down and two successes up, ten
-    /// thousand connections, no control socket.
+    /// thousand connections and as many flows, no control socket.
     fn default() -> Options {
         let mut health = HealthPolicy::default();
         (health.rise, health.fall) = (2, 2);
@@ -85,6 +91,7 @@ impl Default for Options {
             probes: Some(Schedule::default()),
             health,
             connections_max: 10_000,
+            flows_max: 10_000,
             control: None,
         }
     }
@@ -117,16 +124,26 @@ impl Daemon {
             probed
         });
         let connections = Connections::new(options.connections_max);
+        let flows = Connections::new(options.flows_max);
         let workers = Workers::start("worker", options.workers).map_err(system)?;
         let timeouts = lvsadm::Timeouts {
             tcp: options.settings.timeouts.idle,
             tcp_fin: options.settings.timeouts.half_closed,
             udp: UDP_TIMEOUT,
         };
-        let state = Mutex::new(State { listening: HashMap::new(), timeouts, draining: false });
-        let shared =
-            Arc::new(Shared { director, connections, options, state, probed, workers, _service: service });
+        let state = State { listening: HashMap::new(), retired: HashMap::new(), timeouts, draining: false };
+        let state = Mutex::new(state);
+        let shared = Shared { director, connections, flows, options, state, probed, workers, service };
+        let shared = Arc::new(shared);
         shared.commit(Edit::Replace(config))?;
+        let kept = Arc::downgrade(&shared);
+        shared.service.run(0, move || async move {
+            while let Some(shared) = kept.upgrade() {
+                shared.close_retired();
+                drop(shared);
+                tokio::time::sleep(TICK).await;
+            }
+        });
         let administered: Arc<dyn Control> = Arc::clone(&shared) as _;
         let control = socket.map(|socket| lvsadm::serve(socket, administered)).transpose().map_err(system)?;
         Ok(Daemon { shared, control })
@@ -140,6 +157,11 @@ impl Daemon {
     /// Its open connections.
     pub fn connections(&self) -> &Arc<Connections> {
         &self.shared.connections
+    }
+
+    /// Its flows of datagrams.
+    pub fn flows(&self) -> &Arc<Connections> {
+        &self.shared.flows
     }
 
     /// The same director for `ipvsadm`'s commands: what the control socket talks to.
@@ -156,12 +178,12 @@ impl Daemon {
         self.shared.commit(Edit::Replace(config))
     }
 
-    /// Stops accepting and waits until every connection has ended or `deadline` has passed.
-    /// Connections that are left are cut when the value is dropped.
+    /// Stops accepting and waits until every connection has ended, and every flow has been silent for
+    /// three seconds, or `deadline` has passed. What is left is cut when the value is dropped.
     pub async fn drain(&self, deadline: Duration) {
         let until = tokio::time::Instant::now() + deadline;
         self.shared.stop_listening();
-        while self.shared.connections.count() > 0 && tokio::time::Instant::now() < until {
+        while self.shared.carries() > 0 && tokio::time::Instant::now() < until {
             tokio::time::sleep(DRAIN_POLL).await;
         }
     }
@@ -212,16 +234,28 @@ impl Shared {
 
         let mut opened = Vec::new();
         for service in after.services.iter().filter(|service| !state.listening.contains_key(&service.key)) {
-            let listeners = service.key.address().map(|address| self.open(address)).transpose()?;
-            opened.push((service.key.clone(), listeners.unwrap_or_default()));
+            if !state.retired.contains_key(&service.key) {
+                opened.push((service, self.open(&service.key)?));
+            }
         }
         let gone: Vec<ServiceKey> =
             state.listening.keys().filter(|key| after.service(key).is_none()).cloned().collect();
-        stop(gone.iter().filter_map(|key| state.listening.remove(key)).collect());
+        let needed = stop(gone.iter().filter_map(|key| state.listening.remove(key)).collect());
+        state.retired.extend(needed.into_iter().map(|listening| (listening.service().clone(), listening)));
         apply(edit, &self.director)?;
-        for (key, listeners) in opened {
-            let listening = self.listen(key.clone(), listeners, state.timeouts);
-            state.listening.insert(key, listening);
+        let back = after.services.iter().filter_map(|service| {
+            let listening = state.retired.remove(&service.key)?;
+            Some((service, Sockets::Retired(listening)))
+        });
+        opened.extend(back.collect::<Vec<_>>());
+        for (service, sockets) in opened {
+            let listening = self.listen(service, sockets, state.timeouts);
+            state.listening.insert(service.key.clone(), listening);
+        }
+        for service in &after.services {
+            if let Some(listening) = state.listening.get(&service.key) {
+                listening.follow(service);
+            }
         }
         if let Some(probed) = &self.probed {
             // The service thread lives as long as this value.
@@ -230,10 +264,23 @@ impl Shared {
         Ok(())
     }
 
+    /// Connections and flows there are.
+    fn carries(&self) -> usize {
+        self.connections.count() + self.flows.count()
+    }
+
     fn stop_listening(&self) {
         let mut state = self.state();
         state.draining = true;
-        stop(state.listening.drain().map(|(_, listening)| listening).collect());
+        let needed = stop(state.listening.drain().map(|(_, listening)| listening).collect());
+        state.retired.extend(needed.into_iter().map(|listening| (listening.service().clone(), listening)));
+    }
+
+    /// Closes the sockets of deleted services whose flows have ended by now.
+    fn close_retired(&self) {
+        let mut state = self.state();
+        let over = state.retired.extract_if(|_, listening| !listening.is_needed());
+        close(over.map(|(_, listening)| listening).collect());
     }
 }
 

@@ -39,6 +39,7 @@
 //! |---|---|
 //! | forward connections you accepted | [`Proxy::handle`] |
 //! | accept them as well | [`Proxy::serve`], [`listen::group`] |
+//! | forward datagrams | [`udp::DatagramProxy`], [`listen::datagrams`] |
 //! | know what became of a connection | [`Outcome`], [`Ended`] |
 //! | see those that are open | [`connections::Connections`] |
 //! | only move bytes | [`relay::relay`] |
@@ -50,6 +51,7 @@ pub mod listen;
 pub mod probe;
 mod proxy;
 pub mod relay;
+pub mod udp;
 pub mod worker;
 
 pub use proxy::{Ended, Outcome, Proxy, Settings};

@@ -1,7 +1,7 @@
 //! Listening sockets: one per worker on the same address.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -24,6 +24,41 @@ pub fn group(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> 
     let address = first.local_addr()?;
     drop(first);
     (0..count).map(|_| socket(address, true)).collect()
+}
+
+/// Opens `count` sockets for datagrams on `address`, among which the kernel spreads the clients.
+///
+/// # Errors
+/// As for [`group`].
+pub fn datagrams(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    let first = datagram_socket(address, Sharing::Alone)?;
+    if count <= 1 {
+        return Ok(vec![first]);
+    }
+    let address = first.local_addr()?;
+    drop(first);
+    (0..count).map(|_| datagram_socket(address, Sharing::Group)).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Group,
+}
+
+fn datagram_socket(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if sharing == Sharing::Group {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Datagrams that find the queue full are lost; the kernel gives what `rmem_max` allows.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket.into())
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
@@ -68,3 +103,6 @@ pub fn keepalive() -> TcpKeepalive {
 
 /// Connections that may wait to be accepted; the kernel lowers it to `somaxconn`.
 const BACKLOG: i32 = 65_535;
+
+/// Room for datagrams that came while the worker was busy.
+const RECEIVE_BUFFER: usize = 4 << 20;

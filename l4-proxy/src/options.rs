@@ -35,7 +35,12 @@ pub(crate) struct Run {
 /// Reads the command line, the name of the program first.
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = Parser::from_iter(arguments);
-    let mut daemon = Options { connections_max: connections_max(), ..Options::default() };
+    let descriptors = descriptors();
+    let mut daemon = Options {
+        connections_max: (descriptors / 2).max(1),
+        flows_max: (descriptors / 4).max(1),
+        ..Options::default()
+    };
     let (mut rules, mut check) = (None, false);
     let (mut drain, mut log) = (DRAIN, default_log());
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -66,6 +71,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
                 let text = value()?;
                 let max = text.parse().ok().filter(|max| *max > 0);
                 daemon.connections_max = max.ok_or_else(|| wrong(&name, &text, "a number above 0"))?;
+            }
+            "--max-flows" => {
+                let text = value()?;
+                let max = text.parse().ok().filter(|max| *max > 0);
+                daemon.flows_max = max.ok_or_else(|| wrong(&name, &text, "a number above 0"))?;
             }
             "--connect-timeout" => daemon.settings.connect = seconds(&name, &value()?)?,
             "--probe-interval" => {
@@ -110,15 +120,16 @@ fn default_log() -> String {
     std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())
 }
 
-/// As many connections as there are descriptors for, two each, after asking for all the system
-/// allows.
-fn connections_max() -> usize {
+/// Descriptors that are left for connections, which take two each, and flows of datagrams, which take
+/// one, after asking for all the system allows. Where both come in numbers they may meet its limit
+/// before their own; then accepting pauses, and flows give way as at theirs.
+fn descriptors() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // If the limit cannot be raised, the present one holds.
     let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS_MAX).min(DESCRIPTORS_MAX);
-    (descriptors.saturating_sub(DESCRIPTORS_OWN) / 2).max(1) as usize
+    descriptors.saturating_sub(DESCRIPTORS_OWN) as usize
 }
 
 const ENGINES: [(&str, Engine); 4] = [
@@ -150,8 +161,9 @@ usage: l4-proxy --rules FILE [options]
   --workers N             worker threads (default: the number of cores)
   --relay ENGINE          auto, copy, pooled or tokio-splice (default: auto)
   --max-connections N     most connections at a time (default: what the descriptor limit allows)
+  --max-flows N           most UDP flows at a time (default: a quarter of the descriptor limit)
   --connect-timeout S     time for one server to accept (default: 3)
-  --probe-interval S      time between TCP probes of a server (default: 2)
+  --probe-interval S      time between probes of a server (default: 2)
   --no-probes             servers go down by failed connections only
   --drain-timeout S       time for connections to end after SIGTERM (default: 30)
   --log LEVELS            what is logged, by target (default: info, or RUST_LOG);

@@ -1,4 +1,4 @@
-//! Active checks: does a real server accept a connection?
+//! Active checks: does a real server accept a connection, and does nobody refuse a datagram for it?
 //!
 //! One task per server and service, each at its own point of the interval, so that probes never
 //! come in a burst. The probe is closed with a reset: it leaves no half-open connection at the
@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lvs_core::{Condition, Config, Director, Probe, ServiceKey};
-use tokio::net::TcpStream;
+use lvs_core::{Condition, Config, Director, Probe, Protocol, ServiceKey};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use tracing::{info, warn};
@@ -80,10 +80,16 @@ async fn watch(director: Arc<Director>, schedule: Schedule, (service, server): (
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let outcome = match timeout(schedule.timeout, connect(server)).await {
-            Ok(Ok(())) => Probe::Passed,
-            Ok(Err(error)) => Probe::Failed(cause(&error)),
-            Err(_) => Probe::Failed(cause(&io::ErrorKind::TimedOut.into())),
+        let outcome = match &service {
+            ServiceKey::Address { protocol: Protocol::Udp, .. } => send(server, schedule.timeout).await,
+            _ => match timeout(schedule.timeout, connect(server)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+        };
+        let outcome = match outcome {
+            Ok(()) => Probe::Passed,
+            Err(error) => Probe::Failed(cause(&error)),
         };
         if let Some(transition) = director.probe(&service, server, outcome, clock::now()) {
             match transition.condition {
@@ -98,6 +104,20 @@ async fn connect(server: SocketAddr) -> io::Result<()> {
     let stream = TcpStream::connect(server).await?;
     reset_on_drop(&stream);
     Ok(())
+}
+
+/// Sends an empty datagram and waits whether it is refused. Silence is a pass: what a server of
+/// datagrams would answer to is its own affair.
+async fn send(server: SocketAddr, time: Duration) -> io::Result<()> {
+    let own: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((own, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(&[]).await?;
+    match timeout(time, socket.recv(&mut [])).await {
+        Ok(answered) => answered.map(|_| ()),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Where in the interval a server's probes lie: the same at every start, spread over the servers.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lvs_core::{Cause, Director, Event, Flow, Lease, Refusal, ServiceKey};
+use lvs_core::{Cause, Director, Event, Flow, Lease, Protocol, Refusal, ServiceKey};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -212,6 +212,7 @@ impl Proxy {
             }
             Ok((lease, mut server)) => {
                 let open = Open {
+                    protocol: Protocol::Tcp,
                     client: peer,
                     virtual_address,
                     server: lease.server(),

@@ -428,6 +428,18 @@ impl Progress {
         }
     }
 
+    /// Notes that these many more bytes went to the server just now.
+    pub(crate) fn moved_to_server(&self, bytes: u64) {
+        self.add(&self.to_server, bytes);
+        self.touch();
+    }
+
+    /// Notes that these many more bytes went to the client just now.
+    pub(crate) fn moved_to_client(&self, bytes: u64) {
+        self.add(&self.to_client, bytes);
+        self.touch();
+    }
+
     fn touch(&self) {
         self.active_at.store(coarse_millis(), Ordering::Relaxed);
     }
@@ -439,7 +451,7 @@ impl Progress {
 }
 
 /// The kernel's tick clock: a few nanoseconds to read, right to a few milliseconds.
-fn coarse_millis() -> u64 {
+pub(crate) fn coarse_millis() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::config::ServiceKey;
 use crate::flow::Flow;
 use crate::persistence::Template;
-use crate::server::{Kind, Live, REMOVED};
+use crate::server::{DOWN, Kind, Live, REMOVED};
 use crate::time::Time;
 
 /// One connection's or request's place on a real server: counted once when it is taken, given back
@@ -25,6 +25,33 @@ pub struct Lease {
     template: Option<Arc<Template>>,
     /// Counted as inactive since it was taken.
     closing: AtomicBool,
+}
+
+/// Counts what moves at a lease's server, also when the lease has ended: the answer to a datagram that
+/// was scheduled by itself. It takes no place there.
+#[derive(Clone)]
+pub struct Account {
+    live: Arc<Live>,
+}
+
+impl Account {
+    /// Adds to the counts of what went from the client to the server.
+    pub fn count_to_server(&self, packets: u64, bytes: u64) {
+        self.live.packets_in.add(packets);
+        self.live.bytes_in.add(bytes);
+    }
+
+    /// Adds to the counts of what went from the server to the client.
+    pub fn count_to_client(&self, packets: u64, bytes: u64) {
+        self.live.packets_out.add(packets);
+        self.live.bytes_out.add(bytes);
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("server", &self.live.address).finish()
+    }
 }
 
 impl Lease {
@@ -61,6 +88,17 @@ impl Lease {
     /// Whether its server drains and the deadline has come ([`Director::drain`](crate::Director::drain)).
     pub fn is_overdue(&self, now: Time) -> bool {
         self.live.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Whether probes have found its server down since. A proxy that can begin anew without its client,
+    /// as one of datagrams can, asks between two pieces of its work.
+    pub fn is_down(&self) -> bool {
+        self.live.standing() & DOWN != 0
+    }
+
+    /// Counts what moves at the server for as long as it is needed.
+    pub fn account(&self) -> Account {
+        Account { live: Arc::clone(&self.live) }
     }
 
     /// The service it was scheduled for.

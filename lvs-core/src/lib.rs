@@ -37,7 +37,7 @@
 //! | to | see |
 //! |---|---|
 //! | say what is served | [`Config`], [`ServiceConfig`], [`ServerConfig`], [`Algorithm`], [`Persistence`] |
-//! | decide | [`Director::schedule`], [`Picker`], [`Flow`], [`Lease`], [`Refusal`] |
+//! | decide | [`Director::schedule`], [`Picker`], [`Flow`], [`Lease`], [`Account`], [`Refusal`] |
 //! | tell what became of it | [`Director::report`], [`Director::probe`], [`HealthPolicy`] |
 //! | let time pass | [`Director::tick`], [`Time`], [`Notice`] |
 //! | change what is served, losing nothing | [`Director::apply`], and `ipvsadm`'s verbs such as [`Director::add_server`] |
@@ -193,7 +193,7 @@ pub use explain::{Candidate, Decider, Explanation, Outcome, Verdict};
 pub use flow::Flow;
 pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Probe, SlowStart, Transition};
 pub use history::{History, ServiceHistory, Spell, State};
-pub use lease::Lease;
+pub use lease::{Account, Lease};
 pub use picker::Picker;
 pub use plan::{Changes, Moved, Reweighted};
 pub use pool::{Load, Pool};

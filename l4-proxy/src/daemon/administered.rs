@@ -27,7 +27,8 @@ impl Control for Shared {
 
     fn connections(&self) -> Vec<Connection> {
         let timeouts = self.state().timeouts;
-        self.connections.list().iter().map(|open| listed(open, timeouts)).collect()
+        let open = self.connections.list().into_iter().chain(self.flows.list());
+        open.map(|open| listed(&open, timeouts)).collect()
     }
 
     fn timeouts(&self) -> lvsadm::Timeouts {
@@ -38,7 +39,7 @@ impl Control for Shared {
         let mut state = self.state();
         state.timeouts = timeouts;
         for listening in state.listening.values() {
-            listening.proxy.set_timeouts(relay_timeouts(timeouts));
+            listening.set_timeouts(timeouts);
         }
         Ok(())
     }
@@ -47,12 +48,13 @@ impl Control for Shared {
 /// A connection as IPVS would list it: the state follows from which side ended first.
 fn listed(open: &Open, timeouts: lvsadm::Timeouts) -> Connection {
     let (state, timeout) = match open.progress.ended_first() {
+        _ if open.protocol == Protocol::Udp => (ConnectionState::Udp, timeouts.udp),
         None => (ConnectionState::Established, timeouts.tcp),
         Some(Side::Client) => (ConnectionState::CloseWait, timeouts.tcp_fin),
         Some(Side::Server) => (ConnectionState::FinWait, timeouts.tcp_fin),
     };
     Connection {
-        protocol: Protocol::Tcp,
+        protocol: open.protocol,
         expires: timeout.saturating_sub(open.progress.silent_for()),
         state,
         client: open.client,

@@ -19,11 +19,9 @@ pub fn accepts(edit: &Edit) -> Result<(), CommitError> {
 fn can_serve(service: &ServiceConfig) -> Result<(), CommitError> {
     let key = &service.key;
     let reason = match key {
-        ServiceKey::Address { protocol: Protocol::Tcp, address } if address.port() != 0 => None,
-        ServiceKey::Address { protocol: Protocol::Tcp, .. } => {
-            Some("a proxy listens on one port, not on all")
-        }
-        ServiceKey::Address { .. } => Some("this build forwards TCP only"),
+        ServiceKey::Address { protocol: Protocol::Sctp, .. } => Some("this build forwards no SCTP"),
+        ServiceKey::Address { address, .. } if address.port() != 0 => None,
+        ServiceKey::Address { .. } => Some("a proxy listens on one port, not on all"),
         ServiceKey::Mark { .. } => Some("firewall marks are not seen by a proxy"),
         ServiceKey::Name(_) => Some("it has no address to listen on"),
     };

@@ -1,13 +1,13 @@
-//! The listeners of a director's services: one on each worker, bound before anything changes and
+//! The sockets of a director's services: one on each worker, bound before anything changes and
 //! emptied before they close.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use lvs_core::ServiceKey;
+use lvs_core::{Protocol, ServiceConfig, ServiceKey};
 use lvsadm::CommitError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,63 +17,133 @@ use super::Shared;
 use super::administered::relay_timeouts;
 use crate::listen;
 use crate::proxy::Proxy;
+use crate::udp::{DatagramProxy, Phase, Scheduling};
 
-/// A service's listeners, one on each worker.
+/// A service's sockets at work, one on each worker.
 pub(super) struct Listening {
-    pub(super) proxy: Proxy,
-    stop: watch::Sender<bool>,
+    carrier: Carrier,
+    phase: watch::Sender<Phase>,
     /// Closed when every worker has stopped; nothing is ever sent.
     stopped: Receiver<()>,
 }
 
+/// Who carries what comes in.
+enum Carrier {
+    Connections(Proxy),
+    Datagrams(DatagramProxy),
+}
+
+/// The bound sockets of a service, not at work yet.
+pub(super) enum Sockets {
+    Connections(Vec<std::net::TcpListener>),
+    Datagrams(Vec<UdpSocket>),
+    /// They are at work for flows that go on since the service was deleted.
+    Retired(Listening),
+}
+
 impl Shared {
-    pub(super) fn open(&self, address: SocketAddr) -> Result<Vec<std::net::TcpListener>, CommitError> {
-        listen::group(address, self.workers.count()).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrNotAvailable => {
-                    " (the virtual address must be on an interface of this host)"
-                }
-                _ => "",
-            };
-            CommitError::Refused(format!("cannot listen on {address}: {error}{hint}"))
-        })
+    /// Binds what a service listens on. The caller has made sure that it can be served.
+    pub(super) fn open(&self, service: &ServiceKey) -> Result<Sockets, CommitError> {
+        let ServiceKey::Address { protocol, address } = service else {
+            return Ok(Sockets::Connections(Vec::new()));
+        };
+        let count = self.workers.count();
+        let sockets = match protocol {
+            Protocol::Udp => listen::datagrams(*address, count).map(Sockets::Datagrams),
+            _ => listen::group(*address, count).map(Sockets::Connections),
+        };
+        sockets.map_err(|error| cannot_listen(*address, &error))
     }
 
-    /// Hands each worker its listener.
+    /// Hands each worker its socket.
     pub(super) fn listen(
         &self,
-        service: ServiceKey,
-        listeners: Vec<std::net::TcpListener>,
+        service: &ServiceConfig,
+        sockets: Sockets,
         timeouts: lvsadm::Timeouts,
     ) -> Listening {
-        let proxy = Proxy::with_connections(
-            Arc::clone(&self.director),
-            service,
-            self.options.settings,
-            Arc::clone(&self.connections),
-        );
-        proxy.set_timeouts(relay_timeouts(timeouts));
-        let (stop, stopping) = watch::channel(false);
+        let key = service.key.clone();
+        let (phase, phases) = watch::channel(Phase::Serving);
         let (done, stopped) = channel();
-        for (worker, listener) in listeners.into_iter().enumerate() {
-            let (proxy, stopping, done) = (proxy.clone(), stopping.clone(), done.clone());
-            self.workers.run(worker, move || serve(proxy, listener, stopping, done));
-        }
-        Listening { proxy, stop, stopped }
+        let carrier = match sockets {
+            Sockets::Retired(listening) => {
+                let _ = listening.phase.send(Phase::Serving);
+                listening.follow(service);
+                listening.set_timeouts(timeouts);
+                return listening;
+            }
+            Sockets::Connections(listeners) => {
+                let connections = Arc::clone(&self.connections);
+                let director = Arc::clone(&self.director);
+                let proxy = Proxy::with_connections(director, key, self.options.settings, connections);
+                for (worker, listener) in listeners.into_iter().enumerate() {
+                    let (proxy, phases, done) = (proxy.clone(), phases.clone(), done.clone());
+                    self.workers.run(worker, move || accept(proxy, listener, phases, done));
+                }
+                Carrier::Connections(proxy)
+            }
+            Sockets::Datagrams(sockets) => {
+                let (director, flows) = (Arc::clone(&self.director), Arc::clone(&self.flows));
+                let proxy = DatagramProxy::new(director, key, timeouts.udp, flows);
+                for (worker, socket) in sockets.into_iter().enumerate() {
+                    let (proxy, phases, done) = (proxy.clone(), phases.clone(), done.clone());
+                    self.workers.run(worker, move || receive(proxy, socket, phases, done));
+                }
+                Carrier::Datagrams(proxy)
+            }
+        };
+        let listening = Listening { carrier, phase, stopped };
+        listening.follow(service);
+        listening.set_timeouts(timeouts);
+        listening
     }
 }
 
-async fn serve(
+impl Listening {
+    /// Takes in what the carrier, and not the scheduler, has to know of a service.
+    pub(super) fn follow(&self, service: &ServiceConfig) {
+        if let Carrier::Datagrams(proxy) = &self.carrier {
+            let scheduling = if service.one_packet { Scheduling::OnePacket } else { Scheduling::Flow };
+            proxy.set_scheduling(scheduling);
+        }
+    }
+
+    pub(super) fn set_timeouts(&self, timeouts: lvsadm::Timeouts) {
+        match &self.carrier {
+            Carrier::Connections(proxy) => proxy.set_timeouts(relay_timeouts(timeouts)),
+            Carrier::Datagrams(proxy) => proxy.set_timeout(timeouts.udp),
+        }
+    }
+
+    /// Whether flows still need the sockets.
+    pub(super) fn is_needed(&self) -> bool {
+        match &self.carrier {
+            Carrier::Connections(_) => false,
+            Carrier::Datagrams(proxy) => {
+                proxy.open() > 0 && self.stopped.try_recv() == Err(TryRecvError::Empty)
+            }
+        }
+    }
+
+    pub(super) fn service(&self) -> &ServiceKey {
+        match &self.carrier {
+            Carrier::Connections(proxy) => proxy.service(),
+            Carrier::Datagrams(proxy) => proxy.service(),
+        }
+    }
+}
+
+async fn accept(
     proxy: Proxy,
     listener: std::net::TcpListener,
-    mut stopping: watch::Receiver<bool>,
+    mut phases: watch::Receiver<Phase>,
     done: Sender<()>,
 ) {
     match TcpListener::from_std(listener) {
         Ok(listener) => {
             let stopped = async move {
                 // An error means that the other end is gone, which stops the listener as well.
-                let _ = stopping.wait_for(|stop| *stop).await;
+                let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
             };
             proxy.serve(listener, stopped).await;
         }
@@ -82,17 +152,43 @@ async fn serve(
     drop(done);
 }
 
-/// Stops accepting on these, and waits until each worker has taken what was in its queue.
-pub(super) fn stop(listening: Vec<Listening>) {
-    for Listening { stop, .. } in &listening {
-        let _ = stop.send(true);
+async fn receive(proxy: DatagramProxy, socket: UdpSocket, phases: watch::Receiver<Phase>, done: Sender<()>) {
+    if let Err(error) = proxy.serve_phases(socket, phases).await {
+        warn!(service = %proxy.service(), %error, "cannot serve datagrams");
+    }
+    drop(done);
+}
+
+/// Takes no new clients on these. Waits until each worker has accepted what was in its queue;
+/// returns those whose flows go on.
+pub(super) fn stop(listening: Vec<Listening>) -> Vec<Listening> {
+    for Listening { phase, .. } in &listening {
+        let _ = phase.send(Phase::Draining);
+    }
+    let (needed, done): (Vec<_>, Vec<_>) = listening.into_iter().partition(Listening::is_needed);
+    close(done);
+    needed
+}
+
+/// Lets go of these sockets, and waits until every worker has.
+pub(super) fn close(listening: Vec<Listening>) {
+    for Listening { phase, .. } in &listening {
+        let _ = phase.send(Phase::Ended);
     }
     let until = Instant::now() + STOP_WAIT;
-    for Listening { proxy, stopped, .. } in listening {
+    for listening in listening {
         // Ends when the last worker has let go of its sender.
-        let _ = stopped.recv_timeout(until.saturating_duration_since(Instant::now()));
-        info!(service = %proxy.service(), "no longer listening");
+        let _ = listening.stopped.recv_timeout(until.saturating_duration_since(Instant::now()));
+        info!(service = %listening.service(), "no longer listening");
     }
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> CommitError {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrNotAvailable => " (the virtual address must be on an interface of this host)",
+        _ => "",
+    };
+    CommitError::Refused(format!("cannot listen on {address}: {error}{hint}"))
 }
 
 /// How long a change waits for workers to empty the queue of a listener that goes.

@@ -143,7 +143,8 @@ impl Offload {
 
 fn reply_at_once(socket: impl AsFd, buffers: &Buffers<'_>, replies: &[Reply]) -> usize {
     let addresses: Vec<_> = replies.iter().map(|reply| reply.client.as_any()).collect();
-    let bytes: Vec<_> = replies.iter().map(|reply| [IoSlice::new(&buffers.slots[reply.buffer][..reply.len])]).collect();
+    let bytes: Vec<_> =
+        replies.iter().map(|reply| [IoSlice::new(&buffers.slots[reply.buffer][..reply.len])]).collect();
     let mut controls: Vec<_> = replies.iter().map(|_| SendAncillaryBuffer::default()).collect();
     let messages = addresses.iter().zip(&bytes).zip(&mut controls);
     let mut messages: Vec<_> =

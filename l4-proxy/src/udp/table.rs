@@ -159,12 +159,6 @@ impl<K: Hash + Eq + Clone, F> Table<K, F> {
         self.remove(self.place(slot))
     }
 
-    /// When the next flow will have been silent for `timeout`, unless it is heard of before.
-    pub(crate) fn next_expiry(&self, timeout: Duration) -> Option<u64> {
-        let (_, heard_at) = self.oldest()?;
-        Some(heard_at.saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)))
-    }
-
     /// The flow that has been silent longest, and since when.
     fn oldest(&self) -> Option<(u32, u64)> {
         let fronts = [self.unanswered.first, self.answered.first];
@@ -241,12 +235,11 @@ mod tests {
         let a = table.insert(1, 'a', 1_000);
         table.insert(2, 'b', 2_000);
         table.client_heard(a, 100_000);
-        assert_eq!(table.next_expiry(TIMEOUT), Some(302_000));
         assert_eq!(expired(&mut table, 301_999), "");
         assert_eq!(expired(&mut table, 302_000), "b");
         assert_eq!(expired(&mut table, 399_999), "");
         assert_eq!(expired(&mut table, 400_000), "a");
-        assert_eq!((table.len(), table.next_expiry(TIMEOUT)), (0, None));
+        assert_eq!(table.len(), 0);
     }
 
     #[test]
@@ -270,7 +263,8 @@ mod tests {
     #[test]
     fn who_was_never_answered_gives_way_and_the_longest_silent_first() {
         let mut table = Table::new();
-        let [a, b, c] = [(1, 'a', 0), (2, 'b', 1), (3, 'c', 2)].map(|(key, flow, now)| table.insert(key, flow, now));
+        let [a, b, c] =
+            [(1, 'a', 0), (2, 'b', 1), (3, 'c', 2)].map(|(key, flow, now)| table.insert(key, flow, now));
         table.server_heard(a, 3);
         table.client_heard(b, 4);
         assert_eq!(table.give_way(), Some('c'));

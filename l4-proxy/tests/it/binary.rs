@@ -11,13 +11,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{accept, connect, eventually, free_port, is_free, listener};
 
 /// A running director with its files in a folder of its own.
-struct Director {
+pub(crate) struct Director {
     folder: tempfile::TempDir,
     child: Child,
 }
 
 impl Director {
-    fn start(rules: &str) -> Director {
+    pub(crate) fn start(rules: &str) -> Director {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("director.rules"), rules).expect("a file");
         let log = fs::File::create(folder.path().join("log")).expect("a file");
@@ -48,7 +48,7 @@ impl Director {
         kill_process(pid, signal).expect("it runs");
     }
 
-    fn ipvsadm(&self, words: &str) -> lvsadm::Output {
+    pub(crate) fn ipvsadm(&self, words: &str) -> lvsadm::Output {
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let socket = self.path("sock").display().to_string();
         lvsadm::client::run("ipvsadm", words, Some(socket), std::io::empty())
@@ -105,8 +105,8 @@ fn wrong_rules_are_refused_with_file_line_and_word() {
             "l4-proxy: director.rules:2: server 127.0.0.1:8080 of service TCP 127.0.0.1:8080 has -g: this build forwards by masquerading only (-m)",
         ),
         (
-            "-A -u 127.0.0.1:53 -s rr\n",
-            "l4-proxy: director.rules:1: service UDP 127.0.0.1:53 cannot be served: this build forwards TCP only",
+            "-A --sctp-service 127.0.0.1:53 -s rr\n",
+            "l4-proxy: director.rules:1: service SCTP 127.0.0.1:53 cannot be served: this build forwards no SCTP",
         ),
     ] {
         assert_eq!(check(rules), (false, format!("{said}\n")), "{rules}");

@@ -2,5 +2,7 @@
 
 mod binary;
 mod director;
+mod dns;
 mod relay;
 mod support;
+mod udp;

@@ -1,0 +1,555 @@
+//! The flows of a service on one worker, and the socket that its clients send to.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lvs_core::{Account, Event, Lease, Picker, Protocol, Refusal, Time};
+use rustix::event::{Timespec, epoll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::net::unix::pipe;
+use tracing::{debug, info, warn};
+
+use super::batch::{BATCH, Buffers, Offload, Reply};
+use super::table::{Place, Table};
+use super::{Dropped, Phase, Shared};
+use crate::clock;
+use crate::connections::{self, Entry, Open};
+use crate::proxy::cause;
+use crate::relay::{Progress, coarse_millis};
+
+/// A task's own: nothing here is shared or locked.
+pub(super) struct Worker<'a> {
+    shared: &'a Shared,
+    socket: UdpSocket,
+    address: SocketAddr,
+    offload: Offload,
+    /// An epoll set of the flows' sockets, by place in the table. It is no pipe, but that is the type
+    /// in which the runtime takes a descriptor that only becomes readable.
+    sockets: Arc<pipe::Receiver>,
+    flows: Table<Key, Flow>,
+    picker: Picker,
+    phase: Phase,
+    /// What was dropped since it was last said, and the last refusal.
+    unsaid: [u64; Dropped::ALL.len()],
+    refusal: Option<Refusal>,
+}
+
+/// Whose datagrams go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    client: SocketAddr,
+    /// The address it sent to, where the socket is bound to all of them.
+    to: Option<IpAddr>,
+    /// Under one-packet scheduling, the server as well.
+    server: Option<SocketAddr>,
+}
+
+/// One flow.
+struct Flow {
+    key: Key,
+    server: SocketAddr,
+    /// Connected to the server.
+    socket: OwnedFd,
+    account: Account,
+    /// Nothing under one-packet scheduling, where each datagram has a lease of its own.
+    claim: Option<Claim>,
+    /// What the server's host has said in place of an answer.
+    failure: Option<io::Error>,
+    _room: connections::Place,
+}
+
+/// What a flow has of its server, and its entry in the list of connections.
+struct Claim {
+    lease: Lease,
+    entry: Entry,
+    /// Milliseconds of the coarse clock.
+    began: u64,
+}
+
+/// One moment on the clocks that are needed.
+#[derive(Clone, Copy)]
+struct Moment {
+    time: Time,
+    /// Of the coarse clock.
+    millis: u64,
+}
+
+/// Whether there is more to do at once.
+#[derive(PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    Something,
+}
+
+/// Datagrams of one client that go on together.
+#[derive(Clone, Copy)]
+struct Datagrams<'a> {
+    bytes: &'a [u8],
+    /// Size of each but the last.
+    stride: usize,
+}
+
+/// Why a datagram did not go to a server.
+enum Stopped {
+    /// This server cannot be reached.
+    ByServer(SocketAddr, io::Error),
+    /// For a reason that another server would not change.
+    Here(Dropped),
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(shared: &'a Shared, socket: StdSocket, phase: Phase) -> io::Result<Worker<'a>> {
+        socket.set_nonblocking(true)?;
+        let offload = Offload::new(&socket)?;
+        let sockets = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Worker {
+            shared,
+            address: socket.local_addr()?,
+            socket: UdpSocket::from_std(socket)?,
+            offload,
+            sockets: Arc::new(pipe::Receiver::from_owned_fd_unchecked(sockets)?),
+            flows: Table::new(),
+            picker: shared.director.picker(&shared.service),
+            phase,
+            unsaid: Default::default(),
+            refusal: None,
+        })
+    }
+
+    /// What becomes readable when a server has answered.
+    pub(super) fn sockets(&self) -> Arc<pipe::Receiver> {
+        Arc::clone(&self.sockets)
+    }
+
+    /// Waits until a client has sent something.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether [`Worker::tick`] would find something to do sooner or later.
+    pub(super) fn needs_ticks(&self) -> bool {
+        self.flows.len() > 0 || self.unsaid != [0; Dropped::ALL.len()]
+    }
+
+    /// Takes in one batch from clients and passes it on.
+    pub(super) fn pass_on(&mut self) {
+        Buffers::with(|buffers| {
+            let mut count = 0;
+            let received = self.socket.try_io(Interest::READABLE, || {
+                count = self.offload.receive(&self.socket, buffers, 0)?;
+                // After a batch that is not full there is nothing more: the kernel need not be asked.
+                if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            if let Err(error) = received
+                && error.kind() != io::ErrorKind::WouldBlock
+            {
+                debug!(service = %self.shared.service, %error, "cannot receive");
+            }
+            let now = Moment::now();
+            let one_packet = self.shared.one_packet.load(Ordering::Relaxed);
+            for (buffer, meta) in buffers.slots.iter().zip(&*buffers.metas).take(count) {
+                let key = Key { client: meta.addr, to: self.offload.sent_to(meta), server: None };
+                let joined = Datagrams { bytes: &buffer[..meta.len], stride: meta.stride };
+                let outcome = if one_packet {
+                    joined.apart().try_for_each(|alone| self.pass_alone(key, alone, now))
+                } else {
+                    self.pass(key, joined, now)
+                };
+                if let Err(dropped) = outcome {
+                    self.count_dropped(dropped, joined.count());
+                }
+            }
+        });
+    }
+
+    /// Passes datagrams of one client on to its server, which is chosen if it has none.
+    fn pass(&mut self, key: Key, datagrams: Datagrams<'_>, now: Moment) -> Result<(), Dropped> {
+        let mut tried = Vec::new();
+        let mut place = self.flows.find(&key);
+        if let Some(there) = place
+            && let Some(flow) = self.flows.get_mut(there)
+            && flow.is_stale(now)
+        {
+            tried.push(flow.server);
+            self.end(there, "moved");
+            place = None;
+        }
+        for _ in 0..ATTEMPTS {
+            let sent = match place.take() {
+                Some(there) => self.send(there, datagrams, now),
+                None => {
+                    let lease = self.schedule(key, &tried, now)?;
+                    let opened = self.open(key, lease, now);
+                    opened.and_then(|there| self.send(there, datagrams, now))
+                }
+            };
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(Stopped::Here(dropped)) => return Err(dropped),
+                // The error is of what was sent before; this datagram has not left yet.
+                Err(Stopped::ByServer(server, error)) => {
+                    if let Some(there) = self.flows.find(&key) {
+                        self.report_failure(there, &error, now);
+                        self.end(there, "server failed");
+                    }
+                    tried.push(server);
+                }
+            }
+        }
+        Err(Dropped::Refused)
+    }
+
+    /// Schedules one datagram by itself and passes it on; the lease ends with that.
+    fn pass_alone(&mut self, key: Key, datagram: Datagrams<'_>, now: Moment) -> Result<(), Dropped> {
+        let mut tried = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let lease = self.schedule(key, &tried, now)?;
+            let server = lease.server();
+            let key = Key { server: Some(server), ..key };
+            let failure = self.flows.find(&key).and_then(|there| self.flows.get_mut(there)?.failure.take());
+            let sent = match (failure, self.flows.find(&key)) {
+                (Some(error), _) => Err(Stopped::ByServer(server, error)),
+                (None, Some(there)) => self.send(there, datagram, now),
+                (None, None) => {
+                    let opened = self.open_way_back(key, &lease, now);
+                    opened.and_then(|there| self.send(there, datagram, now))
+                }
+            };
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(Stopped::Here(dropped)) => return Err(dropped),
+                Err(Stopped::ByServer(server, error)) => {
+                    self.shared.report_failure(&lease, &error, now);
+                    if let Some(there) = self.flows.find(&key) {
+                        self.end(there, "server failed");
+                    }
+                    tried.push(server);
+                }
+            }
+        }
+        Err(Dropped::Refused)
+    }
+
+    fn send(&mut self, there: Place, datagrams: Datagrams<'_>, now: Moment) -> Result<(), Stopped> {
+        let Some(flow) = self.flows.get_mut(there) else { return Err(Stopped::Here(Dropped::Full)) };
+        match self.offload.send_on(&flow.socket, flow.server, datagrams.bytes, datagrams.stride) {
+            Ok(()) => {
+                let bytes = datagrams.bytes.len() as u64;
+                flow.account.count_to_server(datagrams.count(), bytes);
+                if let Some(claim) = &flow.claim {
+                    claim.entry.open.progress.moved_to_server(bytes);
+                }
+                self.flows.client_heard(there, now.millis);
+                Ok(())
+            }
+            Err(error) if is_of_server(&error) => Err(Stopped::ByServer(flow.server, error)),
+            Err(_) => Err(Stopped::Here(Dropped::Unsendable)),
+        }
+    }
+
+    fn schedule(&mut self, key: Key, tried: &[SocketAddr], now: Moment) -> Result<Lease, Dropped> {
+        if self.phase != Phase::Serving {
+            return Err(Dropped::Refused);
+        }
+        let flow = lvs_core::Flow::new(key.client).to(self.sent_to(key));
+        self.picker.schedule_except(&flow, tried, now.time).map_err(|refusal| {
+            self.refusal = Some(refusal);
+            Dropped::Refused
+        })
+    }
+
+    /// Begins a flow to the server of a lease.
+    fn open(&mut self, key: Key, lease: Lease, now: Moment) -> Result<Place, Stopped> {
+        let (socket, room) = self.reach(&lease, now)?;
+        let open = Open {
+            protocol: Protocol::Udp,
+            client: key.client,
+            virtual_address: self.sent_to(key),
+            server: lease.server(),
+            progress: Progress::default(),
+        };
+        let entry = self.shared.flows.enter(open);
+        let (server, account) = (lease.server(), lease.account());
+        let claim = Some(Claim { lease, entry, began: now.millis });
+        self.keep(Flow { key, server, socket, account, claim, failure: None, _room: room }, now)
+    }
+
+    /// Begins what one-packet scheduling has in the place of a flow.
+    fn open_way_back(&mut self, key: Key, lease: &Lease, now: Moment) -> Result<Place, Stopped> {
+        let (socket, room) = self.reach(lease, now)?;
+        let (server, account) = (lease.server(), lease.account());
+        self.keep(Flow { key, server, socket, account, claim: None, failure: None, _room: room }, now)
+    }
+
+    /// Makes room for one more flow, and a socket for it that is connected to its server.
+    fn reach(&mut self, lease: &Lease, now: Moment) -> Result<(OwnedFd, connections::Place), Stopped> {
+        let flows = Arc::clone(&self.shared.flows);
+        if !flows.has_room() && !self.give_way() {
+            return Err(Stopped::Here(Dropped::Full));
+        }
+        let room = flows.place();
+        let server = lease.server();
+        let connected = match connected(server) {
+            Err(error) if is_of_descriptors(&error) && self.give_way() => connected(server),
+            connected => connected,
+        };
+        match connected {
+            Ok(socket) => Ok((socket, room)),
+            Err(error) if is_of_server(&error) => {
+                self.shared.report_failure(lease, &error, now);
+                Err(Stopped::ByServer(server, error))
+            }
+            Err(error) => {
+                debug!(service = %self.shared.service, %server, %error, "cannot open a flow");
+                Err(Stopped::Here(Dropped::Full))
+            }
+        }
+    }
+
+    /// Ends a flow that nobody may miss; says whether there was one.
+    fn give_way(&mut self) -> bool {
+        let flow = self.flows.give_way();
+        flow.map(|flow| self.shared.ended(&flow, "gave way to another client")).is_some()
+    }
+
+    fn keep(&mut self, flow: Flow, now: Moment) -> Result<Place, Stopped> {
+        let there = self.flows.insert(flow.key, flow, now.millis);
+        self.shared.open.fetch_add(1, Ordering::Relaxed);
+        let Some(flow) = self.flows.get_mut(there) else { return Err(Stopped::Here(Dropped::Full)) };
+        let data = epoll::EventData::new_u64(there.to_bits());
+        match epoll::add(&*self.sockets, &flow.socket, data, epoll::EventFlags::IN) {
+            Ok(()) => Ok(there),
+            Err(error) => {
+                debug!(service = %self.shared.service, %error, "cannot wait for answers");
+                self.end(there, "no room to wait for answers");
+                Err(Stopped::Here(Dropped::Full))
+            }
+        }
+    }
+
+    /// Takes in what servers have answered and sends it to the clients.
+    pub(super) fn answer(&mut self) -> io::Result<Left> {
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; BATCH];
+        let count = match epoll::wait(&*self.sockets, &mut events, Some(&AT_ONCE)) {
+            Err(rustix::io::Errno::INTR) => return Ok(Left::Something),
+            count => count?,
+        };
+        let mut left = if count < events.len() { Left::Nothing } else { Left::Something };
+        Buffers::with(|buffers| {
+            let now = Moment::now();
+            let mut replies = Vec::with_capacity(BATCH);
+            for event in &events[..count] {
+                if replies.len() == BATCH {
+                    // The kernel tells of the others again.
+                    left = Left::Something;
+                    break;
+                }
+                self.collect(Place::from_bits(event.data.u64()), buffers, &mut replies, now);
+                if replies.len() == BATCH {
+                    left = Left::Something;
+                }
+            }
+            let unsent = self.offload.reply(&self.socket, buffers, &replies);
+            if unsent > 0 {
+                self.count_dropped(Dropped::Unsendable, unsent as u64);
+            }
+        });
+        Ok(left)
+    }
+
+    /// Receives a flow's answers into the buffers that are free.
+    fn collect(&mut self, there: Place, buffers: &mut Buffers<'_>, replies: &mut Vec<Reply>, now: Moment) {
+        let Some(flow) = self.flows.get_mut(there) else { return };
+        let first = replies.len();
+        match self.offload.receive(&flow.socket, buffers, first) {
+            Ok(count) => {
+                let mut bytes = 0;
+                for buffer in first..first + count {
+                    let len = buffers.metas[buffer].len;
+                    replies.push(Reply { client: flow.key.client, from: flow.key.to, buffer, len });
+                    bytes += len as u64;
+                }
+                flow.account.count_to_client(count as u64, bytes);
+                if let Some(claim) = &flow.claim {
+                    claim.entry.open.progress.moved_to_client(bytes);
+                }
+                if self.flows.server_heard(there, now.millis)
+                    && let Some(Flow { claim: Some(claim), .. }) = self.flows.get_mut(there)
+                {
+                    self.shared.director.report(&claim.lease, Event::Succeeded, now.time);
+                }
+            }
+            Err(error) if is_of_server(&error) => {
+                self.report_failure(there, &error, now);
+                if let Some(flow) = self.flows.get_mut(there) {
+                    flow.failure = Some(error);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Ends flows that have run out, a part of them at a time, and says what was dropped.
+    pub(super) fn tick(&mut self) -> Left {
+        self.say_dropped();
+        let timeout = Duration::from_millis(self.shared.timeout.load(Ordering::Relaxed));
+        let silence = match self.phase {
+            Phase::Serving => timeout,
+            Phase::Draining | Phase::Ended => timeout.min(DRAIN_SILENCE),
+        };
+        let now = coarse_millis();
+        for _ in 0..ENDED_AT_ONCE {
+            match self.flows.expire(now, silence) {
+                Some(flow) => self.shared.ended(&flow, "timed out"),
+                None => return Left::Nothing,
+            }
+        }
+        Left::Something
+    }
+
+    fn say_dropped(&mut self) {
+        let unsaid = std::mem::take(&mut self.unsaid);
+        let service = &self.shared.service;
+        for (why, datagrams) in Dropped::ALL.into_iter().zip(unsaid).filter(|(_, count)| *count > 0) {
+            match (why, self.refusal.take()) {
+                (Dropped::Refused, Some(refusal)) => warn!(%service, datagrams, "dropped: {refusal}"),
+                (Dropped::Refused, None) => warn!(%service, datagrams, "dropped: no server could be reached"),
+                (Dropped::Full, _) => {
+                    warn!(%service, datagrams, max = self.shared.flows.max(), "dropped: no room for more flows");
+                }
+                (Dropped::Unsendable, _) => warn!(%service, datagrams, "dropped: could not be sent"),
+            }
+        }
+    }
+
+    fn count_dropped(&mut self, why: Dropped, datagrams: u64) {
+        self.unsaid[why as usize] += datagrams;
+        self.shared.dropped[why as usize].fetch_add(datagrams, Ordering::Relaxed);
+    }
+
+    fn report_failure(&mut self, there: Place, error: &io::Error, now: Moment) {
+        if let Some(Flow { claim: Some(claim), failure: None, .. }) = self.flows.get_mut(there) {
+            self.shared.report_failure(&claim.lease, error, now);
+        }
+    }
+
+    fn end(&mut self, there: Place, why: &str) {
+        if let Some(flow) = self.flows.remove(there) {
+            self.shared.ended(&flow, why);
+        }
+    }
+
+    fn sent_to(&self, key: Key) -> SocketAddr {
+        key.to.map_or(self.address, |ip| SocketAddr::new(ip, self.address.port()))
+    }
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        self.say_dropped();
+        while let Some(flow) = self.flows.pop() {
+            self.shared.ended(&flow, "cut");
+        }
+    }
+}
+
+impl Flow {
+    /// Whether it had better begin anew, at another server.
+    fn is_stale(&self, now: Moment) -> bool {
+        let gone = |lease: &Lease| lease.is_cut_off() || lease.is_down() || lease.is_overdue(now.time);
+        self.failure.is_some() || self.claim.as_ref().is_some_and(|claim| gone(&claim.lease))
+    }
+}
+
+impl Shared {
+    fn report_failure(&self, lease: &Lease, error: &io::Error, now: Moment) {
+        let (service, server) = (&self.service, lease.server());
+        debug!(%service, %server, %error, "cannot reach");
+        if let Some(transition) = self.director.report(lease, Event::ConnectFailed(cause(error)), now.time) {
+            warn!(%service, %server, "server is {}", transition.condition);
+        }
+    }
+
+    /// Takes in that a flow is no longer in the table, and why.
+    fn ended(&self, flow: &Flow, why: &str) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(claim) = &flow.claim else { return };
+        let (service, client, server) = (&self.service, flow.key.client, flow.server);
+        let progress = &claim.entry.open.progress;
+        let (to_server, to_client) = (progress.bytes_to_server(), progress.bytes_to_client());
+        let ms = coarse_millis().saturating_sub(claim.began);
+        info!(target: "connection", %client, %service, %server, to_server, to_client, ms, "{why}");
+    }
+}
+
+impl Moment {
+    fn now() -> Moment {
+        Moment { time: clock::now(), millis: coarse_millis() }
+    }
+}
+
+impl<'a> Datagrams<'a> {
+    fn count(&self) -> u64 {
+        self.bytes.len().div_ceil(self.stride.max(1)).max(1) as u64
+    }
+
+    /// Each by itself; an empty one is one as well.
+    fn apart(self) -> impl Iterator<Item = Datagrams<'a>> {
+        let empty = self.bytes.is_empty().then_some(self.bytes);
+        let parts = self.bytes.chunks(self.stride.max(1)).chain(empty);
+        parts.map(|bytes| Datagrams { bytes, stride: bytes.len() })
+    }
+}
+
+/// A socket that sends to this server and hears of nobody else.
+fn connected(server: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    rustix::net::connect(&socket, &server)?;
+    Ok(socket)
+}
+
+/// Whether an error says that a server, or the way to it, is not there (ICMP, or the routing table).
+fn is_of_server(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    )
+}
+
+/// Whether there are too many sockets in this process or on this machine.
+fn is_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let raw = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS].iter().any(|errno| raw == Some(errno.raw_os_error()))
+}
+
+/// Servers that are tried for one datagram.
+const ATTEMPTS: usize = 3;
+
+/// How long a flow must have been silent to be over when its service drains.
+const DRAIN_SILENCE: Duration = Duration::from_secs(3);
+
+/// Flows that are ended before others have their turn: some milliseconds, since each closes a socket.
+const ENDED_AT_ONCE: usize = 256;
+
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
