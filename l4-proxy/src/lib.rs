@@ -45,12 +45,14 @@
 //! | only move bytes | [`relay::relay`] |
 
 pub mod clock;
+mod congestion;
 pub mod connections;
 pub mod daemon;
 pub mod listen;
 pub mod probe;
 mod proxy;
 pub mod relay;
+mod sys;
 pub mod udp;
 pub mod worker;
 

@@ -4,7 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::congestion;
 
 /// Opens `count` listeners on `address`, among which the kernel spreads the connections
 /// (`SO_REUSEPORT`).
@@ -73,6 +75,7 @@ fn socket(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     }
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
+    congestion::unpace_if_local(SockRef::from(&socket), address.ip());
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

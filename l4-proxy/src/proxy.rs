@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lvs_core::{Cause, Director, Event, Flow, Lease, Protocol, Refusal, ServiceKey};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::clock;
+use crate::congestion;
 use crate::connections::{Connections, Entry, Open};
 use crate::listen;
 use crate::relay::{self, End, Engine, Progress, Side, Tally, Timeouts, reset_on_drop};
@@ -327,6 +329,7 @@ fn local(client: &TcpStream) -> SocketAddr {
 async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
+    congestion::unpace_if_local(SockRef::from(&socket), server.ip());
     socket.connect(server).await
 }
 

@@ -1,0 +1,294 @@
+//! One direction of a connection: copies small messages, splices bulk, gathers what comes fast.
+//!
+//! What has been read and not yet written is held, and nothing more is read until it has gone. So
+//! a pipe is always empty when it is filled, and "would block" can only mean the socket.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::gathering::Gathering;
+use super::pipe::Pipe;
+use super::{End, Engine, Side};
+
+/// One direction of a connection.
+pub(super) struct Direction {
+    engine: Engine,
+    held: Held,
+    /// The source has ended.
+    pub(super) ended: bool,
+    /// Its end has been passed on.
+    pub(super) done: bool,
+    /// The other direction is done.
+    pub(super) last: bool,
+    /// Splices instead of copying.
+    bulk: bool,
+    /// Spliced reads in a row that were small.
+    small: u8,
+    /// Bytes spliced since the promotion, or since they last came too slowly to gather.
+    run: usize,
+    /// While bytes are let gather at the source.
+    gathering: Option<Gathering>,
+}
+
+/// Bytes that one direction has read and not yet written.
+enum Held {
+    Nothing,
+    Bytes { bytes: Box<[u8]>, written: usize },
+    Piped { pipe: Pipe, bytes: usize },
+}
+
+/// A failure, and which of the two streams of a direction it came from.
+pub(super) enum Fault {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+impl Fault {
+    pub(super) fn between(self, source: Side, sink: Side) -> End {
+        match self {
+            Fault::Source(error) => End::Failed(source, error),
+            Fault::Sink(error) => End::Failed(sink, error),
+        }
+    }
+}
+
+impl Direction {
+    pub(super) fn new(engine: Engine) -> Direction {
+        Direction {
+            engine,
+            held: Held::Nothing,
+            ended: false,
+            done: false,
+            last: false,
+            bulk: engine == Engine::Pooled,
+            small: 0,
+            run: 0,
+            gathering: None,
+        }
+    }
+
+    /// Moves what can be moved now; ready when the end has been passed on.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut TcpStream,
+        sink: &mut TcpStream,
+        mut moved: impl FnMut(u64),
+    ) -> Poll<Result<(), Fault>> {
+        if self.done {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.flush(cx, sink, &mut moved)).map_err(Fault::Sink)?;
+            if self.ended {
+                if !self.last {
+                    let shut = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
+                    shut.or_else(already_gone).map_err(Fault::Sink)?;
+                }
+                self.done = true;
+                self.gathering = None;
+                return Poll::Ready(Ok(()));
+            }
+            if self.bulk {
+                ready!(self.splice_in(cx, source)).map_err(Fault::Source)?;
+            } else {
+                ready!(self.copy(cx, source, sink, &mut moved))?;
+            }
+        }
+    }
+
+    /// Writes what is held; ready when nothing is.
+    fn flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut TcpStream,
+        moved: &mut impl FnMut(u64),
+    ) -> Poll<io::Result<()>> {
+        match &mut self.held {
+            Held::Nothing => return Poll::Ready(Ok(())),
+            Held::Bytes { bytes, written } => {
+                while *written < bytes.len() {
+                    let count = ready!(Pin::new(&mut *sink).poll_write(cx, &bytes[*written..]))?;
+                    *written += count;
+                    moved(count as u64);
+                }
+            }
+            Held::Piped { pipe, bytes } => {
+                while *bytes > 0 {
+                    ready!(sink.poll_write_ready(cx))?;
+                    match sink.try_io(Interest::WRITABLE, || pipe.drain_into(&*sink, *bytes)) {
+                        Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                        Ok(count) => {
+                            *bytes -= count;
+                            moved(count as u64);
+                        }
+                        Err(error) if is_transient(&error) => {}
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
+            }
+        }
+        if let Held::Piped { pipe, .. } = std::mem::replace(&mut self.held, Held::Nothing) {
+            pipe.give_back();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once into the thread's scratch buffer and writes that on.
+    fn copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut TcpStream,
+        sink: &mut TcpStream,
+        moved: &mut impl FnMut(u64),
+    ) -> Poll<Result<(), Fault>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(source).poll_read(cx, &mut buffer)).map_err(Fault::Source)?;
+            let read = buffer.filled();
+            if read.is_empty() {
+                self.ended = true;
+                return Poll::Ready(Ok(()));
+            }
+            let written = match Pin::new(sink).poll_write(cx, read) {
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Sink(error))),
+                Poll::Pending => 0,
+            };
+            moved(written as u64);
+            if written < read.len() {
+                self.held = Held::Bytes { bytes: read[written..].into(), written: 0 };
+            }
+            if self.engine == Engine::Auto && read.len() == SCRATCH_SIZE {
+                (self.bulk, self.small, self.run) = (true, 0, 0);
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Splices once from the source into a pipe; ready also when the direction no longer splices.
+    fn splice_in(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<io::Result<()>> {
+        loop {
+            if source.poll_read_ready(cx)?.is_pending() {
+                ready!(self.gather(cx, source));
+                // The time is over: what has gathered is taken, however little it is.
+                return Poll::Ready(self.take_gathered(source));
+            }
+            let Some(mut pipe) = Pipe::take() else {
+                // No pipe, or none of a useful size, is to be had: copying always works.
+                self.stop_gathering(source);
+                self.bulk = false;
+                return Poll::Ready(Ok(()));
+            };
+            match source.try_io(Interest::READABLE, || pipe.fill_from(source)) {
+                Ok(bytes) => {
+                    self.spliced(pipe, bytes, source);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => {
+                    pipe.give_back();
+                    if !is_transient(&error) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for more of a source that has run dry; ready when it has been let gather long enough.
+    fn gather(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<()> {
+        if self.gathering.is_none() && self.run >= GATHER_AFTER {
+            self.run = 0;
+            self.gathering = Gathering::start(source).ok();
+        }
+        match &mut self.gathering {
+            Some(gathering) => gathering.poll_over(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Splices what is there without asking whether the source is ready, since it says so only when
+    /// much is.
+    fn take_gathered(&mut self, source: &TcpStream) -> io::Result<()> {
+        if let Some(mut pipe) = Pipe::take() {
+            match pipe.fill_from(source) {
+                Ok(bytes) => {
+                    if bytes < GATHER_LEAST {
+                        self.stop_gathering(source);
+                    }
+                    self.spliced(pipe, bytes, source);
+                    return Ok(());
+                }
+                Err(error) => {
+                    pipe.give_back();
+                    if !is_transient(&error) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        self.stop_gathering(source);
+        Ok(())
+    }
+
+    /// Takes note of a splice that moved this many bytes into the pipe.
+    fn spliced(&mut self, pipe: Pipe, bytes: usize, source: &TcpStream) {
+        if bytes == 0 {
+            pipe.give_back();
+            self.ended = true;
+            return;
+        }
+        self.held = Held::Piped { pipe, bytes };
+        self.run = self.run.saturating_add(bytes);
+        if let Some(gathering) = &mut self.gathering {
+            gathering.begin_again();
+        }
+        self.small = if bytes < SMALL { self.small.saturating_add(1) } else { 0 };
+        if self.engine == Engine::Auto && self.small >= SMALL_READS {
+            self.stop_gathering(source);
+            self.bulk = false;
+        }
+    }
+
+    fn stop_gathering(&mut self, source: &TcpStream) {
+        self.run = 0;
+        if let Some(gathering) = self.gathering.take() {
+            gathering.stop(source);
+        }
+    }
+}
+
+/// Whether a system call is to be tried again, now or when the socket is ready.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// A peer that has closed altogether needs no word of the end.
+fn already_gone(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(error) }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into());
+}
+
+/// Large enough that a read which fills it is worth a pipe, small enough to stay in the cache.
+const SCRATCH_SIZE: usize = 64 * 1024;
+
+/// A spliced read below this moved less than the two extra system calls cost.
+const SMALL: usize = 16 * 1024;
+
+/// This many small reads in a row end the promotion.
+const SMALL_READS: u8 = 2;
+
+/// What a direction must have spliced before its bytes are let gather: the transfer is long beside
+/// the moment by which its last bytes may come later.
+const GATHER_AFTER: usize = 128 * 1024;
+
+/// Gathering goes on while it gathers at least this much; below, a wake-up costs less than a timer.
+const GATHER_LEAST: usize = 64 * 1024;
