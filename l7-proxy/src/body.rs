@@ -20,7 +20,6 @@ use crate::forward::Relayed;
 use crate::server::Session;
 use crate::static_file::FileBody;
 use crate::transaction::Transaction;
-use crate::upstream::Link;
 use crate::variable::Completion;
 
 /// Why a connection is cut, so that nobody takes what was sent for all of it.
@@ -36,8 +35,6 @@ pub(crate) enum Cut {
     Client,
     /// The request's body is larger than is allowed.
     TooLarge,
-    /// The body was given to another connection.
-    Withdrawn,
 }
 
 impl fmt::Display for Cut {
@@ -48,7 +45,6 @@ impl fmt::Display for Cut {
             Cut::File => "file was truncated while sending response",
             Cut::Client => "client prematurely closed connection",
             Cut::TooLarge => "client intended to send too large body",
-            Cut::Withdrawn => "request was given to another server",
         })
     }
 }
@@ -56,54 +52,91 @@ impl fmt::Display for Cut {
 impl std::error::Error for Cut {}
 
 /// A request's body, of which the client sends every byte once.
+///
+/// Its beginning is kept until there is an answer, so that a request with a small body can be sent
+/// to another server.
 pub(crate) struct Source {
     incoming: RefCell<Incoming>,
     session: Rc<Session>,
+    /// The size, if the client has told it.
+    size: Option<u64>,
     /// Bytes that may still come.
     left: Cell<u64>,
-    /// Whether a byte of it has gone to a server.
-    touched: Cell<bool>,
+    /// Whether all of it has come from the client.
     ended: Cell<bool>,
     failed: Cell<Option<Cut>>,
-    /// The attempt that may read.
-    attempt: Cell<u32>,
+    kept: RefCell<Kept>,
+}
+
+/// What of a body can be sent once more.
+#[derive(Default)]
+struct Kept {
+    pieces: Vec<Bytes>,
+    size: usize,
+    /// The piece that the present attempt sends next.
+    next: usize,
+    /// Whether the body's beginning is not kept any more.
+    lost: bool,
 }
 
 impl Source {
     /// A body of which at most `limit` bytes are read.
     pub(crate) fn new(incoming: Incoming, session: Rc<Session>, limit: Option<u64>) -> Rc<Source> {
         Rc::new(Source {
+            size: incoming.size_hint().exact(),
             incoming: RefCell::new(incoming),
             session,
             left: Cell::new(limit.unwrap_or(u64::MAX)),
-            touched: Cell::new(false),
             ended: Cell::new(false),
             failed: Cell::new(None),
-            attempt: Cell::new(0),
+            kept: RefCell::default(),
         })
     }
 
-    /// Whether none of it has gone to a server, so that another one can still get all of it.
+    /// Whether another server can still get all of it.
     pub(crate) fn is_whole(&self) -> bool {
-        !self.touched.get()
+        !self.kept.borrow().lost
     }
 
-    /// What the client did wrong, or that it went.
-    pub(crate) fn failed(&self) -> Option<Cut> {
-        self.failed.get()
+    /// Begins again, for another attempt.
+    pub(crate) fn rewind(&self) {
+        self.kept.borrow_mut().next = 0;
+    }
+
+    /// There will be no other attempt: nothing needs to be kept.
+    pub(crate) fn settle(&self) {
+        let kept = &mut *self.kept.borrow_mut();
+        kept.lost = true;
+        if kept.next == kept.pieces.len() {
+            kept.pieces = Vec::new();
+            kept.next = 0;
+        }
     }
 
     /// The size, if the client has told it.
     pub(crate) fn exact_size(&self) -> Option<u64> {
-        self.incoming.borrow().size_hint().exact()
+        self.size
     }
 
-    fn fail(&self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.failed.set(Some(cut));
-        Poll::Ready(Some(Err(cut)))
+    /// Whether the present attempt has had all of it.
+    pub(crate) fn has_ended(&self) -> bool {
+        let kept = self.kept.borrow();
+        self.ended.get() && kept.next == kept.pieces.len()
     }
 
-    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    /// Returns the next piece.
+    pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let kept = &mut *self.kept.borrow_mut();
+        if let Some(piece) = kept.pieces.get(kept.next) {
+            kept.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        if let Some(cut) = self.failed.get() {
+            return Poll::Ready(Some(Err(cut)));
+        }
+        if self.ended.get() {
+            return Poll::Ready(None);
+        }
         let mut incoming = self.incoming.borrow_mut();
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Pending => {
@@ -120,7 +153,9 @@ impl Source {
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let Some(left) = self.left.get().checked_sub(size) else { return self.fail(Cut::TooLarge) };
                 self.left.set(left);
-                self.touched.set(true);
+                if let Some(data) = frame.data_ref() {
+                    kept.keep(data);
+                }
                 if incoming.is_end_stream() {
                     self.end();
                 }
@@ -129,56 +164,27 @@ impl Source {
         }
     }
 
+    fn fail(&self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.failed.set(Some(cut));
+        Poll::Ready(Some(Err(cut)))
+    }
+
     fn end(&self) {
         self.ended.set(true);
         self.session.end_body();
     }
 }
 
-/// A request's body as one connection to a server sends it.
-pub(crate) struct RequestBody {
-    source: Option<Rc<Source>>,
-    link: Rc<Link>,
-    attempt: u32,
-}
-
-impl RequestBody {
-    /// The body for the next attempt; those of earlier attempts end.
-    pub(crate) fn new(source: Option<&Rc<Source>>, link: Rc<Link>) -> RequestBody {
-        let Some(source) = source else {
-            link.sent();
-            return RequestBody { source: None, link, attempt: 0 };
-        };
-        source.attempt.set(source.attempt.get() + 1);
-        RequestBody { source: Some(Rc::clone(source)), link, attempt: source.attempt.get() }
-    }
-}
-
-impl HttpBody for RequestBody {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let Some(source) = &self.source else { return Poll::Ready(None) };
-        if source.attempt.get() != self.attempt {
-            return Poll::Ready(Some(Err(Cut::Withdrawn)));
+impl Kept {
+    fn keep(&mut self, data: &Bytes) {
+        if self.lost || self.size + data.len() > REPLAY_MAX {
+            (self.lost, self.next) = (true, 0);
+            self.pieces = Vec::new();
+            return;
         }
-        let polled = source.poll_frame(cx);
-        if source.ended.get() && polled.is_ready() {
-            self.link.sent();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.source.as_ref().is_none_or(|source| source.ended.get())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            None => SizeHint::with_exact(0),
-            Some(source) => source.incoming.borrow().size_hint(),
-        }
+        self.size += data.len();
+        self.pieces.push(data.clone());
+        self.next = self.pieces.len();
     }
 }
 
@@ -268,3 +274,6 @@ impl PinnedDrop for Body {
         this.session.end_response();
     }
 }
+
+/// The most of a request's body that is kept in case that it has to be sent again.
+const REPLAY_MAX: usize = 64 * 1024;

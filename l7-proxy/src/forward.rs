@@ -9,7 +9,6 @@ mod headers;
 mod relayed;
 mod tunnel;
 
-use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,22 +16,23 @@ use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use http::{Extensions, Method, StatusCode, Uri, Version};
 use lvs_core::{Cause, Event, Flow, Lease, Refusal};
 use tracing::{error, warn};
 
 pub(crate) use self::relayed::Relayed;
 use self::relayed::{Account, Claim};
 pub(crate) use self::tunnel::Tunnel;
-use crate::body::{Cut, Kind, RequestBody, Source};
+use crate::body::{Cut, Kind, Source};
 use crate::error_log::Errno;
 use crate::handle::{Answer, exchange};
 use crate::model::{HttpVersion, ProxyPass, ProxySettings, RetryOn};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::{PathOrigin, Transaction, request_uri};
-use crate::upstream::{self, ConnectError, Connection, Expired, Pool};
+use crate::upstream::{
+    self, AskError, Asked, ConnectError, Connection, Expired, Fields, Head, Incoming, Pool, Question,
+};
 use crate::uri::Target;
 use crate::variable::Attempt;
 
@@ -46,7 +46,7 @@ pub(crate) async fn forward(
     route: &Route<'_>,
     pass: &ProxyPass,
     target: &Target<'_>,
-    incoming: Option<Incoming>,
+    incoming: Option<hyper::body::Incoming>,
 ) -> Result<Answer, u16> {
     let settings = &*route.settings.proxy;
     let uri = match request_target(transaction, server, route, pass, target) {
@@ -87,7 +87,7 @@ enum Failure {
     Connect(ConnectError),
     /// The connection broke before an answer came.
     Broken {
-        what: String,
+        error: Option<io::Error>,
         reach: Reach,
         /// Whether the connection was a kept one that its server may have closed meanwhile.
         kept: bool,
@@ -95,9 +95,16 @@ enum Failure {
     /// The answer took too long.
     TimedOut(Expired),
     /// The answer is no HTTP.
-    Invalid(String),
+    Invalid(&'static str),
     /// The client is at fault, or gone.
     Client(Cut),
+}
+
+/// What a server has answered, and the connection that the rest comes on.
+struct Response {
+    head: Head,
+    incoming: Incoming,
+    connection: Connection,
 }
 
 /// How far a request got.
@@ -139,13 +146,13 @@ impl Journey<'_> {
                 }
             };
             let failure = match sent {
-                Ok((connection, response)) => {
-                    let status = response.status().as_u16();
+                Ok(response) => {
+                    let status = response.head.status.as_u16();
                     note(transaction, server, Some(status), attempted);
                     let next = self.settings.next_upstream.on.statuses.contains(&status);
                     if !next {
                         director.report(&lease, Event::Succeeded, Moment::now().as_time());
-                        return self.answer(transaction, lease, connection, response);
+                        return Ok(self.answer(transaction, lease, response));
                     }
                     if !matches!(status, 403 | 404) {
                         let event = Event::Failed(format!("HTTP {status}").into());
@@ -162,7 +169,7 @@ impl Journey<'_> {
                             .ok();
                     }
                     if chosen.is_none() {
-                        return self.answer(transaction, lease, connection, response);
+                        return Ok(self.answer(transaction, lease, response));
                     }
                     last = Some(status);
                     continue;
@@ -205,69 +212,69 @@ impl Journey<'_> {
         transaction: &Transaction,
         server: SocketAddr,
         connect: Connect,
-    ) -> Result<(Connection, Response<Incoming>), Failure> {
+    ) -> Result<Response, Failure> {
         let pooled = match connect {
             Connect::Pooled => self.pool.take(server, Moment::now()),
             Connect::New => None,
         };
         let kept = pooled.is_some();
         let worker = &transaction.session.worker;
-        let mut connection = match pooled {
+        let connection = match pooled {
             Some(connection) => connection,
             None => upstream::connect(worker, server, self.settings.connect_timeout)
                 .await
                 .map_err(Failure::Connect)?,
         };
-        let request = self.request(transaction, &connection);
-        let sent = connection.sender.try_send_request(request).await;
-        let mut error = match sent {
-            Ok(response) => {
-                let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                if upgraded && !self.asked_for_upgrade(transaction) {
-                    return Err(Failure::Invalid("upstream changed protocol without being asked".to_owned()));
-                }
-                return match headers::check_response_framing(response.headers()) {
-                    Ok(()) => Ok((connection, response)),
-                    Err(what) => Err(Failure::Invalid(what.to_owned())),
-                };
-            }
-            Err(error) => error,
-        };
-        let reach = if error.take_message().is_some() { Reach::Nowhere } else { Reach::Server };
-        let error = error.into_error();
         let link = &connection.link;
-        if let Some(cut) = self.source.as_ref().and_then(|source| source.failed()) {
-            return Err(Failure::Client(cut));
+        link.begin(self.settings);
+        if let Some(source) = &self.source {
+            source.rewind();
         }
-        if let Some(expired) = link.expired() {
-            return Err(Failure::TimedOut(expired));
+        let place = if self.pool.keeps() { headers::Reuse::Kept } else { headers::Reuse::Once };
+        let reuse = headers::Reuse::of(self.settings, place);
+        let question = Question {
+            head: self.head(transaction, reuse),
+            body: self.source.clone(),
+            asked: if *transaction.method() == Method::HEAD { Asked::HeadOnly } else { Asked::Whole },
+            fields: Fields {
+                headers: worker.take_headers(),
+                wanted: &headers::is_for_the_client,
+                spelling: &transaction.session.spelling,
+            },
+            head_max: self.settings.buffer_size,
+            buffers: &worker.scratch,
+        };
+        match upstream::ask(&connection, question).await {
+            Ok((head, mut incoming)) => {
+                if reuse == headers::Reuse::Once {
+                    incoming.close_at_end();
+                }
+                let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                if switches && !self.asked_for_upgrade(transaction) {
+                    return Err(Failure::Invalid("upstream changed protocol without being asked"));
+                }
+                Ok(Response { head, incoming, connection })
+            }
+            Err(AskError::Client(cut)) => Err(Failure::Client(cut)),
+            Err(AskError::Expired(expired)) => Err(Failure::TimedOut(expired)),
+            Err(AskError::Invalid(what)) => Err(Failure::Invalid(what)),
+            Err(AskError::Broken(error)) => {
+                let reach = if link.has_begun() { Reach::Server } else { Reach::Nowhere };
+                Err(Failure::Broken { error, reach, kept: kept && !link.heard() })
+            }
         }
-        if error.is_parse() {
-            return Err(Failure::Invalid(format!("upstream sent invalid header ({error})")));
-        }
-        Err(Failure::Broken { what: broken(&error), reach, kept: kept && !link.heard() })
     }
 
-    fn request(&self, transaction: &Transaction, connection: &Connection) -> Request<RequestBody> {
-        let worker = &transaction.session.worker;
+    /// Writes the request's head.
+    fn head(&self, transaction: &Transaction, reuse: headers::Reuse) -> Vec<u8> {
         let chunked = self.source.as_ref().is_some_and(|source| source.exact_size().is_none());
         let framing = if chunked { headers::Framing::Chunked } else { headers::Framing::AsSent };
-        let reuse = if self.pool.keeps() { headers::Reuse::Kept } else { headers::Reuse::Once };
-        let mut fields = worker.take_headers();
         let exchange = exchange(transaction, self.server, self.route, self.target);
-        let scratch = &mut worker.scratch.borrow_mut();
-        headers::request(&exchange, self.settings, framing, reuse, &mut fields, scratch);
-        connection.link.begin(self.settings);
-        let body = RequestBody::new(self.source.as_ref(), Rc::clone(&connection.link));
-        let mut request = Request::new(body);
-        *request.method_mut() = transaction.method().clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = match self.settings.http_version {
-            HttpVersion::Http10 => Version::HTTP_10,
-            HttpVersion::Http11 => Version::HTTP_11,
-        };
-        *request.headers_mut() = fields;
-        request
+        let mut head = transaction.session.worker.scratch.take();
+        head.clear();
+        let path = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        headers::request(&exchange, self.settings, path, framing, reuse, &mut head);
+        head
     }
 
     /// Whether the client and the location both want another protocol.
@@ -278,36 +285,26 @@ impl Journey<'_> {
     }
 
     /// Makes the answer of a server's response.
-    fn answer(
-        &self,
-        transaction: &Transaction,
-        lease: Lease,
-        connection: Connection,
-        response: Response<Incoming>,
-    ) -> Result<Answer, u16> {
-        let (mut head, incoming) = response.into_parts();
-        let session = Rc::clone(&transaction.session);
-        let link = Rc::clone(&connection.link);
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let tunnel = Tunnel::new(lease, link, self.settings.read_timeout);
-            return Ok(Answer {
-                status: head.status,
-                headers: head.headers,
-                extensions: head.extensions,
-                kind: Kind::Whole(bytes::Bytes::new()),
-                tunnel: Some(Box::new(tunnel)),
-            });
+    fn answer(&self, transaction: &Transaction, lease: Lease, response: Response) -> Answer {
+        let Response { head: Head { status, headers, reason, .. }, incoming, connection } = response;
+        if let Some(source) = &self.source {
+            source.settle();
         }
-        headers::strip_response(&mut head.headers);
-        let claim = Claim { account: Account { lease, link }, connection, pool: Rc::clone(&self.pool) };
+        let mut extensions = Extensions::new();
+        if let Some(reason) = reason {
+            extensions.insert(reason);
+        }
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            let (server, answered) = incoming.into_transport();
+            let tunnel = Tunnel::new(lease, server, answered, self.settings.read_timeout);
+            let kind = Kind::Whole(bytes::Bytes::new());
+            return Answer { status, headers, extensions, kind, tunnel: Some(Box::new(tunnel)) };
+        }
+        let account = Account { lease, link: Rc::clone(&connection.link) };
+        let claim = Claim { account, connection, pool: Rc::clone(&self.pool) };
+        let session = Rc::clone(&transaction.session);
         let relayed = Relayed::new(incoming, claim, session, transaction.parts.version);
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            extensions: head.extensions,
-            kind: Kind::Relayed(relayed),
-            tunnel: None,
-        })
+        Answer { status, headers, extensions, kind: Kind::Relayed(relayed), tunnel: None }
     }
 
     /// Tells the director of a failure, and the log.
@@ -379,15 +376,6 @@ fn note(transaction: &mut Transaction, server: SocketAddr, status: Option<u16>, 
 /// Whether doing it twice does what doing it once does (nginx's list).
 fn is_idempotent(method: &Method) -> bool {
     !(*method == Method::POST || *method == Method::PATCH || method.as_str() == "LOCK")
-}
-
-/// What broke a connection, in nginx's words where it has some.
-fn broken(error: &hyper::Error) -> String {
-    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match cause.and_then(|cause| Some((cause, cause.raw_os_error()?))) {
-        Some((cause, _)) => format!("recv() failed ({})", Errno(cause)),
-        None => "upstream prematurely closed connection".to_owned(),
-    }
 }
 
 /// A failed connect in the words of the director's listings.
@@ -481,7 +469,9 @@ impl std::fmt::Display for Failure {
             Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => {
                 f.write_str("upstream timed out (110: Connection timed out)")
             }
-            Failure::Broken { what, .. } | Failure::Invalid(what) => f.write_str(what),
+            Failure::Broken { error: Some(error), .. } => write!(f, "recv() failed ({})", Errno(error)),
+            Failure::Broken { error: None, .. } => f.write_str("upstream prematurely closed connection"),
+            Failure::Invalid(what) => f.write_str(what),
             Failure::Client(cut) => cut.fmt(f),
         }
     }

@@ -26,8 +26,8 @@
 //!   requests, one turn and one verdict on health per server.
 //! - A reload keeps connections: a kept-alive one goes over to the new configuration between two
 //!   requests.
-//! - Bodies are streamed in both directions, never gathered or spilled to disk. A request whose
-//!   body has begun to move is therefore not sent again.
+//! - Bodies are streamed in both directions, never gathered or spilled to disk. A request of whose
+//!   body more than 64 kB have moved is therefore not sent again.
 //! - What is ambiguous is refused more often: see [`uri`] and [`host`].
 //! - A head that cannot be parsed is answered with 400 (or 414, 431) and no page.
 //!

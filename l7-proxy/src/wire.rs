@@ -59,11 +59,6 @@ impl<W: Watch> Wire<W> {
         self.stream
     }
 
-    /// Returns the socket if its end was not sent: then it was let go for another protocol.
-    pub(crate) fn into_open(self) -> Option<TcpStream> {
-        (!self.end_sent).then_some(self.stream)
-    }
-
     fn note(&self, polled: &Poll<io::Result<usize>>) {
         match polled {
             Poll::Ready(Ok(count)) => self.watch.written(*count),

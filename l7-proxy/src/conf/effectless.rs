@@ -87,7 +87,7 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     several("scgi_temp_path", Context::SETTINGS, 1, 4),
     switch("proxy_buffering", Context::SETTINGS),
     switch("proxy_request_buffering", Context::SETTINGS),
-    size("proxy_buffer_size", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
+    size("proxy_buffer_size", Context::STREAM_SETTINGS),
     several("proxy_buffers", Context::SETTINGS, 2, 2),
     size("proxy_busy_buffers_size", Context::SETTINGS),
     size("proxy_max_temp_file_size", Context::SETTINGS),

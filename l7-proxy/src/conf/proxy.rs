@@ -11,7 +11,7 @@ use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::settings::field_name;
 use super::tree::Directive;
-use super::value::{number, time};
+use super::value::{number, size, time};
 
 /// What fills in the [`ProxySettings`] of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -37,6 +37,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("proxy_send_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
         proxy(settings).send_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("proxy_buffer_size", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).buffer_size = usize::try_from(size(directive)?).unwrap_or(usize::MAX);
         Ok(())
     }),
     Rule::new("proxy_next_upstream", Context::SETTINGS, 1..=ANY, next_upstream),

@@ -8,7 +8,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
 use crate::model::{HttpVersion, ProxySettings, SetHeader};
 use crate::variable::Exchange;
@@ -26,81 +26,110 @@ pub(super) enum Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reuse {
     Kept,
+    /// The server is told that this is the only request.
     Once,
 }
 
-/// Fills `headers` with the fields of a forwarded request.
+impl Reuse {
+    /// What `settings` say of a connection that there is a place to keep for, or not.
+    pub(super) fn of(settings: &ProxySettings, place: Reuse) -> Reuse {
+        let decided = settings.set_headers.iter().any(|set| set.name == CONNECTION);
+        match settings.http_version {
+            _ if decided => Reuse::Kept,
+            HttpVersion::Http10 => Reuse::Once,
+            HttpVersion::Http11 => place,
+        }
+    }
+}
+
+/// Writes the head of a forwarded request.
+///
+/// hyper has taken down names in lower case; they are written in title case, as people write them.
 pub(super) fn request(
     exchange: &Exchange<'_>,
     settings: &ProxySettings,
+    target: &str,
     framing: Framing,
     reuse: Reuse,
-    headers: &mut HeaderMap,
-    scratch: &mut Vec<u8>,
+    head: &mut Vec<u8>,
 ) {
     let client = exchange.headers;
-    headers.reserve(client.len() + settings.set_headers.len() + 2);
+    let version = match settings.http_version {
+        HttpVersion::Http10 => " HTTP/1.0\r\n",
+        HttpVersion::Http11 => " HTTP/1.1\r\n",
+    };
+    for piece in [exchange.method.as_str(), " ", target, version] {
+        head.extend_from_slice(piece.as_bytes());
+    }
     let set = settings.set_headers.iter().filter(|set| !frames(&set.name));
-    for SetHeader { name, value, .. } in set {
-        if let Some(value) = value.header(exchange, scratch) {
-            headers.append(name, value);
+    for SetHeader { written, value, .. } in set {
+        let line = head.len();
+        head.extend_from_slice(written.as_bytes());
+        head.extend_from_slice(b": ");
+        let start = head.len();
+        value.write(exchange, head);
+        if is_field_value(&head[start..]) {
+            head.extend_from_slice(b"\r\n");
+        } else {
+            head.truncate(line);
         }
     }
     let nominated = nominated(client);
     for (name, value) in client {
         let passes = !is_of_one_connection(name)
             && !is_of_one_hop(name)
+            && !(framing == Framing::Chunked && *name == CONTENT_LENGTH)
             && !nominated.contains(name)
-            && is_unambiguous(name)
             && !settings.set_headers.iter().any(|set| set.name == *name);
-        if passes {
-            headers.append(name, value.clone());
+        if passes && push_name(name, head) {
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
         }
     }
     if framing == Framing::Chunked {
-        headers.remove(CONTENT_LENGTH);
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    let once = reuse == Reuse::Once || settings.http_version == HttpVersion::Http10;
-    if once && !settings.set_headers.iter().any(|set| set.name == CONNECTION) {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if reuse == Reuse::Once {
+        head.extend_from_slice(b"Connection: close\r\n");
     }
+    head.extend_from_slice(b"\r\n");
 }
 
-/// Takes from a response what is not for the client: fields of the connection to the server, and
-/// those that we write ourselves or that the server meant for us (nginx hides the same).
-pub(super) fn strip_response(headers: &mut HeaderMap) {
-    for name in nominated(headers) {
-        // A server cannot take away what frames its own answer.
-        if name != CONTENT_LENGTH {
-            headers.remove(name);
-        }
-    }
-    // One look at each name is cheaper than a search for each that might be there.
-    let not_for_the_client = |name: &&HeaderName| {
-        is_of_one_connection(name)
-            || [&DATE, &SERVER, &PROXY_AUTHENTICATE, &X_PAD].contains(name)
-            || name.as_str().starts_with("x-accel-")
-    };
-    while let Some(name) = headers.keys().find(not_for_the_client).cloned() {
-        headers.remove(name);
-    }
+/// Whether a field of an answer is for the client: not if it belongs to the connection to the
+/// server, if we write it ourselves, or if the server meant it for us (nginx hides the same).
+pub(super) fn is_for_the_client(name: &HeaderName) -> bool {
+    !is_of_one_connection(name)
+        && ![&DATE, &SERVER, &PROXY_AUTHENTICATE, &X_PAD].contains(&name)
+        && !name.as_str().starts_with("x-accel-")
 }
 
-/// What a response must not say about its own length.
+/// Whether a value can be sent, and is worth it: nginx leaves out fields that are empty. What breaks
+/// a line would begin another field.
+fn is_field_value(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|&byte| (byte >= b' ' && byte != 0x7f) || byte == b'\t')
+}
+
+/// Writes a name in title case, if it means the same to every server.
 ///
-/// # Errors
-/// In nginx's words, if it says it in two ways, or in one that nobody can read.
-pub(super) fn check_response_framing(headers: &HeaderMap) -> Result<(), &'static str> {
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(encoding) = encodings.next() else { return Ok(()) };
-    if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err("upstream sent unknown \"Transfer-Encoding\"");
+/// To many, `X_Forwarded_For` and `X-Forwarded-For` are one variable; so nginx does not forward
+/// names with anything but letters, digits and hyphens.
+fn push_name(name: &HeaderName, head: &mut Vec<u8>) -> bool {
+    let start = head.len();
+    head.extend_from_slice(name.as_str().as_bytes());
+    let mut before = b'-';
+    for byte in &mut head[start..] {
+        match *byte {
+            b'a'..=b'z' if before == b'-' => *byte = byte.to_ascii_uppercase(),
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
+            _ => {
+                head.truncate(start);
+                return false;
+            }
+        }
+        before = *byte;
     }
-    if headers.contains_key(CONTENT_LENGTH) {
-        return Err("upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time");
-    }
-    Ok(())
+    true
 }
 
 /// The fields that `Connection` names as belonging to the connection.
@@ -148,14 +177,6 @@ fn is_of_one_hop(name: &HeaderName) -> bool {
     *name == EXPECT || *name == PROXY_AUTHORIZATION || *name == PROXY
 }
 
-/// Whether a name means the same to every server.
-///
-/// To many, `X_Forwarded_For` and `X-Forwarded-For` are one variable; so nginx does not forward
-/// names with anything but letters, digits and hyphens.
-fn is_unambiguous(name: &HeaderName) -> bool {
-    name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY: HeaderName = HeaderName::from_static("proxy");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -165,51 +186,36 @@ static X_PAD: HeaderName = HeaderName::from_static("x-pad");
 mod tests {
     use super::*;
 
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        headers
-    }
-
-    fn names(headers: &HeaderMap) -> Vec<&str> {
-        headers.keys().map(HeaderName::as_str).collect()
-    }
-
-    #[test]
-    fn fields_that_connection_names_stay_behind() {
-        let mut headers = headers(&[
-            ("connection", "keep-alive, X-Hop , content-length"),
-            ("x-hop", "1"),
-            ("content-length", "3"),
-            ("x-end", "2"),
-        ]);
-        strip_response(&mut headers);
-        assert_eq!(names(&headers), ["content-length", "x-end"]);
-    }
-
     #[test]
     fn what_the_server_meant_for_us_stays_behind() {
-        let mut headers = headers(&[
-            ("server", "x"),
-            ("x-accel-redirect", "/secret"),
-            ("x-accel-buffering", "no"),
-            ("keep-alive", "timeout=5"),
-            ("content-type", "text/html"),
-        ]);
-        strip_response(&mut headers);
-        assert_eq!(names(&headers), ["content-type"]);
+        for name in ["server", "x-accel-redirect", "x-accel-buffering", "keep-alive", "x-pad", "connection"] {
+            assert!(!is_for_the_client(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["content-type", "content-length", "x-accelerate"] {
+            assert!(is_for_the_client(&HeaderName::from_static(name)), "{name}");
+        }
     }
 
     #[test]
-    fn response_with_two_lengths_is_refused() {
-        let check = |fields: &[_]| check_response_framing(&headers(fields)).is_ok();
-        assert!(check(&[]));
-        assert!(check(&[("content-length", "3")]));
-        assert!(check(&[("transfer-encoding", "Chunked")]));
-        assert!(!check(&[("transfer-encoding", "chunked"), ("content-length", "3")]));
-        assert!(!check(&[("transfer-encoding", "gzip, chunked")]));
-        assert!(!check(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]));
+    fn names_are_written_in_title_case_unless_they_are_ambiguous() {
+        let check = |name: &'static str, expected: Option<&str>| {
+            let mut head = b"before".to_vec();
+            let pushed = push_name(&HeaderName::from_static(name), &mut head);
+            let written = head.strip_prefix(b"before").unwrap();
+            assert_eq!(pushed.then(|| std::str::from_utf8(written).unwrap()), expected, "{name}");
+            assert!(pushed || written.is_empty());
+        };
+        check("x-forwarded-for", Some("X-Forwarded-For"));
+        check("x-1a-b", Some("X-1a-B"));
+        check("x_forwarded_for", None);
+        check("x.y", None);
+    }
+
+    #[test]
+    fn value_cannot_begin_another_field() {
+        assert!(is_field_value(b"a\tb \xff"));
+        for value in [&b""[..], b"a\r\nX: 1", b"a\nb", b"\0", b"\x7f"] {
+            assert!(!is_field_value(value), "{value:?}");
+        }
     }
 }

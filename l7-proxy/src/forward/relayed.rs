@@ -7,24 +7,20 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use lvs_core::{Event, Lease};
-use pin_project::pin_project;
 use tracing::error;
 
 use crate::body::Cut;
 use crate::moment::Moment;
 use crate::server::Session;
-use crate::upstream::{Connection, Expired, Link, Pool};
+use crate::upstream::{BrokenOff, Connection, Incoming, Link, Pool};
 
 /// A body that is read from a server while it is sent to the client.
 ///
 /// It holds the lease, for the server works until the last byte, and the connection, which is
 /// given back to the pool only then. Dropped before, it closes the connection: the rest of the
 /// answer would be taken for the next one's.
-#[pin_project]
 pub(crate) struct Relayed {
-    #[pin]
     incoming: Incoming,
     /// `None` once the body has ended, one way or the other.
     claim: Option<Claim>,
@@ -58,34 +54,38 @@ impl Drop for Account {
 
 impl Relayed {
     pub(super) fn new(incoming: Incoming, claim: Claim, session: Rc<Session>, version: Version) -> Relayed {
-        let mut claim = Some(claim);
-        let whole = incoming.is_end_stream();
-        if whole {
-            give_back(&mut claim);
-        }
-        Relayed { incoming, claim, whole, session, version }
+        let mut relayed = Relayed { incoming, claim: Some(claim), whole: false, session, version };
+        relayed.note_end();
+        relayed
     }
 
     /// Whether the server's answer was read to its end.
     pub(crate) fn has_ended(&self) -> bool {
         self.whole
     }
-}
 
-/// Ends the claim: the connection may carry the next request.
-fn give_back(claim: &mut Option<Claim>) {
-    if let Some(Claim { account, connection, pool }) = claim.take() {
-        drop(account);
-        pool.put(connection);
+    /// Ends the claim if the body has ended: the connection may carry the next request.
+    fn note_end(&mut self) {
+        if !self.incoming.is_end() {
+            return;
+        }
+        self.whole = true;
+        if let Some(Claim { account, connection, pool }) = self.claim.take() {
+            drop(account);
+            if self.incoming.is_reusable() {
+                pool.put(connection);
+            }
+        }
     }
 }
 
 /// Takes down that the server broke off its answer; cuts the client off.
-fn broke_off(claim: &mut Option<Claim>, session: &Session, version: Version) {
-    let Some(Claim { account: Account { lease, .. }, connection, .. }) = &*claim else { return };
-    let what = match connection.link.expired() {
-        Some(Expired::Read) => "upstream timed out (110: Connection timed out)",
-        Some(Expired::Send) | None => "upstream prematurely closed connection",
+fn broke_off(claim: &mut Option<Claim>, reason: BrokenOff, session: &Session, version: Version) {
+    let Some(Claim { account: Account { lease, .. }, .. }) = &*claim else { return };
+    let what = match reason {
+        BrokenOff::Expired => "upstream timed out (110: Connection timed out)",
+        BrokenOff::Closed => "upstream prematurely closed connection",
+        BrokenOff::Malformed => "upstream sent invalid chunked response",
     };
     let (client, server) = (session.remote.ip(), lease.server());
     error!(
@@ -104,30 +104,19 @@ impl Body for Relayed {
     type Error = Cut;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let mut this = self.project();
-        match ready!(this.incoming.as_mut().poll_frame(cx)) {
-            None => {
-                *this.whole = true;
-                give_back(this.claim);
-                Poll::Ready(None)
-            }
-            Some(Err(_)) => {
-                broke_off(this.claim, this.session, *this.version);
-                Poll::Ready(Some(Err(Cut::Server)))
-            }
-            Some(Ok(frame)) => {
-                // Nothing comes after trailers, and nobody asks whether something does.
-                if frame.is_trailers() || this.incoming.is_end_stream() {
-                    *this.whole = true;
-                    give_back(this.claim);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
+        let this = self.get_mut();
+        let frame = ready!(this.incoming.poll_frame(cx));
+        if let Some(Err(reason)) = frame {
+            broke_off(&mut this.claim, reason, &this.session, this.version);
+            return Poll::Ready(Some(Err(Cut::Server)));
         }
+        // Nobody asks whether something comes after what ends a body.
+        this.note_end();
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut::Server)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,6 +1,5 @@
 //! A connection after both sides have agreed on another protocol, such as WebSocket: bytes.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::transaction::Transaction;
-use crate::upstream::Link;
+use crate::upstream::Transport;
 use crate::variable::Completion;
 
 /// What carries on when the answer with status 101 is out.
@@ -19,7 +18,9 @@ use crate::variable::Completion;
 /// It holds the lease to the end of the tunnel: a chat of an hour is an hour of load.
 pub(crate) struct Tunnel {
     lease: Lease,
-    link: Rc<Link>,
+    server: Transport,
+    /// What the server has sent behind its head: it belongs to the tunnel already.
+    answered: Bytes,
     /// How long it may be silent.
     idle: Duration,
     progress: Progress,
@@ -28,8 +29,8 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) fn new(lease: Lease, link: Rc<Link>, idle: Duration) -> Tunnel {
-        Tunnel { lease, link, idle, progress: Progress::default(), transaction: None }
+    pub(super) fn new(lease: Lease, server: Transport, answered: Bytes, idle: Duration) -> Tunnel {
+        Tunnel { lease, server, answered, idle, progress: Progress::default(), transaction: None }
     }
 
     /// Keeps the request that began it, whose line is written at its end.
@@ -37,10 +38,13 @@ impl Tunnel {
         self.transaction = transaction;
     }
 
-    /// Carries bytes until both sides have ended.
+    /// Carries bytes until both sides have ended; `received` is what the client has sent behind its
+    /// head.
     pub(crate) async fn run(mut self: Box<Self>, mut client: TcpStream, received: Bytes) {
-        let Some((mut server, answered)) = self.link.take_over().await else { return };
-        // What either side has sent behind its last head belongs to the tunnel already.
+        let Transport::Plain(mut server) = std::mem::replace(&mut self.server, Transport::Gone) else {
+            return;
+        };
+        let answered = std::mem::take(&mut self.answered);
         let first = async {
             server.write_all(&received).await?;
             client.write_all(&answered).await

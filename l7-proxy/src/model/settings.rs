@@ -219,6 +219,8 @@ pub struct ProxySettings {
     pub read_timeout: Duration,
     /// Time between two writes of a request; 60 s by default.
     pub send_timeout: Duration,
+    /// The largest head of an answer; 4 kB by default, as in nginx.
+    pub buffer_size: usize,
     /// When another server is tried.
     pub next_upstream: NextUpstream,
 }
@@ -236,6 +238,7 @@ impl Default for ProxySettings {
             connect_timeout: minute,
             read_timeout: minute,
             send_timeout: minute,
+            buffer_size: 4096,
             next_upstream: NextUpstream::default(),
         }
     }

@@ -1,39 +1,56 @@
-//! What is known of one connection to a server, and the task that drives it.
+//! One connection to a server: its socket, the limits of the request that it carries, and what has
+//! moved on it.
+//!
+//! It has no task. Whoever forwards a request reads and writes here in the task of the client's
+//! connection, so an answer wakes one task and passes through no channel; an idle connection is a
+//! socket and a timer that nobody looks at.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::client::conn::http1;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::body::RequestBody;
 use crate::model::ProxySettings;
 use crate::moment::{COARSE, Moment};
-use crate::server::{Place, Spelling};
-use crate::wire::{Closing, Watch, Wire};
+use crate::server::Place;
 
-/// One connection to a server, as the wire, the request and the task that drives it see it.
+/// One connection to a server.
 pub(crate) struct Link {
-    /// Whether a request is under way.
-    busy: Cell<bool>,
-    /// Whether the request has been handed over whole.
+    transport: RefCell<Transport>,
+    /// Looks at the limits now and then, as long as they last.
+    timer: RefCell<Pin<Box<Sleep>>>,
+    /// The shortest that any limit may be.
+    patience: Duration,
+    /// Whether the request has been written whole.
     sent: Cell<bool>,
+    /// Whether the rest of the request will never be written.
+    spoiled: Cell<bool>,
+    /// Whether a byte of the request was written.
+    begun: Cell<bool>,
     /// Whether anything was received since the request began.
     heard: Cell<bool>,
     read_since: Cell<Option<Moment>>,
     write_since: Cell<Option<Moment>>,
     read_timeout: Cell<Duration>,
     send_timeout: Cell<Duration>,
-    expired: Cell<Option<Expired>>,
     /// Bytes written and read since they were last counted.
     traffic: Cell<(u64, u64)>,
-    handover: RefCell<Handover>,
+    /// It counts among the connections of its worker, idle or not.
+    _place: Place,
+}
+
+/// What carries the bytes of a connection to a server.
+pub(crate) enum Transport {
+    /// TCP in the clear.
+    Plain(TcpStream),
+    /// It was taken over by another protocol.
+    Gone,
 }
 
 /// Which limit a server has not kept.
@@ -45,50 +62,60 @@ pub(crate) enum Expired {
     Send,
 }
 
-/// The socket on its way from the task that drove it to whoever speaks another protocol on it.
-enum Handover {
-    Nobody,
-    Awaited(Waker),
-    /// With what was received after the head.
-    Ready(TcpStream, Bytes),
-    /// There is nothing to hand over.
-    Gone,
-}
-
 impl Link {
-    pub(super) fn new() -> Link {
+    pub(super) fn new(transport: Transport, patience: Duration, place: Place) -> Link {
         Link {
-            busy: Cell::new(false),
+            transport: RefCell::new(transport),
+            timer: RefCell::new(Box::pin(sleep(patience))),
+            patience,
             sent: Cell::new(false),
+            spoiled: Cell::new(false),
+            begun: Cell::new(false),
             heard: Cell::new(false),
             read_since: Cell::new(None),
             write_since: Cell::new(None),
             read_timeout: Cell::new(Duration::MAX),
             send_timeout: Cell::new(Duration::MAX),
-            expired: Cell::new(None),
             traffic: Cell::new((0, 0)),
-            handover: RefCell::new(Handover::Nobody),
+            _place: place,
         }
     }
 
     /// A request begins.
     pub(crate) fn begin(&self, settings: &ProxySettings) {
-        self.busy.set(true);
         self.sent.set(false);
+        self.begun.set(false);
         self.heard.set(false);
+        self.read_since.set(None);
+        self.write_since.set(None);
         self.read_timeout.set(settings.read_timeout);
         self.send_timeout.set(settings.send_timeout);
     }
 
-    /// The request has been handed over whole; from now on the answer is waited for.
-    pub(crate) fn sent(&self) {
+    /// No more of the request is written; from now on the answer is waited for.
+    pub(super) fn sent(&self) {
         self.sent.set(true);
-        self.read_since.set(Some(Moment::now()));
+        self.write_since.set(None);
+        // A read that waits already waits since now, as far as limits go.
+        if self.read_since.get().is_some() {
+            self.read_since.set(Some(Moment::now()));
+        }
     }
 
-    /// No request is under way any more.
-    pub(super) fn rest(&self) {
-        self.busy.set(false);
+    /// The rest of the request will never be written, yet the server may have answered already.
+    pub(super) fn spoil(&self) {
+        self.spoiled.set(true);
+        self.sent();
+    }
+
+    /// Whether the request has been written whole.
+    pub(super) fn is_sound(&self) -> bool {
+        self.sent.get() && !self.spoiled.get()
+    }
+
+    /// Whether a byte of the request was written.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.get()
     }
 
     /// Whether anything was received since the request began.
@@ -96,42 +123,99 @@ impl Link {
         self.heard.get()
     }
 
-    /// The limit by which the connection was closed.
-    pub(crate) fn expired(&self) -> Option<Expired> {
-        self.expired.get()
-    }
-
     /// Returns the bytes to the server and from it since the last call.
     pub(crate) fn take_traffic(&self) -> (u64, u64) {
         self.traffic.take()
     }
 
-    /// Takes the socket after the server has agreed to another protocol.
-    pub(crate) async fn take_over(&self) -> Option<(TcpStream, Bytes)> {
-        poll_fn(|cx| {
-            let mut handover = self.handover.borrow_mut();
-            match std::mem::replace(&mut *handover, Handover::Gone) {
-                Handover::Ready(stream, received) => Poll::Ready(Some((stream, received))),
-                Handover::Gone => Poll::Ready(None),
-                Handover::Nobody | Handover::Awaited(_) => {
-                    *handover = Handover::Awaited(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+    /// Takes the socket, for another protocol.
+    pub(super) fn take_transport(&self) -> Transport {
+        self.transport.replace(Transport::Gone)
     }
 
-    fn hand_over(&self, handover: Handover) {
-        if let Handover::Awaited(waker) = self.handover.replace(handover) {
-            waker.wake();
+    /// Whether an idle connection can carry a request: nothing has come that nobody asked for, be
+    /// it bytes or the end.
+    ///
+    /// Asks the kernel only if the runtime has been told of something.
+    pub(super) fn is_quiet(&self) -> bool {
+        match &*self.transport.borrow() {
+            Transport::Plain(stream) => {
+                let read = stream.try_read(&mut [0]);
+                matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Transport::Gone => false,
         }
+    }
+
+    /// Reads into `buffer`; returns how much, nothing at the end of the connection.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let polled = match &mut *self.transport.borrow_mut() {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Transport::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        };
+        self.note_read(polled.map_ok(|()| buffer.filled().len()))
+    }
+
+    /// Reads at most `most` bytes into memory of their own, without a copy.
+    pub(super) fn poll_read_bytes(&self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<Bytes>> {
+        let mut bytes = BytesMut::new();
+        let polled = match &mut *self.transport.borrow_mut() {
+            // Memory is had when there is something to fill it with.
+            Transport::Plain(stream) => match stream.poll_read_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    bytes.reserve(most);
+                    pin!(stream.read_buf(&mut bytes)).poll(cx)
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            },
+            Transport::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        };
+        self.note_read(polled).map_ok(|_| bytes.freeze())
+    }
+
+    /// Writes from these pieces, of which one at least is not empty.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
+        let polled = match (&mut *self.transport.borrow_mut(), pieces) {
+            (Transport::Plain(stream), [only, [], []] | [[], [], only]) => {
+                Pin::new(stream).poll_write(cx, only)
+            }
+            (Transport::Plain(stream), pieces) => {
+                Pin::new(stream).poll_write_vectored(cx, &pieces.map(IoSlice::new))
+            }
+            (Transport::Gone, _) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        };
+        match &polled {
+            Poll::Ready(Ok(count)) => {
+                let (to_server, to_client) = self.traffic.get();
+                self.traffic.set((to_server + *count as u64, to_client));
+                self.begun.set(self.begun.get() || *count > 0);
+                self.write_since.set(None);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending if self.write_since.get().is_none() => self.write_since.set(Some(Moment::now())),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn note_read(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &polled {
+            Poll::Ready(Ok(count)) => {
+                let (to_server, to_client) = self.traffic.get();
+                self.traffic.set((to_server, to_client + *count as u64));
+                self.heard.set(self.heard.get() || *count > 0);
+                self.read_since.set(None);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending if self.read_since.get().is_none() => self.read_since.set(Some(Moment::now())),
+            Poll::Pending => {}
+        }
+        polled
     }
 
     fn deadline(&self) -> Option<(Moment, Expired)> {
-        if !self.busy.get() {
-            return None;
-        }
         let read = self.read_since.get().filter(|_| self.sent.get());
         let read = read.map(|since| since + self.read_timeout.get());
         let send = self.write_since.get().map(|since| since + self.send_timeout.get());
@@ -143,85 +227,20 @@ impl Link {
         }
     }
 
-    /// Whether a limit was passed; sets the timer to the next look if none was.
-    fn poll_expired(&self, mut timer: Pin<&mut Sleep>, patience: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        while timer.as_mut().poll(cx).is_ready() {
+    /// Waits for a limit to be passed; to be asked by whoever waits for the server.
+    pub(super) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Expired> {
+        let mut timer = self.timer.borrow_mut();
+        loop {
+            ready!(timer.as_mut().poll(cx));
             let now = Moment::now();
-            let next = now + patience;
+            let next = now + self.patience;
             let until = match self.deadline() {
-                Some((deadline, expired)) if deadline <= now => {
-                    self.expired.set(Some(expired));
-                    return Poll::Ready(());
-                }
+                Some((deadline, expired)) if deadline <= now => return Poll::Ready(expired),
                 // Whatever begins to wait from now on may wait as long as the patience at least.
                 Some((deadline, _)) => deadline.min(next),
                 None => next,
             };
             timer.as_mut().reset(Instant::now() + until.since(now).max(COARSE));
         }
-        Poll::Pending
     }
-}
-
-impl Watch for Link {
-    fn read(&self, bytes: &[u8]) {
-        let (to_server, to_client) = self.traffic.get();
-        self.traffic.set((to_server, to_client + bytes.len() as u64));
-        self.heard.set(self.heard.get() || !bytes.is_empty());
-        self.read_since.set(None);
-    }
-
-    fn read_waits(&self) {
-        if self.read_since.get().is_none() {
-            self.read_since.set(Some(Moment::now()));
-        }
-    }
-
-    fn written(&self, count: usize) {
-        let (to_server, to_client) = self.traffic.get();
-        self.traffic.set((to_server + count as u64, to_client));
-        self.write_since.set(None);
-    }
-
-    fn write_waits(&self) {
-        if self.write_since.get().is_none() {
-            self.write_since.set(Some(Moment::now()));
-        }
-    }
-
-    fn spelling(&self) -> Option<&Spelling> {
-        None
-    }
-
-    fn closing(&self) -> Closing {
-        Closing::Close
-    }
-}
-
-/// Drives a connection until it ends, passes a limit, or changes its protocol.
-pub(super) async fn drive(
-    mut http: http1::Connection<Wire<Link>, RequestBody>,
-    link: Rc<Link>,
-    patience: Duration,
-    place: Place,
-) {
-    let mut timer = pin!(sleep(patience));
-    let mut armed = false;
-    let ended = poll_fn(|cx| match Pin::new(&mut http).poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(outcome.is_ok()),
-        // A timer that has not fired knows already that it is this task that it has to wake.
-        Poll::Pending if armed && !timer.is_elapsed() => Poll::Pending,
-        Poll::Pending => {
-            armed = true;
-            link.poll_expired(timer.as_mut(), patience, cx).map(|()| false)
-        }
-    })
-    .await;
-    // Requests that wait for an answer learn here that there will be none.
-    let parts = http.into_parts();
-    link.hand_over(match parts.io.into_open() {
-        Some(stream) if ended => Handover::Ready(stream, parts.read_buf),
-        _ => Handover::Gone,
-    });
-    drop(place);
 }

@@ -64,13 +64,30 @@ fn server_that_breaks_off_before_its_answer_is_not_noticed_by_a_get() {
 
 #[test]
 fn post_is_never_sent_twice() {
-    for (method, body) in [("POST", ""), ("POST", "pay"), ("PATCH", "x"), ("LOCK", "x"), ("PUT", "half gone")]
-    {
+    for (method, body) in [("POST", ""), ("POST", "pay"), ("PATCH", "x"), ("LOCK", "x")] {
         let (bad, good) = (Origin::start(closes_after_body), Origin::named("good"));
         let proxy = Proxy::start(&forwarding(&[&bad, &good], ""));
         assert_eq!(send(&mut proxy.client(), method, body).status, 502, "{method} {body:?}");
         assert_eq!((bad.requests().len(), good.requests().len()), (1, 0), "{method} {body:?}");
     }
+}
+
+#[test]
+fn idempotent_request_is_sent_twice_as_long_as_its_body_is_at_hand() {
+    let body = |size: usize| "x".repeat(size);
+    for (size, status) in [(0, 200), (9, 200), (64 * 1024, 200), (64 * 1024 + 1, 502)] {
+        let (bad, good) = (Origin::start(closes_after_body), Origin::start(echoes));
+        let proxy = Proxy::start(&forwarding(&[&bad, &good], ""));
+        let response = send(&mut proxy.client(), "PUT", &body(size));
+        assert_eq!(response.status, status, "{size}");
+        assert!(status != 200 || response.text() == body(size), "{size}");
+    }
+}
+
+fn echoes(visit: &mut Visit) -> io::Result<()> {
+    let head = visit.request()?;
+    let body = visit.body(&head)?;
+    visit.reply("", std::str::from_utf8(&body).unwrap())
 }
 
 fn closes_after_body(visit: &mut Visit) -> io::Result<()> {

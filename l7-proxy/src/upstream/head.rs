@@ -1,0 +1,300 @@
+//! The head of a server's answer: read strictly, for what two readers could read differently is no
+//! answer.
+//!
+//! Fields of the connection to the server end here. Of the others those are kept that the
+//! caller wants, spelled as the server spelled them.
+
+use std::mem::MaybeUninit;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper::ext::ReasonPhrase;
+
+use crate::server::Spelling;
+
+/// The head of a server's answer.
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// The server's words for the status, where they are not the registered ones.
+    pub(crate) reason: Option<ReasonPhrase>,
+    pub(super) framing: Framing,
+    /// Whether the connection may carry another request.
+    pub(super) persistent: bool,
+}
+
+/// What says where a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    Length(u64),
+    Chunks,
+    /// The end of the connection.
+    Close,
+}
+
+/// Where the fields of an answer go.
+pub(crate) struct Fields<'a> {
+    /// An empty map.
+    pub(crate) headers: HeaderMap,
+    /// Whether a field is for the client.
+    pub(crate) wanted: &'a dyn Fn(&HeaderName) -> bool,
+    /// Is told how the server spells names.
+    pub(crate) spelling: &'a Spelling,
+}
+
+/// What was asked, as far as it says how to read the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// `HEAD`: no body follows, whatever the head says.
+    HeadOnly,
+    Whole,
+}
+
+/// What a piece of an answer's beginning is.
+pub(super) enum Parsed {
+    /// Not yet a whole head.
+    Partial,
+    /// An interim one (1xx), of this length.
+    Interim(usize),
+    /// The answer's, of this length.
+    Final(Head, usize),
+}
+
+/// Reads the head at the beginning of `bytes`; `fields` is taken when it is the answer's.
+///
+/// # Errors
+/// In nginx's words, where it has some.
+pub(super) fn parse(
+    bytes: &[u8],
+    asked: Asked,
+    fields: &mut Option<Fields<'_>>,
+) -> Result<Parsed, &'static str> {
+    let mut room = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let len = match config.parse_response_with_uninit_headers(&mut response, bytes, &mut room) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
+        Err(httparse::Error::TooManyHeaders) => return Err("upstream sent too many headers"),
+        Err(_) => return Err("upstream sent invalid header"),
+    };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or("upstream sent invalid status line")?;
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Parsed::Interim(len));
+    }
+    let Some(Fields { mut headers, wanted, spelling }) = fields.take() else {
+        return Err("upstream sent a second answer");
+    };
+    let mut hop = Hop::default();
+    for field in response.headers.iter() {
+        hop.note(field)?;
+    }
+    // What the client is to agree to is in the fields of the connection.
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let name = name.map_err(|_| "upstream sent invalid header")?;
+        if !switches && (!wanted(&name) || hop.names(&name)) {
+            continue;
+        }
+        spelling.note(field.name);
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| "upstream sent invalid header")?;
+        headers.append(name, value);
+    }
+    let reason = response.reason.filter(|&reason| Some(reason) != status.canonical_reason());
+    let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+    let persistent = match response.version {
+        Some(1) => !hop.close,
+        _ => hop.keep_alive && !hop.close,
+    };
+    let framing = match hop.framing()? {
+        _ if is_bodiless(status, asked) => Framing::Length(0),
+        framing => framing,
+    };
+    let head = Head { status, headers, reason, framing, persistent };
+    Ok(Parsed::Final(head, len))
+}
+
+/// Whether no body follows, whatever the fields say (RFC 9112, section 6.3).
+fn is_bodiless(status: StatusCode, asked: Asked) -> bool {
+    asked == Asked::HeadOnly
+        || matches!(
+            status,
+            StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        )
+}
+
+/// What the fields say about the connection and the framing.
+#[derive(Default)]
+struct Hop<'a> {
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    /// Values of `Connection` that name other fields.
+    nominating: Vec<&'a [u8]>,
+}
+
+impl<'a> Hop<'a> {
+    fn note(&mut self, field: &httparse::Header<'a>) -> Result<(), &'static str> {
+        // The lengths of the three names that matter.
+        match field.name.len() {
+            10 if is(field, CONNECTION) => {
+                for token in tokens(field.value) {
+                    if token.eq_ignore_ascii_case(b"close") {
+                        self.close = true;
+                    } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                        self.keep_alive = true;
+                    } else if !token.eq_ignore_ascii_case(b"upgrade") {
+                        self.nominating.push(token);
+                    }
+                }
+            }
+            14 if is(field, CONTENT_LENGTH) => {
+                if self.length.is_some() {
+                    return Err("upstream sent duplicate header line: \"Content-Length\"");
+                }
+                let length = parse_length(field.value);
+                self.length = Some(length.ok_or("upstream sent invalid \"Content-Length\" header")?);
+            }
+            17 if is(field, TRANSFER_ENCODING) => {
+                if self.chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
+                    return Err("upstream sent unknown \"Transfer-Encoding\"");
+                }
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn framing(&self) -> Result<Framing, &'static str> {
+        match (self.length, self.chunked) {
+            (Some(_), true) => {
+                Err("upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time")
+            }
+            (Some(length), false) => Ok(Framing::Length(length)),
+            (None, true) => Ok(Framing::Chunks),
+            (None, false) => Ok(Framing::Close),
+        }
+    }
+
+    /// Whether `Connection` names this field. A server cannot take away what frames its own answer.
+    fn names(&self, name: &HeaderName) -> bool {
+        !self.nominating.is_empty()
+            && *name != CONTENT_LENGTH
+            && self.nominating.iter().any(|token| name.as_str().as_bytes().eq_ignore_ascii_case(token))
+    }
+}
+
+fn is(field: &httparse::Header<'_>, name: HeaderName) -> bool {
+    field.name.eq_ignore_ascii_case(name.as_str())
+}
+
+fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// Digits and nothing else: no sign, no list.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0u64, |length, &byte| {
+        let digit = char::from(byte).to_digit(10)?;
+        length.checked_mul(10)?.checked_add(digit.into())
+    })
+}
+
+/// The most fields of a head, as hyper has it for requests.
+const FIELDS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `head` as the answer to a GET; returns its framing and whether its connection is kept.
+    fn read(head: &str) -> Result<(Framing, bool), &'static str> {
+        ask(head, Asked::Whole).map(|head| (head.framing, head.persistent))
+    }
+
+    fn ask(head: &str, asked: Asked) -> Result<Head, &'static str> {
+        let spelling = Spelling::default();
+        let wanted = |name: &HeaderName| *name != CONNECTION && *name != TRANSFER_ENCODING;
+        let fields = Fields { headers: HeaderMap::new(), wanted: &wanted, spelling: &spelling };
+        match parse(head.as_bytes(), asked, &mut Some(fields))? {
+            Parsed::Final(parsed, len) if len == head.len() => Ok(parsed),
+            Parsed::Final(..) | Parsed::Interim(_) | Parsed::Partial => Err("not a whole answer"),
+        }
+    }
+
+    #[test]
+    fn body_ends_where_the_head_says() {
+        let check = |fields: &str, framing| {
+            assert_eq!(read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")), Ok((framing, true)), "{fields}");
+        };
+        check("Content-Length: 3\r\n", Framing::Length(3));
+        check("content-length: 18446744073709551615\r\n", Framing::Length(u64::MAX));
+        check("Transfer-Encoding: Chunked\r\n", Framing::Chunks);
+        check("X: y\r\n", Framing::Close);
+    }
+
+    #[test]
+    fn answer_without_a_body_has_none_whatever_it_says() {
+        for status in ["204 No Content", "304 Not Modified", "101 Switching Protocols"] {
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\n\r\n");
+            assert_eq!(read(&head), Ok((Framing::Length(0), true)), "{status}");
+        }
+        let head = ask("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Asked::HeadOnly).unwrap();
+        assert_eq!(head.framing, Framing::Length(0));
+    }
+
+    #[test]
+    fn framing_that_can_be_read_in_two_ways_is_refused() {
+        for fields in [
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 3\r\nContent-Length: 3\r\n",
+            "Content-Length: 3, 3\r\n",
+            "Content-Length: +3\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 18446744073709551616\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length : 3\r\n",
+            "X: a\r\n b\r\n",
+            "X: a\0b\r\n",
+        ] {
+            assert!(read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).is_err(), "{fields}");
+        }
+        for line in ["HTTP/1.1 20 OK", "HTTP/1.1 099 OK", "HTTP/2.0 200 OK", "ICY 200 OK", "HTTP/1.1  200 OK"]
+        {
+            assert!(read(&format!("{line}\r\nContent-Length: 0\r\n\r\n")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn connection_is_kept_by_the_rules_of_its_version() {
+        let kept = |line: &str| read(&format!("{line}\r\nContent-Length: 0\r\n\r\n")).unwrap().1;
+        assert!(kept("HTTP/1.1 200 OK"));
+        assert!(!kept("HTTP/1.1 200 OK\r\nConnection: x, Close"));
+        assert!(!kept("HTTP/1.0 200 OK"));
+        assert!(kept("HTTP/1.0 200 OK\r\nConnection: Keep-Alive"));
+    }
+
+    #[test]
+    fn fields_that_connection_names_stay_behind() {
+        let head = "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop , content-length\r\nX-Hop: 1\r\n\
+                    Content-Length: 3\r\nX-End: 2\r\n\r\n";
+        let head = ask(head, Asked::Whole).unwrap();
+        let names: Vec<&str> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-length", "x-end"]);
+    }
+
+    #[test]
+    fn as_many_fields_are_read_as_there_is_room_for() {
+        let head = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(count));
+        assert!(ask(&head(FIELDS_MAX), Asked::Whole).is_ok());
+        assert_eq!(ask(&head(FIELDS_MAX + 1), Asked::Whole).err(), Some("upstream sent too many headers"));
+    }
+}
