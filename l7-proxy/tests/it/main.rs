@@ -15,4 +15,5 @@ mod static_file;
 mod strict;
 mod support;
 mod tunnel;
+mod upstream;
 mod variable;
