@@ -204,7 +204,7 @@ pub(crate) enum Kind {
     /// Known whole; empty once it was sent.
     Whole(Bytes),
     File(#[pin] FileBody),
-    Relayed(#[pin] Relayed),
+    Relayed(Box<Relayed>),
 }
 
 impl Kind {
@@ -238,7 +238,7 @@ impl HttpBody for Body {
             KindProjection::File(file) => {
                 file.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|_| Cut::File)))
             }
-            KindProjection::Relayed(relayed) => relayed.poll_frame(cx),
+            KindProjection::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
         };
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             *this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);

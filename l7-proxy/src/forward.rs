@@ -304,7 +304,7 @@ impl Journey<'_> {
         let claim = Claim { account, connection, pool: Rc::clone(&self.pool) };
         let session = Rc::clone(&transaction.session);
         let relayed = Relayed::new(incoming, claim, session, transaction.parts.version);
-        Answer { status, headers, extensions, kind: Kind::Relayed(relayed), tunnel: None }
+        Answer { status, headers, extensions, kind: Kind::Relayed(Box::new(relayed)), tunnel: None }
     }
 
     /// Tells the director of a failure, and the log.

@@ -76,12 +76,12 @@ pub(super) fn request(
     }
     let nominated = nominated(client);
     for (name, value) in client {
-        let passes = !is_of_one_connection(name)
-            && !is_of_one_hop(name)
-            && !(framing == Framing::Chunked && *name == CONTENT_LENGTH)
-            && !nominated.contains(name)
-            && !settings.set_headers.iter().any(|set| set.name == *name);
-        if passes && push_name(name, head) {
+        let stays = is_of_one_connection(name)
+            || is_of_one_hop(name)
+            || (framing == Framing::Chunked && *name == CONTENT_LENGTH)
+            || nominated.contains(name)
+            || settings.set_headers.iter().any(|set| set.name == *name);
+        if !stays && push_name(name, head) {
             head.extend_from_slice(b": ");
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");

@@ -80,7 +80,8 @@ fn request_goes_on_while_its_answer_comes() {
     let sending = client.stream.try_clone().unwrap();
     let sender = std::thread::spawn(move || {
         let mut sending = &sending;
-        sending.write_all(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())?;
+        sending
+            .write_all(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())?;
         sending.write_all(&vec![b'x'; SIZE])
     });
     assert_eq!(client.response().body.len(), SIZE);
