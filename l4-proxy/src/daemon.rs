@@ -292,6 +292,7 @@ fn apply(edit: Edit, director: &Director) -> Result<(), CommitError> {
         Edit::AddServer(service, server) => director.add_server(&service, server),
         Edit::EditServer(service, server) => director.edit_server(&service, server),
         Edit::DeleteServer(service, server) => director.delete_server(&service, server),
+        Edit::Drain { service, server, deadline } => director.drain(&service, server, deadline),
         Edit::Replace(config) => director.apply(config).map_err(Rejected::Config),
     };
     match applied {
@@ -305,7 +306,11 @@ fn with_health(mut edit: Edit, health: HealthPolicy) -> Edit {
     match &mut edit {
         Edit::AddService(service) | Edit::EditService(service) => service.health = health,
         Edit::Replace(config) => config.services.iter_mut().for_each(|service| service.health = health),
-        Edit::DeleteService(_) | Edit::AddServer(..) | Edit::EditServer(..) | Edit::DeleteServer(..) => {}
+        Edit::DeleteService(_)
+        | Edit::AddServer(..)
+        | Edit::EditServer(..)
+        | Edit::DeleteServer(..)
+        | Edit::Drain { .. } => {}
     }
     edit
 }

@@ -118,6 +118,8 @@ pub struct ServerStats {
     pub condition: Condition,
     /// Whether it has reached its upper threshold.
     pub full: bool,
+    /// The share of its strength that it has reached, while it warms up.
+    pub warmth: Option<f64>,
 }
 
 /// One persistence template.
@@ -386,6 +388,8 @@ impl Director {
         let mut writer = self.writer();
         if let Some(live) = self.live(service, server) {
             live.set_deadline(Some(deadline));
+            // Asked for again, it has another deadline and still one end.
+            writer.draining.retain(|other| !Arc::ptr_eq(other, &live));
             writer.draining.push(live);
         }
         Ok(changes)
@@ -841,7 +845,12 @@ fn totals_of(live: &Live) -> Totals {
 
 impl ServiceStats {
     fn of(service: &Service) -> ServiceStats {
-        let servers = service.config.servers.iter().zip(&service.servers);
+        let warmth = |server| service.warmth(server, service.state.clock()?);
+        let servers = service.config.servers.iter().zip(&service.servers).enumerate();
+        let servers = servers.map(|(place, (config, server))| ServerStats {
+            warmth: warmth(place),
+            ..ServerStats::of(config, &server.live)
+        });
         let [connections, packets_in, packets_out, bytes_in, bytes_out] = totals(service);
         ServiceStats {
             config: service.config.clone(),
@@ -852,7 +861,7 @@ impl ServiceStats {
             packets_in,
             packets_out,
             rates: service.state.rates().rates(),
-            servers: servers.map(|(config, server)| ServerStats::of(config, &server.live)).collect(),
+            servers: servers.collect(),
         }
     }
 }
@@ -872,6 +881,7 @@ impl ServerStats {
             rates: live.rates().rates(),
             condition: live.health().condition(),
             full: live.is_full(),
+            warmth: None,
         }
     }
 }

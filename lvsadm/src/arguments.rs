@@ -6,9 +6,12 @@
 //! ipvsadm does not: a mask, which it forgets when `-M` comes before an IPv6 service, and a real
 //! server, whose port it cannot look up by name when `-r` comes before the service.
 
-use lvs_core::{Config, ServiceKey};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use crate::address::number;
+use lvs_core::{Config, Protocol, ServiceKey};
+
+use crate::address::{Endpoint, number};
 use crate::control::Edit;
 use crate::line::{Line, TIMEOUT_MAX, invalid_timeout};
 use crate::message::Failure;
@@ -19,9 +22,9 @@ use crate::option::{Found, Name, Scanner, Verb};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Command {
     Edit(Box<Edit>),
-    List(Listing, Naming),
+    List(Listing, Naming, Format),
     Zero(Option<ServiceKey>),
-    Save(Naming),
+    Save(Naming, Extent),
     Restore,
     /// Seconds for TCP, TCP after FIN, UDP; 0 leaves one as it is.
     SetTimeouts([u32; 3]),
@@ -29,6 +32,49 @@ pub(crate) enum Command {
     Daemon,
     Help,
     Version,
+    /// The first of these services that there is, and the client.
+    Explain(Vec<ServiceKey>, SocketAddr, Format),
+    /// The file is read by the client, and comes as the input.
+    Plan(String, Format),
+    Drain(Drain),
+    /// Shown by the program, not by the director.
+    Top,
+}
+
+/// What `--drain` takes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drain {
+    /// Of this service only, or of all.
+    pub(crate) service: Option<ServiceKey>,
+    pub(crate) host: IpAddr,
+    /// At this port only, or at all.
+    pub(crate) port: Option<u16>,
+    /// How long those who are there may stay.
+    pub(crate) deadline: Duration,
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// How much is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What ipvsadm saves.
+    Ipvsadm,
+    /// All that a command line can say: thresholds, backups, named pools and timeouts too.
+    Full,
+}
+
+/// What a command line wants read for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    Nothing,
+    Stdin,
+    File(String),
 }
 
 /// What `-L` lists.
@@ -51,9 +97,12 @@ pub(crate) enum Listing {
 pub(crate) enum Layout {
     Plain,
     Stats,
+    Rate,
     Thresholds,
     PersistentConn,
     TunInfo,
+    /// Not ipvsadm's.
+    Health,
 }
 
 /// How large numbers are written.
@@ -79,16 +128,23 @@ pub(crate) enum PersistenceColumns {
     Present,
 }
 
-/// Whether a command line asks for what is on its standard input.
-pub(crate) fn asks_for_input(words: &[String]) -> bool {
-    matches!(Scanner::new(words).next(), Ok(Some(Found { name: Name::Verb(Verb::Restore), .. })))
+/// What a command line wants read for it: `-R` its standard input, `--plan` a file, which may be `-`.
+pub(crate) fn input(words: &[String]) -> Input {
+    match Scanner::new(words).next() {
+        Ok(Some(Found { name: Name::Verb(Verb::Restore), .. })) => Input::Stdin,
+        Ok(Some(Found { name: Name::Verb(Verb::Plan), value: Some("-"), .. })) => Input::Stdin,
+        Ok(Some(Found { name: Name::Verb(Verb::Plan), value: Some(file), .. })) => {
+            Input::File(file.to_owned())
+        }
+        _ => Input::Nothing,
+    }
 }
 
 /// Understands a command line; without words it is `-L`.
 pub(crate) fn parse(words: &[String], names: &Names) -> Result<Command, Failure> {
     let Some(first) = words.first() else {
         let line = Line::new(names);
-        return Ok(Command::List(line.listing()?, line.naming()));
+        return Ok(Command::List(line.listing()?, line.naming(), Format::Text));
     };
     let mut scanner = Scanner::new(words);
     let (verb, value) = match scanner.next() {
@@ -121,6 +177,10 @@ pub(crate) fn parse(words: &[String], names: &Names) -> Result<Command, Failure>
             *timeout = number(word, 0, TIMEOUT_MAX).ok_or_else(|| invalid_timeout(word))?;
         }
     }
+    if verb == Verb::Explain {
+        line.check_options(verb)?;
+        return explain(line, &arguments, names);
+    }
     if let Some(extra) = arguments.first() {
         return Err(Failure::words(format!("unexpected argument {extra}")));
     }
@@ -135,20 +195,64 @@ pub(crate) fn parse(words: &[String], names: &Names) -> Result<Command, Failure>
         Verb::EditServer => edit(Edit::EditServer(line.service()?, line.server_config()?)),
         Verb::DeleteServer => edit(Edit::DeleteServer(line.service()?, line.server_address()?)),
         Verb::Clear => edit(Edit::Replace(Config::default())),
-        Verb::List => Command::List(line.listing()?, line.naming()),
+        Verb::List => Command::List(line.listing()?, line.naming(), line.format()),
         Verb::Zero => Command::Zero(line.into_service()),
-        Verb::Save => Command::Save(line.naming()),
+        Verb::Save => Command::Save(line.naming(), line.extent()),
         Verb::Restore => Command::Restore,
         Verb::Set => Command::SetTimeouts(timeouts),
         Verb::StartDaemon | Verb::StopDaemon => Command::Daemon,
         Verb::Help => Command::Help,
         Verb::Version => Command::Version,
+        Verb::Plan => Command::Plan(value.to_owned(), line.format()),
+        Verb::Drain => Command::Drain(drain(line, value, names)?),
+        Verb::Explain | Verb::Top => Command::Top,
     })
+}
+
+/// `--explain VIP:PORT CIP`, or a service by its option and `CIP`.
+fn explain(line: Line<'_>, arguments: &[&str], names: &Names) -> Result<Command, Failure> {
+    let format = line.format();
+    let (services, rest) = match (line.into_service(), arguments) {
+        (Some(service), rest) => (vec![service], rest),
+        (None, [service, rest @ ..]) => (services_named(service, names), rest),
+        (None, []) => return Err(Failure::words(EXPLAIN_USAGE)),
+    };
+    match rest {
+        [client] => {
+            let endpoint = Endpoint::parse(client, Protocol::Tcp, names);
+            let endpoint = endpoint
+                .ok_or_else(|| Failure::words("illegal client address[:port] specified").blame(client))?;
+            let client = SocketAddr::new(endpoint.host, endpoint.port.unwrap_or(0));
+            Ok(Command::Explain(services, client, format))
+        }
+        [] => Err(Failure::words(EXPLAIN_USAGE)),
+        [_, extra, ..] => Err(Failure::words(format!("unexpected argument {extra}"))),
+    }
+}
+
+/// The services that a word can mean: an address of any protocol, or a pool.
+fn services_named(word: &str, names: &Names) -> Vec<ServiceKey> {
+    let at = |protocol| {
+        let endpoint = Endpoint::parse(word, protocol, names)?;
+        let address = SocketAddr::new(endpoint.host, endpoint.port.unwrap_or(0));
+        Some(ServiceKey::Address { protocol, address })
+    };
+    let addresses = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().filter_map(at);
+    [ServiceKey::name(word)].into_iter().chain(addresses).collect()
+}
+
+fn drain(line: Line<'_>, server: &str, names: &Names) -> Result<Drain, Failure> {
+    let endpoint = Endpoint::parse(server, Protocol::Tcp, names)
+        .ok_or_else(|| Failure::words("illegal real server address[:port] specified").blame(server))?;
+    let deadline = line.deadline();
+    Ok(Drain { service: line.into_service(), host: endpoint.host, port: endpoint.port, deadline })
 }
 
 fn edit(edit: Edit) -> Command {
     Command::Edit(Box::new(edit))
 }
+
+const EXPLAIN_USAGE: &str = "--explain requires a service, as VIP:PORT or an option, and a client address";
 
 /// What a synchronisation daemon may be started or stopped as.
 const DAEMONS: [&str; 2] = ["master", "backup"];

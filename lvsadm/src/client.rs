@@ -1,12 +1,13 @@
 //! The control socket, on the side of whoever administers: all that the program `lvsadm` does.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::DEFAULT_SOCKET;
-use crate::arguments;
+use crate::arguments::{self, Input};
 use crate::command::RESTORE;
 use crate::frame::{INPUT_MAX, Request};
 use crate::message::Output;
@@ -27,8 +28,18 @@ pub fn run(program: &str, mut args: Vec<String>, socket: Option<String>, input: 
         Ok(stream) => stream,
         Err(error) => return unreachable(&socket, &error),
     };
-    let stdin =
-        if program == RESTORE || arguments::asks_for_input(&args) { read(input) } else { Ok(String::new()) };
+    let wanted = if program == RESTORE { Input::Stdin } else { arguments::input(&args) };
+    let stdin = match wanted {
+        Input::Nothing => Ok(String::new()),
+        Input::Stdin => read(input),
+        Input::File(file) => match File::open(&file).and_then(read) {
+            Ok(text) => Ok(text),
+            Err(error) => {
+                let stderr = format!("{file}: {}\n", reason(&error));
+                return Output { stderr, code: 2, ..Output::default() };
+            }
+        },
+    };
     let answer = stdin.and_then(|stdin| {
         let request = Request { program: program.to_owned(), args, stdin };
         let sent = request.write(&stream, REQUEST_TIME);

@@ -1,20 +1,21 @@
 //! A command line carried out on a running director.
 
-use std::time::Duration;
-
 use lvs_core::{Algorithm, Config};
 
-use crate::arguments::{self, Command, Listing};
+use crate::arguments::{self, Command, Extent, Format, Layout, Listing};
+use crate::beyond;
 use crate::connections;
 use crate::control::{Control, Edit, Timeouts};
+use crate::document::{self, Daemons, TimeoutValues, VERSION};
 use crate::edit;
-use crate::listing::Style;
+use crate::listing::{Style, in_order};
 use crate::message::{Failure, Output, Subject};
 use crate::names::{Names, Naming};
-use crate::rules;
+use crate::rules::{self, RulesError, TimeoutRule};
+use crate::standing::Besides;
 
 /// Carries out one command line of `lvsadm`, given without the name of the program; `stdin` is
-/// read by `-R` only.
+/// read by `-R`, and by `--plan`, where it is the text of the file.
 ///
 /// ```no_run
 /// # fn show(control: &dyn lvsadm::Control) {
@@ -37,6 +38,8 @@ pub(crate) struct Prepared<'a> {
 
 enum Steps {
     One(Command),
+    /// The configuration of a file, or what is wrong in it.
+    Plan(Format, Result<Config, RulesError>),
     /// The lines of a restore with their numbers, or the first that is wrong.
     Restore(Start, Result<Vec<(usize, Command)>, (usize, Failure)>),
 }
@@ -65,6 +68,7 @@ impl<'a> Prepared<'a> {
             }
             _ => arguments::parse(args, &names).map(|command| match command {
                 Command::Restore => Steps::Restore(Start::Present, parse_lines(stdin, &names)),
+                Command::Plan(file, format) => Steps::Plan(format, rules::parse(file, stdin)),
                 command => Steps::One(command),
             }),
         };
@@ -76,6 +80,11 @@ impl<'a> Prepared<'a> {
         let session = Session { program, names, control };
         match steps {
             Ok(Steps::One(command)) => session.answer(session.command(command)),
+            Ok(Steps::Plan(format, wanted)) => session.answer(
+                wanted
+                    .map_err(|error| Failure::words(error.to_string()))
+                    .and_then(|wanted| beyond::plan(wanted, format, control)),
+            ),
             Ok(Steps::Restore(start, Ok(commands))) => session.restore(start, commands),
             Ok(Steps::Restore(_, Err((line, failure)))) => {
                 let mut output = session.answer(Err(failure));
@@ -97,12 +106,14 @@ fn parse_save(args: &[String]) -> Result<Command, Failure> {
         }
         naming = Naming::Numeric;
     }
-    Ok(Command::Save(naming))
+    Ok(Command::Save(naming, Extent::Ipvsadm))
 }
 
 fn parse_lines(stdin: &str, names: &Names) -> Result<Vec<(usize, Command)>, (usize, Failure)> {
     let lines = rules::lines(stdin).map(|(line, words)| match arguments::parse(&words, names) {
-        Ok(Command::Restore) => Err((line, Failure::no_command(&words[0]))),
+        Ok(Command::Restore | Command::Plan(..) | Command::Top) => {
+            Err((line, Failure::no_command(&words[0])))
+        }
         Ok(command) => Ok((line, command)),
         Err(failure) => Err((line, failure)),
     });
@@ -138,20 +149,27 @@ impl Session<'_> {
                 };
                 self.commit(edit, subject)?;
             }
-            Command::List(listing, naming) => return self.list(listing, naming),
+            Command::List(listing, naming, format) => return self.list(listing, naming, format),
             Command::Zero(service) => {
                 let zeroed = self.control.director().zero(service.as_ref());
                 zeroed.map_err(|error| Failure::uncommitted(&error.into(), Subject::Service))?;
             }
-            Command::Save(naming) => return Ok(rules::save(&self.control.director().config(), naming)),
+            Command::Save(naming, extent) => return Ok(self.save(naming, extent)),
+            Command::Explain(services, client, format) => {
+                return beyond::explain(&services, client, format, self.control);
+            }
+            Command::Drain(drain) => return beyond::drain(&drain, self.control),
+            Command::Top => {
+                return Err(Failure::refused("The live view needs lvsadm built with its feature `top'"));
+            }
             Command::SetTimeouts(seconds) => self.set_timeouts(seconds)?,
             Command::Daemon => {
                 return Err(Failure::refused("Connection synchronization is not supported by this director"));
             }
             Command::Help => return Ok(help(self.program)),
             Command::Version => return Ok(version(self.program)),
-            // A restore is taken apart into its lines before anything is carried out.
-            Command::Restore => return Err(Failure::no_command("-R")),
+            // These are taken apart before anything is carried out.
+            Command::Restore | Command::Plan(..) => return Err(Failure::no_command("-R")),
         }
         Ok(String::new())
     }
@@ -199,41 +217,66 @@ impl Session<'_> {
         self.control.commit(edit).map_err(|error| Failure::uncommitted(&error, subject))
     }
 
-    fn set_timeouts(&self, [tcp, tcp_fin, udp]: [u32; 3]) -> Result<(), Failure> {
-        let old = self.control.timeouts();
-        let choose = |seconds: u32, old| match seconds {
-            0 => old,
-            seconds => Duration::from_secs(seconds.into()),
-        };
-        let new = Timeouts {
-            tcp: choose(tcp, old.tcp),
-            tcp_fin: choose(tcp_fin, old.tcp_fin),
-            udp: choose(udp, old.udp),
-        };
+    fn save(&self, naming: Naming, extent: Extent) -> String {
+        let config = self.control.director().config();
+        match extent {
+            Extent::Ipvsadm => rules::save(&config, naming),
+            Extent::Full => rules::save_full(&config, self.control.timeouts(), naming),
+        }
+    }
+
+    fn set_timeouts(&self, seconds: [u32; 3]) -> Result<(), Failure> {
+        let new = TimeoutRule::new(seconds).apply_to(self.control.timeouts());
         let set = self.control.set_timeouts(new);
         set.map_err(|error| Failure::uncommitted(&error, Subject::Service))
     }
 
-    fn list(&self, listing: Listing, naming: Naming) -> Result<String, Failure> {
+    fn list(&self, listing: Listing, naming: Naming, format: Format) -> Result<String, Failure> {
         let names = (naming == Naming::Named).then_some(&self.names);
         let director = self.control.director();
         match listing {
             Listing::Services { only, layout, numbers, order } => {
-                let style = Style { layout, numbers, order, names };
-                let services = director.stats();
-                let Some(only) = only else { return Ok(style.table(services)) };
-                let service = services.into_iter().find(|service| service.config.key == only);
-                service.map(|service| style.single(service)).ok_or_else(Failure::unlisted)
+                let mut services = in_order(director.stats(), order);
+                if let Some(only) = &only {
+                    services.retain(|service| service.config.key == *only);
+                    if services.is_empty() {
+                        return Err(Failure::unlisted());
+                    }
+                }
+                let besides = match (format, layout) {
+                    (Format::Json, _) | (_, Layout::Health) => Besides::of(self.control),
+                    _ => Besides::nothing(self.control.now()),
+                };
+                if format == Format::Json {
+                    let service = |stats| document::Service::new(stats, &besides);
+                    let services = services.iter().map(service).collect();
+                    return beyond::json(&document::Services { version: VERSION, services });
+                }
+                let style = Style { layout, numbers, names, besides: &besides };
+                Ok(match (only, &services[..]) {
+                    (Some(_), [service, ..]) => style.single(service),
+                    (_, services) => style.table(services),
+                })
             }
             Listing::Connections(columns) => {
                 let templates = director.templates(self.control.now());
-                let config = director.config();
-                Ok(connections::list(&self.control.connections(), templates, &config, columns, names))
+                let (connections, config) = (self.control.connections(), director.config());
+                match format {
+                    Format::Text => Ok(connections::list(&connections, templates, &config, columns, names)),
+                    Format::Json => beyond::json(&connections::document(&connections, templates, &config)),
+                }
             }
             Listing::Timeouts => {
-                let Timeouts { tcp, tcp_fin, udp } = self.control.timeouts();
+                let timeouts = self.control.timeouts();
+                if format == Format::Json {
+                    return beyond::json(&TimeoutValues::from(timeouts));
+                }
+                let Timeouts { tcp, tcp_fin, udp } = timeouts;
                 let (tcp, tcp_fin, udp) = (tcp.as_secs(), tcp_fin.as_secs(), udp.as_secs());
                 Ok(format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n"))
+            }
+            Listing::Daemons if format == Format::Json => {
+                beyond::json(&Daemons { version: VERSION, daemons: Vec::new() })
             }
             Listing::Daemons => Ok(String::new()),
         }
@@ -264,13 +307,19 @@ Usage:
   PROGRAM -C
   PROGRAM -a|-e SERVICE -r SERVER [-m|-g|-i] [-w WEIGHT] [-x UPPER] [-y LOWER]
   PROGRAM -d SERVICE -r SERVER
-  PROGRAM -L|-l [SERVICE] [-n] [--stats|--thresholds|--persistent-conn|--tun-info] [--exact] [--nosort]
-  PROGRAM -L -c|--timeout|--daemon [-n]
+  PROGRAM -L|-l [SERVICE] [-n] [--stats|--rate|--thresholds|--persistent-conn|--tun-info|--health]
+             [--exact] [--nosort] [--json]
+  PROGRAM -L -c|--timeout|--daemon [-n] [--json]
   PROGRAM -Z [SERVICE]
   PROGRAM --set TCP TCPFIN UDP
-  PROGRAM -S [-n] > FILE
+  PROGRAM -S [-n] [--full] > FILE
   PROGRAM -R < FILE
   PROGRAM -h|-v
+Beyond ipvsadm:
+  PROGRAM --drain SERVER [SERVICE] [--deadline SECONDS]
+  PROGRAM --explain VIP:PORT CLIENT [--json]
+  PROGRAM --plan FILE [--json]
+  PROGRAM --top
 
 Commands, of which one comes first:
   -A --add-service        a new service
@@ -285,6 +334,11 @@ Commands, of which one comes first:
      --set                sets timeouts, in seconds; 0 leaves one as it is
   -S --save               writes the rules
   -R --restore            reads rules and applies them as one
+     --drain              gives a real server weight 0, in all services or one, and cuts off at the
+                          deadline who is still there
+     --explain            tells which real server a client would get now, and why
+     --plan               tells what a file of rules in the place of the present ones would change
+     --top                shows services and real servers as they work
   -h --help               this text
   -v --version            the version
 
@@ -293,6 +347,7 @@ SERVICE, what clients connect to:
   -u --udp-service  HOST[:PORT]
      --sctp-service HOST[:PORT]
   -f --fwmark-service MARK [-6]   packets with a firewall mark (-6: IPv6 packets)
+     --pool NAME          a pool without an address, such as an upstream of l7-proxy
 
 Options of a service:
   -s --scheduler NAME     SCHEDULERS (wlc)
@@ -310,11 +365,15 @@ Options of a real server:
   -w --weight WEIGHT      share of new connections (1); 0 takes no new ones
   -x --u-threshold COUNT  full at this many connections (0: never)
   -y --l-threshold COUNT  no longer full below this many (0: three quarters of -x)
+     --backup             serves only while no other real server can
 
 Options of listings:
   -n --numeric            numbers in the place of names
   -c --connection         connections and persistence templates
      --stats              counters
+     --rate               what passes in a second
+     --health             which real servers can be used, why not, and for how long
+     --json               all of it as JSON, with names of fields that stay
      --thresholds         thresholds of real servers
      --persistent-conn    persistence templates of real servers
      --tun-info           tunnels to real servers

@@ -7,6 +7,7 @@ use lvs_core::{Config, Protocol, ServiceKey, TemplateStats};
 
 use crate::arguments::PersistenceColumns;
 use crate::control::{Connection, ConnectionState};
+use crate::document;
 use crate::listing::{Fit, endpoint, protocol};
 use crate::names::Names;
 
@@ -15,10 +16,11 @@ struct Entry {
     /// `None` for what a firewall mark ties together, which is shown as `IP`.
     protocol: Option<Protocol>,
     expires: Duration,
-    state: ConnectionState,
+    state: &'static str,
     client: SocketAddr,
     virtual_address: SocketAddr,
     server: SocketAddr,
+    template: bool,
 }
 
 /// Lists connections in the order given, then templates in the order of their services.
@@ -36,15 +38,39 @@ pub(crate) fn list(
         PersistenceColumns::Absent => "\n",
         PersistenceColumns::Present => "        pe name          pe_data\n",
     });
-    for connection in connections {
-        write(&mut out, &Entry::of_connection(connection), names);
-    }
-    for template in in_order(templates, config) {
-        if let Some(entry) = Entry::of_template(&template) {
-            write(&mut out, &entry, names);
-        }
+    for entry in entries(connections, templates, config) {
+        write(&mut out, &entry, names);
     }
     out
+}
+
+/// The same list as a document.
+pub(crate) fn document(
+    connections: &[Connection],
+    templates: Vec<TemplateStats>,
+    config: &Config,
+) -> document::Connections {
+    let entry = |entry: Entry| document::ConnectionEntry {
+        protocol: protocol_name(entry.protocol),
+        expires_seconds: entry.expires.as_secs(),
+        state: entry.state.to_owned(),
+        client: entry.client,
+        r#virtual: entry.virtual_address,
+        server: entry.server,
+        template: entry.template,
+    };
+    let connections = entries(connections, templates, config).map(entry).collect();
+    document::Connections { version: document::VERSION, connections }
+}
+
+fn entries(
+    connections: &[Connection],
+    templates: Vec<TemplateStats>,
+    config: &Config,
+) -> impl Iterator<Item = Entry> {
+    let templates = in_order(templates, config);
+    let templates = templates.into_iter().filter_map(|template| Entry::of_template(&template));
+    connections.iter().map(Entry::of_connection).chain(templates)
 }
 
 fn in_order(mut templates: Vec<TemplateStats>, config: &Config) -> Vec<TemplateStats> {
@@ -59,10 +85,11 @@ impl Entry {
         Entry {
             protocol: Some(connection.protocol),
             expires: connection.expires,
-            state: connection.state,
+            state: connection.state.name(),
             client: connection.client,
             virtual_address: connection.virtual_address,
             server: connection.server,
+            template: false,
         }
     }
 
@@ -79,21 +106,26 @@ impl Entry {
         Some(Entry {
             protocol: protocol(&template.service),
             expires: template.left,
-            state: ConnectionState::None,
+            state: if template.assured { "ASSURED" } else { ConnectionState::None.name() },
             client: SocketAddr::new(template.client, 0),
             virtual_address,
             server: SocketAddr::new(template.server.ip(), server_port),
+            template: true,
         })
     }
 }
 
+fn protocol_name(protocol: Option<Protocol>) -> String {
+    protocol.map_or_else(|| "IP".to_owned(), |protocol| protocol.to_string())
+}
+
 fn write(out: &mut String, entry: &Entry, names: Option<&Names>) {
-    let protocol = entry.protocol.map_or_else(|| "IP".to_owned(), |protocol| protocol.to_string());
+    let protocol = protocol_name(entry.protocol);
     let seconds = entry.expires.as_secs();
     let expires = format!("{:02}:{:02}", seconds / 60, seconds % 60);
     let [client, virtual_address, server] = [entry.client, entry.virtual_address, entry.server]
         .map(|address| endpoint(address, entry.protocol, names, Fit::Whole));
-    let state = entry.state.name();
+    let state = entry.state;
     out.push_str(&format!(
         "{protocol:<3} {expires:<6} {state:<11} {client:<18} {virtual_address:<18} {server}\n"
     ));

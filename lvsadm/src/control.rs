@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lvs_core::{
-    Config, ConfigError, Director, EditError, Protocol, ServerConfig, ServiceConfig, ServiceKey, Time,
+    Changes, Config, ConfigError, Director, EditError, Protocol, ServerConfig, ServiceConfig, ServiceKey,
+    Time, Weight,
 };
 
 /// A director that can be administered while it runs.
@@ -26,6 +27,14 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// The edit does not fit the present configuration, or the director cannot do what it asks.
     fn commit(&self, edit: Edit) -> Result<(), CommitError>;
+
+    /// What putting this configuration in the place of the present one would change; changes nothing.
+    ///
+    /// # Errors
+    /// The configuration contradicts itself, or asks for what the director cannot do.
+    fn plan(&self, config: Config) -> Result<Changes, CommitError> {
+        Ok(self.director().plan(&config)?)
+    }
 
     /// The connections that are open, in the order they are to be listed. Templates of persistent
     /// services are not among them; they are the director's.
@@ -56,6 +65,15 @@ pub enum Edit {
     EditServer(ServiceKey, ServerConfig),
     /// Removes a server from a service (`-d`).
     DeleteServer(ServiceKey, SocketAddr),
+    /// Gives a server weight 0, and cuts off at the deadline who is still there (`--drain`).
+    Drain {
+        /// The service.
+        service: ServiceKey,
+        /// Its server.
+        server: SocketAddr,
+        /// When whoever is left is to be cut off: what [`Director::drain`] is told.
+        deadline: Time,
+    },
     /// Puts another configuration in the place of the present one (`-C`, `-R`).
     Replace(Config),
 }
@@ -131,7 +149,7 @@ pub struct Timeouts {
 }
 
 impl Edit {
-    /// Makes the edit in a configuration.
+    /// Makes the edit in a configuration, which has no place for the deadline of a drain.
     ///
     /// # Errors
     /// It does not fit; then the configuration is unchanged.
@@ -143,6 +161,12 @@ impl Edit {
             Edit::AddServer(service, server) => config.add_server(service, server.clone()),
             Edit::EditServer(service, server) => config.edit_server(service, server.clone()),
             Edit::DeleteServer(service, server) => config.delete_server(service, *server),
+            Edit::Drain { service, server, .. } => {
+                let found = config.service(service).ok_or(EditError::NoService)?;
+                let found = found.servers.iter().find(|other| other.address == *server);
+                let quiesced = found.ok_or(EditError::NoServer)?.clone().weight(Weight::ZERO);
+                config.edit_server(service, quiesced)
+            }
             Edit::Replace(whole) => {
                 config.clone_from(whole);
                 Ok(())

@@ -12,15 +12,21 @@ pub(crate) fn keep_the_unsaid(edit: Edit, present: &Config) -> Edit {
         Edit::EditService(mut service) => {
             if let Some(old) = present.service(&service.key) {
                 service.health = old.health;
+                service.seed = old.seed;
+                service.expire_nodest_conn = old.expire_nodest_conn;
+                service.custom.clone_from(&old.custom);
                 if let (Some(new), Some(old)) = (&mut service.persistence, &old.persistence) {
                     *new = new.capacity(old.templates_max());
+                    if old.expires_quiescent_template() {
+                        *new = new.expire_quiescent_template();
+                    }
                 }
             }
             Edit::EditService(service)
         }
         Edit::EditServer(key, mut server) => {
             if let Some(old) = find(present, &key, &server) {
-                server.backup = old.backup;
+                server.backup |= old.backup;
                 server.passive = old.passive;
             }
             Edit::EditServer(key, server)
@@ -61,7 +67,7 @@ fn check(edit: &Edit, config: &Config) -> Result<(), ConfigError> {
             }
             None => return Ok(()),
         },
-        Edit::DeleteService(_) | Edit::DeleteServer(..) => return Ok(()),
+        Edit::DeleteService(_) | Edit::DeleteServer(..) | Edit::Drain { .. } => return Ok(()),
         Edit::Replace(whole) => return whole.check(),
     };
     Config { services: vec![touched] }.check()
@@ -70,7 +76,9 @@ fn check(edit: &Edit, config: &Config) -> Result<(), ConfigError> {
 /// What a refusal of the edit is worded after.
 pub(crate) fn subject(edit: &Edit) -> Subject {
     match edit {
-        Edit::AddServer(..) | Edit::EditServer(..) | Edit::DeleteServer(..) => Subject::Server,
+        Edit::AddServer(..) | Edit::EditServer(..) | Edit::DeleteServer(..) | Edit::Drain { .. } => {
+            Subject::Server
+        }
         _ => Subject::Service,
     }
 }
@@ -84,6 +92,7 @@ fn service_place(edit: &Edit) -> Option<String> {
         Edit::AddService(service) | Edit::EditService(service) => &service.key,
         Edit::DeleteService(key) => key,
         Edit::AddServer(key, _) | Edit::EditServer(key, _) | Edit::DeleteServer(key, _) => key,
+        Edit::Drain { service, .. } => service,
         Edit::Replace(_) => return None,
     };
     Some(match key {
@@ -96,7 +105,7 @@ fn service_place(edit: &Edit) -> Option<String> {
 fn server_place(edit: &Edit) -> Option<String> {
     match edit {
         Edit::AddServer(_, server) | Edit::EditServer(_, server) => Some(server.address.to_string()),
-        Edit::DeleteServer(_, server) => Some(server.to_string()),
+        Edit::DeleteServer(_, server) | Edit::Drain { server, .. } => Some(server.to_string()),
         _ => None,
     }
 }

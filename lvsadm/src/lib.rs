@@ -9,6 +9,7 @@
 //! | let a director be administered | [`Control`], [`bind`], [`serve`] |
 //! | carry out a command line in this process | [`run`] |
 //! | read and write files of rules | [`rules`] |
+//! | read what `--json` writes | [`document`] |
 //! | administer a director from another process | [`client`] |
 //!
 //! ```
@@ -56,18 +57,20 @@
 //! # What is not as in ipvsadm
 //!
 //! - `-R` applies its edits as one. Words that are wrong in any line leave everything as it was.
-//! - `--rate`, `--pe` and the synchronisation daemons are refused: the director has none of these.
-//! - Packets are counted as 0: a proxy sees bytes.
+//! - `--pe` and the synchronisation daemons are refused: the director has none of these.
+//! - Packets of TCP connections are counted as 0: a proxy sees their bytes.
 //! - From number to name, hosts are looked up in `/etc/hosts` only.
 //! - An address is four decimal numbers, or a name; a mask is written in full. ipvsadm takes
 //!   `1234:80` for `0.0.4.210:80`, and `-M 24` for `0.0.0.24`.
 
 mod address;
 mod arguments;
+mod beyond;
 pub mod client;
 mod command;
 mod connections;
 mod control;
+pub mod document;
 mod edit;
 mod frame;
 mod line;
@@ -79,6 +82,7 @@ mod option;
 mod order;
 pub mod rules;
 mod server;
+mod standing;
 
 pub use command::run;
 pub use control::{CommitError, Connection, ConnectionState, Control, Edit, Timeouts};

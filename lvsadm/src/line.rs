@@ -10,7 +10,7 @@ use lvs_core::{
 };
 
 use crate::address::{Endpoint, number};
-use crate::arguments::{Layout, Listing, Numbers, Order, PersistenceColumns};
+use crate::arguments::{Extent, Format, Layout, Listing, Numbers, Order, PersistenceColumns};
 use crate::matrix::{Present, TUNNEL, TunnelKind};
 use crate::message::{Failure, INVALID, NO_SCHEDULER, OUT_OF_RANGE};
 use crate::names::{Names, Naming};
@@ -33,6 +33,7 @@ pub(crate) struct Line<'a> {
     lower_threshold: u32,
     tunnel: TunnelKind,
     tunnel_port: u16,
+    deadline: Duration,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +61,7 @@ impl<'a> Line<'a> {
             lower_threshold: 0,
             tunnel: TunnelKind::default(),
             tunnel_port: 0,
+            deadline: DEADLINE_DEFAULT,
         }
     }
 
@@ -80,6 +82,13 @@ impl<'a> Line<'a> {
                 let mark =
                     mark.ok_or_else(|| Failure::words(format!("invalid fwmark value `{value}' specified")))?;
                 self.service = Some(ServiceKey::Mark { mark, family: Family::V4 });
+            }
+            Name::Pool => {
+                self.present.add(Opt::Service)?;
+                if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                    return Err(Failure::words("illegal pool name specified").blame(value));
+                }
+                self.service = Some(ServiceKey::name(value));
             }
             Name::Ipv6 => match &mut self.service {
                 Some(ServiceKey::Mark { family, .. }) => *family = Family::V6,
@@ -120,6 +129,10 @@ impl<'a> Line<'a> {
                     Opt::TunPort => {
                         let port = within(1, u16::MAX.into(), "illegal tunnel port specified")?;
                         self.tunnel_port = u16::try_from(port).unwrap_or_default();
+                    }
+                    Opt::Deadline => {
+                        let seconds = number(value, 0, TIMEOUT_MAX).ok_or_else(|| invalid_timeout(value))?;
+                        self.deadline = Duration::from_secs(seconds.into());
                     }
                     Opt::Syncid => drop(within(0, 255, "illegal syncid specified")?),
                     Opt::SyncMaxlen => drop(within(1, 65_507, "illegal sync-maxlen specified")?),
@@ -199,6 +212,19 @@ impl<'a> Line<'a> {
         if self.present.has(Opt::Numeric) { Naming::Numeric } else { Naming::Named }
     }
 
+    pub(crate) fn format(&self) -> Format {
+        if self.present.has(Opt::Json) { Format::Json } else { Format::Text }
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        if self.present.has(Opt::Full) { Extent::Full } else { Extent::Ipvsadm }
+    }
+
+    /// How long connections of a server that drains may stay.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     pub(crate) fn into_service(self) -> Option<ServiceKey> {
         self.service
     }
@@ -222,7 +248,8 @@ impl<'a> Line<'a> {
         }
         let persistence = self.persistence(key.family())?;
         if self.present.has(Opt::PersistenceEngine) {
-            return Err(Failure::refused("Persistence engines are not supported by this director"));
+            let reason = "this director has no persistence engines";
+            return Err(Failure::refused(NO_SCHEDULER).because(reason));
         }
         let name = self.scheduler_name();
         let algorithm: Algorithm = name
@@ -260,7 +287,7 @@ impl<'a> Line<'a> {
             _ => written.port.or(service_port).unwrap_or(0),
         };
         let tunneled = self.forwarding == Method::Tunneling;
-        if service.family() != Some(Family::of(written.host)) && !tunneled {
+        if service.family().is_some_and(|family| family != Family::of(written.host)) && !tunneled {
             let text = "Different address family is allowed only for tunneling servers";
             return Err(Failure::words(text).blame(self.real_server));
         }
@@ -278,6 +305,7 @@ impl<'a> Line<'a> {
             Method::Masquerading => Forwarding::Masquerading,
             Method::Tunneling => Forwarding::Tunneling(self.tunnel()),
         };
+        server.backup = self.present.has(Opt::Backup);
         server.thresholds = Thresholds::new(self.upper_threshold, self.lower_threshold)
             .map_err(|error| Failure::refused(OUT_OF_RANGE).because(error))?;
         Ok(server)
@@ -317,10 +345,10 @@ impl<'a> Line<'a> {
 
     /// What `-L` is to list.
     pub(crate) fn listing(&self) -> Result<Listing, Failure> {
-        use Opt::{Connection, Daemon, PersistentConn, Rate, Stats, Thresholds, Timeout};
+        use Opt::{Connection, Daemon, Health, PersistentConn, Rate, Stats, Thresholds, Timeout};
         let has = |option| self.present.has(option);
         let no_services = self.present.has_any(&[Connection, Timeout, Daemon]);
-        if (no_services && self.present.has_any(&[Stats, Rate, Thresholds]))
+        if (no_services && self.present.has_any(&[Stats, Rate, Thresholds, Health]))
             || (has(PersistentConn) && self.present.has_any(&[Timeout, Daemon]))
         {
             return Err(Failure::words("options conflicts in the list command"));
@@ -338,12 +366,12 @@ impl<'a> Line<'a> {
         if has(Daemon) {
             return Ok(Listing::Daemons);
         }
-        let layout = if has(Stats) {
+        let layout = if has(Health) {
+            Layout::Health
+        } else if has(Stats) {
             Layout::Stats
         } else if has(Rate) {
-            return Err(Failure::words(
-                "The 'rate' option is not supported by this director, which estimates no rates",
-            ));
+            Layout::Rate
         } else if has(Thresholds) {
             Layout::Thresholds
         } else if has(PersistentConn) {
@@ -385,5 +413,8 @@ fn is_unicast(host: IpAddr) -> bool {
 const PERSISTENCE_DEFAULT: u32 = 360;
 /// Longest timeout, 31 days, in seconds.
 pub(crate) const TIMEOUT_MAX: u32 = 31 * 24 * 3600;
+/// How long a server may drain of which nothing else was said: the longest timeout there is. Nobody
+/// is cut off whom weight 0 would leave alone, and yet the drain has an end.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(TIMEOUT_MAX as u64);
 const THRESHOLD_MAX: u32 = i32::MAX as u32;
 const SCHEDULER_DEFAULT: &str = "wlc";

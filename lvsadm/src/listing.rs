@@ -2,35 +2,47 @@
 //!
 //! Columns are as wide as ipvsadm's, and what does not fit pushes the rest of its line to the
 //! right; scripts that split at blanks never notice. The packet counters of `--stats` are there
-//! for them too, and are always 0: a proxy sees bytes, not packets.
+//! for them too, and are 0 where a proxy sees bytes and no packets.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use lvs_core::{
-    Family, Forwarding, Protocol, SchedulerFlags, ServerStats, ServiceConfig, ServiceKey, ServiceStats,
-    Tunnel, TunnelChecksum,
+    Family, Forwarding, History, Protocol, Rates, SchedulerFlags, ServerStats, ServiceConfig, ServiceKey,
+    ServiceStats, Tunnel, TunnelChecksum,
 };
 
 use crate::arguments::{Layout, Numbers, Order};
 use crate::names::Names;
 use crate::order;
+use crate::standing::{Besides, Standing, short};
 
 /// How services are written.
 pub(crate) struct Style<'a> {
     pub(crate) layout: Layout,
     pub(crate) numbers: Numbers,
-    pub(crate) order: Order,
     /// `None` writes numbers.
     pub(crate) names: Option<&'a Names>,
+    pub(crate) besides: &'a Besides,
+}
+
+/// Puts services and their servers in the order in which they are listed.
+pub(crate) fn in_order(mut services: Vec<ServiceStats>, order: Order) -> Vec<ServiceStats> {
+    if order == Order::ByAddress {
+        order::services(&mut services, |service| &service.config.key);
+    }
+    for service in &mut services {
+        service.servers.reverse();
+        if order == Order::ByAddress {
+            order::servers(&mut service.servers, |server| server.config.address);
+        }
+    }
+    services
 }
 
 impl Style<'_> {
     /// The listing of all services.
-    pub(crate) fn table(&self, mut services: Vec<ServiceStats>) -> String {
-        if self.order == Order::ByAddress {
-            order::services(&mut services, |service| &service.config.key);
-        }
+    pub(crate) fn table(&self, services: &[ServiceStats]) -> String {
         let mut out = format!("{IPVS_LINE}\n{}", self.title());
         for service in services {
             self.service(&mut out, service);
@@ -39,7 +51,7 @@ impl Style<'_> {
     }
 
     /// The listing of one service, which goes without the first line.
-    pub(crate) fn single(&self, service: ServiceStats) -> String {
+    pub(crate) fn single(&self, service: &ServiceStats) -> String {
         let mut out = self.title().to_owned();
         self.service(&mut out, service);
         out
@@ -54,6 +66,14 @@ impl Style<'_> {
             Layout::Stats => {
                 "Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes\n  \
                  -> RemoteAddress:Port\n"
+            }
+            Layout::Rate => {
+                "Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS\n  \
+                 -> RemoteAddress:Port\n"
+            }
+            Layout::Health => {
+                "Prot LocalAddress:Port Scheduler Flags\n  \
+                 -> RemoteAddress:Port           State    For     Avail    Reason\n"
             }
             Layout::Thresholds => {
                 "Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn \n  \
@@ -70,17 +90,22 @@ impl Style<'_> {
         }
     }
 
-    fn service(&self, out: &mut String, mut service: ServiceStats) {
+    fn service(&self, out: &mut String, service: &ServiceStats) {
         let title = service_title(&service.config.key, self.names);
-        if self.layout == Layout::Stats {
-            let counters = self.counters(service.connections, service.bytes_in, service.bytes_out);
-            out.push_str(&format!("{title:<33}{counters}\n"));
-        } else {
-            out.push_str(&format!("{title} {}\n", service_rule(&service.config)));
-        }
-        service.servers.reverse();
-        if self.order == Order::ByAddress {
-            order::servers(&mut service.servers, |server| server.config.address);
+        let numbers = match self.layout {
+            Layout::Stats => {
+                let packets = (service.packets_in, service.packets_out);
+                Some(self.counters(service.connections, packets, (service.bytes_in, service.bytes_out)))
+            }
+            Layout::Rate => {
+                let Rates { connections, packets_in, packets_out, bytes_in, bytes_out, .. } = service.rates;
+                Some(self.counters(connections, (packets_in, packets_out), (bytes_in, bytes_out)))
+            }
+            _ => None,
+        };
+        match numbers {
+            Some(numbers) => out.push_str(&format!("{title:<33}{numbers}\n")),
+            None => out.push_str(&format!("{title} {}\n", service_rule(&service.config))),
         }
         for server in &service.servers {
             self.server(out, &service.config.key, server);
@@ -93,7 +118,17 @@ impl Style<'_> {
         let (weight, method) = (config.weight, method(config.forwarding));
         let (active, inactive) = (server.load.active, server.load.inactive);
         let columns = match self.layout {
-            Layout::Stats => self.counters(server.connections, server.bytes_in, server.bytes_out),
+            Layout::Stats => {
+                let packets = (server.packets_in, server.packets_out);
+                self.counters(server.connections, packets, (server.bytes_in, server.bytes_out))
+            }
+            Layout::Rate => {
+                // As ipvsadm: of a server, bytes only are written short.
+                let Rates { connections, packets_in, packets_out, bytes_in, bytes_out, .. } = server.rates;
+                let (bytes_in, bytes_out) = (self.number(bytes_in), self.number(bytes_out));
+                format!(" {connections:>8} {packets_in:>8} {packets_out:>8} {bytes_in:>8} {bytes_out:>8}")
+            }
+            Layout::Health => format!(" {}", self.health(service, server)),
             Layout::Plain => format!(" {method:<7} {weight:<6} {active:<10} {inactive:<10}"),
             Layout::Thresholds => {
                 let (upper, lower) = (config.thresholds.upper(), config.thresholds.lower());
@@ -111,9 +146,22 @@ impl Style<'_> {
         out.push_str(&format!("  -> {address:<28}{columns}\n"));
     }
 
-    fn counters(&self, connections: u64, bytes_in: u64, bytes_out: u64) -> String {
-        let (packets_in, packets_out) = (0, 0);
-        let counters = [connections, packets_in, packets_out, bytes_in, bytes_out];
+    /// `down     5m07s    99.95 %  2 × connect refused`.
+    fn health(&self, service: &ServiceKey, server: &ServerStats) -> String {
+        let address = server.config.address;
+        let Standing { state, reason } =
+            Standing::of(server, self.besides.draining(service, address), self.besides.now);
+        let history = self.besides.history_of(service, address);
+        let since = history.and_then(|history| history.spells.back()).map(|spell| spell.since);
+        let since = since.map_or_else(|| "-".to_owned(), |since| short(self.besides.now.since(since)));
+        let availability = history.and_then(History::availability);
+        let availability =
+            availability.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0));
+        format!("{state:<8} {since:<7} {availability:<8} {reason}").trim_end().to_owned()
+    }
+
+    fn counters(&self, connections: u64, packets: (u64, u64), bytes: (u64, u64)) -> String {
+        let counters = [connections, packets.0, packets.1, bytes.0, bytes.1];
         counters.iter().map(|counter| format!(" {:>8}", self.number(*counter))).collect()
     }
 
@@ -168,14 +216,18 @@ pub(crate) fn protocol(service: &ServiceKey) -> Option<Protocol> {
 
 /// The flags of `-b`, as a list.
 pub(crate) fn scheduler_flags(service: &ServiceConfig) -> String {
+    flag_names(service).collect::<Vec<_>>().join(",")
+}
+
+pub(crate) fn flag_names(service: &ServiceConfig) -> impl Iterator<Item = &'static str> {
+    let flags = service.flags;
     let names = match service.algorithm.name() {
         "sh" => ["sh-fallback", "sh-port", "flag-3"],
         "mh" => ["mh-fallback", "mh-port", "flag-3"],
         _ => ["flag-1", "flag-2", "flag-3"],
     };
-    let flags = [SchedulerFlags::FIRST, SchedulerFlags::SECOND, SchedulerFlags::THIRD];
-    let set = flags.into_iter().zip(names).filter(|(flag, _)| service.flags.contains(*flag));
-    set.map(|(_, name)| name).collect::<Vec<_>>().join(",")
+    let all = [SchedulerFlags::FIRST, SchedulerFlags::SECOND, SchedulerFlags::THIRD];
+    all.into_iter().zip(names).filter(move |(flag, _)| flags.contains(*flag)).map(|(_, name)| name)
 }
 
 /// The mask of a persistent service, where it is not that of a single host.
@@ -202,7 +254,7 @@ fn service_title(key: &ServiceKey, names: Option<&Names>) -> String {
 
 /// `sh (sh-fallback,sh-port) persistent 360 mask 255.255.255.0`.
 fn service_rule(service: &ServiceConfig) -> String {
-    let mut rule = service.algorithm.name().to_owned();
+    let mut rule = service.algorithm.to_string();
     if !service.flags.is_empty() {
         rule.push_str(&format!(" ({})", scheduler_flags(service)));
     }
@@ -218,7 +270,7 @@ fn service_rule(service: &ServiceConfig) -> String {
     rule
 }
 
-fn method(forwarding: Forwarding) -> &'static str {
+pub(crate) fn method(forwarding: Forwarding) -> &'static str {
     match forwarding {
         Forwarding::Masquerading => "Masq",
         Forwarding::Gatewaying => "Route",

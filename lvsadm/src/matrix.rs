@@ -64,6 +64,7 @@ impl Present {
                     TunNocsum,
                     TunCsum,
                     TunRemcsum,
+                    Backup,
                 ],
                 exclusive: &[],
             },
@@ -71,16 +72,31 @@ impl Present {
             Verb::DeleteServer => Rules { required: &[Service, RealServer], ..Rules::default() },
             Verb::List => Rules {
                 required: &[],
-                allowed: &[Numeric, Stats, Rate, Thresholds, PersistentConn, Nosort, Exact, TunInfo],
+                allowed: &[
+                    Numeric,
+                    Stats,
+                    Rate,
+                    Thresholds,
+                    PersistentConn,
+                    Nosort,
+                    Exact,
+                    TunInfo,
+                    Json,
+                    Health,
+                ],
                 exclusive: &[Connection, Service, Timeout, Daemon],
             },
             Verb::Zero => Rules { allowed: &[Service], ..Rules::default() },
-            Verb::Save => Rules { allowed: &[Numeric], ..Rules::default() },
+            Verb::Save => Rules { allowed: &[Numeric, Full], ..Rules::default() },
             Verb::StartDaemon => Rules {
                 allowed: &[McastInterface, Syncid, SyncMaxlen, McastGroup, McastPort, McastTtl],
                 ..Rules::default()
             },
             Verb::StopDaemon => Rules { allowed: &[Syncid], ..Rules::default() },
+            Verb::Explain => Rules { allowed: &[Service, Json], ..Rules::default() },
+            Verb::Plan => Rules { allowed: &[Json], ..Rules::default() },
+            Verb::Drain => Rules { allowed: &[Service, Deadline], ..Rules::default() },
+            Verb::Top => Rules { allowed: &[Numeric], ..Rules::default() },
             Verb::Clear | Verb::Restore | Verb::Set | Verb::Help | Verb::Version => Rules::default(),
         };
         self.check(&Opt::ALL, &rules, &format!("'{}' command", verb.name()))

@@ -107,6 +107,11 @@ impl Failure {
         Failure::new(Kind::Unlisted, NO_SERVICE)
     }
 
+    /// Any other look at a service that is not there.
+    pub(crate) fn unknown_service() -> Failure {
+        Failure::refused(NO_SERVICE)
+    }
+
     /// A word that the wrapper `ipvsadm-save` does not know.
     pub(crate) fn usage(text: impl Into<String>) -> Failure {
         Failure::new(Kind::Wrapper, text)

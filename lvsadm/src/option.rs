@@ -15,6 +15,8 @@ pub(crate) enum Name {
     UdpService,
     SctpService,
     MarkService,
+    /// A pool without an address, such as an `upstream` of nginx (`--pool`).
+    Pool,
     Ipv6,
     Gatewaying,
     Ipip,
@@ -43,6 +45,14 @@ pub(crate) enum Verb {
     StopDaemon,
     Help,
     Version,
+    /// What would become of a client, and why (`--explain`).
+    Explain,
+    /// What a file of rules would change (`--plan`).
+    Plan,
+    /// Takes a server out, and cuts off who stays too long (`--drain`).
+    Drain,
+    /// A live view, which the program shows by itself (`--top`).
+    Top,
 }
 
 /// The options that a command allows or not, in the order in which ipvsadm checks them.
@@ -82,6 +92,11 @@ pub(crate) enum Opt {
     TunNocsum,
     TunCsum,
     TunRemcsum,
+    Json,
+    Health,
+    Full,
+    Deadline,
+    Backup,
 }
 
 /// One option as it was written.
@@ -216,13 +231,17 @@ impl Verb {
             Verb::StopDaemon => "stop-daemon",
             Verb::Help => "help",
             Verb::Version => "version",
+            Verb::Explain => "explain",
+            Verb::Plan => "plan",
+            Verb::Drain => "drain",
+            Verb::Top => "top",
         }
     }
 }
 
 impl Opt {
-    /// Every option, in the order in which ipvsadm checks them.
-    pub(crate) const ALL: [Opt; 34] = [
+    /// Every option, in the order in which ipvsadm checks them, and then those it does not have.
+    pub(crate) const ALL: [Opt; 39] = [
         Opt::Numeric,
         Opt::Connection,
         Opt::Service,
@@ -257,6 +276,11 @@ impl Opt {
         Opt::TunNocsum,
         Opt::TunCsum,
         Opt::TunRemcsum,
+        Opt::Json,
+        Opt::Health,
+        Opt::Full,
+        Opt::Deadline,
+        Opt::Backup,
     ];
 
     /// The name that messages give the option.
@@ -283,7 +307,7 @@ const UNWANTED_VALUE: &str = "option does not take an argument";
 
 use Name::Plain;
 
-const SPECS: [Spec; 58] = [
+const SPECS: [Spec; 68] = [
     spec(Name::Verb(Verb::AddService), 'A', "add-service", Value::Never),
     spec(Name::Verb(Verb::EditService), 'E', "edit-service", Value::Never),
     spec(Name::Verb(Verb::DeleteService), 'D', "delete-service", Value::Never),
@@ -342,4 +366,14 @@ const SPECS: [Spec; 58] = [
     long(Plain(Opt::TunNocsum), "tun-nocsum", Value::Never),
     long(Plain(Opt::TunCsum), "tun-csum", Value::Never),
     long(Plain(Opt::TunRemcsum), "tun-remcsum", Value::Never),
+    long(Name::Verb(Verb::Explain), "explain", Value::Never),
+    long(Name::Verb(Verb::Plan), "plan", Value::Always),
+    long(Name::Verb(Verb::Drain), "drain", Value::Always),
+    long(Name::Verb(Verb::Top), "top", Value::Never),
+    long(Name::Pool, "pool", Value::Always),
+    long(Plain(Opt::Json), "json", Value::Never),
+    long(Plain(Opt::Health), "health", Value::Never),
+    long(Plain(Opt::Full), "full", Value::Never),
+    long(Plain(Opt::Deadline), "deadline", Value::Always),
+    long(Plain(Opt::Backup), "backup", Value::Never),
 ];

@@ -1,9 +1,10 @@
 //! The director as `lvsadm` sees it: what is listed, edited and set.
 
-use lvs_core::{Director, Protocol, Time};
+use lvs_core::{Changes, Config, Director, Protocol, Time};
 use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit};
 
-use super::Shared;
+use super::check::accepts;
+use super::{Shared, with_health};
 use crate::clock;
 use crate::connections::Open;
 use crate::relay::{Side, Timeouts};
@@ -23,6 +24,14 @@ impl Control for Shared {
 
     fn commit(&self, edit: Edit) -> Result<(), CommitError> {
         Shared::commit(self, edit)
+    }
+
+    fn plan(&self, config: Config) -> Result<Changes, CommitError> {
+        let edit = Edit::Replace(config);
+        accepts(&edit)?;
+        let mut after = Config::default();
+        with_health(edit, self.options.health).apply_to(&mut after)?;
+        Ok(self.director.plan(&after)?)
     }
 
     fn connections(&self) -> Vec<Connection> {

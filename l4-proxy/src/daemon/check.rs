@@ -12,7 +12,7 @@ pub fn accepts(edit: &Edit) -> Result<(), CommitError> {
         Edit::AddService(service) | Edit::EditService(service) => can_serve(service),
         Edit::AddServer(service, server) | Edit::EditServer(service, server) => can_forward(service, server),
         Edit::Replace(config) => config.services.iter().try_for_each(can_serve),
-        Edit::DeleteService(_) | Edit::DeleteServer(..) => Ok(()),
+        Edit::DeleteService(_) | Edit::DeleteServer(..) | Edit::Drain { .. } => Ok(()),
     }
 }
 

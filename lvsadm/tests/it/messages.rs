@@ -168,8 +168,33 @@ const TABLE: &[(&str, &str, u8)] = &[
         255,
     ),
     // What this director cannot do.
-    ("-A -u 192.0.2.9:5060 --pe sip -p", "Persistence engines are not supported by this director\n", 255),
-    ("-L --rate", "The 'rate' option is not supported by this director, which estimates no rates\n", 2),
+    ("-A -u 192.0.2.9:5060 --pe sip -p", "Scheduler or persistence engine not found\n", 255),
+    // What ipvsadm does not have.
+    ("-L -c --health", "options conflicts in the list command\n", 2),
+    ("-S --json", "Illegal 'json' option with the 'save' command\n", 2),
+    ("-A -t 192.0.2.9:80 --backup", "Illegal 'backup' option with the 'add-service' command\n", 2),
+    ("-A --pool", "--pool: missing argument\n", 255),
+    ("-D --pool nosuch", "No such service\n", 255),
+    (
+        "--explain",
+        "--explain requires a service, as VIP:PORT or an option, and a client address\n",
+        2,
+    ),
+    (
+        "--explain 192.0.2.1:80",
+        "--explain requires a service, as VIP:PORT or an option, and a client address\n",
+        2,
+    ),
+    ("--explain 192.0.2.1:80 198.51.100.7 foo", "unexpected argument foo\n", 2),
+    ("--explain 192.0.2.1:80 198.51.100.777", "illegal client address[:port] specified\n", 2),
+    ("--explain 192.0.2.9:80 198.51.100.7", "No such service\n", 255),
+    ("--drain", "--drain: missing argument\n", 255),
+    ("--drain 10.0.0.999", "illegal real server address[:port] specified\n", 2),
+    ("--drain 10.0.0.1 --deadline x", "invalid timeout value `x' specified\n", 2),
+    ("--drain 10.0.0.9", "No such destination\n", 255),
+    ("--drain 10.0.0.1:80 -t 192.0.2.9:80", "Service not defined\n", 255),
+    ("--drain 10.0.0.1:81", "No such destination\n", 255),
+    ("--plan", "--plan: missing argument\n", 255),
 ];
 
 #[test]
