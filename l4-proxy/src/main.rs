@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use l4_proxy::daemon::{self, Daemon};
-use lvs_core::Config;
+use lvsadm::rules::{Rules, TimeoutRule};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Check(path)) => match read(&path) {
-            Ok(config) => {
+            Ok(Rules { config, .. }) => {
                 let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
                 let (file, services) = (path.display(), config.services.len());
                 log::say(&format!("{file}: the rules are good (services: {services}, servers: {servers})"));
@@ -44,17 +44,18 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::from(1)
 }
 
-fn read(path: &Path) -> Result<Config, String> {
+fn read(path: &Path) -> Result<Rules, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    lvsadm::rules::parse_for(path, &text, daemon::accepts).map_err(|error| error.to_string())
+    lvsadm::rules::read(path, &text, daemon::accepts).map_err(|error| error.to_string())
 }
 
 /// Runs the director until a signal ends it.
 fn start(run: Run) -> Result<(), String> {
-    let config = run.rules.as_deref().map(read).transpose()?.unwrap_or_default();
+    let Rules { config, timeouts } = run.rules.as_deref().map(read).transpose()?.unwrap_or_default();
     let _log = log::start(run.log.clone());
     let services = config.services.len();
     let daemon = Daemon::start(run.daemon.clone(), config).map_err(|error| error.to_string())?;
+    set_timeouts(&daemon, timeouts)?;
     info!(services, workers = run.daemon.workers, "director started");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
@@ -86,14 +87,22 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A file that does not set timeouts leaves them as they are.
+fn set_timeouts(daemon: &Daemon, rule: Option<TimeoutRule>) -> Result<(), String> {
+    let Some(rule) = rule else { return Ok(()) };
+    let control = daemon.control();
+    control.set_timeouts(rule.apply_to(control.timeouts())).map_err(|error| error.to_string())
+}
+
 fn reload(daemon: &Daemon, rules: Option<&Path>) {
     let Some(path) = rules else {
         warn!("nothing to reload: started without --rules");
         return;
     };
-    let outcome = read(path).and_then(|config| {
+    let outcome = read(path).and_then(|Rules { config, timeouts }| {
         let services = config.services.len();
-        daemon.reload(config).map(|()| services).map_err(|error| error.to_string())
+        daemon.reload(config).map_err(|error| error.to_string())?;
+        set_timeouts(daemon, timeouts).map(|()| services)
     });
     match outcome {
         Ok(services) => info!(services, "reloaded {}", path.display()),

@@ -1,7 +1,7 @@
 //! Files of rules, as a director reads them when it starts.
 
 use lvs_core::Forwarding;
-use lvsadm::{CommitError, Edit, rules};
+use lvsadm::{CommitError, Edit, Timeouts, rules};
 
 #[track_caller]
 fn check(text: &str, error: &str) {
@@ -60,10 +60,21 @@ fn error_names_file_line_and_word() {
 
 #[test]
 fn command_that_edits_nothing_is_no_rule() {
-    for command in ["-L", "-S", "-Z", "-R", "--set 1 2 3", "-v"] {
+    for command in ["-L", "-S", "-Z", "-R", "--drain 10.0.0.1", "--plan x", "--top", "-v"] {
         let word = command.split(' ').next().unwrap();
         check(command, &format!("director.rules:1: the command is no rule: \"{word}\""));
     }
+}
+
+#[test]
+fn timeouts_of_a_file_change_what_they_say_and_leave_the_rest() {
+    let rules = rules::read("director.rules", "--set 1 2 3\n-C\n--set 0 60 0\n", |_| Ok(())).unwrap();
+    let timeouts = rules.timeouts.unwrap().apply_to(Timeouts::default());
+    assert_eq!(
+        [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].map(|timeout| timeout.as_secs()),
+        [900, 60, 300]
+    );
+    assert_eq!(rules::read("director.rules", "-C\n", |_| Ok(())).unwrap().timeouts, None);
 }
 
 #[test]
