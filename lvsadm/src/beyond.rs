@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use lvs_core::{Changes, Config, EditError, Flow, ServerConfig, ServiceKey};
+use lvs_core::{Changes, Config, EditError, Explanation, Flow, ServerConfig, ServiceKey};
 use serde::Serialize;
 
 use crate::arguments::{Drain, Extent, Format};
@@ -12,6 +12,18 @@ use crate::document::VERSION;
 use crate::message::{Failure, Subject};
 use crate::rules::{server_words, service_words};
 use crate::standing::{count, short};
+
+#[derive(Serialize)]
+struct Explained {
+    version: u32,
+    explanation: Explanation,
+}
+
+#[derive(Serialize)]
+struct Planned {
+    version: u32,
+    plan: Changes,
+}
 
 /// Writes a document as text that people can read, too.
 pub(crate) fn json(document: &impl Serialize) -> Result<String, Failure> {
@@ -39,7 +51,7 @@ pub(crate) fn explain(
     let explanation = explanation.map_err(|_| Failure::unknown_service())?;
     match format {
         Format::Text => Ok(format!("{explanation}\n")),
-        Format::Json => json(&serde_json::json!({ "version": VERSION, "explanation": explanation })),
+        Format::Json => json(&Explained { version: VERSION, explanation }),
     }
 }
 
@@ -50,7 +62,7 @@ pub(crate) fn plan(wanted: Config, format: Format, control: &dyn Control) -> Res
     let changes = changes.map_err(|error| Failure::uncommitted(&error, Subject::Service))?;
     match format {
         Format::Text => Ok(Words { present: &present, wanted: &wanted }.tell(&changes)),
-        Format::Json => json(&serde_json::json!({ "version": VERSION, "plan": changes })),
+        Format::Json => json(&Planned { version: VERSION, plan: changes }),
     }
 }
 
@@ -111,7 +123,9 @@ impl Words<'_> {
         for key in &changes.services_removed {
             lines.push(format!("- service {key}"));
         }
-        for (key, server) in &changes.servers_removed {
+        // With a service its servers go, and need no line each.
+        let stays = |(key, _): &&(ServiceKey, SocketAddr)| self.wanted.service(key).is_some();
+        for (key, server) in changes.servers_removed.iter().filter(stays) {
             lines.push(format!("- server {server} of {key}"));
         }
         for key in &changes.services_added {

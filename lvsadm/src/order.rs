@@ -24,7 +24,8 @@ pub(crate) fn servers<T>(list: &mut [T], address: impl Fn(&T) -> SocketAddr) {
 }
 
 fn compare_services(a: &ServiceKey, b: &ServiceKey) -> Ordering {
-    compare_numbers(mark(a), mark(b)).then_with(|| match (a, b) {
+    let by_mark = is_name(a).cmp(&is_name(b)).then_with(|| compare_numbers(mark(a), mark(b)));
+    by_mark.then_with(|| match (a, b) {
         (
             ServiceKey::Address { protocol: protocol_a, address: a },
             ServiceKey::Address { protocol: protocol_b, address: b },
@@ -34,7 +35,7 @@ fn compare_services(a: &ServiceKey, b: &ServiceKey) -> Ordering {
             .then_with(|| compare_addresses(*a, *b)),
         (ServiceKey::Mark { family: a, .. }, ServiceKey::Mark { family: b, .. }) => a.cmp(b),
         (ServiceKey::Name(a), ServiceKey::Name(b)) => a.cmp(b),
-        _ => matches!(a, ServiceKey::Name(_)).cmp(&matches!(b, ServiceKey::Name(_))),
+        _ => Ordering::Equal,
     })
 }
 
@@ -55,6 +56,10 @@ fn compare_addresses(a: SocketAddr, b: SocketAddr) -> Ordering {
 /// The sign of a difference that is taken for a signed number.
 fn compare_numbers(a: u32, b: u32) -> Ordering {
     a.wrapping_sub(b).cast_signed().cmp(&0)
+}
+
+fn is_name(key: &ServiceKey) -> bool {
+    matches!(key, ServiceKey::Name(_))
 }
 
 fn mark(key: &ServiceKey) -> u32 {

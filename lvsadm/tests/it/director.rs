@@ -11,6 +11,7 @@ pub(crate) struct Fake {
     pub(crate) director: Director,
     pub(crate) connections: Mutex<Vec<Connection>>,
     pub(crate) timeouts: Mutex<Timeouts>,
+    pub(crate) now: Mutex<Time>,
     /// How often something was committed.
     pub(crate) commits: Mutex<u32>,
     /// Refuses what a proxy cannot do, as l4-proxy does.
@@ -23,10 +24,14 @@ impl Control for Fake {
     }
 
     fn now(&self) -> Time {
-        Time::ZERO
+        *self.now.lock().unwrap()
     }
 
     fn commit(&self, edit: Edit) -> Result<(), CommitError> {
+        if let Edit::Drain { service, server, deadline } = &edit {
+            self.director.drain(service, *server, *deadline)?;
+            return Ok(());
+        }
         let mut config = self.director.config();
         edit.apply_to(&mut config)?;
         let mut servers = config.services.iter().flat_map(|service| &service.servers);
@@ -59,6 +64,13 @@ impl Fake {
         let fake = Fake::default();
         fake.director.apply(lvsadm::rules::parse("test", rules).unwrap()).unwrap();
         fake
+    }
+
+    /// Lets the clock of the director stand at this second.
+    pub(crate) fn tick(&self, second: u64) {
+        let now = Time::from_epoch(std::time::Duration::from_secs(second));
+        *self.now.lock().unwrap() = now;
+        self.director.tick(now);
     }
 
     pub(crate) fn run(&self, line: &str) -> Output {

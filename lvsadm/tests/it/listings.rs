@@ -159,6 +159,47 @@ UDP  192.0.2.10:53                       1        0        0 123456789012 123456
 }
 
 #[test]
+fn rates_are_ipvsadms() {
+    let fake = Fake::with(
+        "-A -t 192.0.2.10:80\n-a -t 192.0.2.10:80 -r 10.0.0.1:8080 -m\n-a -t 192.0.2.10:80 -r 10.0.0.2:8080 -m\n\
+         -A -f 8 -6\n",
+    );
+    fake.tick(0);
+    for client in 0..48 {
+        let lease = fake.lease(&tcp("192.0.2.10:80"), "10.0.0.1:8080", client);
+        lease.count_packets_to_server(16);
+        lease.count_packets_to_client(1_000_000_000);
+        lease.count_to_server(57_600 / 48 * 2);
+        lease.count_to_client(1_000_000_000_000);
+    }
+    fake.tick(2);
+    // A quarter of 24 a second, and so on; of a server, packets are written in full.
+    let expected = "\
+IP Virtual Server version 1.2.1 (size=4096)$
+Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS$
+  -> RemoteAddress:Port$
+TCP  192.0.2.10:80                       6       96    6000M    14400    6000G$
+  -> 10.0.0.1:8080                       6       96 6000000000    14400    6000G$
+  -> 10.0.0.2:8080                       0        0        0        0        0$
+FWM  8 IPv6                              0        0        0        0        0$
+";
+    for line in ["-Ln --rate", "-Ln --rate --thresholds"] {
+        check(&fake, line, expected);
+    }
+    check(
+        &fake,
+        "-Ln --rate --exact -t 192.0.2.10:80",
+        "\
+Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS$
+  -> RemoteAddress:Port$
+TCP  192.0.2.10:80                       6       96 6000000000    14400 6000000000000$
+  -> 10.0.0.1:8080                       6       96 6000000000    14400 6000000000000$
+  -> 10.0.0.2:8080                       0        0        0        0        0$
+",
+    );
+}
+
+#[test]
 fn counters_are_scaled_only_where_they_do_not_fit() {
     let fake = Fake::with("-A -u 192.0.2.10:53\n-a -u 192.0.2.10:53 -r 10.0.0.4:53 -m\n");
     let lease = fake.lease(&udp("192.0.2.10:53"), "10.0.0.4:53", 0);
@@ -316,11 +357,12 @@ fn connections_and_templates_are_ipvsadms() {
          -A -t 192.0.2.11:0 -p 7200\n-a -t 192.0.2.11:0 -r 10.0.0.9 -m\n",
     );
     let mark = lvs_core::ServiceKey::Mark { mark: 7.try_into().unwrap(), family: lvs_core::Family::V4 };
-    let _leases = [
+    let leases = [
         fake.lease(&mark, "10.0.0.9:8080", 0),
         fake.lease(&tcp("192.0.2.10:443"), "10.0.0.3:443", 0),
         fake.lease(&tcp("192.0.2.11:0"), "10.0.0.9:0", 0),
     ];
+    fake.director.report(&leases[2], lvs_core::Event::Succeeded, lvs_core::Time::ZERO);
     let http = "192.0.2.10:80";
     *fake.connections.lock().unwrap() = vec![
         connection(ConnectionState::Established, 899, ["198.51.100.1:49153", http, "10.0.0.1:8080"]),
@@ -339,7 +381,7 @@ UDP 05:00  UDP         198.51.100.2:5060  192.0.2.10:5060    10.0.0.4:5060$
 TCP 120:00 SYN_RECV    [2001:db8::1]:49153 [2001:db8::10]:80  10.0.0.1:80$
 TCP 06:00  NONE        198.51.100.0:0     192.0.2.10:443     10.0.0.3:443$
 IP  05:00  NONE        198.51.100.7:0     0.0.0.7:0          10.0.0.9:0$
-TCP 120:00 NONE        198.51.100.7:0     192.0.2.11:0       10.0.0.9:0$
+TCP 120:00 ASSURED     198.51.100.7:0     192.0.2.11:0       10.0.0.9:0$
 ";
     let head = "pro expire state       source             virtual            destination";
     check(&fake, "-Lnc", &format!("IPVS connection entries$\n{head}$\n{lines}"));

@@ -1,5 +1,6 @@
 //! lvsadm as a director's process runs it, and as the program that talks to one.
 
+mod beyond;
 mod director;
 mod listings;
 mod messages;
