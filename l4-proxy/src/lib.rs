@@ -51,6 +51,7 @@ pub mod daemon;
 pub mod listen;
 pub mod probe;
 mod proxy;
+pub mod proxy_protocol;
 pub mod relay;
 mod sys;
 pub mod udp;

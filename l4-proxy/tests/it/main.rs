@@ -3,6 +3,7 @@
 mod binary;
 mod director;
 mod dns;
+mod proxy_protocol;
 mod relay;
 mod support;
 mod udp;
