@@ -37,7 +37,7 @@ pub struct Open {
 }
 
 /// A place among the connections that there may be; given back when dropped.
-pub(crate) struct Place {
+pub struct Place {
     connections: Arc<Connections>,
 }
 
@@ -75,13 +75,13 @@ impl Connections {
     }
 
     /// Whether there is room for one more.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.count() < self.max
     }
 
     /// Takes a place. The caller looked for room before it accepted; workers that did so at the
     /// same moment may together exceed the bound by one each.
-    pub(crate) fn place(self: &Arc<Connections>) -> Place {
+    pub fn place(self: &Arc<Connections>) -> Place {
         self.count.fetch_add(1, Ordering::Relaxed);
         Place { connections: Arc::clone(self) }
     }

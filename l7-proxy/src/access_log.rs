@@ -64,8 +64,8 @@ impl LogFiles {
     ///
     /// # Errors
     /// A file cannot be opened for appending.
-    pub fn open<'a>(&self, logs: impl IntoIterator<Item = &'a AccessLog>) -> Result<(), OpenError> {
-        logs.into_iter().try_for_each(|log| self.file(&log.target).map(drop))
+    pub fn open<'a>(&self, logs: impl IntoIterator<Item = &'a LogTarget>) -> Result<(), OpenError> {
+        logs.into_iter().try_for_each(|target| self.file(target).map(drop))
     }
 
     /// Opens all files anew by their names: after they were moved away.
@@ -141,10 +141,17 @@ impl Writers {
 
     /// Adds a line for a request.
     pub(crate) fn log(&self, log: &AccessLog, exchange: &Exchange<'_>) {
-        let Some(buffer) = self.buffer(&log.target) else { return };
+        self.append(&log.target, |lines| {
+            log.format.line.write_log(exchange, log.format.escape, lines);
+            lines.push(b'\n');
+        });
+    }
+
+    /// Adds what `write` appends to the lines of a log.
+    pub(crate) fn append(&self, target: &LogTarget, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(buffer) = self.buffer(target) else { return };
         let mut lines = buffer.lines.borrow_mut();
-        log.format.line.write_log(exchange, log.format.escape, &mut lines);
-        lines.push(b'\n');
+        write(&mut lines);
         if lines.len() >= BUFFER_SIZE {
             buffer.file.append(&lines);
             lines.clear();

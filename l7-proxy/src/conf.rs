@@ -26,6 +26,7 @@ mod server;
 mod settings;
 mod stream;
 mod tables;
+mod tls;
 mod tree;
 mod unsupported;
 mod upstream;
@@ -172,6 +173,8 @@ fn settings_of(
 ) -> Result<(), Error> {
     rules::apply(scope, settings::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
+    rules::apply(scope, tls::HTTP, context, block, settings)?;
+    rules::apply(scope, tls::HTTP_PROXY, context, block, settings)?;
     rules::apply(scope, log::RULES, context, block, settings)
 }
 
@@ -188,6 +191,8 @@ struct Scope {
     default_servers: HashSet<SocketAddr>,
     socket_options: HashSet<SocketAddr>,
     stream_addresses: HashSet<SocketAddr>,
+    /// What `stream {}` has defined so far.
+    stream: stream::Shared,
     /// Names of virtual servers that are taken, per address.
     claimed: HashSet<(SocketAddr, String)>,
     notes: Vec<Note>,
@@ -204,6 +209,7 @@ impl Scope {
             default_servers: HashSet::new(),
             socket_options: HashSet::new(),
             stream_addresses: HashSet::new(),
+            stream: stream::Shared::default(),
             claimed: HashSet::new(),
             notes: Vec::new(),
         }

@@ -177,11 +177,13 @@ impl Daemon {
 
         // All that can fail comes first.
         let stream = stream.unwrap_or_default();
-        let relays = stream::relays(&stream, &self.shared.director, &self.connections);
+        let relays =
+            stream::relays(&stream, &self.shared.director, &self.connections, &self.shared.connections)
+                .map_err(Error::Site)?;
         let mut opened: HashMap<SocketAddr, Listening> = HashMap::new();
         let mut wanted: Vec<(SocketAddr, SocketOptions, Serves)> = Vec::new();
         for relay in relays {
-            wanted.push((relay.addr, relay.options, Serves::Stream(relay.proxy)));
+            wanted.push((relay.addr, relay.options, Serves::Stream(relay.door)));
         }
         for socket in http_sockets(http.as_ref())? {
             wanted.push((socket.0, socket.1, Serves::Http));
@@ -205,7 +207,8 @@ impl Daemon {
         services.extend(site::stream_services(&stream).map_err(Error::Site)?);
         let site = Arc::new(Site::new(http).map_err(Error::Site)?);
         let logs = site.router.all_settings().flat_map(|settings| &settings.access_log);
-        self.shared.logs.open(logs).map_err(Error::Log)?;
+        let targets = logs.map(|log| &log.target).chain(stream.log_targets());
+        self.shared.logs.open(targets).map_err(Error::Log)?;
         self.apply(with_old(&services, &self.shared.director.config().services))?;
 
         let stop: Vec<SocketAddr> = state

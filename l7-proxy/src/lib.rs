@@ -107,6 +107,8 @@ pub mod model;
 pub mod pages;
 pub mod route;
 pub mod static_file;
+pub mod stream;
+pub mod tls;
 pub mod uri;
 pub mod variable;
 
@@ -119,7 +121,6 @@ mod forward;
 mod handle;
 mod moment;
 mod server;
-mod stream;
 mod transaction;
 mod upstream;
 mod wire;

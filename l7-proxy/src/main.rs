@@ -112,7 +112,10 @@ fn check(config: &Config) -> Result<(), String> {
     lvs_core::Config { services }.check().map_err(|error| error.to_string())?;
     let site = Site::new(http).map_err(|error| error.to_string())?;
     let logs = site.router().all_settings().flat_map(|settings| &settings.access_log);
-    LogFiles::default().open(logs).map_err(|error| error.to_string())
+    let stream = config.stream.clone().unwrap_or_default();
+    l7_proxy::stream::check(&stream).map_err(|error| error.to_string())?;
+    let targets = logs.map(|log| &log.target).chain(stream.log_targets());
+    LogFiles::default().open(targets).map_err(|error| error.to_string())
 }
 
 fn dump(loaded: &Loaded) {

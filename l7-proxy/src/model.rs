@@ -14,9 +14,10 @@ mod http;
 mod pattern;
 mod script;
 mod settings;
+mod stream;
+mod tls;
 mod upstream;
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +33,11 @@ pub use self::settings::{
     IfModifiedSince, LogFormat, NextUpstream, ProxySettings, Redirects, RetryOn, Root, ServerTokens,
     SetHeader, Settings, Types, When,
 };
+pub use self::stream::{
+    ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,
+    StreamServer, StreamSettings, StreamTarget, StreamUpstream,
+};
+pub use self::tls::{CertificatePair, SessionCache, TlsClient, TlsServer, TlsVersions, VerifyClient};
 pub use self::upstream::{Keepalive, Role, Server, Upstream, UpstreamId};
 
 /// A whole configuration: the process, and the protocols that it serves.
@@ -145,47 +151,4 @@ pub enum LogLevel {
     Alert,
     /// The system is unusable.
     Emerg,
-}
-
-/// The TCP side: servers that relay whole connections.
-#[derive(Debug, Clone, Default)]
-pub struct Stream {
-    /// The upstreams that [`StreamServer::proxy_pass`] refers to, those implied by an address included.
-    pub upstreams: Vec<Upstream>,
-    /// The relaying servers.
-    pub servers: Vec<StreamServer>,
-}
-
-impl Stream {
-    /// Returns the upstream that `id` stands for.
-    ///
-    /// # Panics
-    /// If `id` belongs to another configuration.
-    pub fn upstream(&self, id: UpstreamId) -> &Upstream {
-        &self.upstreams[id.0]
-    }
-}
-
-/// One `server {}` of `stream {}`.
-#[derive(Debug, Clone)]
-pub struct StreamServer {
-    /// The addresses to accept on.
-    pub listen: Vec<StreamListen>,
-    /// The upstream whose servers get the connections.
-    pub proxy_pass: UpstreamId,
-    /// Time to establish a connection with a server; 60 s by default.
-    pub connect_timeout: Duration,
-    /// Time without a byte in either direction after which both sides are closed; 10 min by default.
-    pub timeout: Duration,
-    /// Whether Nagle's algorithm is off on both sides (`tcp_nodelay`, on by default).
-    pub tcp_nodelay: bool,
-}
-
-/// One `listen` of a stream server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamListen {
-    /// The address; the unspecified address means all of its family.
-    pub addr: SocketAddr,
-    /// How the socket is set up.
-    pub socket: SocketOptions,
 }

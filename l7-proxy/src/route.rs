@@ -29,7 +29,7 @@ use crate::model::{
 use crate::variable::{Captures, Definitions};
 
 use self::locations::{Level, Step};
-use self::names::NameTable;
+pub(crate) use self::names::NameTable;
 pub use self::script::{Branch, Order};
 
 /// A compiled [`Http`]: picks the virtual server and the location of a request.

@@ -167,6 +167,11 @@ impl Proxy {
         &self.worker.shared.director
     }
 
+    /// Where lines of logs are gathered on this thread.
+    pub(crate) fn writers(&self) -> &Writers {
+        &self.worker.writers
+    }
+
     /// How many connections are open, those to servers that are in use included.
     pub fn connections(&self) -> usize {
         self.worker.open.get()

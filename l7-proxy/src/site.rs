@@ -12,8 +12,9 @@ use lvs_core::{
     Algorithm, ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Weight,
 };
 
-use crate::model::{Http, Role, Settings, Stream, Upstream};
+use crate::model::{Http, Role, Settings, Stream, StreamUpstream, Upstream};
 use crate::route::{RouteError, Router};
+use crate::tls::TlsError;
 
 /// A compiled configuration of the HTTP side.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub enum SiteError {
     Route(RouteError),
     /// A service of it contradicts itself.
     Service(ConfigError),
+    /// TLS cannot be set up.
+    Tls(TlsError),
 }
 
 impl Site {
@@ -82,7 +85,12 @@ pub fn services(http: &Http) -> Result<Vec<ServiceConfig>, SiteError> {
 /// # Errors
 /// As [`services`].
 pub fn stream_services(stream: &Stream) -> Result<Vec<ServiceConfig>, SiteError> {
-    stream.upstreams.iter().map(|upstream| service(stream_key(upstream), upstream)).collect()
+    let service = |upstream: &StreamUpstream| {
+        let mut config = service(stream_key(&upstream.group), &upstream.group)?;
+        config.algorithm = upstream.algorithm;
+        Ok(config)
+    };
+    stream.upstreams.iter().map(service).collect()
 }
 
 pub(crate) fn stream_key(upstream: &Upstream) -> ServiceKey {
@@ -98,6 +106,11 @@ fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteEr
             // nginx lets a server be listed again; to the balancer it is one with more weight.
             let sum = servers[place].weight.value().saturating_add(weight);
             servers[place].weight = Weight::new(sum).unwrap_or(Weight::MAX);
+            let upper = match (servers[place].thresholds.upper(), server.max_conns) {
+                (0, _) | (_, None) => 0,
+                (before, Some(most)) => before.saturating_add(most.get()),
+            };
+            servers[place].thresholds = Thresholds::new(upper, upper).map_err(SiteError::Service)?;
             continue;
         }
         places.insert(server.addr, servers.len());
@@ -125,6 +138,7 @@ impl fmt::Display for SiteError {
         match self {
             SiteError::Route(error) => error.fmt(f),
             SiteError::Service(error) => error.fmt(f),
+            SiteError::Tls(error) => error.fmt(f),
         }
     }
 }
@@ -134,6 +148,7 @@ impl std::error::Error for SiteError {
         match self {
             SiteError::Route(error) => Some(error),
             SiteError::Service(error) => Some(error),
+            SiteError::Tls(error) => Some(error),
         }
     }
 }

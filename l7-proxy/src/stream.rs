@@ -1,50 +1,154 @@
-//! The TCP side of a configuration: each of its servers is a proxy of `l4-proxy`.
+//! The TCP side: `stream {}`, whose servers answer or relay whole connections.
+//!
+//! A connection passes through nginx's phases: the PROXY protocol header, who may connect, TLS, a
+//! look at the client's first message, `set`, and then an answer or a server. A plain connection is
+//! carried by the relay of `l4-proxy`; one with TLS or a rate by a copy of our own.
 
+pub mod access;
+mod copy;
+mod facts;
+mod limit;
+pub mod map;
+mod preread;
+mod session;
+mod side;
+pub mod text;
+mod upstream;
+
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use l4_proxy::connections::Connections;
-use l4_proxy::relay::{Engine, Timeouts};
-use l4_proxy::{Proxy, Settings};
 use lvs_core::Director;
 
-use crate::model::{SocketOptions, Stream};
-use crate::site::stream_key;
+use self::limit::Zones;
+use self::map::Map;
+use self::upstream::Group;
+use crate::model::{SocketOptions, Stream, StreamContent, StreamServer};
+use crate::route::NameTable;
+use crate::site::SiteError;
+use crate::tls::{Client, Terminator};
+
+pub use self::facts::{Attempt, Facts};
+pub use self::preread::{ClientHello, Preread, read as read_client_hello};
+pub(crate) use self::session::serve;
 
 /// One address of the TCP side and what serves it.
 #[derive(Clone)]
 pub(crate) struct Relay {
     pub(crate) addr: SocketAddr,
     pub(crate) options: SocketOptions,
-    pub(crate) proxy: Proxy,
+    pub(crate) door: Arc<Door>,
+}
+
+/// What serves the connections of one address.
+pub(crate) struct Door {
+    common: Arc<Common>,
+    ssl: bool,
+    names: NameTable,
+    servers: Arc<[Arc<Server>]>,
+}
+
+/// What all addresses share.
+struct Common {
+    director: Arc<Director>,
+    connections: Arc<Connections>,
+    serial: Arc<AtomicU64>,
+    groups: Box<[Group]>,
+    maps: Arc<[Map]>,
+    zones: Zones,
+}
+
+/// One `server {}` made ready to serve.
+struct Server {
+    model: StreamServer,
+    terminator: Arc<Terminator>,
+    /// Speaks TLS with servers, where that is wanted.
+    client: Option<Client>,
 }
 
 /// Returns what the servers of the TCP side listen at.
+///
+/// # Errors
+/// Certificates cannot be read, or an address that is to speak TLS has none.
 pub(crate) fn relays(
     stream: &Stream,
     director: &Arc<Director>,
     connections: &Arc<Connections>,
-) -> Vec<Relay> {
-    let mut relays = Vec::new();
-    for server in &stream.servers {
-        let upstream = stream.upstream(server.proxy_pass);
-        let settings = Settings {
-            engine: Engine::Auto,
-            timeouts: Timeouts { idle: server.timeout, half_closed: server.timeout.min(HALF_CLOSED_MAX) },
-            connect: server.connect_timeout,
-            // Each once, as nginx's `proxy_next_upstream` does unless told otherwise.
-            attempts: upstream.servers.len(),
-        };
-        let (director, connections) = (Arc::clone(director), Arc::clone(connections));
-        let proxy = Proxy::with_connections(director, stream_key(upstream), settings, connections);
+    serial: &Arc<AtomicU64>,
+) -> Result<Vec<Relay>, SiteError> {
+    let common = Arc::new(Common {
+        director: Arc::clone(director),
+        connections: Arc::clone(connections),
+        serial: Arc::clone(serial),
+        groups: stream.upstreams.iter().map(Group::new).collect(),
+        maps: Arc::clone(&stream.maps),
+        zones: Zones::default(),
+    });
+    let servers = stream.servers.iter().map(Server::new).collect::<Result<Arc<[_]>, _>>()?;
+    let mut order: Vec<SocketAddr> = Vec::new();
+    let mut by_address: HashMap<SocketAddr, Vec<usize>> = HashMap::new();
+    for (place, server) in stream.servers.iter().enumerate() {
         for listen in &server.listen {
-            let (addr, options) = (listen.addr, listen.socket.clone());
-            relays.push(Relay { addr, options, proxy: proxy.clone() });
+            let known = by_address.entry(listen.addr).or_default();
+            if known.is_empty() {
+                order.push(listen.addr);
+            }
+            known.push(place);
         }
     }
-    relays
+    let mut relays = Vec::with_capacity(order.len());
+    for addr in order {
+        let places = &by_address[&addr];
+        let listens = || {
+            places.iter().flat_map(|&place| {
+                let listens = stream.servers[place].listen.iter();
+                listens.filter(|listen| listen.addr == addr).map(move |listen| (place, listen))
+            })
+        };
+        let default =
+            listens().find(|(_, listen)| listen.default_server).map_or(places[0], |(place, _)| place);
+        let ssl = listens().any(|(_, listen)| listen.ssl);
+        if ssl && !servers[default].terminator.is_complete() {
+            return Err(SiteError::Tls(crate::tls::TlsError::NoCertificate));
+        }
+        let names = places.iter().map(|&place| (place, &*stream.servers[place].names));
+        let door = Door {
+            common: Arc::clone(&common),
+            ssl,
+            names: NameTable::new(default, names),
+            servers: Arc::clone(&servers),
+        };
+        let options = listens().find_map(|(_, listen)| listen.socket.clone()).unwrap_or_default();
+        relays.push(Relay { addr, options, door: Arc::new(door) });
+    }
+    Ok(relays)
 }
 
-/// How long one side may go on after the other has ended.
-const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
+/// Checks what takes more than reading a configuration: that certificates can be used.
+///
+/// # Errors
+/// Certificates cannot be read, or an address that is to speak TLS has none.
+pub fn check(stream: &Stream) -> Result<(), SiteError> {
+    relays(stream, &Arc::new(Director::new()), &Connections::new(0), &Arc::default()).map(drop)
+}
+
+impl Server {
+    fn new(model: &StreamServer) -> Result<Arc<Server>, SiteError> {
+        let settings = &model.settings;
+        let alpn: Vec<&[u8]> = settings.tls.alpn.iter().map(|name| name.as_bytes()).collect();
+        let speaks = model.listen.iter().any(|listen| listen.ssl) || !settings.tls.certificates.is_empty();
+        // What is configured for TLS and never spoken is not looked at, as in nginx.
+        let tls = if speaks { Arc::clone(&settings.tls) } else { Arc::default() };
+        let terminator = Arc::new(Terminator::new(&tls, &alpn).map_err(SiteError::Tls)?);
+        let client = match (&model.content, settings.proxy_ssl) {
+            (StreamContent::Proxy(_), true) => {
+                Some(Client::new(&settings.proxy_tls, &[]).map_err(SiteError::Tls)?)
+            }
+            _ => None,
+        };
+        Ok(Arc::new(Server { model: model.clone(), terminator, client }))
+    }
+}

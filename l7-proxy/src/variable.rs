@@ -20,7 +20,9 @@ use http::{HeaderName, HeaderValue};
 pub use self::defined::{Assigned, Definitions, Map};
 pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
 pub use self::findings::Findings;
+pub(crate) use self::name::split_variable;
 pub use self::name::{Names, ValueError};
+pub(crate) use self::write::escape_log;
 
 /// A text with variables in it.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ use super::tree::Directive;
 use super::value;
 
 const SERVERS: Context = Context::HTTP.or(Context::SERVER);
+const TLS: Context = SERVERS.or(Context::STREAM_SETTINGS);
 const UPSTREAMS: Context = Context::UPSTREAM.or(Context::STREAM_UPSTREAM);
 
 /// The directives, by what they tune.
@@ -66,10 +67,10 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     // Tables grow as they need.
     count("types_hash_max_size", Context::SETTINGS),
     count("types_hash_bucket_size", Context::SETTINGS),
-    count("server_names_hash_max_size", Context::HTTP),
-    count("server_names_hash_bucket_size", Context::HTTP),
-    count("map_hash_max_size", Context::HTTP),
-    count("map_hash_bucket_size", Context::HTTP),
+    count("server_names_hash_max_size", Context::HTTP.or(Context::STREAM)),
+    count("server_names_hash_bucket_size", Context::HTTP.or(Context::STREAM)),
+    count("map_hash_max_size", Context::HTTP.or(Context::STREAM)),
+    count("map_hash_bucket_size", Context::HTTP.or(Context::STREAM)),
     count("variables_hash_max_size", Context::HTTP.or(Context::STREAM)),
     count("variables_hash_bucket_size", Context::HTTP.or(Context::STREAM)),
     count("proxy_headers_hash_max_size", Context::SETTINGS),
@@ -93,6 +94,13 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("proxy_max_temp_file_size", Context::SETTINGS),
     size("proxy_temp_file_write_size", Context::SETTINGS),
     switch("proxy_socket_keepalive", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
+    // Chains of certificates are as long as rustls allows, its suites and curves in its own order.
+    count("ssl_verify_depth", TLS),
+    switch("ssl_prefer_server_ciphers", TLS),
+    one("ssl_dhparam", TLS),
+    one("ssl_ecdh_curve", TLS),
+    size("ssl_buffer_size", SERVERS),
+    count("proxy_ssl_verify_depth", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
     // One process: what its workers share needs no memory set apart.
     several("zone", UPSTREAMS, 1, 2),
     // There is one log for diagnostics.

@@ -12,7 +12,10 @@ use super::{Error, Scope, address, location, rewrite};
 /// What fills in a [`VirtualServer`], apart from its settings.
 pub(super) const RULES: &[Rule<VirtualServer>] = &[
     Rule::new("listen", Context::SERVER, 1..=ANY, listen).many(|_| {}),
-    Rule::new("server_name", Context::SERVER, 1..=ANY, server_name).many(|_| {}),
+    Rule::new("server_name", Context::SERVER, 1..=ANY, |scope, server: &mut VirtualServer, directive| {
+        names(scope, &mut server.names, directive)
+    })
+    .many(|_| {}),
 ];
 
 /// Reads a `server {}`.
@@ -113,7 +116,12 @@ pub(super) fn socket_options(
     Ok((!words.is_empty()).then_some(options))
 }
 
-fn server_name(scope: &mut Scope, server: &mut VirtualServer, directive: &Directive) -> Result<(), Fault> {
+/// Reads a `server_name`.
+pub(super) fn names(
+    scope: &mut Scope,
+    names: &mut Vec<ServerName>,
+    directive: &Directive,
+) -> Result<(), Fault> {
     for word in &directive.args {
         if word.contains('/') && !word.starts_with('~') {
             scope.note(directive, &format!("server name \"{word}\" has suspicious symbols"));
@@ -122,7 +130,7 @@ fn server_name(scope: &mut Scope, server: &mut VirtualServer, directive: &Direct
         if let ServerName::Regex(pattern) = &name {
             Scope::check_names(pattern)?;
         }
-        server.names.push(name);
+        names.push(name);
     }
     Ok(())
 }

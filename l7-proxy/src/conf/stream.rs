@@ -1,54 +1,66 @@
-//! `stream {}`: servers that relay whole connections.
+//! `stream {}`: servers that answer or relay whole connections.
 
-use std::time::Duration;
+mod log;
+mod map;
+mod settings;
+mod upstream;
 
-use crate::model::{Stream, StreamListen, StreamServer, UpstreamId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lvs_core::Algorithm;
+
+use crate::model::{
+    ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer, StreamSettings,
+    StreamTarget, StreamUpstream,
+};
+use crate::stream::text::{Names, Text};
 
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
 use super::upstream::Upstreams;
-use super::value::{flag, time};
-use super::{Error, Scope, address, server};
+use super::{Error, Scope, address, server, tls};
 
-/// What `stream {}` and its servers may both set.
-#[derive(Debug, Clone)]
-pub(super) struct Settings {
-    connect_timeout: Duration,
-    timeout: Duration,
-    tcp_nodelay: bool,
+pub(super) use self::log::FORMATS;
+pub(super) use self::settings::{RULES as SETTINGS, ZONES};
+pub(super) use self::upstream::BALANCE;
+
+/// What directives of `stream {}` share while it is read.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) names: Names,
+    pub(super) formats: HashMap<String, Arc<StreamFormat>>,
+    /// What `limit_conn_zone` counts by.
+    pub(super) zones: HashMap<String, Text>,
 }
-
-/// What fills in [`Settings`].
-pub(super) const SETTINGS: &[Rule<Settings>] = &[
-    Rule::new("proxy_connect_timeout", Context::STREAM_SETTINGS, 1..=1, |_, settings, directive| {
-        settings.connect_timeout = time(directive, 0)?;
-        Ok(())
-    }),
-    Rule::new("proxy_timeout", Context::STREAM_SETTINGS, 1..=1, |_, settings, directive| {
-        settings.timeout = time(directive, 0)?;
-        Ok(())
-    }),
-    Rule::new("tcp_nodelay", Context::STREAM_SETTINGS, 1..=1, |_, settings, directive| {
-        settings.tcp_nodelay = flag(directive)?;
-        Ok(())
-    }),
-];
 
 /// A `server {}` while it is read.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     listen: Vec<StreamListen>,
-    proxy_pass: Option<UpstreamId>,
+    names: Vec<ServerName>,
+    content: Option<StreamContent>,
 }
 
 /// What fills in a [`Draft`].
 pub(super) const RULES: &[Rule<Draft>] = &[
     Rule::new("listen", Context::STREAM_SERVER, 1..=ANY, listen).many(|_| {}),
+    Rule::new("server_name", Context::STREAM_SERVER, 1..=ANY, |scope, draft: &mut Draft, directive| {
+        server::names(scope, &mut draft.names, directive)
+    })
+    .many(|_| {}),
     Rule::new("proxy_pass", Context::STREAM_SERVER, 1..=1, |scope, draft, directive| {
-        if directive.arg(0).contains('$') {
-            return Err(Fault::new("\"proxy_pass\" to a variable is not supported by l7-proxy"));
-        }
-        draft.proxy_pass = Some(scope.upstreams.refer(directive.arg(0), None)?.id);
+        let text = directive.arg(0);
+        let target = match text.contains('$') {
+            true => StreamTarget::Computed(Text::parse(text, &scope.stream.names)?),
+            false => StreamTarget::Upstream(scope.upstreams.refer(text, None)?.id),
+        };
+        draft.content.get_or_insert(StreamContent::Proxy(target));
+        Ok(())
+    }),
+    Rule::new("return", Context::STREAM_SERVER, 1..=1, |scope, draft, directive| {
+        let text = Text::parse(directive.arg(0), &scope.stream.names)?;
+        draft.content.get_or_insert(StreamContent::Return(text));
         Ok(())
     }),
 ];
@@ -56,65 +68,119 @@ pub(super) const RULES: &[Rule<Draft>] = &[
 /// Reads a `stream {}`.
 pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, Error> {
     let block = &directive.block;
-    let mut settings = Settings {
-        connect_timeout: Duration::from_secs(60),
-        timeout: Duration::from_secs(600),
-        tcp_nodelay: true,
-    };
+    scope.stream = Shared::default();
+    collect_names(&mut scope.stream.names, block);
+    rules::apply(scope, FORMATS, Context::STREAM, block, &mut ())?;
+    rules::apply(scope, ZONES, Context::STREAM, block, &mut ())?;
+    let maps = block.iter().filter(|inside| inside.name == "map");
+    let maps = maps.map(|inside| map::read(scope, inside)).collect::<Result<Arc<[_]>, _>>()?;
+    let mut settings = StreamSettings::default();
+    apply_settings(scope, Context::STREAM, block, &mut settings)?;
     scope.upstream_port = None;
-    rules::apply(scope, SETTINGS, Context::STREAM, block, &mut settings)?;
     scope.upstreams = Upstreams::read(scope, Context::STREAM_UPSTREAM, block)?;
+    let mut balances = Vec::new();
+    for inside in block.iter().filter(|inside| inside.name == "upstream") {
+        balances.push(upstream::balance(scope, inside)?);
+    }
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(read_server(scope, directive, settings.clone())?);
     }
-    Ok(Stream { upstreams: std::mem::take(&mut scope.upstreams).into_list(), servers })
+    // Upstreams with a block come first; the others have one server at each address.
+    let mut balances = balances.into_iter();
+    let upstreams = std::mem::take(&mut scope.upstreams).into_list().into_iter().map(|group| {
+        let (algorithm, key) = balances.next().unwrap_or((Algorithm::Swrr, None));
+        StreamUpstream { group, algorithm, key }
+    });
+    Ok(Stream { upstreams: upstreams.collect(), servers, maps })
+}
+
+fn apply_settings(
+    scope: &mut Scope,
+    context: Context,
+    block: &[Directive],
+    settings: &mut StreamSettings,
+) -> Result<(), Error> {
+    // A block's own rules take the place of those around it.
+    if block.iter().any(|inside| matches!(&*inside.name, "allow" | "deny")) {
+        settings.access.clear();
+    }
+    rules::apply(scope, SETTINGS, context, block, settings)?;
+    rules::apply(scope, tls::STREAM, context, block, settings)?;
+    rules::apply(scope, tls::STREAM_PROXY, context, block, settings)
 }
 
 fn read_server(
     scope: &mut Scope,
     directive: &Directive,
-    mut settings: Settings,
+    mut settings: StreamSettings,
 ) -> Result<StreamServer, Error> {
     let (inside, block) = (Context::STREAM_SERVER, &directive.block);
-    rules::apply(scope, SETTINGS, inside, block, &mut settings)?;
+    apply_settings(scope, inside, block, &mut settings)?;
     let mut draft = Draft::default();
     rules::apply(scope, RULES, inside, block, &mut draft)?;
     if draft.listen.is_empty() {
         return Err(Error::at(&directive.place, "no \"listen\" is defined for server"));
     }
-    let Some(proxy_pass) = draft.proxy_pass else {
+    let Some(content) = draft.content else {
         return Err(Error::at(&directive.place, "no handler for server"));
     };
-    Ok(StreamServer {
-        listen: draft.listen,
-        proxy_pass,
-        connect_timeout: settings.connect_timeout,
-        timeout: settings.timeout,
-        tcp_nodelay: settings.tcp_nodelay,
-    })
+    for listen in &draft.listen {
+        // A connection without a name goes to one server only.
+        if draft.names.is_empty() && !scope.stream_addresses.insert(listen.addr) {
+            let message = format!("duplicate \"{}\" address and port pair", listen.addr);
+            return Err(Error::at(&directive.place, message));
+        }
+    }
+    Ok(StreamServer { listen: draft.listen, names: draft.names, content, settings })
+}
+
+/// Makes what `map`, `set` and named groups define known, wherever it stands.
+fn collect_names(names: &mut Names, block: &[Directive]) {
+    for directive in block {
+        match &*directive.name {
+            "map" => {
+                names.define(directive.arg(1).trim_start_matches('$'));
+                for row in &directive.block {
+                    collect_groups(names, &row.name);
+                }
+            }
+            "set" => _ = names.define(directive.arg(0).trim_start_matches('$')),
+            "server_name" => directive.args.iter().for_each(|word| collect_groups(names, word)),
+            "server" => collect_names(names, &directive.block),
+            _ => {}
+        }
+    }
+}
+
+fn collect_groups(names: &mut Names, word: &str) {
+    let Some(source) = word.strip_prefix('~') else { return };
+    // An expression that cannot be compiled is told where it is used.
+    if let Ok(pattern) = crate::model::Pattern::new(source.trim_start_matches('*')) {
+        pattern.regex().capture_names().flatten().for_each(|name| names.insert_group(name));
+    }
 }
 
 fn listen(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result<(), Fault> {
     let text = directive.arg(0);
     let addrs = address::listen(text, None)
         .map_err(|reason| Fault::new(format!("{reason} in \"{text}\" of the \"listen\" directive")))?;
+    let (mut ssl, mut default_server) = (false, false);
     let mut words = Vec::new();
     for word in &directive.args[1..] {
         match &**word {
-            "udp" | "ssl" | "proxy_protocol" | "default_server" => {
-                return Err(Fault::unsupported(word, directive));
-            }
+            "ssl" => ssl = true,
+            "default_server" => default_server = true,
+            "udp" | "proxy_protocol" => return Err(Fault::unsupported(word, directive)),
             _ => words.push(word),
         }
     }
-    let socket = server::socket_options(scope, directive, &words)?.unwrap_or_default();
+    let socket = server::socket_options(scope, directive, &words)?;
     for addr in addrs {
-        // Connections have no name to choose by: one server per address.
-        if !scope.stream_addresses.insert(addr) {
+        if draft.listen.iter().any(|known| known.addr == addr) {
             return Err(Fault::new(format!("duplicate \"{text}\" address and port pair")));
         }
-        draft.listen.push(StreamListen { addr, socket: socket.clone() });
+        draft.listen.push(StreamListen { addr, socket: socket.clone(), default_server, ssl });
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    core, effectless, location, log, map, proxy, rewrite, server, settings, stream, unsupported, upstream,
+    core, effectless, location, log, map, proxy, rewrite, server, settings, stream, tls, unsupported,
+    upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -62,6 +63,13 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(upstream::RULES))
         .chain(syntaxes(stream::SETTINGS))
         .chain(syntaxes(stream::RULES))
+        .chain(syntaxes(stream::FORMATS))
+        .chain(syntaxes(stream::ZONES))
+        .chain(syntaxes(stream::BALANCE))
+        .chain(syntaxes(tls::HTTP))
+        .chain(syntaxes(tls::HTTP_PROXY))
+        .chain(syntaxes(tls::STREAM))
+        .chain(syntaxes(tls::STREAM_PROXY))
         .chain(effectless::DIRECTIVES.iter().map(|directive| &directive.syntax))
 }
 
@@ -78,6 +86,7 @@ const BLOCKS: &[Syntax] = &[
     block("upstream", Context::HTTP, 1, 1, Context::UPSTREAM),
     block("location", Context::SERVER.or(Context::LOCATION), 1, 2, Context::LOCATION),
     block("limit_except", Context::LOCATION, 1, usize::MAX, Context::LIMIT_EXCEPT),
+    block("map", Context::STREAM, 2, 2, Context::DATA),
     block("server", Context::STREAM, 0, 0, Context::STREAM_SERVER),
     block("upstream", Context::STREAM, 1, 1, Context::STREAM_UPSTREAM),
 ];

@@ -88,10 +88,10 @@ const HTTP: &str = "
     proxy_hide_header proxy_ignore_client_abort proxy_ignore_headers proxy_intercept_errors
     proxy_limit_rate proxy_method proxy_no_cache proxy_pass_header proxy_pass_request_body
     proxy_pass_request_headers proxy_pass_trailers proxy_redirect proxy_send_lowat proxy_set_body
-    proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate proxy_ssl_certificate_cache
-    proxy_ssl_certificate_key proxy_ssl_ciphers proxy_ssl_conf_command proxy_ssl_crl proxy_ssl_name
-    proxy_ssl_password_file proxy_ssl_protocols proxy_ssl_server_name proxy_ssl_session_reuse
-    proxy_ssl_trusted_certificate proxy_ssl_verify proxy_ssl_verify_depth proxy_store
+    proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache
+    proxy_ssl_conf_command proxy_ssl_name
+    proxy_ssl_password_file
+    proxy_store
     proxy_store_access quic_active_connection_id_limit quic_gso quic_host_key quic_retry
     random_index real_ip_header real_ip_recursive recursive_error_pages referer_hash_bucket_size
     referer_hash_max_size resolver resolver_timeout satisfy scgi_bind scgi_buffer_size
@@ -108,13 +108,13 @@ const HTTP: &str = "
     secure_link_md5 secure_link_secret session_log session_log_format session_log_zone
     set_real_ip_from slice source_charset split_clients ssi ssi_ignore_recycled_buffers
     ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types ssi_value_length
-    ssl_buffer_size ssl_certificate ssl_certificate_cache ssl_certificate_compression
-    ssl_certificate_key ssl_ciphers ssl_client_certificate ssl_conf_command ssl_crl ssl_dhparam
-    ssl_early_data ssl_ecdh_curve ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder
-    ssl_password_file ssl_prefer_server_ciphers ssl_protocols ssl_reject_handshake
-    ssl_session_cache ssl_session_ticket_key ssl_session_tickets ssl_session_timeout ssl_stapling
-    ssl_stapling_file ssl_stapling_responder ssl_stapling_verify ssl_trusted_certificate
-    ssl_verify_client ssl_verify_depth status_zone stub_status sub_filter sub_filter_last_modified
+    ssl_certificate_cache ssl_certificate_compression
+    ssl_conf_command
+    ssl_early_data ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder
+    ssl_password_file
+    ssl_stapling
+    ssl_stapling_file ssl_stapling_responder ssl_stapling_verify
+    status_zone stub_status sub_filter sub_filter_last_modified
     sub_filter_once sub_filter_types subrequest_output_buffer_size try_files tunnel_bind
     tunnel_buffer_size tunnel_connect_timeout tunnel_next_upstream tunnel_next_upstream_timeout
     tunnel_next_upstream_tries tunnel_pass tunnel_read_timeout tunnel_send_lowat
@@ -141,30 +141,28 @@ const HTTP: &str = "
 
 /// In `upstream {}`.
 const UPSTREAM: &str = "
-    hash ip_hash least_conn least_time ntlm queue random resolver resolver_timeout state sticky
+    ip_hash least_time ntlm queue resolver resolver_timeout state sticky
 ";
 
 /// In `stream {}` and its servers.
 const STREAM: &str = "
-    access_log allow deny geo geoip_city geoip_country geoip_org health_check js_access js_filter
-    js_import js_preread js_set limit_conn limit_conn_dry_run limit_conn_log_level limit_conn_zone
-    log_format map map_hash_bucket_size map_hash_max_size open_log_file_cache pass
-    preread_buffer_size preread_timeout proxy_bind proxy_download_rate proxy_downstream_buffer
-    proxy_half_close proxy_next_upstream proxy_next_upstream_timeout proxy_next_upstream_tries
+    geo geoip_city geoip_country geoip_org health_check js_access js_filter
+    js_import js_preread js_set limit_conn_dry_run limit_conn_log_level
+    open_log_file_cache pass
+    proxy_downstream_buffer
     proxy_protocol proxy_protocol_timeout proxy_requests proxy_responses proxy_socket_rcvbuf
-    proxy_socket_sndbuf proxy_ssl proxy_ssl_alpn proxy_ssl_certificate proxy_ssl_certificate_cache
-    proxy_ssl_certificate_key proxy_ssl_ciphers proxy_ssl_conf_command proxy_ssl_crl
-    proxy_ssl_name proxy_ssl_password_file proxy_ssl_protocols proxy_ssl_server_name
-    proxy_ssl_session_reuse proxy_ssl_trusted_certificate proxy_ssl_verify proxy_ssl_verify_depth
-    proxy_upload_rate proxy_upstream_buffer resolver resolver_timeout return server_name
-    server_names_hash_bucket_size server_names_hash_max_size set set_real_ip_from split_clients
-    ssl_alpn ssl_certificate ssl_certificate_cache ssl_certificate_compression ssl_certificate_key
-    ssl_ciphers ssl_client_certificate ssl_conf_command ssl_crl ssl_dhparam ssl_ecdh_curve
-    ssl_ech_file ssl_handshake_timeout ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder
-    ssl_password_file ssl_prefer_server_ciphers ssl_preread ssl_protocols ssl_reject_handshake
-    ssl_session_cache ssl_session_ticket_key ssl_session_tickets ssl_session_timeout ssl_stapling
-    ssl_stapling_file ssl_stapling_responder ssl_stapling_verify ssl_trusted_certificate
-    ssl_verify_client ssl_verify_depth status_zone zone_sync zone_sync_server
+    proxy_socket_sndbuf proxy_ssl_certificate_cache
+    proxy_ssl_conf_command
+    proxy_ssl_password_file
+    proxy_upstream_buffer resolver resolver_timeout
+    set_real_ip_from split_clients
+    ssl_certificate_cache ssl_certificate_compression
+    ssl_conf_command
+    ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder
+    ssl_password_file
+    ssl_stapling
+    ssl_stapling_file ssl_stapling_responder ssl_stapling_verify
+    status_zone zone_sync zone_sync_server
 ";
 
 /// In `mail {}`, which is not supported at all.

@@ -14,6 +14,7 @@ use crate::error_log::Errno;
 use crate::moment::Moment;
 use crate::server::{Proxy, Shared};
 use crate::site::Site;
+use crate::stream::{self, Door};
 
 /// What a worker is told. It answers when it has been done.
 pub(super) enum Command {
@@ -37,7 +38,7 @@ pub(super) struct Switch {
 #[derive(Clone)]
 pub(super) enum Serves {
     Http,
-    Stream(l4_proxy::Proxy),
+    Stream(Arc<Door>),
 }
 
 /// Whether this worker also keeps the time of what workers share.
@@ -118,7 +119,7 @@ fn start(proxy: &Proxy, listener: TcpListener, serves: Serves) -> Option<Listeni
         let stopped = async { stopped.await.unwrap_or_default() };
         match serves {
             Serves::Http => proxy.serve(listener, stopped).await,
-            Serves::Stream(relay) => relay.serve(listener, stopped).await,
+            Serves::Stream(door) => stream::serve(proxy, door, listener, stopped).await,
         }
     });
     Some(Listening { stop, task })

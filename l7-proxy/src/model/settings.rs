@@ -9,6 +9,7 @@ use ::http::{HeaderName, HeaderValue};
 use crate::variable::Value;
 
 use super::LogTarget;
+use super::tls::{TlsClient, TlsServer};
 
 /// Everything that holds at one location, inherited values included.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +32,8 @@ pub struct Settings {
     pub server_tokens: ServerTokens,
     /// How a redirect that we make ourselves is spelled.
     pub redirects: Redirects,
+    /// How TLS is spoken with clients.
+    pub tls: Arc<TlsServer>,
 }
 
 /// How a redirect to a path of our own is spelled.
@@ -223,6 +226,8 @@ pub struct ProxySettings {
     pub buffer_size: usize,
     /// When another server is tried.
     pub next_upstream: NextUpstream,
+    /// How TLS is spoken with servers.
+    pub tls: TlsClient,
 }
 
 impl Default for ProxySettings {
@@ -240,6 +245,7 @@ impl Default for ProxySettings {
             send_timeout: minute,
             buffer_size: 4096,
             next_upstream: NextUpstream::default(),
+            tls: TlsClient::default(),
         }
     }
 }

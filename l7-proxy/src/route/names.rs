@@ -9,7 +9,7 @@ type Map = HashMap<Box<str>, usize, foldhash::fast::RandomState>;
 
 /// The names of the servers of one address.
 #[derive(Debug)]
-pub(super) struct NameTable {
+pub(crate) struct NameTable {
     /// The server for names that no other has.
     pub(super) default: usize,
     exact: Map,
@@ -23,7 +23,7 @@ pub(super) struct NameTable {
 }
 
 impl NameTable {
-    pub(super) fn new<'a>(default: usize, servers: impl Iterator<Item = (usize, &'a [ServerName])>) -> Self {
+    pub(crate) fn new<'a>(default: usize, servers: impl Iterator<Item = (usize, &'a [ServerName])>) -> Self {
         let mut table = Self {
             default,
             exact: Map::default(),
@@ -60,7 +60,12 @@ impl NameTable {
         }
     }
 
-    pub(super) fn find(&self, host: &str, captures: &mut Captures) -> usize {
+    /// The server for names that no other has.
+    pub(crate) fn default(&self) -> usize {
+        self.default
+    }
+
+    pub(crate) fn find(&self, host: &str, captures: &mut Captures) -> usize {
         if self.single {
             return self.default;
         }

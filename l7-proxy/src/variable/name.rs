@@ -78,7 +78,7 @@ pub(super) fn parse(text: &str, names: &Names) -> Result<Value, ValueError> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         literal.extend_from_slice(before.as_bytes());
-        let (name, next) = take_name(after)?;
+        let (name, next) = split_variable(after)?;
         if !literal.is_empty() {
             parts.push(Part::Literal(std::mem::take(&mut literal).into()));
         }
@@ -96,7 +96,7 @@ pub(super) fn parse(text: &str, names: &Names) -> Result<Value, ValueError> {
 }
 
 /// Splits what follows a `$` into the variable's name and the rest.
-fn take_name(after: &str) -> Result<(&str, &str), ValueError> {
+pub(crate) fn split_variable(after: &str) -> Result<(&str, &str), ValueError> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if let Some(inner) = after.strip_prefix('{') {
         let end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());

@@ -37,12 +37,9 @@ impl Value {
                 Part::Literal(text) => out.extend_from_slice(text),
                 Part::Variable(variable) => {
                     raw.clear();
-                    match (variable.write(exchange, &mut raw), escape) {
-                        (Presence::Missing, Escape::Default) => out.push(b'-'),
-                        (_, Escape::Default) => escape_default(&raw, out),
-                        (_, Escape::Json) => escape_json(&raw, out),
-                        (_, Escape::None) => out.extend_from_slice(&raw),
-                    }
+                    let presence = variable.write(exchange, &mut raw);
+                    let value = (presence == Presence::Present).then_some(&*raw);
+                    escape_log(value, escape, out);
                 }
             }
         }
@@ -499,6 +496,17 @@ fn per_attempt(
         write(attempt, out);
     }
     if exchange.attempts.is_empty() { Presence::Missing } else { Presence::Present }
+}
+
+/// Appends a variable's value to a log line; `None` is one that has none.
+pub(crate) fn escape_log(value: Option<&[u8]>, escape: Escape, out: &mut Vec<u8>) {
+    match (value, escape) {
+        (None, Escape::Default) => out.push(b'-'),
+        (None, _) => {}
+        (Some(raw), Escape::Default) => escape_default(raw, out),
+        (Some(raw), Escape::Json) => escape_json(raw, out),
+        (Some(raw), Escape::None) => out.extend_from_slice(raw),
+    }
 }
 
 /// Writes `"`, `\` and what is not printable ASCII as `\xHH`.

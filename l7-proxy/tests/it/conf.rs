@@ -8,7 +8,7 @@ use std::time::Duration;
 use l7_proxy::conf::{self, Loaded, Source};
 use l7_proxy::model::{
     Config, ErrorPageStatus, Escape, Handler, HttpVersion, LogTarget, Matcher, ReturnBody, Role, Root,
-    ServerName, Settings, When, Workers,
+    ServerName, Settings, StreamContent, StreamServer, StreamTarget, UpstreamId, When, Workers,
 };
 use l7_proxy::variable::{Value, Variable};
 use proptest::prelude::*;
@@ -109,13 +109,24 @@ stream { upstream u { server 127.0.0.1:9000; } server { listen 127.0.0.1:8000 ba
     let stream = l4.stream.unwrap();
     let server = &stream.servers[0];
     assert_eq!(server.listen[0].addr, addr("127.0.0.1:8000"));
-    assert_eq!(server.listen[0].socket.backlog, Some(65_535));
-    assert_eq!(stream.upstream(server.proxy_pass).servers[0].addr, addr("127.0.0.1:9000"));
-    assert_eq!((server.connect_timeout, server.timeout), (Duration::from_secs(60), Duration::from_secs(600)));
+    assert_eq!(server.listen[0].socket.as_ref().unwrap().backlog, Some(65_535));
+    assert_eq!(stream.upstream(upstream_of(server)).group.servers[0].addr, addr("127.0.0.1:9000"));
+    let settings = &server.settings;
+    assert_eq!(
+        (settings.connect_timeout, settings.timeout),
+        (Duration::from_secs(60), Duration::from_secs(600))
+    );
+}
+
+fn upstream_of(server: &StreamServer) -> UpstreamId {
+    match server.content {
+        StreamContent::Proxy(StreamTarget::Upstream(id)) => id,
+        ref other => panic!("{other:?}"),
+    }
 }
 
 #[test]
-fn file_of_a_distribution_is_taken_but_for_tls() {
+fn file_of_a_distribution_is_taken_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("conf.d")).unwrap();
     fs::write(
@@ -162,9 +173,11 @@ http {
     assert_eq!(files.types.of(b"/a/photo.jpg"), None);
     assert_eq!(files.default_type.as_ref().unwrap(), "application/octet-stream");
 
-    let error = load_in(folder.path(), &text.replace("TLS", "ssl_protocols TLSv1.3;")).unwrap_err();
-    assert_eq!(error.message(), "\"ssl_protocols\" directive is not supported by l7-proxy");
-    assert_eq!(error.place().unwrap().line(), 17);
+    let tls = "ssl_protocols TLSv1 TLSv1.3; ssl_prefer_server_ciphers on;";
+    let loaded = load_in(folder.path(), &text.replace("TLS", tls)).unwrap();
+    let versions = loaded.config.http.unwrap().servers[0].settings.tls.versions;
+    assert!(versions.tls13 && !versions.tls12);
+    assert!(loaded.notes.iter().any(|note| note.message == "\"TLSv1\" is not spoken by l7-proxy"));
 }
 
 #[test]
@@ -229,7 +242,7 @@ stream {
     let fields: Vec<_> = jsp.settings.proxy.set_headers.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["host", "x-real-ip", "x-forwarded-for"]);
     let stream = config.stream.unwrap();
-    assert_eq!(stream.upstream(stream.servers[0].proxy_pass).name, "nginx");
+    assert_eq!(stream.upstream(upstream_of(&stream.servers[0])).group.name, "nginx");
 }
 
 #[test]
@@ -364,7 +377,9 @@ fn fault_in_a_value_names_the_value() {
         ("server_name www.*.org;", "server name \"www.*.org\" is invalid"),
         ("server_name ~;", "empty regex in server name \"~\""),
         ("location @a { } location @a { }", "duplicate location \"@a\""),
-        ("ssl_certificate x;", "\"ssl_certificate\" directive is not supported by l7-proxy"),
+        ("ssl_stapling on;", "\"ssl_stapling\" directive is not supported by l7-proxy"),
+        ("ssl_protocols TLSv2;", "invalid value \"TLSv2\""),
+        ("ssl_session_cache shared::1m;", "invalid session cache \"shared::1m\""),
     ] {
         refused_in_server(text, message);
     }
@@ -759,10 +774,21 @@ fn stream_server_needs_an_address_and_a_place_to_go() {
         "\"udp\" parameter of \"listen\" directive is not supported by l7-proxy",
     );
     refused_in_stream("upstream u { server 127.0.0.1; }", "no port in upstream \"127.0.0.1\"");
-    refused_in_stream("server { return x; }", "\"return\" directive is not supported by l7-proxy");
+    refused_in_stream("server { return x; }", "no \"listen\" is defined for server");
+    refused_in_stream("server { listen 1; return $uri; }", "unknown \"uri\" variable");
+    refused_in_stream(
+        "server { listen 1; return a; } server { listen 1; return b; }",
+        "duplicate \"0.0.0.0:1\" address and port pair",
+    );
+    refused_in_stream("map $status x { }", "invalid variable name \"x\"");
+    refused_in_stream("map $status $x { a b; A c; }", "conflicting parameter \"A\"");
+    refused_in_stream("server { set $status x; }", "the duplicate \"status\" variable");
+    refused_in_stream("server { deny 192.0.2.0/33; }", "invalid parameter \"192.0.2.0/33\"");
+    refused_in_stream("limit_conn zone 1;", "unknown limit_conn_zone \"zone\"");
+    refused_in_stream("access_log x;", "log format is not specified");
     refused_in_stream("server { location / { } }", "\"location\" directive is not allowed here");
     refused_in_stream(
         "server { listen 1; proxy_pass 127.0.0.1:1; } server { listen 1; proxy_pass 127.0.0.1:1; }",
-        "duplicate \"1\" address and port pair",
+        "duplicate \"0.0.0.0:1\" address and port pair",
     );
 }

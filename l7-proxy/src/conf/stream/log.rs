@@ -1,0 +1,69 @@
+//! `log_format` and `access_log` of `stream {}`.
+
+use std::sync::Arc;
+
+use crate::conf::Scope;
+use crate::conf::log::target;
+use crate::conf::rules::{ANY, Context, Fault, Rule};
+use crate::conf::tree::Directive;
+use crate::model::{Escape, StreamFormat, StreamLog, StreamLogTarget, StreamSettings};
+use crate::stream::text::Text;
+
+/// Formats go into the scope, where `access_log` finds them.
+pub(crate) const FORMATS: &[Rule<()>] =
+    &[Rule::new("log_format", Context::STREAM, 2..=ANY, log_format).many(|()| {})];
+
+fn log_format(scope: &mut Scope, (): &mut (), directive: &Directive) -> Result<(), Fault> {
+    let name = directive.arg(0);
+    if scope.stream.formats.contains_key(name) {
+        return Err(Fault::new(format!("duplicate \"log_format\" name \"{name}\"")));
+    }
+    let (escape, texts) = match directive.arg(1).strip_prefix("escape=") {
+        Some("default") => (Escape::Default, &directive.args[2..]),
+        Some("json") => (Escape::Json, &directive.args[2..]),
+        Some("none") => (Escape::None, &directive.args[2..]),
+        Some(other) => return Err(Fault::new(format!("unknown log format escaping \"{other}\""))),
+        None => (Escape::Default, &directive.args[1..]),
+    };
+    let line = Text::parse(&texts.concat(), &scope.stream.names)?;
+    scope.stream.formats.insert(name.to_owned(), Arc::new(StreamFormat { line, escape }));
+    Ok(())
+}
+
+pub(super) fn access_log(
+    scope: &mut Scope,
+    settings: &mut StreamSettings,
+    directive: &Directive,
+) -> Result<(), Fault> {
+    let word = directive.arg(0);
+    if word == "off" {
+        if directive.args.len() > 1 {
+            return Err(Fault::parameter(directive.arg(1)));
+        }
+        settings.access_log.clear();
+        return Ok(());
+    }
+    if directive.args.len() == 1 {
+        return Err(Fault::new("log format is not specified"));
+    }
+    let target = match word.contains('$') {
+        true => StreamLogTarget::Computed(scope.prefix.clone(), Text::parse(word, &scope.stream.names)?),
+        false => StreamLogTarget::Fixed(target(scope, directive)?),
+    };
+    let name = directive.arg(1);
+    let Some(format) = scope.stream.formats.get(name).cloned() else {
+        return Err(Fault::new(format!("unknown log format \"{name}\"")));
+    };
+    let mut condition = None;
+    for parameter in directive.args.iter().skip(2) {
+        match parameter.split_once('=').map_or((&**parameter, ""), |(key, value)| (key, value)) {
+            ("if", text) => condition = Some(Text::parse(text, &scope.stream.names)?),
+            // How lines are gathered before they are written is the log's own business.
+            ("buffer" | "flush", _) => scope.note(directive, &format!("\"{parameter}\" has no effect")),
+            ("gzip", _) => return Err(Fault::unsupported(parameter, directive)),
+            _ => return Err(Fault::parameter(parameter)),
+        }
+    }
+    settings.access_log.push(StreamLog { target, format, condition });
+    Ok(())
+}

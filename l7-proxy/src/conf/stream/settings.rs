@@ -1,0 +1,173 @@
+//! What `stream {}` and its servers may both set.
+
+use super::log;
+use crate::conf::Scope;
+use crate::conf::rules::{ANY, Context, Fault, Rule};
+use crate::conf::tree::Directive;
+use crate::conf::value::{flag, number, parse_number, size, time};
+use crate::model::{ConnectionLimit, StreamSettings};
+use crate::stream::access::{self, Network, Verdict};
+use crate::stream::text::{Names, Text, Variable};
+
+const BOTH: Context = Context::STREAM_SETTINGS;
+
+/// What fills in [`StreamSettings`].
+pub(crate) const RULES: &[Rule<StreamSettings>] = &[
+    Rule::new("proxy_connect_timeout", BOTH, 1..=1, |_, settings: &mut StreamSettings, directive| {
+        settings.connect_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("proxy_timeout", BOTH, 1..=1, |_, settings, directive| {
+        settings.timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("tcp_nodelay", BOTH, 1..=1, |_, settings, directive| {
+        settings.tcp_nodelay = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_half_close", BOTH, 1..=1, |_, settings, directive| {
+        settings.half_close = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_next_upstream", BOTH, 1..=1, |_, settings, directive| {
+        settings.next_upstream = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_next_upstream_tries", BOTH, 1..=1, |_, settings, directive| {
+        settings.next_upstream_tries = Some(number(directive)?).filter(|&tries| tries > 0);
+        Ok(())
+    }),
+    Rule::new("proxy_next_upstream_timeout", BOTH, 1..=1, |_, settings, directive| {
+        settings.next_upstream_timeout = Some(time(directive, 0)?).filter(|timeout| !timeout.is_zero());
+        Ok(())
+    }),
+    Rule::new("proxy_upload_rate", BOTH, 1..=1, |scope, settings, directive| {
+        settings.upload_rate = rate(scope, directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_download_rate", BOTH, 1..=1, |scope, settings, directive| {
+        settings.download_rate = rate(scope, directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_bind", BOTH, 1..=2, |scope, settings, directive| {
+        match (directive.arg(0), directive.arg(1)) {
+            ("off", "") => settings.bind = None,
+            (_, "transparent") => return Err(Fault::unsupported("transparent", directive)),
+            (text, "") => {
+                let is_address = text.contains('$')
+                    || text.parse::<std::net::IpAddr>().is_ok()
+                    || text.parse::<std::net::SocketAddr>().is_ok();
+                if !is_address {
+                    return Err(Fault::new(format!("invalid address \"{text}\"")));
+                }
+                settings.bind = Some(Text::parse(text, &scope.stream.names)?);
+            }
+            (_, word) => return Err(Fault::parameter(word)),
+        }
+        Ok(())
+    }),
+    Rule::new("ssl_preread", BOTH, 1..=1, |_, settings, directive| {
+        settings.preread = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("preread_buffer_size", BOTH, 1..=1, |_, settings, directive| {
+        settings.preread_size = usize::try_from(size(directive)?).unwrap_or(usize::MAX).min(PREREAD_MAX);
+        Ok(())
+    }),
+    Rule::new("preread_timeout", BOTH, 1..=1, |_, settings, directive| {
+        settings.preread_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("set", Context::STREAM_SERVER, 2..=2, set).many(|_| {}),
+    Rule::new("allow", BOTH, 1..=1, |_, settings, directive| access(settings, directive, Verdict::Allow))
+        .many(|_| {}),
+    Rule::new("deny", BOTH, 1..=1, |_, settings, directive| access(settings, directive, Verdict::Deny))
+        .many(|_| {}),
+    Rule::new("limit_conn", BOTH, 2..=2, |scope, settings: &mut StreamSettings, directive| {
+        let zone = directive.arg(0);
+        let Some(key) = scope.stream.zones.get(zone).cloned() else {
+            return Err(Fault::new(format!("unknown limit_conn_zone \"{zone}\"")));
+        };
+        let invalid = || Fault::new(format!("invalid number of connections \"{}\"", directive.arg(1)));
+        let most = parse_number(directive.arg(1)).filter(|&most| most > 0).ok_or_else(invalid)?;
+        settings.limits.push(ConnectionLimit { zone: zone.to_owned(), key, most });
+        Ok(())
+    })
+    .many(|settings| settings.limits.clear()),
+    Rule::new("access_log", BOTH, 1..=ANY, log::access_log).many(|settings| settings.access_log.clear()),
+    Rule::new("ssl_alpn", BOTH, 1..=ANY, |_, settings, directive| {
+        std::sync::Arc::make_mut(&mut settings.tls).alpn.clone_from(&directive.args);
+        Ok(())
+    }),
+    Rule::new("ssl_handshake_timeout", BOTH, 1..=1, |_, settings, directive| {
+        std::sync::Arc::make_mut(&mut settings.tls).handshake_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("proxy_ssl", BOTH, 1..=1, |_, settings, directive| {
+        settings.proxy_ssl = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_ssl_name", BOTH, 1..=1, |scope, settings, directive| {
+        settings.proxy_tls_name = Some(Text::parse(directive.arg(0), &scope.stream.names)?);
+        Ok(())
+    }),
+    Rule::new("proxy_ssl_alpn", BOTH, 1..=ANY, |scope, settings, directive| {
+        let texts = directive.args.iter().map(|word| Text::parse(word, &scope.stream.names));
+        settings.proxy_tls_alpn = texts.collect::<Result<_, _>>()?;
+        Ok(())
+    }),
+];
+
+/// Zones go into the scope, where `limit_conn` finds them.
+pub(crate) const ZONES: &[Rule<()>] =
+    &[Rule::new("limit_conn_zone", Context::STREAM, 2..=2, |scope, (), directive| {
+        let key = Text::parse(directive.arg(0), &scope.stream.names)?;
+        let word = directive.arg(1);
+        let zone = word.strip_prefix("zone=").and_then(|zone| zone.split_once(':'));
+        let Some((name, size)) = zone else { return Err(Fault::parameter(word)) };
+        if name.is_empty() || crate::conf::value::parse_size(size).is_none() {
+            return Err(Fault::new(format!("invalid zone size \"{word}\"")));
+        }
+        scope.stream.zones.insert(name.to_owned(), key);
+        Ok(())
+    })
+    .many(|()| {})];
+
+fn rate(scope: &Scope, directive: &Directive) -> Result<Text, Fault> {
+    let text = Text::parse(directive.arg(0), &scope.stream.names)?;
+    if text.as_literal().is_some() {
+        size(directive)?;
+    }
+    Ok(text)
+}
+
+fn set(scope: &mut Scope, settings: &mut StreamSettings, directive: &Directive) -> Result<(), Fault> {
+    let written = directive.arg(0);
+    let invalid = || Fault::new(format!("invalid variable name \"{written}\""));
+    let name = written.strip_prefix('$').filter(|name| !name.is_empty()).ok_or_else(invalid)?;
+    if Variable::named(&name.to_ascii_lowercase()).is_some() {
+        return Err(Fault::new(format!("the duplicate \"{name}\" variable")));
+    }
+    let number = Names::number(&scope.stream.names, name).ok_or_else(invalid)?;
+    let value = Text::parse(directive.arg(1), &scope.stream.names)?;
+    settings.set.push((number, value));
+    Ok(())
+}
+
+/// Adds a rule about who may connect.
+fn access(settings: &mut StreamSettings, directive: &Directive, verdict: Verdict) -> Result<(), Fault> {
+    let word = directive.arg(0);
+    let network = match word {
+        "all" => None,
+        word if word.starts_with("unix:") => return Err(Fault::unsupported(word, directive)),
+        word => match Network::parse(word) {
+            Some(network) => Some(network),
+            None => return Err(Fault::parameter(word)),
+        },
+    };
+    settings.access.push(access::Rule { network, verdict });
+    Ok(())
+}
+
+/// A longer first message than this is nobody's.
+const PREREAD_MAX: usize = 1 << 20;

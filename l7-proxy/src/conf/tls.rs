@@ -1,0 +1,234 @@
+//! `ssl_*` and `proxy_ssl_*`, which `http` and `stream` have in common.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::model::{
+    CertificatePair, SessionCache, Settings, StreamSettings, TlsClient, TlsServer, TlsVersions, VerifyClient,
+};
+
+use super::Scope;
+use super::rules::{ANY, Context, Fault, Rule};
+use super::tree::Directive;
+use super::value::{flag, parse_number, parse_size, time};
+
+/// What has settings of TLS.
+pub(super) trait HasTls {
+    /// Those with clients.
+    fn server(&mut self) -> &mut TlsServer;
+    /// Those with servers.
+    fn client(&mut self) -> &mut TlsClient;
+}
+
+impl HasTls for Settings {
+    fn server(&mut self) -> &mut TlsServer {
+        Arc::make_mut(&mut self.tls)
+    }
+
+    fn client(&mut self) -> &mut TlsClient {
+        &mut Arc::make_mut(&mut self.proxy).tls
+    }
+}
+
+impl HasTls for StreamSettings {
+    fn server(&mut self) -> &mut TlsServer {
+        Arc::make_mut(&mut self.tls)
+    }
+
+    fn client(&mut self) -> &mut TlsClient {
+        &mut self.proxy_tls
+    }
+}
+
+/// In `http {}` and its servers.
+pub(super) const HTTP: &[Rule<Settings>] = &server(Context::HTTP.or(Context::SERVER));
+
+/// In `http {}`, its servers and their locations.
+pub(super) const HTTP_PROXY: &[Rule<Settings>] = &client(Context::SETTINGS);
+
+/// In `stream {}` and its servers.
+pub(super) const STREAM: &[Rule<StreamSettings>] = &server(Context::STREAM_SETTINGS);
+
+/// In `stream {}` and its servers.
+pub(super) const STREAM_PROXY: &[Rule<StreamSettings>] = &client(Context::STREAM_SETTINGS);
+
+const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 13] {
+    [
+        Rule::new("ssl_certificate", contexts, 1..=1, |scope, target: &mut T, directive| {
+            let path = path(scope, directive)?;
+            let pairs = &mut target.server().certificates;
+            match pairs.iter_mut().find(|pair| pair.certificate.as_os_str().is_empty()) {
+                Some(pair) => pair.certificate = path,
+                None => pairs.push(CertificatePair { certificate: path, key: PathBuf::new() }),
+            }
+            Ok(())
+        })
+        .many(|target| {
+            let pairs = &mut target.server().certificates;
+            pairs.iter_mut().for_each(|pair| pair.certificate.clear());
+            pairs.retain(|pair| !pair.key.as_os_str().is_empty());
+        }),
+        Rule::new("ssl_certificate_key", contexts, 1..=1, |scope, target: &mut T, directive| {
+            let path = path(scope, directive)?;
+            let pairs = &mut target.server().certificates;
+            match pairs.iter_mut().find(|pair| pair.key.as_os_str().is_empty()) {
+                Some(pair) => pair.key = path,
+                None => pairs.push(CertificatePair { certificate: PathBuf::new(), key: path }),
+            }
+            Ok(())
+        })
+        .many(|target| {
+            let pairs = &mut target.server().certificates;
+            pairs.iter_mut().for_each(|pair| pair.key.clear());
+            pairs.retain(|pair| !pair.certificate.as_os_str().is_empty());
+        }),
+        Rule::new("ssl_protocols", contexts, 1..=ANY, |scope, target, directive| {
+            target.server().versions = versions(scope, directive)?;
+            Ok(())
+        }),
+        Rule::new("ssl_ciphers", contexts, 1..=1, |_, target, directive| {
+            target.server().ciphers = Some(directive.arg(0).to_owned());
+            Ok(())
+        }),
+        Rule::new("ssl_verify_client", contexts, 1..=1, |_, target, directive| {
+            target.server().verify_client = match directive.arg(0) {
+                "off" => VerifyClient::Off,
+                "on" => VerifyClient::On,
+                "optional" => VerifyClient::Optional,
+                "optional_no_ca" => VerifyClient::OptionalNoCa,
+                word => return Err(Fault::value(word)),
+            };
+            Ok(())
+        }),
+        Rule::new("ssl_client_certificate", contexts, 1..=1, |scope, target, directive| {
+            target.server().client_certificate = Some(path(scope, directive)?);
+            Ok(())
+        }),
+        Rule::new("ssl_trusted_certificate", contexts, 1..=1, |scope, target, directive| {
+            target.server().trusted_certificate = Some(path(scope, directive)?);
+            Ok(())
+        }),
+        Rule::new("ssl_crl", contexts, 1..=1, |scope, target, directive| {
+            target.server().crl = Some(path(scope, directive)?);
+            Ok(())
+        }),
+        Rule::new("ssl_session_cache", contexts, 1..=2, |_, target, directive| {
+            for word in &directive.args {
+                target.server().session_cache = session_cache(word)?;
+            }
+            Ok(())
+        }),
+        Rule::new("ssl_session_tickets", contexts, 1..=1, |_, target, directive| {
+            target.server().session_tickets = flag(directive)?;
+            Ok(())
+        }),
+        Rule::new("ssl_session_ticket_key", contexts, 1..=1, |scope, target: &mut T, directive| {
+            target.server().ticket_keys.push(path(scope, directive)?);
+            Ok(())
+        })
+        .many(|target| target.server().ticket_keys.clear()),
+        Rule::new("ssl_session_timeout", contexts, 1..=1, |_, target, directive| {
+            target.server().session_timeout = time(directive, 0)?;
+            Ok(())
+        }),
+        Rule::new("ssl_reject_handshake", contexts, 1..=1, |_, target, directive| {
+            target.server().reject_handshake = flag(directive)?;
+            Ok(())
+        }),
+    ]
+}
+
+const fn client<T: HasTls>(contexts: Context) -> [Rule<T>; 9] {
+    [
+        Rule::new("proxy_ssl_verify", contexts, 1..=1, |_, target, directive| {
+            target.client().verify = flag(directive)?;
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_trusted_certificate", contexts, 1..=1, |scope, target, directive| {
+            target.client().trusted_certificate = Some(path(scope, directive)?);
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_crl", contexts, 1..=1, |scope, target, directive| {
+            target.client().crl = Some(path(scope, directive)?);
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_certificate", contexts, 1..=1, |scope, target, directive| {
+            let path = path(scope, directive)?;
+            target.client().certificate.get_or_insert_default().0 = path;
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_certificate_key", contexts, 1..=1, |scope, target, directive| {
+            let path = path(scope, directive)?;
+            target.client().certificate.get_or_insert_default().1 = path;
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_server_name", contexts, 1..=1, |_, target, directive| {
+            target.client().send_name = flag(directive)?;
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_session_reuse", contexts, 1..=1, |_, target, directive| {
+            target.client().session_reuse = flag(directive)?;
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_protocols", contexts, 1..=ANY, |scope, target, directive| {
+            let TlsVersions { tls12, tls13 } = versions(scope, directive)?;
+            let client = target.client();
+            (client.tls12, client.tls13) = (tls12, tls13);
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_ciphers", contexts, 1..=1, |_, target, directive| {
+            target.client().ciphers = Some(directive.arg(0).to_owned());
+            Ok(())
+        }),
+    ]
+}
+
+/// Returns the file of argument 0.
+fn path(scope: &Scope, directive: &Directive) -> Result<PathBuf, Fault> {
+    let word = directive.arg(0);
+    if word.contains('$') || ["data:", "engine:", "store:"].iter().any(|start| word.starts_with(start)) {
+        return Err(Fault::unsupported(word, directive));
+    }
+    Ok(scope.path(word))
+}
+
+fn versions(scope: &mut Scope, directive: &Directive) -> Result<TlsVersions, Fault> {
+    let mut found = TlsVersions { tls12: false, tls13: false };
+    for word in &directive.args {
+        match &**word {
+            "TLSv1.2" => found.tls12 = true,
+            "TLSv1.3" => found.tls13 = true,
+            "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => {
+                scope.note(directive, &format!("\"{word}\" is not spoken by l7-proxy"));
+            }
+            word => return Err(Fault::value(word)),
+        }
+    }
+    Ok(found)
+}
+
+/// Reads `off`, `none`, `builtin[:SESSIONS]` and `shared:NAME:SIZE`. Every server has a cache of its
+/// own, so that the name does not count.
+fn session_cache(word: &str) -> Result<SessionCache, Fault> {
+    let invalid = || Fault::new(format!("invalid session cache \"{word}\""));
+    let parts: Vec<&str> = word.split(':').collect();
+    match *parts {
+        ["off"] => Ok(SessionCache::Off),
+        ["none"] => Ok(SessionCache::None),
+        ["builtin"] => Ok(SessionCache::Keep(BUILTIN)),
+        ["builtin", number] => parse_number(number).map(SessionCache::Keep).ok_or_else(invalid),
+        ["shared", name] if !name.is_empty() => Ok(SessionCache::Keep(BUILTIN)),
+        ["shared", name, size] if !name.is_empty() => {
+            let size = parse_size(size).ok_or_else(invalid)?;
+            let size = usize::try_from(size).map_err(|_| invalid())?;
+            Ok(SessionCache::Keep((size / SESSION_SIZE).max(1)))
+        }
+        _ => Err(invalid()),
+    }
+}
+
+/// Sessions of a cache whose size is not told, as in OpenSSL.
+const BUILTIN: usize = 20_480;
+
+/// What nginx counts on for a session: a megabyte holds about 4000.
+const SESSION_SIZE: usize = 256;

@@ -1,0 +1,230 @@
+//! The TCP side: servers that answer or relay whole connections.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lvs_core::Algorithm;
+
+use crate::stream::access::Rule;
+use crate::stream::map::Map;
+use crate::stream::text::Text;
+
+use super::LogTarget;
+use super::http::{ServerName, SocketOptions};
+use super::settings::Escape;
+use super::tls::{TlsClient, TlsServer};
+use super::upstream::{Upstream, UpstreamId};
+
+/// The TCP side of a configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Stream {
+    /// The upstreams that `proxy_pass` refers to, those implied by an address included.
+    pub upstreams: Vec<StreamUpstream>,
+    /// The servers in the order of the file; the order decides which is the default of an address.
+    pub servers: Vec<StreamServer>,
+    /// The `map`s.
+    pub maps: Arc<[Map]>,
+}
+
+impl Stream {
+    /// Returns the upstream that `id` stands for.
+    ///
+    /// # Panics
+    /// If `id` belongs to another configuration.
+    pub fn upstream(&self, id: UpstreamId) -> &StreamUpstream {
+        &self.upstreams[id.0]
+    }
+
+    /// Returns the files that are known beforehand to be written to.
+    pub fn log_targets(&self) -> impl Iterator<Item = &LogTarget> {
+        let logs = self.servers.iter().flat_map(|server| &server.settings.access_log);
+        logs.filter_map(|log| match &log.target {
+            StreamLogTarget::Fixed(target) => Some(target),
+            StreamLogTarget::Computed(..) => None,
+        })
+    }
+}
+
+/// A group of servers, and how one of them is chosen.
+#[derive(Debug, Clone)]
+pub struct StreamUpstream {
+    /// The servers.
+    pub group: Upstream,
+    /// How one is chosen.
+    pub algorithm: Algorithm,
+    /// What is hashed, for algorithms that do; `None` is the client's address.
+    pub key: Option<Text>,
+}
+
+/// One `server {}` of `stream {}`.
+#[derive(Debug, Clone)]
+pub struct StreamServer {
+    /// The addresses to accept on.
+    pub listen: Vec<StreamListen>,
+    /// The names that clients of TLS may ask for.
+    pub names: Vec<ServerName>,
+    /// What it does with a connection.
+    pub content: StreamContent,
+    /// Everything else.
+    pub settings: StreamSettings,
+}
+
+/// One `listen` of a stream server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamListen {
+    /// The address; the unspecified address means all of its family.
+    pub addr: SocketAddr,
+    /// How the socket is set up; `None` leaves it to another `listen` of the same address.
+    pub socket: Option<SocketOptions>,
+    /// Whether this server is the one for names that no other has.
+    pub default_server: bool,
+    /// Whether TLS is spoken.
+    pub ssl: bool,
+}
+
+/// What a server does with a connection.
+#[derive(Debug, Clone)]
+pub enum StreamContent {
+    /// Gives it to a server of an upstream (`proxy_pass`).
+    Proxy(StreamTarget),
+    /// Answers it (`return`).
+    Return(Text),
+}
+
+/// Where a connection is relayed to.
+#[derive(Debug, Clone)]
+pub enum StreamTarget {
+    /// To an upstream.
+    Upstream(UpstreamId),
+    /// To what the text names: an upstream, or an address.
+    Computed(Text),
+}
+
+/// What holds for the connections of a server.
+#[derive(Debug, Clone)]
+pub struct StreamSettings {
+    /// Time to establish a connection with a server; 60 s by default.
+    pub connect_timeout: Duration,
+    /// Time without a byte in either direction after which both sides are closed; 10 min by default.
+    pub timeout: Duration,
+    /// Whether Nagle's algorithm is off on both sides (`tcp_nodelay`, on by default).
+    pub tcp_nodelay: bool,
+    /// Whether one side may go on for as long as it likes after the other has ended (`proxy_half_close`).
+    pub half_close: bool,
+    /// Whether another server is tried if one cannot be connected to (`proxy_next_upstream`, on by default).
+    pub next_upstream: bool,
+    /// The most servers that are tried; `None` tries each once.
+    pub next_upstream_tries: Option<u32>,
+    /// Time after which no further server is tried; `None` sets no limit.
+    pub next_upstream_timeout: Option<Duration>,
+    /// Bytes per second from the client; 0 or nothing sets no limit.
+    pub upload_rate: Text,
+    /// Bytes per second to the client; 0 or nothing sets no limit.
+    pub download_rate: Text,
+    /// The address that connections to servers come from; `None` or nothing leaves it to the system.
+    pub bind: Option<Text>,
+    /// Whether servers are told the client by a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Time for the client's PROXY protocol header; 30 s by default.
+    pub proxy_protocol_timeout: Duration,
+    /// Peers whose PROXY protocol header names the client (`set_real_ip_from`).
+    pub real_ip_from: Vec<crate::stream::access::Network>,
+    /// Who may connect; the first that holds counts.
+    pub access: Vec<Rule>,
+    /// How many connections there may be.
+    pub limits: Vec<ConnectionLimit>,
+    /// Whether the client's first message is looked at before a server is chosen.
+    pub preread: bool,
+    /// The longest message that is looked at; 16 kB by default.
+    pub preread_size: usize,
+    /// Time for that message; 30 s by default.
+    pub preread_timeout: Duration,
+    /// What `set` gives to variables, by their numbers.
+    pub set: Vec<(usize, Text)>,
+    /// The logs.
+    pub access_log: Vec<StreamLog>,
+    /// How TLS is spoken with clients.
+    pub tls: Arc<TlsServer>,
+    /// Whether TLS is spoken with servers (`proxy_ssl`).
+    pub proxy_ssl: bool,
+    /// How TLS is spoken with servers.
+    pub proxy_tls: TlsClient,
+    /// The name of a server in TLS; `None` is that of `proxy_pass`.
+    pub proxy_tls_name: Option<Text>,
+    /// Protocols inside TLS that are offered to servers.
+    pub proxy_tls_alpn: Vec<Text>,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(60),
+            timeout: Duration::from_secs(600),
+            tcp_nodelay: true,
+            half_close: false,
+            next_upstream: true,
+            next_upstream_tries: None,
+            next_upstream_timeout: None,
+            upload_rate: Text::literal(""),
+            download_rate: Text::literal(""),
+            bind: None,
+            proxy_protocol: false,
+            proxy_protocol_timeout: Duration::from_secs(30),
+            real_ip_from: Vec::new(),
+            access: Vec::new(),
+            limits: Vec::new(),
+            preread: false,
+            preread_size: 16 * 1024,
+            preread_timeout: Duration::from_secs(30),
+            set: Vec::new(),
+            access_log: Vec::new(),
+            tls: Arc::default(),
+            proxy_ssl: false,
+            proxy_tls: TlsClient::default(),
+            proxy_tls_name: None,
+            proxy_tls_alpn: Vec::new(),
+        }
+    }
+}
+
+/// A bound on the connections that have something in common (`limit_conn`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimit {
+    /// The zone that counts.
+    pub zone: String,
+    /// What they have in common.
+    pub key: Text,
+    /// How many there may be.
+    pub most: u32,
+}
+
+/// A log that gets a line for each connection.
+#[derive(Debug, Clone)]
+pub struct StreamLog {
+    /// Where the lines go.
+    pub target: StreamLogTarget,
+    /// What a line says.
+    pub format: Arc<StreamFormat>,
+    /// The line is written unless this is empty or 0.
+    pub condition: Option<Text>,
+}
+
+/// Where the lines of a log go.
+#[derive(Debug, Clone)]
+pub enum StreamLogTarget {
+    /// To this file.
+    Fixed(LogTarget),
+    /// To the file that the text names; relative to the folder.
+    Computed(PathBuf, Text),
+}
+
+/// What a line of a log says.
+#[derive(Debug, Clone)]
+pub struct StreamFormat {
+    /// The line, without its end.
+    pub line: Text,
+    /// How bytes are written that would break a line.
+    pub escape: Escape,
+}

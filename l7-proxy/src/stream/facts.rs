@@ -1,0 +1,118 @@
+//! What is known of a connection while it is served: what its variables show.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::tls::Handshake;
+use crate::variable::Captures;
+
+use super::map::Map;
+use super::preread::ClientHello;
+
+/// One connection of `stream {}`, as its variables see it.
+#[derive(Debug)]
+pub struct Facts {
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// The client: who connected, unless a trusted proxy names somebody else.
+    pub remote: SocketAddr,
+    /// The address that was connected to.
+    pub local: SocketAddr,
+    /// Number of the connection in this process.
+    pub serial: u64,
+    /// When it began.
+    pub began: Instant,
+    /// What it came to: 200, 400, 403, 500, 502 or 503.
+    pub status: u16,
+    /// Bytes that came from the client.
+    pub received: u64,
+    /// Bytes that went to the client.
+    pub sent: u64,
+    /// Client and server as a PROXY protocol header names them.
+    pub proxied: Option<(SocketAddr, SocketAddr)>,
+    /// The client's first message of TLS, where it is only looked at.
+    pub preread: Option<ClientHello>,
+    /// TLS with the client.
+    pub tls: Option<Handshake>,
+    /// The servers that were tried, in order.
+    pub attempts: Vec<Attempt>,
+    /// Groups of the regular expressions that matched.
+    pub captures: Captures,
+    /// The `map`s of the configuration.
+    pub maps: Arc<[Map]>,
+    /// What `set` has given to variables, by their numbers.
+    pub assigned: Vec<Option<Vec<u8>>>,
+}
+
+/// One server that a connection was given to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its address; the upstream's name where no server could be chosen.
+    pub server: String,
+    /// Bytes that went to it.
+    pub sent: u64,
+    /// Bytes that came from it.
+    pub received: u64,
+    /// How long the connecting took.
+    pub connect: Option<Duration>,
+    /// How long its first byte took.
+    pub first_byte: Option<Duration>,
+    /// How long the connection lasted.
+    pub session: Option<Duration>,
+}
+
+impl Attempt {
+    /// Returns an attempt that has come to nothing yet.
+    pub fn new(server: String) -> Self {
+        Self { server, sent: 0, received: 0, connect: None, first_byte: None, session: None }
+    }
+}
+
+impl Facts {
+    /// Returns what is known of a connection that was just accepted.
+    pub fn new(peer: SocketAddr, local: SocketAddr, serial: u64) -> Self {
+        Self {
+            peer,
+            remote: peer,
+            local,
+            serial,
+            began: Instant::now(),
+            status: 0,
+            received: 0,
+            sent: 0,
+            proxied: None,
+            preread: None,
+            tls: None,
+            attempts: Vec::new(),
+            captures: Captures::default(),
+            maps: Arc::default(),
+            assigned: Vec::new(),
+        }
+    }
+
+    /// Gives the variable with this number a value.
+    pub fn assign(&mut self, number: usize, value: Vec<u8>) {
+        if self.assigned.len() <= number {
+            self.assigned.resize(number + 1, None);
+        }
+        self.assigned[number] = Some(value);
+    }
+
+    /// Returns what a variable of `set` or `map` is; one that was never set is empty.
+    pub(super) fn defined(&self, number: usize) -> Option<Vec<u8>> {
+        if let Some(Some(value)) = self.assigned.get(number) {
+            return Some(value.clone());
+        }
+        let map = self.maps.iter().find(|map| map.variable == number);
+        Some(map.map_or_else(Vec::new, |map| map.value(self)))
+    }
+
+    /// Returns something of each server that was tried, joined as nginx does.
+    pub(super) fn per_attempt(&self, show: impl Fn(&Attempt) -> String) -> Option<Vec<u8>> {
+        if self.attempts.is_empty() {
+            return None;
+        }
+        Some(self.attempts.iter().map(show).collect::<Vec<_>>().join(", ").into_bytes())
+    }
+}

@@ -1,0 +1,384 @@
+//! One connection of the TCP side, from accept to its line in the log.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use l4_proxy::listen;
+use l4_proxy::relay::{self, Engine, Progress, Tally, Timeouts};
+use lvs_core::Lease;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsStream;
+use tracing::{debug, info, warn};
+
+use super::copy::{Count, End, Terms, copy};
+use super::facts::Facts;
+use super::limit::Place;
+use super::preread::{self, Preread};
+use super::side::Side;
+use super::upstream::{self, HALF_CLOSED_MAX, Reached, rate};
+use super::{Door, Server, access};
+use crate::error_log::Errno;
+use crate::model::{StreamContent, StreamLogTarget, StreamTarget};
+use crate::server::Proxy;
+use crate::tls;
+use crate::variable::Captures;
+
+/// Accepts connections until `shutdown` is done; then also those that the kernel had accepted by
+/// then. Connections go on in tasks of their own, which stay on this thread.
+pub(crate) async fn serve(
+    worker: Proxy,
+    door: Arc<Door>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut shutdown = pin!(shutdown);
+    loop {
+        if !door.common.connections.has_room() {
+            tokio::select! {
+                () = &mut shutdown => break,
+                () = sleep(PAUSE) => continue,
+            }
+        }
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = &mut shutdown => break,
+        };
+        match accepted {
+            Ok((client, peer)) => spawn(&worker, &door, client, peer),
+            Err(error) if listen::is_of_one_connection(&error) => {}
+            Err(error) => {
+                warn!("accept4() failed ({})", Errno(&error));
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    // Closing the listener would reset what is in its queue.
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Ok((client, peer))) = listener.poll_accept(&mut context) {
+        spawn(&worker, &door, client, peer);
+    }
+}
+
+fn spawn(worker: &Proxy, door: &Arc<Door>, client: TcpStream, peer: SocketAddr) {
+    let (worker, door) = (worker.clone(), Arc::clone(door));
+    let place = door.common.connections.place();
+    tokio::task::spawn_local(async move {
+        handle(&worker, &door, client, peer).await;
+        drop(place);
+    });
+}
+
+/// Serves one connection to its end.
+async fn handle(worker: &Proxy, door: &Door, client: TcpStream, peer: SocketAddr) {
+    let Ok(local) = client.local_addr() else { return };
+    let serial = door.common.serial.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut facts = Facts::new(peer, local, serial);
+    facts.maps = Arc::clone(&door.common.maps);
+    let server = Arc::clone(&door.servers[door.names.default()]);
+    let mut session = Session { door, facts, server, places: Vec::new() };
+    session.facts.status = session.run(client).await;
+    session.log(worker);
+}
+
+/// A connection on its way through the phases.
+struct Session<'d> {
+    door: &'d Door,
+    facts: Facts,
+    server: Arc<Server>,
+    /// Places in the zones of `limit_conn`.
+    places: Vec<Place>,
+}
+
+impl Session<'_> {
+    /// Returns the status that the connection comes to.
+    async fn run(&mut self, client: TcpStream) -> u16 {
+        if let Err(status) = self.admit() {
+            return status;
+        }
+        let nodelay = self.server.model.settings.tcp_nodelay;
+        // A socket that refuses the option is closed already.
+        let _ = client.set_nodelay(nodelay);
+        let mut client = match self.door.ssl {
+            false => Side::Plain(client),
+            true => match self.shake_hands(client).await {
+                Ok(client) => client,
+                Err(status) => return status,
+            },
+        };
+        let mut early = Vec::new();
+        if self.server.model.settings.preread {
+            match self.preread(&mut client, &mut early).await {
+                Ok(()) => {}
+                Err(status) => return status,
+            }
+        }
+        let server = Arc::clone(&self.server);
+        for (number, text) in &server.model.settings.set {
+            let value = text.bytes(&self.facts);
+            self.facts.assign(*number, value);
+        }
+        match &server.model.content {
+            StreamContent::Return(text) => self.answer(&mut client, &text.bytes(&self.facts)).await,
+            StreamContent::Proxy(target) => self.relay(client, &server, target, early).await,
+        }
+    }
+
+    /// Looks whether the client may connect.
+    fn admit(&mut self) -> Result<(), u16> {
+        let settings = &self.server.model.settings;
+        for limit in &settings.limits {
+            let key = limit.key.bytes(&self.facts);
+            match self.door.common.zones.enter(&limit.zone, key, limit.most) {
+                Ok(place) => self.places.extend(place),
+                Err(_) => {
+                    warn!(
+                        "*{} limiting connections by zone \"{}\", client: {}",
+                        self.facts.serial,
+                        limit.zone,
+                        self.facts.remote.ip()
+                    );
+                    return Err(503);
+                }
+            }
+        }
+        if !access::admits(&settings.access, self.facts.remote.ip()) {
+            warn!("*{} access forbidden by rule, client: {}", self.facts.serial, self.facts.remote.ip());
+            return Err(403);
+        }
+        Ok(())
+    }
+
+    /// Changes to the server that has the name which the client asks for.
+    fn choose(&mut self, name: &str) {
+        let place = self.door.names.find(name, &mut self.facts.captures);
+        self.server = Arc::clone(&self.door.servers[place]);
+    }
+
+    async fn shake_hands(&mut self, client: TcpStream) -> Result<Side, u16> {
+        let (door, default) = (self.door, Arc::clone(&self.server.terminator));
+        let mut captures = Captures::default();
+        let choose = |name: &str| Arc::clone(&door.servers[door.names.find(name, &mut captures)].terminator);
+        let accepted = tls::accept(client, &default, choose).await;
+        let tls::Accepted { stream, handshake } = accepted.map_err(|error| {
+            info!(
+                "*{} SSL_do_handshake() failed ({}), client: {}",
+                self.facts.serial,
+                Errno(&error),
+                self.facts.remote.ip()
+            );
+            500_u16
+        })?;
+        let name = handshake.server_name.clone();
+        self.choose(&name);
+        let admitted = self.server.terminator.admits(&handshake.verified);
+        self.facts.tls = Some(handshake);
+        if !admitted {
+            info!(
+                "*{} client SSL certificate verify error, client: {}",
+                self.facts.serial,
+                self.facts.remote.ip()
+            );
+            return Err(500);
+        }
+        Ok(Side::Tls(Box::new(TlsStream::Server(stream))))
+    }
+
+    /// Looks at the client's first message. What was read stays in `early`.
+    async fn preread(&mut self, client: &mut Side, early: &mut Vec<u8>) -> Result<(), u16> {
+        let settings = &self.server.model.settings;
+        let size = settings.preread_size;
+        let look = async {
+            loop {
+                match preread::read(early) {
+                    Preread::Hello(hello) => return Ok(Some(hello)),
+                    Preread::NotTls => return Ok(None),
+                    Preread::More if early.len() >= size => return Err(400_u16),
+                    Preread::More => {}
+                }
+                early.reserve(size - early.len());
+                let mut room = (&mut *client).take((size - early.len()) as u64);
+                match room.read_buf(early).await {
+                    Ok(0) => return Err(200),
+                    Ok(_) => {}
+                    Err(_) => return Err(400),
+                }
+            }
+        };
+        let found = timeout(settings.preread_timeout, look).await.unwrap_or(Err(200));
+        self.facts.received = early.len() as u64;
+        if let Some(hello) = found? {
+            let name = hello.server_name.clone();
+            self.facts.preread = Some(hello);
+            if !name.is_empty() && !self.door.ssl {
+                self.choose(&name);
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, client: &mut Side, text: &[u8]) -> u16 {
+        let written = timeout(self.server.model.settings.timeout, async {
+            client.write_all(text).await?;
+            client.flush().await?;
+            client.shutdown().await
+        });
+        match written.await {
+            Ok(Ok(())) => {
+                self.facts.sent = text.len() as u64;
+                // What the client sent and nobody reads would turn the end into a reset.
+                linger(client).await;
+                200
+            }
+            Ok(Err(_)) | Err(_) => 200,
+        }
+    }
+
+    async fn relay(&mut self, client: Side, server: &Server, target: &StreamTarget, early: Vec<u8>) -> u16 {
+        let reached = upstream::reach(&self.door.common, server, target, &mut self.facts).await;
+        let Reached { side, lease, began } = match reached {
+            Ok(reached) => reached,
+            Err(status) => return status,
+        };
+        let settings = &server.model.settings;
+        let half_closed = match settings.half_close {
+            true => settings.timeout,
+            false => settings.timeout.min(HALF_CLOSED_MAX),
+        };
+        let terms = Terms {
+            upload: rate(&settings.upload_rate, &self.facts),
+            download: rate(&settings.download_rate, &self.facts),
+            idle: settings.timeout,
+            half_closed,
+        };
+        let account = Account { progress: Progress::default(), lease, began, first: Cell::new(None) };
+        let (mut client, mut side) = (client, side);
+        let early_size = early.len() as u64;
+        let sent_early = if early.is_empty() { Ok(()) } else { send(&mut side, &early).await };
+        drop(early);
+        let (to_server, to_client) = match (&mut client, &mut side) {
+            _ if sent_early.is_err() => (0, 0),
+            (Side::Plain(client), Side::Plain(side)) if terms.upload == 0 && terms.download == 0 => {
+                let timeouts = Timeouts { idle: terms.idle, half_closed: terms.half_closed };
+                let end = relay::relay(client, side, Engine::Auto, timeouts, &account).await;
+                debug!("*{} {end}", self.facts.serial);
+                (account.progress.bytes_to_server(), account.progress.bytes_to_client())
+            }
+            _ => {
+                let (up, down) = (Count::default(), Count::default());
+                match copy(&mut client, &mut side, terms, &up, &down).await {
+                    End::Closed => {}
+                    End::TimedOut => info!("*{} upstream timed out", self.facts.serial),
+                    End::Failed(error) => {
+                        debug!("*{} {}", self.facts.serial, Errno(&error));
+                        relay::reset_on_drop(client.socket());
+                        relay::reset_on_drop(side.socket());
+                    }
+                }
+                account.first.set(down.first.get());
+                (up.bytes.get(), down.bytes.get())
+            }
+        };
+        let from_client = early_size.max(self.facts.received) + to_server;
+        self.facts.received = from_client;
+        self.facts.sent = to_client;
+        if let Some(attempt) = self.facts.attempts.last_mut() {
+            attempt.sent = from_client;
+            attempt.received = to_client;
+            attempt.first_byte = account.first.get();
+            attempt.session = Some(began.elapsed());
+        }
+        200
+    }
+
+    /// Writes the connection's lines.
+    fn log(&self, worker: &Proxy) {
+        for log in &self.server.model.settings.access_log {
+            if let Some(condition) = &log.condition
+                && matches!(&*condition.bytes(&self.facts), b"" | b"0")
+            {
+                continue;
+            }
+            let write = |lines: &mut Vec<u8>| {
+                log.format.line.write_log(&self.facts, log.format.escape, lines);
+                lines.push(b'\n');
+            };
+            match &log.target {
+                StreamLogTarget::Fixed(target) => worker.writers().append(target, write),
+                StreamLogTarget::Computed(folder, name) => {
+                    let name = name.bytes(&self.facts);
+                    let path = folder.join(&*String::from_utf8_lossy(&name));
+                    let mut line = Vec::new();
+                    write(&mut line);
+                    let written = crate::access_log::append_to(&path)
+                        .and_then(|mut file| io::Write::write_all(&mut file, &line));
+                    if let Err(error) = written {
+                        warn!("open() \"{}\" failed ({})", path.display(), Errno(&error));
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn send(side: &mut Side, bytes: &[u8]) -> io::Result<()> {
+    side.write_all(bytes).await?;
+    side.flush().await
+}
+
+/// Reads away what a client still sends, for a moment, until it ends as well.
+async fn linger(client: &mut Side) {
+    let mut buffer = [0; 512];
+    let read = async { while client.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+    let _ = timeout(LINGERING, read).await;
+}
+
+/// Takes in what the relay moves.
+struct Account {
+    progress: Progress,
+    lease: Option<Lease>,
+    began: Instant,
+    /// How long after the begin the server's first byte came.
+    first: Cell<Option<Duration>>,
+}
+
+impl Tally for Account {
+    fn to_server(&self, bytes: u64) {
+        if let Some(lease) = &self.lease {
+            lease.count_to_server(bytes);
+        }
+    }
+
+    fn to_client(&self, bytes: u64) {
+        if self.first.get().is_none() && bytes > 0 {
+            self.first.set(Some(self.began.elapsed()));
+        }
+        if let Some(lease) = &self.lease {
+            lease.count_to_client(bytes);
+        }
+    }
+
+    fn half_closed(&self) {
+        if let Some(lease) = &self.lease {
+            lease.closing();
+        }
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
+
+/// How long accepting pauses when there is no room.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long what a client sends after its answer is read away.
+const LINGERING: Duration = Duration::from_secs(5);

@@ -1,0 +1,236 @@
+//! What is known of a TLS connection once its handshake is done, for the variables that show it.
+
+use rustls::pki_types::CertificateDer;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection, SupportedCipherSuite};
+
+use super::certificate::{self, Certificate};
+
+/// A finished handshake with a client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Handshake {
+    /// The version of TLS, as OpenSSL names it.
+    pub protocol: &'static str,
+    /// The cipher suite, as OpenSSL names it.
+    pub cipher: String,
+    /// The name that the client asked for; empty if it asked for none.
+    pub server_name: String,
+    /// The protocol that was agreed on inside; empty if none was.
+    pub alpn: Vec<u8>,
+    /// Whether an earlier session went on.
+    pub resumed: bool,
+    /// The client's certificate, if it sent one.
+    pub client: Option<CertificateDer<'static>>,
+    /// Whether the client's certificate is good.
+    pub verified: Verified,
+}
+
+/// Whether a client's certificate is good.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Verified {
+    /// There is none.
+    #[default]
+    None,
+    /// It is.
+    Success,
+    /// It is not, for this reason.
+    Failed(String),
+}
+
+/// Something that a variable shows of a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TlsVariable {
+    /// `$ssl_protocol`
+    Protocol,
+    /// `$ssl_cipher`
+    Cipher,
+    /// `$ssl_server_name`
+    ServerName,
+    /// `$ssl_alpn_protocol`
+    Alpn,
+    /// `$ssl_session_reused`: `r` or `.`
+    SessionReused,
+    /// `$ssl_session_id`: empty, sessions have no identifier that means anything.
+    SessionId,
+    /// `$ssl_early_data`: empty, early data is never taken.
+    EarlyData,
+    /// `$ssl_client_verify`
+    ClientVerify,
+    /// `$ssl_client_raw_cert`
+    ClientRawCertificate,
+    /// `$ssl_client_cert`: the same with a tab before each line but the first.
+    ClientCertificate,
+    /// `$ssl_client_escaped_cert`
+    ClientEscapedCertificate,
+    /// `$ssl_client_s_dn`
+    ClientSubject,
+    /// `$ssl_client_i_dn`
+    ClientIssuer,
+    /// `$ssl_client_s_dn_legacy`
+    ClientSubjectLegacy,
+    /// `$ssl_client_i_dn_legacy`
+    ClientIssuerLegacy,
+    /// `$ssl_client_serial`
+    ClientSerial,
+    /// `$ssl_client_fingerprint`: SHA-1 of the certificate.
+    ClientFingerprint,
+    /// `$ssl_client_v_start`
+    ClientNotBefore,
+    /// `$ssl_client_v_end`
+    ClientNotAfter,
+    /// `$ssl_client_v_remain`: days until the certificate expires.
+    ClientRemaining,
+}
+
+impl TlsVariable {
+    /// Returns the variable of that name, without its `ssl_`.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "protocol" => Self::Protocol,
+            "cipher" => Self::Cipher,
+            "server_name" => Self::ServerName,
+            "alpn_protocol" => Self::Alpn,
+            "session_reused" => Self::SessionReused,
+            "session_id" => Self::SessionId,
+            "early_data" => Self::EarlyData,
+            "client_verify" => Self::ClientVerify,
+            "client_raw_cert" => Self::ClientRawCertificate,
+            "client_cert" => Self::ClientCertificate,
+            "client_escaped_cert" => Self::ClientEscapedCertificate,
+            "client_s_dn" => Self::ClientSubject,
+            "client_i_dn" => Self::ClientIssuer,
+            "client_s_dn_legacy" => Self::ClientSubjectLegacy,
+            "client_i_dn_legacy" => Self::ClientIssuerLegacy,
+            "client_serial" => Self::ClientSerial,
+            "client_fingerprint" => Self::ClientFingerprint,
+            "client_v_start" => Self::ClientNotBefore,
+            "client_v_end" => Self::ClientNotAfter,
+            "client_v_remain" => Self::ClientRemaining,
+            _ => return None,
+        })
+    }
+
+    /// Returns the variable's value; `None` if there is nothing to show.
+    pub fn value(self, handshake: Option<&Handshake>) -> Option<Vec<u8>> {
+        let handshake = handshake?;
+        let text = |text: &str| Some(text.as_bytes().to_vec()).filter(|text| !text.is_empty());
+        let client = || handshake.client.as_deref();
+        let parsed = || client().and_then(Certificate::parse);
+        match self {
+            Self::Protocol => text(handshake.protocol),
+            Self::Cipher => text(&handshake.cipher),
+            Self::ServerName => text(&handshake.server_name),
+            Self::Alpn => Some(handshake.alpn.clone()).filter(|alpn| !alpn.is_empty()),
+            Self::SessionReused => text(if handshake.resumed { "r" } else { "." }),
+            Self::SessionId | Self::EarlyData => None,
+            Self::ClientVerify => match &handshake.verified {
+                Verified::None => text("NONE"),
+                Verified::Success => text("SUCCESS"),
+                Verified::Failed(reason) => text(&format!("FAILED:{reason}")),
+            },
+            Self::ClientRawCertificate => client().map(|der| certificate::pem(der).into_bytes()),
+            Self::ClientCertificate => {
+                client().map(|der| certificate::pem(der).trim_end().replace('\n', "\n\t").into_bytes())
+            }
+            Self::ClientEscapedCertificate => client().map(|der| escape(&certificate::pem(der))),
+            Self::ClientSubject => parsed().map(|found| found.subject().rfc2253().into_bytes()),
+            Self::ClientIssuer => parsed().map(|found| found.issuer().rfc2253().into_bytes()),
+            Self::ClientSubjectLegacy => parsed().map(|found| found.subject().one_line().into_bytes()),
+            Self::ClientIssuerLegacy => parsed().map(|found| found.issuer().one_line().into_bytes()),
+            Self::ClientSerial => parsed().map(|found| certificate::hex(found.serial(), 'A')),
+            Self::ClientFingerprint => client().map(|der| certificate::hex(&certificate::sha1(der), 'a')),
+            Self::ClientNotBefore => parsed().map(|found| found.not_before().to_string().into_bytes()),
+            Self::ClientNotAfter => parsed().map(|found| found.not_after().to_string().into_bytes()),
+            Self::ClientRemaining => {
+                parsed().map(|found| found.not_after().days_left().to_string().into_bytes())
+            }
+        }
+    }
+}
+
+/// Writes everything but letters, digits and `-._~` as `%XX`.
+fn escape(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() * 3 / 2);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(byte);
+        } else {
+            out.push(b'%');
+            out.extend_from_slice(&certificate::hex(&[byte], 'A'));
+        }
+    }
+    out
+}
+
+impl Handshake {
+    /// Reads what a connection has agreed on.
+    pub(crate) fn of(
+        connection: &ServerConnection,
+        verified: impl FnOnce(&[CertificateDer<'_>]) -> Verified,
+    ) -> Self {
+        let client = connection.peer_certificates().filter(|chain| !chain.is_empty());
+        Self {
+            protocol: connection.protocol_version().map_or("", protocol),
+            cipher: connection.negotiated_cipher_suite().map(cipher).unwrap_or_default(),
+            server_name: connection.server_name().unwrap_or_default().to_owned(),
+            alpn: connection.alpn_protocol().unwrap_or_default().to_vec(),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            verified: client.map_or(Verified::None, verified),
+            client: client.map(|chain| chain[0].clone().into_owned()),
+        }
+    }
+}
+
+fn protocol(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        _ => "unknown",
+    }
+}
+
+/// Returns OpenSSL's name of a suite: the registered one for TLS 1.3, its own older one for 1.2.
+pub(super) fn cipher(suite: SupportedCipherSuite) -> String {
+    let name = suite.suite().as_str().map_or_else(String::new, str::to_owned);
+    if let Some(rest) = name.strip_prefix("TLS13_") {
+        return format!("TLS_{rest}");
+    }
+    let short = name.strip_prefix("TLS_").unwrap_or(&name).replace("_WITH_AES_128_", "_AES128_");
+    let short = short
+        .replace("_WITH_AES_256_", "_AES256_")
+        .replace("_WITH_CHACHA20_POLY1305_SHA256", "_CHACHA20_POLY1305");
+    short.replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_have_the_names_of_openssl() {
+        let names: Vec<String> =
+            rustls::crypto::ring::ALL_CIPHER_SUITES.iter().map(|suite| cipher(*suite)).collect();
+        for expected in [
+            "TLS_AES_256_GCM_SHA384",
+            "TLS_CHACHA20_POLY1305_SHA256",
+            "ECDHE-RSA-AES128-GCM-SHA256",
+            "ECDHE-ECDSA-CHACHA20-POLY1305",
+        ] {
+            assert!(names.iter().any(|name| name == expected), "{expected} in {names:?}");
+        }
+    }
+
+    #[test]
+    fn plain_connection_shows_nothing() {
+        assert_eq!(TlsVariable::Protocol.value(None), None);
+        assert_eq!(TlsVariable::ClientVerify.value(None), None);
+    }
+
+    #[test]
+    fn client_without_certificate_is_none() {
+        let handshake = Handshake { protocol: "TLSv1.3", ..Handshake::default() };
+        assert_eq!(TlsVariable::ClientVerify.value(Some(&handshake)).as_deref(), Some(&b"NONE"[..]));
+        assert_eq!(TlsVariable::SessionReused.value(Some(&handshake)).as_deref(), Some(&b"."[..]));
+        assert_eq!(TlsVariable::ClientSubject.value(Some(&handshake)), None);
+    }
+}

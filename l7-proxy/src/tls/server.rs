@@ -1,0 +1,266 @@
+//! TLS with clients: from a server block's directives to a handshake.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureAlgorithm, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::handshake::{Handshake, Verified, cipher};
+use super::sessions::{Cache, NoTickets, Tickets};
+use super::verify::{ClientVerifier, UNKNOWN_SIGNER};
+use super::{TlsError, files};
+use crate::model::{SessionCache, TlsServer, VerifyClient};
+
+/// What a server block does with a client that wants to speak TLS.
+pub(crate) struct Terminator {
+    /// `None` where the block has no certificate: that of the default server is used.
+    config: Option<Arc<ServerConfig>>,
+    verifier: Option<Arc<ClientVerifier>>,
+    policy: VerifyClient,
+    rejects: bool,
+    pub(crate) timeout: Duration,
+}
+
+/// A client whose handshake is done.
+pub(crate) struct Accepted<S> {
+    pub(crate) stream: TlsStream<S>,
+    pub(crate) handshake: Handshake,
+}
+
+impl Terminator {
+    /// Reads certificates and keys; `alpn` are the protocols that are agreed to.
+    pub(crate) fn new(tls: &TlsServer, alpn: &[&[u8]]) -> Result<Self, TlsError> {
+        let provider = provider(tls.ciphers.as_deref())?;
+        let verifier = match tls.verify_client {
+            VerifyClient::Off => None,
+            _ => Some(ClientVerifier::new(tls, &provider)?),
+        };
+        let config = match tls.certificates.is_empty() {
+            true => None,
+            false => Some(config(tls, &provider, verifier.as_ref(), alpn)?),
+        };
+        Ok(Self {
+            config,
+            verifier,
+            policy: tls.verify_client,
+            rejects: tls.reject_handshake,
+            timeout: tls.handshake_timeout,
+        })
+    }
+
+    /// Whether a handshake can come to something by this alone.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.rejects || self.config.is_some()
+    }
+
+    /// Whether a client with this certificate is served.
+    pub(crate) fn admits(&self, verified: &Verified) -> bool {
+        match (self.policy, verified) {
+            (VerifyClient::Off, _) | (_, Verified::Success) => true,
+            (VerifyClient::On, Verified::None) => false,
+            (VerifyClient::Optional | VerifyClient::OptionalNoCa, Verified::None) => true,
+            (VerifyClient::OptionalNoCa, Verified::Failed(reason)) => reason == UNKNOWN_SIGNER,
+            (VerifyClient::On | VerifyClient::Optional, Verified::Failed(_)) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Terminator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terminator")
+            .field("policy", &self.policy)
+            .field("rejects", &self.rejects)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shakes hands with a client. `choose` says what the server block does that has the name which
+/// the client asks for; `default` is that of the address.
+pub(crate) async fn accept<S, F>(stream: S, default: &Arc<Terminator>, choose: F) -> io::Result<Accepted<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: FnOnce(&str) -> Arc<Terminator>,
+{
+    let shake = async {
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        let name = start.client_hello().server_name().unwrap_or_default().to_ascii_lowercase();
+        let chosen = choose(&name);
+        let config = chosen.config.as_ref().or(default.config.as_ref());
+        let Some(config) = config.filter(|_| !chosen.rejects) else {
+            let mut stream = start.io;
+            stream.write_all(&UNRECOGNIZED_NAME).await?;
+            stream.shutdown().await?;
+            let words = if chosen.rejects { "handshake rejected" } else { "no \"ssl_certificate\"" };
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, words));
+        };
+        let stream = start.into_stream(Arc::clone(config)).await?;
+        let handshake = Handshake::of(stream.get_ref().1, |chain| {
+            chosen.verifier.as_ref().map_or(Verified::None, |verifier| verifier.judge(chain))
+        });
+        Ok(Accepted { stream, handshake })
+    };
+    timeout(default.timeout, shake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// A fatal alert 112 in a record of its own (RFC 6066, section 3).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+fn config(
+    tls: &TlsServer,
+    provider: &Arc<CryptoProvider>,
+    verifier: Option<&Arc<ClientVerifier>>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let keys = tls.certificates.iter().map(files::certified_key).collect::<Result<Vec<_>, _>>()?;
+    let versions = versions(tls.versions.tls12, tls.versions.tls13)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&versions)
+        .map_err(TlsError::setup)?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier) as _),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(ByAlgorithm { keys }));
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config.session_storage = match tls.session_cache {
+        SessionCache::Keep(room) => Cache::new(room, tls.session_timeout),
+        SessionCache::Off | SessionCache::None => Arc::new(NoServerSessionStorage {}),
+    };
+    config.ticketer = match tls.session_tickets {
+        true => Arc::new(Tickets::new(&tls.ticket_keys, tls.session_timeout)?),
+        false => Arc::new(NoTickets),
+    };
+    Ok(Arc::new(config))
+}
+
+/// Returns the versions that are spoken.
+pub(super) fn versions(tls12: bool, tls13: bool) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+    let known = [(tls12, &rustls::version::TLS12), (tls13, &rustls::version::TLS13)];
+    let found: Vec<_> = known.into_iter().filter(|(on, _)| *on).map(|(_, version)| version).collect();
+    if found.is_empty() {
+        return Err(TlsError::setup("no version of TLS that is configured is supported by l7-proxy"));
+    }
+    Ok(found)
+}
+
+/// Returns ring, reduced to the suites that OpenSSL's list names.
+///
+/// Suites of TLS 1.3 are always there, as with OpenSSL. A list of classes (`HIGH:!aNULL`) names all
+/// of ours, which are in every class that anybody lists.
+pub(super) fn provider(list: Option<&str>) -> Result<Arc<CryptoProvider>, TlsError> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    if let Some(list) = list {
+        let words = list.split([':', ',', ' ']).filter(|word| !word.is_empty());
+        let wanted: Vec<&str> = words.filter(|word| !word.starts_with(['!', '-', '@'])).collect();
+        let has_class = wanted.iter().any(|word| is_class(word));
+        let is_wanted = |suite: &rustls::SupportedCipherSuite| {
+            suite.tls13().is_some() || has_class || wanted.contains(&&*cipher(*suite))
+        };
+        let known =
+            has_class || provider.cipher_suites.iter().any(|suite| wanted.contains(&&*cipher(*suite)));
+        if !known {
+            let message = format!("none of the ciphers \"{list}\" is supported by l7-proxy");
+            return Err(TlsError::Setup(message));
+        }
+        provider.cipher_suites.retain(is_wanted);
+    }
+    Ok(Arc::new(provider))
+}
+
+/// Whether a word of OpenSSL's list of ciphers stands for many.
+fn is_class(word: &str) -> bool {
+    let word = word.trim_start_matches('+');
+    matches!(
+        word,
+        "ALL"
+            | "DEFAULT"
+            | "COMPLEMENTOFDEFAULT"
+            | "HIGH"
+            | "EECDH"
+            | "ECDHE"
+            | "kEECDH"
+            | "kECDHE"
+            | "AES"
+            | "AESGCM"
+            | "AES128"
+            | "AES256"
+            | "CHACHA20"
+            | "aRSA"
+            | "aECDSA"
+            | "RSA"
+            | "ECDSA"
+            | "TLSv1.2"
+            | "PROFILE=SYSTEM"
+    ) || word.split('+').count() > 1
+}
+
+/// Shows the first certificate whose key can sign what the client can check.
+#[derive(Debug)]
+struct ByAlgorithm {
+    keys: Vec<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByAlgorithm {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        // Elliptic keys are the cheaper ones to sign with.
+        let is_rsa = |key: &&Arc<CertifiedKey>| key.key.algorithm() == SignatureAlgorithm::RSA;
+        let elliptic = self.keys.iter().find(|key| fits(key) && !is_rsa(key));
+        elliptic.or_else(|| self.keys.iter().find(fits)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suites(list: &str) -> Vec<String> {
+        let provider = provider(Some(list)).unwrap();
+        let old = provider.cipher_suites.iter().filter(|suite| suite.tls13().is_none());
+        old.map(|suite| cipher(*suite)).collect()
+    }
+
+    #[test]
+    fn list_of_ciphers_names_suites_or_classes() {
+        assert_eq!(
+            suites("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-DES-CBC3-SHA"),
+            ["ECDHE-RSA-AES128-GCM-SHA256"]
+        );
+        assert_eq!(suites("HIGH:!aNULL:!MD5").len(), 6);
+        assert_eq!(suites("ECDHE+AESGCM").len(), 6);
+        assert!(provider(Some("RC4-MD5")).is_err());
+    }
+
+    #[test]
+    fn bad_certificate_is_admitted_only_where_its_signer_does_not_count() {
+        let terminator = |verify_client| {
+            let tls = TlsServer::default();
+            let mut terminator = Terminator::new(&tls, &[]).unwrap();
+            terminator.policy = verify_client;
+            terminator
+        };
+        let unknown = Verified::Failed(UNKNOWN_SIGNER.to_owned());
+        let expired = Verified::Failed("certificate has expired".to_owned());
+        for (policy, none, by_unknown, when_expired) in [
+            (VerifyClient::Off, true, true, true),
+            (VerifyClient::On, false, false, false),
+            (VerifyClient::Optional, true, false, false),
+            (VerifyClient::OptionalNoCa, true, true, false),
+        ] {
+            let terminator = terminator(policy);
+            assert_eq!(terminator.admits(&Verified::None), none, "{policy:?}");
+            assert_eq!(terminator.admits(&unknown), by_unknown, "{policy:?}");
+            assert_eq!(terminator.admits(&expired), when_expired, "{policy:?}");
+            assert!(terminator.admits(&Verified::Success));
+        }
+    }
+}
