@@ -14,6 +14,7 @@ mod listening;
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,12 +22,13 @@ use std::time::Duration;
 use lvs_core::{Config, Director, HealthPolicy, Notice, Rejected, ServiceKey};
 use lvsadm::{CommitError, Control, Edit};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::check::accepts;
 use self::listening::{Listening, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
+use crate::inherit::Inherited;
 use crate::probe::{Prober, Schedule};
 use crate::proxy::Settings;
 use crate::worker::Workers;
@@ -48,12 +50,17 @@ pub struct Options {
     pub flows_max: usize,
     /// Where `lvsadm` finds the director, if it may.
     pub control: Option<PathBuf>,
+    /// Where Prometheus finds its metrics, if it may.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A running director. Dropping it ends it at once, with its connections.
 pub struct Daemon {
     shared: Arc<Shared>,
     control: Option<lvsadm::Server>,
+    /// Runs probes, metrics and the clock of the tables, where load on the data path cannot delay them.
+    /// What runs there may hold the shared part for a moment, which therefore does not hold it.
+    _service: Workers,
 }
 
 struct Shared {
@@ -66,8 +73,6 @@ struct Shared {
     /// Takes the configurations to probe, on the service thread.
     probed: Option<mpsc::UnboundedSender<Config>>,
     workers: Workers,
-    /// Runs probes and the clock of the tables, where load on the data path cannot delay them.
-    service: Workers,
 }
 
 /// What only changes of configuration touch.
@@ -75,6 +80,8 @@ struct State {
     listening: HashMap<ServiceKey, Listening>,
     /// Sockets of deleted services whose flows go on.
     retired: HashMap<ServiceKey, Listening>,
+    /// Sockets that were given to the director and that no service has used yet.
+    inherited: Inherited,
     timeouts: lvsadm::Timeouts,
     draining: bool,
 }
@@ -93,6 +100,7 @@ impl Default for Options {
             connections_max: 10_000,
             flows_max: 10_000,
             control: None,
+            metrics: None,
         }
     }
 }
@@ -104,6 +112,14 @@ impl Daemon {
     /// The configuration asks for what a proxy cannot do, an address or the control socket cannot
     /// be bound, or the system has no more threads.
     pub fn start(options: Options, config: Config) -> Result<Daemon, CommitError> {
+        Daemon::start_with(options, config, Inherited::default())
+    }
+
+    /// Starts a director that serves `config` on sockets that it is given, and binds the others.
+    ///
+    /// # Errors
+    /// As for [`Daemon::start`].
+    pub fn start_with(options: Options, config: Config, inherited: Inherited) -> Result<Daemon, CommitError> {
         let system = |error: io::Error| CommitError::Refused(format!("cannot start: {error}"));
         let socket = options.control.as_ref().map(lvsadm::bind).transpose();
         let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
@@ -131,22 +147,33 @@ impl Daemon {
             tcp_fin: options.settings.timeouts.half_closed,
             udp: UDP_TIMEOUT,
         };
-        let state = State { listening: HashMap::new(), retired: HashMap::new(), timeouts, draining: false };
-        let state = Mutex::new(state);
-        let shared = Shared { director, connections, flows, options, state, probed, workers, service };
+        let state = Mutex::new(State {
+            listening: HashMap::new(),
+            retired: HashMap::new(),
+            inherited,
+            timeouts,
+            draining: false,
+        });
+        let shared = Shared { director, connections, flows, options, state, probed, workers };
         let shared = Arc::new(shared);
         shared.commit(Edit::Replace(config))?;
+        for (protocol, address) in shared.state().inherited.addresses() {
+            warn!("{protocol} {address} was inherited and belongs to no service");
+        }
         let kept = Arc::downgrade(&shared);
-        shared.service.run(0, move || async move {
+        service.run(0, move || async move {
             while let Some(shared) = kept.upgrade() {
                 shared.close_retired();
                 drop(shared);
                 tokio::time::sleep(TICK).await;
             }
         });
+        if let Some(address) = shared.options.metrics {
+            shared.tell_metrics(address, &service)?;
+        }
         let administered: Arc<dyn Control> = Arc::clone(&shared) as _;
         let control = socket.map(|socket| lvsadm::serve(socket, administered)).transpose().map_err(system)?;
-        Ok(Daemon { shared, control })
+        Ok(Daemon { shared, control, _service: service })
     }
 
     /// The decisions behind it: for a look at counters and health.
@@ -235,7 +262,7 @@ impl Shared {
         let mut opened = Vec::new();
         for service in after.services.iter().filter(|service| !state.listening.contains_key(&service.key)) {
             if !state.retired.contains_key(&service.key) {
-                opened.push((service, self.open(&service.key)?));
+                opened.push((service, self.open(&service.key, &state.inherited)?));
             }
         }
         let gone: Vec<ServiceKey> =
@@ -249,6 +276,9 @@ impl Shared {
         });
         opened.extend(back.collect::<Vec<_>>());
         for (service, sockets) in opened {
+            if let ServiceKey::Address { protocol, address } = service.key {
+                state.inherited.forget(protocol, address);
+            }
             let listening = self.listen(service, sockets, state.timeouts);
             state.listening.insert(service.key.clone(), listening);
         }

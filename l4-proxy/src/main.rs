@@ -2,6 +2,8 @@
 
 mod log;
 mod options;
+mod privileges;
+mod service_manager;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -51,12 +53,14 @@ fn read(path: &Path) -> Result<Rules, String> {
 
 /// Runs the director until a signal ends it.
 fn start(run: Run) -> Result<(), String> {
+    let inherited = service_manager::sockets()?;
+    // Before the first thread is started.
+    run.user.as_deref().map(privileges::become_user).transpose()?;
     let Rules { config, timeouts } = run.rules.as_deref().map(read).transpose()?.unwrap_or_default();
     let _log = log::start(run.log.clone());
-    let services = config.services.len();
-    let daemon = Daemon::start(run.daemon.clone(), config).map_err(|error| error.to_string())?;
+    let started = Daemon::start_with(run.daemon.clone(), config, inherited);
+    let daemon = started.map_err(|error| error.to_string())?;
     set_timeouts(&daemon, timeouts)?;
-    info!(services, workers = run.daemon.workers, "director started");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(obey_signals(&daemon, &run)).map_err(|error| format!("cannot handle signals: {error}"))
@@ -66,6 +70,13 @@ fn start(run: Run) -> Result<(), String> {
 async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Whoever reads this may send signals.
+    info!(
+        services = daemon.director().config().services.len(),
+        workers = run.daemon.workers,
+        "director started"
+    );
+    service_manager::ready(&status(daemon));
     loop {
         tokio::select! {
             _ = hangup.recv() => reload(daemon, run.rules.as_deref()),
@@ -73,15 +84,17 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
             _ = interrupt.recv() => break,
         }
     }
-    info!(connections = daemon.connections().count(), "draining");
+    let (connections, flows) = (daemon.connections().count(), daemon.flows().count());
+    info!(connections, flows, "draining");
+    service_manager::stopping(&format!("draining, connections: {connections}, flows: {flows}"));
     tokio::select! {
         () = daemon.drain(run.drain) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    let left = daemon.connections().count();
-    if left > 0 {
-        warn!(connections = left, "connections cut");
+    let (connections, flows) = (daemon.connections().count(), daemon.flows().count());
+    if connections > 0 || flows > 0 {
+        warn!(connections, flows, "connections cut");
     }
     info!("director ended");
     Ok(())
@@ -99,6 +112,7 @@ fn reload(daemon: &Daemon, rules: Option<&Path>) {
         warn!("nothing to reload: started without --rules");
         return;
     };
+    service_manager::reloading();
     let outcome = read(path).and_then(|Rules { config, timeouts }| {
         let services = config.services.len();
         daemon.reload(config).map_err(|error| error.to_string())?;
@@ -108,4 +122,12 @@ fn reload(daemon: &Daemon, rules: Option<&Path>) {
         Ok(services) => info!(services, "reloaded {}", path.display()),
         Err(error) => error!("not reloaded, still serving as before: {error}"),
     }
+    service_manager::ready(&status(daemon));
+}
+
+/// What `systemctl status` shows.
+fn status(daemon: &Daemon) -> String {
+    let config = daemon.director().config();
+    let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
+    format!("serving, services: {}, servers: {servers}", config.services.len())
 }

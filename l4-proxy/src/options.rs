@@ -26,6 +26,8 @@ pub(crate) struct Run {
     pub(crate) rules: Option<PathBuf>,
     /// The director itself.
     pub(crate) daemon: Options,
+    /// Who it is to be, `NAME` or `NAME:GROUP`.
+    pub(crate) user: Option<String>,
     /// How long a drain may take.
     pub(crate) drain: Duration,
     /// What is logged.
@@ -41,7 +43,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         flows_max: (descriptors / 4).max(1),
         ..Options::default()
     };
-    let (mut rules, mut check) = (None, false);
+    let (mut rules, mut check, mut user) = (None, false, None);
     let (mut drain, mut log) = (DRAIN, default_log());
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         let name = match &argument {
@@ -56,6 +58,12 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         match name.as_str() {
             "--rules" => rules = Some(PathBuf::from(value()?)),
             "--control" => daemon.control = Some(PathBuf::from(value()?)),
+            "--metrics" => {
+                let text = value()?;
+                let address = text.parse().map_err(|_| wrong(&name, &text, "an address and port"))?;
+                daemon.metrics = Some(address);
+            }
+            "--user" => user = Some(value()?),
             "--workers" => {
                 let text = value()?;
                 let workers = text.parse().ok().filter(|workers| (1..=WORKERS_MAX).contains(workers));
@@ -102,7 +110,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         (false, None) if daemon.control.is_none() => {
             Err("nothing to do: give --rules FILE, --control PATH or both".to_owned())
         }
-        (false, rules) => Ok(Command::Run(Box::new(Run { rules, daemon, drain, log }))),
+        (false, rules) => Ok(Command::Run(Box::new(Run { rules, daemon, user, drain, log }))),
     }
 }
 
@@ -158,6 +166,9 @@ usage: l4-proxy --rules FILE [options]
 
   --rules FILE            services and servers as ipvsadm-save writes them; read again on SIGHUP
   --control PATH          socket on which lvsadm finds the director
+  --metrics ADDRESS:PORT  where Prometheus finds /metrics (default: nowhere)
+  --user NAME[:GROUP]     whom to become, keeping only the capabilities to bind low ports, to be
+                          transparent and to ping
   --workers N             worker threads (default: the number of cores)
   --relay ENGINE          auto, copy, pooled or tokio-splice (default: auto)
   --max-connections N     most connections at a time (default: what the descriptor limit allows)

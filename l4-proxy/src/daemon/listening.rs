@@ -15,9 +15,12 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::administered::relay_timeouts;
+use crate::inherit::Inherited;
 use crate::listen;
+use crate::metrics::{self, Sources};
 use crate::proxy::Proxy;
-use crate::udp::{DatagramProxy, Phase, Scheduling};
+use crate::udp::{DatagramProxy, Dropped, Phase, Scheduling};
+use crate::worker::Workers;
 
 /// A service's sockets at work, one on each worker.
 pub(super) struct Listening {
@@ -42,15 +45,23 @@ pub(super) enum Sockets {
 }
 
 impl Shared {
-    /// Binds what a service listens on. The caller has made sure that it can be served.
-    pub(super) fn open(&self, service: &ServiceKey) -> Result<Sockets, CommitError> {
+    /// Binds what a service listens on, unless it was inherited. The caller has made sure that it can be
+    /// served.
+    pub(super) fn open(&self, service: &ServiceKey, inherited: &Inherited) -> Result<Sockets, CommitError> {
         let ServiceKey::Address { protocol, address } = service else {
             return Ok(Sockets::Connections(Vec::new()));
         };
         let count = self.workers.count();
         let sockets = match protocol {
-            Protocol::Udp => listen::datagrams(*address, count).map(Sockets::Datagrams),
-            _ => listen::group(*address, count).map(Sockets::Connections),
+            Protocol::Udp => inherited.datagrams(*address).and_then(|given| {
+                let sockets = if given.is_empty() { listen::datagrams(*address, count)? } else { given };
+                Ok(Sockets::Datagrams(sockets))
+            }),
+            _ => inherited.listeners(*address).and_then(|given| {
+                let given = shared_out(given, count)?;
+                let listeners = if given.is_empty() { listen::group(*address, count)? } else { given };
+                Ok(Sockets::Connections(listeners))
+            }),
         };
         sockets.map_err(|error| cannot_listen(*address, &error))
     }
@@ -78,7 +89,8 @@ impl Shared {
                 let proxy = Proxy::with_connections(director, key, self.options.settings, connections);
                 for (worker, listener) in listeners.into_iter().enumerate() {
                     let (proxy, phases, done) = (proxy.clone(), phases.clone(), done.clone());
-                    self.workers.run(worker, move || accept(proxy, listener, phases, done));
+                    self.workers
+                        .run(worker % self.workers.count(), move || accept(proxy, listener, phases, done));
                 }
                 Carrier::Connections(proxy)
             }
@@ -87,7 +99,8 @@ impl Shared {
                 let proxy = DatagramProxy::new(director, key, timeouts.udp, flows);
                 for (worker, socket) in sockets.into_iter().enumerate() {
                     let (proxy, phases, done) = (proxy.clone(), phases.clone(), done.clone());
-                    self.workers.run(worker, move || receive(proxy, socket, phases, done));
+                    self.workers
+                        .run(worker % self.workers.count(), move || receive(proxy, socket, phases, done));
                 }
                 Carrier::Datagrams(proxy)
             }
@@ -96,6 +109,37 @@ impl Shared {
         listening.follow(service);
         listening.set_timeouts(timeouts);
         listening
+    }
+
+    /// Answers Prometheus from now on.
+    pub(super) fn tell_metrics(
+        self: &Arc<Shared>,
+        address: SocketAddr,
+        service: &Workers,
+    ) -> Result<(), CommitError> {
+        let inherited = self.state().inherited.listeners(address);
+        let listeners = match inherited {
+            Ok(given) if given.is_empty() => listen::group(address, 1),
+            given => given,
+        };
+        let listeners = listeners.map_err(|error| cannot_listen(address, &error))?;
+        self.state().inherited.forget(Protocol::Tcp, address);
+        for listener in listeners {
+            let shared = Arc::downgrade(self);
+            let render = move |names| {
+                let shared = shared.upgrade()?;
+                let dropped = shared.state().listening.values().flat_map(Listening::dropped).collect();
+                let Shared { director, connections, flows, .. } = &*shared;
+                Some(metrics::render(&Sources { director, connections, flows, dropped }, names))
+            };
+            service.run(0, move || async move {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => metrics::serve(listener, render).await,
+                    Err(error) => warn!(%address, %error, "cannot listen for scrapers"),
+                }
+            });
+        }
+        Ok(())
     }
 }
 
@@ -121,6 +165,16 @@ impl Listening {
             Carrier::Connections(_) => false,
             Carrier::Datagrams(proxy) => {
                 proxy.open() > 0 && self.stopped.try_recv() == Err(TryRecvError::Empty)
+            }
+        }
+    }
+
+    /// Datagrams that were dropped, by reason.
+    fn dropped(&self) -> Vec<(ServiceKey, Dropped, u64)> {
+        match &self.carrier {
+            Carrier::Connections(_) => Vec::new(),
+            Carrier::Datagrams(proxy) => {
+                proxy.dropped().map(|(why, count)| (proxy.service().clone(), why, count)).collect()
             }
         }
     }
@@ -181,6 +235,19 @@ pub(super) fn close(listening: Vec<Listening>) {
         let _ = listening.stopped.recv_timeout(until.saturating_duration_since(Instant::now()));
         info!(service = %listening.service(), "no longer listening");
     }
+}
+
+/// At least one listener for each worker: where there are fewer, some accept from the same. Sockets for
+/// datagrams cannot be shared so, since a flow belongs to one worker.
+fn shared_out(
+    mut listeners: Vec<std::net::TcpListener>,
+    workers: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = listeners.len();
+    for next in (first..workers).filter(|_| first > 0) {
+        listeners.push(listeners[next % first].try_clone()?);
+    }
+    Ok(listeners)
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> CommitError {

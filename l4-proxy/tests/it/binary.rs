@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -18,32 +18,37 @@ pub(crate) struct Director {
 
 impl Director {
     pub(crate) fn start(rules: &str) -> Director {
+        Director::start_with(rules, |program| Command::new(program))
+    }
+
+    /// Starts the program as `command` calls it: beside something, or by way of something else.
+    pub(crate) fn start_with(rules: &str, command: impl FnOnce(&str) -> Command) -> Director {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("director.rules"), rules).expect("a file");
         let log = fs::File::create(folder.path().join("log")).expect("a file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
+        let mut command = command(env!("CARGO_BIN_EXE_l4-proxy"));
         command.arg("--rules").arg(folder.path().join("director.rules"));
         // A probe would be accepted by the test in place of its client.
         command.arg("--control").arg(folder.path().join("sock")).arg("--no-probes");
-        let child = command.stdin(Stdio::null()).stderr(log).spawn().expect("the program starts");
+        let child = command.stderr(log).spawn().expect("the program starts");
         let director = Director { folder, child };
         eventually("the director listens", || director.log().contains("director started"));
         director
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write_rules(&self, rules: &str) {
+    pub(crate) fn write_rules(&self, rules: &str) {
         fs::write(self.path("director.rules"), rules).expect("a file");
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).expect("a file")
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it runs");
     }
@@ -54,11 +59,11 @@ impl Director {
         lvsadm::client::run("ipvsadm", words, Some(socket), std::io::empty())
     }
 
-    fn descriptors(&self) -> usize {
+    pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("it ends")
     }
 }

@@ -3,6 +3,8 @@
 mod binary;
 mod director;
 mod dns;
+mod life;
+mod metrics;
 mod proxy_protocol;
 mod relay;
 mod support;

@@ -1,0 +1,79 @@
+//! Sockets that a director was given instead of binding them itself: by systemd's socket activation, or
+//! by the director whose place it takes.
+//!
+//! They are known by their protocol and address, so nobody has to say which belongs to which service.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use lvs_core::Protocol;
+use rustix::net::{SocketType, sockopt};
+
+/// Sockets that are bound, and not used yet.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    listeners: Vec<(SocketAddr, TcpListener)>,
+    datagrams: Vec<(SocketAddr, UdpSocket)>,
+}
+
+impl Inherited {
+    /// Takes in a bound socket of either kind.
+    ///
+    /// # Errors
+    /// It is no socket, or one of another kind.
+    pub fn add(&mut self, socket: OwnedFd) -> io::Result<()> {
+        // Nobody that is started from here is meant to have it.
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+        match sockopt::socket_type(&socket)? {
+            SocketType::STREAM if sockopt::socket_acceptconn(&socket)? => {
+                let listener = TcpListener::from(socket);
+                listener.set_nonblocking(true)?;
+                self.listeners.push((listener.local_addr()?, listener));
+            }
+            SocketType::DGRAM => {
+                let socket = UdpSocket::from(socket);
+                socket.set_nonblocking(true)?;
+                self.datagrams.push((socket.local_addr()?, socket));
+            }
+            _ => return Err(io::Error::other("a socket that neither listens nor is for datagrams")),
+        }
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.listeners.len() + self.datagrams.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is left.
+    pub fn addresses(&self) -> impl Iterator<Item = (Protocol, SocketAddr)> {
+        let listeners = self.listeners.iter().map(|(address, _)| (Protocol::Tcp, *address));
+        listeners.chain(self.datagrams.iter().map(|(address, _)| (Protocol::Udp, *address)))
+    }
+
+    /// The listeners of an address, which stay here until they are [forgotten](Inherited::forget).
+    pub(crate) fn listeners(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+        let found = self.listeners.iter().filter(|(other, _)| *other == address);
+        found.map(|(_, listener)| listener.try_clone()).collect()
+    }
+
+    /// The datagram sockets of an address, likewise.
+    pub(crate) fn datagrams(&self, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
+        let found = self.datagrams.iter().filter(|(other, _)| *other == address);
+        found.map(|(_, socket)| socket.try_clone()).collect()
+    }
+
+    /// Lets go of the sockets of an address: they are in use, or in nobody's.
+    pub(crate) fn forget(&mut self, protocol: Protocol, address: SocketAddr) {
+        match protocol {
+            Protocol::Udp => self.datagrams.retain(|(other, _)| *other != address),
+            _ => self.listeners.retain(|(other, _)| *other != address),
+        }
+    }
+}
