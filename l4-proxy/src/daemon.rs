@@ -30,7 +30,7 @@ use crate::clock;
 use crate::connections::Connections;
 use crate::inherit::Inherited;
 use crate::probe::{Prober, Schedule};
-use crate::proxy::Settings;
+use crate::settings::Settings;
 use crate::worker::Workers;
 
 /// How a director runs.
@@ -40,6 +40,9 @@ pub struct Options {
     pub workers: usize,
     /// How connections are treated.
     pub settings: Settings,
+    /// How those of services are treated that differ. Their timeouts are `settings`', which
+    /// `ipvsadm --set` changes.
+    pub services: HashMap<ServiceKey, Settings>,
     /// When servers are probed, if at all.
     pub probes: Option<Schedule>,
     /// What probes and failures do to a server.
@@ -95,6 +98,7 @@ impl Default for Options {
         Options {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             settings: Settings::default(),
+            services: HashMap::new(),
             probes: Some(Schedule::default()),
             health,
             connections_max: 10_000,
@@ -243,6 +247,10 @@ async fn follow(mut prober: Prober, mut configs: mpsc::UnboundedReceiver<Config>
 }
 
 impl Shared {
+    fn settings_of(&self, service: &ServiceKey) -> Settings {
+        self.options.services.get(service).unwrap_or(&self.options.settings).clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -55,8 +55,10 @@ pub mod probe;
 mod proxy;
 pub mod proxy_protocol;
 pub mod relay;
+mod settings;
 mod sys;
 pub mod udp;
 pub mod worker;
 
-pub use proxy::{Ended, Outcome, Proxy, Settings};
+pub use proxy::{Ended, Outcome, Proxy, Unidentified};
+pub use settings::{AcceptProxy, Network, NotANetwork, Settings, Source};

@@ -1,5 +1,7 @@
 //! The command line of `l4-proxy`.
 
+mod services;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use l4_proxy::probe::Schedule;
 use l4_proxy::relay::Engine;
 use lexopt::{Arg, Parser, ValueExt};
 use tracing_subscriber::filter::Targets;
+
+use self::services::{Services, TRANSPARENT_HELP};
 
 /// What is to be done.
 pub(crate) enum Command {
@@ -45,6 +49,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     };
     let (mut rules, mut check, mut user) = (None, false, None);
     let (mut drain, mut log) = (DRAIN, default_log());
+    let mut services = Services::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         let name = match &argument {
             Arg::Long(name) => format!("--{name}"),
@@ -86,6 +91,12 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
                 daemon.flows_max = max.ok_or_else(|| wrong(&name, &text, "a number above 0"))?;
             }
             "--connect-timeout" => daemon.settings.connect = seconds(&name, &value()?)?,
+            "--user-timeout" => daemon.settings.user_timeout = Some(seconds(&name, &value()?)?),
+            _ if Services::know(&name) => {
+                let text = value()?;
+                services.take(&name, &text).map_err(|wanted| wrong(&name, &text, wanted))?;
+            }
+            "--transparent-help" => return Ok(Command::Say(TRANSPARENT_HELP.trim_end().to_owned())),
             "--probe-interval" => {
                 let interval = seconds(&name, &value()?)?;
                 let timeout = interval.min(Schedule::default().timeout);
@@ -102,6 +113,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
             _ => return Err(format!("unknown option {name}")),
         }
     }
+    daemon.services = services.on(&daemon.settings);
     let log =
         log.parse().map_err(|_| wrong("--log", &log, "levels by target, such as info,connection=off"))?;
     match (check, rules) {
@@ -174,11 +186,20 @@ usage: l4-proxy --rules FILE [options]
   --max-connections N     most connections at a time (default: what the descriptor limit allows)
   --max-flows N           most UDP flows at a time (default: a quarter of the descriptor limit)
   --connect-timeout S     time for one server to accept (default: 3)
+  --user-timeout S        time for a peer to acknowledge bytes (default: the kernel's, 15 minutes)
   --probe-interval S      time between probes of a server (default: 2)
   --no-probes             servers go down by failed connections only
   --drain-timeout S       time for connections to end after SIGTERM (default: 30)
   --log LEVELS            what is logged, by target (default: info, or RUST_LOG);
                           info,connection=off leaves out the line per connection
+  of one service:
+  --send-proxy VIP:PORT=v2            servers are told the client's address (PROXY protocol v1, v2)
+  --accept-proxy VIP:PORT=NETWORKS    clients in these networks tell it, and must
+  --source VIP:PORT=ADDRESS[,...]     connect to servers from these addresses, in turn
+  --transparent VIP:PORT              connect from the client's address; see --transparent-help
+  --limit VIP:PORT=N                  most connections at a time; more wait to be accepted
+  --redispatch VIP:PORT=BYTES         try another server also if one closes before its first byte,
+                                      while the client has sent no more than this
   -t, --test              check the rules and exit
   -h, --help              this text
   -V, --version           the version

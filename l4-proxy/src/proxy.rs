@@ -3,23 +3,33 @@
 //! One task per connection and no channel. A server that cannot be connected to is ruled out for
 //! this client and another is chosen: no byte of a server has been seen, so nothing is lost by it.
 
+mod connect;
+mod first;
+mod identify;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use lvs_core::{Cause, Director, Event, Flow, Lease, Protocol, Refusal, ServiceKey};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use arc_swap::ArcSwap;
+use lvs_core::{Director, Event, Flow, Lease, Protocol, Refusal, ServiceKey};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use self::connect::Failure;
+pub(crate) use self::connect::cause;
+use self::first::First;
+pub use self::identify::Unidentified;
 use crate::clock;
-use crate::congestion;
-use crate::connections::{Connections, Entry, Open};
+use crate::connections::{self, Connections, Entry, Open};
 use crate::listen;
-use crate::relay::{self, End, Engine, Progress, Side, Tally, Timeouts, reset_on_drop};
+use crate::proxy_protocol::{Addresses, Header};
+use crate::relay::{self, End, Progress, Side, Tally, Timeouts, reset_on_drop};
+use crate::settings::Settings;
 
 /// Forwards the connections of one virtual service.
 ///
@@ -34,24 +44,13 @@ pub struct Proxy {
 struct Shared {
     director: Arc<Director>,
     service: ServiceKey,
-    settings: Settings,
-    /// Milliseconds; may change while connections come in.
-    idle: AtomicU64,
-    half_closed: AtomicU64,
+    /// May change while connections come in; each keeps those it began with.
+    settings: ArcSwap<Settings>,
     connections: Arc<Connections>,
-}
-
-/// How a proxy treats its connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How bytes are moved.
-    pub engine: Engine,
-    /// How long a connection may be silent.
-    pub timeouts: Timeouts,
-    /// How long one server may take to accept a connection.
-    pub connect: Duration,
-    /// How many servers are tried for one client.
-    pub attempts: usize,
+    /// How many of them are this proxy's, let in by [`Proxy::serve`].
+    own: AtomicUsize,
+    /// Connections so far, for source addresses to take turns.
+    turn: AtomicUsize,
 }
 
 /// What became of one client connection.
@@ -79,18 +78,11 @@ pub enum Ended {
     /// No server could be chosen, or none of those tried could be connected to; the client was
     /// reset.
     Refused(Refusal),
-}
-
-impl Default for Settings {
-    /// IPVS's timeouts: 900 s idle, 120 s half-closed; 3 s to connect, three servers tried.
-    fn default() -> Settings {
-        Settings {
-            engine: Engine::Auto,
-            timeouts: Timeouts { idle: Duration::from_secs(900), half_closed: Duration::from_secs(120) },
-            connect: Duration::from_secs(3),
-            attempts: 3,
-        }
-    }
+    /// This host has no local port, descriptor or permission left to connect with; the client was
+    /// reset.
+    Starved(io::Error),
+    /// It came from where a PROXY header is expected and sent none; it was reset.
+    Unidentified(Unidentified),
 }
 
 impl Proxy {
@@ -109,10 +101,10 @@ impl Proxy {
         let shared = Shared {
             director,
             service,
-            settings,
-            idle: AtomicU64::new(millis(settings.timeouts.idle)),
-            half_closed: AtomicU64::new(millis(settings.timeouts.half_closed)),
+            settings: ArcSwap::from_pointee(settings),
             connections,
+            own: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
         };
         Proxy { shared: Arc::new(shared) }
     }
@@ -129,8 +121,17 @@ impl Proxy {
 
     /// Changes the timeouts of connections that begin from now on.
     pub fn set_timeouts(&self, timeouts: Timeouts) {
-        self.shared.idle.store(millis(timeouts.idle), Ordering::Relaxed);
-        self.shared.half_closed.store(millis(timeouts.half_closed), Ordering::Relaxed);
+        self.shared.settings.rcu(|settings| Settings { timeouts, ..Settings::clone(settings) });
+    }
+
+    /// How connections that begin now are treated.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.shared.settings.load_full()
+    }
+
+    /// Changes how connections are treated that begin from now on.
+    pub fn set_settings(&self, settings: Settings) {
+        self.shared.settings.store(Arc::new(settings));
     }
 
     /// Accepts connections until `shutdown` is done; then also those that the kernel had accepted
@@ -144,9 +145,9 @@ impl Proxy {
         let own = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
         let mut crowded = false;
         loop {
-            if !self.shared.connections.has_room() {
+            if let Some(max) = self.full() {
                 if !crowded {
-                    warn!(service = %self.service(), max = self.shared.connections.max(), "no room for more connections");
+                    warn!(service = %self.service(), max, "no room for more connections");
                 }
                 crowded = true;
                 tokio::select! {
@@ -180,12 +181,21 @@ impl Proxy {
         }
     }
 
+    /// The bound that leaves no room for one more connection, if one does.
+    fn full(&self) -> Option<usize> {
+        let connections = &self.shared.connections;
+        if !connections.has_room() {
+            return Some(connections.max());
+        }
+        let own = self.shared.own.load(Ordering::Relaxed);
+        self.shared.settings.load().connections_max.filter(|max| own >= *max)
+    }
+
     fn spawn(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
-        let (proxy, place) = (self.clone(), self.shared.connections.place());
+        let place = Place::take(self.clone());
         tokio::spawn(async move {
             let own = own.unwrap_or_else(|| local(&client));
-            proxy.forward(client, peer, own).await;
-            drop(place);
+            place.proxy.forward(client, peer, own).await;
         });
     }
 
@@ -197,79 +207,167 @@ impl Proxy {
 
     async fn forward(&self, mut client: TcpStream, peer: SocketAddr, virtual_address: SocketAddr) -> Outcome {
         let began = Instant::now();
-        let shared = &*self.shared;
-        let flow = Flow::new(peer).to(virtual_address);
-        let mut failed = Vec::new();
-        let outcome = match self.connect(&flow, &mut failed).await {
-            Err(refusal) => {
-                reset_on_drop(&client);
-                drop(client);
-                Outcome {
-                    to_server: 0,
-                    to_client: 0,
-                    lasted: began.elapsed(),
-                    failed: failed.len(),
-                    ended: Ended::Refused(refusal),
-                }
-            }
-            Ok((lease, mut server)) => {
-                let open = Open {
-                    protocol: Protocol::Tcp,
-                    client: peer,
-                    virtual_address,
-                    server: lease.server(),
-                    progress: Progress::default(),
-                };
-                let account = Account { entry: shared.connections.enter(open), lease };
-                let timeouts = Timeouts {
-                    idle: Duration::from_millis(shared.idle.load(Ordering::Relaxed)),
-                    half_closed: Duration::from_millis(shared.half_closed.load(Ordering::Relaxed)),
-                };
-                let end =
-                    relay::relay(&mut client, &mut server, shared.settings.engine, timeouts, &account).await;
-                self.report(&account.lease, &end);
-                let progress = &account.entry.open.progress;
-                Outcome {
-                    to_server: progress.bytes_to_server(),
-                    to_client: progress.bytes_to_client(),
-                    lasted: began.elapsed(),
-                    failed: failed.len(),
-                    ended: Ended::Relayed(account.lease.server(), end),
-                }
-            }
+        let settings = self.settings();
+        let mut passage = Passage { peer, virtual_address, header: None, failed: Vec::new(), began };
+        let expects = settings.accept_proxy.as_ref().filter(|accept| accept.expects(peer.ip()));
+        let read = match expects {
+            // Boxed: it is short, and its buffer would be part of every connection to its end.
+            Some(accept) => Box::pin(identify::read_header(&mut client, accept.deadline)).await.map(Some),
+            None => Ok(None),
         };
-        self.log(peer, &outcome);
+        let outcome = match read {
+            Ok(header) => {
+                passage.identify(header);
+                self.pass(&mut client, &mut passage, &settings).await
+            }
+            Err(error) => passage.turned_away(Ended::Unidentified(error)),
+        };
+        if !matches!(outcome.ended, Ended::Relayed(..)) {
+            reset_on_drop(&client);
+        }
+        drop(client);
+        self.log(passage.peer, &outcome);
         outcome
     }
 
-    /// Chooses a server and connects to it, or to another one if that fails.
-    async fn connect(
-        &self,
-        flow: &Flow,
-        failed: &mut Vec<SocketAddr>,
-    ) -> Result<(Lease, TcpStream), Refusal> {
-        let Shared { director, service, settings, .. } = &*self.shared;
+    /// Connects and relays, with another server if one fails while it still may.
+    async fn pass(&self, client: &mut TcpStream, passage: &mut Passage, settings: &Settings) -> Outcome {
+        let shared = &*self.shared;
+        let mut held = Vec::new();
         loop {
-            let lease = director.schedule_except(service, flow, failed, clock::now())?;
-            let error = match timeout(settings.connect, connect(lease.server())).await {
-                Ok(Ok(stream)) => {
-                    director.report(&lease, Event::Succeeded, clock::now());
-                    return Ok((lease, stream));
+            let (lease, mut server) = match self.connect(passage, settings).await {
+                Ok(connected) => connected,
+                Err(ended) => return passage.turned_away(ended),
+            };
+            let open = Open {
+                protocol: Protocol::Tcp,
+                client: passage.peer,
+                virtual_address: passage.virtual_address,
+                server: lease.server(),
+                progress: Progress::default(),
+            };
+            let account = Account { entry: shared.connections.enter(open), lease };
+            let end = if settings.redispatch > 0 {
+                match self.begin(client, &mut server, &mut held, settings, &account).await {
+                    None => {
+                        passage.failed.push(account.lease.server());
+                        continue;
+                    }
+                    Some(Ok(())) => {
+                        drop(std::mem::take(&mut held));
+                        relay::relay(client, &mut server, settings.engine, settings.timeouts, &account).await
+                    }
+                    Some(Err(end)) => {
+                        reset_on_drop(client);
+                        reset_on_drop(&server);
+                        end
+                    }
                 }
-                Ok(Err(error)) => error,
-                Err(_) => io::ErrorKind::TimedOut.into(),
+            } else {
+                relay::relay(client, &mut server, settings.engine, settings.timeouts, &account).await
+            };
+            self.report(&account.lease, &end);
+            let progress = &account.entry.open.progress;
+            return Outcome {
+                to_server: progress.bytes_to_server(),
+                to_client: progress.bytes_to_client(),
+                lasted: passage.began.elapsed(),
+                failed: passage.failed.len(),
+                ended: Ended::Relayed(account.lease.server(), end),
+            };
+        }
+    }
+
+    /// Waits for the server's first word; `None` if the server was lost before it and another may be
+    /// tried.
+    async fn begin(
+        &self,
+        client: &mut TcpStream,
+        server: &mut TcpStream,
+        held: &mut Vec<u8>,
+        settings: &Settings,
+        account: &Account,
+    ) -> Option<Result<(), End>> {
+        let first = Box::pin(first::until_first_byte(client, server, held, settings.redispatch, account));
+        match timeout(settings.timeouts.idle, first).await {
+            Ok(First::Begun) => Some(Ok(())),
+            Ok(First::ServerGone(error)) => {
+                // Nothing is reported: what makes one server close may be the client, and then it
+                // would take them all out.
+                let server = account.lease.server();
+                debug!(service = %self.service(), %server, %error, "closed before its first byte");
+                None
+            }
+            Ok(First::ClientGone(error)) => Some(Err(End::Failed(Side::Client, error))),
+            Err(_) => Some(Err(End::TimedOut)),
+        }
+    }
+
+    /// Chooses a server and connects to it, or to another one if that fails.
+    async fn connect(&self, passage: &mut Passage, settings: &Settings) -> Result<(Lease, TcpStream), Ended> {
+        let Shared { director, service, turn, .. } = &*self.shared;
+        let flow = Flow::new(passage.peer).to(passage.virtual_address);
+        // If the last server tried failed for want of a port, that is what the client is told.
+        let mut without_port = None;
+        loop {
+            if passage.failed.len() >= settings.attempts.max(1) {
+                return Err(without_port.map_or(Ended::Refused(Refusal::AllTried), Ended::Starved));
+            }
+            let lease = match director.schedule_except(service, &flow, &passage.failed, clock::now()) {
+                Ok(lease) => lease,
+                Err(refusal) => return Err(without_port.map_or(Ended::Refused(refusal), Ended::Starved)),
             };
             let server = lease.server();
-            let event = Event::ConnectFailed(cause(&error));
-            debug!(%service, %server, %error, "cannot connect");
-            if let Some(transition) = director.report(&lease, event, clock::now()) {
-                warn!(%service, %server, "server is {}", transition.condition);
+            without_port = None;
+            match connect::connect(server, passage.peer.ip(), settings, turn).await {
+                Ok(mut stream) => {
+                    if let Err(error) = self.introduce(&mut stream, passage, settings).await {
+                        debug!(%service, %server, %error, "cannot send the PROXY header");
+                    } else {
+                        director.report(&lease, Event::Succeeded, clock::now());
+                        return Ok((lease, stream));
+                    }
+                }
+                Err(Failure::Server(error)) => {
+                    debug!(%service, %server, %error, "cannot connect");
+                    let event = Event::ConnectFailed(cause(&error));
+                    if let Some(transition) = director.report(&lease, event, clock::now()) {
+                        warn!(%service, %server, "server is {}", transition.condition);
+                    }
+                }
+                // The server has nothing to do with it.
+                Err(Failure::NoPort(error)) => {
+                    warn!(%service, %server, %error, "no source address has a free port to this server");
+                    without_port = Some(error);
+                }
+                Err(Failure::Host(error)) => {
+                    warn!(%service, %server, %error, "cannot open a connection to any server");
+                    return Err(Ended::Starved(error));
+                }
             }
-            failed.push(server);
-            if failed.len() >= settings.attempts.max(1) {
-                return Err(Refusal::AllTried);
-            }
+            passage.failed.push(server);
         }
+    }
+
+    /// Sends the PROXY header, if the service's servers want one.
+    async fn introduce(
+        &self,
+        server: &mut TcpStream,
+        passage: &Passage,
+        settings: &Settings,
+    ) -> io::Result<()> {
+        let Some(version) = settings.send_proxy else { return Ok(()) };
+        let own;
+        let header = match &passage.header {
+            Some(header) => header,
+            None => {
+                own = Header::tcp(passage.peer, passage.virtual_address);
+                &own
+            }
+        };
+        // A connection that has just been made takes it at once.
+        let bytes = header.encode(version);
+        timeout(settings.connect, server.write_all(&bytes)).await?
     }
 
     /// A server that resets after it accepted may only be refusing this client's wish, so it is no
@@ -294,7 +392,59 @@ impl Proxy {
             Ended::Refused(refusal) => {
                 info!(target: "connection", %client, %service, ms, failed, "refused: {refusal}");
             }
+            Ended::Starved(error) => {
+                info!(target: "connection", %client, %service, ms, failed, "refused: {error}");
+            }
+            Ended::Unidentified(error) => {
+                info!(target: "connection", %client, %service, ms, "refused: {error}");
+            }
         }
+    }
+}
+
+/// One connection on its way to a server.
+struct Passage {
+    /// The client: the peer, or who the PROXY header says it is.
+    peer: SocketAddr,
+    virtual_address: SocketAddr,
+    /// What the peer said of the client, to be passed on.
+    header: Option<Header>,
+    /// Servers that were tried in vain.
+    failed: Vec<SocketAddr>,
+    began: Instant,
+}
+
+impl Passage {
+    fn identify(&mut self, header: Option<Header>) {
+        if let Some(Header { addresses: Addresses::Tcp(source, _), .. }) = &header {
+            self.peer = *source;
+        }
+        self.header = header;
+    }
+
+    fn turned_away(&self, ended: Ended) -> Outcome {
+        let (lasted, failed) = (self.began.elapsed(), self.failed.len());
+        Outcome { to_server: 0, to_client: 0, lasted, failed, ended }
+    }
+}
+
+/// A place among the connections that there may be, of all and of one proxy.
+struct Place {
+    proxy: Proxy,
+    _of_all: connections::Place,
+}
+
+impl Place {
+    fn take(proxy: Proxy) -> Place {
+        proxy.shared.own.fetch_add(1, Ordering::Relaxed);
+        let of_all = proxy.shared.connections.place();
+        Place { proxy, _of_all: of_all }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.proxy.shared.own.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -324,30 +474,6 @@ impl Tally for Account {
 
 fn local(client: &TcpStream) -> SocketAddr {
     client.local_addr().unwrap_or(UNKNOWN)
-}
-
-async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_nodelay(true)?;
-    congestion::unpace_if_local(SockRef::from(&socket), server.ip());
-    socket.connect(server).await
-}
-
-/// A failed connect in the operator's words.
-pub(crate) fn cause(error: &io::Error) -> Cause {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect refused".into(),
-        io::ErrorKind::TimedOut => "connect timed out".into(),
-        io::ErrorKind::ConnectionReset => "connection reset".into(),
-        io::ErrorKind::HostUnreachable => "host unreachable".into(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
-        io::ErrorKind::AddrNotAvailable => "no free local port".into(),
-        _ => error.to_string().into(),
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a socket that has lost its address is listed under.

@@ -86,7 +86,8 @@ impl Shared {
             Sockets::Connections(listeners) => {
                 let connections = Arc::clone(&self.connections);
                 let director = Arc::clone(&self.director);
-                let proxy = Proxy::with_connections(director, key, self.options.settings, connections);
+                let settings = self.settings_of(&key);
+                let proxy = Proxy::with_connections(director, key, settings, connections);
                 for (worker, listener) in listeners.into_iter().enumerate() {
                     let (proxy, phases, done) = (proxy.clone(), phases.clone(), done.clone());
                     self.workers

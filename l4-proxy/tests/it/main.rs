@@ -1,6 +1,8 @@
 //! What the director promises, over real sockets on loopback.
 
+mod bench;
 mod binary;
+mod connecting;
 mod director;
 mod dns;
 mod life;

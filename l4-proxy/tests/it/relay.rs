@@ -1,65 +1,17 @@
 //! One contract for all engines.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use l4_proxy::relay::{End, Engine, Side, Timeouts};
-use l4_proxy::worker::Workers;
 use l4_proxy::{Ended, Outcome, Proxy, Settings};
 use lvs_core::{Algorithm, Director, ServerConfig, ServiceConfig, ServiceKey};
 
+use crate::bench::{Bench, ENGINES};
 use crate::support::{PATIENCE, Pattern, accept, connect, eventually, listener};
-
-const ENGINES: [Engine; 4] = [Engine::Auto, Engine::Copy, Engine::Pooled, Engine::TokioSplice];
-
-/// A proxy on a worker of its own, in front of one server that the test plays.
-struct Bench {
-    proxy: Proxy,
-    address: SocketAddr,
-    server: TcpListener,
-    director: Arc<Director>,
-    _worker: Workers,
-}
-
-impl Bench {
-    fn new(engine: Engine) -> Bench {
-        Bench::with(Settings { engine, ..Settings::default() })
-    }
-
-    fn with(settings: Settings) -> Bench {
-        let (server, server_address) = listener();
-        let (entrance, address) = listener();
-        entrance.set_nonblocking(true).expect("an open socket");
-        let director = Arc::new(Director::new());
-        let service = ServiceKey::name("bench");
-        let config =
-            ServiceConfig::new(service.clone(), Algorithm::Wlc).server(ServerConfig::new(server_address));
-        director.add_service(config).expect("a valid service");
-        let proxy = Proxy::new(Arc::clone(&director), service, settings);
-        let worker = Workers::start("bench", 1).expect("a thread");
-        let serving = proxy.clone();
-        worker.run(0, move || async move {
-            let entrance = tokio::net::TcpListener::from_std(entrance).expect("a listener");
-            serving.serve(entrance, std::future::pending()).await;
-        });
-        Bench { proxy, address, server, director, _worker: worker }
-    }
-
-    /// A client and the server's end of its connection.
-    fn pair(&self) -> (TcpStream, TcpStream) {
-        let client = connect(self.address);
-        (client, accept(&self.server))
-    }
-
-    fn ends(&self) {
-        eventually("the connection has ended", || self.proxy.connections().count() == 0);
-        let load = self.director.stats()[0].servers[0].load;
-        assert_eq!(load.total(), 0, "a lease was kept");
-    }
-}
 
 #[test]
 fn every_byte_arrives_both_ways_and_each_end_is_passed_on_alone() {

@@ -1,0 +1,123 @@
+//! Options that say of one service how its connections are treated: `--NAME VIP:PORT=VALUE`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use l4_proxy::proxy_protocol::Version;
+use l4_proxy::{AcceptProxy, Network, Settings, Source};
+use lvs_core::ServiceKey;
+
+/// What the command line says of single services, in its order.
+#[derive(Default)]
+pub(super) struct Services {
+    wishes: Vec<(SocketAddr, Wish)>,
+}
+
+enum Wish {
+    SendProxy(Version),
+    AcceptProxy(Vec<Network>),
+    Source(Source),
+    ConnectionsMax(usize),
+    Redispatch(usize),
+}
+
+impl Services {
+    /// Whether an option is about one service.
+    pub(super) fn know(name: &str) -> bool {
+        WANTED.iter().any(|(known, _)| *known == name)
+    }
+
+    /// Takes in one option; the error says what was wanted.
+    pub(super) fn take(&mut self, name: &str, text: &str) -> Result<(), &'static str> {
+        let wanted = WANTED.iter().find(|(known, _)| *known == name).map_or("", |(_, wanted)| *wanted);
+        let wish = Services::read(name, text).ok_or(wanted)?;
+        self.wishes.push(wish);
+        Ok(())
+    }
+
+    fn read(name: &str, text: &str) -> Option<(SocketAddr, Wish)> {
+        let (service, value) = match name {
+            "--transparent" => (text, ""),
+            _ => text.split_once('=')?,
+        };
+        let wish = match name {
+            "--send-proxy" => Wish::SendProxy(match value {
+                "v1" => Version::V1,
+                "v2" => Version::V2,
+                _ => return None,
+            }),
+            "--accept-proxy" => Wish::AcceptProxy(list(value)?),
+            "--source" => Wish::Source(Source::Addresses(list::<IpAddr>(value)?)),
+            "--transparent" => Wish::Source(Source::Client),
+            "--limit" => Wish::ConnectionsMax(value.parse().ok().filter(|max| *max > 0)?),
+            "--redispatch" => Wish::Redispatch(value.parse().ok().filter(|max| *max <= REDISPATCH_MAX)?),
+            _ => return None,
+        };
+        Some((service.parse().ok()?, wish))
+    }
+
+    /// The settings of every service that has some of its own, on the ground of those of all.
+    pub(super) fn on(self, all: &Settings) -> HashMap<ServiceKey, Settings> {
+        let mut services = HashMap::new();
+        for (address, wish) in self.wishes {
+            let settings = services.entry(ServiceKey::tcp(address)).or_insert_with(|| all.clone());
+            match wish {
+                Wish::SendProxy(version) => settings.send_proxy = Some(version),
+                Wish::AcceptProxy(networks) => settings.accept_proxy = Some(AcceptProxy::from(networks)),
+                Wish::Source(source) => settings.source = source,
+                Wish::ConnectionsMax(max) => settings.connections_max = Some(max),
+                Wish::Redispatch(bytes) => settings.redispatch = bytes,
+            }
+        }
+        services
+    }
+}
+
+fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
+    text.split(',').map(|item| item.parse().ok()).collect()
+}
+
+const WANTED: [(&str, &str); 6] = [
+    ("--send-proxy", "VIP:PORT=v1 or VIP:PORT=v2"),
+    ("--accept-proxy", "VIP:PORT=NETWORK[,NETWORK], such as 192.0.2.1:80=10.0.0.0/8"),
+    ("--source", "VIP:PORT=ADDRESS[,ADDRESS]"),
+    ("--transparent", "VIP:PORT"),
+    ("--limit", "VIP:PORT=CONNECTIONS"),
+    ("--redispatch", "VIP:PORT=BYTES, up to 1048576"),
+];
+
+/// Most bytes of one client that are held for another server.
+const REDISPATCH_MAX: usize = 1 << 20;
+
+pub(super) const TRANSPARENT_HELP: &str = "\
+With --transparent the real servers see the client's address and not the director's. Their answers
+are addressed to the client, so they must be routed through the director, and the director must
+take them for its own. The process needs CAP_NET_ADMIN.
+
+On every real server, the way back (a default route, or policy routing by the service's port):
+
+  ip route replace default via DIRECTOR
+
+On the director, what arrives for one of its transparent sockets is delivered locally:
+
+  nft -f - <<'RULES'
+  table ip l4-proxy {
+    chain prerouting {
+      type filter hook prerouting priority mangle;
+      meta l4proto tcp socket transparent 1 meta mark set 1
+      accept
+    }
+  }
+  RULES
+  ip rule add fwmark 1 lookup 100
+  ip route add local default dev lo table 100
+
+For IPv6 the same with table ip6, ip -6 rule and ip -6 route. Without nftables, one rule for each
+real server does as well:
+
+  ip rule add iif INTERFACE ipproto tcp from SERVER sport PORT lookup 100
+
+A client in the real servers' own subnet would be answered directly, past the director, and its
+connections would break: such a client needs a route through the director, or a service without
+--transparent. If net.ipv4.conf.*.rp_filter is 1 on the director, set it to 2 or 0.
+";
