@@ -12,44 +12,87 @@ use crate::command::RESTORE;
 use crate::frame::{INPUT_MAX, Request};
 use crate::message::Output;
 
+/// A director, known by its control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    socket: String,
+}
+
 /// Has the director carry out a command line, and returns what to print and to exit with.
 ///
 /// `program` is the name that the program was called by, without a path: `ipvsadm`, `ipvsadm-save`
 /// and `ipvsadm-restore` behave as those. The socket is named by leading words `--control PATH`,
 /// or else by `socket` unless it is empty, or else it is [`DEFAULT_SOCKET`]. `input` is read if the command needs it.
 pub fn run(program: &str, mut args: Vec<String>, socket: Option<String>, input: impl Read) -> Output {
-    let named = match take_control(&mut args) {
-        Ok(named) => named,
-        Err(output) => return output,
-    };
-    let socket =
-        named.or(socket.filter(|path| !path.is_empty())).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
-    let stream = match UnixStream::connect(Path::new(&socket)) {
-        Ok(stream) => stream,
-        Err(error) => return unreachable(&socket, &error),
-    };
-    let wanted = if program == RESTORE { Input::Stdin } else { arguments::input(&args) };
-    let stdin = match wanted {
-        Input::Nothing => Ok(String::new()),
-        Input::Stdin => read(input),
-        Input::File(file) => match File::open(&file).and_then(read) {
-            Ok(text) => Ok(text),
-            Err(error) => {
-                let stderr = format!("{file}: {}\n", reason(&error));
-                return Output { stderr, code: 2, ..Output::default() };
-            }
-        },
-    };
-    let answer = stdin.and_then(|stdin| {
-        let request = Request { program: program.to_owned(), args, stdin };
-        let sent = request.write(&stream, REQUEST_TIME);
-        // A director that refuses to listen to the end has said why.
-        Output::read(&stream, RESPONSE_TIME).map_err(|error| sent.err().unwrap_or(error))
-    });
-    answer.unwrap_or_else(|error| {
-        let stderr = format!("No answer from the director at {socket}: {}\n", reason(&error));
+    match Remote::named(&mut args, socket) {
+        Ok(director) => director.run(program, args, input),
+        Err(output) => output,
+    }
+}
+
+impl Remote {
+    /// The director that leading words `--control PATH` name, which are taken off; or else `socket`,
+    /// unless it is empty; or else that at [`DEFAULT_SOCKET`].
+    ///
+    /// # Errors
+    /// What to print and to exit with: the path is missing.
+    pub fn named(args: &mut Vec<String>, socket: Option<String>) -> Result<Remote, Output> {
+        let named = take_control(args)?.or(socket.filter(|path| !path.is_empty()));
+        Ok(Remote { socket: named.unwrap_or_else(|| DEFAULT_SOCKET.to_owned()) })
+    }
+
+    /// Has it carry out a command line, as [`run`] does.
+    pub fn run(&self, program: &str, args: Vec<String>, input: impl Read) -> Output {
+        let stream = match UnixStream::connect(Path::new(&self.socket)) {
+            Ok(stream) => stream,
+            Err(error) => return unreachable(&self.socket, &error),
+        };
+        let wanted = if program == RESTORE { Input::Stdin } else { arguments::input(&args) };
+        let stdin = match wanted {
+            Input::Nothing => Ok(String::new()),
+            Input::Stdin => read(input),
+            Input::File(file) => match File::open(&file).and_then(read) {
+                Ok(text) => Ok(text),
+                Err(error) => {
+                    let stderr = format!("{file}: {}\n", reason(&error));
+                    return Output { stderr, code: 2, ..Output::default() };
+                }
+            },
+        };
+        let answer = stdin.and_then(|stdin| {
+            let request = Request { program: program.to_owned(), args, stdin };
+            ask(&stream, &request, RESPONSE_TIME)
+        });
+        answer.unwrap_or_else(|error| self.silent(&error))
+    }
+
+    /// Has it carry out a command that reads nothing, and waits for this long at most.
+    pub fn ask(&self, args: &[&str], time: Duration) -> Output {
+        let stream = match UnixStream::connect(Path::new(&self.socket)) {
+            Ok(stream) => stream,
+            Err(error) => return unreachable(&self.socket, &error),
+        };
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let request = Request { program: "lvsadm".to_owned(), args, stdin: String::new() };
+        ask(&stream, &request, time).unwrap_or_else(|error| self.silent(&error))
+    }
+
+    fn silent(&self, error: &io::Error) -> Output {
+        let stderr = format!("No answer from the director at {}: {}\n", self.socket, reason(error));
         Output { stderr, code: 255, ..Output::default() }
-    })
+    }
+}
+
+impl std::fmt::Display for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.socket)
+    }
+}
+
+fn ask(stream: &UnixStream, request: &Request, time: Duration) -> io::Result<Output> {
+    let sent = request.write(stream, REQUEST_TIME.min(time));
+    // A director that refuses to listen to the end has said why.
+    Output::read(stream, time).map_err(|error| sent.err().unwrap_or(error))
 }
 
 /// Takes leading words that name the socket off the command line.

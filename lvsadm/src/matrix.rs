@@ -96,8 +96,9 @@ impl Present {
             Verb::Explain => Rules { allowed: &[Service, Json], ..Rules::default() },
             Verb::Plan => Rules { allowed: &[Json], ..Rules::default() },
             Verb::Drain => Rules { allowed: &[Service, Deadline], ..Rules::default() },
-            Verb::Top => Rules { allowed: &[Numeric], ..Rules::default() },
-            Verb::Clear | Verb::Restore | Verb::Set | Verb::Help | Verb::Version => Rules::default(),
+            Verb::Clear | Verb::Restore | Verb::Set | Verb::Help | Verb::Version | Verb::Top => {
+                Rules::default()
+            }
         };
         self.check(&Opt::ALL, &rules, &format!("'{}' command", verb.name()))
     }
