@@ -72,6 +72,20 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// `apply` of a configuration in which one weight of so many servers differs from the present one,
+    /// with the copy of the configuration that it takes and the end of the snapshot that it replaces.
+    pub fn apply(algorithm: Algorithm, servers: u16) -> Case<'static> {
+        let director = director(algorithm, servers);
+        let present = director.config();
+        let mut other = present.clone();
+        other.services[0].servers[usize::from(servers / 2)].weight = Weight::new(7).expect("7 is a weight");
+        Case::new(algorithm.name(), move |calls| {
+            for wanted in [&other, &present].into_iter().cycle().take(calls as usize) {
+                drop(black_box(director.apply(black_box(wanted.clone()))));
+            }
+        })
+    }
+
     /// Does the thing so many times.
     pub fn run(&self, calls: u32) {
         (self.work)(calls);

@@ -7,6 +7,7 @@
 //! Order matters: IPVS links a new server at the front of its list, so its schedulers walk the
 //! servers *last added first* and a tie goes to the newest.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -433,7 +434,7 @@ impl Config {
     /// # Errors
     /// The first contradiction, in the order of the services.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let mut keys = std::collections::HashSet::with_capacity(self.services.len());
+        let mut keys: HashSet<_, foldhash::fast::RandomState> = HashSet::default();
         for service in &self.services {
             if !keys.insert(&service.key) {
                 return Err(ConfigError::DuplicateService(service.key.clone()));
@@ -461,6 +462,32 @@ impl ServiceConfig {
         }
     }
 
+    /// Whether the same is said of both services, their servers aside.
+    pub(crate) fn is_alike_but_for_servers(&self, other: &ServiceConfig) -> bool {
+        // Named one by one, so that what is added here is not forgotten below.
+        let ServiceConfig {
+            key,
+            algorithm,
+            custom,
+            flags,
+            seed,
+            persistence,
+            one_packet,
+            expire_nodest_conn,
+            health,
+            servers: _,
+        } = self;
+        *key == other.key
+            && *algorithm == other.algorithm
+            && *custom == other.custom
+            && *flags == other.flags
+            && *seed == other.seed
+            && *persistence == other.persistence
+            && *one_packet == other.one_packet
+            && *expire_nodest_conn == other.expire_nodest_conn
+            && *health == other.health
+    }
+
     /// The same service with a scheduler of the embedder's own.
     #[must_use]
     pub fn scheduler(self, scheduler: CustomScheduler) -> ServiceConfig {
@@ -486,7 +513,8 @@ impl ServiceConfig {
         if self.algorithm == Algorithm::Mh && self.servers.len() > MH_SERVERS_MAX {
             return Err(ConfigError::TooManyServers(self.key.clone(), self.servers.len()));
         }
-        let mut addresses = std::collections::HashSet::with_capacity(self.servers.len());
+        let mut addresses =
+            HashSet::with_capacity_and_hasher(self.servers.len(), foldhash::fast::RandomState::default());
         for server in &self.servers {
             if !addresses.insert(server.address) {
                 return Err(ConfigError::DuplicateServer(self.key.clone(), server.address));

@@ -21,7 +21,7 @@ use crate::history::ServiceHistory;
 use crate::lease::Lease;
 use crate::persistence::Inserted;
 use crate::picker::Picker;
-use crate::plan::Changes;
+use crate::plan::{Changes, Moved};
 use crate::pool::Load;
 use crate::server::{Counter, Live, REMOVED, Server};
 use crate::service::{Departed, Refusal, Service, ServiceState};
@@ -451,8 +451,13 @@ impl Director {
     pub fn plan(&self, config: &Config) -> Result<Changes, ConfigError> {
         config.check()?;
         let writer = self.writer();
-        let mut changes = Changes::between(&writer.config, config);
-        changes.look_up(&self.table.load().services, config);
+        let table = self.table.load();
+        let mut changes = Changes::between(&writer.config, config, &table.services);
+        let moved = config.services.iter().filter_map(|wanted| {
+            let before = table.services.get(&wanted.key)?;
+            Moved::by(before, wanted)
+        });
+        changes.moved.extend(moved);
         Ok(changes)
     }
 
@@ -569,8 +574,7 @@ impl Director {
     ) -> Result<Changes, ConfigError> {
         config.check()?;
         let old = self.table.load_full();
-        let mut changes = Changes::between(&writer.config, &config);
-        changes.look_up(&old.services, &config);
+        let mut changes = Changes::between(&writer.config, &config, &old.services);
         let mut services =
             HashMap::with_capacity_and_hasher(config.services.len(), foldhash::fast::RandomState::default());
         for wanted in &config.services {
@@ -580,7 +584,9 @@ impl Director {
                 Some(before) if before.config == *wanted && touched.is_none() => Arc::clone(before),
                 Some(before) => {
                     let state = Arc::clone(&before.state);
-                    Arc::new(Service::build(wanted.clone(), state, Some(before), touched))
+                    let service = Service::build(wanted.clone(), state, Some(before), touched);
+                    changes.moved.extend(Moved::to(&service, before));
+                    Arc::new(service)
                 }
                 None => {
                     let revived = writer.retired.remove(&wanted.key).and_then(|state| state.upgrade());

@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Algorithm, SchedulerFlags, ServiceConfig};
 use crate::flow::Flow;
+use crate::pairing::places_in;
 use crate::pool::Pool;
 
 pub use custom::CustomScheduler;
@@ -45,16 +46,27 @@ pub trait Scheduler: Any + Send + Sync {
         true
     }
 
-    /// Whether the flow alone decides among the same eligible servers, as hashing does: then asking
-    /// changes nothing, and it can be said what part of all flows a change of the servers moves.
+    /// Whether its choices follow the flow, as hashing does, as long as servers are up and have room:
+    /// then it can be said what part of all flows a change of the servers moves.
     fn follows_flow(&self) -> bool {
         false
     }
 
-    /// Returns what [`schedule`](Scheduler::schedule) would, and leaves everything as it is. The
-    /// default knows it only of schedulers that follow the flow.
+    /// Returns what [`schedule`](Scheduler::schedule) would, and leaves everything as it is.
+    ///
+    /// By default it asks, if the choices follow the flow; who follows the flow and moves something
+    /// by choosing has to say here what it would choose.
     fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
         if self.follows_flow() { Peek::Choice(self.schedule(pool, flow, ticket)) } else { Peek::Unknown }
+    }
+
+    /// The share of hash space that leads to another server than it did under `old`, all servers
+    /// being up and empty. It is asked only of those whose choices follow the flow.
+    ///
+    /// `None` if it cannot tell, which is the default; then a sample of flows is counted.
+    fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
+        let _ = (old, change);
+        None
     }
 
     /// Takes over what the scheduler of the configuration before remembered.
@@ -79,6 +91,49 @@ pub enum Peek {
     Choice(Option<usize>),
     /// One of the eligible servers; it cannot tell which without choosing.
     Unknown,
+}
+
+impl From<usize> for Peek {
+    fn from(server: usize) -> Peek {
+        Peek::Choice(Some(server))
+    }
+}
+
+/// A part of a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Share {
+    /// How many of the whole.
+    pub part: u64,
+    /// How many there are.
+    pub whole: u64,
+}
+
+impl Share {
+    /// The part of a hundred.
+    pub fn percent(self) -> f64 {
+        self.part as f64 * 100.0 / self.whole.max(1) as f64
+    }
+
+    /// How many of these differ before and after a change: the servers that own the parts of a hash
+    /// space. `None` is nobody's.
+    fn of_differing(
+        owners: impl Iterator<Item = (Option<usize>, Option<usize>)>,
+        change: &Change<'_>,
+    ) -> Share {
+        let after = places_in(change.new, change.old);
+        let (mut part, mut whole) = (0, 0);
+        for (before, now) in owners {
+            // Of a server that is gone, all parts move.
+            let stays = match before {
+                None => now.is_none(),
+                Some(before) => after[before].is_some() && after[before] == now,
+            };
+            part += u64::from(!stays);
+            whole += 1;
+        }
+        Share { part, whole }
+    }
 }
 
 /// What a scheduler is set up with.
@@ -178,13 +233,15 @@ fn named(
         Algorithm::Swrr => Box::new(turn::Swrr::new(seats)),
         Algorithm::IpHash => Box::new(keyed::IpHash::new(setup)),
         Algorithm::Hash => Box::new(keyed::Hash::new(setup)),
-        Algorithm::HashConsistent => Box::new(ring::HashConsistent::new(setup, before)),
+        Algorithm::HashConsistent => Box::new(ring::HashConsistent::new(setup, before.map(|(old, _)| old))),
         Algorithm::LeastConn => Box::new(least_in_turn::LeastInTurn::new(seats, least_in_turn::Connections)),
         Algorithm::LeastTime => Box::new(least_in_turn::LeastInTurn::new(seats, least_in_turn::AnswerTime)),
         Algorithm::Random => Box::new(choice::Random::new(setup)),
         Algorithm::RandomTwo => Box::new(choice::RandomTwo::new(setup)),
         Algorithm::Ewma => Box::new(choice::Ewma::new(setup)),
-        Algorithm::Rendezvous => Box::new(keyed::Rendezvous::new(setup)),
-        Algorithm::HashBounded { slack } => Box::new(ring::HashBounded::new(setup, slack, before)),
+        Algorithm::Rendezvous => Box::new(keyed::Rendezvous::new(setup, before)),
+        Algorithm::HashBounded { slack } => {
+            Box::new(ring::HashBounded::new(setup, slack, before.map(|(old, _)| old)))
+        }
     }
 }

@@ -6,8 +6,10 @@
 //! they do; fullness is looked at when a server is chosen. A template ignores quiesced and full,
 //! as in IPVS, and ejected while there is nobody else; never the others.
 
+mod build;
+
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,17 +18,19 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::config::{Protocol, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use crate::config::{ServiceConfig, ServiceKey};
 use crate::estimator::Estimator;
 use crate::flow::Flow;
-use crate::health::{AllEjected, Ejection, Passive, SlowStart};
+use crate::health::{AllEjected, Ejection, Passive};
 use crate::history::{History, State};
 use crate::lease::Lease;
 use crate::persistence::{Found, Templates};
 use crate::pool::{Hidden, Pool};
-use crate::scheduler::{self, Change, Peek, Scheduler, Seat, Setup};
-use crate::server::{Counter, DOWN, EJECTED, Kind, Live, QUIESCED, REMOVED, Server};
+use crate::scheduler::{Peek, Scheduler, Seat};
+use crate::server::{Counter, DOWN, EJECTED, Live, QUIESCED, REMOVED, Server};
 use crate::time::Time;
+
+pub(crate) use build::Draft;
 
 /// Why no server could be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,125 +161,6 @@ impl ServiceState {
 }
 
 impl Service {
-    /// The service as `config` wants it, with the live parts of `old` by server address.
-    /// `touched` was edited, even if nothing about it changed.
-    pub(crate) fn build(
-        config: ServiceConfig,
-        state: Arc<ServiceState>,
-        old: Option<&Service>,
-        touched: Option<SocketAddr>,
-    ) -> Service {
-        state.expire_nodest_conn.store(config.expire_nodest_conn, Ordering::Relaxed);
-        let mut known: HashMap<SocketAddr, &Arc<Live>> = HashMap::new();
-        let mut before: HashMap<SocketAddr, &ServerConfig> = HashMap::new();
-        if let Some(old) = old {
-            known.extend(old.servers.iter().map(|server| (server.live.address, &server.live)));
-            before.extend(old.config.servers.iter().map(|server| (server.address, server)));
-        }
-        let before_addresses: HashSet<SocketAddr> = before.keys().copied().collect();
-        let serves = old.is_some_and(|old| !old.servers.is_empty());
-        let datagrams = matches!(config.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
-        let kind = if datagrams { Kind::Inactive } else { Kind::Active };
-        let mut edited = Vec::new();
-        let mut servers = Vec::with_capacity(config.servers.len());
-        {
-            let mut retired = state.retired();
-            retired.retain(|_, live| live.strong_count() > 0);
-            for server in &config.servers {
-                let live = match known.get(&server.address) {
-                    Some(live) => Arc::clone(live),
-                    None => retired
-                        .remove(&server.address)
-                        .and_then(|live| live.upgrade())
-                        .unwrap_or_else(|| Arc::new(Live::new(Arc::clone(&state), server.address, kind))),
-                };
-                let changed = before.get(&server.address).is_none_or(|before| *before != server);
-                if changed {
-                    live.set_thresholds(server.thresholds);
-                }
-                if !before.contains_key(&server.address) || server.weight != Weight::ZERO {
-                    live.set_last_weight(server.weight.value());
-                }
-                if before.contains_key(&server.address) && (changed || touched == Some(server.address)) {
-                    edited.push(server.address);
-                }
-                servers.push(Server { weight: server.weight.value(), live });
-            }
-        }
-        let seats: Box<[Seat]> = servers
-            .iter()
-            .map(|Server { weight, live }| Seat {
-                address: live.address,
-                weight: *weight,
-                last_weight: live.last_weight(),
-            })
-            .collect();
-        let destination = config.key.address().map(|address| address.ip());
-        let setup = Setup { seats: &seats, flags: config.flags, seed: config.seed, destination };
-        let change = old.map(|old| Change { old: &old.seats, new: &seats, edited: &edited });
-        let before = old.zip(change.as_ref()).map(|(old, change)| (&*old.scheduler, change));
-        let scheduler = scheduler::build(&config, &setup, before);
-        let words = servers.len().div_ceil(64);
-        let blank = || (0..words).map(|_| AtomicU64::new(0)).collect();
-        let backups = config.servers.iter().any(|server| server.backup).then(|| {
-            let mut bits = vec![0; words];
-            for (index, _) in config.servers.iter().enumerate().filter(|(_, server)| server.backup) {
-                bits[index / 64] |= 1 << (index % 64);
-            }
-            bits.into()
-        });
-        let thresholds = config.servers.iter().any(|server| server.thresholds.upper() > 0);
-        let service = Service {
-            plain: backups.is_none() && !thresholds,
-            usable: blank(),
-            sound: blank(),
-            weighted: blank(),
-            panicking: AtomicBool::new(false),
-            backups,
-            thresholds,
-            tickets: scheduler.uses_ticket(),
-            overfills: scheduler.overfills(),
-            seats,
-            scheduler,
-            servers: servers.into(),
-            state,
-            config,
-        };
-        for (index, server) in service.servers.iter().enumerate() {
-            service.refresh(index);
-            if server.weight > 0 {
-                server.live.set_deadline(None);
-            }
-            let added = !before_addresses.contains(&server.live.address);
-            if let (true, Some(now), true) = (serves, service.state.clock(), added)
-                && service.config.health.slow_start_for == SlowStart::RecoveredAndAdded
-            {
-                service.warm_up(index, now);
-            }
-        }
-        service.find_next_lapse();
-        service
-    }
-
-    /// Marks servers that `successor` does not have as removed, and remembers them as long as they
-    /// have connections.
-    pub(crate) fn retire_servers(&self, successor: Option<&Service>) {
-        let kept: std::collections::HashSet<SocketAddr> =
-            successor.into_iter().flat_map(|service| service.seats.iter().map(|seat| seat.address)).collect();
-        let mut retired = self.state.retired();
-        for Server { live, .. } in self.servers.iter().filter(|server| !kept.contains(&server.live.address)) {
-            live.set_standing(REMOVED);
-            let departed = &self.state.departed;
-            departed.connections.add(live.reset_connections());
-            departed.bytes_in.add(live.bytes_in.reset());
-            departed.bytes_out.add(live.bytes_out.reset());
-            departed.packets_in.add(live.packets_in.reset());
-            departed.packets_out.add(live.packets_out.reset());
-            live.rates().reset();
-            retired.insert(live.address, Arc::downgrade(live));
-        }
-    }
-
     /// Chooses a server for the flow, none of `tried`, and counts the connection there.
     pub(crate) fn schedule(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Lease, Refusal> {
         let lease = match &self.config.persistence {
@@ -416,9 +301,12 @@ impl Service {
         }
     }
 
-    /// Whether the scheduler's choices follow the flow.
-    pub(crate) fn follows_flow(&self) -> bool {
-        self.scheduler.follows_flow()
+    pub(crate) fn scheduler(&self) -> &dyn Scheduler {
+        &*self.scheduler
+    }
+
+    pub(crate) fn seats(&self) -> &[Seat] {
+        &self.seats
     }
 
     pub(crate) fn is_panicking(&self) -> bool {
@@ -519,6 +407,11 @@ impl Service {
     /// Brings a server's standing and bits up to date with its weight and health. Called under the
     /// writer lock.
     pub(crate) fn refresh(&self, server: usize) {
+        self.find_standing(server);
+        self.find_panic();
+    }
+
+    fn find_standing(&self, server: usize) {
         let Server { weight, live } = &self.servers[server];
         let mut standing = 0;
         {
@@ -538,6 +431,9 @@ impl Service {
         set_bit(&self.usable, server, standing == 0);
         set_bit(&self.sound, server, standing & !EJECTED == 0);
         set_bit(&self.weighted, server, standing & QUIESCED == 0);
+    }
+
+    fn find_panic(&self) {
         let count = |bits: &[AtomicU64]| -> u32 {
             bits.iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
         };

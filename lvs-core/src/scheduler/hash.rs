@@ -7,15 +7,16 @@
 //! for a search. If it is *down* the search goes on without being asked: an IPVS director has
 //! keepalived take such a server off the list, and would not refuse its clients either.
 
+use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::SchedulerFlags;
 use crate::flow::{Flow, canonical};
 use crate::pool::Pool;
-use crate::scheduler::{Scheduler, Seat, Setup};
+use crate::scheduler::{Change, Scheduler, Seat, Setup, Share};
 
 /// What the flags of `sh` and `mh` say.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Options {
     flags: SchedulerFlags,
 }
@@ -32,10 +33,35 @@ impl Options {
         fold(client.ip()).wrapping_add(u32::from(port))
     }
 
-    /// Whether another server may be looked for in place of this one.
-    pub(super) fn searches(self, pool: Pool<'_>, server: usize) -> bool {
-        self.flags.contains(SchedulerFlags::FIRST) || !pool.is_withheld(server)
+    /// Whether another server is looked for in place of one that is quiesced or full.
+    pub(super) fn falls_back(self) -> bool {
+        self.flags.contains(SchedulerFlags::FIRST)
     }
+
+    /// What moves between two tables of so many slots. They do not tell where the client is hashed in
+    /// another way, or others stand in for the quiesced.
+    pub(super) fn compare<S: Copy + Into<u32>>(
+        [old, new]: [(Options, &[S]); 2],
+        slots: usize,
+        change: &Change<'_>,
+    ) -> Option<Share> {
+        let ((before, old), (after, new)) = (old, new);
+        let quiesced = || change.old.iter().chain(change.new).any(|seat| seat.weight == 0);
+        if before != after || after.falls_back() && quiesced() {
+            return None;
+        }
+        Some(differing(old, new, slots, change))
+    }
+}
+
+/// How many of so many slots lead elsewhere; those of a quiesced server lead nowhere.
+fn differing<S: Copy + Into<u32>>(old: &[S], new: &[S], slots: usize, change: &Change<'_>) -> Share {
+    let owner = |table: &[S], seats: &[Seat], slot: usize| {
+        let server = (*table.get(slot)?).into() as usize;
+        (seats[server].weight > 0).then_some(server)
+    };
+    let owners = (0..slots).map(|slot| (owner(old, change.old, slot), owner(new, change.new, slot)));
+    Share::of_differing(owners, change)
 }
 
 /// An address as one word. An IPv4 client is the same whichever way its address is written.
@@ -97,6 +123,11 @@ impl Scheduler for Dh {
         true
     }
 
+    fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
+        let old = (old as &dyn Any).downcast_ref::<Dh>()?;
+        Some(differing(&old.slots, &self.slots, SLOTS, change))
+    }
+
     fn uses_ticket(&self) -> bool {
         false
     }
@@ -121,7 +152,7 @@ impl Scheduler for Sh {
         if pool.is_eligible(server) {
             return Some(server);
         }
-        if !self.options.searches(pool, server) {
+        if pool.is_withheld(server) && !self.options.falls_back() {
             return None;
         }
         // The kernel adds the offset, which counts from the slot, to the slot: the search begins at
@@ -132,6 +163,11 @@ impl Scheduler for Sh {
 
     fn follows_flow(&self) -> bool {
         true
+    }
+
+    fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
+        let old = (old as &dyn Any).downcast_ref::<Sh>()?;
+        Options::compare([(old.options, &old.slots), (self.options, &self.slots)], SLOTS, change)
     }
 
     fn uses_ticket(&self) -> bool {

@@ -9,11 +9,12 @@ use std::any::Any;
 use std::net::IpAddr;
 
 use crate::flow::{Flow, canonical};
+use crate::pairing::places_in;
 use crate::pool::Pool;
 use crate::scheduler::choice::mix;
 use crate::scheduler::key::Key;
 use crate::scheduler::turn::Swrr;
-use crate::scheduler::{Change, Scheduler, Seat, Setup};
+use crate::scheduler::{Change, Peek, Scheduler, Seat, Setup, Share};
 
 /// The weights, laid end to end in the order the servers were added.
 struct Shares {
@@ -38,6 +39,30 @@ impl Shares {
         let rest = hash.checked_rem(self.total)?;
         Some(self.sums.partition_point(|sum| *sum <= rest))
     }
+
+    /// The servers that the hashes from 0 on fall on, one after the other.
+    fn owners(&self) -> impl Iterator<Item = Option<usize>> {
+        let (mut server, mut rest) = (0, 0);
+        std::iter::repeat_with(move || {
+            if self.total == 0 {
+                return None;
+            }
+            while self.sums[server] <= rest {
+                server += 1;
+            }
+            let owner = server;
+            rest += 1;
+            if rest == self.total {
+                (server, rest) = (0, 0);
+            }
+            Some(owner)
+        })
+    }
+
+    /// What moves of so many hashes.
+    fn moved(&self, old: &Shares, hashes: u64, change: &Change<'_>) -> Share {
+        Share::of_differing(old.owners().zip(self.owners()).take(hashes as usize), change)
+    }
 }
 
 /// `ip_hash`: nginx's hash of an IPv4 client's network of 256, or of a whole IPv6 address.
@@ -48,12 +73,14 @@ pub(super) struct IpHash {
 
 impl IpHash {
     pub(super) fn new(setup: &Setup<'_>) -> IpHash {
-        IpHash { shares: Shares::new(setup.seats), turns: Swrr::new(setup.seats) }
+        IpHash { shares: Shares::new(setup.seats), turns: Swrr::not_laid_out() }
     }
 }
 
-impl Scheduler for IpHash {
-    fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize> {
+impl IpHash {
+    /// The first server that can be chosen of those that the client's address leads to; none if they
+    /// all cannot.
+    fn find(&self, pool: Pool<'_>, flow: &Flow) -> Option<usize> {
         let mut octets = [0; 16];
         let length = match canonical(flow.client().ip()) {
             IpAddr::V4(v4) => {
@@ -68,14 +95,33 @@ impl Scheduler for IpHash {
         let mut hash = 89;
         for _ in 0..TRIES {
             for octet in &octets[..length] {
-                hash = (hash * 113 + u64::from(*octet)) % 6271;
+                hash = (hash * 113 + u64::from(*octet)) % IP_HASHES;
             }
             let server = self.shares.find(hash)?;
             if pool.is_eligible(server) {
                 return Some(server);
             }
         }
-        self.turns.schedule(pool, flow, ticket)
+        None
+    }
+}
+
+impl Scheduler for IpHash {
+    fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize> {
+        self.find(pool, flow).or_else(|| self.turns.schedule(pool, flow, ticket))
+    }
+
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
+        self.find(pool, flow).map_or_else(|| self.turns.peek(pool, flow, ticket), Peek::from)
+    }
+
+    fn follows_flow(&self) -> bool {
+        true
+    }
+
+    fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
+        let old = (old as &dyn Any).downcast_ref::<IpHash>()?;
+        Some(self.shares.moved(&old.shares, IP_HASHES, change))
     }
 
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
@@ -93,27 +139,48 @@ pub(super) struct Hash {
 
 impl Hash {
     pub(super) fn new(setup: &Setup<'_>) -> Hash {
-        Hash { shares: Shares::new(setup.seats), turns: Swrr::new(setup.seats) }
+        Hash { shares: Shares::new(setup.seats), turns: Swrr::not_laid_out() }
     }
 }
 
-impl Scheduler for Hash {
-    fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize> {
+impl Hash {
+    /// The first server that can be chosen of those that the key leads to; none if they all cannot, or
+    /// there is no key.
+    fn find(&self, pool: Pool<'_>, flow: &Flow) -> Option<usize> {
         let key = flow.hash_key();
         if key.is_empty() {
-            return self.turns.schedule(pool, flow, ticket);
+            return None;
         }
         let mut hash = 0;
         for attempt in 0..TRIES {
             let mut digits = [0; 2];
             let digest = key.crc32_after(decimal(attempt, &mut digits));
-            hash += u64::from(digest >> 16 & 0x7fff);
+            hash += u64::from(digest >> 16) % HASHES;
             let server = self.shares.find(hash)?;
             if pool.is_eligible(server) {
                 return Some(server);
             }
         }
-        self.turns.schedule(pool, flow, ticket)
+        None
+    }
+}
+
+impl Scheduler for Hash {
+    fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize> {
+        self.find(pool, flow).or_else(|| self.turns.schedule(pool, flow, ticket))
+    }
+
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
+        self.find(pool, flow).map_or_else(|| self.turns.peek(pool, flow, ticket), Peek::from)
+    }
+
+    fn follows_flow(&self) -> bool {
+        true
+    }
+
+    fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
+        let old = (old as &dyn Any).downcast_ref::<Hash>()?;
+        Some(self.shares.moved(&old.shares, HASHES, change))
     }
 
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
@@ -141,8 +208,17 @@ pub(super) struct Rendezvous {
 }
 
 impl Rendezvous {
-    pub(super) fn new(setup: &Setup<'_>) -> Rendezvous {
-        let names = setup.seats.iter().map(|seat| Key::new(seat.address.to_string().as_bytes()).hash64());
+    pub(super) fn new(setup: &Setup<'_>, before: Option<(&dyn Scheduler, &Change<'_>)>) -> Rendezvous {
+        let name = |seat: &Seat| Key::new(seat.address.to_string().as_bytes()).hash64();
+        let known = before.and_then(|(old, change)| {
+            let old = (old as &dyn Any).downcast_ref::<Rendezvous>()?;
+            Some((old, places_in(change.old, change.new)))
+        });
+        // To write a thousand addresses out costs more than all else of a change.
+        let names = setup.seats.iter().enumerate().map(|(server, seat)| match &known {
+            Some((old, places)) => places[server].map_or_else(|| name(seat), |place| old.names[place]),
+            None => name(seat),
+        });
         Rendezvous { names: names.collect() }
     }
 }
@@ -166,7 +242,89 @@ impl Scheduler for Rendezvous {
     fn uses_ticket(&self) -> bool {
         false
     }
+
+    fn follows_flow(&self) -> bool {
+        true
+    }
+
+    fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
+        (old as &dyn Any).downcast_ref::<Rendezvous>()?;
+        let whole = 1u64 << 32;
+        let part = (whole as f64 * (1.0 - kept(change))).round();
+        Some(Share { part: part as u64, whole })
+    }
 }
+
+/// The share of keys that stay on their server.
+///
+/// A server's time in the race for a key is a random number of its own, exponentially distributed,
+/// divided by its weight. Server *i* wins before and after the change if everyone else's number is
+/// larger than its own by the factor *w_j / w_i*, before and after, which happens once in the sum over
+/// all *j* of the larger of both factors. The factor after is the larger one where the weight of
+/// *j* has grown more than that of *i*, so that servers in the order of their growth need but sums.
+fn kept(change: &Change<'_>) -> f64 {
+    let places = places_in(change.old, change.new);
+    let total = |seats: &[Seat]| seats.iter().map(|seat| f64::from(seat.weight)).sum::<f64>();
+    let (before, after) = (total(change.old), total(change.new));
+    if before == 0.0 || after == 0.0 {
+        return if before == after { 1.0 } else { 0.0 };
+    }
+    // Weights before and after of those who win in both; who is only there before or after is among
+    // the totals.
+    let mut both: Vec<(f64, f64)> = change
+        .new
+        .iter()
+        .zip(places)
+        .filter_map(|(seat, place)| Some((change.old[place?].weight.into(), seat.weight.into())))
+        .filter(|(old, new)| *old > 0.0 && *new > 0.0)
+        .collect();
+    both.sort_by(|(old, new), (other_old, other_new)| (new * other_old).total_cmp(&(other_new * old)));
+    // Of those who grew no more than the present one the weight before counts, of the others the one
+    // after. To come is to grow without end, and to go not at all.
+    let stayed_before: f64 = both.iter().map(|(old, _)| old).sum();
+    let (mut grown_less, mut grown_more) = (before - stayed_before, after);
+    let mut kept = 0.0;
+    for (old, new) in both {
+        grown_less += old;
+        grown_more -= new;
+        kept += 1.0 / (grown_less / old + grown_more / new);
+    }
+    kept
+}
+
+/// Numbers that `ip_hash` hashes an address to.
+const IP_HASHES: u64 = 6271;
+
+/// Numbers that `hash` takes of a checksum.
+const HASHES: u64 = 0x8000;
 
 /// How often nginx looks before it deals turns.
 pub(super) const TRIES: u8 = 21;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share_kept(old: &[Seat], new: &[Seat]) -> f64 {
+        kept(&Change { old, new, edited: &[] })
+    }
+
+    #[test]
+    fn share_that_rendezvous_keeps_is_what_the_weights_say() {
+        let seats = |weights: &[u32]| -> Vec<Seat> {
+            (1..).zip(weights).map(|(n, weight)| Seat::numbered(n, *weight)).collect()
+        };
+        let check = |old: &[u32], new: &[u32], share: f64| {
+            let found = share_kept(&seats(old), &seats(new));
+            assert!((found - share).abs() < 1e-9, "{old:?} {new:?}: {found}");
+        };
+        check(&[1, 2, 3], &[1, 2, 3], 1.0);
+        check(&[1, 2, 3], &[2, 4, 6], 1.0);
+        check(&[1, 1, 1], &[1, 1, 1, 1], 3.0 / 4.0);
+        check(&[1, 1, 1, 1], &[1, 1, 0, 1], 3.0 / 4.0);
+        // The last one had a quarter and keeps a tenth; nobody else loses any.
+        check(&[3, 3, 3, 3], &[3, 3, 3, 1], 0.85);
+        check(&[0, 0], &[1, 0], 0.0);
+        check(&[0], &[0], 1.0);
+    }
+}

@@ -4,13 +4,15 @@
 //! As in IPVS (`ip_vs_mh.c`, 64-bit kernels): 4093 slots, SipHash-1-3, turns by the weight a server
 //! had before it was quiesced, so that quiescing moves nobody.
 
+use std::any::Any;
+
 use siphasher::sip::SipHasher13;
 
 use crate::flow::Flow;
 use crate::pool::Pool;
 use crate::scheduler::hash::{Options, fold_socket};
 use crate::scheduler::turn::gcd_with;
-use crate::scheduler::{Scheduler, Seat, Setup};
+use crate::scheduler::{Change, Scheduler, Seat, Setup, Share};
 
 /// `mh`.
 pub(super) struct Mh {
@@ -84,7 +86,7 @@ impl Scheduler for Mh {
         if pool.is_eligible(server) {
             return Some(server);
         }
-        if !self.options.searches(pool, server) || !pool.any_eligible() {
+        if pool.is_withheld(server) && !self.options.falls_back() || !pool.any_eligible() {
             return None;
         }
         let others = (0..SLOTS).map(|step| {
@@ -96,6 +98,11 @@ impl Scheduler for Mh {
 
     fn follows_flow(&self) -> bool {
         true
+    }
+
+    fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
+        let old = (old as &dyn Any).downcast_ref::<Mh>()?;
+        Options::compare([(old.options, &old.slots), (self.options, &self.slots)], SLOTS, change)
     }
 
     fn uses_ticket(&self) -> bool {

@@ -296,11 +296,11 @@ pub(super) struct Swrr {
 
 /// Servers of one weight, while turns are laid out.
 struct Class {
-    weight: i64,
+    weight: i32,
     /// Indexes, the one listed first in front.
     servers: Vec<u32>,
-    /// Turns that they have had together.
-    served: i64,
+    /// How many have had one turn more than the others.
+    served: usize,
 }
 
 /// One round of turns.
@@ -324,15 +324,19 @@ impl Swrr {
     }
 }
 
+impl Swrr {
+    /// Turns that are laid out when they are first asked for: of those who hardly ever need any.
+    pub(super) fn not_laid_out() -> Swrr {
+        Swrr { periods: ArcSwap::default() }
+    }
+}
+
 impl Scheduler for Swrr {
     fn schedule(&self, pool: Pool<'_>, _flow: &Flow, ticket: u64) -> Option<usize> {
         if let Some(period) = self.periods.load().iter().find(|period| period.fits(pool)) {
             return period.turn(pool, ticket);
         }
-        let servers: Box<[u64]> = (0..pool.words()).map(|word| pool.word(word)).collect();
-        let chosen = (0..pool.len()).filter(|index| servers[index / 64] >> (index % 64) & 1 == 1);
-        let weights = chosen.map(|index| (index as u32, pool.weight(index))).collect();
-        let fresh = Arc::new(Period::lay_out(servers, weights));
+        let fresh = Arc::new(Period::of(pool));
         self.periods.rcu(|periods| {
             let others = periods.iter().filter(|period| period.servers != fresh.servers);
             std::iter::once(&fresh).chain(others.take(PERIODS_KEPT - 1)).cloned().collect::<Vec<_>>()
@@ -344,8 +348,7 @@ impl Scheduler for Swrr {
         let periods = self.periods.load();
         match periods.iter().find(|period| period.fits(pool)) {
             Some(period) => Peek::Choice(period.next_turn(pool, ticket)),
-            // The turns of these servers are yet to be laid out.
-            None => Peek::Unknown,
+            None => Peek::Choice(Period::of(pool).next_turn(pool, ticket)),
         }
     }
 
@@ -358,6 +361,14 @@ impl Scheduler for Swrr {
 }
 
 impl Period {
+    /// The turns of the servers that can be used now, whether they are full or not.
+    fn of(pool: Pool<'_>) -> Period {
+        let servers: Box<[u64]> = (0..pool.words()).map(|word| pool.word(word)).collect();
+        let chosen = (0..pool.len()).filter(|index| servers[index / 64] >> (index % 64) & 1 == 1);
+        let weights = chosen.map(|index| (index as u32, pool.weight(index))).collect();
+        Period::lay_out(servers, weights)
+    }
+
     /// The turns of these servers (index, weight), as nginx would deal them.
     fn lay_out(servers: Box<[u64]>, mut weights: Vec<(u32, u32)>) -> Period {
         weights.retain(|(_, weight)| *weight > 0);
@@ -371,10 +382,11 @@ impl Period {
             let weight = u64::from(weight / gcd);
             if total <= longest { weight } else { (weight * longest / total).max(1) }
         };
-        let weights: Vec<(u32, i64)> =
-            weights.iter().map(|(index, weight)| (*index, scaled(*weight) as i64)).collect();
-        let total: i64 = weights.iter().map(|(_, weight)| weight).sum();
-        if total == weights.len() as i64 {
+        // A period is shorter than 2³¹ turns, and no credit is larger than it is long.
+        let weights: Vec<(u32, i32)> =
+            weights.iter().map(|(index, weight)| (*index, scaled(*weight) as i32)).collect();
+        let total: i32 = weights.iter().map(|(_, weight)| weight).sum();
+        if total as usize == weights.len() {
             // Equals take turns in the order they are listed, which needs no working out.
             let turns = weights.iter().map(|(index, _)| *index).collect();
             return Period { servers, turns, next: AtomicUsize::new(0) };
@@ -389,25 +401,29 @@ impl Period {
         }
         // Servers of one weight gain credit alike, and the one to be served is the one served least
         // often, the first of them: they take turns. So it is enough to look at one of each weight.
+        // Credits and servers stand apart from the classes, since all time is spent looking there.
+        let gains: Vec<i32> = classes.iter().map(|class| class.weight).collect();
+        let mut credits = vec![0; classes.len()];
+        let mut heads: Vec<u32> = classes.iter().map(|class| class.servers[0]).collect();
         let mut turns = Vec::with_capacity(total as usize);
-        for turn in 1..=total {
-            let head = |class: &Class| {
-                let size = class.servers.len() as i64;
-                (
-                    class.weight * turn - class.served / size * total,
-                    class.servers[(class.served % size) as usize],
-                )
-            };
-            let mut best = 0;
-            for place in 1..classes.len() {
-                let ((most, first), (credit, server)) = (head(&classes[best]), head(&classes[place]));
-                // Ties go to the server listed first, as nginx does.
-                if credit > most || (credit == most && server < first) {
-                    best = place;
-                }
+        for _ in 0..total {
+            let mut most = i32::MIN;
+            for (credit, gain) in credits.iter_mut().zip(&gains) {
+                *credit += gain;
+                most = most.max(*credit);
             }
-            turns.push(head(&classes[best]).1);
-            classes[best].served += 1;
+            let Some(first) = credits.iter().position(|credit| *credit == most) else { break };
+            // Ties go to the server listed first, as nginx does.
+            let equals = (first..credits.len()).filter(|place| credits[*place] == most);
+            let best = equals.min_by_key(|place| heads[*place]).unwrap_or(first);
+            turns.push(heads[best]);
+            let Class { servers, served, .. } = &mut classes[best];
+            *served = (*served + 1) % servers.len();
+            heads[best] = servers[*served];
+            // The next one has been served once less, until all have.
+            if *served == 0 {
+                credits[best] -= total;
+            }
         }
         Period { servers, turns: turns.into(), next: AtomicUsize::new(0) }
     }
