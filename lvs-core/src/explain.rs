@@ -50,10 +50,11 @@ pub enum Decider {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Outcome {
-    /// To this server.
+    /// To this server. (Where a server that warms up leaves its turn to the next, a scheduler that
+    /// remembers its choices, such as `rr`, may choose yet another.)
     Server(SocketAddr),
-    /// To one of these; the scheduler cannot tell which without choosing (`lblc`, `lblcr`, schedulers
-    /// of other crates that have no [`peek`](crate::Scheduler::peek), and `swrr` right after a change).
+    /// To one of these; the scheduler cannot tell which without choosing. It is one of another crate
+    /// that has no [`peek`](crate::Scheduler::peek).
     OneOf(Vec<SocketAddr>),
     /// Nowhere.
     Refused(Refusal),

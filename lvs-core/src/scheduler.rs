@@ -54,8 +54,8 @@ pub trait Scheduler: Any + Send + Sync {
 
     /// Returns what [`schedule`](Scheduler::schedule) would, and leaves everything as it is.
     ///
-    /// By default it asks, if the choices follow the flow; who follows the flow and moves something
-    /// by choosing has to say here what it would choose.
+    /// The default asks, if the choices follow the flow, and else knows nothing. Who follows the flow
+    /// and moves something by choosing has to say here what it would choose.
     fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
         if self.follows_flow() { Peek::Choice(self.schedule(pool, flow, ticket)) } else { Peek::Unknown }
     }

@@ -270,8 +270,13 @@ impl Live {
 
     /// Lets it have this share of one choice; what it does not use it keeps, but not for long.
     pub(crate) fn add_credit(&self, share: f64) {
-        let add = |credit: u64| Some((credit + (share * CHOICE as f64) as u64).min(2 * CHOICE));
+        let add = |credit| Some(credited(credit, share));
         let _ = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// Whether it has a whole choice, once it has got this share of one.
+    pub(crate) fn could_spend_credit(&self, share: f64) -> bool {
+        credited(self.credit.load(Ordering::Relaxed), share) >= CHOICE
     }
 
     /// Uses up a whole choice, if there is one.
@@ -339,6 +344,10 @@ impl Counter {
         let value = self.value.load(Ordering::Relaxed);
         value.saturating_sub(self.zero.swap(value, Ordering::AcqRel))
     }
+}
+
+fn credited(credit: u64, share: f64) -> u64 {
+    (credit + (share * CHOICE as f64) as u64).min(2 * CHOICE)
 }
 
 fn clamp(count: u64) -> u32 {

@@ -199,7 +199,7 @@ impl Service {
     /// What the scheduler says, admitted.
     fn choose(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Arc<Live>, Refusal> {
         let ticket = if self.tickets { self.state.ticket.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        let warming = self.state.warm.load(Ordering::Relaxed) > now.as_nanos();
+        let warming = self.is_warming(now);
         if warming {
             self.share_choice(now);
         }
@@ -277,12 +277,26 @@ impl Service {
         among(&self.usable).or_else(ejected).or_else(in_vain)
     }
 
-    /// What [`Service::pick`] would choose for a new flow; the error is that the scheduler cannot tell,
+    /// What [`Service::choose`] would choose for a new flow; the error is that the scheduler cannot tell,
     /// and the servers it would choose from.
     pub(crate) fn peek(&self, flow: &Flow, now: Time) -> Result<Option<usize>, Vec<usize>> {
+        let choice = self.peek_except(flow, &[], now)?;
+        let held_back = choice.filter(|server| self.is_warming(now) && self.would_hold_back(*server, now));
+        if let Some(server) = held_back {
+            let except = [self.servers[server].live.address];
+            if self.pool(&self.usable, None, &except, now).any_eligible()
+                && let Some(other) = self.peek_except(flow, &except, now)?
+            {
+                return Ok(Some(other));
+            }
+        }
+        Ok(choice)
+    }
+
+    fn peek_except(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Option<usize>, Vec<usize>> {
         let ticket = self.state.ticket.load(Ordering::Relaxed);
         let unknown = RefCell::new(Vec::new());
-        let choice = self.pick_by(&[], now, |pool| match self.scheduler.peek(pool, flow, ticket) {
+        let choice = self.pick_by(tried, now, |pool| match self.scheduler.peek(pool, flow, ticket) {
             Peek::Choice(choice) => choice,
             Peek::Unknown => {
                 // Who sends more to a full server may do so here.
@@ -313,31 +327,56 @@ impl Service {
         self.panicking.load(Ordering::Relaxed)
     }
 
-    /// Gives each server that warms up its part of a choice: what its weight, as far as it has grown,
-    /// is among the others. So it gets that part at most, however often its turn comes.
-    fn share_choice(&self, now: Time) {
+    /// Whether anybody may be warming up.
+    fn is_warming(&self, now: Time) -> bool {
+        self.state.warm.load(Ordering::Relaxed) > now.as_nanos()
+    }
+
+    /// The servers that warm up, and the part of a choice that is theirs: what the weight of each, as
+    /// far as it has grown, is among the others.
+    fn shares_of_choice(&self, now: Time) -> impl Iterator<Item = (usize, f64)> {
         let usable = self.servers.iter().filter(|server| server.live.standing() == 0);
         let total: f64 = usable.map(|server| f64::from(server.weight)).sum();
-        for (index, server) in self.servers.iter().enumerate() {
-            if let Some(share) = self.warmth(index, now) {
-                let weight = f64::from(server.weight);
-                let grown = weight * share;
-                server.live.add_credit(grown / (total - weight + grown).max(grown));
-            }
+        self.servers.iter().enumerate().filter_map(move |(index, server)| {
+            let weight = f64::from(server.weight);
+            let grown = weight * self.warmth(index, now)?;
+            Some((index, grown / (total - weight + grown).max(grown)))
+        })
+    }
+
+    /// Gives each server that warms up its part of a choice. So it gets that part at most, however often
+    /// its turn comes.
+    fn share_choice(&self, now: Time) {
+        for (server, share) in self.shares_of_choice(now) {
+            self.servers[server].live.add_credit(share);
         }
     }
 
     /// Whether a server that warms up leaves this choice to another.
     fn holds_back(&self, server: usize, now: Time) -> bool {
+        self.is_as_busy_as_warm(server, now)
+            .is_some_and(|busy| busy || !self.servers[server].live.spend_credit())
+    }
+
+    /// Whether it would leave the next choice to another.
+    fn would_hold_back(&self, server: usize, now: Time) -> bool {
+        let share =
+            self.shares_of_choice(now).find(|(other, _)| *other == server).map_or(0.0, |(_, share)| share);
+        self.is_as_busy_as_warm(server, now)
+            .is_some_and(|busy| busy || !self.servers[server].live.could_spend_credit(share))
+    }
+
+    /// Whether a server has as many connections as the busiest other one has, for its weight as far as
+    /// it has grown; nothing if it does not warm up.
+    fn is_as_busy_as_warm(&self, server: usize, now: Time) -> Option<bool> {
         let Server { weight, live } = &self.servers[server];
-        let Some(share) = self.warmth(server, now) else { return false };
-        // As many connections as the busiest other one has for its weight.
+        let share = self.warmth(server, now)?;
         let others = self.servers.iter().enumerate().filter(|(other, _)| *other != server);
         let busiest = others.filter(|(_, other)| other.weight > 0 && other.live.standing() == 0);
         let busiest =
             busiest.map(|(_, other)| f64::from(other.live.load().total()) / f64::from(other.weight));
         let most = busiest.fold(0.0, f64::max) * f64::from(*weight) * share;
-        f64::from(live.load().total()) + 1.0 > most.max(1.0) || !live.spend_credit()
+        Some(f64::from(live.load().total()) + 1.0 > most.max(1.0))
     }
 
     /// The share of its strength that a server which warms up has reached.

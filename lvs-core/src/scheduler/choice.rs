@@ -144,6 +144,11 @@ impl Scheduler for Random {
     fn schedule(&self, pool: Pool<'_>, _flow: &Flow, ticket: u64) -> Option<usize> {
         self.draws.draw(pool, ticket, 0)
     }
+
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
+        // Nothing is remembered between two choices.
+        Peek::Choice(self.schedule(pool, flow, ticket))
+    }
 }
 
 /// `random_two`: of two different servers drawn by weight, the one with fewer connections for its
@@ -166,6 +171,11 @@ impl Scheduler for RandomTwo {
             u64::from(pool.load(server).total()) * u64::from(pool.weight(weight))
         };
         Some(if cost(second, first) > cost(first, second) { first } else { second })
+    }
+
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
+        // Nothing is remembered between two choices.
+        Peek::Choice(self.schedule(pool, flow, ticket))
     }
 }
 
@@ -200,6 +210,11 @@ impl Scheduler for Ewma {
             latency * load * u128::from(pool.weight(weight))
         };
         Some(if cost(1, second, first) < cost(0, first, second) { second } else { first })
+    }
+
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
+        // Nothing is remembered between two choices.
+        Peek::Choice(self.schedule(pool, flow, ticket))
     }
 }
 

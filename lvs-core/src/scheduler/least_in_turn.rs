@@ -2,12 +2,13 @@
 //! and `least_time`.
 
 use std::any::Any;
-use std::sync::{Mutex, PoisonError};
+use std::cmp::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::flow::Flow;
 use crate::pool::Pool;
-use crate::scheduler::{Change, Scheduler, Seat};
+use crate::scheduler::{Change, Peek, Scheduler, Seat};
 
 /// Chooses the server whose cost for its weight is least; equals are dealt smooth weighted turns
 /// among themselves.
@@ -64,35 +65,46 @@ fn nanos(latency: Duration) -> u64 {
     u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)
 }
 
-impl<M: Measure> Scheduler for LeastInTurn<M> {
-    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Option<usize> {
+/// The least cost for a weight, and who has it.
+struct Least {
+    cost: u128,
+    weight: u32,
+    /// The first of them.
+    first: usize,
+    /// Whether there are others.
+    equals: bool,
+    common: u64,
+}
+
+impl<M: Measure> LeastInTurn<M> {
+    fn least(&self, pool: Pool<'_>) -> Option<Least> {
         let common = self.measure.common(pool);
-        let cost = |server: usize| self.measure.cost(pool, server, common);
-        // Cost and weight of the least, and where the first of them is.
-        let mut least: Option<(u128, u32, usize)> = None;
-        let mut equals = false;
+        let mut least: Option<Least> = None;
         for server in pool.oldest_first() {
-            let (cost, weight) = (cost(server), pool.weight(server));
-            let order = least.map(|(best, of, _)| scaled(cost, of).cmp(&scaled(best, weight)));
+            let (cost, weight) = (self.measure.cost(pool, server, common), pool.weight(server));
+            let order = least.as_ref().map(|best| scaled(cost, best.weight).cmp(&scaled(best.cost, weight)));
             match order {
-                None | Some(std::cmp::Ordering::Less) => {
-                    least = Some((cost, weight, server));
-                    equals = false;
+                None | Some(Ordering::Less) => {
+                    least = Some(Least { cost, weight, first: server, equals: false, common });
                 }
-                Some(std::cmp::Ordering::Equal) => equals = true,
-                Some(std::cmp::Ordering::Greater) => {}
+                Some(Ordering::Equal) => {
+                    if let Some(least) = &mut least {
+                        least.equals = true;
+                    }
+                }
+                Some(Ordering::Greater) => {}
             }
         }
-        let (best, of, first) = least?;
-        if !equals {
-            // nginx takes nothing from the credit of a server that has no equals.
-            return Some(first);
-        }
-        let mut credit = self.credit.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut chosen, mut total) = (first, 0);
-        for server in pool.oldest_first().skip_while(|server| *server != first) {
+        least
+    }
+
+    /// Deals one turn among the equals.
+    fn deal(&self, pool: Pool<'_>, least: &Least, credit: &mut [i64]) -> usize {
+        let (mut chosen, mut total) = (least.first, 0);
+        for server in pool.oldest_first().skip_while(|server| *server != least.first) {
             let weight = pool.weight(server);
-            if scaled(cost(server), of) != scaled(best, weight) {
+            let cost = self.measure.cost(pool, server, least.common);
+            if scaled(cost, least.weight) != scaled(least.cost, weight) {
                 continue;
             }
             credit[server] += i64::from(weight);
@@ -102,7 +114,24 @@ impl<M: Measure> Scheduler for LeastInTurn<M> {
             }
         }
         credit[chosen] -= total;
-        Some(chosen)
+        chosen
+    }
+
+    fn credit(&self) -> MutexGuard<'_, Box<[i64]>> {
+        self.credit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M: Measure> Scheduler for LeastInTurn<M> {
+    fn schedule(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Option<usize> {
+        let least = self.least(pool)?;
+        // nginx takes nothing from the credit of a server that has no equals.
+        Some(if least.equals { self.deal(pool, &least, &mut self.credit()) } else { least.first })
+    }
+
+    fn peek(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Peek {
+        let least = self.least(pool);
+        Peek::Choice(least.map(|least| self.deal(pool, &least, &mut self.credit().clone())))
     }
 
     fn uses_ticket(&self) -> bool {
@@ -112,8 +141,7 @@ impl<M: Measure> Scheduler for LeastInTurn<M> {
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
         let Some(old) = (old as &dyn Any).downcast_ref::<LeastInTurn<M>>() else { return };
         if change.old == change.new {
-            let credit = old.credit.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            *self.credit.get_mut().unwrap_or_else(PoisonError::into_inner) = credit;
+            self.credit = Mutex::new(old.credit().clone());
         }
     }
 }

@@ -9,13 +9,13 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::flow::{Flow, canonical};
 use crate::pool::Pool;
 use crate::scheduler::least::{Cost, least, least_loaded, weighted_connections};
-use crate::scheduler::{Change, Scheduler, Setup};
+use crate::scheduler::{Change, Peek, Scheduler, Setup};
 use crate::time::Time;
 
 /// `lblc` or `lblcr`, by what it remembers of a destination.
@@ -33,7 +33,10 @@ pub(super) trait Memory: Send + 'static {
     fn of(server: SocketAddr, now: Time) -> Self;
 
     /// The remembered server, if it will do.
-    fn recall(&mut self, servers: &Servers<'_>) -> Option<usize>;
+    fn recall(&self, servers: &Servers<'_>) -> Option<usize>;
+
+    /// Forgets what is remembered for too long. Done at each use, after the server was chosen.
+    fn age(&mut self, _servers: &Servers<'_>) {}
 
     /// The server that was chosen instead.
     fn store(&mut self, server: SocketAddr, now: Time);
@@ -80,19 +83,30 @@ impl<M: Memory> Locality<M> {
     }
 }
 
+impl<M> Locality<M> {
+    fn destination(&self, flow: &Flow) -> IpAddr {
+        flow.destination().map_or(self.destination, |destination| canonical(destination.ip()))
+    }
+
+    /// The table is consistent after each statement, so a panic elsewhere does no harm.
+    fn table(&self) -> MutexGuard<'_, Table<M>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<M: Memory> Scheduler for Locality<M> {
     fn schedule(&self, pool: Pool<'_>, flow: &Flow, _ticket: u64) -> Option<usize> {
-        let destination =
-            flow.destination().map_or(self.destination, |destination| canonical(destination.ip()));
+        let destination = self.destination(flow);
         let now = pool.now();
         let servers = Servers { pool, places: &self.places };
-        // The table is consistent after each statement, so a panic elsewhere does no harm.
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table();
         table.check(now);
         if let Some(entry) = table.entries.get_mut(&destination) {
             entry.used = now;
-            if let Some(server) = entry.memory.recall(&servers) {
-                return Some(server);
+            let recalled = entry.memory.recall(&servers);
+            entry.memory.age(&servers);
+            if recalled.is_some() {
+                return recalled;
             }
             let server = least_loaded(pool)?;
             entry.memory.store(pool.address(server), now);
@@ -104,6 +118,16 @@ impl<M: Memory> Scheduler for Locality<M> {
             table.entries.insert(destination, Entry { memory, used: now });
         }
         Some(server)
+    }
+
+    fn peek(&self, pool: Pool<'_>, flow: &Flow, _ticket: u64) -> Peek {
+        let servers = Servers { pool, places: &self.places };
+        let table = self.table();
+        let due = table.due(pool.now());
+        let entry = table.entries.get(&self.destination(flow));
+        let entry = entry.filter(|entry| due.is_none_or(|due| !entry.is_forgotten(due)));
+        let recalled = entry.and_then(|entry| entry.memory.recall(&servers));
+        Peek::Choice(recalled.or_else(|| least_loaded(pool)))
     }
 
     fn uses_ticket(&self) -> bool {
@@ -130,15 +154,19 @@ impl<M> Table<M> {
 
     /// Every half hour, entries that were not used for a day go.
     fn check(&mut self, now: Time) {
-        let checked = *self.checked.get_or_insert(now);
-        let rounds = now.since(checked).as_nanos() / CHECK_INTERVAL.as_nanos();
-        if rounds == 0 {
-            return;
+        let due = self.due(now);
+        if let Some(due) = due {
+            self.entries.retain(|_, entry| !entry.is_forgotten(due));
         }
+        self.checked = due.or(self.checked).or(Some(now));
+    }
+
+    /// The latest moment at which entries should have been looked through and were not.
+    fn due(&self, now: Time) -> Option<Time> {
+        let checked = self.checked?;
+        let rounds = now.since(checked).as_nanos() / CHECK_INTERVAL.as_nanos();
         let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-        let last = checked + CHECK_INTERVAL.saturating_mul(rounds);
-        self.entries.retain(|_, entry| last.since(entry.used) <= EXPIRATION);
-        self.checked = Some(last);
+        (rounds > 0).then(|| checked + CHECK_INTERVAL.saturating_mul(rounds))
     }
 
     /// Whether one more entry may be kept. In a full table, those that were not used for some minutes
@@ -153,6 +181,12 @@ impl<M> Table<M> {
         self.made_room = Some(now);
         self.entries.retain(|_, entry| now.since(entry.used) < UNUSED);
         self.entries.len() < ENTRIES_MAX
+    }
+}
+
+impl<M> Entry<M> {
+    fn is_forgotten(&self, now: Time) -> bool {
+        now.since(self.used) > EXPIRATION
     }
 }
 
@@ -176,7 +210,7 @@ impl Memory for One {
         One(server)
     }
 
-    fn recall(&mut self, servers: &Servers<'_>) -> Option<usize> {
+    fn recall(&self, servers: &Servers<'_>) -> Option<usize> {
         let server = servers.find(self.0)?;
         // Whether it is full is not asked, as in IPVS.
         (servers.pool.is_open(server) && !servers.is_busy(server)).then_some(server)
@@ -192,15 +226,17 @@ impl Memory for Set {
         Set { servers: vec![server], modified: now }
     }
 
-    fn recall(&mut self, servers: &Servers<'_>) -> Option<usize> {
+    fn recall(&self, servers: &Servers<'_>) -> Option<usize> {
         let pool = servers.pool;
         let eligible =
             self.servers.iter().filter_map(|address| servers.find(*address)).filter(|s| pool.is_eligible(*s));
-        let found = least(eligible, pool, weighted_connections);
-        if self.servers.len() > 1 && pool.now().since(self.modified) > EXPIRATION {
+        least(eligible, pool, weighted_connections).filter(|server| !servers.is_busy(*server))
+    }
+
+    fn age(&mut self, servers: &Servers<'_>) {
+        if self.servers.len() > 1 && servers.pool.now().since(self.modified) > EXPIRATION {
             self.shrink(servers);
         }
-        found.filter(|server| !servers.is_busy(*server))
     }
 
     fn store(&mut self, server: SocketAddr, now: Time) {

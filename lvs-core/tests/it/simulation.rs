@@ -107,24 +107,21 @@ impl World {
     fn connect(&mut self) {
         let flow = flow(self.dice.below(40) as u16);
         let said = self.director.explain(&vip(), &flow, self.now).expect("the service is there");
-        let warming = said.candidates.iter().any(|one| one.words.contains("warming"))
-            || self.wanted.health.slow_start > Duration::ZERO;
         match (self.director.schedule(&vip(), &flow, self.now), said.outcome) {
             (Ok(lease), said) => {
                 let server = self.wanted.servers.iter().find(|server| server.address == lease.server());
                 let server = server.expect("a configured server");
                 assert!(!self.down.contains(&server.address), "{server:?} is down");
                 assert!(lease.is_persistent() || server.weight.value() > 0, "{server:?} is quiesced");
-                match said {
-                    Outcome::Server(said) => assert!(said == server.address || warming, "{said}"),
-                    Outcome::OneOf(said) => assert!(said.contains(&server.address) || warming),
-                    Outcome::Refused(refusal) => panic!("{server:?} after {refusal}"),
-                }
+                assert!(
+                    self.is_asked_twice() || said == Outcome::Server(server.address),
+                    "{said:?}, {server:?}"
+                );
                 self.scheduled += 1;
                 self.held.push((lease, false));
             }
             (Err(refusal), said) => {
-                assert!(!matches!(said, Outcome::Server(_)), "{refusal} after {said:?}");
+                assert_eq!(said, Outcome::Refused(refusal));
                 assert_ne!(refusal, Refusal::NoService);
                 if self.wanted.servers.is_empty() {
                     assert_eq!(refusal, Refusal::NoServers);
@@ -134,6 +131,14 @@ impl World {
                 self.refused += 1;
             }
         }
+    }
+
+    /// Whether a scheduler that remembers its choices may be asked twice for one connection: a server
+    /// that warms up leaves its turn to another. What comes after the first is not foretold.
+    fn is_asked_twice(&self) -> bool {
+        use Algorithm::{Lblc, Lblcr, LeastConn, LeastTime, Rr, Wrr};
+        let remembers = [Rr, Wrr, LeastConn, LeastTime, Lblc, Lblcr].contains(&self.wanted.algorithm);
+        remembers && self.wanted.health.slow_start > Duration::ZERO
     }
 
     fn end(&mut self) {

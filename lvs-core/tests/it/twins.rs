@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Algorithm, Config, Director, Flow, Lease, Probe, ServerConfig, ServiceConfig, Thresholds, Weight,
+    Algorithm, Config, Director, Flow, Lease, Outcome, Probe, ServerConfig, ServiceConfig, Thresholds, Weight,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -148,8 +148,12 @@ impl<T: Twin> Pair<T> {
             Step::Wait(seconds) => self.now += u64::from(seconds),
             Step::Open(client) => {
                 let call = Call { client, now: self.now };
-                let lease = self.director.schedule(&vip(), &call.flow(), at(self.now)).ok();
-                let twin = self.twin.open(&call);
+                let said = self.director.explain(&vip(), &call.flow(), at(self.now)).map(|said| said.outcome);
+                let lease = self.director.schedule(&vip(), &call.flow(), at(self.now));
+                let told =
+                    lease.as_ref().map_or_else(|r| Outcome::Refused(*r), |l| Outcome::Server(l.server()));
+                prop_assert_eq!(said, Ok(told));
+                let (lease, twin) = (lease.ok(), self.twin.open(&call));
                 prop_assert_eq!(lease.as_ref().map(Lease::server), twin.map(address));
                 if let (Some(lease), Some(server)) = (lease, twin) {
                     self.connections.push(Connection { lease, server, closed: false });
