@@ -15,22 +15,25 @@ mod listening;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lvs_core::{Config, Director, HealthPolicy, Notice, Rejected, ServiceKey};
 use lvsadm::{CommitError, Control, Edit};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 pub use self::check::accepts;
-use self::listening::{Listening, Sockets, close, stop};
+use self::listening::{Listening, Pause, Reason, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
 use crate::inherit::Inherited;
 use crate::probe::{Prober, Schedule};
 use crate::settings::Settings;
+use crate::takeover::{self, Predecessor};
 use crate::worker::Workers;
 
 /// How a director runs.
@@ -73,6 +76,8 @@ struct Shared {
     flows: Arc<Connections>,
     options: Options,
     state: Mutex<State>,
+    /// Whether a successor serves.
+    replaced: watch::Sender<bool>,
     /// Takes the configurations to probe, on the service thread.
     probed: Option<mpsc::UnboundedSender<Config>>,
     workers: Workers,
@@ -85,8 +90,11 @@ struct State {
     retired: HashMap<ServiceKey, Listening>,
     /// Sockets that were given to the director and that no service has used yet.
     inherited: Inherited,
+    /// What Prometheus asks, once more for a successor.
+    metrics: Vec<OwnedFd>,
     timeouts: lvsadm::Timeouts,
-    draining: bool,
+    /// Why nothing may be changed, if so.
+    closed: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -124,9 +132,43 @@ impl Daemon {
     /// # Errors
     /// As for [`Daemon::start`].
     pub fn start_with(options: Options, config: Config, inherited: Inherited) -> Result<Daemon, CommitError> {
-        let system = |error: io::Error| CommitError::Refused(format!("cannot start: {error}"));
         let socket = options.control.as_ref().map(lvsadm::bind).transpose();
         let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
+        Daemon::begin(options, config, inherited, |_| {}, || Ok(socket))
+    }
+
+    /// Starts a director in the place of another, which drains once this one serves: on its sockets, with
+    /// its templates, counters and what it knew of its servers' health. The control socket is its, too.
+    ///
+    /// # Errors
+    /// As for [`Daemon::start`]; then the other one goes on as before.
+    pub fn succeed(
+        options: Options,
+        config: Config,
+        (predecessor, inherited): (Predecessor, Inherited),
+    ) -> Result<Daemon, CommitError> {
+        let control = options.control.clone();
+        let bequeath = |director: &Director| predecessor.bequeath(director, clock::now());
+        let bind_over = || control.as_ref().map(lvsadm::bind_over).transpose();
+        let daemon = Daemon::begin(options, config, inherited, bequeath, || {
+            bind_over().map_err(|error| CommitError::Refused(format!("control socket {error}")))
+        })?;
+        if let Err(error) = predecessor.release() {
+            warn!(%error, "the director before this one is gone, with its connections");
+        }
+        Ok(daemon)
+    }
+
+    /// `prepare` is given the director when it has its configuration and does not serve yet; the control
+    /// socket is asked for when it does.
+    fn begin(
+        options: Options,
+        config: Config,
+        inherited: Inherited,
+        prepare: impl FnOnce(&Director),
+        socket: impl FnOnce() -> Result<Option<lvsadm::Listener>, CommitError>,
+    ) -> Result<Daemon, CommitError> {
+        let system = |error: io::Error| CommitError::Refused(format!("cannot start: {error}"));
         let director = Arc::new(Director::new());
         let service = Workers::start("director", 1).map_err(system)?;
         let ticking = Arc::downgrade(&director);
@@ -155,11 +197,15 @@ impl Daemon {
             listening: HashMap::new(),
             retired: HashMap::new(),
             inherited,
+            metrics: Vec::new(),
             timeouts,
-            draining: false,
+            closed: None,
         });
-        let shared = Shared { director, connections, flows, options, state, probed, workers };
+        let replaced = watch::Sender::new(false);
+        let shared = Shared { director, connections, flows, options, replaced, state, probed, workers };
         let shared = Arc::new(shared);
+        apply(with_health(Edit::Replace(config.clone()), shared.options.health), &shared.director)?;
+        prepare(&shared.director);
         shared.commit(Edit::Replace(config))?;
         for (protocol, address) in shared.state().inherited.addresses() {
             warn!("{protocol} {address} was inherited and belongs to no service");
@@ -176,7 +222,8 @@ impl Daemon {
             shared.tell_metrics(address, &service)?;
         }
         let administered: Arc<dyn Control> = Arc::clone(&shared) as _;
-        let control = socket.map(|socket| lvsadm::serve(socket, administered)).transpose().map_err(system)?;
+        let control =
+            socket()?.map(|socket| lvsadm::serve(socket, administered)).transpose().map_err(system)?;
         Ok(Daemon { shared, control, _service: service })
     }
 
@@ -209,11 +256,22 @@ impl Daemon {
         self.shared.commit(Edit::Replace(config))
     }
 
+    /// Is done when a successor serves; then the director is to be drained.
+    pub async fn replaced(&self) {
+        // The sender lives as long as this value.
+        let _ = self.shared.replaced.subscribe().wait_for(|replaced| *replaced).await;
+    }
+
+    /// Whether a successor serves.
+    pub fn is_replaced(&self) -> bool {
+        *self.shared.replaced.borrow()
+    }
+
     /// Stops accepting and waits until every connection has ended, and every flow has been silent for
     /// three seconds, or `deadline` has passed. What is left is cut when the value is dropped.
     pub async fn drain(&self, deadline: Duration) {
         let until = tokio::time::Instant::now() + deadline;
-        self.shared.stop_listening();
+        self.shared.stop_listening(Reason::Ended);
         while self.shared.carries() > 0 && tokio::time::Instant::now() < until {
             tokio::time::sleep(DRAIN_POLL).await;
         }
@@ -224,7 +282,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // The control socket goes first, so that nobody talks to a director that is going.
         self.control = None;
-        self.shared.stop_listening();
+        self.shared.stop_listening(Reason::Ended);
     }
 }
 
@@ -258,8 +316,8 @@ impl Shared {
     /// Makes one change, or none of it.
     fn commit(&self, edit: Edit) -> Result<(), CommitError> {
         let mut state = self.state();
-        if state.draining {
-            return Err(CommitError::Refused("the director is shutting down".to_owned()));
+        if let Some(why) = state.closed {
+            return Err(CommitError::Refused(why.to_owned()));
         }
         accepts(&edit)?;
         let edit = with_health(edit, self.options.health);
@@ -275,7 +333,8 @@ impl Shared {
         }
         let gone: Vec<ServiceKey> =
             state.listening.keys().filter(|key| after.service(key).is_none()).cloned().collect();
-        let needed = stop(gone.iter().filter_map(|key| state.listening.remove(key)).collect());
+        let gone = gone.iter().filter_map(|key| state.listening.remove(key)).collect();
+        let needed = stop(gone, Reason::Ended);
         state.retired.extend(needed.into_iter().map(|listening| (listening.service().clone(), listening)));
         apply(edit, &self.director)?;
         let back = after.services.iter().filter_map(|service| {
@@ -307,11 +366,48 @@ impl Shared {
         self.connections.count() + self.flows.count()
     }
 
-    fn stop_listening(&self) {
+    fn stop_listening(&self, reason: Reason) {
         let mut state = self.state();
-        state.draining = true;
-        let needed = stop(state.listening.drain().map(|(_, listening)| listening).collect());
+        state.closed = Some(if reason == Reason::Ended {
+            "the director is shutting down"
+        } else {
+            "another director has taken over"
+        });
+        state.metrics.clear();
+        let listening = state.listening.drain().map(|(_, listening)| listening).collect();
+        let needed = stop(listening, reason);
         state.retired.extend(needed.into_iter().map(|listening| (listening.service().clone(), listening)));
+    }
+
+    /// Hands over to a successor, and serves nobody new once that does.
+    fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
+        let (timeouts, sockets) = {
+            let mut state = self.state();
+            if state.closed.is_some() {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            let listening = state.listening.values();
+            let mut sockets = listening.map(Listening::sockets).collect::<io::Result<Vec<_>>>()?;
+            sockets.push(state.metrics.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?);
+            state.closed = Some("the director hands over to another");
+            state.listening.values().for_each(|listening| listening.pause(Pause::On));
+            (state.timeouts, sockets.into_iter().flatten().collect::<Vec<_>>())
+        };
+        info!("handing over");
+        let handed = takeover::hand_over(stream, &self.director, timeouts, &sockets, clock::now());
+        match &handed {
+            Ok(()) => {
+                self.stop_listening(Reason::HandedOver);
+                self.replaced.send_replace(true);
+            }
+            Err(error) => {
+                warn!(%error, "not handed over, still serving as before");
+                let mut state = self.state();
+                state.closed = None;
+                state.listening.values().for_each(|listening| listening.pause(Pause::Off));
+            }
+        }
+        handed
     }
 
     /// Closes the sockets of deleted services whose flows have ended by now.

@@ -57,6 +57,7 @@ pub mod proxy_protocol;
 pub mod relay;
 mod settings;
 mod sys;
+pub mod takeover;
 pub mod udp;
 pub mod worker;
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use l4_proxy::daemon::{self, Daemon};
+use l4_proxy::takeover::Predecessor;
 use lvsadm::rules::{Rules, TimeoutRule};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -56,14 +57,36 @@ fn start(run: Run) -> Result<(), String> {
     let inherited = service_manager::sockets()?;
     // Before the first thread is started.
     run.user.as_deref().map(privileges::become_user).transpose()?;
-    let Rules { config, timeouts } = run.rules.as_deref().map(read).transpose()?.unwrap_or_default();
+    let rules = run.rules.as_deref().map(read).transpose()?;
     let _log = log::start(run.log.clone());
-    let started = Daemon::start_with(run.daemon.clone(), config, inherited);
-    let daemon = started.map_err(|error| error.to_string())?;
-    set_timeouts(&daemon, timeouts)?;
+    let daemon = match run.daemon.control.as_deref().filter(|_| run.takeover) {
+        Some(control) => succeed(&run, rules, control)?,
+        None => {
+            let Rules { config, timeouts } = rules.unwrap_or_default();
+            let started = Daemon::start_with(run.daemon.clone(), config, inherited);
+            let daemon = started.map_err(|error| error.to_string())?;
+            set_timeouts(&daemon, timeouts)?;
+            daemon
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(obey_signals(&daemon, &run)).map_err(|error| format!("cannot handle signals: {error}"))
+}
+
+/// Goes on where the director at `control` ends, with `rules`, or else with its.
+fn succeed(run: &Run, rules: Option<Rules>, control: &Path) -> Result<Daemon, String> {
+    let failed = |error: std::io::Error| format!("cannot take over from {}: {error}", control.display());
+    let (predecessor, inherited) = Predecessor::ask(control).map_err(failed)?;
+    let running = Path::new("the running director");
+    let before = lvsadm::rules::read(running, predecessor.rules(), daemon::accepts);
+    let before = before.map_err(|error| error.to_string())?;
+    let Rules { config, timeouts } = rules.unwrap_or(before.clone());
+    let daemon = Daemon::succeed(run.daemon.clone(), config, (predecessor, inherited));
+    let daemon = daemon.map_err(|error| error.to_string())?;
+    set_timeouts(&daemon, before.timeouts)?;
+    set_timeouts(&daemon, timeouts)?;
+    Ok(daemon)
 }
 
 /// HUP reloads; TERM and INT drain, and end at once when one of them comes again.
@@ -82,11 +105,22 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
             _ = hangup.recv() => reload(daemon, run.rules.as_deref()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = daemon.replaced() => {
+                info!(connections = daemon.connections().count(), "handed over; connections end here");
+                // The service goes on, so its manager is not told. A signal ends the patience.
+                tokio::select! {
+                    () = daemon.drain(PATIENCE) => return Ok(()),
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                }
+            }
         }
     }
     let (connections, flows) = (daemon.connections().count(), daemon.flows().count());
     info!(connections, flows, "draining");
-    service_manager::stopping(&format!("draining, connections: {connections}, flows: {flows}"));
+    if !daemon.is_replaced() {
+        service_manager::stopping(&format!("draining, connections: {connections}, flows: {flows}"));
+    }
     tokio::select! {
         () = daemon.drain(run.drain) => {}
         _ = terminate.recv() => {}
@@ -131,3 +165,6 @@ fn status(daemon: &Daemon) -> String {
     let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
     format!("serving, services: {}, servers: {servers}", config.services.len())
 }
+
+/// How long a director that was replaced waits for its connections, which may last as long as they do.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);

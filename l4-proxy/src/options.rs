@@ -30,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) rules: Option<PathBuf>,
     /// The director itself.
     pub(crate) daemon: Options,
+    /// Goes on where the director at the control socket ends.
+    pub(crate) takeover: bool,
     /// Who it is to be, `NAME` or `NAME:GROUP`.
     pub(crate) user: Option<String>,
     /// How long a drain may take.
@@ -48,6 +50,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         ..Options::default()
     };
     let (mut rules, mut check, mut user) = (None, false, None);
+    let mut takeover = false;
     let (mut drain, mut log) = (DRAIN, default_log());
     let mut services = Services::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -102,6 +105,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
                 let timeout = interval.min(Schedule::default().timeout);
                 daemon.probes = Some(Schedule { interval, timeout });
             }
+            "--takeover" => takeover = true,
             "--no-probes" => daemon.probes = None,
             "--drain-timeout" => drain = seconds(&name, &value()?)?,
             "--log" => log = value()?,
@@ -116,13 +120,16 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     daemon.services = services.on(&daemon.settings);
     let log =
         log.parse().map_err(|_| wrong("--log", &log, "levels by target, such as info,connection=off"))?;
+    if takeover && daemon.control.is_none() {
+        return Err("--takeover needs --control PATH, where the running director answers".to_owned());
+    }
     match (check, rules) {
         (true, Some(rules)) => Ok(Command::Check(rules)),
         (true, None) => Err("-t needs --rules FILE".to_owned()),
         (false, None) if daemon.control.is_none() => {
             Err("nothing to do: give --rules FILE, --control PATH or both".to_owned())
         }
-        (false, rules) => Ok(Command::Run(Box::new(Run { rules, daemon, user, drain, log }))),
+        (false, rules) => Ok(Command::Run(Box::new(Run { rules, daemon, user, takeover, drain, log }))),
     }
 }
 
@@ -178,6 +185,8 @@ usage: l4-proxy --rules FILE [options]
 
   --rules FILE            services and servers as ipvsadm-save writes them; read again on SIGHUP
   --control PATH          socket on which lvsadm finds the director
+  --takeover              go on where the director at --control ends: with its sockets, templates,
+                          counters and health, and its rules if there is no --rules
   --metrics ADDRESS:PORT  where Prometheus finds /metrics (default: nowhere)
   --user NAME[:GROUP]     whom to become, keeping only the capabilities to bind low ports, to be
                           transparent and to ping

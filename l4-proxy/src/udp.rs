@@ -75,8 +75,12 @@ pub enum Dropped {
 pub(crate) enum Phase {
     /// They are.
     Serving,
+    /// Nothing is read for a moment, and nothing ends.
+    Paused,
     /// They are not; flows go on until they have been silent for a moment.
     Draining,
+    /// Another process reads the socket; answers to what was passed on still go back.
+    Answering,
     /// Nothing is taken any more.
     Ended,
 }
@@ -169,7 +173,7 @@ impl DatagramProxy {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while worker.phase() != Phase::Ended {
             tokio::select! {
-                readable = worker.readable() => {
+                readable = worker.readable(), if worker.reads() => {
                     readable?;
                     worker.pass_on();
                 }

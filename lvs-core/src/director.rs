@@ -122,6 +122,21 @@ pub struct ServerStats {
     pub warmth: Option<f64>,
 }
 
+/// What was counted elsewhere ([`Director::add_counts`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+}
+
 /// One persistence template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -726,6 +741,37 @@ impl Director {
             }
         }
         Ok(restored)
+    }
+
+    /// Adds to what is counted for a server, or for the servers that a service had before, as a process
+    /// does that goes on where another one ended.
+    ///
+    /// # Errors
+    /// There is no such service or server.
+    pub fn add_counts(
+        &self,
+        service: &ServiceKey,
+        server: Option<SocketAddr>,
+        counts: &Counts,
+    ) -> Result<(), EditError> {
+        let table = self.table.load();
+        let service = table.services.get(service).ok_or(EditError::NoService)?;
+        let Some(server) = server else {
+            let departed = &service.state.departed;
+            departed.connections.add(counts.connections);
+            departed.bytes_in.add(counts.bytes_in);
+            departed.bytes_out.add(counts.bytes_out);
+            departed.packets_in.add(counts.packets_in);
+            departed.packets_out.add(counts.packets_out);
+            return Ok(());
+        };
+        let live = &service.servers[service.position(server).ok_or(EditError::NoServer)?].live;
+        live.add_ended(counts.connections);
+        live.bytes_in.add(counts.bytes_in);
+        live.bytes_out.add(counts.bytes_out);
+        live.packets_in.add(counts.packets_in);
+        live.packets_out.add(counts.packets_out);
+        Ok(())
     }
 
     /// Sets the counters of one service or of all to zero (`ipvsadm -Z`). Open connections are no

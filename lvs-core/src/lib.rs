@@ -188,7 +188,7 @@ pub use config::{
     Algorithm, Config, ConfigError, EditError, Family, Forwarding, Persistence, Protocol, SchedulerFlags,
     ServerConfig, ServiceConfig, ServiceKey, Thresholds, Tunnel, TunnelChecksum, UnknownAlgorithm, Weight,
 };
-pub use director::{Director, Draining, Notice, Rejected, ServerStats, ServiceStats, TemplateStats};
+pub use director::{Counts, Director, Draining, Notice, Rejected, ServerStats, ServiceStats, TemplateStats};
 pub use estimator::Rates;
 pub use explain::{Candidate, Decider, Explanation, Outcome, Verdict};
 pub use flow::Flow;

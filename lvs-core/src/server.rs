@@ -163,6 +163,13 @@ impl Live {
         self.begun.load(Ordering::Relaxed).saturating_sub(zero)
     }
 
+    /// Counts connections that began and ended elsewhere. They end first, so that nobody ever sees them
+    /// open.
+    pub(crate) fn add_ended(&self, connections: u64) {
+        self.ended.fetch_add(connections, Ordering::Relaxed);
+        self.begun.fetch_add(connections, Ordering::Relaxed);
+    }
+
     /// Zeroes the count of connections scheduled; returns what it was.
     pub(crate) fn reset_connections(&self) -> u64 {
         let begun = self.begun.load(Ordering::Relaxed);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::DEFAULT_SOCKET;
 use crate::arguments::{self, Input};
 use crate::command::RESTORE;
-use crate::frame::{INPUT_MAX, Request};
+use crate::frame::{HAND_OVER, INPUT_MAX, Request};
 use crate::message::Output;
 
 /// A director, known by its control socket.
@@ -93,6 +93,18 @@ fn ask(stream: &UnixStream, request: &Request, time: Duration) -> io::Result<Out
     let sent = request.write(stream, REQUEST_TIME.min(time));
     // A director that refuses to listen to the end has said why.
     Output::read(stream, time).map_err(|error| sent.err().unwrap_or(error))
+}
+
+/// Asks the director at `socket` to hand over. What it sends follows on the result, which ends where it
+/// refuses or fails ([`Control::hand_over`](crate::Control::hand_over)).
+///
+/// # Errors
+/// Nobody answers there.
+pub fn ask_for_all(socket: impl AsRef<Path>) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    let args = vec![HAND_OVER.to_owned()];
+    Request { program: "l4-proxy".to_owned(), args, stdin: String::new() }.write(&stream, REQUEST_TIME)?;
+    Ok(stream)
 }
 
 /// Takes leading words that name the socket off the command line.

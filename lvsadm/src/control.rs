@@ -3,7 +3,9 @@
 //! The command line decides nothing about sockets: it turns words into an [`Edit`] and hands that
 //! to a [`Control`], which binds what has to be bound and then commits, or refuses with a reason.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use lvs_core::{
@@ -48,6 +50,16 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// The director cannot do that.
     fn set_timeouts(&self, timeouts: Timeouts) -> Result<(), CommitError>;
+
+    /// Hands over to the process at the other end of `stream`, which takes this one's place, and
+    /// returns when that serves; it asked with [`client::ask_for_all`](crate::client::ask_for_all).
+    ///
+    /// # Errors
+    /// The director cannot, or the other one failed; then nothing has changed.
+    fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
+        let _ = stream;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// One change of the configuration.

@@ -169,6 +169,10 @@ fn invalid(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
+/// The only word of a request by who takes the director's place. Descriptors cannot go into a response,
+/// so what follows is between the two directors.
+pub(crate) const HAND_OVER: &str = "--hand-over";
+
 const MAGIC: &[u8; 4] = b"LVSA";
 const VERSION: u8 = 1;
 const WORDS_MAX: usize = 64 << 10;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::command::Prepared;
 use crate::control::Control;
-use crate::frame::Request;
+use crate::frame::{HAND_OVER, Request};
 use crate::message::Output;
 
 /// A control socket that is bound, and removed when this is dropped.
@@ -60,8 +60,18 @@ struct Place(Arc<Shared>);
 /// A director answers there already, something else has the path, or the system refuses.
 pub fn bind(path: impl AsRef<Path>) -> io::Result<Listener> {
     let path = path.as_ref();
+    make_sure_it_is_free(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    bind_over(path)
+}
+
+/// Binds a control socket in the place of the one of a director that hands over.
+///
+/// # Errors
+/// As for [`bind`], but that a director answers there is none.
+pub fn bind_over(path: impl AsRef<Path>) -> io::Result<Listener> {
+    let path = path.as_ref();
     let place = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    make_sure_it_is_free(path).map_err(place)?;
     // Under its own name it appears with its mode set, so that nobody else gets in before.
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}", std::process::id()));
@@ -136,6 +146,12 @@ fn accept(socket: &UnixListener, shared: &Arc<Shared>) {
 
 fn answer(stream: &UnixStream, shared: &Shared) {
     let output = match Request::read(stream, REQUEST_TIME) {
+        Ok(request) if request.args == [HAND_OVER] => {
+            let _turn = lock(&shared.turn);
+            // The successor sees the connection end; what went wrong is the director's to tell.
+            let _ = shared.control.hand_over(stream);
+            return;
+        }
         Ok(request) => {
             let command = Prepared::new(&request.program, &request.args, &request.stdin);
             let _turn = lock(&shared.turn);

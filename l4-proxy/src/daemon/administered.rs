@@ -1,5 +1,8 @@
 //! The director as `lvsadm` sees it: what is listed, edited and set.
 
+use std::io;
+use std::os::unix::net::UnixStream;
+
 use lvs_core::{Changes, Config, Director, Protocol, Time};
 use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit};
 
@@ -51,6 +54,10 @@ impl Control for Shared {
             listening.set_timeouts(timeouts);
         }
         Ok(())
+    }
+
+    fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
+        Shared::hand_over(self, stream)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
@@ -26,6 +27,9 @@ use crate::worker::Workers;
 pub(super) struct Listening {
     carrier: Carrier,
     phase: watch::Sender<Phase>,
+    /// The sockets once more, for a successor. They are let go first of all, since a listener goes on
+    /// taking in connections as long as anybody holds it.
+    sockets: Vec<OwnedFd>,
     /// Closed when every worker has stopped; nothing is ever sent.
     stopped: Receiver<()>,
 }
@@ -34,6 +38,22 @@ pub(super) struct Listening {
 enum Carrier {
     Connections(Proxy),
     Datagrams(DatagramProxy),
+}
+
+/// Whether datagrams wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    On,
+    Off,
+}
+
+/// Why sockets are not served any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Nobody is to be served there.
+    Ended,
+    /// Another process serves there.
+    HandedOver,
 }
 
 /// The bound sockets of a service, not at work yet.
@@ -76,6 +96,8 @@ impl Shared {
         let key = service.key.clone();
         let (phase, phases) = watch::channel(Phase::Serving);
         let (done, stopped) = channel();
+        // Without, a takeover would bind them anew.
+        let copies = sockets.copies().unwrap_or_default();
         let carrier = match sockets {
             Sockets::Retired(listening) => {
                 let _ = listening.phase.send(Phase::Serving);
@@ -106,7 +128,7 @@ impl Shared {
                 Carrier::Datagrams(proxy)
             }
         };
-        let listening = Listening { carrier, phase, stopped };
+        let listening = Listening { carrier, phase, sockets: copies, stopped };
         listening.follow(service);
         listening.set_timeouts(timeouts);
         listening
@@ -124,8 +146,11 @@ impl Shared {
             given => given,
         };
         let listeners = listeners.map_err(|error| cannot_listen(address, &error))?;
-        self.state().inherited.forget(Protocol::Tcp, address);
+        let mut state = self.state();
+        state.inherited.forget(Protocol::Tcp, address);
         for listener in listeners {
+            // Without, a takeover would not find the port free.
+            state.metrics.extend(listener.try_clone().map(OwnedFd::from));
             let shared = Arc::downgrade(self);
             let render = move |names| {
                 let shared = shared.upgrade()?;
@@ -133,9 +158,13 @@ impl Shared {
                 let Shared { director, connections, flows, .. } = &*shared;
                 Some(metrics::render(&Sources { director, connections, flows, dropped }, names))
             };
+            let mut replaced = self.replaced.subscribe();
             service.run(0, move || async move {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => metrics::serve(listener, render).await,
+                    Ok(listener) => tokio::select! {
+                        () = metrics::serve(listener, render) => {}
+                        _ = replaced.wait_for(|replaced| *replaced) => {}
+                    },
                     Err(error) => warn!(%address, %error, "cannot listen for scrapers"),
                 }
             });
@@ -144,7 +173,34 @@ impl Shared {
     }
 }
 
+impl Sockets {
+    fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        match self {
+            Sockets::Connections(listeners) => {
+                listeners.iter().map(|listener| Ok(listener.try_clone()?.into())).collect()
+            }
+            Sockets::Datagrams(sockets) => {
+                sockets.iter().map(|socket| Ok(socket.try_clone()?.into())).collect()
+            }
+            Sockets::Retired(_) => Ok(Vec::new()),
+        }
+    }
+}
+
 impl Listening {
+    /// Its sockets, for another process.
+    pub(super) fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets.iter().map(OwnedFd::try_clone).collect()
+    }
+
+    /// Leaves datagrams in the sockets, for whoever will read them, or reads them again.
+    pub(super) fn pause(&self, pause: Pause) {
+        if let Carrier::Datagrams(_) = &self.carrier {
+            let phase = if pause == Pause::On { Phase::Paused } else { Phase::Serving };
+            let _ = self.phase.send(phase);
+        }
+    }
+
     /// Takes in what the carrier, and not the scheduler, has to know of a service.
     pub(super) fn follow(&self, service: &ServiceConfig) {
         if let Carrier::Datagrams(proxy) = &self.carrier {
@@ -216,9 +272,11 @@ async fn receive(proxy: DatagramProxy, socket: UdpSocket, phases: watch::Receive
 
 /// Takes no new clients on these. Waits until each worker has accepted what was in its queue;
 /// returns those whose flows go on.
-pub(super) fn stop(listening: Vec<Listening>) -> Vec<Listening> {
-    for Listening { phase, .. } in &listening {
-        let _ = phase.send(Phase::Draining);
+pub(super) fn stop(mut listening: Vec<Listening>, reason: Reason) -> Vec<Listening> {
+    for Listening { phase, sockets, .. } in &mut listening {
+        sockets.clear();
+        let draining = if reason == Reason::Ended { Phase::Draining } else { Phase::Answering };
+        let _ = phase.send(draining);
     }
     let (needed, done): (Vec<_>, Vec<_>) = listening.into_iter().partition(Listening::is_needed);
     close(done);

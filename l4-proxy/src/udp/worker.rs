@@ -136,6 +136,11 @@ impl<'a> Worker<'a> {
         self.phase = phase;
     }
 
+    /// Whether what clients send is this worker's to read.
+    pub(super) fn reads(&self) -> bool {
+        matches!(self.phase, Phase::Serving | Phase::Draining)
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }
@@ -409,8 +414,8 @@ impl<'a> Worker<'a> {
         self.say_dropped();
         let timeout = Duration::from_millis(self.shared.timeout.load(Ordering::Relaxed));
         let silence = match self.phase {
-            Phase::Serving => timeout,
-            Phase::Draining | Phase::Ended => timeout.min(DRAIN_SILENCE),
+            Phase::Serving | Phase::Paused => timeout,
+            Phase::Draining | Phase::Answering | Phase::Ended => timeout.min(DRAIN_SILENCE),
         };
         let now = coarse_millis();
         for _ in 0..ENDED_AT_ONCE {
