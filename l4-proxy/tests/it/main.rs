@@ -10,4 +10,5 @@ mod metrics;
 mod proxy_protocol;
 mod relay;
 mod support;
+mod takeover;
 mod udp;
