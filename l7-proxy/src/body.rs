@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use pin_project::{pin_project, pinned_drop};
 
 use crate::forward::Relayed;
-use crate::server::Session;
+use crate::server::{Offer, Session};
 use crate::static_file::FileBody;
 use crate::transaction::Transaction;
 use crate::variable::Completion;
@@ -240,6 +240,10 @@ impl HttpBody for Body {
             }
             KindProjection::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
         };
+        this.session.offered(match &polled {
+            Poll::Ready(Some(Ok(_))) => Offer::Taken,
+            _ => Offer::Nothing,
+        });
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             *this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
         }

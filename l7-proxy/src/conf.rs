@@ -174,7 +174,9 @@ fn settings_of(
     rules::apply(scope, settings::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;
+    rules::apply(scope, tls::HTTP2, context, block, settings)?;
     rules::apply(scope, tls::HTTP_PROXY, context, block, settings)?;
+    rules::apply(scope, tls::HTTP_PROXY_NAME, context, block, settings)?;
     rules::apply(scope, log::RULES, context, block, settings)
 }
 

@@ -31,7 +31,7 @@ use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::{PathOrigin, Transaction, request_uri};
 use crate::upstream::{
-    self, AskError, Asked, ConnectError, Connection, Expired, Fields, Head, Incoming, Pool, Question,
+    self, AskError, Asked, ConnectError, Connection, Expired, Fields, Head, Incoming, Pool, Question, Secure,
 };
 use crate::uri::Target;
 use crate::variable::Attempt;
@@ -63,7 +63,11 @@ pub(crate) async fn forward(
     }
     let is_told = !route.settings.access_log.is_empty() || !route.settings.add_headers.is_empty();
     let pool = Rc::clone(&transaction.generation.pools[pass.upstream.0]);
-    let journey = Journey { server, route, target, settings, is_told, uri, source, pool };
+    let secure = match pass.tls {
+        true => Some(secure(transaction, server, route, target, settings)?),
+        false => None,
+    };
+    let journey = Journey { secure, server, route, target, settings, is_told, uri, source, pool };
     journey.run(transaction).await
 }
 
@@ -78,6 +82,24 @@ struct Journey<'a> {
     uri: Uri,
     source: Option<Rc<Source>>,
     pool: Rc<Pool>,
+    /// How TLS is spoken with the server, if it is.
+    secure: Option<Box<Secure>>,
+}
+
+/// Returns how TLS is spoken with the servers of a location.
+fn secure(
+    transaction: &Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    target: &Target<'_>,
+    settings: &ProxySettings,
+) -> Result<Box<Secure>, u16> {
+    let client = transaction.generation.site.client(&settings.tls).ok_or(500_u16)?.clone();
+    let mut scratch = Vec::new();
+    let exchange = exchange(transaction, server, route, target);
+    let name = settings.tls_name.bytes(&exchange, &mut scratch);
+    let name = std::str::from_utf8(name).map_err(|_| 500_u16)?.into();
+    Ok(Box::new(Secure { client, name }))
 }
 
 /// Why an attempt brought no answer.
@@ -214,14 +236,14 @@ impl Journey<'_> {
         connect: Connect,
     ) -> Result<Response, Failure> {
         let pooled = match connect {
-            Connect::Pooled => self.pool.take(server, Moment::now()),
+            Connect::Pooled => self.pool.take(server, self.secure.as_deref(), Moment::now()),
             Connect::New => None,
         };
         let kept = pooled.is_some();
         let worker = &transaction.session.worker;
         let connection = match pooled {
             Some(connection) => connection,
-            None => upstream::connect(worker, server, self.settings.connect_timeout)
+            None => upstream::connect(worker, server, self.secure.as_deref(), self.settings.connect_timeout)
                 .await
                 .map_err(Failure::Connect)?,
         };
@@ -346,10 +368,11 @@ impl Journey<'_> {
     fn log(&self, transaction: &Transaction, what: &str, upstream: &str) {
         let Transaction { connection, parts, .. } = transaction;
         let (serial, client) = (connection.serial, connection.remote.ip());
+        let scheme = if self.secure.is_some() { "https" } else { "http" };
         let (method, asked, path) = (&parts.method, request_uri(parts), &self.uri);
         error!(
             "*{serial} {what}, client: {client}, server: {}, request: \"{method} {asked} {:?}\", \
-             upstream: \"http://{upstream}{path}\", host: \"{}\"",
+             upstream: \"{scheme}://{upstream}{path}\", host: \"{}\"",
             self.server.name(),
             parts.version,
             transaction.host,

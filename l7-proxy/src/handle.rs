@@ -6,6 +6,7 @@
 mod finish;
 mod script;
 mod search;
+mod secure;
 mod strict;
 
 use std::rc::Rc;
@@ -76,6 +77,9 @@ pub(crate) fn answer(
         }
         Err(refused) => Some(refused),
     };
+    if let Some(by_tls) = secure::check(&mut transaction, entry) {
+        refused.get_or_insert(by_tls);
+    }
     let mut search = Search::new(entry);
 
     async move {

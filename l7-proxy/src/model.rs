@@ -29,9 +29,9 @@ pub use self::http::{
 pub use self::pattern::{Pattern, PatternError};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
-    AccessLog, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape, Files, HttpVersion,
-    IfModifiedSince, LogFormat, NextUpstream, ProxySettings, Redirects, RetryOn, Root, ServerTokens,
-    SetHeader, Settings, Types, When,
+    AccessLog, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape, Files, Http2,
+    HttpVersion, IfModifiedSince, LogFormat, NextUpstream, ProxySettings, Redirects, RetryOn, Root,
+    ServerTokens, SetHeader, Settings, Types, When,
 };
 pub use self::stream::{
     ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,

@@ -24,7 +24,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::Method;
 
 use crate::model::{
-    Handler, Http, Matcher, Return, Settings, SocketOptions, Upstream, UpstreamId, VirtualServer,
+    Handler, Http, Matcher, Return, Settings, SocketOptions, TlsClient, Upstream, UpstreamId, VirtualServer,
 };
 use crate::variable::{Captures, Definitions};
 
@@ -40,6 +40,8 @@ pub struct Router {
     /// The address as configured, the wildcard included, to its place in `entries`.
     addresses: HashMap<SocketAddr, usize, foldhash::fast::RandomState>,
     entries: Vec<NameTable>,
+    /// What is spoken at each entry.
+    endpoints: Vec<Endpoint>,
     servers: Vec<Server>,
     definitions: Definitions,
 }
@@ -66,11 +68,22 @@ pub struct Place {
     prefix_len: usize,
 }
 
+/// What is spoken with the clients of an address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// TLS.
+    pub ssl: bool,
+    /// HTTP/2, also without TLS.
+    pub http2: bool,
+}
+
 /// A virtual server with its locations.
 #[derive(Debug)]
 pub struct Server {
     /// Its place among the router's servers.
     number: usize,
+    /// Whether it speaks HTTP/2 where the client asks for it.
+    http2: bool,
     name: String,
     script: Box<[Order]>,
     reply: Option<Return>,
@@ -179,6 +192,7 @@ impl Router {
             }
         }
         let sockets = sockets(&entries);
+        let endpoints = entries.iter().map(|entry| entry.endpoint(&http.servers)).collect();
         let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
         let (upstreams, definitions) = (http.upstreams, http.definitions);
         let servers = http
@@ -187,7 +201,7 @@ impl Router {
             .enumerate()
             .map(|(number, server)| Server::new(number, server, &upstreams))
             .collect::<Result<_, _>>()?;
-        Ok(Self { upstreams, sockets, addresses, entries, servers, definitions })
+        Ok(Self { upstreams, sockets, addresses, entries, endpoints, servers, definitions })
     }
 
     /// Returns the sockets to listen on.
@@ -214,6 +228,28 @@ impl Router {
     /// Returns the variables that the configuration defines.
     pub fn definitions(&self) -> &Definitions {
         &self.definitions
+    }
+
+    /// Returns what is spoken at an entry.
+    ///
+    /// # Panics
+    /// If the entry belongs to another configuration.
+    pub fn endpoint(&self, entry: Entry) -> Endpoint {
+        self.endpoints[entry.0]
+    }
+
+    /// Returns what is configured of TLS at the locations that forward by `https://`.
+    pub(crate) fn secured_passes(&self) -> impl Iterator<Item = &TlsClient> {
+        let locations = self.servers.iter().flat_map(|server| &server.locations);
+        locations
+            .filter(|location| matches!(&location.handler, Handler::Proxy(pass) if pass.tls))
+            .map(|location| &location.settings.proxy.tls)
+    }
+
+    /// Returns the places of the servers that are the default of an address where TLS is spoken.
+    pub(crate) fn tls_defaults(&self) -> impl Iterator<Item = usize> {
+        let entries = self.entries.iter().zip(&self.endpoints);
+        entries.filter(|(_, endpoint)| endpoint.ssl).map(|(names, _)| names.default())
     }
 
     /// Returns all virtual servers in the order of the configuration.
@@ -268,7 +304,13 @@ impl Router {
 }
 
 impl Server {
+    /// Its place among the router's servers.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     fn new(number: usize, server: VirtualServer, upstreams: &[Upstream]) -> Result<Self, RouteError> {
+        let http2 = server.settings.http2.on || server.listen.iter().any(|listen| listen.http2);
         let name = server.names.first().map(ToString::to_string).unwrap_or_default();
         let mut locations = Vec::new();
         let mut named = HashMap::new();
@@ -287,7 +329,12 @@ impl Server {
         let level = Level::compile(inside, upstreams, &mut locations)?;
         let script = script::compile(server.script, upstreams, &mut locations)?;
         let settings = server.settings;
-        Ok(Self { number, name, script, reply: server.reply, settings, level, named, locations })
+        Ok(Self { number, http2, name, script, reply: server.reply, settings, level, named, locations })
+    }
+
+    /// Whether it speaks HTTP/2 where the client asks for it.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.http2
     }
 
     /// Returns the first of its names, empty if it has none.
@@ -412,6 +459,18 @@ struct EntryDraft {
 }
 
 impl EntryDraft {
+    /// Returns what is spoken here: TLS and HTTP/2 if any of the servers says so of the address.
+    fn endpoint(&self, servers: &[VirtualServer]) -> Endpoint {
+        let of = |place: &usize| servers[*place].listen.iter().filter(|listen| listen.addr == self.addr);
+        let mut listens = self.servers.iter().flat_map(of);
+        let default = self.default.or(self.servers.first().copied());
+        Endpoint {
+            ssl: listens.clone().any(|listen| listen.ssl),
+            http2: listens.any(|listen| listen.http2)
+                || default.is_some_and(|place| servers[place].settings.http2.on),
+        }
+    }
+
     fn new(addr: SocketAddr) -> Self {
         Self { addr, servers: Vec::new(), default: None, options: None }
     }

@@ -7,16 +7,18 @@
 //! A connection is driven by one task with one timer. The timer is not touched per request: it
 //! fires now and then, and looks at what the connection is waiting for.
 
+mod connection;
 mod framing;
+mod http2;
 mod session;
 mod sessions;
 mod spelling;
+mod streams;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,26 +26,23 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::HeaderMap;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use l4_proxy::listen;
 use lvs_core::Director;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep};
-use tracing::{debug, warn};
+use tokio::time::sleep;
+use tracing::warn;
 
-pub(crate) use self::session::{Order, Overdue, Parting, Phase, Session};
+pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;
 pub(crate) use self::spelling::Spelling;
+pub(crate) use self::streams::Offer;
 use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
-use crate::handle;
 use crate::model::Http;
-use crate::moment::{COARSE, Moment};
+use crate::moment::Moment;
 use crate::site::{self, Site, SiteError};
 use crate::upstream::Pool;
-use crate::wire::Wire;
 
 /// Serves HTTP on one thread.
 ///
@@ -261,7 +260,7 @@ impl Proxy {
 
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) {
         let connection =
-            serve_connection(Rc::clone(&self.worker), self.worker.current(), stream, peer, local);
+            connection::serve(Rc::clone(&self.worker), self.worker.current(), stream, peer, local);
         let place = self.worker.place();
         tokio::task::spawn_local(async move {
             connection.await;
@@ -272,132 +271,9 @@ impl Proxy {
     /// Serves one connection from `peer` to its end.
     pub async fn handle(&self, stream: TcpStream, peer: SocketAddr) {
         let place = self.worker.place();
-        serve_connection(Rc::clone(&self.worker), self.worker.current(), stream, peer, None).await;
+        connection::serve(Rc::clone(&self.worker), self.worker.current(), stream, peer, None).await;
         drop(place);
     }
-}
-
-async fn serve_connection(
-    worker: Rc<Worker>,
-    // That at the moment of the accept: the next one may not know the address any more.
-    generation: Rc<Generation>,
-    stream: TcpStream,
-    remote: SocketAddr,
-    local: Option<SocketAddr>,
-) {
-    let Some(local) = local.or_else(|| stream.local_addr().ok()) else { return };
-    // An address that the configuration does not listen at.
-    let Some(entry) = generation.site.router.entry(local) else { return };
-    let settings = generation.site.router.default_server(entry).settings();
-    if !settings.connection.tcp_nodelay {
-        // A socket that refuses the option is closed already.
-        let _ = stream.set_nodelay(false);
-    }
-    let session = Session::new(Rc::clone(&worker), remote, local, generation, entry);
-    let session = Rc::new(session);
-    if worker.order.get() == Order::Finish {
-        session.finish_soon();
-    }
-    let listed = sessions::enter(&worker, &session);
-    let service = service_fn(|request| handle::answer(Rc::clone(&session), request));
-    let wire = Wire::new(stream, Rc::clone(&session));
-    let mut http = protocol().serve_connection(wire, service);
-
-    let outcome = {
-        let mut timer = pin!(sleep(worker.client_patience()));
-        let (mut finishing, mut hurried) = (false, false);
-        poll_fn(|cx| {
-            if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
-                return Poll::Ready(Outcome::Ended(outcome));
-            }
-            let mut look = session.listen(cx.waker());
-            match session.order() {
-                Order::Abort => return Poll::Ready(Outcome::Aborted),
-                // A client that has not said a word yet may have a request on the way.
-                Order::Finish if !finishing && session.phase() != Phase::Fresh => {
-                    finishing = true;
-                    Pin::new(&mut http).graceful_shutdown();
-                    if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
-                        return Poll::Ready(Outcome::Ended(outcome));
-                    }
-                }
-                Order::Finish if !hurried => {
-                    (hurried, look) = (true, true);
-                    timer.as_mut().reset(Instant::now());
-                }
-                Order::Finish | Order::Serve => {}
-            }
-            // A timer that has not fired knows whom to wake already.
-            if !look && !timer.is_elapsed() {
-                return Poll::Pending;
-            }
-            poll_deadline(&session, timer.as_mut(), cx).map(Outcome::Overdue)
-        })
-        .await
-    };
-
-    match outcome {
-        Outcome::Ended(Ok(())) => {
-            if let Some(tunnel) = session.take_tunnel() {
-                let parts = http.into_parts();
-                let client = parts.io.into_stream();
-                tokio::select! {
-                    () = tunnel.run(client, parts.read_buf) => {}
-                    () = aborted(&session) => {}
-                }
-                drop(listed);
-                return;
-            }
-        }
-        Outcome::Ended(Err(error)) => debug!("*{} {error}, client: {remote}", session.serial),
-        Outcome::Overdue(Overdue::KeepAlive | Overdue::Lingering) | Outcome::Aborted => {}
-        Outcome::Overdue(_) => debug!("*{} client timed out, client: {remote}", session.serial),
-    }
-    if session.parting() == Parting::Reset {
-        l4_proxy::relay::reset_on_drop(&http.into_parts().io.into_stream());
-    }
-    drop(listed);
-}
-
-/// Why a connection is not driven any more.
-enum Outcome {
-    /// It came to its end, or to that of its protocol.
-    Ended(hyper::Result<()>),
-    Overdue(Overdue),
-    Aborted,
-}
-
-fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Overdue> {
-    while timer.as_mut().poll(cx).is_ready() {
-        let now = Moment::now();
-        let next = now + session.worker.client_patience();
-        let until = match session.deadline() {
-            Some((deadline, overdue)) if deadline <= now => return Poll::Ready(overdue),
-            // Whatever begins to wait from now on may wait as long as the patience at least.
-            Some((deadline, _)) => deadline.min(next),
-            None => next,
-        };
-        timer.as_mut().reset(Instant::now() + until.since(now).max(COARSE));
-    }
-    Poll::Pending
-}
-
-/// Waits until the connection is ordered to end at once.
-async fn aborted(session: &Session) {
-    poll_fn(|cx| {
-        session.listen(cx.waker());
-        if session.order() == Order::Abort { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-}
-
-fn protocol() -> http1::Builder {
-    let mut protocol = http1::Builder::new();
-    protocol
-        .max_header_size(HEADER_SIZE_MAX)
-        // The connection's own timer sees to it.
-        .header_read_timeout(None);
-    protocol
 }
 
 impl Worker {

@@ -6,15 +6,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_core::{
     Algorithm, ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Weight,
 };
 
-use crate::model::{Http, Role, Settings, Stream, StreamUpstream, Upstream};
-use crate::route::{RouteError, Router};
-use crate::tls::TlsError;
+use crate::model::{Http, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream};
+use crate::route::{RouteError, Router, Server};
+use crate::tls::{Client, Terminator, TlsError};
 
 /// A compiled configuration of the HTTP side.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub struct Site {
     pub(crate) client_patience: Duration,
     /// The same for servers.
     pub(crate) server_patience: Duration,
+    /// How TLS is spoken with clients, by the number of the virtual server.
+    pub(crate) terminators: Box<[Arc<Terminator>]>,
+    /// How TLS is spoken with servers, by what is configured of it.
+    clients: HashMap<TlsClient, Client>,
 }
 
 /// Why a configuration cannot be served.
@@ -61,13 +66,40 @@ impl Site {
             let proxy = &settings.proxy;
             [proxy.read_timeout, proxy.send_timeout, Duration::MAX, Duration::MAX]
         });
-        Ok(Site { router, keys, client_patience, server_patience })
+        let terminators = router.servers().iter().map(terminator).collect::<Result<Box<[_]>, _>>()?;
+        if router.tls_defaults().any(|server| !terminators[server].is_complete()) {
+            return Err(SiteError::Tls(TlsError::NoCertificate));
+        }
+        let mut clients = HashMap::new();
+        for tls in router.secured_passes() {
+            if !clients.contains_key(tls) {
+                clients.insert(tls.clone(), Client::new(tls, &[]).map_err(SiteError::Tls)?);
+            }
+        }
+        Ok(Site { router, keys, client_patience, server_patience, terminators, clients })
+    }
+
+    /// Returns how TLS is spoken with the servers of a location that forwards by `https://`.
+    pub(crate) fn client(&self, tls: &TlsClient) -> Option<&Client> {
+        self.clients.get(tls)
     }
 
     /// Returns the compiled routes.
     pub fn router(&self) -> &Router {
         &self.router
     }
+}
+
+/// Returns how a virtual server speaks TLS.
+fn terminator(server: &Server) -> Result<Arc<Terminator>, SiteError> {
+    let settings = server.settings();
+    let handshake_timeout = settings.client.header_timeout;
+    let tls = TlsServer { handshake_timeout, ..TlsServer::clone(&settings.tls) };
+    let alpn: &[&[u8]] = match server.speaks_http2() {
+        true => &[b"h2", b"http/1.1", b"http/1.0"],
+        false => &[b"http/1.1", b"http/1.0"],
+    };
+    Terminator::new(&tls, alpn).map(Arc::new).map_err(SiteError::Tls)
 }
 
 /// Returns the services that the upstreams of the HTTP side stand for.

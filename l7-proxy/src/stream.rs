@@ -31,9 +31,11 @@ use crate::route::NameTable;
 use crate::site::SiteError;
 use crate::tls::{Client, Terminator};
 
+pub(crate) use self::copy::{Count, Terms, copy};
 pub use self::facts::{Attempt, Facts};
 pub use self::preread::{ClientHello, Preread, read as read_client_hello};
 pub(crate) use self::session::serve;
+pub(crate) use self::side::Side;
 
 /// One address of the TCP side and what serves it.
 #[derive(Clone)]
@@ -139,10 +141,7 @@ impl Server {
     fn new(model: &StreamServer) -> Result<Arc<Server>, SiteError> {
         let settings = &model.settings;
         let alpn: Vec<&[u8]> = settings.tls.alpn.iter().map(|name| name.as_bytes()).collect();
-        let speaks = model.listen.iter().any(|listen| listen.ssl) || !settings.tls.certificates.is_empty();
-        // What is configured for TLS and never spoken is not looked at, as in nginx.
-        let tls = if speaks { Arc::clone(&settings.tls) } else { Arc::default() };
-        let terminator = Arc::new(Terminator::new(&tls, &alpn).map_err(SiteError::Tls)?);
+        let terminator = Arc::new(Terminator::new(&settings.tls, &alpn).map_err(SiteError::Tls)?);
         let client = match (&model.content, settings.proxy_ssl) {
             (StreamContent::Proxy(_), true) => {
                 Some(Client::new(&settings.proxy_tls, &[]).map_err(SiteError::Tls)?)

@@ -94,6 +94,7 @@ impl Transaction {
     ) -> Exchange<'a> {
         Exchange {
             connection: &self.connection,
+            tls: self.session.tls.as_deref(),
             method: self.method(),
             version: self.parts.version,
             request_uri: request_uri(&self.parts),

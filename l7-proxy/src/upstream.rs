@@ -33,6 +33,7 @@ pub(crate) use self::link::{Expired, Link, Transport};
 use crate::model::{Keepalive, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
+use crate::tls::{Client, ClientTarget};
 
 /// The idle connections of a worker to the servers of one upstream.
 pub(crate) struct Pool {
@@ -52,8 +53,17 @@ struct Idle {
 pub(crate) struct Connection {
     pub(crate) link: Rc<Link>,
     pub(crate) server: SocketAddr,
+    /// What TLS was spoken as; none in the clear.
+    secure: Option<Secure>,
     opened: Moment,
     requests: u64,
+}
+
+/// How TLS is spoken with a server: two requests may share a connection only if they agree on it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secure {
+    pub(crate) client: Client,
+    pub(crate) name: Rc<str>,
 }
 
 /// Why there is no connection.
@@ -78,10 +88,18 @@ impl Pool {
     }
 
     /// Takes an idle connection to `server`.
-    pub(crate) fn take(&self, server: SocketAddr, now: Moment) -> Option<Connection> {
+    pub(crate) fn take(
+        &self,
+        server: SocketAddr,
+        secure: Option<&Secure>,
+        now: Moment,
+    ) -> Option<Connection> {
         let keepalive = self.keepalive.as_ref()?;
         let mut idle = self.idle.borrow_mut();
-        while let Some(place) = idle.iter().rposition(|idle| idle.connection.server == server) {
+        while let Some(place) = idle
+            .iter()
+            .rposition(|idle| idle.connection.server == server && idle.connection.secure.as_ref() == secure)
+        {
             let Idle { connection, since } = idle.remove(place)?;
             if now.since(since) < keepalive.timeout && connection.link.is_quiet() {
                 return Some(connection);
@@ -125,16 +143,26 @@ impl Pool {
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     server: SocketAddr,
+    secure: Option<&Secure>,
     within: Duration,
 ) -> Result<Connection, ConnectError> {
     let place = worker.place();
-    let stream = match timeout(within, open(server)).await {
-        Ok(opened) => opened?,
-        Err(_) => return Err(ConnectError::TimedOut),
+    let opened = match secure {
+        None => timeout(within, async { open(server).await.map(Transport::Plain) }).await,
+        // In a place of its own: plain requests have no room for it.
+        Some(secure) => Box::pin(timeout(within, open_secure(server, secure))).await,
     };
+    let transport = opened.map_err(|_| ConnectError::TimedOut)??;
     let patience = worker.current().site.server_patience;
-    let link = Rc::new(Link::new(Transport::Plain(stream), patience, place));
-    Ok(Connection { link, server, opened: Moment::now(), requests: 0 })
+    let link = Rc::new(Link::new(transport, patience, place));
+    Ok(Connection { link, server, secure: secure.cloned(), opened: Moment::now(), requests: 0 })
+}
+
+async fn open_secure(server: SocketAddr, secure: &Secure) -> Result<Transport, ConnectError> {
+    let stream = open(server).await?;
+    let target = ClientTarget { name: &secure.name, address: server.ip(), alpn: None };
+    let stream = secure.client.connect(stream, target).await.map_err(ConnectError::Failed)?;
+    Ok(Transport::Tls(Box::new(stream)))
 }
 
 async fn open(server: SocketAddr) -> Result<TcpStream, ConnectError> {

@@ -17,6 +17,8 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::tls::TlsVariable;
+
 pub use self::defined::{Assigned, Definitions, Map};
 pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
 pub use self::findings::Findings;
@@ -241,4 +243,8 @@ pub enum Variable {
     UpstreamTrailer(HeaderName),
     /// `$uri`, `$document_uri`: the path that is matched.
     Uri,
+    /// `$http2`: `h2` or `h2c` where HTTP/2 is spoken.
+    Http2,
+    /// `$ssl_…`
+    Tls(TlsVariable),
 }

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::server::Spelling;
 
@@ -42,20 +41,20 @@ pub(crate) enum Closing {
     Linger,
 }
 
-/// A TCP connection that is watched.
-pub(crate) struct Wire<W> {
-    stream: TcpStream,
+/// A connection that is watched: TCP, or TLS on it.
+pub(crate) struct Wire<S, W> {
+    stream: S,
     watch: Rc<W>,
     end_sent: bool,
 }
 
-impl<W: Watch> Wire<W> {
-    pub(crate) fn new(stream: TcpStream, watch: Rc<W>) -> Wire<W> {
+impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Wire<S, W> {
+    pub(crate) fn new(stream: S, watch: Rc<W>) -> Wire<S, W> {
         Wire { stream, watch, end_sent: false }
     }
 
     /// Returns the socket.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> S {
         self.stream
     }
 
@@ -81,7 +80,7 @@ impl<W: Watch> Wire<W> {
     }
 }
 
-impl<W: Watch> Read for Wire<W> {
+impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Read for Wire<S, W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -106,7 +105,7 @@ impl<W: Watch> Read for Wire<W> {
     }
 }
 
-impl<W: Watch> Write for Wire<W> {
+impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Write for Wire<S, W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.note(&polled);
@@ -137,9 +136,9 @@ impl<W: Watch> Write for Wire<W> {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A socket has no buffer of its own above the kernel's.
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket has no buffer of its own above the kernel's; TLS has.
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -157,7 +156,7 @@ impl<W: Watch> Write for Wire<W> {
 
 /// Writes a head with its names put right; hyper hands it over as the first piece.
 fn write_spelled(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncWrite + Unpin),
     cx: &mut Context<'_>,
     head: &[u8],
     rest: &[IoSlice<'_>],
@@ -178,7 +177,7 @@ fn write_spelled(
 /// Writes small pieces as one: for a head and a small body, copying them costs a fraction of what
 /// the kernel takes to import a list of pieces.
 fn write_gathered(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncWrite + Unpin),
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],
     spelling: Option<&Spelling>,

@@ -101,6 +101,10 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("ssl_ecdh_curve", TLS),
     size("ssl_buffer_size", SERVERS),
     count("proxy_ssl_verify_depth", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
+    // Frames are as large as what there is to send, up to what the client takes.
+    size("http2_chunk_size", Context::SETTINGS),
+    size("http2_body_preread_size", SERVERS),
+    size("http2_recv_buffer_size", Context::HTTP),
     // One process: what its workers share needs no memory set apart.
     several("zone", UPSTREAMS, 1, 2),
     // There is one log for diagnostics.

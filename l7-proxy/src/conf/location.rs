@@ -229,10 +229,9 @@ fn name(matcher: &Matcher) -> String {
 
 fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {
     let url = directive.arg(0);
-    let Some(rest) = strip_scheme(url, "http://") else {
-        if strip_scheme(url, "https://").is_some() {
-            return Err(Fault::unsupported("https://", directive));
-        }
+    let plain = strip_scheme(url, "http://").map(|rest| (rest, 80, false));
+    let secure = || strip_scheme(url, "https://").map(|rest| (rest, 443, true));
+    let Some((rest, default_port, tls)) = plain.or_else(secure) else {
         if url.starts_with('$') {
             return Err(Fault::new("\"proxy_pass\" to a variable is not supported by l7-proxy"));
         }
@@ -262,8 +261,8 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
         uri if uri.starts_with('?') => Some(Value::parse(&format!("/{uri}"), &scope.names)?),
         uri => Some(Value::parse(uri, &scope.names)?),
     };
-    let referred = scope.upstreams.refer(authority, Some(80))?;
-    let proxy = ProxyPass { upstream: referred.id, host: referred.host, port: referred.port, uri };
+    let referred = scope.upstreams.refer(authority, Some(default_port))?;
+    let proxy = ProxyPass { upstream: referred.id, tls, host: referred.host, port: referred.port, uri };
     location.handler = Handler::Proxy(proxy);
     Ok(())
 }

@@ -7,10 +7,12 @@ use crate::model::{
     CertificatePair, SessionCache, Settings, StreamSettings, TlsClient, TlsServer, TlsVersions, VerifyClient,
 };
 
+use crate::variable::Value;
+
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, parse_number, parse_size, time};
+use super::value::{flag, number, parse_number, parse_size, time};
 
 /// What has settings of TLS.
 pub(super) trait HasTls {
@@ -43,8 +45,32 @@ impl HasTls for StreamSettings {
 /// In `http {}` and its servers.
 pub(super) const HTTP: &[Rule<Settings>] = &server(Context::HTTP.or(Context::SERVER));
 
+/// `http2`, in `http {}` and its servers.
+pub(super) const HTTP2: &[Rule<Settings>] = &[
+    Rule::new("http2", Context::HTTP.or(Context::SERVER), 1..=1, |_, settings: &mut Settings, directive| {
+        settings.http2.on = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new(
+        "http2_max_concurrent_streams",
+        Context::HTTP.or(Context::SERVER),
+        1..=1,
+        |_, settings, directive| {
+            settings.http2.streams = number(directive)?;
+            Ok(())
+        },
+    ),
+];
+
 /// In `http {}`, its servers and their locations.
 pub(super) const HTTP_PROXY: &[Rule<Settings>] = &client(Context::SETTINGS);
+
+/// `proxy_ssl_name`, in `http {}`, its servers and their locations.
+pub(super) const HTTP_PROXY_NAME: &[Rule<Settings>] =
+    &[Rule::new("proxy_ssl_name", Context::SETTINGS, 1..=1, |scope, settings: &mut Settings, directive| {
+        Arc::make_mut(&mut settings.proxy).tls_name = Value::parse(directive.arg(0), &scope.names)?;
+        Ok(())
+    })];
 
 /// In `stream {}` and its servers.
 pub(super) const STREAM: &[Rule<StreamSettings>] = &server(Context::STREAM_SETTINGS);

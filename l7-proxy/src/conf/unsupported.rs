@@ -63,10 +63,10 @@ const HTTP: &str = "
     grpc_ssl_certificate_key grpc_ssl_ciphers grpc_ssl_conf_command grpc_ssl_crl grpc_ssl_name
     grpc_ssl_password_file grpc_ssl_protocols grpc_ssl_server_name grpc_ssl_session_reuse
     grpc_ssl_trusted_certificate grpc_ssl_verify grpc_ssl_verify_depth gunzip gunzip_buffers
-    gzip_hash gzip_no_buffer gzip_static gzip_window health_check hls http2 http2_body_preread_size
-    http2_chunk_size http2_idle_timeout http2_max_concurrent_pushes http2_max_concurrent_streams
+    gzip_hash gzip_no_buffer gzip_static gzip_window health_check hls
+    http2_idle_timeout http2_max_concurrent_pushes
     http2_max_field_size http2_max_header_size http2_max_requests http2_pool_size http2_push
-    http2_push_preload http2_recv_buffer_size http2_recv_timeout http2_streams_index_size http3
+    http2_push_preload http2_recv_timeout http2_streams_index_size http3
     http3_hq http3_max_concurrent_streams http3_stream_buffer_size ignore_invalid_headers
     image_filter image_filter_buffer image_filter_interlace image_filter_jpeg_quality
     image_filter_sharpen image_filter_transparency image_filter_webp_quality js_body_filter
@@ -89,7 +89,7 @@ const HTTP: &str = "
     proxy_limit_rate proxy_method proxy_no_cache proxy_pass_header proxy_pass_request_body
     proxy_pass_request_headers proxy_pass_trailers proxy_redirect proxy_send_lowat proxy_set_body
     proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache
-    proxy_ssl_conf_command proxy_ssl_name
+    proxy_ssl_conf_command
     proxy_ssl_password_file
     proxy_store
     proxy_store_access quic_active_connection_id_limit quic_gso quic_host_key quic_retry

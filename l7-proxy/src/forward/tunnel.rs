@@ -6,9 +6,10 @@ use bytes::Bytes;
 use l4_proxy::relay::{self, Engine, Progress, Tally, Timeouts};
 use lvs_core::Lease;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsStream;
 
+use crate::stream::{Count, Side, Terms, copy};
 use crate::transaction::Transaction;
 use crate::upstream::Transport;
 use crate::variable::Completion;
@@ -40,23 +41,41 @@ impl Tunnel {
 
     /// Carries bytes until both sides have ended; `received` is what the client has sent behind its
     /// head.
-    pub(crate) async fn run(mut self: Box<Self>, mut client: TcpStream, received: Bytes) {
-        let Transport::Plain(mut server) = std::mem::replace(&mut self.server, Transport::Gone) else {
-            return;
+    pub(crate) async fn run(mut self: Box<Self>, mut client: Side, received: Bytes) {
+        let mut server = match std::mem::replace(&mut self.server, Transport::Gone) {
+            Transport::Plain(server) => Side::Plain(server),
+            Transport::Tls(server) => Side::Tls(Box::new(TlsStream::Client(*server))),
+            Transport::Gone => return,
         };
         let answered = std::mem::take(&mut self.answered);
         let first = async {
             server.write_all(&received).await?;
-            client.write_all(&answered).await
+            server.flush().await?;
+            client.write_all(&answered).await?;
+            client.flush().await
         };
         if !matches!(timeout(self.idle, first).await, Ok(Ok(()))) {
             return;
         }
         self.lease.count_to_server(received.len() as u64);
         self.lease.count_to_client(answered.len() as u64);
-        let timeouts = Timeouts { idle: self.idle, half_closed: self.idle.min(HALF_CLOSED_MAX) };
-        relay::relay(&mut client, &mut server, Engine::Auto, timeouts, &*self).await;
-        let to_client = answered.len() as u64 + self.progress.bytes_to_client();
+        let half_closed = self.idle.min(HALF_CLOSED_MAX);
+        let carried = match (&mut client, &mut server) {
+            (Side::Plain(client), Side::Plain(server)) => {
+                let timeouts = Timeouts { idle: self.idle, half_closed };
+                relay::relay(client, server, Engine::Auto, timeouts, &*self).await;
+                self.progress.bytes_to_client()
+            }
+            _ => {
+                let terms = Terms { upload: 0, download: 0, idle: self.idle, half_closed };
+                let (up, down) = (Count::default(), Count::default());
+                copy(&mut client, &mut server, terms, &up, &down).await;
+                self.lease.count_to_server(up.bytes.get());
+                self.lease.count_to_client(down.bytes.get());
+                down.bytes.get()
+            }
+        };
+        let to_client = answered.len() as u64 + carried;
         if let Some(mut transaction) = self.transaction.take() {
             transaction.settle(to_client, Completion::Whole);
         }

@@ -12,7 +12,7 @@ use crate::body::{Body, Kind};
 use crate::model::ErrorPageStatus;
 use crate::pages;
 use crate::route::{Route, Server};
-use crate::server::Order;
+use crate::server::{Carrier, Order, Protocol};
 use crate::transaction::Transaction;
 use crate::uri::Target;
 use crate::variable::{Completion, Exchange, Response as Answered};
@@ -112,11 +112,17 @@ fn add_headers(
 fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, headers: &mut HeaderMap) {
     let session = &transaction.session;
     let connection = &route.settings.connection;
-    let over = session.order() != Order::Serve
-        || connection.keepalive_timeout.is_none()
+    let worn = connection.keepalive_timeout.is_none()
         || session.requests() >= connection.keepalive_requests
-        || session.age() >= connection.keepalive_time
-        || ends_connection(status);
+        || session.age() >= connection.keepalive_time;
+    if let Protocol::Stream(Carrier(whole)) = &session.protocol {
+        // HTTP/2 says it by a frame of its own, and knows no `Connection`.
+        if worn && whole.order() == Order::Serve {
+            whole.command(Order::Finish);
+        }
+        return;
+    }
+    let over = session.order() != Order::Serve || worn || ends_connection(status);
     if over {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     } else if let Some(time) = connection.keepalive_header {

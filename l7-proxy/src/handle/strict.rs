@@ -51,6 +51,8 @@ fn check_host(parts: &Parts, field: Option<&HeaderValue>) -> Result<String, Refu
         Some(field) => {
             Some(Host::parse(field.as_bytes()).map_err(|_| bad("client sent invalid host header"))?)
         }
+        // HTTP/2 names the host in its pseudo-header, which is the target's authority here.
+        None if parts.version >= Version::HTTP_2 && parts.uri.authority().is_some() => None,
         None if parts.version >= Version::HTTP_11 => {
             return Err(bad("client sent HTTP/1.1 request without \"Host\" header"));
         }

@@ -57,12 +57,16 @@ pub struct Listen {
     pub default_server: bool,
     /// How the socket is set up; `None` leaves it to another `listen` of the same address.
     pub socket: Option<SocketOptions>,
+    /// Whether TLS is spoken (`ssl`).
+    pub ssl: bool,
+    /// Whether HTTP/2 is spoken by all servers of the address (`http2`).
+    pub http2: bool,
 }
 
 impl Listen {
     /// Returns a plain `listen` on `addr`.
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, default_server: false, socket: None }
+        Self { addr, default_server: false, socket: None, ssl: false, http2: false }
     }
 }
 
@@ -185,9 +189,11 @@ pub enum Handler {
 pub struct ProxyPass {
     /// The servers that get the requests.
     pub upstream: UpstreamId,
-    /// Name (and port, unless 80) as written: the value of `$proxy_host`.
+    /// Whether TLS is spoken with them (`https://`).
+    pub tls: bool,
+    /// Name (and port, unless the scheme's) as written: the value of `$proxy_host`.
     pub host: String,
-    /// Port as written or 80: the value of `$proxy_port`.
+    /// Port as written or the scheme's: the value of `$proxy_port`.
     pub port: u16,
     /// The path that takes the place of what the location's prefix matched; `None` keeps the path.
     ///

@@ -34,6 +34,23 @@ pub struct Settings {
     pub redirects: Redirects,
     /// How TLS is spoken with clients.
     pub tls: Arc<TlsServer>,
+    /// Whether and how HTTP/2 is spoken with clients.
+    pub http2: Http2,
+}
+
+/// Whether and how HTTP/2 is spoken with clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2 {
+    /// Whether it is (`http2`, off by default).
+    pub on: bool,
+    /// The most streams of a connection at a time; 128 by default.
+    pub streams: u32,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { on: false, streams: 128 }
+    }
 }
 
 /// How a redirect to a path of our own is spelled.
@@ -228,6 +245,8 @@ pub struct ProxySettings {
     pub next_upstream: NextUpstream,
     /// How TLS is spoken with servers.
     pub tls: TlsClient,
+    /// The name of a server in TLS (`proxy_ssl_name`, `$proxy_host` by default).
+    pub tls_name: Value,
 }
 
 impl Default for ProxySettings {
@@ -246,6 +265,7 @@ impl Default for ProxySettings {
             buffer_size: 4096,
             next_upstream: NextUpstream::default(),
             tls: TlsClient::default(),
+            tls_name: Value::variable(crate::variable::Variable::ProxyHost),
         }
     }
 }

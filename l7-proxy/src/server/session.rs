@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use super::framing::{Fault, Framing};
 use super::spelling::Spelling;
+use super::streams::{Offer, Streams};
 use super::{Generation, Worker};
 use crate::forward::Tunnel;
 use crate::model::Settings;
 use crate::moment::Moment;
 use crate::route::Entry;
+use crate::tls::Handshake;
 use crate::variable::{self, Scheme};
 use crate::wire::{Closing, Watch};
 
@@ -48,6 +50,30 @@ pub(crate) struct Session {
     waker: RefCell<Option<Waker>>,
     /// The other protocol that the connection changes to when the answer is out.
     tunnel: RefCell<Option<Box<Tunnel>>>,
+    pub(crate) protocol: Protocol,
+    /// TLS with the client, if it is spoken.
+    pub(crate) tls: Option<Rc<Handshake>>,
+}
+
+/// What a session is one of.
+pub(crate) enum Protocol {
+    /// A connection on which requests follow each other.
+    Http1,
+    /// The same, of a client that speaks HTTP where TLS is wanted.
+    Http1InTheClear,
+    /// A connection of HTTP/2.
+    Http2(Streams),
+    /// One request on such a connection.
+    Stream(Carrier),
+}
+
+/// The connection that carries a stream; it is told when the stream ends.
+pub(crate) struct Carrier(pub(crate) Rc<Session>);
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.0.end_stream();
+    }
 }
 
 /// What a connection is about.
@@ -119,6 +145,8 @@ impl Session {
         local: SocketAddr,
         generation: Rc<Generation>,
         entry: Entry,
+        protocol: Protocol,
+        tls: Option<Rc<Handshake>>,
     ) -> Session {
         let settings = generation.site.router.default_server(entry).settings();
         let limits = Limits::of(settings);
@@ -144,6 +172,50 @@ impl Session {
             parting: Cell::new(Parting::Plain),
             waker: RefCell::new(None),
             tunnel: RefCell::new(None),
+            protocol,
+            tls,
+        }
+    }
+
+    /// Begins a request on a connection of HTTP/2.
+    pub(crate) fn stream(connection: &Rc<Session>) -> Rc<Session> {
+        let (generation, entry) = connection.generation();
+        let mut stream = Session::new(
+            Rc::clone(&connection.worker),
+            connection.remote,
+            connection.local,
+            generation,
+            entry,
+            Protocol::Stream(Carrier(Rc::clone(connection))),
+            connection.tls.clone(),
+        );
+        (stream.serial, stream.opened, stream.born) = (connection.serial, connection.opened, connection.born);
+        stream.requests = Cell::new(connection.requests.get());
+        let stream = Rc::new(stream);
+        connection.requests.set(connection.requests.get() + 1);
+        connection.phase.set(Phase::Request);
+        if let Protocol::Http2(streams) = &connection.protocol {
+            streams.begin(&stream);
+        }
+        stream
+    }
+
+    /// A stream of this connection has ended.
+    fn end_stream(&self) {
+        if let Protocol::Http2(streams) = &self.protocol
+            && streams.end() == 0
+        {
+            self.phase.set(Phase::Idle);
+            self.since.set(Moment::now());
+        }
+    }
+
+    /// Something of an answer was handed over, or the answer has nothing at hand: what a client that
+    /// does not open the window of a stream is told apart by.
+    pub(crate) fn offered(&self, frame: Offer) {
+        if let Protocol::Stream(_) = self.protocol {
+            let since = Some(Moment::now()).filter(|_| frame == Offer::Taken);
+            self.write_since.set(since);
         }
     }
 
@@ -152,6 +224,9 @@ impl Session {
         self.phase.set(Phase::Request);
         self.since.set(now);
         self.requests.set(self.requests.get() + 1);
+        if let Protocol::Stream(_) = self.protocol {
+            return Ok(());
+        }
         self.framing.borrow_mut().next_request()
     }
 
@@ -183,7 +258,7 @@ impl Session {
             local: self.local,
             serial: self.serial,
             requests: self.requests.get(),
-            scheme: Scheme::Http,
+            scheme: if self.tls.is_some() { Scheme::Https } else { Scheme::Http },
             opened: self.born,
         }
     }
@@ -245,6 +320,9 @@ impl Session {
     /// Gives an order from outside the connection's task.
     pub(crate) fn command(&self, order: Order) {
         self.order.set(order);
+        if let (Protocol::Http2(_), Phase::Idle) = (&self.protocol, self.phase.get()) {
+            self.since.set(Moment::now());
+        }
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -287,6 +365,10 @@ impl Session {
             // A client that has not said a word yet holds up nobody but a process that is to end.
             Phase::Fresh if self.order.get() != Order::Serve => Some((since + FRESH_GRACE, Overdue::Head)),
             Phase::Fresh | Phase::Head => Some((since + limits.header, Overdue::Head)),
+            // It has been told; there is nothing to wait for but its word that it has heard.
+            Phase::Idle if self.is_http2() && self.order.get() != Order::Serve => {
+                Some((since + GOODBYE_GRACE, Overdue::KeepAlive))
+            }
             Phase::Idle => Some((since + limits.keepalive, Overdue::KeepAlive)),
             Phase::Request => None,
             Phase::Lingering { began } => {
@@ -295,7 +377,25 @@ impl Session {
         };
         let by_body = self.body_since.get().map(|since| (since + limits.body, Overdue::Body));
         let by_send = self.write_since.get().map(|since| (since + limits.send, Overdue::Send));
-        [by_phase, by_body, by_send].into_iter().flatten().min_by_key(|(when, _)| *when)
+        let own = [by_phase, by_body, by_send].into_iter().flatten().min_by_key(|(when, _)| *when);
+        match &self.protocol {
+            Protocol::Http2(streams) => {
+                streams.deadline().into_iter().chain(own).min_by_key(|(when, _)| *when)
+            }
+            _ => own,
+        }
+    }
+
+    fn is_http2(&self) -> bool {
+        matches!(self.protocol, Protocol::Http2(_))
+    }
+
+    /// When a stream is next overdue.
+    pub(super) fn stream_deadline(&self) -> Option<(Moment, Overdue)> {
+        let limits = self.limits.get();
+        let by_body = self.body_since.get().map(|since| (since + limits.body, Overdue::Body));
+        let by_send = self.write_since.get().map(|since| (since + limits.send, Overdue::Send));
+        [by_body, by_send].into_iter().flatten().min_by_key(|(when, _)| *when)
     }
 }
 
@@ -324,6 +424,12 @@ impl Watch for Session {
                 self.since.set(Moment::now());
             }
             Phase::Fresh | Phase::Head | Phase::Request | Phase::Idle => {}
+        }
+        if self.is_http2() {
+            if self.phase.get() == Phase::Head {
+                self.phase.set(Phase::Idle);
+            }
+            return;
         }
         self.framing.borrow_mut().feed(bytes);
     }
@@ -363,6 +469,9 @@ const LINGERING_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long such bytes are read at most (nginx's `lingering_time`).
 const LINGERING_WHOLE: Duration = Duration::from_secs(30);
+
+/// How long a client of HTTP/2 may take to hear that its idle connection is closed.
+const GOODBYE_GRACE: Duration = Duration::from_millis(100);
 
 /// How long a connection on which nothing was said may hold up the end of the process.
 const FRESH_GRACE: Duration = Duration::from_secs(1);

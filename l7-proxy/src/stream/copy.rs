@@ -16,35 +16,35 @@ use crate::moment::{COARSE, Moment};
 
 /// What has moved in one direction.
 #[derive(Debug, Default)]
-pub(super) struct Count {
-    pub(super) bytes: Cell<u64>,
+pub(crate) struct Count {
+    pub(crate) bytes: Cell<u64>,
     /// How long after the begin the first byte came.
-    pub(super) first: Cell<Option<Duration>>,
+    pub(crate) first: Cell<Option<Duration>>,
 }
 
 /// How a pair of sides is to be treated.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// Bytes per second from the client; 0 sets no limit.
-    pub(super) upload: u64,
+    pub(crate) upload: u64,
     /// Bytes per second to the client; 0 sets no limit.
-    pub(super) download: u64,
+    pub(crate) download: u64,
     /// Time without a byte in either direction.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
     /// The same after one side has ended.
-    pub(super) half_closed: Duration,
+    pub(crate) half_closed: Duration,
 }
 
 /// Why copying ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     Closed,
     TimedOut,
     Failed(io::Error),
 }
 
 /// Copies until both sides have ended, one fails, or nothing moves for too long.
-pub(super) async fn copy(
+pub(crate) async fn copy(
     client: &mut Side,
     server: &mut Side,
     terms: Terms,

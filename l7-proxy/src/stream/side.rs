@@ -9,18 +9,30 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 /// One side of a connection.
-pub(super) enum Side {
+pub(crate) enum Side {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Side {
     /// Returns the socket below.
-    pub(super) fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+}
+
+impl From<TcpStream> for Side {
+    fn from(socket: TcpStream) -> Self {
+        Self::Plain(socket)
+    }
+}
+
+impl From<tokio_rustls::server::TlsStream<TcpStream>> for Side {
+    fn from(stream: tokio_rustls::server::TlsStream<TcpStream>) -> Self {
+        Self::Tls(Box::new(TlsStream::Server(stream)))
     }
 }
 

@@ -1,7 +1,9 @@
 //! What is known of a TLS connection once its handshake is done, for the variables that show it.
 
 use rustls::pki_types::CertificateDer;
-use rustls::{HandshakeKind, ProtocolVersion, ServerConnection, SupportedCipherSuite};
+use rustls::{
+    CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion, ServerConnection, SupportedCipherSuite,
+};
 
 use super::certificate::{self, Certificate};
 
@@ -12,6 +14,10 @@ pub struct Handshake {
     pub protocol: &'static str,
     /// The cipher suite, as OpenSSL names it.
     pub cipher: String,
+    /// The suites that the client offered, as OpenSSL names them, joined by colons.
+    pub ciphers: String,
+    /// The name of the group that the key exchange went over; empty where a session went on.
+    pub curve: String,
     /// The name that the client asked for; empty if it asked for none.
     pub server_name: String,
     /// The protocol that was agreed on inside; empty if none was.
@@ -44,6 +50,10 @@ pub enum TlsVariable {
     Protocol,
     /// `$ssl_cipher`
     Cipher,
+    /// `$ssl_ciphers`
+    Ciphers,
+    /// `$ssl_curve`
+    Curve,
     /// `$ssl_server_name`
     ServerName,
     /// `$ssl_alpn_protocol`
@@ -88,6 +98,8 @@ impl TlsVariable {
         Some(match name {
             "protocol" => Self::Protocol,
             "cipher" => Self::Cipher,
+            "ciphers" => Self::Ciphers,
+            "curve" => Self::Curve,
             "server_name" => Self::ServerName,
             "alpn_protocol" => Self::Alpn,
             "session_reused" => Self::SessionReused,
@@ -119,6 +131,8 @@ impl TlsVariable {
         match self {
             Self::Protocol => text(handshake.protocol),
             Self::Cipher => text(&handshake.cipher),
+            Self::Ciphers => text(&handshake.ciphers),
+            Self::Curve => text(&handshake.curve),
             Self::ServerName => text(&handshake.server_name),
             Self::Alpn => Some(handshake.alpn.clone()).filter(|alpn| !alpn.is_empty()),
             Self::SessionReused => text(if handshake.resumed { "r" } else { "." }),
@@ -172,6 +186,10 @@ impl Handshake {
         Self {
             protocol: connection.protocol_version().map_or("", protocol),
             cipher: connection.negotiated_cipher_suite().map(cipher).unwrap_or_default(),
+            ciphers: String::new(),
+            curve: connection
+                .negotiated_key_exchange_group()
+                .map_or_else(String::new, |group| curve(group.name())),
             server_name: connection.server_name().unwrap_or_default().to_owned(),
             alpn: connection.alpn_protocol().unwrap_or_default().to_vec(),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
@@ -179,6 +197,26 @@ impl Handshake {
             client: client.map(|chain| chain[0].clone().into_owned()),
         }
     }
+}
+
+/// Returns OpenSSL's name of a group of key exchange.
+fn curve(group: NamedGroup) -> String {
+    match group {
+        NamedGroup::secp256r1 => "prime256v1".to_owned(),
+        NamedGroup::secp384r1 => "secp384r1".to_owned(),
+        NamedGroup::X25519 => "X25519".to_owned(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Returns OpenSSL's names of suites that a client offers: those that are known here by name, the
+/// others by number.
+pub(super) fn offered(suites: &[CipherSuite]) -> String {
+    let known = |suite: &CipherSuite| {
+        let ours = rustls::crypto::ring::ALL_CIPHER_SUITES.iter().find(|known| known.suite() == *suite);
+        ours.map_or_else(|| format!("0x{:04x}", u16::from(*suite)), |known| cipher(*known))
+    };
+    suites.iter().map(known).collect::<Vec<_>>().join(":")
 }
 
 fn protocol(version: ProtocolVersion) -> &'static str {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::handshake::{Handshake, Verified, cipher};
+use super::handshake::{Handshake, Verified, cipher, offered};
 use super::sessions::{Cache, NoTickets, Tickets};
 use super::verify::{ClientVerifier, UNKNOWN_SIGNER};
 use super::{TlsError, files};
@@ -62,6 +62,11 @@ impl Terminator {
         self.rejects || self.config.is_some()
     }
 
+    /// Whether clients are asked for a certificate.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.policy != VerifyClient::Off
+    }
+
     /// Whether a client with this certificate is served.
     pub(crate) fn admits(&self, verified: &Verified) -> bool {
         match (self.policy, verified) {
@@ -93,6 +98,7 @@ where
     let shake = async {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
         let name = start.client_hello().server_name().unwrap_or_default().to_ascii_lowercase();
+        let ciphers = offered(start.client_hello().cipher_suites());
         let chosen = choose(&name);
         let config = chosen.config.as_ref().or(default.config.as_ref());
         let Some(config) = config.filter(|_| !chosen.rejects) else {
@@ -106,7 +112,7 @@ where
         let handshake = Handshake::of(stream.get_ref().1, |chain| {
             chosen.verifier.as_ref().map_or(Verified::None, |verifier| verifier.judge(chain))
         });
-        Ok(Accepted { stream, handshake })
+        Ok(Accepted { stream, handshake: Handshake { ciphers, ..handshake } })
     };
     timeout(default.timeout, shake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

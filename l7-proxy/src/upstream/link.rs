@@ -8,13 +8,14 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::client::TlsStream;
 
 use crate::model::ProxySettings;
 use crate::moment::{COARSE, Moment};
@@ -49,6 +50,8 @@ pub(crate) struct Link {
 pub(crate) enum Transport {
     /// TCP in the clear.
     Plain(TcpStream),
+    /// TLS on TCP.
+    Tls(Box<TlsStream<TcpStream>>),
     /// It was taken over by another protocol.
     Gone,
 }
@@ -138,10 +141,17 @@ impl Link {
     ///
     /// Asks the kernel only if the runtime has been told of something.
     pub(super) fn is_quiet(&self) -> bool {
-        match &*self.transport.borrow() {
+        match &mut *self.transport.borrow_mut() {
             Transport::Plain(stream) => {
                 let read = stream.try_read(&mut [0]);
                 matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            // Tickets may come unasked, so that bytes are no sign; reading tells.
+            Transport::Tls(stream) => {
+                let mut byte = [0];
+                let mut buffer = ReadBuf::new(&mut byte);
+                let mut context = Context::from_waker(Waker::noop());
+                Pin::new(stream).poll_read(&mut context, &mut buffer).is_pending()
             }
             Transport::Gone => false,
         }
@@ -152,6 +162,7 @@ impl Link {
         let mut buffer = ReadBuf::new(buffer);
         let polled = match &mut *self.transport.borrow_mut() {
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Transport::Tls(stream) => poll_read_tls(stream, cx, &mut buffer),
             Transport::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
         self.note_read(polled.map_ok(|()| buffer.filled().len()))
@@ -170,6 +181,14 @@ impl Link {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 Poll::Pending => Poll::Pending,
             },
+            Transport::Tls(stream) => {
+                bytes.resize(most, 0);
+                let mut buffer = ReadBuf::new(&mut bytes);
+                let polled = poll_read_tls(stream, cx, &mut buffer);
+                let count = buffer.filled().len();
+                bytes.truncate(count);
+                polled.map_ok(|()| count)
+            }
             Transport::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
         self.note_read(polled).map_ok(|_| bytes.freeze())
@@ -183,6 +202,16 @@ impl Link {
             }
             (Transport::Plain(stream), pieces) => {
                 Pin::new(stream).poll_write_vectored(cx, &pieces.map(IoSlice::new))
+            }
+            (Transport::Tls(stream), pieces) => {
+                let polled = Pin::new(&mut *stream).poll_write_vectored(cx, &pieces.map(IoSlice::new));
+                // What is written is sealed and on its way as far as the socket takes it.
+                if let Poll::Ready(Ok(_)) = polled
+                    && let Poll::Ready(Err(error)) = Pin::new(stream).poll_flush(cx)
+                {
+                    return Poll::Ready(Err(error));
+                }
+                polled
             }
             (Transport::Gone, _) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
@@ -242,5 +271,21 @@ impl Link {
             };
             timer.as_mut().reset(Instant::now() + until.since(now).max(COARSE));
         }
+    }
+}
+
+/// Reads what a server sent over TLS. What we wrote and the socket has not taken yet goes out first.
+fn poll_read_tls(
+    stream: &mut TlsStream<TcpStream>,
+    cx: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    if let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(cx) {
+        return Poll::Ready(Err(error));
+    }
+    match Pin::new(stream).poll_read(cx, buffer) {
+        // Many servers go without a word of the end: nginx takes that for the end.
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+        polled => polled,
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderMap, Method, Version};
 
 use crate::model::{ProxyPass, Settings};
+use crate::tls::Handshake;
 use crate::uri::Target;
 
 use super::{Definitions, Findings};
@@ -17,6 +18,8 @@ use super::{Definitions, Findings};
 pub struct Exchange<'a> {
     /// The client's connection.
     pub connection: &'a Connection,
+    /// TLS with the client, if it is spoken.
+    pub tls: Option<&'a Handshake>,
     /// The request's method.
     pub method: &'a Method,
     /// The request's version.

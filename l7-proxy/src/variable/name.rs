@@ -5,6 +5,8 @@ use std::fmt;
 use http::HeaderName;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
+use crate::tls::TlsVariable;
+
 use super::{Part, Value, Variable};
 
 /// Names that the configuration itself gives meaning to: named groups of its regular expressions,
@@ -152,6 +154,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "document_root" => Variable::DocumentRoot,
         "document_uri" | "uri" => Variable::Uri,
         "host" => Variable::Host,
+        "http2" => Variable::Http2,
         "hostname" => Variable::Hostname,
         "https" => Variable::Https,
         "is_args" => Variable::IsArgs,
@@ -218,6 +221,9 @@ fn prefixed(name: &str) -> Option<Variable> {
     }
     if let Some(rest) = name.strip_prefix("http_") {
         return field(rest).map(Variable::RequestHeader);
+    }
+    if let Some(rest) = name.strip_prefix("ssl_") {
+        return TlsVariable::named(rest).map(Variable::Tls);
     }
     if let Some(rest) = name.strip_prefix("arg_") {
         return Some(Variable::Arg(rest.into()));

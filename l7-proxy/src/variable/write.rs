@@ -122,6 +122,9 @@ impl Variable {
             Self::Host => out.extend_from_slice(exchange.host.as_bytes()),
             Self::Hostname => out.extend_from_slice(HOSTNAME.as_bytes()),
             Self::RequestHeader(name) => return fields(exchange.headers, name, out),
+            Self::Http2 if exchange.version != Version::HTTP_2 => return Presence::Missing,
+            Self::Http2 => out.extend_from_slice(if exchange.tls.is_some() { b"h2" } else { b"h2c" }),
+            Self::Tls(variable) => return text(variable.value(exchange.tls).as_deref(), out),
             Self::Https => {
                 if exchange.connection.scheme == Scheme::Https {
                     out.extend_from_slice(b"on");

@@ -101,8 +101,13 @@ fn regular_expression_inside_a_prefix_comes_before_those_outside() {
 #[test]
 fn forwarding_location_takes_its_path_without_the_slash_as_a_redirect() {
     let mut forwarding = location(1, prefix("/app/"), vec![]);
-    forwarding.handler =
-        Handler::Proxy(ProxyPass { upstream: UpstreamId(0), host: "u".into(), port: 80, uri: None });
+    forwarding.handler = Handler::Proxy(ProxyPass {
+        upstream: UpstreamId(0),
+        tls: false,
+        host: "u".into(),
+        port: 80,
+        uri: None,
+    });
     let with = |others: Vec<Location>| router([vec![forwarding.clone()], others].concat());
     let slash_added = |router: &Router| {
         let located = router.servers()[0].locate(b"/app", &mut Captures::default());

@@ -74,6 +74,7 @@ impl Request {
     pub(crate) fn exchange<'a>(&'a self, response: Option<Response<'a>>) -> Exchange<'a> {
         Exchange {
             connection: &self.connection,
+            tls: None,
             method: &self.method,
             version: self.version,
             request_uri: &self.request_uri,

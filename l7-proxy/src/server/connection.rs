@@ -1,0 +1,265 @@
+//! One client connection, from accept to its end: which protocol it speaks, and its one timer.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+use tracing::{debug, info};
+
+use super::session::{Order, Overdue, Parting, Phase, Protocol, Session};
+use super::streams::Streams;
+use super::{Generation, HEADER_SIZE_MAX, Worker, http2, sessions};
+use crate::error_log::Errno;
+use crate::handle;
+use crate::moment::{COARSE, Moment};
+use crate::route::Entry;
+use crate::stream::Side;
+use crate::tls::{self, Handshake};
+use crate::variable::Captures;
+use crate::wire::Wire;
+
+/// Serves a connection that was accepted.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    // That at the moment of the accept: the next one may not know the address any more.
+    generation: Rc<Generation>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+) {
+    let Some(local) = local.or_else(|| stream.local_addr().ok()) else { return };
+    // An address that the configuration does not listen at.
+    let Some(entry) = generation.site.router.entry(local) else { return };
+    let settings = generation.site.router.default_server(entry).settings();
+    if !settings.connection.tcp_nodelay {
+        // A socket that refuses the option is closed already.
+        let _ = stream.set_nodelay(false);
+    }
+    let endpoint = generation.site.router.endpoint(entry);
+    let client = Client { worker, generation, entry, remote, local };
+    if endpoint.ssl {
+        // In a place of its own: a plain connection has no room for it.
+        Box::pin(client.serve_tls(stream)).await;
+    } else if endpoint.http2 {
+        Box::pin(client.serve_either(stream)).await;
+    } else {
+        http1(client.session(Protocol::Http1, None), stream).await;
+    }
+}
+
+/// A client before it is known what it speaks.
+struct Client {
+    worker: Rc<Worker>,
+    generation: Rc<Generation>,
+    entry: Entry,
+    remote: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Client {
+    fn session(self, protocol: Protocol, tls: Option<Rc<Handshake>>) -> Rc<Session> {
+        let Client { worker, generation, entry, remote, local } = self;
+        let session = Session::new(worker, remote, local, generation, entry, protocol, tls);
+        if session.worker.order.get() == Order::Finish {
+            session.finish_soon();
+        }
+        Rc::new(session)
+    }
+
+    async fn serve_tls(self, stream: TcpStream) {
+        let site = &self.generation.site;
+        let default = site.router.default_server(self.entry);
+        let patience = default.settings().client.header_timeout;
+        let mut first = [0];
+        match tokio::time::timeout(patience, stream.peek(&mut first)).await {
+            // What begins with a letter is HTTP, and is told so.
+            Ok(Ok(1)) if first[0].is_ascii_alphabetic() => {
+                return http1(self.session(Protocol::Http1InTheClear, None), stream).await;
+            }
+            Ok(Ok(1)) => {}
+            Ok(Ok(_) | Err(_)) | Err(_) => return,
+        }
+        let fallback = &site.terminators[default.number()];
+        let mut captures = Captures::default();
+        let choose = |name: &str| {
+            let server = site.router.server(self.entry, name, &mut captures);
+            Arc::clone(&site.terminators[server.number()])
+        };
+        match tls::accept(stream, fallback, choose).await {
+            Ok(tls::Accepted { stream, handshake }) => {
+                let is_http2 = handshake.alpn == b"h2";
+                let tls = Some(Rc::new(handshake));
+                if is_http2 {
+                    let streams = default.settings().http2.streams;
+                    http2::serve(self.session(Protocol::Http2(Streams::default()), tls), stream, streams)
+                        .await;
+                } else {
+                    http1(self.session(Protocol::Http1, tls), stream).await;
+                }
+            }
+            Err(error) => {
+                info!(
+                    "SSL_do_handshake() failed ({}) while SSL handshaking, client: {}",
+                    Errno(&error),
+                    self.remote.ip()
+                );
+            }
+        }
+    }
+
+    /// Serves a client that may begin with the preface of HTTP/2 (RFC 9113, section 3.3).
+    async fn serve_either(self, stream: TcpStream) {
+        let settings = self.generation.site.router.default_server(self.entry).settings();
+        let (patience, streams) = (settings.client.header_timeout, settings.http2.streams);
+        match tokio::time::timeout(patience, begins_http2(&stream)).await {
+            Ok(Ok(true)) => {
+                http2::serve(self.session(Protocol::Http2(Streams::default()), None), stream, streams).await;
+            }
+            Ok(Ok(false)) => http1(self.session(Protocol::Http1, None), stream).await,
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+}
+
+/// Looks at the first bytes of a connection, and leaves them there.
+async fn begins_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut first).await?;
+        if count == 0 || count == PREFACE.len() || !PREFACE.starts_with(&first[..count]) {
+            return Ok(first == PREFACE);
+        }
+        // So short a piece is rare; the socket does not tell when more has come.
+        sleep(COARSE).await;
+    }
+}
+
+/// Serves a connection on which requests follow each other.
+async fn http1<S>(session: Rc<Session>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Into<Side>,
+{
+    let listed = sessions::enter(&session.worker, &session);
+    let service = service_fn(|request| handle::answer(Rc::clone(&session), request));
+    let wire = Wire::new(stream, Rc::clone(&session));
+    let mut http = protocol().serve_connection(wire, service);
+    let outcome = drive(&session, &mut http, |http| Pin::new(http).graceful_shutdown()).await;
+    if let Outcome::Ended(Ok(())) = outcome
+        && let Some(tunnel) = session.take_tunnel()
+    {
+        let parts = http.into_parts();
+        let client = parts.io.into_stream().into();
+        tokio::select! {
+            () = tunnel.run(client, parts.read_buf) => {}
+            () = aborted(&session) => {}
+        }
+        drop(listed);
+        return;
+    }
+    outcome.log(&session);
+    if session.parting() == Parting::Reset {
+        l4_proxy::relay::reset_on_drop(http.into_parts().io.into_stream().into().socket());
+    }
+    drop(listed);
+}
+
+fn protocol() -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol
+        .max_header_size(HEADER_SIZE_MAX)
+        // The connection's own timer sees to it.
+        .header_read_timeout(None);
+    protocol
+}
+
+/// Why a connection is not driven any more.
+pub(super) enum Outcome {
+    /// It came to its end, or to that of its protocol.
+    Ended(hyper::Result<()>),
+    Overdue(Overdue),
+    Aborted,
+}
+
+impl Outcome {
+    pub(super) fn log(&self, session: &Session) {
+        let say = |what: &dyn fmt::Display| debug!("*{} {what}, client: {}", session.serial, session.remote);
+        match self {
+            Outcome::Ended(Err(error)) => say(error),
+            Outcome::Ended(Ok(())) | Outcome::Aborted => {}
+            Outcome::Overdue(Overdue::KeepAlive | Overdue::Lingering) => {}
+            Outcome::Overdue(_) => say(&"client timed out"),
+        }
+    }
+}
+
+/// Drives a connection until it ends, is overdue, or is told to end; `finish` lets it answer what
+/// it has begun and then close.
+pub(super) async fn drive<C>(session: &Session, http: &mut C, finish: fn(&mut C)) -> Outcome
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
+    let mut timer = pin!(sleep(session.worker.client_patience()));
+    let (mut finishing, mut hurried) = (false, false);
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = Pin::new(&mut *http).poll(cx) {
+            return Poll::Ready(Outcome::Ended(outcome));
+        }
+        let mut look = session.listen(cx.waker());
+        match session.order() {
+            Order::Abort => return Poll::Ready(Outcome::Aborted),
+            // A client that has not said a word yet may have a request on the way.
+            Order::Finish if !finishing && session.phase() != Phase::Fresh => {
+                finishing = true;
+                finish(http);
+                if let Poll::Ready(outcome) = Pin::new(&mut *http).poll(cx) {
+                    return Poll::Ready(Outcome::Ended(outcome));
+                }
+            }
+            Order::Finish if !hurried => {
+                (hurried, look) = (true, true);
+                timer.as_mut().reset(Instant::now());
+            }
+            Order::Finish | Order::Serve => {}
+        }
+        // A timer that has not fired knows whom to wake already.
+        if !look && !timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        poll_deadline(session, timer.as_mut(), cx).map(Outcome::Overdue)
+    })
+    .await
+}
+
+fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Overdue> {
+    while timer.as_mut().poll(cx).is_ready() {
+        let now = Moment::now();
+        let next = now + session.worker.client_patience();
+        let until = match session.deadline() {
+            Some((deadline, overdue)) if deadline <= now => return Poll::Ready(overdue),
+            // Whatever begins to wait from now on may wait as long as the patience at least.
+            Some((deadline, _)) => deadline.min(next),
+            None => next,
+        };
+        timer.as_mut().reset(Instant::now() + until.since(now).max(COARSE));
+    }
+    Poll::Pending
+}
+
+/// Waits until the connection is ordered to end at once.
+async fn aborted(session: &Session) {
+    poll_fn(|cx| {
+        session.listen(cx.waker());
+        if session.order() == Order::Abort { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}

@@ -1,0 +1,49 @@
+//! The requests of one HTTP/2 connection that are being answered.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+use super::session::{Overdue, Session};
+use crate::moment::Moment;
+
+/// The open streams of a connection.
+#[derive(Default)]
+pub(crate) struct Streams {
+    open: Cell<usize>,
+    /// For their limits; those that have ended are left out when the list is next looked through.
+    list: RefCell<Vec<Weak<Session>>>,
+}
+
+/// What an answer has at hand for its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// A piece was taken, and may have to wait for the client.
+    Taken,
+    /// Nothing is.
+    Nothing,
+}
+
+impl Streams {
+    pub(super) fn begin(&self, stream: &Rc<Session>) {
+        self.open.set(self.open.get() + 1);
+        let mut list = self.list.borrow_mut();
+        // As many are open as the client was allowed, so that the list stays as short as twice that.
+        if list.len() >= 2 * self.open.get().max(8) {
+            list.retain(|stream| stream.strong_count() > 0);
+        }
+        list.push(Rc::downgrade(stream));
+    }
+
+    /// A stream has ended; returns how many are left.
+    pub(super) fn end(&self) -> usize {
+        self.open.set(self.open.get().saturating_sub(1));
+        self.open.get()
+    }
+
+    /// Returns when one of them is next overdue, and by what.
+    pub(super) fn deadline(&self) -> Option<(Moment, Overdue)> {
+        let list = self.list.borrow();
+        let deadlines = list.iter().filter_map(Weak::upgrade).filter_map(|stream| stream.stream_deadline());
+        deadlines.min_by_key(|(when, _)| *when)
+    }
+}
