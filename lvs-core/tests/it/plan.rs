@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lvs_core::{Algorithm, Changes, Config, Persistence, ServiceConfig};
+use lvs_core::{Algorithm, Changes, Config, Flow, Persistence, ServiceConfig};
 
 use crate::setup::{address, connect, director, flow, server, service, stats, vip};
 
@@ -45,6 +45,39 @@ fn maglev_moves_little_more_than_it_must_and_sh_much() {
     let (mh, sh) = (moved(Algorithm::Mh, &[1; 10], &[1; 11]), moved(Algorithm::Sh, &[1; 10], &[1; 11]));
     assert!(mh.is_some_and(|moved| (7.0..20.0).contains(&moved)), "mh: {mh:?}");
     assert!(sh.is_some_and(|moved| moved > 50.0), "sh: {sh:?}");
+}
+
+#[test]
+fn share_that_moves_is_that_of_the_clients_who_do() {
+    use Algorithm::{Dh, Hash, HashBounded, HashConsistent, IpHash, Mh, Rendezvous, Sh};
+    let clients = || {
+        let addresses = (0..5000u32).map(|n| std::net::Ipv4Addr::from(n.wrapping_mul(0x9e37_79b1)));
+        addresses.map(|address| Flow::new((address, 40_000).into()).to((address, 80).into()))
+    };
+    for algorithm in [Dh, Sh, Mh, IpHash, Hash, HashConsistent, Rendezvous, HashBounded { slack: 25 }] {
+        let mut weights = vec![3; 12];
+        let before = weights.clone();
+        weights[4] = 1;
+        let reweighted = weights.clone();
+        weights.push(2);
+        let quiesced = [&[0], &before[1..]].concat();
+        for after in [&reweighted[..], &weights, &before[..11], &before[..2], &quiesced] {
+            let told = moved(algorithm, &before, after).expect("it follows the flow");
+            let directors = [&before[..], after].map(|weights| {
+                let director = director(service(algorithm, &before));
+                director.apply(config(service(algorithm, weights))).expect("a valid configuration");
+                director
+            });
+            let moves = clients().filter(|flow| {
+                let [old, new] = directors
+                    .each_ref()
+                    .map(|director| director.schedule(&vip(), flow, lvs_core::Time::ZERO));
+                old.map(|lease| lease.server()) != new.map(|lease| lease.server())
+            });
+            let counted = moves.count() as f64 / 50.0;
+            assert!((told - counted).abs() < 2.5, "{algorithm} to {after:?}: {told} and {counted}");
+        }
+    }
 }
 
 #[test]

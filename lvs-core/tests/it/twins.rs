@@ -1,16 +1,21 @@
 //! The director beside a slow and obvious model of the same rules, through random histories:
 //! every pick, count and overload mark must agree at every step.
 
+mod chance;
 mod hashing;
 mod kernel;
+mod keys;
 mod locality;
 mod nginx;
+mod pace;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use lvs_core::{
-    Algorithm, Config, Director, Flow, Lease, Outcome, Probe, ServerConfig, ServiceConfig, Thresholds, Weight,
+    Algorithm, Config, Director, Event, Flow, Lease, Outcome, Probe, ServerConfig, ServiceConfig, Thresholds,
+    Weight,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -43,6 +48,8 @@ enum Step {
     Wait(u32),
     Close(Index),
     Expire(Index),
+    /// A connection's server answers after so many milliseconds, or fails.
+    Answer(Index, Option<u64>),
 }
 
 /// A model: servers are known by number, the list is the model's own affair.
@@ -54,6 +61,8 @@ trait Twin {
     fn open(&mut self, call: &Call) -> Option<u8>;
     fn close(&mut self, server: u8);
     fn expire(&mut self, server: u8, closed: bool);
+    /// Milliseconds; a failure has none.
+    fn answer(&mut self, _server: u8, _millis: Option<u64>, _now: u64) {}
     /// Active and inactive connections, and whether the server is full.
     fn state(&self, server: u8) -> (u32, u32, bool);
 }
@@ -63,6 +72,8 @@ struct Call {
     client: u16,
     /// Seconds.
     now: u64,
+    /// Connections that came before.
+    ticket: u64,
 }
 
 impl Call {
@@ -104,6 +115,7 @@ struct Pair<T> {
     connections: Vec<Connection>,
     /// Seconds.
     now: u64,
+    ticket: u64,
 }
 
 impl<T: Twin> Pair<T> {
@@ -112,7 +124,8 @@ impl<T: Twin> Pair<T> {
     }
 
     fn of(service: ServiceConfig, twin: T) -> Pair<T> {
-        Pair { director: director(service), twin, servers: Vec::new(), connections: Vec::new(), now: 0 }
+        let (servers, connections) = (Vec::new(), Vec::new());
+        Pair { director: director(service), twin, servers, connections, now: 0, ticket: 0 }
     }
 
     fn play(mut self, steps: Vec<Step>) -> Result<(), TestCaseError> {
@@ -147,7 +160,8 @@ impl<T: Twin> Pair<T> {
             Step::Recover(server) => self.probe(server, Probe::Passed),
             Step::Wait(seconds) => self.now += u64::from(seconds),
             Step::Open(client) => {
-                let call = Call { client, now: self.now };
+                let call = Call { client, now: self.now, ticket: self.ticket };
+                self.ticket += 1;
                 let said = self.director.explain(&vip(), &call.flow(), at(self.now)).map(|said| said.outcome);
                 let lease = self.director.schedule(&vip(), &call.flow(), at(self.now));
                 let told =
@@ -174,6 +188,17 @@ impl<T: Twin> Pair<T> {
                     let connection = self.connections.swap_remove(index.index(self.connections.len()));
                     drop(connection.lease);
                     self.twin.expire(connection.server, connection.closed);
+                }
+            }
+            Step::Answer(index, millis) => {
+                if !self.connections.is_empty() {
+                    let connection = index.get(&self.connections);
+                    let event = match millis {
+                        Some(millis) => Event::Responded { latency: Duration::from_millis(millis) },
+                        None => Event::Failed("no answer".into()),
+                    };
+                    self.director.report(&connection.lease, event, at(self.now));
+                    self.twin.answer(connection.server, millis, self.now);
                 }
             }
         }
@@ -272,4 +297,26 @@ where
         8 => any::<Index>().prop_map(Step::Expire),
     ];
     prop::collection::vec(step, 0..120)
+}
+
+/// The same with answers, few and slow enough that they are compared.
+fn answering_steps<W: Strategy<Value = Wish> + Clone>(wish: W) -> impl Strategy<Value = Vec<Step>>
+where
+    W::Value: 'static,
+{
+    let millis = prop_oneof![6 => (1..5u64).prop_map(|n| Some(n * 10)), 1 => (0..20_000u64).prop_map(Some), 1 => Just(None)];
+    let answer = (any::<Index>(), millis).prop_map(|(index, millis)| Step::Answer(index, millis));
+    (steps(wish), prop::collection::vec((any::<Index>(), answer), 0..60)).prop_map(|(mut steps, answers)| {
+        for (place, answer) in answers {
+            steps.insert(place.index(steps.len() + 1), answer);
+        }
+        steps
+    })
+}
+
+/// A service in which failures in traffic eject nobody: the twins know nothing of that.
+fn without_ejection(algorithm: Algorithm) -> ServiceConfig {
+    let mut service = service(algorithm, &[]);
+    service.health.passive = None;
+    service
 }

@@ -4,6 +4,7 @@
 use lvs_core::Algorithm;
 use proptest::prelude::*;
 
+use super::pace::Answers;
 use super::{Call, Pair, Twin, Wish, limited_wish, steps};
 
 proptest! {
@@ -65,6 +66,7 @@ pub(super) struct Node {
     inactive: u32,
     pub(super) overload: bool,
     pub(super) down: bool,
+    pub(super) answers: Answers,
 }
 
 pub(super) struct Kernel<R> {
@@ -86,7 +88,7 @@ pub(super) trait Rule {
 }
 
 impl Node {
-    fn total(&self) -> u32 {
+    pub(super) fn total(&self) -> u32 {
         self.active + self.inactive
     }
 
@@ -128,9 +130,16 @@ impl<R: Rule> Twin for Kernel<R> {
                 Kernel::<R>::update(&mut node, wish);
                 node
             }
-            None => {
-                Node { server, wish, last_weight: 0, active: 0, inactive: 0, overload: false, down: false }
-            }
+            None => Node {
+                server,
+                wish,
+                last_weight: 0,
+                active: 0,
+                inactive: 0,
+                overload: false,
+                down: false,
+                answers: Answers::default(),
+            },
         };
         node.last_weight = wish.weight;
         self.list.insert(0, node);
@@ -154,6 +163,10 @@ impl<R: Rule> Twin for Kernel<R> {
 
     fn set_down(&mut self, server: u8, down: bool) {
         self.node(server).down = down;
+    }
+
+    fn answer(&mut self, server: u8, millis: Option<u64>, now: u64) {
+        self.node(server).answers.take(millis, now);
     }
 
     fn open(&mut self, call: &Call) -> Option<u8> {

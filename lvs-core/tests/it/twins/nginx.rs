@@ -101,7 +101,7 @@ fn ip_hash(peers: &[Peer], call: &Call) -> Vec<u8> {
 }
 
 /// CRC-32, bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);
@@ -123,18 +123,23 @@ fn hash(peers: &[Peer], call: &Call) -> Vec<u8> {
     hashes.filter_map(|hash| at_weight(peers, hash)).collect()
 }
 
-fn ring(peers: &[Peer], call: &Call) -> Vec<u8> {
+/// The points of a ring, with their servers. Of points with one hash that of the server listed first
+/// counts.
+pub(super) fn points(servers: impl Iterator<Item = (u8, u32)>) -> BTreeMap<u32, u8> {
     let mut points = BTreeMap::new();
-    for peer in peers {
+    for (server, weight) in servers {
+        let name = format!("{}\0{}", address(server).ip(), address(server).port());
         let mut hash = 0u32;
-        for _ in 0..peer.weight * 160 {
-            let mut bytes =
-                format!("{}\0{}", address(peer.server).ip(), address(peer.server).port()).into_bytes();
-            bytes.extend(hash.to_le_bytes());
-            hash = crc32(&bytes);
-            points.entry(hash).or_insert(peer.server);
+        for _ in 0..weight * 160 {
+            hash = crc32(&[name.as_bytes(), &hash.to_le_bytes()].concat());
+            points.entry(hash).or_insert(server);
         }
     }
+    points
+}
+
+fn ring(peers: &[Peer], call: &Call) -> Vec<u8> {
+    let points = points(peers.iter().map(|peer| (peer.server, peer.weight)));
     let key = crc32(Ipv4Addr::from(call.source()).to_string().as_bytes());
     points.range(key..).chain(points.range(..key)).take(TRIES).map(|(_, server)| *server).collect()
 }
