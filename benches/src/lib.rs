@@ -39,13 +39,13 @@ impl<'a> Case<'a> {
         Case { name, work: Box::new(work) }
     }
 
-    /// `schedule` and the drop of its lease, on a pool of this size.
+    /// `schedule` and the drop of its lease, on a pool of this size, each time for another client.
     pub fn schedule(algorithm: Algorithm, servers: u16) -> Case<'static> {
         let director = Arc::new(director(algorithm, servers));
         Case::new(algorithm.name(), move |calls| {
-            let (mut picker, flow) = (director.picker(&vip()), flow());
-            for _ in 0..calls {
-                drop(black_box(picker.schedule(black_box(&flow), Time::ZERO)));
+            let mut picker = director.picker(&vip());
+            for call in 0..calls {
+                drop(black_box(picker.schedule(black_box(&client(call)), Time::ZERO)));
             }
         })
     }
@@ -57,7 +57,6 @@ impl<'a> Case<'a> {
         let mut service = director.config().services.remove(0);
         service.persistence = Persistence::new(Duration::from_secs(3600)).ok();
         director.edit_service(service).expect("the service is there");
-        let client = |n: u32| Flow::new(SocketAddr::from((Ipv4Addr::from(0x0b00_0000 | n), 40_000)));
         let mut picker = director.picker(&vip());
         for n in 0..clients {
             drop(picker.schedule(&client(n), Time::ZERO));
@@ -179,6 +178,7 @@ fn vip() -> ServiceKey {
     ServiceKey::tcp(SocketAddr::from(([10, 9, 9, 9], 80)))
 }
 
-fn flow() -> Flow {
-    Flow::new(SocketAddr::from(([10, 1, 0, 1], 40_000)))
+/// The n-th client of 16 millions.
+fn client(n: u32) -> Flow {
+    Flow::new(SocketAddr::from((Ipv4Addr::from(0x0b00_0000 | n & 0x00ff_ffff), 40_000)))
 }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lvs_core::{
     Algorithm, Config, CustomScheduler, Director, Flow, Pool, Probe, Scheduler, ServerConfig, ServiceConfig,
-    ServiceKey, Time,
+    ServiceKey, Tickets, Time,
 };
 
 /// The least loaded server of the client's zone, else the least loaded of all.
@@ -35,8 +35,8 @@ impl Scheduler for Nearest {
         pool.oldest_first().min_by_key(|server| (self.zones[*server] != client, pool.load(*server).total()))
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 }
 

@@ -74,6 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [service] = &stats[..] else { return Err("the service is gone".into()) };
     println!("{RELOADS} reloads, {connections} connections, {} refused", service.refused);
     assert_eq!(service.refused, 0, "there was always a server");
+    assert_eq!(service.connections, connections, "servers that came and went left their counts");
     for server in &service.servers {
         assert_eq!(server.load.total(), 0, "all connections to {} have ended", server.config.address);
     }

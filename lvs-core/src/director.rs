@@ -23,7 +23,7 @@ use crate::persistence::Inserted;
 use crate::picker::Picker;
 use crate::plan::{Changes, Moved};
 use crate::pool::Load;
-use crate::server::{Counter, Live, REMOVED, Server};
+use crate::server::{Counter, Handle, Live, REMOVED, Server};
 use crate::service::{Departed, Refusal, Service, ServiceState};
 use crate::snapshot::{self, Part, RestoreError, Restored};
 use crate::time::Time;
@@ -52,7 +52,7 @@ struct Writer {
     /// States of deleted services whose connections may still live.
     retired: HashMap<ServiceKey, Weak<ServiceState>>,
     /// Servers of which it is to be told when they are empty.
-    draining: Vec<Arc<Live>>,
+    draining: Vec<Handle>,
     /// What the next tick tells.
     notices: Vec<Notice>,
 }
@@ -195,7 +195,7 @@ pub struct Draining {
 }
 
 impl Draining {
-    fn of(live: &Live) -> Option<Draining> {
+    fn of(live: &Handle) -> Option<Draining> {
         Some(Draining {
             service: live.service.key.clone(),
             server: live.address,
@@ -259,10 +259,8 @@ impl Director {
     ) -> Result<Lease, Refusal> {
         let table = self.table.load();
         let service = table.services.get(service).ok_or(Refusal::NoService)?;
-        if service.has_lapsed(now) {
-            self.lapse(&service.state.key, now);
-        }
-        service.schedule(flow, tried, now)
+        service
+            .schedule(flow, tried, now, None, Service::ticket, |service| self.lapse(&service.state.key, now))
     }
 
     /// Takes in what became of a connection or request; says if its server was ejected by it.
@@ -310,7 +308,7 @@ impl Director {
     /// Changes a server's health and brings the bits of the present snapshot up to date.
     fn with_health(
         &self,
-        live: &Arc<Live>,
+        live: &Live,
         now: Time,
         change: impl FnOnce(&mut Health, &HealthPolicy, Option<Passive>, Ejection) -> Option<Transition>,
     ) -> Option<Transition> {
@@ -318,7 +316,7 @@ impl Director {
         let table = self.table.load();
         let service = table.services.get(&live.service.key)?;
         let server = service.position(live.address)?;
-        if !Arc::ptr_eq(&service.servers[server].live, live) {
+        if !std::ptr::eq(&*service.servers[server].live, live) {
             return None;
         }
         service.state.set_clock(now);
@@ -376,6 +374,7 @@ impl Director {
             }
             service.note_service(now);
             estimate(service, now);
+            service.settle();
         }
         writer.end_drains(now);
         writer.open_circles();
@@ -404,7 +403,7 @@ impl Director {
         if let Some(live) = self.live(service, server) {
             live.set_deadline(Some(deadline));
             // Asked for again, it has another deadline and still one end.
-            writer.draining.retain(|other| !Arc::ptr_eq(other, &live));
+            writer.draining.retain(|other| !std::ptr::eq::<Live>(&**other, &*live));
             writer.draining.push(live);
         }
         Ok(changes)
@@ -413,7 +412,7 @@ impl Director {
     /// What is left on the servers that drain.
     pub fn draining(&self) -> Vec<Draining> {
         let writer = self.writer();
-        let draining = writer.draining.iter().filter_map(|live| Draining::of(live));
+        let draining = writer.draining.iter().filter_map(Draining::of);
         draining.collect()
     }
 
@@ -426,9 +425,9 @@ impl Director {
         Some(ServiceHistory { service: own, servers: service.servers.iter().map(history).collect() })
     }
 
-    fn live(&self, service: &ServiceKey, server: SocketAddr) -> Option<Arc<Live>> {
+    fn live(&self, service: &ServiceKey, server: SocketAddr) -> Option<Handle> {
         let service = self.service(service)?;
-        Some(Arc::clone(&service.servers[service.position(server)?].live))
+        Some(service.servers[service.position(server)?].live.clone())
     }
 
     /// Makes this the configuration, at once and as a whole.
@@ -732,7 +731,7 @@ impl Director {
                     restored.unknown_server += 1;
                     continue;
                 };
-                let live = Arc::clone(&service.servers[place].live);
+                let live = service.servers[place].live.clone();
                 *match service.state.templates.insert(rule, live, saved, now) {
                     Inserted::Restored => &mut restored.restored,
                     Inserted::Present => &mut restored.present,
@@ -855,6 +854,7 @@ impl Drop for Director {
 }
 
 fn reset(service: &Service) {
+    service.state.tallies.gather();
     let Departed { connections, bytes_in, bytes_out, packets_in, packets_out } = &service.state.departed;
     for counter in [&service.state.refused, connections, bytes_in, bytes_out, packets_in, packets_out] {
         counter.reset();
@@ -880,6 +880,7 @@ fn estimate(service: &Service, now: Time) {
 
 /// What a service counted, with what servers that are gone had counted.
 fn totals(service: &Service) -> Totals {
+    service.state.tallies.gather();
     let Departed { connections, bytes_in, bytes_out, packets_in, packets_out } = &service.state.departed;
     let departed = [connections, packets_in, packets_out, bytes_in, bytes_out].map(Counter::get);
     service.servers.iter().fold(departed, |mut sum, server| {
@@ -919,7 +920,7 @@ impl ServiceStats {
 }
 
 impl ServerStats {
-    fn of(config: &ServerConfig, live: &Live) -> ServerStats {
+    fn of(config: &ServerConfig, live: &Handle) -> ServerStats {
         let [connections, packets_in, packets_out, bytes_in, bytes_out] = totals_of(live);
         ServerStats {
             config: config.clone(),
@@ -990,7 +991,9 @@ mod tests {
         let director = director(Some(Persistence::new(Duration::from_secs(60)).expect("a timeout")));
         let before = director.table.load_full();
         director.delete_service(&key()).expect("a known service");
-        let late = before.services[&key()].schedule(&flow(), &[], Time::ZERO).expect("a server");
+        let late = before.services[&key()]
+            .schedule(&flow(), &[], Time::ZERO, None, Service::ticket, |_| {})
+            .expect("a server");
         let state = Arc::downgrade(&before.services[&key()].state);
         drop(before);
         director.tick(Time::ZERO);

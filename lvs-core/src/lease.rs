@@ -1,13 +1,14 @@
 //! The claim of one connection or request on a real server.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::ServiceKey;
 use crate::flow::Flow;
-use crate::persistence::Template;
-use crate::server::{DOWN, Kind, Live, REMOVED};
+use crate::persistence::{Network, Tie};
+use crate::server::{DOWN, Handle, Kind, Live, REMOVED};
 use crate::time::Time;
 
 /// One connection's or request's place on a real server: counted once when it is taken, given back
@@ -21,8 +22,11 @@ use crate::time::Time;
 /// the server. What did is said with [`Director::report`](crate::Director::report).
 #[must_use = "dropping the lease gives the place back"]
 pub struct Lease {
+    /// The reference is the count: see [`Handle`](crate::server::Handle).
     live: Arc<Live>,
-    template: Option<Arc<Template>>,
+    /// Whose template it is under, if it is under one; apart, since together they take more room.
+    network: Network,
+    template: Option<NonZeroU32>,
     /// Counted as inactive since it was taken.
     closing: AtomicBool,
 }
@@ -31,7 +35,7 @@ pub struct Lease {
 /// was scheduled by itself. It takes no place there.
 #[derive(Clone)]
 pub struct Account {
-    live: Arc<Live>,
+    live: Handle,
 }
 
 impl Account {
@@ -55,12 +59,14 @@ impl std::fmt::Debug for Account {
 }
 
 impl Lease {
-    /// The caller has counted the connection at `live`.
-    pub(crate) fn new(live: Arc<Live>, template: Option<Arc<Template>>) -> Lease {
-        if let Some(template) = &template {
-            template.control();
-        }
-        Lease { live, template, closing: AtomicBool::new(false) }
+    /// The caller has counted the connection at its server, and under its template.
+    pub(crate) fn new(live: Arc<Live>, tie: Option<Tie>) -> Lease {
+        let (network, template) = tie.map_or(((0, 0), None), |tie| (tie.network, Some(tie.number)));
+        Lease { live, network, template, closing: AtomicBool::new(false) }
+    }
+
+    fn tie(&self) -> Option<Tie> {
+        self.template.map(|number| Tie { network: self.network, number })
     }
 
     /// Address of the real server.
@@ -98,7 +104,7 @@ impl Lease {
 
     /// Counts what moves at the server for as long as it is needed.
     pub fn account(&self) -> Account {
-        Account { live: Arc::clone(&self.live) }
+        Account { live: Handle::of(&self.live) }
     }
 
     /// The service it was scheduled for.
@@ -149,22 +155,23 @@ impl Lease {
 
     /// The server was reached.
     pub(crate) fn assure(&self) {
-        if let Some(template) = &self.template {
-            template.assure();
+        if let Some(tie) = self.tie() {
+            self.live.service.templates.assure(tie);
         }
     }
 
-    pub(crate) fn live(&self) -> &Arc<Live> {
+    pub(crate) fn live(&self) -> &Live {
         &self.live
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let kind = if *self.closing.get_mut() { Kind::Inactive } else { self.live.kind() };
-        self.live.release(kind);
-        if let Some(template) = &self.template {
-            template.release();
+        if *self.closing.get_mut() {
+            self.live.reactivate();
+        }
+        if let Some(tie) = self.tie() {
+            self.live.service.templates.release(tie);
         }
     }
 }

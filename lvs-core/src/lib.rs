@@ -182,6 +182,7 @@ mod serial;
 mod server;
 mod service;
 mod snapshot;
+mod tally;
 mod time;
 
 pub use config::{
@@ -198,7 +199,7 @@ pub use lease::{Account, Lease};
 pub use picker::Picker;
 pub use plan::{Changes, Moved, Reweighted};
 pub use pool::{Load, Pool};
-pub use scheduler::{Change, CustomScheduler, Key, Peek, Scheduler, Seat, Setup, Share};
+pub use scheduler::{Change, CustomScheduler, Key, Peek, Scheduler, Seat, Setup, Share, Tickets};
 pub use service::Refusal;
 pub use snapshot::{RestoreError, Restored};
 pub use time::Time;

@@ -7,20 +7,25 @@
 //!
 //! The table is many small maps with a lock each, so that a sweep stops nobody for longer than it
 //! takes to look at a few thousand entries, and stops itself after some more and goes on at the
-//! next call. A template costs about 100 bytes.
+//! next call. A template costs about 100 bytes. A lease holds no template but knows how to find its
+//! own again ([`Tie`]): what many clients share is looked at with one wait for memory.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod table;
+
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::config::Persistence;
 use crate::flow::canonical;
-use crate::server::Live;
+use crate::server::{Handle, Live};
 use crate::time::Time;
+use table::Table;
+
+pub(crate) use table::Network;
 
 /// The templates of one service.
 pub(crate) struct Templates {
@@ -31,28 +36,32 @@ pub(crate) struct Templates {
     count: AtomicUsize,
     /// Where the next sweep goes on. Written by sweeps.
     swept: AtomicUsize,
+    /// Templates ever made; tells a client's template from an earlier one of the same client.
+    made: AtomicU32,
 }
 
 #[derive(Default)]
 struct Shard {
-    entries: RwLock<Entries>,
+    entries: Mutex<Table<Template>>,
 }
 
-type Entries = HashMap<Network, Arc<Template>, foldhash::fast::RandomState>;
-
-/// A client network as a number, high half and low half: a `u128` would be aligned to 16 bytes and
-/// waste 8 of them in each entry.
-type Network = (u64, u64);
-
 /// One client network's tie to a server.
-pub(crate) struct Template {
-    pub(crate) live: Arc<Live>,
-    /// Nanoseconds of [`Time`]; renewed by each new connection.
-    expires: AtomicU64,
+struct Template {
+    live: Handle,
+    /// Renewed by each new connection.
+    expires: Time,
     /// Connections under this template that still live.
-    controlled: AtomicU32,
-    /// Whether a connection under it ever reached its server. Set by leases.
-    assured: AtomicBool,
+    controlled: u32,
+    number: NonZeroU32,
+    /// Whether a connection under it ever reached its server.
+    assured: bool,
+}
+
+/// Which template a connection is under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tie {
+    pub(crate) network: Network,
+    pub(crate) number: NonZeroU32,
 }
 
 /// One template as it is saved: everything but whose it is.
@@ -72,16 +81,6 @@ pub(crate) enum Inserted {
     NoRoom,
 }
 
-/// What a client's entry leads to.
-pub(crate) enum Found {
-    /// A template that held; renewed.
-    Template(Arc<Template>),
-    /// A template made for the server that was chosen.
-    Made(Arc<Template>),
-    /// The table is full: only the server that was chosen.
-    NoRoom(Arc<Live>),
-}
-
 impl Templates {
     pub(crate) fn new() -> Templates {
         Templates {
@@ -89,6 +88,7 @@ impl Templates {
             hasher: foldhash::fast::RandomState::default(),
             count: AtomicUsize::new(0),
             swept: AtomicUsize::new(0),
+            made: AtomicU32::new(0),
         }
     }
 
@@ -97,12 +97,11 @@ impl Templates {
     }
 
     fn shard(&self, network: Network) -> &Shard {
-        // Bits that the maps themselves do not look at: they use the lowest and the highest.
-        &self.shards()[(self.hasher.hash_one(network) >> 40) as usize % SHARDS]
+        &self.shards()[self.hasher.hash_one(network) as usize % SHARDS]
     }
 
-    /// Returns the client's template if it holds and leads to a usable server; otherwise what
-    /// `choose` chooses, with a template for it.
+    /// Counts a connection at the server that the client's template leads to, if the template holds
+    /// and the server is usable; otherwise returns what `choose` chooses, with a template for it.
     ///
     /// The client's shard is locked while `choose` runs, so that a client's first two connections
     /// at once get one server. When the table is full, the choice gets no template.
@@ -113,76 +112,87 @@ impl Templates {
         now: Time,
         usable: impl Fn(&Live) -> bool,
         choose: impl FnOnce() -> Result<Arc<Live>, E>,
-    ) -> Result<Found, E> {
+    ) -> Result<(Arc<Live>, Option<Tie>), E> {
         let network = network(rule, client);
-        let shard = self.shard(network);
-        if let Some(template) = shard.read().get(&network)
-            && template.holds(now)
-            && usable(&template.live)
-        {
-            template.renew(rule, now);
-            return Ok(Found::Template(Arc::clone(template)));
-        }
-        match shard.write().entry(network) {
-            Entry::Occupied(mut entry) => {
-                let template = entry.get();
-                if template.holds(now) && usable(&template.live) {
-                    template.renew(rule, now);
-                    return Ok(Found::Template(Arc::clone(template)));
-                }
-                let template = Template::new(choose()?, now + rule.timeout());
-                let replaced = entry.insert(Arc::clone(&template));
-                replaced.live.templates.fetch_sub(1, Ordering::Relaxed);
-                Ok(Found::Made(template))
+        let mut entries = self.shard(network).lock();
+        let present = match entries.get_mut(network) {
+            Some(template) if template.holds(now) && usable(&template.live) => {
+                template.expires = now + rule.timeout();
+                template.controlled += 1;
+                let tie = Tie { network, number: template.number };
+                return Ok((template.live.bind(), Some(tie)));
             }
-            Entry::Vacant(entry) => {
-                let live = choose()?;
-                if self.count.load(Ordering::Relaxed) >= rule.templates_max() {
-                    return Ok(Found::NoRoom(live));
-                }
-                self.count.fetch_add(1, Ordering::Relaxed);
-                let template = Template::new(live, now + rule.timeout());
-                entry.insert(Arc::clone(&template));
-                Ok(Found::Made(template))
-            }
+            present => present.is_some(),
+        };
+        let live = choose()?;
+        if !present && !self.take_room(rule) {
+            return Ok((live, None));
         }
+        let template = self.make(Handle::of(&live), now + rule.timeout(), 1);
+        let tie = Tie { network, number: template.number };
+        entries.insert(network, template);
+        Ok((live, Some(tie)))
     }
 
     /// The server that the client's template leads to, if it holds.
-    pub(crate) fn peek(&self, rule: &Persistence, client: IpAddr, now: Time) -> Option<Arc<Live>> {
+    pub(crate) fn peek(&self, rule: &Persistence, client: IpAddr, now: Time) -> Option<Handle> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let network = network(rule, client);
-        let entries = self.shard(network).read();
-        let template = entries.get(&network).filter(|template| template.holds(now))?;
-        Some(Arc::clone(&template.live))
+        let entries = self.shard(network).lock();
+        let template = entries.get(network).filter(|template| template.holds(now))?;
+        Some(template.live.clone())
+    }
+
+    /// A connection under this template reached its server.
+    pub(crate) fn assure(&self, tie: Tie) {
+        self.visit(tie, |template| template.assured = true);
+    }
+
+    /// A connection under this template ended.
+    pub(crate) fn release(&self, tie: Tie) {
+        self.visit(tie, |template| template.controlled -= 1);
+    }
+
+    /// Nothing happens if the template is gone: the client was moved, or persistence switched off.
+    fn visit(&self, tie: Tie, change: impl FnOnce(&mut Template)) {
+        let mut entries = self.shard(tie.network).lock();
+        if let Some(template) = entries.get_mut(tie.network).filter(|found| found.number == tie.number) {
+            change(template);
+        }
     }
 
     /// Puts a saved template back, unless the client has one by now.
-    pub(crate) fn insert(&self, rule: &Persistence, live: Arc<Live>, saved: Saved, now: Time) -> Inserted {
+    pub(crate) fn insert(&self, rule: &Persistence, live: Handle, saved: Saved, now: Time) -> Inserted {
         let network = network(rule, saved.client);
-        match self.shard(network).write().entry(network) {
-            Entry::Occupied(entry) if entry.get().holds(now) => Inserted::Present,
-            Entry::Vacant(_) if self.count.load(Ordering::Relaxed) >= rule.templates_max() => {
-                Inserted::NoRoom
-            }
-            entry => {
-                // Longer than a new template holds, none can have had left.
-                let template = Template::new(live, now + saved.left.min(rule.timeout().max(HELD)));
-                template.assured.store(saved.assured, Ordering::Relaxed);
-                match entry {
-                    Entry::Occupied(mut entry) => {
-                        entry.insert(template).live.templates.fetch_sub(1, Ordering::Relaxed);
-                    }
-                    Entry::Vacant(entry) => {
-                        self.count.fetch_add(1, Ordering::Relaxed);
-                        entry.insert(template);
-                    }
-                }
-                Inserted::Restored
-            }
+        let mut entries = self.shard(network).lock();
+        match entries.get(network) {
+            Some(template) if template.holds(now) => return Inserted::Present,
+            None if !self.take_room(rule) => return Inserted::NoRoom,
+            _ => {}
         }
+        // Longer than a new template holds, none can have had left.
+        let mut template = self.make(live, now + saved.left.min(rule.timeout().max(HELD)), 0);
+        template.assured = saved.assured;
+        entries.insert(network, template);
+        Inserted::Restored
+    }
+
+    /// Counts one more entry if there is room for it.
+    fn take_room(&self, rule: &Persistence) -> bool {
+        let free = self.count.load(Ordering::Relaxed) < rule.templates_max();
+        if free {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        free
+    }
+
+    fn make(&self, live: Handle, expires: Time, controlled: u32) -> Template {
+        live.templates.fetch_add(1, Ordering::Relaxed);
+        let number =
+            NonZeroU32::MIN.saturating_add(self.made.fetch_add(1, Ordering::Relaxed) % (u32::MAX - 1));
+        Template { live, expires, controlled, number, assured: false }
     }
 
     /// Removes what has expired; keeps what has expired and still has connections, a minute more.
@@ -209,97 +219,49 @@ impl Templates {
     }
 
     /// Returns how many entries it looked at.
-    fn retain(&self, shard: &Shard, mut keep: impl FnMut(&Template) -> bool) -> usize {
-        let mut entries = shard.write();
+    fn retain(&self, shard: &Shard, keep: impl FnMut(&mut Template) -> bool) -> usize {
+        let mut entries = shard.lock();
         let visited = entries.len();
-        entries.retain(|_, template| {
-            let kept = keep(template);
-            if !kept {
-                self.count.fetch_sub(1, Ordering::Relaxed);
-                template.live.templates.fetch_sub(1, Ordering::Relaxed);
-            }
-            kept
-        });
-        // What a rush of clients took is given back when they are gone.
-        if entries.capacity() > SHRUNK_ABOVE && entries.len() < entries.capacity() / 8 {
-            entries.shrink_to_fit();
-        }
+        entries.retain(keep);
+        self.count.fetch_sub(visited - entries.len(), Ordering::Relaxed);
         visited
     }
 
     /// Calls `visit` with each template that holds and its server.
-    pub(crate) fn for_each(&self, now: Time, mut visit: impl FnMut(Saved, &Arc<Live>)) {
+    pub(crate) fn for_each(&self, now: Time, mut visit: impl FnMut(Saved, &Live)) {
         for shard in self.shards.get().into_iter().flatten() {
-            for (network, template) in &*shard.read() {
-                if template.holds(now) {
-                    let expires = Time::from_nanos(template.expires.load(Ordering::Relaxed));
-                    let assured = template.assured.load(Ordering::Relaxed);
-                    let saved = Saved { client: address(*network), left: expires.since(now), assured };
-                    visit(saved, &template.live);
-                }
+            for (network, template) in shard.lock().iter().filter(|(_, template)| template.holds(now)) {
+                let (left, assured) = (template.expires.since(now), template.assured);
+                visit(Saved { client: address(network), left, assured }, &template.live);
             }
         }
     }
 }
 
-/// A map is whole whenever a caller's `choose` could panic.
 impl Shard {
-    fn read(&self) -> RwLockReadGuard<'_, Entries> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
-        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    /// A map is whole whenever a caller's `choose` could panic.
+    fn lock(&self) -> MutexGuard<'_, Table<Template>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Template {
-    /// A template about to enter the table, and counted at its server as one that is there.
-    fn new(live: Arc<Live>, expires: Time) -> Arc<Template> {
-        live.templates.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Template {
-            live,
-            expires: AtomicU64::new(expires.as_nanos()),
-            controlled: AtomicU32::new(0),
-            assured: AtomicBool::new(false),
-        })
-    }
-
-    /// Counts a connection under this template.
-    pub(crate) fn control(&self) {
-        self.controlled.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A connection under this template ended.
-    pub(crate) fn release(&self) {
-        self.controlled.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// A connection under this template reached its server.
-    pub(crate) fn assure(&self) {
-        // Read first: the word is shared by all connections of the client.
-        if !self.assured.load(Ordering::Relaxed) {
-            self.assured.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn renew(&self, rule: &Persistence, now: Time) {
-        self.expires.store((now + rule.timeout()).as_nanos(), Ordering::Relaxed);
-    }
-
     fn holds(&self, now: Time) -> bool {
-        self.expires.load(Ordering::Relaxed) > now.as_nanos() || self.controlled.load(Ordering::Relaxed) > 0
+        self.expires > now || self.controlled > 0
     }
 
-    fn hold_or_expire(&self, now: Time) -> bool {
-        if self.expires.load(Ordering::Relaxed) > now.as_nanos() {
-            return true;
+    fn hold_or_expire(&mut self, now: Time) -> bool {
+        if self.expires <= now && self.controlled > 0 {
+            self.expires = now + HELD;
         }
-        if self.controlled.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
-        self.expires.store((now + HELD).as_nanos(), Ordering::Relaxed);
-        true
+        self.expires > now
+    }
+}
+
+/// A template that goes is no longer counted at its server.
+impl Drop for Template {
+    fn drop(&mut self) {
+        self.live.templates.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -325,6 +287,3 @@ const SHARDS: usize = 256;
 
 /// Entries after which a sweep leaves the rest to the next: some milliseconds of work.
 const SWEPT_AT_ONCE: usize = 65_536;
-
-/// Capacity of a part below which no memory is given back.
-const SHRUNK_ABOVE: usize = 256;

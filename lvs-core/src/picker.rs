@@ -2,16 +2,20 @@
 //!
 //! [`Director::schedule`] finds the service by its key and holds the snapshot with two atomic
 //! writes, for each connection. A picker keeps both from call to call, and only checks that the
-//! snapshot is still the one that serves: one read of a word that changes with a reload.
+//! snapshot is still the one that serves: one read of a word that changes with a reload. What it
+//! counts it counts for itself, until somebody asks.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::ServiceKey;
 use crate::director::Director;
 use crate::flow::Flow;
 use crate::lease::Lease;
+use crate::scheduler::Tickets;
 use crate::service::{Refusal, Service};
+use crate::tally::Tally;
 use crate::time::Time;
 
 /// One thread's handle on a service: the cheapest way to schedule.
@@ -32,21 +36,41 @@ use crate::time::Time;
 /// # assert_eq!(lease.server(), "10.0.0.1:8080".parse()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
 pub struct Picker {
     director: Arc<Director>,
     key: ServiceKey,
     /// The snapshot that `service` was looked up in.
     generation: u64,
-    service: Option<Arc<Service>>,
+    service: Option<(Arc<Service>, Arc<Tally>)>,
+    /// Taken from the service and not used yet.
+    tickets: Range<u64>,
 }
+
+/// Tickets taken at once where it does not matter whose turn it is.
+const TICKETS: u64 = 64;
 
 impl Picker {
     pub(crate) fn new(director: Arc<Director>, key: ServiceKey) -> Picker {
         // The generation is read first: a table that is replaced between the two is looked up again.
         let generation = director.generation();
-        let service = director.service(&key);
-        Picker { director, key, generation, service }
+        let mut picker = Picker { director, key, generation, service: None, tickets: 0..0 };
+        picker.join();
+        picker
+    }
+
+    /// Looks the service up.
+    fn join(&mut self) {
+        self.leave();
+        self.service = self.director.service(&self.key).map(|service| {
+            let tally = service.state.tallies.join(&service);
+            (service, tally)
+        });
+    }
+
+    fn leave(&mut self) {
+        if let Some((service, tally)) = self.service.take() {
+            service.state.tallies.leave(&tally);
+        }
     }
 
     /// The service it schedules for.
@@ -74,14 +98,31 @@ impl Picker {
     ) -> Result<Lease, Refusal> {
         let generation = self.director.generation();
         if generation != self.generation {
-            self.service = self.director.service(&self.key);
+            self.join();
+            self.tickets = 0..0;
             self.generation = generation;
         }
-        let service = self.service.as_deref().ok_or(Refusal::NoService)?;
-        if service.has_lapsed(now) {
-            self.director.lapse(&self.key, now);
-        }
-        service.schedule(flow, tried, now)
+        let (service, tally) = self.service.as_ref().ok_or(Refusal::NoService)?;
+        let ticket = |service: &Service| match service.tickets() {
+            Tickets::Distinct => self.tickets.next().unwrap_or_else(|| {
+                self.tickets = service.reserve_tickets(TICKETS);
+                self.tickets.next().unwrap_or_default()
+            }),
+            _ => service.ticket(),
+        };
+        service.schedule(flow, tried, now, Some(tally), ticket, |_| self.director.lapse(&self.key, now))
+    }
+}
+
+impl Clone for Picker {
+    fn clone(&self) -> Picker {
+        Picker::new(Arc::clone(&self.director), self.key.clone())
+    }
+}
+
+impl Drop for Picker {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

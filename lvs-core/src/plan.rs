@@ -10,7 +10,7 @@ use crate::director::Services;
 use crate::flow::Flow;
 use crate::pairing::places_in;
 use crate::scheduler::{Change, Scheduler, Seat, Share};
-use crate::server::Live;
+use crate::server::Handle;
 use crate::service::{Draft, Service, ServiceState};
 use crate::time::Time;
 
@@ -203,7 +203,7 @@ impl Changes {
         }
     }
 
-    fn lose(&mut self, service: &ServiceKey, live: &Live) {
+    fn lose(&mut self, service: &ServiceKey, live: &Handle) {
         self.servers_removed.push((service.clone(), live.address));
         self.connections += u64::from(live.load().total());
         self.templates += templates(live);
@@ -215,7 +215,7 @@ impl Changes {
     }
 }
 
-fn templates(live: &Live) -> u64 {
+fn templates(live: &Handle) -> u64 {
     u64::from(live.templates.load(Ordering::Relaxed))
 }
 

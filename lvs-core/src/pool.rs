@@ -86,6 +86,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Whether this server may be chosen now.
+    #[inline]
     pub fn is_eligible(&self, server: usize) -> bool {
         self.word(server / 64) >> (server % 64) & 1 == 1 && !self.is_refused(server)
     }
@@ -160,10 +161,22 @@ impl<'a> Pool<'a> {
 
     /// The newest eligible server among those added before `limit`; `limit` may be the number of
     /// servers.
+    #[inline]
     pub fn next_older(&self, limit: usize) -> Option<usize> {
+        self.next_older_where(limit, |_| u64::MAX)
+    }
+
+    /// The newest eligible server among those with a bit in `among` that were added before `limit`.
+    #[inline]
+    pub(crate) fn next_older_among(&self, among: &[u64], limit: usize) -> Option<usize> {
+        self.next_older_where(limit, |word| among[word])
+    }
+
+    #[inline(always)]
+    fn next_older_where(&self, limit: usize, among: impl Fn(usize) -> u64) -> Option<usize> {
         let last = limit.checked_sub(1)?;
         let mut word = last / 64;
-        let mut bits = self.word(word) & u64::MAX >> (63 - last % 64);
+        let mut bits = self.word(word) & among(word) & u64::MAX >> (63 - last % 64);
         loop {
             while bits != 0 {
                 let bit = 63 - bits.leading_zeros() as usize;
@@ -173,7 +186,7 @@ impl<'a> Pool<'a> {
                 bits ^= 1 << bit;
             }
             word = word.checked_sub(1)?;
-            bits = self.word(word);
+            bits = self.word(word) & among(word);
         }
     }
 

@@ -38,12 +38,10 @@ pub trait Scheduler: Any + Send + Sync {
     /// be derived from it, so that every run can be replayed.
     fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize>;
 
-    /// Whether [`schedule`](Scheduler::schedule) looks at its ticket.
-    ///
-    /// To count tickets costs threads that share a service more than most choices do, so a
-    /// scheduler that never looks says `false` and is given 0.
-    fn uses_ticket(&self) -> bool {
-        true
+    /// What [`schedule`](Scheduler::schedule) needs of its tickets. To count them costs threads that
+    /// share a service more than most choices do.
+    fn tickets(&self) -> Tickets {
+        Tickets::Consecutive
     }
 
     /// Whether its choices follow the flow, as hashing does, as long as servers are up and have room:
@@ -82,6 +80,18 @@ pub trait Scheduler: Any + Send + Sync {
     fn overfills(&self) -> bool {
         false
     }
+}
+
+/// What a scheduler needs of the tickets it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tickets {
+    /// It does not look at them, and is given 0.
+    Unused,
+    /// No two flows have the same, which is enough to mix random choices from. Each
+    /// [`Picker`](crate::Picker) takes some in advance.
+    Distinct,
+    /// They count the flows.
+    Consecutive,
 }
 
 /// What a scheduler says of its next choice without making it.

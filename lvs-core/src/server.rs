@@ -1,8 +1,9 @@
 //! A real server: what belongs to one configuration, and what outlives it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::config::Thresholds;
 use crate::estimator::Estimator;
@@ -16,27 +17,34 @@ use crate::time::Time;
 /// A server in one snapshot.
 pub(crate) struct Server {
     pub(crate) weight: u32,
-    pub(crate) live: Arc<Live>,
+    pub(crate) live: Handle,
 }
+
+/// A reference to a server that stands for no connection.
+///
+/// Every other reference is a connection's: a lease keeps the server alive anyhow, so the count of
+/// references is the count of connections, and a connection writes one word less as it comes and
+/// one less as it goes. While a handle is made or dropped in another thread, the load reads one too
+/// high.
+pub(crate) struct Handle(Arc<Live>);
 
 /// What a server keeps through every reload and re-weighting: counters, health, fullness.
 ///
 /// It is known by its service and address. A server that is deleted lives on in its leases, and
 /// comes back with its counts if it is added again before the last of them ends, as in IPVS.
 ///
-/// The words that every lease writes come first, next to the reference count that it writes too:
+/// The word that every lease writes comes first, next to the reference count that it writes too:
 /// one cache line moves between the threads that schedule, not one for each count.
 #[repr(C)]
 pub(crate) struct Live {
-    /// Connections ever begun here. Written by leases; a late read picks a slightly busier server.
+    /// Connections ever begun here. Written by leases.
     begun: AtomicU64,
-    /// Connections that ended. Written by leases. What began and has not ended is there now, so
-    /// that neither the load nor the total needs a count of its own.
-    ended: AtomicU64,
     /// Of the connections there now, those that are closing. Written by leases.
     closing: AtomicU64,
-    /// Set by the connection that reaches the upper threshold, taken away by one that leaves room; a
-    /// late read admits one more.
+    /// How many of the references are [`Handle`]s.
+    handles: AtomicUsize,
+    /// Set by the connection that reaches the upper threshold; whoever looks next after enough of
+    /// them have left takes it away. A late read admits one more.
     full: AtomicBool,
     /// How connections count that are not closing.
     kind: Kind,
@@ -50,6 +58,8 @@ pub(crate) struct Live {
     upper: AtomicU32,
     /// Written by `apply` only.
     lower: AtomicU32,
+    /// Connections that had ended when the thresholds were set. Written by `apply` only.
+    ended_before: AtomicU64,
     /// Entries of the template table that lead here. Written by the table.
     pub(crate) templates: AtomicU32,
     pub(crate) service: Arc<ServiceState>,
@@ -104,17 +114,172 @@ pub(crate) enum Kind {
     Inactive,
 }
 
+impl Handle {
+    pub(crate) fn new(live: Arc<Live>) -> Handle {
+        live.handles.fetch_add(1, Ordering::Relaxed);
+        Handle(live)
+    }
+
+    /// A handle on a connection's server.
+    pub(crate) fn of(live: &Arc<Live>) -> Handle {
+        Handle::new(Arc::clone(live))
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Live> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// Connections now.
+    #[inline]
+    pub(crate) fn load(&self) -> Load {
+        let closing = self.closing.load(Ordering::Relaxed);
+        let total = self.total();
+        match self.kind {
+            Kind::Active => {
+                Load { active: clamp(total.saturating_sub(closing)), inactive: clamp(closing.min(total)) }
+            }
+            Kind::Inactive => Load { active: 0, inactive: clamp(total) },
+        }
+    }
+
+    /// Active and inactive connections together.
+    #[inline]
+    fn total(&self) -> u64 {
+        Arc::strong_count(&self.0).saturating_sub(self.handles.load(Ordering::Relaxed)) as u64
+    }
+
+    /// Whether it reached its upper threshold and too few have left since.
+    ///
+    /// IPVS takes the mark away when a connection ends. Here it is done by the next who looks, also
+    /// before the load grows again, which comes to the same and costs those who leave nothing.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed) && !self.reopen()
+    }
+
+    /// Takes the mark of fullness away if the connections leave enough room.
+    fn reopen(&self) -> bool {
+        let total = self.total();
+        let upper = u64::from(self.upper.load(Ordering::Relaxed));
+        let lower = u64::from(self.lower.load(Ordering::Relaxed));
+        let roomy = match (lower, upper) {
+            (0, 0) => true,
+            (0, _) => total * 4 < upper * 3,
+            _ => total < lower,
+        };
+        // New thresholds take effect when a connection ends.
+        let open = roomy && self.ended() != self.ended_before.load(Ordering::Relaxed);
+        if open {
+            self.full.store(false, Ordering::Relaxed);
+        }
+        open
+    }
+
+    /// Connections that came and went.
+    fn ended(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed).wrapping_sub(self.total())
+    }
+
+    /// Counts one more connection, unless another one filled the server since it was chosen.
+    ///
+    /// Whoever brings the total to the upper threshold marks the server full. The mark, not the
+    /// total, refuses: after the threshold was lowered below the total, IPVS still takes one.
+    #[inline]
+    pub(crate) fn admit(&self) -> Option<Arc<Live>> {
+        if self.upper.load(Ordering::Relaxed) != 0 && self.is_full() {
+            return None;
+        }
+        Some(self.bind())
+    }
+
+    /// Counts one more connection, full or not: what a template hit does.
+    #[inline]
+    pub(crate) fn bind(&self) -> Arc<Live> {
+        let upper = self.upper.load(Ordering::Relaxed);
+        if upper == 0 {
+            return self.begin();
+        }
+        // The last moment to see that there had been room.
+        self.is_full();
+        let live = self.begin();
+        if self.total() >= u64::from(upper) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        live
+    }
+
+    /// Counts one more connection where there is no threshold.
+    #[inline]
+    pub(crate) fn begin(&self) -> Arc<Live> {
+        self.add_begun(1);
+        self.claim()
+    }
+
+    /// Counts one more connection, but for the total that have begun.
+    #[inline]
+    pub(crate) fn claim(&self) -> Arc<Live> {
+        Arc::clone(&self.0)
+    }
+
+    /// Adds to the total that have begun.
+    pub(crate) fn add_begun(&self, connections: u64) {
+        self.begun.fetch_add(connections, Ordering::Relaxed);
+    }
+
+    /// Sets new thresholds. A raised or lifted limit opens the server at once; a lowered one shows
+    /// at the next connection (`ip_vs_ctl.c`, `__ip_vs_update_dest`).
+    pub(crate) fn set_thresholds(&self, thresholds: Thresholds) {
+        // What has ended until now counts by the old ones.
+        self.is_full();
+        self.ended_before.store(self.ended(), Ordering::Relaxed);
+        self.lower.store(thresholds.lower(), Ordering::Relaxed);
+        let before = self.upper.swap(thresholds.upper(), Ordering::Relaxed);
+        if thresholds.upper() == 0 || thresholds.upper() > before {
+            self.full.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        Handle::new(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.handles.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Deref for Handle {
+    type Target = Live;
+
+    #[inline]
+    fn deref(&self) -> &Live {
+        &self.0
+    }
+}
+
+/// What was counted after the server was deleted, by those who still saw it, is the service's.
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.depart();
+    }
+}
+
 impl Live {
     pub(crate) fn new(service: Arc<ServiceState>, address: SocketAddr, kind: Kind) -> Live {
         Live {
             begun: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
             closing: AtomicU64::new(0),
+            handles: AtomicUsize::new(0),
             full: AtomicBool::new(false),
             kind,
             standing: AtomicU8::new(0),
             upper: AtomicU32::new(0),
             lower: AtomicU32::new(0),
+            ended_before: AtomicU64::new(0),
             latency: Latency::default(),
             last_weight: AtomicU32::new(0),
             templates: AtomicU32::new(0),
@@ -133,27 +298,6 @@ impl Live {
             rates: Mutex::default(),
             health: Mutex::new(Health::default()),
         }
-    }
-
-    /// Connections now.
-    #[inline]
-    pub(crate) fn load(&self) -> Load {
-        let closing = self.closing.load(Ordering::Relaxed);
-        let total = self.total(Ordering::Relaxed);
-        match self.kind {
-            Kind::Active => {
-                Load { active: clamp(total.saturating_sub(closing)), inactive: clamp(closing.min(total)) }
-            }
-            Kind::Inactive => Load { active: 0, inactive: clamp(total) },
-        }
-    }
-
-    /// Active and inactive connections together. The ended are read first: none of them began
-    /// after the begun were read.
-    #[inline]
-    fn total(&self, order: Ordering) -> u64 {
-        let ended = self.ended.load(order);
-        self.begun.load(order).saturating_sub(ended)
     }
 
     /// Connections scheduled since the counters were zeroed. The zero is read first: a later one
@@ -176,13 +320,19 @@ impl Live {
         begun.saturating_sub(self.zero.swap(begun, Ordering::AcqRel))
     }
 
+    /// Adds what it has counted to the totals of servers that are gone.
+    pub(crate) fn depart(&self) {
+        let departed = &self.service.departed;
+        departed.connections.add(self.reset_connections());
+        departed.bytes_in.add(self.bytes_in.reset());
+        departed.bytes_out.add(self.bytes_out.reset());
+        departed.packets_in.add(self.packets_in.reset());
+        departed.packets_out.add(self.packets_out.reset());
+    }
+
     /// How a connection counts here as long as it is not closing.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
     }
 
     pub(crate) fn standing(&self) -> u8 {
@@ -202,67 +352,14 @@ impl Live {
         self.standing.store(standing, Ordering::Release);
     }
 
-    /// Counts one more connection, unless another one filled the server since it was chosen.
-    ///
-    /// Whoever brings the total to the upper threshold marks the server full. The mark, not the
-    /// total, refuses: after the threshold was lowered below the total, IPVS still takes one.
-    #[inline]
-    pub(crate) fn admit(&self) -> bool {
-        if self.upper.load(Ordering::Relaxed) != 0 && self.is_full() {
-            return false;
-        }
-        self.bind();
-        true
-    }
-
-    /// Counts one more connection, full or not: what a template hit does.
-    #[inline]
-    pub(crate) fn bind(&self) {
-        let begun = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let upper = self.upper.load(Ordering::Relaxed);
-        if upper != 0 && begun.saturating_sub(self.ended.load(Ordering::Relaxed)) >= u64::from(upper) {
-            self.full.swap(true, Ordering::SeqCst);
-            // Connections that ended since they were counted have not seen the mark, and nobody
-            // else would take it away.
-            self.reopen();
-        }
-    }
-
     /// Counts an active connection as inactive from now on.
     pub(crate) fn deactivate(&self) {
         self.closing.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an inactive connection as active again.
+    /// Counts an inactive connection as active again, or no more.
     pub(crate) fn reactivate(&self) {
         self.closing.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Counts one connection less, which was closing or not.
-    #[inline]
-    pub(crate) fn release(&self, kind: Kind) {
-        if kind != self.kind {
-            self.closing.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.ended.fetch_add(1, Ordering::SeqCst);
-        if self.full.load(Ordering::SeqCst) {
-            self.reopen();
-        }
-    }
-
-    /// Takes the mark of fullness away if the connections leave enough room.
-    fn reopen(&self) {
-        let total = self.total(Ordering::SeqCst);
-        let upper = u64::from(self.upper.load(Ordering::Relaxed));
-        let lower = u64::from(self.lower.load(Ordering::Relaxed));
-        let open = match (lower, upper) {
-            (0, 0) => true,
-            (0, _) => total * 4 < upper * 3,
-            _ => total < lower,
-        };
-        if open {
-            self.full.store(false, Ordering::SeqCst);
-        }
     }
 
     /// Begins to warm up, or is warm.
@@ -304,16 +401,6 @@ impl Live {
     /// Its history, and a lock that is held for arithmetic.
     pub(crate) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets new thresholds. A raised or lifted limit opens the server at once; a lowered one shows
-    /// at the next connection (`ip_vs_ctl.c`, `__ip_vs_update_dest`).
-    pub(crate) fn set_thresholds(&self, thresholds: Thresholds) {
-        self.lower.store(thresholds.lower(), Ordering::Relaxed);
-        let before = self.upper.swap(thresholds.upper(), Ordering::Relaxed);
-        if thresholds.upper() == 0 || thresholds.upper() > before {
-            self.full.store(false, Ordering::SeqCst);
-        }
     }
 
     pub(crate) fn last_weight(&self) -> u32 {

@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -24,10 +25,11 @@ use crate::flow::Flow;
 use crate::health::{AllEjected, Ejection, Passive};
 use crate::history::{History, State};
 use crate::lease::Lease;
-use crate::persistence::{Found, Templates};
+use crate::persistence::Templates;
 use crate::pool::{Hidden, Pool};
-use crate::scheduler::{Peek, Scheduler, Seat};
+use crate::scheduler::{Peek, Scheduler, Seat, Tickets};
 use crate::server::{Counter, DOWN, EJECTED, Live, QUIESCED, REMOVED, Server};
+use crate::tally::{Tallies, Tally};
 use crate::time::Time;
 
 pub(crate) use build::Draft;
@@ -76,8 +78,10 @@ pub(crate) struct Service {
     thresholds: bool,
     /// Whether there are neither backups nor upper thresholds.
     plain: bool,
-    /// Whether the scheduler asks for tickets.
-    tickets: bool,
+    /// Until when all is calm, in nanoseconds of [`Time`]; see [`Service::settle`]. Written under the
+    /// writer lock.
+    calm: AtomicU64,
+    tickets: Tickets,
     /// Whether the scheduler sends more to full servers.
     overfills: bool,
 }
@@ -100,6 +104,8 @@ pub(crate) struct ServiceState {
     /// Written by `apply` only.
     expire_nodest_conn: AtomicBool,
     pub(crate) refused: Counter,
+    /// What pickers have counted and not handed on.
+    pub(crate) tallies: Tallies,
     /// What servers that are gone had counted when they went.
     pub(crate) departed: Departed,
     /// Servers that were deleted and may still have connections. Used under the writer lock.
@@ -129,6 +135,7 @@ impl ServiceState {
             rates: Mutex::default(),
             expire_nodest_conn: AtomicBool::new(false),
             refused: Counter::default(),
+            tallies: Tallies::default(),
             departed: Departed::default(),
             retired: Mutex::default(),
         }
@@ -162,27 +169,83 @@ impl ServiceState {
 
 impl Service {
     /// Chooses a server for the flow, none of `tried`, and counts the connection there.
-    pub(crate) fn schedule(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Lease, Refusal> {
-        let lease = match &self.config.persistence {
-            None => self.choose(flow, tried, now).map(|live| Lease::new(live, None)),
+    ///
+    /// `ticket` is called if the scheduler looks at one, `lapse` if an ejection is over. The connection
+    /// is counted in the tally, if there is one.
+    #[inline]
+    pub(crate) fn schedule(
+        &self,
+        flow: &Flow,
+        tried: &[SocketAddr],
+        now: Time,
+        tally: Option<&Tally>,
+        ticket: impl FnOnce(&Service) -> u64,
+        lapse: impl FnOnce(&Service),
+    ) -> Result<Lease, Refusal> {
+        let ticket = || if self.tickets == Tickets::Unused { 0 } else { ticket(self) };
+        if tried.is_empty() && now.as_nanos() < self.calm.load(Ordering::Relaxed) {
+            let ticket = ticket();
+            let pool = self.pool(&self.usable, None, &[], now);
+            return match self.scheduler.schedule(pool, flow, ticket) {
+                Some(server) => {
+                    let live = &self.servers[server].live;
+                    let claimed = match tally {
+                        Some(tally) => {
+                            tally.count(server);
+                            live.claim()
+                        }
+                        None => live.begin(),
+                    };
+                    Ok(Lease::new(claimed, None))
+                }
+                None => self.schedule_with_care(flow, tried, now, || ticket),
+            };
+        }
+        if self.has_lapsed(now) {
+            lapse(self);
+        }
+        self.schedule_with_care(flow, tried, now, ticket)
+    }
+
+    /// The next ticket.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.state.ticket.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// So many tickets for one who takes them from there.
+    pub(crate) fn reserve_tickets(&self, count: u64) -> Range<u64> {
+        let first = self.state.ticket.fetch_add(count, Ordering::Relaxed);
+        first..first.wrapping_add(count)
+    }
+
+    pub(crate) fn tickets(&self) -> Tickets {
+        self.tickets
+    }
+
+    /// Looks at everything that can stand in the way.
+    #[inline(never)]
+    fn schedule_with_care(
+        &self,
+        flow: &Flow,
+        tried: &[SocketAddr],
+        now: Time,
+        ticket: impl FnOnce() -> u64,
+    ) -> Result<Lease, Refusal> {
+        let chosen = match &self.config.persistence {
+            None => self.choose(flow, tried, now, ticket()).map(|live| (live, None)),
             Some(rule) => {
                 let usable = |live: &Live| self.keeps_clients(live) && !tried.contains(&live.address);
-                let choose = || self.choose(flow, tried, now);
-                let found = self.state.templates.find_or_make(rule, flow.client().ip(), now, usable, choose);
-                found.map(|found| match found {
-                    Found::Template(template) => {
-                        template.live.bind();
-                        Lease::new(Arc::clone(&template.live), Some(template))
-                    }
-                    Found::Made(template) => Lease::new(Arc::clone(&template.live), Some(template)),
-                    Found::NoRoom(live) => Lease::new(live, None),
-                })
+                let choose = || self.choose(flow, tried, now, ticket());
+                self.state.templates.find_or_make(rule, flow.client().ip(), now, usable, choose)
             }
         };
-        if lease.is_err() {
-            self.state.refused.add(1);
+        match chosen {
+            Ok((live, tie)) => Ok(Lease::new(live, tie)),
+            Err(refusal) => {
+                self.state.refused.add(1);
+                Err(refusal)
+            }
         }
-        lease
     }
 
     /// Whether a template that leads to this server is followed.
@@ -197,8 +260,13 @@ impl Service {
     }
 
     /// What the scheduler says, admitted.
-    fn choose(&self, flow: &Flow, tried: &[SocketAddr], now: Time) -> Result<Arc<Live>, Refusal> {
-        let ticket = if self.tickets { self.state.ticket.fetch_add(1, Ordering::Relaxed) } else { 0 };
+    fn choose(
+        &self,
+        flow: &Flow,
+        tried: &[SocketAddr],
+        now: Time,
+        ticket: u64,
+    ) -> Result<Arc<Live>, Refusal> {
         let warming = self.is_warming(now);
         if warming {
             self.share_choice(now);
@@ -218,16 +286,15 @@ impl Service {
             if warming
                 && self.holds_back(server, now)
                 && let Some(other) = self.pick_other(flow, tried, server, ticket, now)
-                && self.servers[other].live.admit()
+                && let Some(admitted) = self.servers[other].live.admit()
             {
-                return Ok(Arc::clone(&self.servers[other].live));
+                return Ok(admitted);
             }
             if self.overfills {
-                live.bind();
-                return Ok(Arc::clone(live));
+                return Ok(live.bind());
             }
-            if live.admit() {
-                return Ok(Arc::clone(live));
+            if let Some(admitted) = live.admit() {
+                return Ok(admitted);
             }
         }
         Err(Refusal::AllFull)
@@ -236,17 +303,6 @@ impl Service {
     /// Asks the scheduler for one of the servers, else of the backups, else of those that are only
     /// ejected, if the policy has them tried.
     fn pick(&self, flow: &Flow, tried: &[SocketAddr], ticket: u64, now: Time) -> Option<usize> {
-        // Nearly always nobody is a backup, full or tried, and somebody can be used.
-        if self.plain
-            && tried.is_empty()
-            && !self.is_panicking()
-            && self.usable.iter().any(|bits| bits.load(Ordering::Relaxed) != 0)
-        {
-            let pool = self.pool(&self.usable, None, &[], now);
-            if let Some(server) = self.scheduler.schedule(pool, flow, ticket) {
-                return Some(server);
-            }
-        }
         self.pick_by(tried, now, |pool| self.scheduler.schedule(pool, flow, ticket))
     }
 
@@ -479,6 +535,19 @@ impl Service {
         let (usable, weighted) = (u64::from(count(&self.usable)), u64::from(count(&self.weighted)));
         let panics = usable * 100 < u64::from(self.config.health.panic_percent) * weighted;
         self.panicking.store(panics, Ordering::Relaxed);
+        self.settle();
+    }
+
+    /// Notes until when all is calm: nobody is a backup, has a threshold, keeps clients or warms up,
+    /// some are usable and not too few, and no ejection ends. Then the scheduler's word is all that
+    /// is needed, and this one moment all that has to be looked at. Called under the writer lock.
+    pub(crate) fn settle(&self) {
+        let state = &self.state;
+        let warm = state.warm.load(Ordering::Relaxed) > state.clock().map_or(0, Time::as_nanos);
+        let simple = self.plain && !self.overfills && self.config.persistence.is_none();
+        let usable = self.usable.iter().any(|bits| bits.load(Ordering::Relaxed) != 0);
+        let calm = simple && usable && !warm && !self.is_panicking();
+        self.calm.store(if calm { state.lapse.load(Ordering::Relaxed) } else { 0 }, Ordering::Relaxed);
     }
 
     /// Whether failures in traffic may eject this server now.
@@ -509,6 +578,7 @@ impl Service {
             self.servers[server].live.set_warming(Some(now));
             let until = (now + self.config.health.slow_start).as_nanos();
             self.state.warm.fetch_max(until, Ordering::Relaxed);
+            self.settle();
         }
     }
 
@@ -538,6 +608,7 @@ impl Service {
     pub(crate) fn find_next_lapse(&self) {
         let ends = self.servers.iter().filter_map(|server| server.live.health().ejected_until());
         self.state.lapse.store(ends.min().unwrap_or(Time::NEVER).as_nanos(), Ordering::Relaxed);
+        self.settle();
     }
 
     /// Whether an ejection has ended that nobody has acted on.

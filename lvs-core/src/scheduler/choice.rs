@@ -7,7 +7,7 @@
 
 use crate::flow::Flow;
 use crate::pool::Pool;
-use crate::scheduler::{Peek, Scheduler, Seat, Setup};
+use crate::scheduler::{Peek, Scheduler, Seat, Setup, Tickets};
 
 /// Weights summed up over the servers with a weight, newest first, as IPVS walks them.
 pub(super) struct Draws {
@@ -48,14 +48,18 @@ impl Draws {
     }
 
     /// The server that a draw from 0 to the total falls on; the first for 0.
+    #[inline]
     fn find(&self, draw: u64) -> Option<usize> {
         let stretch = (draw >> self.shift) as usize;
         let from = *self.guide.get(stretch)? as usize;
-        if let Some((sum, server)) = self.sums.get(from)
-            && *sum >= draw
-        {
-            return Some(*server as usize);
+        match self.sums.get(from) {
+            Some((sum, server)) if *sum >= draw => Some(*server as usize),
+            _ => self.find_after(draw, stretch, from),
         }
+    }
+
+    /// The server of a draw that does not fall on the first server of its stretch.
+    fn find_after(&self, draw: u64, stretch: usize, from: usize) -> Option<usize> {
         let to = self.guide.get(stretch + 1).map_or(self.sums.len(), |end| *end as usize + 1);
         let within = self.sums.get(from..to.min(self.sums.len()))?;
         let place = within.partition_point(|(sum, _)| *sum < draw);
@@ -63,20 +67,32 @@ impl Draws {
     }
 
     /// An eligible server, drawn by weight; `nth` tells the draws of one pick apart.
+    #[inline]
     pub(super) fn draw(&self, pool: Pool<'_>, ticket: u64, nth: u64) -> Option<usize> {
         let first = ticket.wrapping_mul(DRAWS).wrapping_add(nth).wrapping_mul(ATTEMPTS + 1);
-        let number = |attempt: u64| mix(self.seed.wrapping_add(first.wrapping_add(attempt)));
-        for attempt in 0..ATTEMPTS {
-            let server = self.find(self.scale(number(attempt), self.total))?;
+        let server = self.find(self.scale(self.number(first), self.total))?;
+        if pool.is_eligible(server) { Some(server) } else { self.draw_again(pool, first) }
+    }
+
+    /// What [`Draws::draw`] draws when its first draw fell on somebody who cannot be chosen.
+    #[cold]
+    fn draw_again(&self, pool: Pool<'_>, first: u64) -> Option<usize> {
+        for attempt in 1..ATTEMPTS {
+            let server = self.find(self.scale(self.number(first.wrapping_add(attempt)), self.total))?;
             if pool.is_eligible(server) {
                 return Some(server);
             }
         }
         let total = eligible_total(pool);
-        walk(pool, self.scale(number(ATTEMPTS), total))
+        walk(pool, self.scale(self.number(first.wrapping_add(ATTEMPTS)), total))
+    }
+
+    fn number(&self, nth: u64) -> u64 {
+        mix(self.seed.wrapping_add(nth))
     }
 
     /// The draw that a number stands for, which may be any of 64 bits.
+    #[inline]
     fn scale(&self, number: u64, total: u64) -> u64 {
         let count = total - self.lowest.min(total) + 1;
         self.lowest + ((u128::from(number) * u128::from(count)) >> 64) as u64
@@ -123,6 +139,10 @@ impl Scheduler for Twos {
         Some(if cost(first, second) > cost(second, first) { second } else { first })
     }
 
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
+    }
+
     fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
         // Nothing is remembered between two choices.
         Peek::Choice(self.schedule(pool, flow, ticket))
@@ -148,6 +168,10 @@ impl Scheduler for Random {
     fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
         // Nothing is remembered between two choices.
         Peek::Choice(self.schedule(pool, flow, ticket))
+    }
+
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
     }
 }
 
@@ -176,6 +200,10 @@ impl Scheduler for RandomTwo {
     fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
         // Nothing is remembered between two choices.
         Peek::Choice(self.schedule(pool, flow, ticket))
+    }
+
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
     }
 }
 
@@ -215,6 +243,10 @@ impl Scheduler for Ewma {
     fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
         // Nothing is remembered between two choices.
         Peek::Choice(self.schedule(pool, flow, ticket))
+    }
+
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
     }
 }
 

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::SchedulerFlags;
 use crate::flow::{Flow, canonical};
 use crate::pool::Pool;
-use crate::scheduler::{Change, Scheduler, Seat, Setup, Share};
+use crate::scheduler::{Change, Scheduler, Seat, Setup, Share, Tickets};
 
 /// What the flags of `sh` and `mh` say.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,8 +128,8 @@ impl Scheduler for Dh {
         Some(differing(&old.slots, &self.slots, SLOTS, change))
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 }
 
@@ -170,8 +170,8 @@ impl Scheduler for Sh {
         Options::compare([(old.options, &old.slots), (self.options, &self.slots)], SLOTS, change)
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 }
 

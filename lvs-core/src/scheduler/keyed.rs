@@ -14,7 +14,7 @@ use crate::pool::Pool;
 use crate::scheduler::choice::mix;
 use crate::scheduler::key::Key;
 use crate::scheduler::turn::Swrr;
-use crate::scheduler::{Change, Peek, Scheduler, Seat, Setup, Share};
+use crate::scheduler::{Change, Peek, Scheduler, Seat, Setup, Share, Tickets};
 
 /// The weights, laid end to end in the order the servers were added.
 struct Shares {
@@ -124,6 +124,10 @@ impl Scheduler for IpHash {
         Some(self.shares.moved(&old.shares, IP_HASHES, change))
     }
 
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
+    }
+
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
         if let Some(old) = (old as &dyn Any).downcast_ref::<IpHash>() {
             self.turns.inherit(&old.turns, change);
@@ -183,6 +187,10 @@ impl Scheduler for Hash {
         Some(self.shares.moved(&old.shares, HASHES, change))
     }
 
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
+    }
+
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
         if let Some(old) = (old as &dyn Any).downcast_ref::<Hash>() {
             self.turns.inherit(&old.turns, change);
@@ -239,8 +247,8 @@ impl Scheduler for Rendezvous {
         highest.map(|(server, _)| server)
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 
     fn follows_flow(&self) -> bool {

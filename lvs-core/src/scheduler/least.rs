@@ -6,7 +6,7 @@
 
 use crate::flow::Flow;
 use crate::pool::{Load, Pool};
-use crate::scheduler::{Peek, Scheduler};
+use crate::scheduler::{Peek, Scheduler, Tickets};
 
 /// A cost as a fraction, load over weight, so that comparing needs no division.
 pub(super) struct Cost {
@@ -103,7 +103,7 @@ impl<F: Fn(Load, u32) -> Option<Cost> + Send + Sync + 'static> Scheduler for Lea
         Peek::Choice(self.schedule(pool, flow, ticket))
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::flow::Flow;
 use crate::pool::Pool;
-use crate::scheduler::{Change, Peek, Scheduler, Seat};
+use crate::scheduler::{Change, Peek, Scheduler, Seat, Tickets};
 
 /// Chooses the server whose cost for its weight is least; equals are dealt smooth weighted turns
 /// among themselves.
@@ -134,8 +134,8 @@ impl<M: Measure> Scheduler for LeastInTurn<M> {
         Peek::Choice(least.map(|least| self.deal(pool, &least, &mut self.credit().clone())))
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {

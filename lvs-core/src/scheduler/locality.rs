@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::flow::{Flow, canonical};
 use crate::pool::Pool;
 use crate::scheduler::least::{Cost, least, least_loaded, weighted_connections};
-use crate::scheduler::{Change, Peek, Scheduler, Setup};
+use crate::scheduler::{Change, Peek, Scheduler, Setup, Tickets};
 use crate::time::Time;
 
 /// `lblc` or `lblcr`, by what it remembers of a destination.
@@ -130,8 +130,8 @@ impl<M: Memory> Scheduler for Locality<M> {
         Peek::Choice(recalled.or_else(|| least_loaded(pool)))
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 
     /// A server that is remembered gets its destinations even when it is full.

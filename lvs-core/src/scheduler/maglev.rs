@@ -12,7 +12,7 @@ use crate::flow::Flow;
 use crate::pool::Pool;
 use crate::scheduler::hash::{Options, fold_socket};
 use crate::scheduler::turn::gcd_with;
-use crate::scheduler::{Change, Scheduler, Seat, Setup, Share};
+use crate::scheduler::{Change, Scheduler, Seat, Setup, Share, Tickets};
 
 /// `mh`.
 pub(super) struct Mh {
@@ -105,8 +105,8 @@ impl Scheduler for Mh {
         Options::compare([(old.options, &old.slots), (self.options, &self.slots)], SLOTS, change)
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 }
 

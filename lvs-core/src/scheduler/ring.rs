@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::scheduler::key::crc32;
 use crate::scheduler::keyed::TRIES;
 use crate::scheduler::turn::{Swrr, share};
-use crate::scheduler::{Change, Peek, Scheduler, Seat, Setup, Share};
+use crate::scheduler::{Change, Peek, Scheduler, Seat, Setup, Share, Tickets};
 
 /// A ring that was laid out once, and what has changed since.
 ///
@@ -234,6 +234,10 @@ impl Scheduler for HashConsistent {
         self.find(pool, flow).or_else(|| self.turns.schedule(pool, flow, ticket))
     }
 
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
+    }
+
     fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
         self.find(pool, flow).map_or_else(|| self.turns.peek(pool, flow, ticket), Peek::from)
     }
@@ -285,6 +289,10 @@ impl Scheduler for HashBounded {
         };
         // Loads may change while they are looked at; then anybody will do.
         self.ring.from(flow.hash_key().crc32()).find(has_room).or_else(|| share(pool, ticket))
+    }
+
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
     }
 
     fn follows_flow(&self) -> bool {

@@ -15,20 +15,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
 
 use crate::flow::Flow;
 use crate::pool::Pool;
-use crate::scheduler::{Change, Peek, Scheduler, Seat};
+use crate::scheduler::{Change, Peek, Scheduler, Seat, Tickets};
 
 /// `rr`: each server in turn, newest first.
 pub(super) struct Rr {
-    /// Index served last; the number of servers stands for the head of the list.
-    cursor: AtomicUsize,
+    /// Index served last; the number of servers stands for the head of the list. All threads write
+    /// it, so nothing that they only read lies on its cache line.
+    cursor: CachePadded<AtomicUsize>,
 }
 
 impl Rr {
     pub(super) fn new(seats: &[Seat]) -> Rr {
-        Rr { cursor: AtomicUsize::new(seats.len()) }
+        Rr { cursor: CachePadded::new(AtomicUsize::new(seats.len())) }
     }
 }
 
@@ -49,8 +51,8 @@ impl Scheduler for Rr {
         Peek::Choice(pool.next_older(cursor).or_else(|| pool.next_older(pool.len())))
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 
     /// The cursor stays on its server. If that one was deleted it steps to the next newer one, so
@@ -68,8 +70,10 @@ impl Scheduler for Rr {
 pub(super) struct Wrr {
     /// Index served last (the number of servers stands for the head of the list) in the high half,
     /// threshold in the low half.
-    state: AtomicU64,
+    state: CachePadded<AtomicU64>,
     levels: Levels,
+    /// The distinct weights, heaviest first, each with a bit for every server of that weight or more.
+    reaching: Box<[(u32, Box<[u64]>)]>,
 }
 
 /// The thresholds that the weights of a pool give.
@@ -92,7 +96,11 @@ impl Wrr {
     /// sweep serves every server once: the first server alone has one threshold, and later ones
     /// do not raise the present threshold.
     pub(super) fn new(seats: &[Seat]) -> Wrr {
-        let mut wrr = Wrr { state: AtomicU64::new(0), levels: Levels::of(&[]) };
+        let mut wrr = Wrr {
+            state: CachePadded::new(AtomicU64::new(0)),
+            levels: Levels::of(&[]),
+            reaching: reaching(seats),
+        };
         let mut weights = Vec::with_capacity(seats.len());
         wrr.add(&mut weights, seats.iter().map(|seat| seat.weight), 0);
         wrr
@@ -109,6 +117,20 @@ impl Wrr {
         self.set(Mark { cursor: weights.len() as u32, threshold });
     }
 
+    /// The newest eligible server before `limit` with at least this weight.
+    #[inline]
+    fn first_reaching(&self, pool: Pool<'_>, limit: usize, threshold: u32) -> Option<usize> {
+        let classes = self.reaching.partition_point(|(weight, _)| *weight >= threshold);
+        let (_, bits) = self.reaching.get(classes.checked_sub(1)?)?;
+        pool.next_older_among(bits, limit)
+    }
+
+    /// The largest weight of an eligible server.
+    fn heaviest(&self, pool: Pool<'_>) -> Option<u32> {
+        let eligible = |(_, bits): &&(u32, Box<[u64]>)| pool.next_older_among(bits, pool.len()).is_some();
+        self.reaching.iter().find(eligible).map(|(weight, _)| *weight)
+    }
+
     fn set(&mut self, mark: Mark) {
         *self.state.get_mut() = mark.pack();
     }
@@ -116,12 +138,18 @@ impl Wrr {
     /// The next server and the mark after it; or the mark that a vain search leaves behind.
     fn next(&self, pool: Pool<'_>, mark: Mark) -> Result<(usize, Mark), Mark> {
         let head = pool.len();
-        if let Some(server) = first_reaching(pool, mark.cursor as usize, mark.threshold) {
+        if let Some(server) = self.first_reaching(pool, mark.cursor as usize, mark.threshold) {
             return Ok((server, Mark { cursor: server as u32, ..mark }));
         }
         let Levels { top, step } = self.levels;
+        let lower = |threshold: u32| if threshold > step { threshold - step } else { top };
+        // Nearly always the next sweep finds somebody.
+        let threshold = lower(mark.threshold);
+        if let Some(server) = self.first_reaching(pool, head, threshold) {
+            return Ok((server, Mark { cursor: server as u32, threshold }));
+        }
         loop {
-            let Some(heaviest) = pool.newest_first().map(|server| pool.weight(server)).max() else {
+            let Some(heaviest) = self.heaviest(pool) else {
                 // The kernel gives up at the last server before the cursor or after a whole cycle
                 // of thresholds; where that leaves the mark shows in the picks after it.
                 let at_head = mark.cursor as usize == head;
@@ -133,11 +161,11 @@ impl Wrr {
             };
             // Sweeps at thresholds above the heaviest eligible server find nobody: go to the first
             // that does.
-            let mut threshold = if mark.threshold > step { mark.threshold - step } else { top };
+            let mut threshold = lower(mark.threshold);
             if threshold > heaviest {
                 threshold -= (threshold - heaviest).div_ceil(step) * step;
             }
-            if let Some(server) = first_reaching(pool, head, threshold) {
+            if let Some(server) = self.first_reaching(pool, head, threshold) {
                 return Ok((server, Mark { cursor: server as u32, threshold }));
             }
             // The heaviest filled up or failed between the two looks; others may be left.
@@ -145,15 +173,17 @@ impl Wrr {
     }
 }
 
-/// The newest eligible server before `limit` with at least this weight.
-fn first_reaching(pool: Pool<'_>, mut limit: usize, threshold: u32) -> Option<usize> {
-    loop {
-        let server = pool.next_older(limit)?;
-        if pool.weight(server) >= threshold {
-            return Some(server);
-        }
-        limit = server;
-    }
+/// For each distinct weight above 0, heaviest first, a bit for every server of that weight or more.
+fn reaching(seats: &[Seat]) -> Box<[(u32, Box<[u64]>)]> {
+    let mut heaviest_first: Vec<usize> = (0..seats.len()).filter(|seat| seats[*seat].weight > 0).collect();
+    heaviest_first.sort_unstable_by_key(|seat| std::cmp::Reverse(seats[*seat].weight));
+    let mut bits = vec![0; seats.len().div_ceil(64)];
+    let classes = heaviest_first.chunk_by(|one, other| seats[*one].weight == seats[*other].weight);
+    let reached = classes.map(|class| {
+        class.iter().for_each(|seat| bits[seat / 64] |= 1 << (seat % 64));
+        (seats[class[0]].weight, bits.clone().into())
+    });
+    reached.collect()
 }
 
 impl Scheduler for Wrr {
@@ -184,8 +214,8 @@ impl Scheduler for Wrr {
         Peek::Choice(self.next(pool, mark).ok().map(|(server, _)| server))
     }
 
-    fn uses_ticket(&self) -> bool {
-        false
+    fn tickets(&self) -> Tickets {
+        Tickets::Unused
     }
 
     /// Every deletion, edit and addition, one after the other as the kernel sees them, sends the
@@ -309,7 +339,7 @@ struct Period {
     servers: Box<[u64]>,
     /// Indexes in the order of their turns.
     turns: Box<[u32]>,
-    next: AtomicUsize,
+    next: CachePadded<AtomicUsize>,
 }
 
 impl Swrr {
@@ -342,6 +372,10 @@ impl Scheduler for Swrr {
             std::iter::once(&fresh).chain(others.take(PERIODS_KEPT - 1)).cloned().collect::<Vec<_>>()
         });
         fresh.turn(pool, ticket)
+    }
+
+    fn tickets(&self) -> Tickets {
+        Tickets::Distinct
     }
 
     fn peek(&self, pool: Pool<'_>, _flow: &Flow, ticket: u64) -> Peek {
@@ -389,7 +423,7 @@ impl Period {
         if total as usize == weights.len() {
             // Equals take turns in the order they are listed, which needs no working out.
             let turns = weights.iter().map(|(index, _)| *index).collect();
-            return Period { servers, turns, next: AtomicUsize::new(0) };
+            return Period { servers, turns, next: CachePadded::new(AtomicUsize::new(0)) };
         }
 
         let mut classes: Vec<Class> = Vec::with_capacity(distinct.len());
@@ -425,7 +459,7 @@ impl Period {
                 credits[best] -= total;
             }
         }
-        Period { servers, turns: turns.into(), next: AtomicUsize::new(0) }
+        Period { servers, turns: turns.into(), next: CachePadded::new(AtomicUsize::new(0)) }
     }
 
     fn fits(&self, pool: Pool<'_>) -> bool {

@@ -9,7 +9,7 @@ use crate::config::{Protocol, ServiceConfig, ServiceKey, Weight};
 use crate::health::SlowStart;
 use crate::pairing::places_in;
 use crate::scheduler::{self, Change, Scheduler, Seat, Setup};
-use crate::server::{Kind, Live, REMOVED, Server};
+use crate::server::{Handle, Kind, Live, REMOVED, Server};
 use crate::service::{Service, ServiceState};
 
 /// What a service would schedule by; to make it leaves no trace.
@@ -76,7 +76,8 @@ impl Service {
             panicking: AtomicBool::new(false),
             backups,
             thresholds,
-            tickets: scheduler.uses_ticket(),
+            calm: AtomicU64::new(0),
+            tickets: scheduler.tickets(),
             overfills: scheduler.overfills(),
             seats,
             scheduler,
@@ -103,11 +104,12 @@ impl Service {
         let servers = config.servers.iter().zip(seats).zip(places).map(|((server, seat), place)| {
             let before = place.and_then(|place| Some((old?, place)));
             let live = match before {
-                Some((old, place)) => Arc::clone(&old.servers[place].live),
-                None => retired
-                    .remove(&server.address)
-                    .and_then(|live| live.upgrade())
-                    .unwrap_or_else(|| Arc::new(Live::new(Arc::clone(state), server.address, kind))),
+                Some((old, place)) => old.servers[place].live.clone(),
+                None => {
+                    let retired = retired.remove(&server.address).and_then(|live| live.upgrade());
+                    let fresh = || Arc::new(Live::new(Arc::clone(state), server.address, kind));
+                    Handle::new(retired.unwrap_or_else(fresh))
+                }
             };
             if before.is_none_or(|(old, place)| old.config.servers[place] != *server) {
                 live.set_thresholds(server.thresholds);
@@ -141,17 +143,13 @@ impl Service {
     /// have connections.
     pub(crate) fn retire_servers(&self, successor: Option<&Service>) {
         let places = places_in(successor.map_or(&[], |service| &*service.seats), &self.seats);
+        self.state.tallies.gather();
         let mut retired = self.state.retired();
         for (Server { live, .. }, _) in self.servers.iter().zip(places).filter(|(_, place)| place.is_none()) {
             live.set_standing(REMOVED);
-            let departed = &self.state.departed;
-            departed.connections.add(live.reset_connections());
-            departed.bytes_in.add(live.bytes_in.reset());
-            departed.bytes_out.add(live.bytes_out.reset());
-            departed.packets_in.add(live.packets_in.reset());
-            departed.packets_out.add(live.packets_out.reset());
+            live.depart();
             live.rates().reset();
-            retired.insert(live.address, Arc::downgrade(live));
+            retired.insert(live.address, live.downgrade());
         }
     }
 }
