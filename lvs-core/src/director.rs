@@ -765,7 +765,7 @@ impl Director {
             return Ok(());
         };
         let live = &service.servers[service.position(server).ok_or(EditError::NoServer)?].live;
-        live.add_ended(counts.connections);
+        live.add_begun(counts.connections);
         live.bytes_in.add(counts.bytes_in);
         live.bytes_out.add(counts.bytes_out);
         live.packets_in.add(counts.packets_in);

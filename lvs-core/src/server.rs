@@ -221,7 +221,7 @@ impl Handle {
         Arc::clone(&self.0)
     }
 
-    /// Adds to the total that have begun.
+    /// Adds to the total that have begun, but not to those that are there now.
     pub(crate) fn add_begun(&self, connections: u64) {
         self.begun.fetch_add(connections, Ordering::Relaxed);
     }
@@ -305,13 +305,6 @@ impl Live {
     pub(crate) fn connections(&self) -> u64 {
         let zero = self.zero.load(Ordering::Acquire);
         self.begun.load(Ordering::Relaxed).saturating_sub(zero)
-    }
-
-    /// Counts connections that began and ended elsewhere. They end first, so that nobody ever sees them
-    /// open.
-    pub(crate) fn add_ended(&self, connections: u64) {
-        self.ended.fetch_add(connections, Ordering::Relaxed);
-        self.begun.fetch_add(connections, Ordering::Relaxed);
     }
 
     /// Zeroes the count of connections scheduled; returns what it was.
