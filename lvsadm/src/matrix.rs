@@ -79,6 +79,7 @@ impl Present {
                     Thresholds,
                     PersistentConn,
                     Nosort,
+                    Syncid,
                     Exact,
                     TunInfo,
                     Json,

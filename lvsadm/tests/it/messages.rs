@@ -74,6 +74,7 @@ const TABLE: &[(&str, &str, u8)] = &[
     ),
     ("-L -c --stats", "options conflicts in the list command\n", 2),
     ("-L --timeout --rate", "options conflicts in the list command\n", 2),
+    ("-L --syncid 300", "illegal syncid specified\n", 2),
     ("-L --daemon --persistent-conn", "options conflicts in the list command\n", 2),
     ("-A -t 192.0.2.9:80 -b sh-port", "incompatible scheduler flag `sh-port'\n", 2),
     ("-A -t 192.0.2.9:80 -b mh-port -s sh", "incompatible scheduler flag `mh-port'\n", 2),
