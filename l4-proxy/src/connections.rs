@@ -2,9 +2,12 @@
 //! each.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Poll, Waker};
 
 use lvs_core::Protocol;
 
@@ -34,6 +37,18 @@ pub struct Open {
     pub server: SocketAddr,
     /// What has moved so far.
     pub progress: Progress,
+    pub(crate) call: Call,
+}
+
+/// Calls a connection off its work for a look at whether it may go on: a drain has met its deadline,
+/// or the server was deleted. A connection that nobody calls pays one load for it when it is polled,
+/// and no timer.
+#[derive(Debug, Default)]
+pub(crate) struct Call {
+    /// Written by whoever calls, taken back by the connection.
+    called: AtomicBool,
+    /// Of the task that the connection runs in.
+    waker: OnceLock<Waker>,
 }
 
 /// A place among the connections that there may be; given back when dropped.
@@ -74,6 +89,13 @@ impl Connections {
         self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// Has the connections to a server look whether they are to be cut off.
+    pub fn recall(&self, server: SocketAddr) {
+        for shard in &self.shards {
+            lock(shard).values().filter(|open| open.server == server).for_each(|open| open.call.ring());
+        }
+    }
+
     /// Whether there is room for one more.
     pub fn has_room(&self) -> bool {
         self.count() < self.max
@@ -91,6 +113,37 @@ impl Connections {
         let open = Arc::new(open);
         lock(&self.shards[serial as usize % SHARDS]).insert(serial, Arc::clone(&open));
         Entry { connections: Arc::clone(self), serial, open }
+    }
+}
+
+impl Call {
+    /// Does the work, unless a call comes and `is_over` is found true: then `None`.
+    pub(crate) async fn unless<T>(
+        &self,
+        is_over: impl Fn() -> bool,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if self.waker.get().is_none() && self.waker.set(cx.waker().clone()).is_ok() {
+                // Against a call at this moment: it sees the waker, or its flag is seen below.
+                fence(Ordering::SeqCst);
+            }
+            if self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::Relaxed) && is_over()
+            {
+                return Poll::Ready(None);
+            }
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    fn ring(&self) {
+        self.called.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
     }
 }
 

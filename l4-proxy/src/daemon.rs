@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lvs_core::{Config, Director, HealthPolicy, Notice, Rejected, ServiceKey};
+use lvs_core::{Changes, Config, Director, HealthPolicy, Notice, Rejected, ServiceKey};
 use lvsadm::{CommitError, Control, Edit};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -171,10 +171,16 @@ impl Daemon {
         let system = |error: io::Error| CommitError::Refused(format!("cannot start: {error}"));
         let director = Arc::new(Director::new());
         let service = Workers::start("director", 1).map_err(system)?;
-        let ticking = Arc::downgrade(&director);
+        let connections = Connections::new(options.connections_max);
+        let (ticking, overdue) = (Arc::downgrade(&director), Arc::clone(&connections));
         service.run(0, move || async move {
             while let Some(director) = ticking.upgrade() {
-                director.tick(clock::now()).iter().for_each(log);
+                for notice in director.tick(clock::now()) {
+                    log(&notice);
+                    if let Notice::Drained { server, .. } = notice {
+                        overdue.recall(server);
+                    }
+                }
                 drop(director);
                 tokio::time::sleep(TICK).await;
             }
@@ -185,7 +191,6 @@ impl Daemon {
             service.run(0, move || follow(Prober::new(director, schedule), configs));
             probed
         });
-        let connections = Connections::new(options.connections_max);
         let flows = Connections::new(options.flows_max);
         let workers = Workers::start("worker", options.workers).map_err(system)?;
         let timeouts = lvsadm::Timeouts {
@@ -336,7 +341,9 @@ impl Shared {
         let gone = gone.iter().filter_map(|key| state.listening.remove(key)).collect();
         let needed = stop(gone, Reason::Ended);
         state.retired.extend(needed.into_iter().map(|listening| (listening.service().clone(), listening)));
-        apply(edit, &self.director)?;
+        for (_, server) in apply(edit, &self.director)?.servers_removed {
+            self.connections.recall(server);
+        }
         let back = after.services.iter().filter_map(|service| {
             let listening = state.retired.remove(&service.key)?;
             Some((service, Sockets::Retired(listening)))
@@ -418,7 +425,7 @@ impl Shared {
     }
 }
 
-fn apply(edit: Edit, director: &Director) -> Result<(), CommitError> {
+fn apply(edit: Edit, director: &Director) -> Result<Changes, CommitError> {
     let applied = match edit {
         Edit::AddService(service) => director.add_service(service),
         Edit::EditService(service) => director.edit_service(service),
@@ -429,10 +436,7 @@ fn apply(edit: Edit, director: &Director) -> Result<(), CommitError> {
         Edit::Drain { service, server, deadline } => director.drain(&service, server, deadline),
         Edit::Replace(config) => director.apply(config).map_err(Rejected::Config),
     };
-    match applied {
-        Ok(_) => Ok(()),
-        Err(rejected) => Err(rejected.into()),
-    }
+    Ok(applied?)
 }
 
 /// Neither the rules format nor `ipvsadm` can say how health is judged: the director's options do.

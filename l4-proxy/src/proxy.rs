@@ -25,7 +25,7 @@ pub(crate) use self::connect::cause;
 use self::first::First;
 pub use self::identify::Unidentified;
 use crate::clock;
-use crate::connections::{self, Connections, Entry, Open};
+use crate::connections::{self, Call, Connections, Entry, Open};
 use crate::listen;
 use crate::proxy_protocol::{Addresses, Header};
 use crate::relay::{self, End, Progress, Side, Tally, Timeouts, reset_on_drop};
@@ -245,6 +245,7 @@ impl Proxy {
                 virtual_address: passage.virtual_address,
                 server: lease.server(),
                 progress: Progress::default(),
+                call: Call::default(),
             };
             let account = Account { entry: shared.connections.enter(open), lease };
             let end = if settings.redispatch > 0 {
@@ -255,7 +256,7 @@ impl Proxy {
                     }
                     Some(Ok(())) => {
                         drop(std::mem::take(&mut held));
-                        relay::relay(client, &mut server, settings.engine, settings.timeouts, &account).await
+                        relayed(client, &mut server, settings, &account).await
                     }
                     Some(Err(end)) => {
                         reset_on_drop(client);
@@ -264,7 +265,7 @@ impl Proxy {
                     }
                 }
             } else {
-                relay::relay(client, &mut server, settings.engine, settings.timeouts, &account).await
+                relayed(client, &mut server, settings, &account).await
             };
             self.report(&account.lease, &end);
             let progress = &account.entry.open.progress;
@@ -289,7 +290,9 @@ impl Proxy {
         account: &Account,
     ) -> Option<Result<(), End>> {
         let first = Box::pin(first::until_first_byte(client, server, held, settings.redispatch, account));
-        match timeout(settings.timeouts.idle, first).await {
+        let first = account.unless_cut_off(timeout(settings.timeouts.idle, first)).await;
+        let Some(first) = first else { return Some(Err(End::CutOff)) };
+        match first {
             Ok(First::Begun) => Some(Ok(())),
             Ok(First::ServerGone(error)) => {
                 // Nothing is reported: what makes one server close may be the client, and then it
@@ -452,6 +455,30 @@ impl Drop for Place {
 struct Account {
     lease: Lease,
     entry: Entry,
+}
+
+impl Account {
+    /// What comes of the work, or `None` once the connection may go on no longer.
+    async fn unless_cut_off<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let is_over = || self.lease.is_cut_off() || self.lease.is_overdue(clock::now());
+        self.entry.open.call.unless(is_over, work).await
+    }
+}
+
+/// Relays to the end, or until the connection may go on no longer.
+async fn relayed(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    settings: &Settings,
+    account: &Account,
+) -> End {
+    let relay = relay::relay(client, server, settings.engine, settings.timeouts, account);
+    if let Some(end) = account.unless_cut_off(relay).await {
+        return end;
+    }
+    reset_on_drop(client);
+    reset_on_drop(server);
+    End::CutOff
 }
 
 impl Tally for Account {

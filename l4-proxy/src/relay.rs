@@ -70,6 +70,8 @@ pub enum End {
     Failed(Side, io::Error),
     /// Nothing moved for too long; both were reset.
     TimedOut,
+    /// The server drained until its deadline, or was deleted with its connections; both were reset.
+    CutOff,
 }
 
 /// What others may see of a relay while it runs: bytes, activity, phase.
@@ -94,6 +96,7 @@ impl fmt::Display for End {
             End::Failed(Side::Client, error) => write!(f, "client failed: {error}"),
             End::Failed(Side::Server, error) => write!(f, "server failed: {error}"),
             End::TimedOut => f.write_str("timed out"),
+            End::CutOff => f.write_str("cut off: its server is gone or has drained long enough"),
         }
     }
 }

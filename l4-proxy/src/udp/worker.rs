@@ -19,7 +19,7 @@ use super::batch::{BATCH, Buffers, Offload, Reply};
 use super::table::{Place, Table};
 use super::{Dropped, Phase, Shared};
 use crate::clock;
-use crate::connections::{self, Entry, Open};
+use crate::connections::{self, Call, Entry, Open};
 use crate::proxy::cause;
 use crate::relay::{Progress, coarse_millis};
 
@@ -286,6 +286,7 @@ impl<'a> Worker<'a> {
             virtual_address: self.sent_to(key),
             server: lease.server(),
             progress: Progress::default(),
+            call: Call::default(),
         };
         let entry = self.shared.flows.enter(open);
         let (server, account) = (lease.server(), lease.account());

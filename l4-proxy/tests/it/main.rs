@@ -5,6 +5,7 @@ mod binary;
 mod connecting;
 mod director;
 mod dns;
+mod drain;
 mod life;
 mod metrics;
 mod proxy_protocol;
