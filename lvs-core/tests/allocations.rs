@@ -8,6 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_core::{
@@ -99,13 +100,37 @@ fn connection_allocates_nothing() {
 
 #[test]
 fn connection_of_a_known_persistent_client_allocates_nothing() {
-    let mut service = service(Algorithm::Wlc, 3);
-    service.persistence = Some(Persistence::new(Duration::from_secs(60)).expect("a timeout"));
-    let director = director(service);
-    let flow = Flow::new(SocketAddr::from(([10, 1, 0, 1], 1)));
-    let connect = || director.schedule(&key(), &flow, Time::ZERO).expect("a server").is_persistent();
-    assert!(connect());
-    assert_eq!(allocations_of(|| assert!(connect())), 0);
+    for algorithm in Algorithm::ALL {
+        let mut service = service(algorithm, 3);
+        service.persistence = Some(Persistence::new(Duration::from_secs(60)).expect("a timeout"));
+        let director = Arc::new(director(service));
+        let mut picker = director.picker(&key());
+        let flow = Flow::new(SocketAddr::from(([10, 1, 0, 1], 1)));
+        let mut connect = || {
+            let lease = director.schedule(&key(), &flow, Time::ZERO).expect("a server");
+            director.report(&lease, Event::Responded { latency: Duration::from_millis(1) }, Time::ZERO);
+            let picked = picker.schedule(&flow, Time::ZERO).expect("a server");
+            assert!(lease.is_persistent() && picked.is_persistent());
+        };
+        connect();
+        assert_eq!(allocations_of(connect), 0, "{algorithm}");
+    }
+}
+
+#[test]
+fn picked_connection_allocates_nothing() {
+    for algorithm in Algorithm::ALL {
+        let director = Arc::new(director(service(algorithm, 30)));
+        let mut picker = director.picker(&key());
+        let mut connect = || {
+            for port in 1..=100 {
+                let flow = Flow::new(SocketAddr::from(([10, 1, 0, 1], port % 8)));
+                drop(picker.schedule(&flow, Time::ZERO).expect("a server"));
+            }
+        };
+        connect();
+        assert_eq!(allocations_of(connect), 0, "{algorithm}");
+    }
 }
 
 /// A life of everything that is shared and counted: templates, retired servers, a deleted service,

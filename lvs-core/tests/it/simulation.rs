@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lvs_core::{
-    Algorithm, Condition, Config, Director, Event, Lease, Outcome, Passive, Persistence, Probe, Refusal,
-    ServiceConfig, Time,
+    Algorithm, Condition, Config, Director, Event, Flow, Lease, Outcome, Passive, Persistence, Probe,
+    Refusal, ServiceConfig, Time,
 };
 
 use crate::setup::{address, backup, flow, limited, vip};
@@ -90,7 +90,8 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.dice.below(20) {
+        match self.dice.below(21) {
+            20 => self.hand_over(),
             0..=8 => self.connect(),
             9..=11 => self.end(),
             12 => self.close(),
@@ -220,6 +221,48 @@ impl World {
         let config = Config { services: vec![self.wanted.clone()] };
         let plan = self.director.plan(&config).expect("a valid configuration");
         assert_eq!(self.director.apply(config).expect("a valid configuration"), plan);
+    }
+
+    /// Templates are saved and come to a standby that is configured alike, one server aside at times;
+    /// and back to where they are already.
+    fn hand_over(&mut self) {
+        let held = self.director.templates(self.now);
+        let saved = self.director.save_templates(self.now);
+        let back = self.director.restore_templates(&saved, self.now).expect("saved just now");
+        // Of a server that is not configured any more a client may still have its template.
+        assert_eq!((back.present + back.unknown_server, back.restored), (held.len(), 0));
+        assert_eq!(self.director.templates(self.now).len(), held.len());
+
+        let mut wanted = self.wanted.clone();
+        let lost = if self.dice.one_in(3) { self.any_server() } else { None };
+        wanted.servers.retain(|server| Some(server.address) != lost);
+        let standby = Director::new();
+        standby.apply(Config { services: vec![wanted] }).expect("a valid service");
+        let restored = standby.restore_templates(&saved, self.now).expect("saved just now");
+        let known =
+            |server: SocketAddr| standby.stats()[0].servers.iter().any(|s| s.config.address == server);
+        let (kept, gone): (Vec<_>, Vec<_>) = held.into_iter().partition(|template| known(template.server));
+        assert_eq!((restored.restored, restored.unknown_server), (kept.len(), gone.len()));
+
+        // What ran out and was held by its connections has nothing left to hold it there.
+        let mut kept: Vec<_> = kept.into_iter().filter(|template| !template.left.is_zero()).collect();
+        let mut there = standby.templates(self.now);
+        kept.sort_by_key(|template| template.client);
+        there.sort_by_key(|template| template.client);
+        assert_eq!(there, kept);
+        for template in kept {
+            let flow = Flow::new((template.client, 1).into());
+            let lease = standby.schedule(&vip(), &flow, self.now).expect("the template's server");
+            assert_eq!((lease.server(), lease.is_persistent()), (template.server, true));
+        }
+
+        let mut broken = saved;
+        let place = self.dice.below(broken.len() as u64) as usize;
+        broken[place] ^= 1 << self.dice.below(8);
+        let empty = Director::new();
+        empty.apply(Config { services: vec![self.wanted.clone()] }).expect("a valid service");
+        assert!(empty.restore_templates(&broken, self.now).is_err(), "byte {place}");
+        assert_eq!(empty.templates(self.now), []);
     }
 
     fn check(&self) {
