@@ -63,6 +63,13 @@ impl Director {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
 
+    /// Resident memory.
+    pub(crate) fn resident_kib(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("it ends")
     }
@@ -76,7 +83,7 @@ impl Drop for Director {
     }
 }
 
-fn rules(vip: SocketAddr, server: SocketAddr) -> String {
+pub(crate) fn rules(vip: SocketAddr, server: SocketAddr) -> String {
     format!("-A -t {vip} -s rr\n-a -t {vip} -r {server} -m -w 1\n")
 }
 

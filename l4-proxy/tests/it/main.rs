@@ -6,6 +6,7 @@ mod connecting;
 mod director;
 mod dns;
 mod drain;
+mod faults;
 mod life;
 mod metrics;
 mod proxy_protocol;

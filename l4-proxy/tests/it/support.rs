@@ -64,15 +64,39 @@ impl Pattern {
         Ok(())
     }
 
+    /// Reads this many bytes, all of them right.
+    pub(crate) fn read_part(mut self, mut stream: &TcpStream, total: usize) -> std::io::Result<()> {
+        let (mut got, mut want) = (vec![0; 65_536], vec![0; 65_536]);
+        let mut left = total;
+        while left > 0 {
+            let part = left.min(got.len());
+            stream.read_exact(&mut got[..part])?;
+            self.fill(&mut want[..part]);
+            assert!(got[..part] == want[..part], "wrong bytes after {}", total - left);
+            left -= part;
+        }
+        Ok(())
+    }
+
     /// Reads to the end of the stream and says how many bytes came, all of them right.
-    pub(crate) fn read_from(mut self, mut stream: &TcpStream) -> std::io::Result<usize> {
+    pub(crate) fn read_from(self, stream: &TcpStream) -> std::io::Result<usize> {
+        match self.read_to_the_end(stream) {
+            (total, None) => Ok(total),
+            (_, Some(error)) => Err(error.into()),
+        }
+    }
+
+    /// Reads until the stream ends or fails, and says how many bytes came, all of them right, and
+    /// how it failed.
+    pub(crate) fn read_to_the_end(mut self, mut stream: &TcpStream) -> (usize, Option<std::io::ErrorKind>) {
         let (mut got, mut want) = (vec![0; 65_536], vec![0; 65_536]);
         let mut total = 0;
         loop {
-            let read = stream.read(&mut got)?;
-            if read == 0 {
-                return Ok(total);
-            }
+            let read = match stream.read(&mut got) {
+                Ok(0) => return (total, None),
+                Ok(read) => read,
+                Err(error) => return (total, Some(error.kind())),
+            };
             self.fill(&mut want[..read]);
             assert!(got[..read] == want[..read], "wrong bytes after {total}");
             total += read;
