@@ -6,19 +6,23 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use tracing::error;
 
 use crate::error_log::Errno;
-use crate::model::{AccessLog, LogTarget};
-use crate::variable::Exchange;
+use crate::model::{AccessLog, AccessLogTarget, LogTarget, Packing};
+use crate::variable::{Exchange, Value};
 
 /// The open log files of a process, by target.
 #[derive(Debug, Default)]
@@ -49,6 +53,7 @@ pub(crate) struct Writers {
 
 struct Buffer {
     file: Arc<LogFile>,
+    packing: Packing,
     lines: RefCell<Vec<u8>>,
 }
 
@@ -141,20 +146,46 @@ impl Writers {
 
     /// Adds a line for a request.
     pub(crate) fn log(&self, log: &AccessLog, exchange: &Exchange<'_>) {
-        self.append(&log.target, |lines| {
+        if let Some(condition) = &log.condition
+            && matches!(condition.bytes(exchange, &mut Vec::new()), b"" | b"0")
+        {
+            return;
+        }
+        let line = |lines: &mut Vec<u8>| {
             log.format.line.write_log(exchange, log.format.escape, lines);
             lines.push(b'\n');
-        });
+        };
+        match &log.target {
+            AccessLogTarget::Fixed(target) => self.append(target, log.packing, line),
+            AccessLogTarget::Varying(path) => self.log_to(path, log, exchange),
+        }
     }
 
     /// Adds what `write` appends to the lines of a log.
-    pub(crate) fn append(&self, target: &LogTarget, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(buffer) = self.buffer(target) else { return };
+    pub(crate) fn append(&self, target: &LogTarget, packing: Packing, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(buffer) = self.buffer(target, packing) else { return };
         let mut lines = buffer.lines.borrow_mut();
         write(&mut lines);
         if lines.len() >= BUFFER_SIZE {
-            buffer.file.append(&lines);
-            lines.clear();
+            buffer.write(&mut lines);
+        }
+    }
+
+    /// Adds a line to a file whose name depends on the request. It is opened for this line: what
+    /// clients can name must not be kept open.
+    fn log_to(&self, path: &Value, log: &AccessLog, exchange: &Exchange<'_>) {
+        let mut name = Vec::new();
+        path.write(exchange, &mut name);
+        let mut line = Vec::new();
+        log.format.line.write_log(exchange, log.format.escape, &mut line);
+        line.push(b'\n');
+        let path = Path::new(OsStr::from_bytes(&name));
+        // The name may hold a path of the client's choice, which must not lead anywhere else.
+        if name.contains(&0) || path.components().any(|part| part == Component::ParentDir) {
+            return;
+        }
+        if let Err(error) = append_to(path).and_then(|mut file| file.write_all(&line)) {
+            error!("open() \"{}\" failed ({}) while logging request", path.display(), Errno(&error));
         }
     }
 
@@ -163,14 +194,17 @@ impl Writers {
         self.buffers.borrow().iter().for_each(|buffer| buffer.flush());
     }
 
-    fn buffer(&self, target: &LogTarget) -> Option<Rc<Buffer>> {
+    fn buffer(&self, target: &LogTarget, packing: Packing) -> Option<Rc<Buffer>> {
         let mut buffers = self.buffers.borrow_mut();
-        if let Some(buffer) = buffers.iter().find(|buffer| is_same(&buffer.file.target, target)) {
+        let mut known = buffers.iter();
+        if let Some(buffer) =
+            known.find(|buffer| buffer.packing == packing && is_same(&buffer.file.target, target))
+        {
             return Some(Rc::clone(buffer));
         }
         // Opened when the configuration was taken; if it cannot be now, that has been reported.
         let file = self.files.file(target).ok()?;
-        let buffer = Rc::new(Buffer { file, lines: RefCell::default() });
+        let buffer = Rc::new(Buffer { file, packing, lines: RefCell::default() });
         buffers.push(Rc::clone(&buffer));
         Some(buffer)
     }
@@ -189,9 +223,24 @@ impl Buffer {
     fn flush(&self) {
         let mut lines = self.lines.borrow_mut();
         if !lines.is_empty() {
-            self.file.append(&lines);
-            lines.clear();
+            self.write(&mut lines);
         }
+    }
+
+    fn write(&self, lines: &mut Vec<u8>) {
+        match self.packing {
+            Packing::Plain => self.file.append(lines),
+            // Each piece is a member of its own, which together are one file of gzip.
+            Packing::Gzip(level) => {
+                let mut packer = GzEncoder::new(Vec::new(), Compression::new(level));
+                if packer.write_all(lines).is_ok()
+                    && let Ok(packed) = packer.finish()
+                {
+                    self.file.append(&packed);
+                }
+            }
+        }
+        lines.clear();
     }
 }
 

@@ -7,9 +7,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -37,6 +38,17 @@ pub(crate) enum Cut {
     TooLarge,
 }
 
+impl Cut {
+    /// The status that the client gets for it, while there is no answer yet.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Cut::TooLarge => 413,
+            Cut::Server | Cut::File => 502,
+            Cut::NoAnswer | Cut::Client => 400,
+        }
+    }
+}
+
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -56,7 +68,8 @@ impl std::error::Error for Cut {}
 /// Its beginning is kept until there is an answer, so that a request with a small body can be sent
 /// to another server.
 pub(crate) struct Source {
-    incoming: RefCell<Incoming>,
+    /// `None` for a body that is ours.
+    incoming: RefCell<Option<Incoming>>,
     session: Rc<Session>,
     /// The size, if the client has told it.
     size: Option<u64>,
@@ -66,13 +79,24 @@ pub(crate) struct Source {
     ended: Cell<bool>,
     failed: Cell<Option<Cut>>,
     kept: RefCell<Kept>,
+    keeping: Keeping,
+}
+
+/// Whether what was sent of a body is wanted afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// Only until there is an answer.
+    UntilAnswered,
+    /// Also then: a variable shows it.
+    Remembered,
 }
 
 /// What of a body can be sent once more.
-#[derive(Default)]
 struct Kept {
     pieces: Vec<Bytes>,
     size: usize,
+    /// The most that is kept.
+    most: usize,
     /// The piece that the present attempt sends next.
     next: usize,
     /// Whether the body's beginning is not kept any more.
@@ -81,15 +105,37 @@ struct Kept {
 
 impl Source {
     /// A body of which at most `limit` bytes are read.
-    pub(crate) fn new(incoming: Incoming, session: Rc<Session>, limit: Option<u64>) -> Rc<Source> {
+    pub(crate) fn new(
+        incoming: Incoming,
+        session: Rc<Session>,
+        limit: Option<u64>,
+        keeping: Keeping,
+    ) -> Rc<Source> {
         Rc::new(Source {
+            keeping,
             size: incoming.size_hint().exact(),
-            incoming: RefCell::new(incoming),
+            incoming: RefCell::new(Some(incoming)),
             session,
             left: Cell::new(limit.unwrap_or(u64::MAX)),
             ended: Cell::new(false),
             failed: Cell::new(None),
-            kept: RefCell::default(),
+            kept: RefCell::new(Kept { pieces: Vec::new(), size: 0, most: REPLAY_MAX, next: 0, lost: false }),
+        })
+    }
+
+    /// A body that is known whole.
+    pub(crate) fn held(bytes: Bytes, session: Rc<Session>) -> Rc<Source> {
+        let size = bytes.len();
+        let pieces = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
+        Rc::new(Source {
+            keeping: Keeping::UntilAnswered,
+            size: Some(size as u64),
+            incoming: RefCell::new(None),
+            session,
+            left: Cell::new(0),
+            ended: Cell::new(true),
+            failed: Cell::new(None),
+            kept: RefCell::new(Kept { pieces, size, most: REPLAY_MAX, next: 0, lost: false }),
         })
     }
 
@@ -105,6 +151,9 @@ impl Source {
 
     /// There will be no other attempt: nothing needs to be kept.
     pub(crate) fn settle(&self) {
+        if self.keeping == Keeping::Remembered {
+            return;
+        }
         let kept = &mut *self.kept.borrow_mut();
         kept.lost = true;
         if kept.next == kept.pieces.len() {
@@ -113,9 +162,57 @@ impl Source {
         }
     }
 
-    /// The size, if the client has told it.
+    /// The size, if it is known.
     pub(crate) fn exact_size(&self) -> Option<u64> {
-        self.size
+        let kept = self.kept.borrow();
+        let held = (self.ended.get() && !kept.lost).then_some(kept.size as u64);
+        self.size.or(held)
+    }
+
+    /// Whether the client has told the size.
+    pub(crate) fn is_size_told(&self) -> bool {
+        self.size.is_some()
+    }
+
+    /// Reads the body before anything of it is sent: all of it, or its first `most` bytes. A server
+    /// is not kept busy by a client that is slow, and every server can get all of the request.
+    ///
+    /// # Errors
+    /// The client has gone, or has sent more than it may.
+    pub(crate) async fn hold(&self, most: usize) -> Result<(), Cut> {
+        // What is read to be held is held, however large its last piece.
+        self.kept.borrow_mut().most = usize::MAX;
+        let read = poll_fn(|cx| {
+            while self.kept.borrow().size < most {
+                match ready!(self.poll_frame(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(cut)) => return Poll::Ready(Err(cut)),
+                    None => break,
+                }
+            }
+            Poll::Ready(Ok(()))
+        });
+        read.await?;
+        let kept = &mut *self.kept.borrow_mut();
+        (kept.most, kept.next) = (REPLAY_MAX, 0);
+        Ok(())
+    }
+
+    /// Returns the body for variables that show it.
+    pub(crate) fn shown(&self) -> Option<Bytes> {
+        if self.keeping == Keeping::Remembered { self.whole() } else { None }
+    }
+
+    /// Returns the body, if all of it has come and has been kept.
+    fn whole(&self) -> Option<Bytes> {
+        let kept = self.kept.borrow();
+        if !self.ended.get() || kept.lost {
+            return None;
+        }
+        match &*kept.pieces {
+            [one] => Some(one.clone()),
+            pieces => Some(Bytes::from(pieces.concat())),
+        }
     }
 
     /// Whether the present attempt has had all of it.
@@ -138,6 +235,7 @@ impl Source {
             return Poll::Ready(None);
         }
         let mut incoming = self.incoming.borrow_mut();
+        let Some(incoming) = &mut *incoming else { return Poll::Ready(None) };
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Pending => {
                 self.session.body_waits();
@@ -177,7 +275,7 @@ impl Source {
 
 impl Kept {
     fn keep(&mut self, data: &Bytes) {
-        if self.lost || self.size + data.len() > REPLAY_MAX {
+        if self.lost || self.size + data.len() > self.most {
             (self.lost, self.next) = (true, 0);
             self.pieces = Vec::new();
             return;

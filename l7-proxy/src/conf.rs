@@ -11,6 +11,7 @@
 //! `unsupported`.
 
 mod address;
+mod answer;
 mod core;
 mod effectless;
 mod glob;
@@ -45,6 +46,7 @@ use self::rules::Context;
 use self::tree::Directive;
 use self::upstream::Upstreams;
 
+pub(crate) use self::answer::parse_expires;
 pub use self::tree::{Place, SourceFile};
 pub(crate) use self::value::parse_size;
 
@@ -172,6 +174,9 @@ fn settings_of(
     settings: &mut Settings,
 ) -> Result<(), Error> {
     rules::apply(scope, settings::RULES, context, block, settings)?;
+    rules::apply(scope, answer::INHERITANCE, context, block, settings)?;
+    answer::disinherit(settings, block);
+    rules::apply(scope, answer::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;
     rules::apply(scope, tls::HTTP2, context, block, settings)?;

@@ -207,7 +207,7 @@ impl Daemon {
         services.extend(site::stream_services(&stream).map_err(Error::Site)?);
         let site = Arc::new(Site::new(http).map_err(Error::Site)?);
         let logs = site.router.all_settings().flat_map(|settings| &settings.access_log);
-        let targets = logs.map(|log| &log.target).chain(stream.log_targets());
+        let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
         self.shared.logs.open(targets).map_err(Error::Log)?;
         self.apply(with_old(&services, &self.shared.director.config().services))?;
 

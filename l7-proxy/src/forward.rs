@@ -6,6 +6,7 @@
 //! the same server gets the request again on a new one.
 
 mod headers;
+mod outgoing;
 mod relayed;
 mod tunnel;
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
 use http::uri::PathAndQuery;
-use http::{Extensions, Method, StatusCode, Uri, Version};
+use http::{Extensions, HeaderName, Method, StatusCode, Uri, Version};
 use lvs_core::{Cause, Event, Flow, Lease, Refusal};
 use tracing::{error, warn};
 
@@ -46,28 +47,31 @@ pub(crate) async fn forward(
     route: &Route<'_>,
     pass: &ProxyPass,
     target: &Target<'_>,
-    incoming: Option<hyper::body::Incoming>,
+    received: Option<Rc<Source>>,
 ) -> Result<Answer, u16> {
     let settings = &*route.settings.proxy;
     let uri = match request_target(transaction, server, route, pass, target) {
         Some(uri) => uri,
         None => return Err(500),
     };
-    let limit = route.settings.client.max_body_size;
-    let source = incoming.map(|body| Source::new(body, Rc::clone(&transaction.session), limit));
+    let (source, origin) = {
+        let exchange = exchange(transaction, server, route, target);
+        let body = outgoing::body(settings, &exchange, &transaction.session, received);
+        (body, outgoing::origin(settings, &exchange))
+    };
     if settings.http_version == HttpVersion::Http10
         && source.as_ref().is_some_and(|source| source.exact_size().is_none())
     {
         // HTTP/1.0 has no way to send a body whose length is not known at its start.
         return Err(411);
     }
-    let is_told = !route.settings.access_log.is_empty() || !route.settings.add_headers.is_empty();
+    let is_told = transaction.generation.site.router.needs().attempts;
     let pool = Rc::clone(&transaction.generation.pools[pass.upstream.0]);
     let secure = match pass.tls {
         true => Some(secure(transaction, server, route, target, settings)?),
         false => None,
     };
-    let journey = Journey { secure, server, route, target, settings, is_told, uri, source, pool };
+    let journey = Journey { secure, server, route, target, settings, is_told, uri, source, origin, pool };
     journey.run(transaction).await
 }
 
@@ -81,6 +85,8 @@ struct Journey<'a> {
     is_told: bool,
     uri: Uri,
     source: Option<Rc<Source>>,
+    /// The address that connections come from, where it is not the system's choice.
+    origin: Option<SocketAddr>,
     pool: Rc<Pool>,
     /// How TLS is spoken with the server, if it is.
     secure: Option<Box<Secure>>,
@@ -236,31 +242,49 @@ impl Journey<'_> {
         connect: Connect,
     ) -> Result<Response, Failure> {
         let pooled = match connect {
-            Connect::Pooled => self.pool.take(server, self.secure.as_deref(), Moment::now()),
-            Connect::New => None,
+            // A kept connection may come from anywhere.
+            Connect::Pooled if self.origin.is_none() => {
+                self.pool.take(server, self.secure.as_deref(), Moment::now())
+            }
+            Connect::Pooled | Connect::New => None,
         };
         let kept = pooled.is_some();
         let worker = &transaction.session.worker;
         let connection = match pooled {
             Some(connection) => connection,
-            None => upstream::connect(worker, server, self.secure.as_deref(), self.settings.connect_timeout)
-                .await
-                .map_err(Failure::Connect)?,
+            None => upstream::connect(
+                worker,
+                server,
+                self.secure.as_deref(),
+                self.origin,
+                self.settings.connect_timeout,
+            )
+            .await
+            .map_err(Failure::Connect)?,
         };
         let link = &connection.link;
         link.begin(self.settings);
         if let Some(source) = &self.source {
             source.rewind();
         }
-        let place = if self.pool.keeps() { headers::Reuse::Kept } else { headers::Reuse::Once };
+        let place = if self.pool.keeps() && self.origin.is_none() {
+            headers::Reuse::Kept
+        } else {
+            headers::Reuse::Once
+        };
         let reuse = headers::Reuse::of(self.settings, place);
+        let all = transaction.generation.site.router.needs().upstream_fields;
+        let relay = &self.settings.relay;
+        let wanted = |name: &HeaderName| {
+            headers::is_end_to_end(name) && (!headers::is_ours(name) || all || relay.pass.contains(name))
+        };
         let question = Question {
             head: self.head(transaction, reuse),
             body: self.source.clone(),
             asked: if *transaction.method() == Method::HEAD { Asked::HeadOnly } else { Asked::Whole },
             fields: Fields {
                 headers: worker.take_headers(),
-                wanted: &headers::is_for_the_client,
+                wanted: &wanted,
                 spelling: &transaction.session.spelling,
             },
             head_max: self.settings.buffer_size,
@@ -289,8 +313,14 @@ impl Journey<'_> {
 
     /// Writes the request's head.
     fn head(&self, transaction: &Transaction, reuse: headers::Reuse) -> Vec<u8> {
-        let chunked = self.source.as_ref().is_some_and(|source| source.exact_size().is_none());
-        let framing = if chunked { headers::Framing::Chunked } else { headers::Framing::AsSent };
+        let sent = self.settings.set_body.is_none() && self.settings.pass.body;
+        let size = self.source.as_ref().map(|source| (source.exact_size(), source.is_size_told()));
+        let framing = match size {
+            Some((None, _)) => headers::Framing::Chunked,
+            Some((Some(size), told)) if !sent || !told => headers::Framing::Length(size),
+            None if !sent => headers::Framing::None,
+            _ => headers::Framing::AsSent,
+        };
         let exchange = exchange(transaction, self.server, self.route, self.target);
         let mut head = transaction.session.worker.scratch.take();
         head.clear();

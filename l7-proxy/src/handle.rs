@@ -3,11 +3,14 @@
 //! Before anything else comes the strict layer: what hyper takes and what two readers could take
 //! differently is refused here, once, for every handler.
 
+mod expires;
 mod finish;
+mod relay;
 mod script;
 mod search;
 mod secure;
 mod strict;
+mod tried;
 
 use std::rc::Rc;
 
@@ -19,9 +22,9 @@ use hyper::ext::ReasonPhrase;
 use self::finish::{finish, reason};
 use self::search::{Next, RequestBody, Search};
 use self::strict::Refused;
-use crate::body::{Body, Cut, Kind};
+use crate::body::{Body, Cut, Keeping, Kind, Source};
 use crate::forward::{self, Tunnel};
-use crate::model::Handler;
+use crate::model::{Handler, RequestBuffering};
 use crate::moment::Moment;
 use crate::pages::{self, Page};
 use crate::route::{Route, Server};
@@ -49,6 +52,8 @@ enum Step {
     Status(u16, HeaderMap),
     /// The request starts anew with this path.
     Index(Vec<u8>),
+    /// The request starts anew with this path and query, or at this named location.
+    Elsewhere(Vec<u8>),
     /// The connection is closed without an answer.
     Close,
 }
@@ -69,8 +74,11 @@ pub(crate) fn answer(
         session.expect_body();
     }
     let mut transaction = Transaction::new(session, generation, parts);
+    let site = Rc::clone(&transaction.generation);
+    let client = &site.site.router.default_server(entry).settings().client;
+    let slashes = client.slashes;
     let sound = framing.map_err(|fault| Refused { status: 400, reason: fault.words() });
-    let mut refused = match sound.and_then(|()| strict::check(&transaction.parts)) {
+    let mut refused = match sound.and_then(|()| strict::check(&mut transaction.parts, &client.head)) {
         Ok(host) => {
             transaction.host = host;
             None
@@ -88,23 +96,43 @@ pub(crate) fn answer(
         let generation = Rc::clone(&transaction.generation);
         let router = &generation.site.router;
         let asked = uri.path_and_query().map_or("/", |target| target.as_str());
-        let mut target = Target::parse(asked).unwrap_or_else(|_| {
+        let mut target = Target::parse_with(asked, slashes).unwrap_or_else(|_| {
             refused.get_or_insert(Refused { status: 400, reason: "client sent invalid request" });
             root()
         });
+        let mut body: Option<Rc<Source>> = None;
         loop {
             let (server, route, step) = match refused.take() {
                 Some(refused) => search.refuse(&mut transaction, router, refused),
                 None => search.locate(&mut transaction, router, &mut target, incoming.as_ref()),
             };
+            let step = step.or_else(|| {
+                let tried = route.try_files?;
+                tried::look(&mut transaction, server, &route, &mut target, tried)
+            });
             let step = match (step, route.handler) {
                 (Some(step), _) => step,
                 (None, Handler::Files) => serve_file(&transaction, server, &route, &target),
                 (None, Handler::Proxy(pass)) => {
-                    let body = incoming.take();
-                    forward::forward(&mut transaction, server, &route, pass, &target, body)
-                        .await
-                        .map_or_else(Step::status, Step::Done)
+                    if let Some(incoming) = incoming.take() {
+                        body = Some(source(&transaction, &route, incoming));
+                    }
+                    let sent = body.as_ref().filter(|body| body.is_whole()).cloned();
+                    match hold(&route, sent.as_ref()).await {
+                        Err(cut) => Step::status(cut.status()),
+                        Ok(()) => {
+                            let sent = sent.clone();
+                            let answered =
+                                forward::forward(&mut transaction, server, &route, pass, &target, sent).await;
+                            transaction.findings.body = body.as_ref().and_then(|body| body.shown());
+                            match answered {
+                                Ok(answer) => {
+                                    relay::examine(&mut transaction, server, &route, &target, answer)
+                                }
+                                Err(status) => Step::status(status),
+                            }
+                        }
+                    }
                 }
             };
             match search.follow(&mut transaction, server, &route, &target, step) {
@@ -125,6 +153,26 @@ pub(crate) fn answer(
         }
     }
 }
+
+/// Makes a request's body ready to be sent to servers.
+fn source(transaction: &Transaction, route: &Route<'_>, incoming: Incoming) -> Rc<Source> {
+    let limit = route.settings.client.max_body_size;
+    let shown = transaction.generation.site.router.needs().body;
+    let keeping = if shown { Keeping::Remembered } else { Keeping::UntilAnswered };
+    Source::new(incoming, Rc::clone(&transaction.session), limit, keeping)
+}
+
+/// Reads a body before a server is asked, if the location says so.
+async fn hold(route: &Route<'_>, body: Option<&Rc<Source>>) -> Result<(), Cut> {
+    match body {
+        Some(body) if route.settings.proxy.buffering == RequestBuffering::On => body.hold(HOLD_MAX).await,
+        _ => Ok(()),
+    }
+}
+
+/// The most of a request's body that is read before a server is asked; the rest is sent on as it
+/// comes. nginx has a file for it, and a limit of 1 MB unless told otherwise.
+const HOLD_MAX: usize = 1 << 20;
 
 /// Answers with a file.
 fn serve_file(transaction: &Transaction, server: &Server, route: &Route<'_>, target: &Target<'_>) -> Step {

@@ -114,7 +114,7 @@ fn check(config: &Config) -> Result<(), String> {
     let logs = site.router().all_settings().flat_map(|settings| &settings.access_log);
     let stream = config.stream.clone().unwrap_or_default();
     l7_proxy::stream::check(&stream).map_err(|error| error.to_string())?;
-    let targets = logs.map(|log| &log.target).chain(stream.log_targets());
+    let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
     LogFiles::default().open(targets).map_err(|error| error.to_string())
 }
 

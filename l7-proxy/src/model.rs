@@ -10,6 +10,7 @@
 //! Nothing in this module opens a socket or a file. [`crate::route::Router`] compiles an [`Http`]
 //! into what picks a location for a request.
 
+mod answer;
 mod http;
 mod pattern;
 mod script;
@@ -22,16 +23,21 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::answer::{
+    CookieFlags, Errors, Expires, ExpiresFrom, ExpiryTime, RedirectRule, RedirectRules, Relay, Replace,
+    Subject,
+};
 pub use self::http::{
-    Handler, Http, LimitExcept, Listen, Location, Matcher, ProxyPass, Return, ReturnBody, ServerName,
-    SocketOptions, VirtualServer,
+    Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, ProxyPass, Return, ReturnBody,
+    ServerName, SocketOptions, TryFiles, VirtualServer,
 };
 pub use self::pattern::{Pattern, PatternError};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
-    AccessLog, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape, Files, Http2,
-    HttpVersion, IfModifiedSince, LogFormat, NextUpstream, ProxySettings, Redirects, RetryOn, Root,
-    ServerTokens, SetHeader, Settings, Types, When,
+    AccessLog, AccessLogTarget, AddHeader, Chunked, Client, ConnectionSettings, ErrorPage, ErrorPageStatus,
+    Escape, FieldNames, Files, HeadLimits, Http2, HttpVersion, IfModifiedSince, Inherit, Inheritance,
+    KeepaliveDisabled, LogFormat, NextUpstream, Packing, PassRequest, ProxySettings, Redirects,
+    RequestBuffering, RetryOn, Root, ServerTokens, SetHeader, Settings, Slashes, Types, When,
 };
 pub use self::stream::{
     ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,

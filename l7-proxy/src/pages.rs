@@ -101,27 +101,30 @@ pub fn add_slash(exchange: &Exchange<'_>) -> Option<Page> {
 /// Returns a redirect to `place`, made absolute if it is a path of ours; `None` if it holds what a
 /// field must not hold.
 pub fn redirect(status: u16, place: &str, exchange: &Exchange<'_>) -> Option<Page> {
-    let redirects = &exchange.settings.redirects;
-    let location = if place.starts_with('/') && redirects.absolute {
-        let scheme = exchange.connection.scheme;
-        let local = exchange.connection.local;
-        let name = match (exchange.host, exchange.server_name) {
-            (_, name) if redirects.server_name && !name.is_empty() => name.to_owned(),
-            (host, _) if !host.is_empty() => host.to_owned(),
-            _ if local.is_ipv6() => format!("[{}]", local.ip()),
-            _ => local.ip().to_string(),
-        };
-        let port = if redirects.port && local.port() != scheme.default_port() {
-            format!(":{}", local.port())
-        } else {
-            String::new()
-        };
-        HeaderValue::from_str(&format!("{}://{name}{port}{place}", scheme.as_str()))
-    } else {
-        HeaderValue::from_str(place)
-    };
     let page = built_in(status, exchange.settings.server_tokens);
-    Some(Page { location: Some(location.ok()?), ..page })
+    Some(Page { location: Some(absolute(place, exchange)?), ..page })
+}
+
+/// Returns a place for `Location`: a path of ours with scheme and host in front of it.
+pub(crate) fn absolute(place: &str, exchange: &Exchange<'_>) -> Option<HeaderValue> {
+    let redirects = &exchange.settings.redirects;
+    if !place.starts_with('/') || !redirects.absolute {
+        return HeaderValue::from_str(place).ok();
+    }
+    let scheme = exchange.connection.scheme;
+    let local = exchange.connection.local;
+    let name = match (exchange.host, exchange.server_name) {
+        (_, name) if redirects.server_name && !name.is_empty() => name.to_owned(),
+        (host, _) if !host.is_empty() => host.to_owned(),
+        _ if local.is_ipv6() => format!("[{}]", local.ip()),
+        _ => local.ip().to_string(),
+    };
+    let port = if redirects.port && local.port() != scheme.default_port() {
+        format!(":{}", local.port())
+    } else {
+        String::new()
+    };
+    HeaderValue::from_str(&format!("{}://{name}{port}{place}", scheme.as_str())).ok()
 }
 
 /// Returns a place as it can stand in `Location`: what no URL may hold is escaped.

@@ -15,6 +15,7 @@
 
 mod locations;
 mod names;
+mod needs;
 mod script;
 
 use std::collections::HashMap;
@@ -24,12 +25,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::Method;
 
 use crate::model::{
-    Handler, Http, Matcher, Return, Settings, SocketOptions, TlsClient, Upstream, UpstreamId, VirtualServer,
+    Handler, Http, Matcher, Return, ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream,
+    UpstreamId, VirtualServer,
 };
 use crate::variable::{Captures, Definitions};
 
 use self::locations::{Level, Step};
 pub(crate) use self::names::NameTable;
+pub use self::needs::Needs;
 pub use self::script::{Branch, Order};
 
 /// A compiled [`Http`]: picks the virtual server and the location of a request.
@@ -44,6 +47,7 @@ pub struct Router {
     endpoints: Vec<Endpoint>,
     servers: Vec<Server>,
     definitions: Definitions,
+    needs: Needs,
 }
 
 /// A socket to listen on.
@@ -100,6 +104,7 @@ struct Location {
     reply: Option<Return>,
     /// The methods that the location is for, and the place of what holds for others.
     limit_except: Option<(Vec<Method>, usize)>,
+    try_files: Option<TryFiles>,
     handler: Handler,
     settings: Settings,
     internal: bool,
@@ -115,6 +120,8 @@ pub struct Route<'r> {
     pub script: &'r [Order],
     /// A `return` that answers then.
     pub reply: Option<&'r Return>,
+    /// Paths that are tried before the handler is asked.
+    pub try_files: Option<&'r TryFiles>,
     /// Who answers otherwise.
     pub handler: &'r Handler,
     /// What holds here.
@@ -180,6 +187,7 @@ impl Router {
     /// # Errors
     /// For contradictions between its parts, see [`RouteError`].
     pub fn new(http: Http) -> Result<Self, RouteError> {
+        let needs = Needs::of(&http);
         let mut addresses: HashMap<SocketAddr, usize, _> = HashMap::default();
         let mut entries: Vec<EntryDraft> = Vec::new();
         for (number, server) in http.servers.iter().enumerate() {
@@ -201,7 +209,7 @@ impl Router {
             .enumerate()
             .map(|(number, server)| Server::new(number, server, &upstreams))
             .collect::<Result<_, _>>()?;
-        Ok(Self { upstreams, sockets, addresses, entries, endpoints, servers, definitions })
+        Ok(Self { upstreams, sockets, addresses, entries, endpoints, servers, definitions, needs })
     }
 
     /// Returns the sockets to listen on.
@@ -250,6 +258,11 @@ impl Router {
     pub(crate) fn tls_defaults(&self) -> impl Iterator<Item = usize> {
         let entries = self.entries.iter().zip(&self.endpoints);
         entries.filter(|(_, endpoint)| endpoint.ssl).map(|(names, _)| names.default())
+    }
+
+    /// Returns what the configuration's variables show.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
     }
 
     /// Returns all virtual servers in the order of the configuration.
@@ -311,7 +324,11 @@ impl Server {
 
     fn new(number: usize, server: VirtualServer, upstreams: &[Upstream]) -> Result<Self, RouteError> {
         let http2 = server.settings.http2.on || server.listen.iter().any(|listen| listen.http2);
-        let name = server.names.first().map(ToString::to_string).unwrap_or_default();
+        let name = match server.names.first() {
+            // The dot in front only says that other names belong to it.
+            Some(ServerName::NameAndSubdomains(name)) => name.clone(),
+            name => name.map(ToString::to_string).unwrap_or_default(),
+        };
         let mut locations = Vec::new();
         let mut named = HashMap::new();
         let (outside, inside): (Vec<_>, Vec<_>) =
@@ -362,6 +379,7 @@ impl Server {
         Route {
             script: &[],
             reply: None,
+            try_files: None,
             handler: &Handler::Files,
             settings: &self.settings,
             prefix_len: 0,
@@ -437,6 +455,7 @@ impl Server {
         Route {
             script: &location.script,
             reply: location.reply.as_ref(),
+            try_files: location.try_files.as_ref(),
             handler: &location.handler,
             settings: &location.settings,
             prefix_len,

@@ -110,7 +110,8 @@ fn file_name(exchange: &Exchange<'_>, name: &mut Vec<u8>) {
         }
         Root::Alias { directory, replaces } => {
             directory.write(exchange, name);
-            let replaced = replaces.unwrap_or(path.len());
+            let whole = if exchange.findings.below_alias { 0 } else { path.len() };
+            let replaced = replaces.unwrap_or(whole);
             name.extend_from_slice(path.get(replaced..).unwrap_or_default());
         }
     }

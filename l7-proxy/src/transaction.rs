@@ -15,9 +15,7 @@ use crate::model::{Handler, ProxyPass};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Session};
 use crate::uri::Target;
-use crate::variable::{
-    Attempt, Captures, Completion, Connection, Exchange, Findings, Moment, Response, Variable,
-};
+use crate::variable::{Attempt, Captures, Completion, Connection, Exchange, Findings, Moment, Response};
 
 /// One request.
 pub(crate) struct Transaction {
@@ -40,6 +38,10 @@ pub(crate) struct Transaction {
     pub(crate) redirected: Option<Target<'static>>,
     /// Whether the path is not any more the one that led to the location: it was rewritten there.
     pub(crate) path: PathOrigin,
+    /// The fields that a server sent, where a variable may show them.
+    pub(crate) upstream_headers: Option<HeaderMap>,
+    /// Fields of a server that stay when another location answers in its place.
+    pub(crate) carried: HeaderMap,
     answer: Answer,
 }
 
@@ -81,6 +83,8 @@ impl Transaction {
             place: None,
             redirected: None,
             path: PathOrigin::Located,
+            upstream_headers: None,
+            carried: HeaderMap::new(),
             answer: Answer::default(),
         }
     }
@@ -132,7 +136,7 @@ impl Transaction {
         let first_line = "HTTP/1.1 200 \r\n".len() + reason;
         let size = first_line + fields.sum::<usize>() + framing + date + "\r\n".len();
         self.answer.head_size = size as u64;
-        if self.shows_fields() {
+        if self.generation.site.router.needs().sent_fields {
             self.answer.headers = Some(head.headers.clone());
         }
     }
@@ -141,13 +145,6 @@ impl Transaction {
     pub(crate) fn settle(&mut self, body_size: u64, completion: Completion) {
         self.answer.body_size = body_size;
         self.answer.completion = Some(completion);
-    }
-
-    fn shows_fields(&self) -> bool {
-        let Some(place) = self.place else { return false };
-        let (_, route) = self.generation.site.router.at(place);
-        let mut variables = route.settings.access_log.iter().flat_map(|log| log.format.line.variables());
-        variables.any(|variable| matches!(variable, Variable::SentHeader(_) | Variable::UpstreamHeader(_)))
     }
 
     fn log(&self) {
@@ -171,7 +168,7 @@ impl Transaction {
             response: Some(Response {
                 status,
                 headers: answer.headers.as_ref().unwrap_or(&none),
-                upstream_headers: answer.headers.as_ref(),
+                upstream_headers: self.upstream_headers.as_ref(),
                 trailers: None,
                 upstream_trailers: None,
                 body_bytes_sent: answer.body_size,

@@ -139,18 +139,19 @@ impl Pool {
     }
 }
 
-/// Connects to a server.
+/// Connects to a server, from an address of the system's choice if `origin` names none.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     server: SocketAddr,
     secure: Option<&Secure>,
+    origin: Option<SocketAddr>,
     within: Duration,
 ) -> Result<Connection, ConnectError> {
     let place = worker.place();
     let opened = match secure {
-        None => timeout(within, async { open(server).await.map(Transport::Plain) }).await,
+        None => timeout(within, async { open(server, origin).await.map(Transport::Plain) }).await,
         // In a place of its own: plain requests have no room for it.
-        Some(secure) => Box::pin(timeout(within, open_secure(server, secure))).await,
+        Some(secure) => Box::pin(timeout(within, open_secure(server, origin, secure))).await,
     };
     let transport = opened.map_err(|_| ConnectError::TimedOut)??;
     let patience = worker.current().site.server_patience;
@@ -158,17 +159,26 @@ pub(crate) async fn connect(
     Ok(Connection { link, server, secure: secure.cloned(), opened: Moment::now(), requests: 0 })
 }
 
-async fn open_secure(server: SocketAddr, secure: &Secure) -> Result<Transport, ConnectError> {
-    let stream = open(server).await?;
+async fn open_secure(
+    server: SocketAddr,
+    origin: Option<SocketAddr>,
+    secure: &Secure,
+) -> Result<Transport, ConnectError> {
+    let stream = open(server, origin).await?;
     let target = ClientTarget { name: &secure.name, address: server.ip(), alpn: None };
     let stream = secure.client.connect(stream, target).await.map_err(ConnectError::Failed)?;
     Ok(Transport::Tls(Box::new(stream)))
 }
 
-async fn open(server: SocketAddr) -> Result<TcpStream, ConnectError> {
+async fn open(server: SocketAddr, origin: Option<SocketAddr>) -> Result<TcpStream, ConnectError> {
     let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(ConnectError::Local)?;
     socket.set_nodelay(true).map_err(ConnectError::Local)?;
+    if let Some(origin) = origin {
+        // The same port may serve for connections to several servers.
+        socket.set_reuseaddr(true).map_err(ConnectError::Local)?;
+        socket.bind(origin).map_err(ConnectError::Local)?;
+    }
     socket.connect(server).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => ConnectError::Local(error),
         _ => ConnectError::Failed(error),

@@ -19,6 +19,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::model::Slashes;
+
 /// Path and query of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target<'a> {
@@ -84,6 +86,14 @@ impl<'a> Target<'a> {
     /// # Errors
     /// For what cannot be read in one way only; the answer to it is 400.
     pub fn parse(text: &'a str) -> Result<Self, TargetError> {
+        Self::parse_with(text, Slashes::Merged)
+    }
+
+    /// The same, with a word on what several slashes in a row are.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_with(text: &'a str, slashes: Slashes) -> Result<Self, TargetError> {
         // A fragment is none of the server's business; nginx cuts it off as well.
         let text = text.split_once('#').map_or(text, |(text, _)| text);
         let (raw, args) = match text.split_once('?') {
@@ -102,7 +112,7 @@ impl<'a> Target<'a> {
                 spelling: Spelling::AsSent,
             });
         }
-        let mut reader = Reader::new(raw.len());
+        let mut reader = Reader { slashes, ..Reader::new(raw.len()) };
         reader.read(raw)?;
         Ok(Self {
             raw: Cow::Borrowed(raw),
@@ -265,6 +275,7 @@ struct Reader {
     segment: usize,
     /// How the slash before that segment was written.
     before: Separator,
+    slashes: Slashes,
 }
 
 impl Reader {
@@ -277,6 +288,7 @@ impl Reader {
             spelling: Spelling::AsSent,
             segment: 1,
             before: Separator::Plain,
+            slashes: Slashes::Merged,
         }
     }
 
@@ -317,8 +329,13 @@ impl Reader {
                 // An encoded slash beside a plain one is data to many servers (`/queues/%2F/x`):
                 // only an empty segment that was written as such makes the spelling unfit.
                 let plain = self.before == Separator::Plain && separator == Separator::Plain;
-                if plain || self.has_parameters() {
-                    self.drop_segment();
+                match self.slashes {
+                    Slashes::Merged if plain || self.has_parameters() => self.drop_segment(),
+                    Slashes::Kept if plain => {
+                        self.path.push(b'/');
+                        self.segment = self.path.len();
+                    }
+                    Slashes::Merged | Slashes::Kept => {}
                 }
             }
             b"." => self.drop_segment(),

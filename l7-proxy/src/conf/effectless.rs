@@ -77,7 +77,9 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     count("proxy_headers_hash_bucket_size", Context::SETTINGS),
     size("connection_pool_size", SERVERS),
     size("request_pool_size", SERVERS),
-    // Bodies stream through with back-pressure; nothing is gathered or written to a disk.
+    // Answers stream through with back-pressure, and of a request's body 1 MB is held at most: nothing
+    // is written to a disk.
+    one("client_body_in_file_only", Context::SETTINGS),
     size("client_body_buffer_size", Context::SETTINGS),
     switch("client_body_in_single_buffer", Context::SETTINGS),
     several("client_body_temp_path", Context::SETTINGS, 1, 4),
@@ -87,7 +89,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     several("uwsgi_temp_path", Context::SETTINGS, 1, 4),
     several("scgi_temp_path", Context::SETTINGS, 1, 4),
     switch("proxy_buffering", Context::SETTINGS),
-    switch("proxy_request_buffering", Context::SETTINGS),
     size("proxy_buffer_size", Context::STREAM_SETTINGS),
     several("proxy_buffers", Context::SETTINGS, 2, 2),
     size("proxy_busy_buffers_size", Context::SETTINGS),
@@ -113,10 +114,9 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     switch("log_subrequest", Context::SETTINGS),
     switch("rewrite_log", Context::SETTINGS_IF.or(Context::SERVER_IF)),
     switch("uninitialized_variable_warn", Context::SETTINGS_IF.or(Context::SERVER_IF)),
-    // Browsers of the last century.
+    // Pages for browsers of the last century.
     switch("msie_padding", Context::SETTINGS),
     switch("msie_refresh", Context::SETTINGS),
-    several("keepalive_disable", Context::SETTINGS, 1, ANY),
 ];
 
 /// A directive that is accepted and does nothing.

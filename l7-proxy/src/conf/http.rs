@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{AccessLog, Http, LogTarget, Settings};
+use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Packing, Settings};
 
 use super::rules::{self, Context};
 use super::tree::Directive;
@@ -38,5 +38,6 @@ fn default_log(scope: &Scope, directive: &Directive) -> Result<Vec<AccessLog>, E
         return Ok(Vec::new());
     }
     let format = log::combined(scope).map_err(|fault| fault.at(directive))?;
-    Ok(vec![AccessLog { target: LogTarget::File(path), format: Arc::new(format) }])
+    let target = AccessLogTarget::Fixed(LogTarget::File(path));
+    Ok(vec![AccessLog { target, format: Arc::new(format), condition: None, packing: Packing::Plain }])
 }

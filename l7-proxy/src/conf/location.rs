@@ -3,11 +3,12 @@
 use http::Method;
 
 use crate::model::{
-    Handler, LimitExcept, Location, Matcher, Pattern, ProxyPass, Return, ReturnBody, Root, Settings,
+    Fallback, Handler, LimitExcept, Location, Matcher, Pattern, ProxyPass, Return, ReturnBody, Root,
+    Settings, TryFiles,
 };
 use crate::variable::{Value, Variable};
 
-use super::rules::{self, Context, Fault, Rule};
+use super::rules::{self, ANY, Context, Fault, Rule};
 use super::server::pattern_fault;
 use super::tree::Directive;
 use super::value::parse_number;
@@ -28,6 +29,7 @@ pub(super) const RULES: &[Rule<Location>] = &[
         location.settings.files.root = Root::Alias { directory, replaces };
         Ok(())
     }),
+    Rule::new("try_files", Context::LOCATION, 2..=ANY, try_files),
     Rule::new("internal", Context::LOCATION, 0..=0, |_, location, _| {
         location.internal = true;
         Ok(())
@@ -227,6 +229,17 @@ fn name(matcher: &Matcher) -> String {
     }
 }
 
+fn try_files(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {
+    let Some((last, paths)) = directive.args.split_last() else { return Ok(()) };
+    let last = match last.strip_prefix('=') {
+        Some(code) => Fallback::Status(self::code(code)?),
+        None => Fallback::Path(Value::parse(last, &scope.names)?),
+    };
+    let paths = paths.iter().map(|path| Value::parse(path, &scope.names)).collect::<Result<_, _>>()?;
+    location.try_files = Some(TryFiles { paths, last });
+    Ok(())
+}
+
 fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {
     let url = directive.arg(0);
     let plain = strip_scheme(url, "http://").map(|rest| (rest, 80, false));
@@ -262,7 +275,10 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
         uri => Some(Value::parse(uri, &scope.names)?),
     };
     let referred = scope.upstreams.refer(authority, Some(default_port))?;
-    let proxy = ProxyPass { upstream: referred.id, tls, host: referred.host, port: referred.port, uri };
+    let plain = uri.as_ref().is_none_or(|uri| uri.as_literal().is_some());
+    let scheme = if tls { "https" } else { "http" };
+    let url = if plain { url.to_owned() } else { format!("{scheme}://{authority}") };
+    let proxy = ProxyPass { upstream: referred.id, tls, host: referred.host, url, port: referred.port, uri };
     location.handler = Handler::Proxy(proxy);
     Ok(())
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::model::{AccessLog, Escape, LogFormat, LogTarget, Settings};
+use crate::model::{AccessLog, AccessLogTarget, Escape, LogFormat, LogTarget, Packing, Settings};
 use crate::variable::Value;
 
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
+use super::value::{parse_number, parse_size, parse_time};
 
 /// Formats go into the scope, where `access_log` finds them.
 pub(super) const FORMATS: &[Rule<()>] =
@@ -68,24 +69,37 @@ fn access_log(scope: &mut Scope, settings: &mut Settings, directive: &Directive)
         settings.access_log.clear();
         return Ok(());
     }
-    if directive.arg(0) == "stderr" || directive.arg(0).contains('$') {
+    if directive.arg(0) == "stderr" {
         return Err(Fault::unsupported(directive.arg(0), directive));
     }
-    let target = target(scope, directive)?;
+    let target = if directive.arg(0).contains('$') {
+        let path = scope.path(directive.arg(0)).to_string_lossy().into_owned();
+        AccessLogTarget::Varying(Value::parse(&path, &scope.names)?)
+    } else {
+        AccessLogTarget::Fixed(target(scope, directive)?)
+    };
     let name = directive.args.get(1).map_or("combined", |name| name);
     let format = match scope.formats.get(name) {
         Some(format) => Arc::clone(format),
         None if name == "combined" => Arc::new(combined(scope)?),
         None => return Err(Fault::new(format!("unknown log format \"{name}\""))),
     };
+    let mut log = AccessLog { target, format, condition: None, packing: Packing::Plain };
     for parameter in directive.args.iter().skip(2) {
-        match parameter.split('=').next() {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match key {
             // How lines are gathered before they are written is the log's own business.
-            Some("buffer" | "flush") => scope.note(directive, &format!("\"{parameter}\" has no effect")),
-            Some("if" | "gzip") => return Err(Fault::unsupported(parameter, directive)),
+            "buffer" if parse_size(value).is_some() => {}
+            "flush" if parse_time(value).is_some() => {}
+            "gzip" => {
+                let level = if value.is_empty() { Some(1) } else { parse_number(value) };
+                let level = level.filter(|level| (1..=9).contains(level));
+                log.packing = Packing::Gzip(level.ok_or_else(|| Fault::parameter(parameter))?);
+            }
+            "if" => log.condition = Some(Value::parse(value, &scope.names)?),
             _ => return Err(Fault::parameter(parameter)),
         }
     }
-    settings.access_log.push(AccessLog { target, format });
+    settings.access_log.push(log);
     Ok(())
 }

@@ -1,17 +1,18 @@
 //! Directives that say how requests are forwarded, except where to: `proxy_pass` is a location's.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::HOST;
 
-use crate::model::{HttpVersion, ProxySettings, RetryOn, SetHeader, Settings};
+use crate::model::{HttpVersion, ProxySettings, RequestBuffering, RetryOn, SetHeader, Settings};
 use crate::variable::{Value, Variable};
 
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::settings::field_name;
 use super::tree::Directive;
-use super::value::{number, size, time};
+use super::value::{flag, number, size, time};
 
 /// What fills in the [`ProxySettings`] of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -54,9 +55,63 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         proxy(settings).next_upstream.timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
         Ok(())
     }),
+    Rule::new("proxy_method", Context::SETTINGS, 1..=1, |scope, settings, directive| {
+        proxy(settings).method = Some(Value::parse(directive.arg(0), &scope.names)?);
+        Ok(())
+    }),
+    Rule::new("proxy_pass_request_headers", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).pass.headers = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_pass_request_body", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).pass.body = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_request_buffering", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).buffering =
+            if flag(directive)? { RequestBuffering::On } else { RequestBuffering::Off };
+        Ok(())
+    }),
+    Rule::new("proxy_set_body", Context::SETTINGS, 1..=1, |scope, settings, directive| {
+        proxy(settings).set_body = Some(Value::parse(directive.arg(0), &scope.names)?);
+        Ok(())
+    }),
+    Rule::new("proxy_bind", Context::SETTINGS, 1..=2, bind),
+    Rule::new("proxy_limit_rate", Context::SETTINGS, 1..=1, |scope, settings, directive| {
+        proxy(settings).limit_rate = rate(scope, directive)?;
+        Ok(())
+    }),
 ];
 
-fn proxy(settings: &mut Settings) -> &mut ProxySettings {
+/// Reads a rate, which may have variables in it.
+pub(super) fn rate(scope: &Scope, directive: &Directive) -> Result<Value, Fault> {
+    if !directive.arg(0).contains('$') {
+        size(directive)?;
+    }
+    Ok(Value::parse(directive.arg(0), &scope.names)?)
+}
+
+fn bind(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let word = directive.arg(0);
+    if let Some(word) = directive.args.get(1) {
+        return Err(match &**word {
+            "transparent" => Fault::unsupported(word, directive),
+            _ => Fault::parameter(word),
+        });
+    }
+    if word == "off" {
+        proxy(settings).bind = None;
+        return Ok(());
+    }
+    let is_address = word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok();
+    if !word.contains('$') && !is_address {
+        return Err(Fault::new(format!("invalid address \"{word}\"")));
+    }
+    proxy(settings).bind = Some(Value::parse(word, &scope.names)?);
+    Ok(())
+}
+
+pub(super) fn proxy(settings: &mut Settings) -> &mut ProxySettings {
     Arc::make_mut(&mut settings.proxy)
 }
 

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use crate::model::{
-    AddHeader, ErrorPage, ErrorPageStatus, IfModifiedSince, Root, ServerTokens, Settings, Types, When,
+    Chunked, ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Root, ServerTokens, Settings,
+    Slashes, Types,
 };
 use crate::variable::{Value, Variable};
 
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, number, parse_number, size, time};
+use super::value::{flag, number, parse_number, parse_size, size, time};
+
+/// Where what must be known before the location stands.
+const SERVERS: Context = Context::HTTP.or(Context::SERVER);
 
 /// What fills in [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -87,6 +91,45 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.connection.keepalive_time = time(directive, 0)?;
         Ok(())
     }),
+    Rule::new("keepalive_disable", Context::SETTINGS, 1..=2, |_, settings, directive| {
+        let mut disabled = KeepaliveDisabled { msie6: false, safari: false };
+        for word in &directive.args {
+            match &**word {
+                "none" => {}
+                "msie6" => disabled.msie6 = true,
+                "safari" => disabled.safari = true,
+                word => return Err(Fault::value(word)),
+            }
+        }
+        settings.connection.keepalive_disabled = disabled;
+        Ok(())
+    }),
+    Rule::new("chunked_transfer_encoding", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.chunked = if flag(directive)? { Chunked::Allowed } else { Chunked::Avoided };
+        Ok(())
+    }),
+    Rule::new("merge_slashes", SERVERS, 1..=1, |_, settings, directive| {
+        settings.client.slashes = if flag(directive)? { Slashes::Merged } else { Slashes::Kept };
+        Ok(())
+    }),
+    Rule::new("underscores_in_headers", SERVERS, 1..=1, |_, settings, directive| {
+        settings.client.names.underscores = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("ignore_invalid_headers", SERVERS, 1..=1, |_, settings, directive| {
+        settings.client.names.odd = !flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("large_client_header_buffers", SERVERS, 2..=2, |_, settings, directive| {
+        settings.client.head.lines = number(directive)?;
+        let size = parse_size(directive.arg(1)).filter(|&size| size > 0);
+        settings.client.head.line = size.ok_or_else(|| Fault::directive("invalid value"))?;
+        Ok(())
+    }),
+    Rule::new("max_headers", SERVERS, 1..=1, |_, settings, directive| {
+        settings.client.head.fields = number(directive)?;
+        Ok(())
+    }),
     Rule::new("tcp_nodelay", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.connection.tcp_nodelay = flag(directive)?;
         Ok(())
@@ -111,8 +154,6 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.redirects.server_name = flag(directive)?;
         Ok(())
     }),
-    Rule::new("add_header", Context::SETTINGS_IF, 2..=3, add_header)
-        .many(|settings| settings.add_headers.clear()),
     Rule::new("error_page", Context::SETTINGS_IF, 2..=ANY, error_page)
         .many(|settings| settings.error_pages.clear()),
 ];
@@ -187,19 +228,6 @@ fn types(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> R
             }
         }
     }
-    Ok(())
-}
-
-fn add_header(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
-    let written = directive.arg(0).to_owned();
-    let name = field_name(&written)?;
-    let value = Value::parse(directive.arg(1), &scope.names)?;
-    let when = match directive.args.get(2).map(|word| &**word) {
-        None => When::Good,
-        Some("always") => When::Always,
-        Some(word) => return Err(Fault::parameter(word)),
-    };
-    settings.add_headers.push(AddHeader { name, written, value, when });
     Ok(())
 }
 

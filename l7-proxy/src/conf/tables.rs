@@ -3,7 +3,7 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    core, effectless, location, log, map, proxy, rewrite, server, settings, stream, tls, unsupported,
+    answer, core, effectless, location, log, map, proxy, rewrite, server, settings, stream, tls, unsupported,
     upstream,
 };
 
@@ -53,6 +53,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(core::PROCESS))
         .chain(syntaxes(core::EVENTS))
         .chain(syntaxes(settings::RULES))
+        .chain(syntaxes(answer::INHERITANCE))
+        .chain(syntaxes(answer::RULES))
         .chain(syntaxes(proxy::RULES))
         .chain(syntaxes(log::FORMATS))
         .chain(syntaxes(log::RULES))

@@ -36,64 +36,55 @@ const MAIN: &str = "
 
 /// In `http {}`, its servers and locations.
 const HTTP: &str = "
-    add_after_body add_before_body add_header_inherit add_trailer add_trailer_inherit
-    addition_types allow ancient_browser ancient_browser_value api auth_basic auth_basic_user_file
-    auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request auth_request_set autoindex
-    autoindex_exact_size autoindex_format autoindex_localtime charset charset_map charset_types
-    chunked_transfer_encoding client_body_early_read client_body_in_file_only create_full_put_path
-    dav_access dav_methods degradation degrade deny disable_symlinks early_hints empty_gif expires
-    f4f fastcgi_bind fastcgi_buffer_size fastcgi_buffering fastcgi_buffers
-    fastcgi_busy_buffers_size fastcgi_cache fastcgi_cache_background_update fastcgi_cache_bypass
-    fastcgi_cache_key fastcgi_cache_lock fastcgi_cache_lock_age fastcgi_cache_lock_timeout
-    fastcgi_cache_max_range_offset fastcgi_cache_methods fastcgi_cache_min_uses fastcgi_cache_path
-    fastcgi_cache_revalidate fastcgi_cache_use_stale fastcgi_cache_valid fastcgi_catch_stderr
-    fastcgi_connect_timeout fastcgi_force_ranges fastcgi_hide_header fastcgi_ignore_client_abort
-    fastcgi_ignore_headers fastcgi_index fastcgi_intercept_errors fastcgi_keep_conn
-    fastcgi_limit_rate fastcgi_max_temp_file_size fastcgi_next_upstream
-    fastcgi_next_upstream_timeout fastcgi_next_upstream_tries fastcgi_no_cache fastcgi_param
-    fastcgi_pass fastcgi_pass_header fastcgi_pass_request_body fastcgi_pass_request_headers
-    fastcgi_read_timeout fastcgi_request_buffering fastcgi_send_lowat fastcgi_send_timeout
-    fastcgi_socket_keepalive fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_split_path_info
-    fastcgi_store fastcgi_store_access fastcgi_temp_file_write_size flv geo geoip_city
-    geoip_country geoip_org geoip_proxy geoip_proxy_recursive grpc_bind grpc_buffer_size
-    grpc_connect_timeout grpc_hide_header grpc_ignore_headers grpc_intercept_errors
-    grpc_next_upstream grpc_next_upstream_timeout grpc_next_upstream_tries grpc_pass
-    grpc_pass_header grpc_read_timeout grpc_send_timeout grpc_set_header grpc_socket_keepalive
-    grpc_socket_rcvbuf grpc_socket_sndbuf grpc_ssl_certificate grpc_ssl_certificate_cache
-    grpc_ssl_certificate_key grpc_ssl_ciphers grpc_ssl_conf_command grpc_ssl_crl grpc_ssl_name
-    grpc_ssl_password_file grpc_ssl_protocols grpc_ssl_server_name grpc_ssl_session_reuse
-    grpc_ssl_trusted_certificate grpc_ssl_verify grpc_ssl_verify_depth gunzip gunzip_buffers
-    gzip_hash gzip_no_buffer gzip_static gzip_window health_check hls
-    http2_idle_timeout http2_max_concurrent_pushes
+    add_after_body add_before_body addition_types allow ancient_browser ancient_browser_value api
+    auth_basic auth_basic_user_file auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
+    auth_request_set autoindex autoindex_exact_size autoindex_format autoindex_localtime charset
+    charset_map charset_types client_body_early_read create_full_put_path dav_access dav_methods
+    degradation degrade deny disable_symlinks early_hints empty_gif f4f fastcgi_bind
+    fastcgi_buffer_size fastcgi_buffering fastcgi_buffers fastcgi_busy_buffers_size fastcgi_cache
+    fastcgi_cache_background_update fastcgi_cache_bypass fastcgi_cache_key fastcgi_cache_lock
+    fastcgi_cache_lock_age fastcgi_cache_lock_timeout fastcgi_cache_max_range_offset
+    fastcgi_cache_methods fastcgi_cache_min_uses fastcgi_cache_path fastcgi_cache_revalidate
+    fastcgi_cache_use_stale fastcgi_cache_valid fastcgi_catch_stderr fastcgi_connect_timeout
+    fastcgi_force_ranges fastcgi_hide_header fastcgi_ignore_client_abort fastcgi_ignore_headers
+    fastcgi_index fastcgi_intercept_errors fastcgi_keep_conn fastcgi_limit_rate
+    fastcgi_max_temp_file_size fastcgi_next_upstream fastcgi_next_upstream_timeout
+    fastcgi_next_upstream_tries fastcgi_no_cache fastcgi_param fastcgi_pass fastcgi_pass_header
+    fastcgi_pass_request_body fastcgi_pass_request_headers fastcgi_read_timeout
+    fastcgi_request_buffering fastcgi_send_lowat fastcgi_send_timeout fastcgi_socket_keepalive
+    fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_split_path_info fastcgi_store
+    fastcgi_store_access fastcgi_temp_file_write_size flv geo geoip_city geoip_country geoip_org
+    geoip_proxy geoip_proxy_recursive grpc_bind grpc_buffer_size grpc_connect_timeout
+    grpc_hide_header grpc_ignore_headers grpc_intercept_errors grpc_next_upstream
+    grpc_next_upstream_timeout grpc_next_upstream_tries grpc_pass grpc_pass_header
+    grpc_read_timeout grpc_send_timeout grpc_set_header grpc_socket_keepalive grpc_socket_rcvbuf
+    grpc_socket_sndbuf grpc_ssl_certificate grpc_ssl_certificate_cache grpc_ssl_certificate_key
+    grpc_ssl_ciphers grpc_ssl_conf_command grpc_ssl_crl grpc_ssl_name grpc_ssl_password_file
+    grpc_ssl_protocols grpc_ssl_server_name grpc_ssl_session_reuse grpc_ssl_trusted_certificate
+    grpc_ssl_verify grpc_ssl_verify_depth gunzip gunzip_buffers gzip_hash gzip_no_buffer
+    gzip_static gzip_window health_check hls http2_idle_timeout http2_max_concurrent_pushes
     http2_max_field_size http2_max_header_size http2_max_requests http2_pool_size http2_push
-    http2_push_preload http2_recv_timeout http2_streams_index_size http3
-    http3_hq http3_max_concurrent_streams http3_stream_buffer_size ignore_invalid_headers
-    image_filter image_filter_buffer image_filter_interlace image_filter_jpeg_quality
-    image_filter_sharpen image_filter_transparency image_filter_webp_quality js_body_filter
-    js_content js_header_filter js_import js_path js_preload_object js_set js_shared_dict_zone
-    js_var keepalive_min_timeout keyval keyval_zone large_client_header_buffers limit_conn
-    limit_conn_dry_run limit_conn_log_level limit_conn_status limit_conn_zone limit_rate
+    http2_push_preload http2_recv_timeout http2_streams_index_size http3 http3_hq
+    http3_max_concurrent_streams http3_stream_buffer_size image_filter image_filter_buffer
+    image_filter_interlace image_filter_jpeg_quality image_filter_sharpen image_filter_transparency
+    image_filter_webp_quality js_body_filter js_content js_header_filter js_import js_path
+    js_preload_object js_set js_shared_dict_zone js_var keepalive_min_timeout keyval keyval_zone
+    limit_conn limit_conn_dry_run limit_conn_log_level limit_conn_status limit_conn_zone limit_rate
     limit_rate_after limit_req limit_req_dry_run limit_req_log_level limit_req_status
-    limit_req_zone max_headers memcached_bind memcached_buffer_size memcached_connect_timeout
+    limit_req_zone memcached_bind memcached_buffer_size memcached_connect_timeout
     memcached_gzip_flag memcached_next_upstream memcached_next_upstream_timeout
     memcached_next_upstream_tries memcached_pass memcached_read_timeout memcached_send_timeout
-    memcached_socket_keepalive merge_slashes min_delete_depth mirror mirror_request_body
-    modern_browser modern_browser_value mp4 mp4_buffer_size mp4_max_buffer_size mp4_start_key_frame
+    memcached_socket_keepalive min_delete_depth mirror mirror_request_body modern_browser
+    modern_browser_value mp4 mp4_buffer_size mp4_max_buffer_size mp4_start_key_frame
     open_file_cache_events override_charset perl perl_modules perl_require perl_set post_action
-    postpone_gzipping proxy_bind proxy_cache proxy_cache_background_update proxy_cache_bypass
+    postpone_gzipping proxy_cache proxy_cache_background_update proxy_cache_bypass
     proxy_cache_convert_head proxy_cache_key proxy_cache_lock proxy_cache_lock_age
     proxy_cache_lock_timeout proxy_cache_max_range_offset proxy_cache_methods proxy_cache_min_uses
     proxy_cache_path proxy_cache_purge proxy_cache_revalidate proxy_cache_use_stale
-    proxy_cache_valid proxy_cookie_domain proxy_cookie_flags proxy_cookie_path proxy_force_ranges
-    proxy_hide_header proxy_ignore_client_abort proxy_ignore_headers proxy_intercept_errors
-    proxy_limit_rate proxy_method proxy_no_cache proxy_pass_header proxy_pass_request_body
-    proxy_pass_request_headers proxy_pass_trailers proxy_redirect proxy_send_lowat proxy_set_body
-    proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache
-    proxy_ssl_conf_command
-    proxy_ssl_password_file
-    proxy_store
-    proxy_store_access quic_active_connection_id_limit quic_gso quic_host_key quic_retry
-    random_index real_ip_header real_ip_recursive recursive_error_pages referer_hash_bucket_size
+    proxy_cache_valid proxy_force_ranges proxy_ignore_client_abort proxy_no_cache proxy_send_lowat
+    proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache proxy_ssl_conf_command
+    proxy_ssl_password_file proxy_store proxy_store_access quic_active_connection_id_limit quic_gso
+    quic_host_key quic_retry random_index real_ip_header real_ip_recursive referer_hash_bucket_size
     referer_hash_max_size resolver resolver_timeout satisfy scgi_bind scgi_buffer_size
     scgi_buffering scgi_buffers scgi_busy_buffers_size scgi_cache scgi_cache_background_update
     scgi_cache_bypass scgi_cache_key scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout
@@ -108,18 +99,14 @@ const HTTP: &str = "
     secure_link_md5 secure_link_secret session_log session_log_format session_log_zone
     set_real_ip_from slice source_charset split_clients ssi ssi_ignore_recycled_buffers
     ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types ssi_value_length
-    ssl_certificate_cache ssl_certificate_compression
-    ssl_conf_command
-    ssl_early_data ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder
-    ssl_password_file
-    ssl_stapling
-    ssl_stapling_file ssl_stapling_responder ssl_stapling_verify
-    status_zone stub_status sub_filter sub_filter_last_modified
-    sub_filter_once sub_filter_types subrequest_output_buffer_size try_files tunnel_bind
-    tunnel_buffer_size tunnel_connect_timeout tunnel_next_upstream tunnel_next_upstream_timeout
-    tunnel_next_upstream_tries tunnel_pass tunnel_read_timeout tunnel_send_lowat
-    tunnel_send_timeout tunnel_socket_keepalive tunnel_socket_rcvbuf tunnel_socket_sndbuf
-    underscores_in_headers userid userid_domain userid_expires userid_flags userid_mark userid_name
+    ssl_certificate_cache ssl_certificate_compression ssl_conf_command ssl_early_data ssl_ech_file
+    ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder ssl_password_file ssl_stapling ssl_stapling_file
+    ssl_stapling_responder ssl_stapling_verify status_zone stub_status sub_filter
+    sub_filter_last_modified sub_filter_once sub_filter_types subrequest_output_buffer_size
+    tunnel_bind tunnel_buffer_size tunnel_connect_timeout tunnel_next_upstream
+    tunnel_next_upstream_timeout tunnel_next_upstream_tries tunnel_pass tunnel_read_timeout
+    tunnel_send_lowat tunnel_send_timeout tunnel_socket_keepalive tunnel_socket_rcvbuf
+    tunnel_socket_sndbuf userid userid_domain userid_expires userid_flags userid_mark userid_name
     userid_p3p userid_path userid_service uwsgi_bind uwsgi_buffer_size uwsgi_buffering
     uwsgi_buffers uwsgi_busy_buffers_size uwsgi_cache uwsgi_cache_background_update
     uwsgi_cache_bypass uwsgi_cache_key uwsgi_cache_lock uwsgi_cache_lock_age

@@ -5,11 +5,12 @@
 //! in place of the client's own.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, PROXY_AUTHORIZATION, SERVER, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName};
 
+use super::outgoing;
 use crate::model::{HttpVersion, ProxySettings, SetHeader};
 use crate::variable::Exchange;
 
@@ -20,6 +21,10 @@ pub(super) enum Framing {
     AsSent,
     /// In chunks, for the client sends chunks.
     Chunked,
+    /// By this length: the body is not as the client sent it.
+    Length(u64),
+    /// There is none, whatever the client sent.
+    None,
 }
 
 /// Whether a connection is to be used again.
@@ -58,7 +63,9 @@ pub(super) fn request(
         HttpVersion::Http10 => " HTTP/1.0\r\n",
         HttpVersion::Http11 => " HTTP/1.1\r\n",
     };
-    for piece in [exchange.method.as_str(), " ", target, version] {
+    let method = outgoing::method(settings, exchange);
+    let method = method.as_ref().unwrap_or(exchange.method);
+    for piece in [method.as_str(), " ", target, version] {
         head.extend_from_slice(piece.as_bytes());
     }
     let set = settings.set_headers.iter().filter(|set| !frames(&set.name));
@@ -78,7 +85,8 @@ pub(super) fn request(
     for (name, value) in client {
         let stays = is_of_one_connection(name)
             || is_of_one_hop(name)
-            || (framing == Framing::Chunked && *name == CONTENT_LENGTH)
+            || (framing != Framing::AsSent && *name == CONTENT_LENGTH)
+            || (!settings.pass.headers && *name != CONTENT_LENGTH)
             || nominated.contains(name)
             || settings.set_headers.iter().any(|set| set.name == *name);
         if !stays && push_name(name, head) {
@@ -87,8 +95,10 @@ pub(super) fn request(
             head.extend_from_slice(b"\r\n");
         }
     }
-    if framing == Framing::Chunked {
-        head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    match framing {
+        Framing::Chunked => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Length(size) => head.extend_from_slice(format!("Content-Length: {size}\r\n").as_bytes()),
+        Framing::AsSent | Framing::None => {}
     }
     if reuse == Reuse::Once {
         head.extend_from_slice(b"Connection: close\r\n");
@@ -96,12 +106,14 @@ pub(super) fn request(
     head.extend_from_slice(b"\r\n");
 }
 
-/// Whether a field of an answer is for the client: not if it belongs to the connection to the
-/// server, if we write it ourselves, or if the server meant it for us (nginx hides the same).
-pub(super) fn is_for_the_client(name: &HeaderName) -> bool {
+/// Whether a field of an answer is for whoever comes after us.
+pub(super) fn is_end_to_end(name: &HeaderName) -> bool {
     !is_of_one_connection(name)
-        && ![&DATE, &SERVER, &PROXY_AUTHENTICATE, &X_PAD].contains(&name)
-        && !name.as_str().starts_with("x-accel-")
+}
+
+/// Whether we write a field of an answer ourselves, in place of the server's.
+pub(super) fn is_ours(name: &HeaderName) -> bool {
+    *name == DATE || *name == SERVER
 }
 
 /// Whether a value can be sent, and is worth it: nginx leaves out fields that are empty. What breaks
@@ -180,19 +192,19 @@ fn is_of_one_hop(name: &HeaderName) -> bool {
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY: HeaderName = HeaderName::from_static("proxy");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-static X_PAD: HeaderName = HeaderName::from_static("x-pad");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_meant_for_us_stays_behind() {
-        for name in ["server", "x-accel-redirect", "x-accel-buffering", "keep-alive", "x-pad", "connection"] {
-            assert!(!is_for_the_client(&HeaderName::from_static(name)), "{name}");
+    fn fields_of_the_connection_and_those_of_ours_stay_behind() {
+        for name in ["keep-alive", "connection", "transfer-encoding"] {
+            assert!(!is_end_to_end(&HeaderName::from_static(name)), "{name}");
         }
-        for name in ["content-type", "content-length", "x-accelerate"] {
-            assert!(is_for_the_client(&HeaderName::from_static(name)), "{name}");
+        for name in ["content-type", "content-length", "x-accel-redirect"] {
+            let name = HeaderName::from_static(name);
+            assert!(is_end_to_end(&name) && !is_ours(&name), "{name}");
         }
     }
 

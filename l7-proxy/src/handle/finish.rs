@@ -3,13 +3,17 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, SERVER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, ETAG, EXPIRES, LAST_MODIFIED, SERVER, SET_COOKIE,
+    TRANSFER_ENCODING, USER_AGENT,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
-use super::{Answer, exchange};
+use super::{Answer, exchange, expires};
 use crate::body::{Body, Kind};
-use crate::model::ErrorPageStatus;
+use crate::model::{ConnectionSettings, ErrorPageStatus, Expires};
 use crate::pages;
 use crate::route::{Route, Server};
 use crate::server::{Carrier, Order, Protocol};
@@ -34,7 +38,20 @@ pub(super) fn finish(
         answer.extensions.remove::<ReasonPhrase>();
     }
     let headers = &mut answer.headers;
-    headers.insert(SERVER, pages::server_field(settings.server_tokens));
+    if !headers.contains_key(SERVER) {
+        headers.insert(SERVER, pages::server_field(settings.server_tokens));
+    }
+    if !transaction.carried.is_empty() {
+        carry(&mut transaction.carried, headers);
+    }
+    if !matches!(settings.expires, Expires::Off) {
+        let exchange = exchange_with(&transaction, server, route, target, answer.status, headers);
+        let said = expires::of(&settings.expires, &exchange, answer.status.as_u16(), headers);
+        if let Some((date, control)) = said {
+            headers.insert(EXPIRES, date);
+            headers.insert(CACHE_CONTROL, control);
+        }
+    }
     if !settings.add_headers.is_empty() {
         add_headers(&transaction, server, route, target, answer.status, headers);
     }
@@ -44,7 +61,7 @@ pub(super) fn finish(
         transaction.session.spelling.note("ETag");
     }
     transaction.session.spelling.expect_head();
-    if answer.tunnel.is_none() {
+    if answer.tunnel.is_none() && transaction.parts.version < Version::HTTP_2 {
         persist(&transaction, route, answer.status, headers);
     }
     if transaction.parts.method == Method::HEAD
@@ -82,29 +99,63 @@ fn add_headers(
     status: StatusCode,
     headers: &mut HeaderMap,
 ) {
-    let status = status.as_u16();
     let mut scratch = Vec::new();
-    for add in route.settings.add_headers.iter().filter(|add| add.when.holds(status)) {
-        let answered = Answered {
-            status,
-            headers,
-            upstream_headers: Some(headers),
-            trailers: None,
-            upstream_trailers: None,
-            body_bytes_sent: 0,
-            bytes_sent: 0,
-            completion: Completion::Partial,
-        };
-        let exchange = exchange(transaction, server, route, target);
-        let exchange = Exchange { response: Some(answered), ..exchange };
+    for add in route.settings.add_headers.iter().filter(|add| add.when.holds(status.as_u16())) {
         // What frames the answer is not the configuration's to say.
         if add.name == CONTENT_LENGTH || add.name == TRANSFER_ENCODING || add.name == CONNECTION {
             continue;
         }
-        if let Some(value) = add.value.header(&exchange, &mut scratch) {
+        let exchange = exchange_with(transaction, server, route, target, status, headers);
+        let value = add.value.header(&exchange, &mut scratch);
+        if REPLACED.contains(&add.name) {
+            headers.remove(&add.name);
+        }
+        if let Some(value) = value {
             headers.append(add.name.clone(), value);
             transaction.session.spelling.note(&add.written);
         }
+    }
+}
+
+/// Fields of which there is one: that of the configuration takes the place of any other, and an
+/// empty one takes it away.
+const REPLACED: [HeaderName; 2] = [LAST_MODIFIED, ETAG];
+
+/// What variables are read from when the head of the answer is known.
+fn exchange_with<'a>(
+    transaction: &'a Transaction,
+    server: &'a Server,
+    route: &Route<'a>,
+    target: &'a Target<'a>,
+    status: StatusCode,
+    headers: &'a HeaderMap,
+) -> Exchange<'a> {
+    let answered = Answered {
+        status: status.as_u16(),
+        headers,
+        upstream_headers: transaction.upstream_headers.as_ref(),
+        trailers: None,
+        upstream_trailers: None,
+        body_bytes_sent: 0,
+        bytes_sent: 0,
+        completion: Completion::Partial,
+    };
+    Exchange { response: Some(answered), ..exchange(transaction, server, route, target) }
+}
+
+/// Adds the fields that stayed when another location took a server's place.
+fn carry(carried: &mut HeaderMap, headers: &mut HeaderMap) {
+    let mut last = None;
+    for (name, value) in std::mem::take(carried) {
+        let first = name.is_some();
+        let Some(name) = name.or(last) else { break };
+        // What the server said of the content holds in place of what we would.
+        if first && name != SET_COOKIE {
+            headers.insert(&name, value);
+        } else {
+            headers.append(&name, value);
+        }
+        last = Some(name);
     }
 }
 
@@ -122,15 +173,42 @@ fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, hea
         }
         return;
     }
-    let over = session.order() != Order::Serve || worn || ends_connection(status);
-    if over {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    } else if let Some(time) = connection.keepalive_header {
+    let parts = &transaction.parts;
+    let over = session.order() != Order::Serve
+        || worn
+        || ends_connection(status)
+        || !is_wanted(parts)
+        || is_disabled(connection, parts);
+    headers.insert(CONNECTION, HeaderValue::from_static(if over { "close" } else { "keep-alive" }));
+    if !over && let Some(time) = connection.keepalive_header {
         let value = format!("timeout={}", time.as_secs());
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(&KEEP_ALIVE, value);
         }
     }
+}
+
+/// Whether the client wants the connection kept.
+fn is_wanted(parts: &Parts) -> bool {
+    let says = |word: &str| {
+        let values = parts.headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+        let mut tokens = values.flat_map(|value| value.split(|&byte| byte == b','));
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    };
+    match parts.version {
+        Version::HTTP_11 => !says("close"),
+        _ => says("keep-alive"),
+    }
+}
+
+/// Whether the client is a browser that keep-alive is off for.
+fn is_disabled(connection: &ConnectionSettings, parts: &Parts) -> bool {
+    let Some(agent) = parts.headers.get(USER_AGENT).map(HeaderValue::as_bytes) else { return false };
+    let has = |text: &str| memchr::memmem::find(agent, text.as_bytes()).is_some();
+    let disabled = connection.keepalive_disabled;
+    let old_msie = || has("MSIE 4.") || has("MSIE 5.") || has("MSIE 6.");
+    (disabled.msie6 && parts.method == Method::POST && old_msie())
+        || (disabled.safari && has("Mac OS X") && has("Safari/") && !has("Chrome/"))
 }
 
 /// Statuses after which nginx does not trust the connection any more.

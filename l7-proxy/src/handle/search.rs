@@ -98,6 +98,10 @@ impl Search {
                 Some(next) => return Next::Path(next, RequestBody::Kept),
                 None => (500, HeaderMap::new()),
             },
+            Step::Elsewhere(place) => match self.elsewhere(&place) {
+                Some(next) => return next,
+                None => (500, HeaderMap::new()),
+            },
             Step::Status(status, headers) => (status, headers),
         };
         let exchange = exchange(transaction, server, route, target);
@@ -111,7 +115,8 @@ impl Search {
             None => {
                 let mut answer = Answer::page(pages::built_in(status, route.settings.server_tokens));
                 answer.headers.extend(headers);
-                Next::Answer(answer, self.error_page)
+                // An error page that fails answers with its own failure, as in nginx.
+                Next::Answer(answer, None)
             }
         }
     }
@@ -247,6 +252,27 @@ impl Search {
         Target::internal(path, args).ok()
     }
 
+    /// Returns what comes after a request was sent to another path, or to a named location.
+    fn elsewhere(&mut self, place: &[u8]) -> Option<Next> {
+        if let Some(name) = place.strip_prefix(b"@") {
+            self.name(name)?;
+            return Some(Next::Named);
+        }
+        let (path, args) = split(place);
+        Some(Next::Path(self.redirect(path, args)?, RequestBody::Kept))
+    }
+
+    /// Looks for a named location next, unless there were too many redirects.
+    fn name(&mut self, name: &[u8]) -> Option<()> {
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX {
+            return None;
+        }
+        self.way = Way::Named(String::from_utf8_lossy(name).into_owned());
+        self.internal = true;
+        Some(())
+    }
+
     /// Returns what an error is answered with, if not with the built-in page.
     fn error_page(&mut self, status: u16, route: &Route<'_>, exchange: &Exchange<'_>) -> Option<ErrorPage> {
         if self.error_page.is_some() {
@@ -262,12 +288,7 @@ impl Search {
             other => other,
         };
         if let Some(name) = place.strip_prefix(b"@") {
-            self.redirects += 1;
-            if self.redirects > REDIRECTS_MAX {
-                return None;
-            }
-            self.way = Way::Named(String::from_utf8_lossy(name).into_owned());
-            self.internal = true;
+            self.name(name)?;
             self.error_page = Some(kept);
             return Some(ErrorPage::Named);
         }
@@ -279,13 +300,18 @@ impl Search {
             let place = std::str::from_utf8(place).ok()?;
             return pages::redirect(code, place, exchange).map(ErrorPage::Redirect);
         }
-        let (path, args) = match memchr::memchr(b'?', place) {
-            Some(mark) => (&place[..mark], std::str::from_utf8(&place[mark + 1..]).ok()),
-            None => (place, None),
-        };
+        let (path, args) = split(place);
         let target = self.redirect(path, args)?;
         self.error_page = Some(kept);
         Some(ErrorPage::Path(target))
+    }
+}
+
+/// Splits a place into path and query.
+fn split(place: &[u8]) -> (&[u8], Option<&str>) {
+    match memchr::memchr(b'?', place) {
+        Some(mark) => (&place[..mark], std::str::from_utf8(&place[mark + 1..]).ok()),
+        None => (place, None),
     }
 }
 

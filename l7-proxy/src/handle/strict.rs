@@ -2,11 +2,15 @@
 //!
 //! Framing is the other half of it and looked at below hyper, see the server's `framing`.
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, CONTENT_RANGE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+};
 use http::request::Parts;
-use http::{HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 
 use crate::host::Host;
+use crate::model::HeadLimits;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +22,8 @@ pub(super) struct Refused {
 
 /// Refuses a request that has no single reading; returns the name that it is for, in lower case,
 /// empty if it names none.
-pub(super) fn check(parts: &Parts) -> Result<String, Refused> {
+pub(super) fn check(parts: &mut Parts, limits: &HeadLimits) -> Result<String, Refused> {
+    check_size(parts, limits)?;
     check_method(&parts.method)?;
     // One look at all names is cheaper than a search for each of these.
     let (mut host, mut encoding) = (None, None);
@@ -27,6 +32,8 @@ pub(super) fn check(parts: &Parts) -> Result<String, Refused> {
             if host.replace(value).is_some() {
                 return Err(bad("client sent duplicate host headers"));
             }
+        } else if UNIQUE.contains(name) && parts.headers.get_all(name).iter().count() > 1 {
+            return Err(bad("client sent duplicate header line"));
         } else if *name == TRANSFER_ENCODING && encoding.replace(value).is_some() {
             return Err(bad("client sent duplicate header line: \"Transfer-Encoding\""));
         }
@@ -34,7 +41,57 @@ pub(super) fn check(parts: &Parts) -> Result<String, Refused> {
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(Refused { status: 501, reason: "client sent unknown \"Transfer-Encoding\"" });
     }
-    check_host(parts, host)
+    let host = check_host(parts, host)?;
+    // What follows goes by the field, so that there is one name of the request.
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(value) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(HOST, value);
+    }
+    Ok(host)
+}
+
+/// Fields that have one value, or no single meaning.
+const UNIQUE: [HeaderName; 9] = [
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    CONTENT_RANGE,
+    IF_RANGE,
+    EXPECT,
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+];
+
+/// Refuses a head that is larger than is allowed. hyper's own limit is above all of these.
+fn check_size(parts: &Parts, limits: &HeadLimits) -> Result<(), Refused> {
+    let large = |status, reason| Err(Refused { status, reason });
+    let line = parts.method.as_str().len() + target_size(parts) + "  HTTP/1.1".len();
+    if line as u64 > limits.line {
+        return large(414, "client sent too long URI");
+    }
+    let mut sum = line as u64;
+    for (name, value) in &parts.headers {
+        let line = (name.as_str().len() + value.len() + ": ".len()) as u64;
+        sum += line;
+        if line > limits.line {
+            return large(494, "client sent too long header line");
+        }
+    }
+    if sum > limits.line.saturating_mul(limits.lines) {
+        return large(494, "client sent too large request");
+    }
+    if parts.headers.len() > limits.fields {
+        return large(494, "client sent too many header lines");
+    }
+    Ok(())
+}
+
+fn target_size(parts: &Parts) -> usize {
+    let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let scheme = parts.uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    path + scheme + parts.uri.authority().map_or(0, |authority| authority.as_str().len())
 }
 
 fn check_method(method: &Method) -> Result<(), Refused> {
@@ -45,7 +102,7 @@ fn check_method(method: &Method) -> Result<(), Refused> {
     if known { Ok(()) } else { Err(bad("client sent invalid method")) }
 }
 
-/// A `Host` (none only in HTTP/1.0), which is a name and says the same as the target.
+/// A `Host` (none only in HTTP/1.0), which is a name; that of the target in its place, if it has one.
 fn check_host(parts: &Parts, field: Option<&HeaderValue>) -> Result<String, Refused> {
     let host = match field {
         Some(field) => {
@@ -61,20 +118,13 @@ fn check_host(parts: &Parts, field: Option<&HeaderValue>) -> Result<String, Refu
     let Some(authority) = parts.uri.authority() else {
         return Ok(host.map_or_else(String::new, |host| host.name().to_owned()));
     };
-    let default_port = match parts.uri.scheme_str() {
-        Some("http") => 80,
-        Some("https") => 443,
-        _ => return Err(bad("client sent invalid request target")),
-    };
+    if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+        return Err(bad("client sent invalid request target"));
+    }
+    // Where the target names a host, the field does not count (RFC 9112, section 3.2.2).
     let named = Host::parse(authority.as_str().as_bytes())
         .map_err(|_| bad("client sent invalid host in request line"))?;
-    let port = |host: &Host<'_>| host.port().unwrap_or(default_port);
-    match host {
-        Some(host) if host.name() != named.name() || port(&host) != port(&named) => {
-            Err(bad("client sent a host header that differs from the request line"))
-        }
-        _ => Ok(named.name().to_owned()),
-    }
+    Ok(named.name().to_owned())
 }
 
 fn bad(reason: &'static str) -> Refused {
@@ -85,14 +135,15 @@ fn bad(reason: &'static str) -> Refused {
 mod tests {
     use http::Request;
 
-    use super::check;
+    use super::{HeadLimits, check};
 
     #[track_caller]
     fn expect(status: u16, method: &str, target: &str, headers: &[(&str, &str)]) {
         let request = Request::builder().method(method).uri(target);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        let answered = check(&parts).map_or_else(|refused| refused.status, |_| 200);
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let answered =
+            check(&mut parts, &HeadLimits::default()).map_or_else(|refused| refused.status, |_| 200);
         assert_eq!(answered, status, "{method} {target} {headers:?}");
     }
 
@@ -105,8 +156,10 @@ mod tests {
         expect(400, "GET", "/", &[("host", "a@b")]);
         expect(200, "GET", "http://a/x", &[("host", "A:80")]);
         expect(200, "GET", "https://a:443/x", &[("host", "a")]);
-        expect(400, "GET", "http://a/x", &[("host", "b")]);
-        expect(400, "GET", "http://a:81/x", &[("host", "a")]);
+        expect(200, "GET", "http://a/x", &[("host", "b")]);
+        expect(200, "GET", "http://a:81/x", &[("host", "a")]);
+        expect(400, "GET", "http://a/x", &[]);
+        expect(400, "GET", "http://a/x", &[("host", "b"), ("host", "a")]);
         expect(400, "GET", "ftp://a/x", &[("host", "a")]);
         expect(400, "GET", "http://u@a/x", &[("host", "a")]);
         expect(400, "GET", "a:80", &[("host", "a")]);

@@ -131,6 +131,8 @@ pub struct Location {
     pub settings: Settings,
     /// Locations inside this one.
     pub locations: Vec<Location>,
+    /// Paths that are tried before the handler is asked (`try_files`).
+    pub try_files: Option<TryFiles>,
     /// Reachable by internal redirects only (`internal`); others get 404.
     pub internal: bool,
 }
@@ -143,6 +145,7 @@ impl Location {
             script: Vec::new(),
             reply: None,
             limit_except: None,
+            try_files: None,
             handler: Handler::Files,
             settings,
             locations: Vec::new(),
@@ -175,6 +178,24 @@ pub enum Matcher {
     Named(String),
 }
 
+/// `try_files`: the first path that is there is served.
+#[derive(Debug, Clone)]
+pub struct TryFiles {
+    /// The paths in order; with a slash at its end, a directory.
+    pub paths: Vec<Value>,
+    /// What happens if none is there.
+    pub last: Fallback,
+}
+
+/// What happens if no path of a `try_files` is there.
+#[derive(Debug, Clone)]
+pub enum Fallback {
+    /// The request starts anew with this path, or at this named location.
+    Path(Value),
+    /// This status.
+    Status(u16),
+}
+
 /// Who answers a request at a location.
 #[derive(Debug, Clone)]
 pub enum Handler {
@@ -193,6 +214,9 @@ pub struct ProxyPass {
     pub tls: bool,
     /// Name (and port, unless the scheme's) as written: the value of `$proxy_host`.
     pub host: String,
+    /// Scheme, name and port as written, and the path if it has no variables: what
+    /// `proxy_redirect default` replaces.
+    pub url: String,
     /// Port as written or the scheme's: the value of `$proxy_port`.
     pub port: u16,
     /// The path that takes the place of what the location's prefix matched; `None` keeps the path.

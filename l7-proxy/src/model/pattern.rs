@@ -81,8 +81,20 @@ enum Case {
     Ignored,
 }
 
-/// Returns an expression in the engine's spelling: it knows no `\Q…\E`, and a class of Unicode
-/// (`\p{N}`) only where it is told that bytes are text.
+/// Classes of Unicode as far as bytes have them: those of ASCII, as for a PCRE that was not told that
+/// its subject is UTF-8. Each with what is not in it.
+const CLASSES: [(&str, &str, &str); 7] = [
+    ("L", "[A-Za-z]", "[^A-Za-z]"),
+    ("Lu", "[A-Z]", "[^A-Z]"),
+    ("Ll", "[a-z]", "[^a-z]"),
+    ("N", "[0-9]", "[^0-9]"),
+    ("Nd", "[0-9]", "[^0-9]"),
+    ("P", "[!-#%-*,-/:;?@\\[-\\]_{}]", "[^!-#%-*,-/:;?@\\[-\\]_{}]"),
+    ("Z", "[ ]", "[^ ]"),
+];
+
+/// Returns an expression in the engine's spelling: it knows no `\Q…\E`, and no class of Unicode
+/// (`\p{N}`) among bytes.
 fn translate(source: &str) -> Cow<'_, str> {
     if !["\\Q", "\\p", "\\P"].iter().any(|escape| source.contains(escape)) {
         return Cow::Borrowed(source);
@@ -101,9 +113,13 @@ fn translate(source: &str) -> Cow<'_, str> {
                 Some(b'{') => escape.find('}').map_or(escape.len(), |end| end + 1),
                 _ => escape.chars().take(3).map(char::len_utf8).sum(),
             };
-            out.push_str("(?u:");
-            out.push_str(&escape[..length]);
-            out.push(')');
+            let name = escape[2..length].trim_start_matches('{').trim_end_matches('}');
+            match CLASSES.iter().find(|(known, ..)| *known == name) {
+                Some((_, class, _)) if escape.starts_with("\\p") => out.push_str(class),
+                Some((_, _, complement)) => out.push_str(complement),
+                // The engine's error names it.
+                None => out.push_str(&escape[..length]),
+            }
             rest = &escape[length..];
         } else {
             let length: usize = escape.chars().take(2).map(char::len_utf8).sum();

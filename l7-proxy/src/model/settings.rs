@@ -9,6 +9,7 @@ use ::http::{HeaderName, HeaderValue};
 use crate::variable::Value;
 
 use super::LogTarget;
+use super::answer::{Expires, Relay};
 use super::tls::{TlsClient, TlsServer};
 
 /// Everything that holds at one location, inherited values included.
@@ -18,12 +19,20 @@ pub struct Settings {
     pub files: Files,
     /// Limits on what a client sends.
     pub client: Client,
+    /// How a body whose length is known may be framed (`chunked_transfer_encoding`).
+    pub chunked: Chunked,
     /// How long a client's connection is kept.
     pub connection: ConnectionSettings,
     /// How requests are forwarded.
     pub proxy: Arc<ProxySettings>,
     /// Fields added to answers (`add_header`).
     pub add_headers: Vec<AddHeader>,
+    /// What blocks have of the fields that outer blocks add.
+    pub inherit: Inherit,
+    /// Fields added after the body of answers (`add_trailer`).
+    pub add_trailers: Vec<AddHeader>,
+    /// How long answers are good for (`expires`).
+    pub expires: Expires,
     /// What is sent in place of an error (`error_page`).
     pub error_pages: Vec<ErrorPage>,
     /// The logs that get a line for each request; empty for `access_log off`.
@@ -51,6 +60,38 @@ impl Default for Http2 {
     fn default() -> Self {
         Self { on: false, streams: 128 }
     }
+}
+
+/// How a body whose length is known may be framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Chunked {
+    /// In chunks, where fields follow it.
+    #[default]
+    Allowed,
+    /// By its length.
+    Avoided,
+}
+
+/// What a block has of the fields that outer blocks add (`add_header_inherit`,
+/// `add_trailer_inherit`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Inherit {
+    /// Those of `add_header`.
+    pub headers: Inheritance,
+    /// Those of `add_trailer`.
+    pub trailers: Inheritance,
+}
+
+/// What a block has of what outer blocks add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inheritance {
+    /// All of it, unless it adds something itself.
+    #[default]
+    On,
+    /// Nothing.
+    Off,
+    /// All of it, and what it adds itself.
+    Merge,
 }
 
 /// How a redirect to a path of our own is spelled.
@@ -174,6 +215,12 @@ impl Types {
 /// Limits on what a client sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
+    /// Whether `//` in a path is one slash (`merge_slashes`). Taken from the default server.
+    pub slashes: Slashes,
+    /// Which names of fields are taken. Taken from the default server.
+    pub names: FieldNames,
+    /// How large a head may be. Taken from the default server.
+    pub head: HeadLimits,
     /// The largest request body; `None` for `client_max_body_size 0`. 1 MB by default.
     pub max_body_size: Option<u64>,
     /// Time between two reads of a request body; 60 s by default.
@@ -188,11 +235,50 @@ impl Default for Client {
     fn default() -> Self {
         let minute = Duration::from_secs(60);
         Self {
+            slashes: Slashes::default(),
+            names: FieldNames::default(),
+            head: HeadLimits::default(),
             max_body_size: Some(1 << 20),
             body_timeout: minute,
             header_timeout: minute,
             send_timeout: minute,
         }
+    }
+}
+
+/// What several slashes in a row are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Slashes {
+    /// One slash.
+    #[default]
+    Merged,
+    /// Slashes around empty segments.
+    Kept,
+}
+
+/// Which names of fields are taken beside those of letters, digits and hyphens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FieldNames {
+    /// Those with underscores (`underscores_in_headers`).
+    pub underscores: bool,
+    /// Any others (`ignore_invalid_headers off`).
+    pub odd: bool,
+}
+
+/// How large a request's head may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// How many lines of the largest size it may have (`large_client_header_buffers`).
+    pub lines: u64,
+    /// The largest line, without its end.
+    pub line: u64,
+    /// The most fields (`max_headers`).
+    pub fields: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { lines: 4, line: 8192, fields: 1000 }
     }
 }
 
@@ -207,8 +293,19 @@ pub struct ConnectionSettings {
     pub keepalive_requests: u64,
     /// How old a connection may become before it is closed after its request; 1 h by default.
     pub keepalive_time: Duration,
+    /// The browsers whose connections are not kept (`keepalive_disable`).
+    pub keepalive_disabled: KeepaliveDisabled,
     /// Whether Nagle's algorithm is off (`tcp_nodelay`, on by default).
     pub tcp_nodelay: bool,
+}
+
+/// The browsers whose connections are not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepaliveDisabled {
+    /// Internet Explorer up to 6, after a POST.
+    pub msie6: bool,
+    /// Safari on macOS.
+    pub safari: bool,
 }
 
 impl Default for ConnectionSettings {
@@ -218,6 +315,7 @@ impl Default for ConnectionSettings {
             keepalive_header: None,
             keepalive_requests: 1000,
             keepalive_time: Duration::from_secs(3600),
+            keepalive_disabled: KeepaliveDisabled { msie6: true, safari: false },
             tcp_nodelay: true,
         }
     }
@@ -247,6 +345,44 @@ pub struct ProxySettings {
     pub tls: TlsClient,
     /// The name of a server in TLS (`proxy_ssl_name`, `$proxy_host` by default).
     pub tls_name: Value,
+    /// The method that servers are asked with, in place of the client's (`proxy_method`).
+    pub method: Option<Value>,
+    /// What of a request goes to the server.
+    pub pass: PassRequest,
+    /// Whether a body is read before a server is asked (`proxy_request_buffering`).
+    pub buffering: RequestBuffering,
+    /// A body in place of the client's (`proxy_set_body`).
+    pub set_body: Option<Value>,
+    /// The address that connections come from (`proxy_bind`); an empty one is the system's choice.
+    pub bind: Option<Value>,
+    /// Bytes per second that an answer is read with (`proxy_limit_rate`); 0 sets no limit.
+    pub limit_rate: Value,
+    /// What becomes of an answer.
+    pub relay: Relay,
+}
+
+/// Whether a request's body is read before a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestBuffering {
+    /// It is, up to 1 MB of it: a slow client keeps no server busy.
+    On,
+    /// It is sent on as it comes.
+    Off,
+}
+
+/// What of a client's request goes to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassRequest {
+    /// Its fields (`proxy_pass_request_headers`).
+    pub headers: bool,
+    /// Its body (`proxy_pass_request_body`).
+    pub body: bool,
+}
+
+impl Default for PassRequest {
+    fn default() -> Self {
+        Self { headers: true, body: true }
+    }
 }
 
 impl Default for ProxySettings {
@@ -266,6 +402,13 @@ impl Default for ProxySettings {
             next_upstream: NextUpstream::default(),
             tls: TlsClient::default(),
             tls_name: Value::variable(crate::variable::Variable::ProxyHost),
+            method: None,
+            pass: PassRequest::default(),
+            buffering: RequestBuffering::On,
+            set_body: None,
+            bind: None,
+            limit_rate: Value::literal("0"),
+            relay: Relay::default(),
         }
     }
 }
@@ -390,9 +533,42 @@ pub enum ErrorPageStatus {
 #[derive(Debug, Clone)]
 pub struct AccessLog {
     /// Where the lines go.
-    pub target: LogTarget,
+    pub target: AccessLogTarget,
     /// What a line says.
     pub format: Arc<LogFormat>,
+    /// A line is written if this is neither empty nor `0` (`if=`).
+    pub condition: Option<Value>,
+    /// How the file is written.
+    pub packing: Packing,
+}
+
+/// How a log file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Packing {
+    /// Lines as they are.
+    #[default]
+    Plain,
+    /// Compressed at this level (`gzip`).
+    Gzip(u32),
+}
+
+impl AccessLogTarget {
+    /// Returns where lines go, if that is the same for all requests.
+    pub fn fixed(&self) -> Option<&LogTarget> {
+        match self {
+            Self::Fixed(target) => Some(target),
+            Self::Varying(_) => None,
+        }
+    }
+}
+
+/// Where the lines of an access log go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// To one place.
+    Fixed(LogTarget),
+    /// To a file whose name depends on the request.
+    Varying(Value),
 }
 
 /// What a line of an access log says (`log_format`).

@@ -175,6 +175,7 @@ impl Location {
         all.push(Self {
             script,
             limit_except,
+            try_files: location.try_files,
             reply: location.reply,
             handler: location.handler,
             settings: location.settings,

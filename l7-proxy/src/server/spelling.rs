@@ -51,6 +51,12 @@ impl Spelling {
     /// status line, or the rest of a line that is out already.
     pub(crate) fn correct(&self, head: &mut [u8]) {
         let names = self.names.borrow();
+        // A server tells the version it has (RFC 9110, section 2.5), also to an older client.
+        if let Some(version) = head.get_mut(..VERSION_OLD.len())
+            && version == VERSION_OLD
+        {
+            version.copy_from_slice(VERSION);
+        }
         let mut rest = head;
         while let Some(end) = memchr::memchr(b'\n', rest) {
             rest = &mut rest[end + 1..];
@@ -71,6 +77,9 @@ impl Spelling {
         }
     }
 }
+
+const VERSION: &[u8] = b"HTTP/1.1 ";
+const VERSION_OLD: &[u8] = b"HTTP/1.0 ";
 
 /// Writes the name at the beginning of a line in title case.
 fn capitalise(line: &mut [u8]) {

@@ -26,7 +26,7 @@ use super::side::Side;
 use super::upstream::{self, HALF_CLOSED_MAX, Reached, rate};
 use super::{Door, Server, access};
 use crate::error_log::Errno;
-use crate::model::{StreamContent, StreamLogTarget, StreamTarget};
+use crate::model::{Packing, StreamContent, StreamLogTarget, StreamTarget};
 use crate::server::Proxy;
 use crate::tls;
 use crate::variable::Captures;
@@ -312,7 +312,7 @@ impl Session<'_> {
                 lines.push(b'\n');
             };
             match &log.target {
-                StreamLogTarget::Fixed(target) => worker.writers().append(target, write),
+                StreamLogTarget::Fixed(target) => worker.writers().append(target, Packing::Plain, write),
                 StreamLogTarget::Computed(folder, name) => {
                     let name = name.bytes(&self.facts);
                     let path = folder.join(&*String::from_utf8_lossy(&name));

@@ -17,6 +17,9 @@ pub struct Findings {
     pub body_file: Option<PathBuf>,
     /// Bytes received of the request, head and body; 0 while that is not known.
     pub request_length: u64,
+    /// Whether the path is a name below the `alias` of a location given by a regular expression,
+    /// after a `try_files` has found it there.
+    pub below_alias: bool,
     /// Bytes per second that `set $limit_rate` allows; 0 sets no limit, `None` says nothing.
     pub limit_rate: Option<u64>,
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use l7_proxy::conf::{self, Loaded, Source};
 use l7_proxy::model::{
-    Config, ErrorPageStatus, Escape, Handler, HttpVersion, LogTarget, Matcher, ReturnBody, Role, Root,
-    ServerName, Settings, StreamContent, StreamServer, StreamTarget, UpstreamId, When, Workers,
+    AccessLogTarget, Config, ErrorPageStatus, Escape, Handler, HttpVersion, LogTarget, Matcher, ReturnBody,
+    Role, Root, ServerName, Settings, StreamContent, StreamServer, StreamTarget, UpstreamId, When, Workers,
 };
 use l7_proxy::variable::{Value, Variable};
 use proptest::prelude::*;
@@ -317,10 +317,6 @@ fn fault_in_a_value_names_the_value() {
         ("proxy_pass ftp://a;", "invalid URL prefix"),
         ("proxy_pass http://127.0.0.1:99999;", "invalid port in upstream \"127.0.0.1:99999\""),
         ("proxy_pass http://no.such.host.invalid;", "host not found in upstream \"no.such.host.invalid\""),
-        (
-            "proxy_pass https://127.0.0.1;",
-            "\"https://\" parameter of \"proxy_pass\" directive is not supported by l7-proxy",
-        ),
         ("proxy_set_header X $hots;", "unknown \"hots\" variable"),
         ("proxy_set_header X $;", "invalid variable name"),
         ("proxy_set_header X ${host;", "the closing bracket in \"host\" variable is missing"),
@@ -581,7 +577,10 @@ fn paths_are_relative_to_the_prefix_and_includes_to_the_file() {
     assert_eq!(loaded.files[2].text, b"root html/;");
     let server = &loaded.config.http.unwrap().servers[0];
     let path = |name: &str| folder.path().join(name);
-    assert_eq!(server.settings.access_log[0].target, LogTarget::File(path("logs/a.log")));
+    assert_eq!(
+        server.settings.access_log[0].target,
+        AccessLogTarget::Fixed(LogTarget::File(path("logs/a.log")))
+    );
     let root = Value::literal(path("html").to_str().unwrap());
     assert!(matches!(&server.settings.files.root, Root::Root(found) if *found == root));
 }
@@ -596,7 +595,10 @@ fn access_log_is_written_by_default_where_nginx_has_its_folder() {
     assert!(logs(folder.path()).is_empty());
     fs::create_dir(folder.path().join("logs")).unwrap();
     let found = logs(folder.path());
-    assert_eq!(found[0].target, LogTarget::File(folder.path().join("logs/access.log")));
+    assert_eq!(
+        found[0].target,
+        AccessLogTarget::Fixed(LogTarget::File(folder.path().join("logs/access.log")))
+    );
     assert_eq!(found[0].format.name, "combined");
 }
 

@@ -66,7 +66,7 @@ fn fields_of_one_connection_go_no_further() {
         visit.request()?;
         visit.reply(
             "Connection: keep-alive, X-Mine\r\nKeep-Alive: timeout=5\r\nX-Mine: 1\r\nX-Ours: 2\r\n\
-             Server: secret/1\r\nX-Accel-Redirect: /x\r\nProxy-Connection: x\r\n",
+             Server: secret/1\r\nX-Accel-Buffering: no\r\nProxy-Connection: x\r\n",
             "ok",
         )
     });
@@ -86,7 +86,8 @@ fn fields_of_one_connection_go_no_further() {
     }
     assert_eq!(field(&head, "Proxy-Authorization"), None, "{head}");
     assert_eq!(field(&head, "X-End"), Some("2"));
-    for name in ["Connection", "Keep-Alive", "X-Mine", "X-Accel-Redirect", "Proxy-Connection"] {
+    assert_eq!(response.header("Connection"), Some("keep-alive"), "{}", response.head);
+    for name in ["Keep-Alive", "X-Mine", "X-Accel-Buffering", "Proxy-Connection"] {
         assert_eq!(response.header(name), None, "{}", response.head);
     }
     assert_eq!(response.header("X-Ours"), Some("2"));
@@ -276,6 +277,14 @@ fn old_version_is_spoken_where_configured() {
     let head = origin.last_request();
     assert!(head.starts_with("GET /2 HTTP/1.0\r\n"), "{head}");
     assert_eq!((field(&head, "Connection"), origin.connections()), (Some("close"), 2));
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    client.send(chunked);
+    assert_eq!(client.response().status, 200);
+    let head = origin.last_request();
+    assert_eq!(field(&head, "Content-Length"), Some("2"), "a body that was read whole has a length");
+    let location = "proxy_http_version 1.0; proxy_request_buffering off;";
+    let proxy = Proxy::start(&forwarding(&[&origin], location));
+    let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     assert_eq!(client.response().status, 411, "HTTP/1.0 has no chunks");
 }
@@ -310,14 +319,14 @@ fn client_is_told_to_go_on_when_a_server_is_there() {
         let body = visit.body(&head)?;
         visit.reply("", std::str::from_utf8(&body).unwrap())
     });
-    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let proxy = Proxy::start(&forwarding(&[&origin], "proxy_request_buffering off;"));
     let mut client = proxy.client();
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.response().status, 100);
     client.send("body");
     assert_eq!(client.response().text(), "body");
     // Without a server there is nothing to go on with.
-    let proxy = Proxy::start(&forwarding(&[&Origin::nobody()], ""));
+    let proxy = Proxy::start(&forwarding(&[&Origin::nobody()], "proxy_request_buffering off;"));
     let mut client = proxy.client();
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.response().status, 502);
@@ -329,7 +338,7 @@ fn answer_that_comes_before_the_end_of_the_request_is_passed_on() {
         visit.request()?;
         visit.write("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
     });
-    let proxy = Proxy::start(&forwarding(&[&origin], "client_max_body_size 0;"));
+    let proxy = Proxy::start(&forwarding(&[&origin], "client_max_body_size 0; proxy_request_buffering off;"));
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\nsome");
     let response = client.response();

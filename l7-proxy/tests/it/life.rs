@@ -57,7 +57,7 @@ fn request_at_hand_is_finished_by_the_configuration_it_began_with() {
         let go = visit.peer.exactly(2)?;
         visit.reply("", std::str::from_utf8(&go).unwrap())
     });
-    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let proxy = Proxy::start(&forwarding(&[&origin], "proxy_request_buffering off;"));
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
     eventually("the request is at the server", || proxy.active() == 1);
@@ -139,7 +139,7 @@ fn shutdown_finishes_requests_and_closes_idle_connections() {
     let proxy = Proxy::start_workers(
         &http(&format!(
             "upstream app {{ server {}; }} server {{ listen 127.0.0.1:1;
-                location / {{ proxy_pass http://app; }} location /here {{ return 200 here; }} }}",
+                location / {{ proxy_pass http://app; proxy_request_buffering off; }} location /here {{ return 200 here; }} }}",
             origin.addr
         )),
         2,

@@ -1,5 +1,6 @@
 //! The proxy from outside: what its parts promise together.
 
+mod answers;
 mod command;
 mod conf;
 mod forward;

@@ -105,6 +105,7 @@ fn forwarding_location_takes_its_path_without_the_slash_as_a_redirect() {
         upstream: UpstreamId(0),
         tls: false,
         host: "u".into(),
+        url: "http://u".into(),
         port: 80,
         uri: None,
     });

@@ -138,7 +138,7 @@ fn requests_in_one_packet_are_answered_in_order() {
 fn connection_ends_after_its_last_request() {
     let proxy = Proxy::start(&server("keepalive_requests 2; location / { return 200; }"));
     let mut client = proxy.client();
-    assert_eq!(client.get("/").header("Connection"), None);
+    assert_eq!(client.get("/").header("Connection"), Some("keep-alive"));
     assert_eq!(client.get("/").header("Connection"), Some("close"));
     assert!(client.is_closed());
     let proxy = Proxy::start(&server("keepalive_timeout 0; location / { return 200; }"));

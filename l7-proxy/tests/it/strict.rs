@@ -25,8 +25,6 @@ fn each_ambiguous_request_is_refused_and_none_reaches_a_server() {
         ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", 400),
-        ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", 400),
-        ("GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET http://a/ HTTP/1.1\r\n\r\n", 400),
         // Targets.

@@ -95,7 +95,7 @@ fn connection_whose_request_was_cut_short_is_not_used_again() {
         visit.reply("", "early")?;
         visit.peer.rest().map(drop)
     });
-    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let proxy = Proxy::start(&forwarding(&[&origin], "proxy_request_buffering off;"));
     for turn in 1..4 {
         let mut client = proxy.client();
         client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nnot all");

@@ -126,8 +126,14 @@ fn groups_are_variables() {
 fn variables_of_the_upstream_list_every_attempt() {
     let mut request = Request::get("/");
     check(&request, &[("$upstream_addr$upstream_status$proxy_host$proxy_port", "")]);
-    request.proxy =
-        Some(ProxyPass { upstream: UpstreamId(0), tls: false, host: "app:81".into(), port: 81, uri: None });
+    request.proxy = Some(ProxyPass {
+        upstream: UpstreamId(0),
+        tls: false,
+        host: "app:81".into(),
+        url: "http://app:81".into(),
+        port: 81,
+        uri: None,
+    });
     let server = Some(SocketAddr::from(([10, 0, 0, 1], 80)));
     request.attempts = vec![
         Attempt::new(server, Some(502), Duration::from_millis(7)),

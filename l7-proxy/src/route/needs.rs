@@ -1,0 +1,111 @@
+//! What a configuration's variables show, so that what none shows need not be kept.
+
+use crate::model::{Expires, Http, Instruction, Location, ReturnBody, Settings, VirtualServer};
+use crate::variable::{Definitions, Value, Variable};
+
+/// What the variables of a configuration show of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Fields of a server's answer, also after the answer has been changed.
+    pub upstream_fields: bool,
+    /// Fields of the answer, also after it has been sent.
+    pub sent_fields: bool,
+    /// The servers that were tried.
+    pub attempts: bool,
+    /// The request's body.
+    pub body: bool,
+    /// The number of bytes of the request.
+    pub request_length: bool,
+}
+
+impl Needs {
+    /// Returns what the variables of a configuration show.
+    pub(super) fn of(http: &Http) -> Self {
+        let mut needs = Self::default();
+        needs.definitions(&http.definitions);
+        http.servers.iter().for_each(|server| needs.server(server));
+        needs
+    }
+
+    fn definitions(&mut self, definitions: &Definitions) {
+        for (_, map) in definitions.maps() {
+            map.values().chain([&map.source]).for_each(|value| self.value(value));
+        }
+    }
+
+    fn server(&mut self, server: &VirtualServer) {
+        self.script(&server.script);
+        self.reply(server.reply.as_ref());
+        self.settings(&server.settings);
+        server.locations.iter().for_each(|location| self.location(location));
+    }
+
+    fn location(&mut self, location: &Location) {
+        self.script(&location.script);
+        self.reply(location.reply.as_ref());
+        self.settings(&location.settings);
+        location.locations.iter().for_each(|location| self.location(location));
+        if let Some(except) = &location.limit_except {
+            self.location(&except.location);
+        }
+    }
+
+    fn script(&mut self, script: &[Instruction]) {
+        for instruction in script {
+            match instruction {
+                Instruction::Set { value, .. } => self.value(value),
+                Instruction::Rewrite(rewrite) => self.value(&rewrite.replacement),
+                Instruction::If(branch) => {
+                    self.script(&branch.script);
+                    self.reply(branch.reply.as_ref());
+                    branch.location.iter().for_each(|location| self.location(location));
+                }
+                Instruction::Break => {}
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: Option<&crate::model::Return>) {
+        if let Some(ReturnBody::Text(value) | ReturnBody::Location(value)) = reply.map(|reply| &reply.body) {
+            self.value(value);
+        }
+    }
+
+    fn settings(&mut self, settings: &Settings) {
+        for field in settings.add_headers.iter().chain(&settings.add_trailers) {
+            self.value(&field.value);
+        }
+        for log in &settings.access_log {
+            self.value(&log.format.line);
+            log.condition.iter().for_each(|condition| self.value(condition));
+        }
+        if let Expires::Value { text, .. } = &settings.expires {
+            self.value(text);
+        }
+        let proxy = &settings.proxy;
+        self.value(&proxy.limit_rate);
+        proxy.set_headers.iter().for_each(|set| self.value(&set.value));
+        proxy.set_body.iter().chain(&proxy.method).for_each(|value| self.value(value));
+        settings.error_pages.iter().for_each(|page| self.value(&page.target));
+    }
+
+    fn value(&mut self, value: &Value) {
+        for variable in value.variables() {
+            match variable {
+                Variable::UpstreamHeader(_) | Variable::UpstreamCookie(_) => self.upstream_fields = true,
+                Variable::SentHeader(_) => self.sent_fields = true,
+                Variable::UpstreamAddr
+                | Variable::UpstreamStatus
+                | Variable::UpstreamBytesReceived
+                | Variable::UpstreamBytesSent
+                | Variable::UpstreamConnectTime
+                | Variable::UpstreamHeaderTime
+                | Variable::UpstreamResponseLength
+                | Variable::UpstreamResponseTime => self.attempts = true,
+                Variable::RequestBody | Variable::RequestBodyFile => self.body = true,
+                Variable::RequestLength => self.request_length = true,
+                _ => {}
+            }
+        }
+    }
+}
