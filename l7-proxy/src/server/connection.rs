@@ -225,11 +225,12 @@ where
                     return Poll::Ready(Outcome::Ended(outcome));
                 }
             }
-            Order::Finish if !hurried => {
-                (hurried, look) = (true, true);
-                timer.as_mut().reset(Instant::now());
-            }
             Order::Finish | Order::Serve => {}
+        }
+        // How long it may take is shorter from now on.
+        if session.order() == Order::Finish && !hurried {
+            (hurried, look) = (true, true);
+            timer.as_mut().reset(Instant::now());
         }
         // A timer that has not fired knows whom to wake already.
         if !look && !timer.is_elapsed() {

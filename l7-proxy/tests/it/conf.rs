@@ -363,7 +363,7 @@ fn fault_in_a_value_names_the_value() {
         ("listen 127.0.0.1:99999;", "invalid port in \"127.0.0.1:99999\" of the \"listen\" directive"),
         ("listen 80 fast;", "invalid parameter \"fast\""),
         ("listen 80 backlog=x;", "invalid backlog \"backlog=x\""),
-        ("listen 443 ssl;", "\"ssl\" parameter of \"listen\" directive is not supported by l7-proxy"),
+        ("listen 443 quic;", "\"quic\" parameter of \"listen\" directive is not supported by l7-proxy"),
         ("listen 80; listen *:80;", "a duplicate listen 0.0.0.0:80"),
         (
             "listen 80 default_server; } server { listen 80 default_server;",

@@ -1,0 +1,431 @@
+//! TLS with clients and with servers, HTTP/2 with clients, as real peers see it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::peer::{Origin, PATIENCE, Proxy, field, http};
+
+/// A file that was made for these tests.
+fn pem(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls").join(name)
+}
+
+/// `ssl_certificate` and its key.
+pub(crate) fn certificate(name: &str) -> String {
+    let (certificate, key) = (pem(&format!("{name}.pem")), pem(&format!("{name}.key")));
+    format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display())
+}
+
+/// A client that trusts the authority of these tests, and shows this certificate.
+fn config(own: Option<&str>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(pem("ca.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    match own {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let chain = vec![CertificateDer::from_pem_file(pem(&format!("{name}.pem"))).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(pem(&format!("{name}.key"))).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    }
+}
+
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+/// Begins a handshake, which goes on with the first read or write.
+pub(crate) fn connect(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Tls {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), stream)
+}
+
+/// Asks for `/` by the name and returns all that comes, or what is wrong with the handshake.
+fn ask(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Result<String, std::io::Error> {
+    let mut stream = connect(addr, name, config);
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    match stream.read_to_string(&mut answer) {
+        Ok(_) => Ok(answer),
+        Err(error) if !answer.is_empty() => panic!("{error} after {answer}"),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn anonymous() -> Arc<ClientConfig> {
+    Arc::new(config(None))
+}
+
+/// Whether a program is here; one that is missing is a fault where `REQUIRE_PEERS` is set.
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    assert!(found || std::env::var_os("REQUIRE_PEERS").is_none(), "{program} is missing");
+    if !found {
+        eprintln!("{program} is missing: not tested");
+    }
+    found
+}
+
+#[test]
+fn server_block_is_chosen_by_the_name_in_the_handshake() {
+    let text = http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; server_name a.example; {} return 200 \"a $scheme $ssl_server_name\"; }}
+         server {{ listen 127.0.0.1:1; server_name b.example; {} ssl_protocols TLSv1.2; return 200 \"b $ssl_protocol\"; }}",
+        certificate("server"),
+        certificate("other"),
+    ));
+    let proxy = Proxy::start(&text);
+    let client = anonymous();
+    assert!(ask(proxy.addr(), "a.example", &client).unwrap().ends_with("a https a.example"));
+    assert!(ask(proxy.addr(), "b.example", &client).unwrap().ends_with("b TLSv1.2"));
+    // The default server's certificate is no proof of this name.
+    assert!(ask(proxy.addr(), "c.example", &client).is_err());
+}
+
+#[test]
+fn handshake_is_refused_where_the_configuration_says_so() {
+    let text = http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl default_server; ssl_reject_handshake on; }}
+         server {{ listen 127.0.0.1:1; server_name a.example; {} return 200 a; }}",
+        certificate("server"),
+    ));
+    let proxy = Proxy::start(&text);
+    let refused = ask(proxy.addr(), "localhost", &anonymous()).unwrap_err();
+    assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
+    assert!(ask(proxy.addr(), "a.example", &anonymous()).unwrap().ends_with('a'));
+}
+
+#[test]
+fn plain_http_on_a_port_of_https_is_told_so() {
+    let text =
+        http(&format!("server {{ listen 127.0.0.1:1 ssl; {} return 200 never; }}", certificate("server")));
+    let proxy = Proxy::start(&text);
+    let answer = proxy.get("/");
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("The plain HTTP request was sent to HTTPS port"));
+}
+
+#[test]
+fn certificate_of_a_client_is_judged_as_configured() {
+    let server = |verify: &str, crl: &str| {
+        let text = http(&format!(
+            "server {{ listen 127.0.0.1:1 ssl; server_name localhost; {} ssl_verify_client {verify}; {crl}
+               ssl_client_certificate {};
+               return 200 \"<$ssl_client_verify $ssl_client_s_dn>\"; }}",
+            certificate("server"),
+            pem("ca.pem").display(),
+        ));
+        Proxy::start(&text)
+    };
+    let ask = |proxy: &Proxy, own: Option<&str>| {
+        let answer = ask(proxy.addr(), "localhost", &Arc::new(config(own))).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().to_owned();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        match body.split_once('<') {
+            Some(_) if status == "200" => format!("{status} {body}"),
+            _ => status,
+        }
+    };
+    let on = server("on", "");
+    assert_eq!(ask(&on, None), "400");
+    assert_eq!(ask(&on, Some("stranger")), "400");
+    assert_eq!(ask(&on, Some("client")), "200 <SUCCESS CN=client,O=Test>");
+    let optional = server("optional", "");
+    assert_eq!(ask(&optional, None), "200 <NONE >");
+    assert_eq!(ask(&optional, Some("stranger")), "400");
+    let any = server("optional_no_ca", "");
+    assert!(ask(&any, Some("stranger")).starts_with("200 <FAILED:"));
+    let revoked = server("on", &format!("ssl_crl {};", pem("revoked.pem").display()));
+    assert_eq!(ask(&revoked, Some("client")), "400");
+}
+
+#[test]
+fn session_goes_on_where_the_configuration_lets_it() {
+    for (settings, again) in [
+        ("", "r"),
+        ("ssl_protocols TLSv1.2;", "r"),
+        ("ssl_session_tickets off; ssl_session_cache shared:x:1m;", "r"),
+        ("ssl_session_tickets off; ssl_session_cache off;", "."),
+        ("ssl_session_timeout 0;", "."),
+    ] {
+        let text = http(&format!(
+            "server {{ listen 127.0.0.1:1 ssl; {} {settings} return 200 \"<$ssl_session_reused>\"; }}",
+            certificate("server"),
+        ));
+        let proxy = Proxy::start(&text);
+        let client = anonymous();
+        assert!(ask(proxy.addr(), "localhost", &client).unwrap().ends_with("<.>"), "{settings}");
+        // What a client knows of two sessions differs by nothing but time: a ticket of no time at
+        // all must be older than that.
+        std::thread::sleep(Duration::from_millis(2));
+        let answer = ask(proxy.addr(), "localhost", &client).unwrap();
+        assert!(answer.ends_with(&format!("<{again}>")), "{settings} {answer}");
+    }
+}
+
+#[test]
+fn server_is_reached_over_tls_and_must_be_who_it_should_be() {
+    let origin = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; {} location / {{ return 200 \"<$ssl_server_name $http_host>\"; }} }}",
+        certificate("server"),
+    )));
+    let text = http(&format!(
+        "upstream app {{ server {}; }}
+         server {{ listen 127.0.0.1:1; proxy_ssl_trusted_certificate {};
+           location /any {{ proxy_pass https://app; }}
+           location /good {{ proxy_pass https://app; proxy_ssl_verify on; proxy_ssl_server_name on;
+             proxy_ssl_name a.example; }}
+           location /bad {{ proxy_pass https://app; proxy_ssl_verify on; proxy_ssl_name b.example; }} }}",
+        origin.addr(),
+        pem("ca.pem").display(),
+    ));
+    let proxy = Proxy::start(&text);
+    assert_eq!(proxy.get("/any").text(), "< app>");
+    assert_eq!(proxy.get("/bad").status, 502);
+    assert_eq!(proxy.get("/good").text(), "<a.example app>");
+    // The connection of another name is not shared.
+    assert_eq!(proxy.get("/any").text(), "< app>");
+}
+
+#[test]
+fn large_bodies_pass_over_tls_on_both_sides() {
+    let origin = Origin::start(|visit| {
+        let request = visit.request()?;
+        let body = visit.peer.exactly(field(&request, "Content-Length").unwrap().parse().unwrap())?;
+        visit.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()))?;
+        visit.write(body)
+    });
+    let inner = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; {} client_max_body_size 0;
+           location / {{ proxy_pass http://{}; }} }}",
+        certificate("server"),
+        origin.addr,
+    )));
+    let outer = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; {} client_max_body_size 0;
+           location / {{ proxy_pass https://{}; }} }}",
+        certificate("server"),
+        inner.addr(),
+    )));
+    let mut stream = connect(outer.addr(), "localhost", &anonymous());
+    let body: Vec<u8> = (0..3_000_000_u32).map(|place| (place % 251) as u8).collect();
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let start = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    assert!(answer[start..] == body);
+}
+
+/// What curl prints for `path`; `args` come before it.
+fn curl(addr: SocketAddr, scheme: &str, args: &[&str], path: &str) -> String {
+    let resolve = format!("localhost:{}:{}", addr.port(), addr.ip());
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "20", "--resolve", &resolve])
+        .arg("--cacert")
+        .arg(pem("ca.pem"))
+        .args(args)
+        .arg(format!("{scheme}://localhost:{}{path}", addr.port()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const ABOUT: &str = "return 200 \"$server_protocol $http2 $host $http_cookie\";";
+
+#[test]
+fn http2_is_spoken_where_both_sides_want_it() {
+    if !has("curl") {
+        return;
+    }
+    let on =
+        http(&format!("server {{ listen 127.0.0.1:1 ssl; http2 on; {} {ABOUT} }}", certificate("server")));
+    let on = Proxy::start(&on);
+    assert_eq!(
+        curl(on.addr(), "https", &["--http2", "-b", "a=1; b=2"], "/"),
+        "HTTP/2.0 h2 localhost a=1; b=2"
+    );
+    assert_eq!(curl(on.addr(), "https", &["--http1.1"], "/"), "HTTP/1.1  localhost ");
+    let off = http(&format!("server {{ listen 127.0.0.1:1 ssl; {} {ABOUT} }}", certificate("server")));
+    let off = Proxy::start(&off);
+    assert_eq!(curl(off.addr(), "https", &["--http2"], "/"), "HTTP/1.1  localhost ");
+}
+
+#[test]
+fn http2_without_tls_is_told_by_its_first_bytes() {
+    if !has("curl") {
+        return;
+    }
+    let proxy = Proxy::start(&http(&format!("server {{ listen 127.0.0.1:1; http2 on; {ABOUT} }}")));
+    let prior = curl(proxy.addr(), "http", &["--http2-prior-knowledge"], "/");
+    assert_eq!(prior, "HTTP/2.0 h2c localhost ");
+    assert_eq!(curl(proxy.addr(), "http", &["--http1.1"], "/"), "HTTP/1.1  localhost ");
+    let mut slow = proxy.client();
+    for byte in "PRI".bytes() {
+        slow.send([byte]);
+    }
+    slow.send("CE / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert_eq!(slow.response().text(), "HTTP/1.1  a ");
+}
+
+#[test]
+fn request_of_http2_is_forwarded_as_one_of_http1() {
+    if !has("curl") {
+        return;
+    }
+    let origin = Origin::start(|visit| {
+        let request = visit.request()?;
+        let body = visit.peer.chunks()?;
+        visit.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()))?;
+        visit.write(body)?;
+        drop(request);
+        Ok(())
+    });
+    let proxy = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1; http2 on; location / {{ proxy_pass http://{}; proxy_set_header Host $host; }} }}",
+        origin.addr,
+    )));
+    let args = ["--http2-prior-knowledge", "-H", "Content-Length:", "-X", "POST", "-T", "-"];
+    let output = {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--max-time", "20"]).args(args).arg(format!("http://{}/up", proxy.addr()));
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"body of a stream").unwrap();
+        child.wait_with_output().unwrap()
+    };
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "body of a stream");
+    let seen = origin.last_request();
+    assert!(seen.starts_with("POST /up HTTP/1.1\r\n"), "{seen}");
+    assert_eq!(field(&seen, "Host"), Some("127.0.0.1"));
+}
+
+#[test]
+fn many_streams_at_once_are_all_answered() {
+    if !has("h2load") {
+        return;
+    }
+    let proxy = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; http2 on; {} location / {{ root html; }} }}",
+        certificate("server")
+    )));
+    proxy.file("html/a", vec![b'x'; 100_000]);
+    let output = Command::new("h2load")
+        .args(["-n", "400", "-c", "4", "-m", "50"])
+        .arg(format!("https://{}/a", proxy.addr()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("400 succeeded, 0 failed, 0 errored, 0 timeout"), "{said}");
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Reads frames until one of this kind; `None` if the connection ends before.
+fn next_frame(stream: &mut TcpStream, kind: u8) -> Option<Vec<u8>> {
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).ok()?;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).ok()?;
+        if head[3] == kind {
+            return Some(payload);
+        }
+    }
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+
+/// `GET /` of `http://a`, by HPACK's static table.
+const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+
+fn http2_client(proxy: &Proxy) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.addr()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    stream
+}
+
+#[test]
+fn idle_connection_of_http2_does_not_hold_up_the_end() {
+    let proxy = Proxy::start(&http(&format!("server {{ listen 127.0.0.1:1; http2 on; {ABOUT} }}")));
+    let mut client = http2_client(&proxy);
+    client.write_all(&frame(HEADERS, 5, 1, GET)).unwrap();
+    assert!(next_frame(&mut client, HEADERS).is_some());
+    assert!(proxy.shut_down(Duration::from_secs(5)), "it is still open");
+    assert!(next_frame(&mut client, GOAWAY).is_some(), "it was not told");
+}
+
+#[test]
+fn connection_of_http2_is_worn_out_by_its_requests() {
+    let text = format!("server {{ listen 127.0.0.1:1; http2 on; keepalive_requests 2; {ABOUT} }}");
+    let proxy = Proxy::start(&http(&text));
+    let mut client = http2_client(&proxy);
+    for stream in [1, 3] {
+        client.write_all(&frame(HEADERS, 5, stream, GET)).unwrap();
+    }
+    assert!(next_frame(&mut client, GOAWAY).is_some());
+}
+
+#[test]
+fn client_that_resets_its_requests_at_once_is_sent_away() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        // Never answers: all that is open stays open.
+        visit.peer.rest().map(drop)
+    });
+    let proxy = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1; http2 on; location / {{ proxy_pass http://{}; }} }}",
+        origin.addr
+    )));
+    let mut client = http2_client(&proxy);
+    for stream in (1..20_000).step_by(2) {
+        let pair =
+            [frame(HEADERS, 5, stream, GET), frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat();
+        if client.write_all(&pair).is_err() {
+            break;
+        }
+    }
+    // Enhance your calm, if that was not lost in the reset that it ends with.
+    if let Some(goodbye) = next_frame(&mut client, GOAWAY) {
+        assert_eq!(goodbye[4..8], 11_u32.to_be_bytes());
+    }
+    assert!(proxy.client().stream.write_all(b"GET").is_ok());
+}
+
+#[test]
+fn endless_head_of_http2_is_cut_off() {
+    const CONTINUATION: u8 = 9;
+    let proxy = Proxy::start(&http(&format!("server {{ listen 127.0.0.1:1; http2 on; {ABOUT} }}")));
+    let mut client = http2_client(&proxy);
+    client.write_all(&frame(HEADERS, 1, 1, GET)).unwrap();
+    // A field of its own in each: a name and a value of 100 bytes, not to be remembered.
+    let field = [&[0, 100][..], &[b'n'; 100], &[100], &[b'v'; 100]].concat();
+    let piece = frame(CONTINUATION, 0, 1, &field.repeat(50));
+    let sent = (0..2000).take_while(|_| client.write_all(&piece).is_ok()).count();
+    assert!(sent < 2000, "20 MB of a head were taken");
+}

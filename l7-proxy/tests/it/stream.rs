@@ -1,0 +1,147 @@
+//! `stream {}`: connections that are answered, relayed, looked at, limited and logged.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::peer::{Client, Origin, Proxy, eventually};
+use crate::secure::{anonymous, certificate, connect};
+
+fn stream(content: &str) -> String {
+    format!("events {{}} stream {{ {content} }}")
+}
+
+/// All that comes when something is said and nothing more.
+fn talk(addr: SocketAddr, words: &str) -> String {
+    let mut client = Client::connect(addr);
+    client.send(words);
+    // It may have been closed already.
+    let _ = client.stream.shutdown(std::net::Shutdown::Write);
+    String::from_utf8(client.rest().unwrap_or_default()).unwrap()
+}
+
+/// Sends back what it gets.
+fn echo() -> Origin {
+    Origin::start(|visit| {
+        let all = visit.peer.rest()?;
+        visit.write(all)
+    })
+}
+
+#[test]
+fn connection_is_answered_with_what_map_and_set_say() {
+    let proxy = Proxy::start(&stream(
+        "map $remote_addr $who { 127.0.0.1 home; ~^127\\.(\\d+) net$1; default away; }
+         server { listen 127.0.0.1:1; set $greeting hello; return \"$greeting from $who ${protocol}\"; }",
+    ));
+    assert_eq!(talk(proxy.addr(), ""), "hello from home TCP");
+}
+
+#[test]
+fn who_may_not_connect_is_closed_and_logged() {
+    let proxy = Proxy::start(&stream(
+        "log_format line '$status $bytes_sent'; access_log log line;
+         server { listen 127.0.0.1:1; deny 127.0.0.0/8; allow all; return never; }",
+    ));
+    assert_eq!(talk(proxy.addr(), ""), "");
+    let log = proxy.folder.path().join("log");
+    eventually("the line is written", || fs::read_to_string(&log).is_ok_and(|log| log == "403 0\n"));
+}
+
+#[test]
+fn connections_of_one_client_are_limited() {
+    let origin = echo();
+    let proxy = Proxy::start(&stream(&format!(
+        "limit_conn_zone $binary_remote_addr zone=one:1m;
+         server {{ listen 127.0.0.1:1; limit_conn one 1; proxy_pass {}; }}",
+        origin.addr
+    )));
+    let mut first = Client::connect(proxy.addr());
+    first.send("first");
+    eventually("the first has arrived", || origin.connections() == 1);
+    assert_eq!(talk(proxy.addr(), "second"), "");
+    first.finish();
+    assert_eq!(first.rest().unwrap(), b"first");
+    eventually("there is room again", || talk(proxy.addr(), "third") == "third");
+}
+
+#[test]
+fn server_is_computed_from_what_a_client_of_tls_asks_for() {
+    let text = stream(&format!(
+        "map $ssl_preread_server_name $server {{ a.example a; default 127.0.0.1:9; }}
+         upstream a {{ server INNER; }}
+         server {{ listen 127.0.0.1:1; ssl_preread on; proxy_pass $server; }}",
+    ));
+    let inner = Proxy::start(&stream(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; {} return \"$ssl_server_name $ssl_protocol\"; }}",
+        certificate("server")
+    )));
+    let proxy = Proxy::start(&text.replace("INNER", &inner.addr().to_string()));
+    let mut client = connect(proxy.addr(), "a.example", &anonymous());
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "a.example TLSv1.3");
+    let mut client = connect(proxy.addr(), "localhost", &anonymous());
+    assert!(client.write_all(b"x").and_then(|()| client.flush()).is_err(), "nobody is at port 9");
+}
+
+#[test]
+fn bytes_pass_with_tls_on_either_side() {
+    let origin = echo();
+    let inner = Proxy::start(&stream(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; {} proxy_pass {}; }}",
+        certificate("server"),
+        origin.addr
+    )));
+    let outer = Proxy::start(&stream(&format!(
+        "server {{ listen 127.0.0.1:1; proxy_ssl on; proxy_ssl_name a.example; proxy_ssl_server_name on;
+           proxy_pass {}; }}",
+        inner.addr()
+    )));
+    let words = "0123456789".repeat(50_000);
+    assert!(talk(outer.addr(), &words) == words);
+}
+
+#[test]
+fn rate_of_a_direction_is_kept() {
+    let origin = echo();
+    let proxy = Proxy::start(&stream(&format!(
+        "server {{ listen 127.0.0.1:1; proxy_download_rate 500; proxy_pass {}; }}",
+        origin.addr
+    )));
+    let began = Instant::now();
+    let words = "x".repeat(1200);
+    assert_eq!(talk(proxy.addr(), &words), words);
+    // 500 at once, 500 more after a second, the rest after two.
+    assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
+}
+
+#[test]
+fn next_server_is_tried_unless_that_is_turned_off() {
+    let (good, bad) = (echo(), Origin::nobody());
+    let text = |next: &str| {
+        stream(&format!(
+            "upstream app {{ server {} max_fails=0; server {} backup; }}
+             log_format line $upstream_addr; access_log log line;
+             server {{ listen 127.0.0.1:1; proxy_next_upstream {next}; proxy_pass app; }}",
+            bad.addr, good.addr
+        ))
+    };
+    let on = Proxy::start(&text("on"));
+    assert_eq!(talk(on.addr(), "x"), "x");
+    let line = format!("{}, {}\n", bad.addr, good.addr);
+    let log = on.folder.path().join("log");
+    eventually("both are in the log", || fs::read_to_string(&log).is_ok_and(|log| log == line));
+    let off = Proxy::start(&text("off"));
+    assert_eq!(talk(off.addr(), "x"), "");
+}
+
+#[test]
+fn reload_changes_what_an_address_answers() {
+    let text = |answer: &str| stream(&format!("server {{ listen 127.0.0.1:1; return {answer}; }}"));
+    let proxy = Proxy::start(&text("one"));
+    assert_eq!(talk(proxy.addr(), ""), "one");
+    proxy.reload(&text("two"));
+    eventually("the new one answers", || talk(proxy.addr(), "") == "two");
+}
