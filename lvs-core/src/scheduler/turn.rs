@@ -23,32 +23,88 @@ use crate::scheduler::{Change, Peek, Scheduler, Seat, Tickets};
 
 /// `rr`: each server in turn, newest first.
 pub(super) struct Rr {
-    /// Index served last; the number of servers stands for the head of the list. All threads write
-    /// it, so nothing that they only read lies on its cache line.
-    cursor: CachePadded<AtomicUsize>,
+    /// Steps down the list that were ever made, where the step from its end to its head counts as one
+    /// too. To count them takes threads that share a service one atomic addition each; to swap a cursor
+    /// takes them a read more, and another try where two meet. All threads write it, so nothing that
+    /// they only read lies on its cache line.
+    steps: CachePadded<AtomicU64>,
+    wheel: Wheel,
+}
+
+/// Where a number of steps leads, without a division.
+#[derive(Clone, Copy)]
+struct Wheel {
+    servers: u32,
+    /// 2^64 divided by the number of servers (Lemire, Kaser and Kurz, "Faster remainder by direct
+    /// computation", 2019).
+    inverse: u64,
+}
+
+impl Wheel {
+    fn new(servers: usize) -> Wheel {
+        let servers = u32::try_from(servers).unwrap_or(u32::MAX);
+        Wheel { servers, inverse: (u64::MAX / u64::from(servers.max(1))).wrapping_add(1) }
+    }
+
+    /// The index that so many steps lead to.
+    #[inline]
+    fn index(self, steps: u64) -> usize {
+        let rest = match u32::try_from(steps) {
+            Ok(steps) => {
+                let fraction = self.inverse.wrapping_mul(u64::from(steps));
+                ((u128::from(fraction) * u128::from(self.servers)) >> 64) as u64
+            }
+            Err(_) => steps % u64::from(self.servers),
+        };
+        (u64::from(self.servers) - 1 - rest) as usize
+    }
 }
 
 impl Rr {
     pub(super) fn new(seats: &[Seat]) -> Rr {
-        Rr { cursor: CachePadded::new(AtomicUsize::new(seats.len())) }
+        Rr { steps: CachePadded::new(AtomicU64::new(0)), wheel: Wheel::new(seats.len()) }
+    }
+
+    /// How many more steps lead to the next eligible server, and which it is.
+    fn next(&self, pool: Pool<'_>, steps: u64) -> Option<(u64, usize)> {
+        let due = self.wheel.index(steps);
+        let next = pool.next_older(due + 1).or_else(|| pool.next_older(pool.len()))?;
+        let passed = if next <= due { due - next } else { due + pool.len() - next };
+        Some((passed as u64 + 1, next))
     }
 }
 
 impl Scheduler for Rr {
+    #[inline]
     fn schedule(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Option<usize> {
-        let mut cursor = self.cursor.load(Ordering::Relaxed);
+        if pool.is_empty() {
+            return None;
+        }
+        let due = self.wheel.index(self.steps.fetch_add(1, Ordering::Relaxed));
+        if pool.is_eligible(due) {
+            return Some(due);
+        }
+        // The step has led to somebody who is passed over; those behind him are passed at once.
+        let mut steps = self.steps.load(Ordering::Relaxed);
         loop {
-            let next = pool.next_older(cursor).or_else(|| pool.next_older(pool.len()))?;
-            match self.cursor.compare_exchange_weak(cursor, next, Ordering::Relaxed, Ordering::Relaxed) {
+            let Some((more, next)) = self.next(pool, steps) else {
+                // A search in vain moves nothing.
+                self.steps.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            };
+            match self.steps.compare_exchange_weak(steps, steps + more, Ordering::Relaxed, Ordering::Relaxed)
+            {
                 Ok(_) => return Some(next),
-                Err(moved) => cursor = moved,
+                Err(moved) => steps = moved,
             }
         }
     }
 
     fn peek(&self, pool: Pool<'_>, _flow: &Flow, _ticket: u64) -> Peek {
-        let cursor = self.cursor.load(Ordering::Relaxed);
-        Peek::Choice(pool.next_older(cursor).or_else(|| pool.next_older(pool.len())))
+        if pool.is_empty() {
+            return Peek::Choice(None);
+        }
+        Peek::Choice(self.next(pool, self.steps.load(Ordering::Relaxed)).map(|(_, next)| next))
     }
 
     fn tickets(&self) -> Tickets {
@@ -59,9 +115,12 @@ impl Scheduler for Rr {
     /// that nobody is skipped.
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
         let Some(old) = (old as &dyn Any).downcast_ref::<Rr>() else { return };
-        let cursor = old.cursor.load(Ordering::Relaxed);
-        *self.cursor.get_mut() =
-            (cursor..change.old.len()).find_map(|index| change.moved(index)).unwrap_or(change.new.len());
+        let steps = old.steps.load(Ordering::Relaxed);
+        let Some(last) = steps.checked_sub(1).filter(|_| !change.old.is_empty()) else { return };
+        let last = old.wheel.index(last);
+        // Whoever was served last, or who is listed next to him; nobody means the head of the list.
+        let kept = (last..change.old.len()).find_map(|index| change.moved(index));
+        *self.steps.get_mut() = kept.map_or(0, |kept| (change.new.len() - kept) as u64);
     }
 }
 
