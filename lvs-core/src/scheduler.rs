@@ -13,6 +13,7 @@ mod least_in_turn;
 mod locality;
 mod maglev;
 mod ring;
+mod smooth;
 mod turn;
 
 use std::any::Any;
@@ -240,7 +241,7 @@ fn named(
         Algorithm::Ovf => Box::new(least::Least::new(least::overflow)),
         Algorithm::Mh => Box::new(maglev::Mh::new(setup)),
         Algorithm::Twos => Box::new(choice::Twos::new(setup)),
-        Algorithm::Swrr => Box::new(turn::Swrr::new(seats)),
+        Algorithm::Swrr => Box::new(smooth::Swrr::new(seats)),
         Algorithm::IpHash => Box::new(keyed::IpHash::new(setup)),
         Algorithm::Hash => Box::new(keyed::Hash::new(setup)),
         Algorithm::HashConsistent => Box::new(ring::HashConsistent::new(setup, before.map(|(old, _)| old))),

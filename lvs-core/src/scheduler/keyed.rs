@@ -13,7 +13,7 @@ use crate::pairing::places_in;
 use crate::pool::Pool;
 use crate::scheduler::choice::mix;
 use crate::scheduler::key::Key;
-use crate::scheduler::turn::Swrr;
+use crate::scheduler::smooth::Swrr;
 use crate::scheduler::{Change, Peek, Scheduler, Seat, Setup, Share, Tickets};
 
 /// The weights, laid end to end in the order the servers were added.

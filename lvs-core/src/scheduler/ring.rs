@@ -14,7 +14,7 @@ use crate::pairing::places_in;
 use crate::pool::Pool;
 use crate::scheduler::key::crc32;
 use crate::scheduler::keyed::TRIES;
-use crate::scheduler::turn::{Swrr, share};
+use crate::scheduler::smooth::{Swrr, share};
 use crate::scheduler::{Change, Peek, Scheduler, Seat, Setup, Share, Tickets};
 
 /// A ring that was laid out once, and what has changed since.
