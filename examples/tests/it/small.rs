@@ -32,6 +32,11 @@ fn accept_loop_serves_every_client_around_a_dead_server() {
 }
 
 #[test]
+fn two_directors_in_one_process_share_nothing() {
+    check("two_directors", "web carried 2 connections, mail 1");
+}
+
+#[test]
 fn own_scheduler_keeps_clients_in_their_zone() {
     check("own_scheduler", "10.1.0.1:80");
 }

@@ -9,6 +9,7 @@ mod drain;
 mod faults;
 mod life;
 mod metrics;
+mod namespaces;
 mod proxy_protocol;
 mod relay;
 mod support;

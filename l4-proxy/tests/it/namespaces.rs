@@ -1,0 +1,166 @@
+//! The director between two networks of the test's own: transparent mode, and the end of ports.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::binary::{Director, rules};
+use crate::support::{accept, connect, eventually, is_installed, skip};
+
+const VIP: &str = "10.98.1.1:80";
+const CLIENT: &str = "10.98.1.2";
+const SERVER: &str = "10.98.2.2:8080";
+const DIRECTOR: [&str; 2] = ["10.98.2.1", "10.98.2.3"];
+
+/// A client, a director and a server in network namespaces, the director between the other two.
+/// The namespaces go with the value, and everything in them.
+struct Networks {
+    names: [String; 3],
+}
+
+impl Networks {
+    /// `None` where the test may not make them, after saying so.
+    fn new() -> Option<Networks> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        if !is_installed("ip") || !is_installed("nft") {
+            skip("ip (iproute2) or nft (nftables)");
+            return None;
+        }
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = |role: &str| format!("l4-{}-{serial}-{role}", std::process::id());
+        let networks = Networks { names: ["client", "director", "server"].map(name) };
+        let made = |name: &String| ip(&["netns", "add", name]);
+        if !networks.names.iter().all(made) {
+            skip("the right to make network namespaces");
+            return None;
+        }
+        let [client, director, server] = &networks.names;
+        for (outer, addresses, own, gateway) in [
+            (client, &["10.98.1.1/24"][..], "10.98.1.2/24", "10.98.1.1"),
+            (server, &["10.98.2.1/24", "10.98.2.3/24"], "10.98.2.2/24", "10.98.2.1"),
+        ] {
+            let link = if outer == client { "outside" } else { "inside" };
+            let peer = ["type", "veth", "peer", "name", "eth0", "netns", outer];
+            run(&[&["-n", director, "link", "add", link][..], &peer].concat());
+            run(&["-n", outer, "address", "add", own, "dev", "eth0"]);
+            for address in addresses {
+                run(&["-n", director, "address", "add", address, "dev", link]);
+            }
+            run(&["-n", director, "link", "set", link, "up"]);
+            run(&["-n", director, "link", "set", "lo", "up"]);
+            run(&["-n", outer, "link", "set", "eth0", "up"]);
+            run(&["-n", outer, "route", "add", "default", "via", gateway]);
+        }
+        Some(networks)
+    }
+
+    /// Does something in one of the namespaces; sockets made there stay there.
+    fn within<T: Send + 'static>(&self, who: usize, what: impl FnOnce() -> T + Send + 'static) -> T {
+        let path = format!("/run/netns/{}", self.names[who]);
+        let thread = thread::spawn(move || {
+            let namespace = File::open(path).expect("a namespace");
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("moved");
+            what()
+        });
+        thread.join().expect("done")
+    }
+
+    fn director(&self, arguments: &[&str]) -> Director {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        Director::start_with(&rules(address(VIP), address(SERVER)), |program| {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &self.names[DS], program]).args(arguments);
+            command
+        })
+    }
+
+    fn listen(&self) -> TcpListener {
+        self.within(RS, || TcpListener::bind(SERVER).expect("a free port"))
+    }
+
+    fn connect(&self) -> TcpStream {
+        self.within(CIP, || connect(VIP.parse().expect("an address")))
+    }
+}
+
+const CIP: usize = 0;
+const DS: usize = 1;
+const RS: usize = 2;
+
+impl Drop for Networks {
+    fn drop(&mut self) {
+        for name in &self.names {
+            ip(&["netns", "delete", name]);
+        }
+    }
+}
+
+fn ip(words: &[&str]) -> bool {
+    Command::new("ip").args(words).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn run(words: &[&str]) {
+    assert!(ip(words), "ip {}", words.join(" "));
+}
+
+/// The commands for the director out of what `--transparent-help` prints.
+fn printed_rules() -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_l4-proxy")).arg("--transparent-help").output();
+    let text = String::from_utf8(output.expect("it runs").stdout).expect("text");
+    let from = text.find("  nft -f -").expect("the rules");
+    let to = text.find("For IPv6").expect("the end of the rules");
+    text[from..to].lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn server_sees_the_client_in_transparent_mode_with_the_printed_rules() {
+    let Some(networks) = Networks::new() else { return };
+    let mut shell = Command::new("ip");
+    shell.args(["netns", "exec", &networks.names[DS], "sh", "-e"]).stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("a shell");
+    let mut commands = shell.stdin.take().expect("a pipe");
+    commands.write_all(printed_rules().as_bytes()).expect("read");
+    drop(commands);
+    assert!(shell.wait().expect("it ends").success());
+
+    let _director = networks.director(&["--transparent", VIP]);
+    let server = networks.listen();
+    let mut client = networks.connect();
+    let mut served = accept(&server);
+    assert_eq!(served.peer_addr().expect("open").ip().to_string(), CLIENT);
+    client.write_all(b"ping").expect("sent");
+    let mut heard = [0; 4];
+    served.read_exact(&mut heard).expect("heard");
+    served.write_all(b"pong").expect("sent");
+    client.read_exact(&mut heard).expect("heard");
+    assert_eq!(&heard, b"pong");
+}
+
+#[test]
+fn every_source_address_gives_all_its_ports_before_a_client_is_refused() {
+    let Some(networks) = Networks::new() else { return };
+    const PORTS: usize = 4;
+    networks.within(DS, || {
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").expect("a range");
+    });
+    let sources = format!("{VIP}={},{}", DIRECTOR[0], DIRECTOR[1]);
+    let director = networks.director(&["--source", &sources]);
+    let server = networks.listen();
+    let pairs: Vec<_> = (0..2 * PORTS).map(|_| (networks.connect(), accept(&server))).collect();
+    for source in DIRECTOR {
+        let from = |served: &TcpStream| served.peer_addr().expect("open").ip().to_string() == source;
+        assert_eq!(pairs.iter().filter(|(_, served)| from(served)).count(), PORTS, "{source}");
+    }
+    let mut refused = networks.connect();
+    assert_eq!(refused.read(&mut [0]).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+    eventually("it is said why", || {
+        director.log().contains("no source address has a free port to this server")
+    });
+    assert!(!director.log().contains("server is"), "the server was blamed: {}", director.log());
+}
