@@ -117,7 +117,14 @@ impl<'a> Timed<'a> {
         self.read_exact(&mut header)?;
         match header.strip_prefix(MAGIC) {
             Some([VERSION]) => Ok(()),
-            Some(_) => Err(invalid("the other side speaks another version")),
+            Some(other) => {
+                let other = other.first().copied().unwrap_or_default();
+                let text = format!(
+                    "the other side speaks version {other} of the control protocol, and this side \
+                     version {VERSION}; lvsadm and director of one release go together"
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+            }
             None => Err(invalid("the other side does not speak as lvsadm does")),
         }
     }

@@ -54,6 +54,20 @@
 //! ));
 //! ```
 //!
+//! # What ipvsadm does not have
+//!
+//! | words | |
+//! |---|---|
+//! | `-L --health` | which servers can be used, why not, since when, and how much of the time |
+//! | `--json`, with any `-L`, `--explain` and `--plan` | the same for programs: [`document`] |
+//! | `--drain SERVER [SERVICE] [--deadline SECONDS]` | weight 0 in all services or one; cuts off at the deadline who is left |
+//! | `--explain VIP:PORT CLIENT` | the server that a client would get now, and what stands against the others |
+//! | `--plan FILE` | what a file of rules in the place of the present ones would change, and for whom |
+//! | `--top` | a live view (feature `top`, of the program only) |
+//! | `-S --full` | thresholds, timeouts, backups and named pools too; `-R` and [`rules`] read it |
+//! | `--pool NAME`, as a service | a pool that no address leads to, such as an `upstream` of nginx |
+//! | `-a … --backup` | a server that serves only while no other can |
+//!
 //! # What is not as in ipvsadm
 //!
 //! - `-R` applies its edits as one. Words that are wrong in any line leave everything as it was.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lvs_core::{
     Algorithm, Config, Family, Forwarding, Persistence, Protocol, SchedulerFlags, ServerConfig,
-    ServiceConfig, ServiceKey, Tunnel, TunnelChecksum, Weight,
+    ServiceConfig, ServiceKey, Thresholds, Tunnel, TunnelChecksum, Weight,
 };
-use lvsadm::{Naming, rules};
+use lvsadm::{Naming, Timeouts, rules};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -120,6 +120,24 @@ fn config() -> impl Strategy<Value = Config> {
     })
 }
 
+/// With what only `-S --full` saves: thresholds, backups, parameters of algorithms, a named pool.
+fn full_config() -> impl Strategy<Value = Config> {
+    let servers = vec((0u32..9, 0u32..9, any::<bool>()), 1..5);
+    (config(), servers, any::<u16>()).prop_map(|(mut config, extras, slack)| {
+        let mut pool = ServiceConfig::new(ServiceKey::name("api"), Algorithm::HashBounded { slack });
+        for host in ["10.0.0.1:80", "[2001:db8::1]:8080"] {
+            pool.servers.push(ServerConfig::new(host.parse().unwrap()));
+        }
+        config.services.push(pool);
+        let servers = config.services.iter_mut().flat_map(|service| &mut service.servers);
+        for (server, (upper, lower, backup)) in servers.zip(extras.iter().cycle()) {
+            server.thresholds = Thresholds::new(*upper, *lower.min(upper)).unwrap();
+            server.backup = *backup;
+        }
+        config
+    })
+}
+
 /// Rules are saved in the order of a listing, so only the order may change.
 fn in_order(mut config: Config) -> Config {
     for service in &mut config.services {
@@ -183,6 +201,17 @@ fn word() -> impl Strategy<Value = String> {
         "-",
         "",
         "-Ln",
+        "--rate",
+        "--health",
+        "--json",
+        "--full",
+        "--pool",
+        "--backup",
+        "--drain",
+        "--deadline",
+        "--explain",
+        "--plan",
+        "--top",
         "-At",
         "--start-daemon",
         "--start-daemon=master",
@@ -205,6 +234,17 @@ proptest! {
         let again = rules::parse("saved", &text).unwrap();
         prop_assert_eq!(&rules::save(&again, Naming::Numeric), &text);
         prop_assert_eq!(in_order(again), in_order(config));
+    }
+
+    #[test]
+    fn full_save_loses_nothing(config in full_config(), seconds in any::<[u16; 3]>()) {
+        let [tcp, tcp_fin, udp] = seconds.map(|seconds| Duration::from_secs(u64::from(seconds) + 1));
+        let timeouts = Timeouts { tcp, tcp_fin, udp };
+        let text = rules::save_full(&config, timeouts, Naming::Numeric);
+        let again = rules::read("saved", &text, |_| Ok(())).unwrap();
+        prop_assert_eq!(again.timeouts.unwrap().apply_to(Timeouts::default()), timeouts);
+        prop_assert_eq!(&rules::save_full(&again.config, timeouts, Naming::Numeric), &text);
+        prop_assert_eq!(in_order(again.config), in_order(config));
     }
 
     #[test]

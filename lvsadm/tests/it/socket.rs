@@ -263,3 +263,53 @@ fn director_that_goes_silent_is_told_apart_from_none() {
     assert_eq!(output.status.code(), Some(255));
     assert!(String::from_utf8(output.stderr).unwrap().starts_with("No answer from the director at "));
 }
+
+#[test]
+fn program_reads_the_file_of_a_plan_where_it_runs() {
+    let running = Running::start(SERVICE);
+    let file = running.folder.path().join("new.rules");
+    std::fs::write(&file, "-A -t 192.0.2.1:80 -s wlc\n").unwrap();
+    let told = "~ service TCP 192.0.2.1:80 -s rr => -s wlc\n";
+    check(&running.run_as("lvsadm", &format!("--plan {}", file.display()), "-C\n"), told, "", 0);
+    check(&running.run_as("lvsadm", "--plan -", "-A -t 192.0.2.1:80 -s wlc\n"), told, "", 0);
+    let absent = running.folder.path().join("absent.rules");
+    let output = running.run_as("lvsadm", &format!("--plan {}", absent.display()), "");
+    check(&output, "", &format!("{}: No such file or directory\n", absent.display()), 2);
+    std::fs::write(&file, "-A -t 192.0.2.1:80 -s nosuch\n").unwrap();
+    let output = running.run_as("lvsadm", &format!("--plan {}", file.display()), "");
+    check(&output, "", &format!("{}:1: unknown scheduler: \"nosuch\"\n", file.display()), 2);
+}
+
+#[test]
+fn live_view_needs_a_terminal() {
+    let running = Running::start(SERVICE);
+    let output = running.run_as("lvsadm", "--top", "");
+    assert_eq!((output.stdout.len(), output.status.success()), (0, false));
+    check(
+        &running.run_as("lvsadm", "--top -n", ""),
+        "",
+        "Illegal 'numeric' option with the 'top' command\n",
+        2,
+    );
+}
+
+#[test]
+fn director_of_another_release_is_told_apart_from_a_broken_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // Read first: closing with something unread would reset.
+        let _ = stream.read(&mut [0; 4096]);
+        stream.write_all(b"LVSA\x07\0\0\0\0\0\0\0\0\0").unwrap();
+    });
+    let output = run(Path::new(env!("CARGO_BIN_EXE_lvsadm")), "-Ln", "", Some(&path));
+    answering.join().unwrap();
+    let place = path.display();
+    let stderr = format!(
+        "No answer from the director at {place}: the other side speaks version 7 of the control protocol, \
+         and this side version 1; lvsadm and director of one release go together\n"
+    );
+    check(&output, "", &stderr, 255);
+}
