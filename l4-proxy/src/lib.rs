@@ -49,6 +49,7 @@ mod congestion;
 pub mod connections;
 pub mod daemon;
 pub mod inherit;
+pub mod keepalived;
 pub mod listen;
 mod metrics;
 pub mod probe;

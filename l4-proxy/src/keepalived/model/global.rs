@@ -1,0 +1,46 @@
+//! `global_defs`.
+
+use std::time::Duration;
+
+use super::Global;
+use super::build::{Build, switched_on, text, user};
+use crate::keepalived::schema;
+use crate::keepalived::tree::Node;
+
+impl Build<'_> {
+    pub(super) fn global(&mut self) -> Global {
+        let mut global = Global::default();
+        for block in self.blocks("global_defs") {
+            for node in block.children() {
+                match node.name() {
+                    "router_id" => global.router_id = text(node),
+                    "script_user" => global.script_user = user(node, 1),
+                    "enable_script_security" => global.script_security = true,
+                    "checker_log_all_failures" => global.log_all_failures = switched_on(node),
+                    "lvs_timeouts" => self.timeouts(node, &mut global.lvs_timeouts),
+                    _ => {}
+                }
+            }
+        }
+        global
+    }
+
+    /// `[tcp N] [tcpfin N] [udp N]`
+    fn timeouts(&mut self, node: &Node, timeouts: &mut [Option<Duration>; 3]) {
+        for pair in node.words[1..].chunks(2) {
+            let which = ["tcp", "tcpfin", "udp"].iter().position(|name| *name == pair[0].text);
+            let value = pair.get(1).and_then(|word| schema::integer(&word.text));
+            match (which, value.filter(|seconds| (1..=TIMEOUT_MAX).contains(seconds))) {
+                (Some(which), Some(seconds)) => timeouts[which] = Some(Duration::from_secs(seconds as u64)),
+                (None, _) => self.complain(pair[0].blame("wanted tcp, tcpfin or udp and seconds")),
+                (_, None) => {
+                    let blamed = pair.last().unwrap_or(&pair[0]);
+                    self.complain(blamed.blame(format!("wanted seconds from 1 to {TIMEOUT_MAX}")));
+                }
+            }
+        }
+    }
+}
+
+/// 31 days, as the kernel allows.
+const TIMEOUT_MAX: i64 = 31 * 86_400;

@@ -1,0 +1,221 @@
+//! VRRP as plain data: what `vrrp_*` blocks ask for.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{NumberFile, Script};
+
+/// Everything about VRRP in a configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vrrp {
+    /// The virtual routers.
+    pub instances: Vec<Instance>,
+    /// Those that change together.
+    pub groups: Vec<SyncGroup>,
+    /// Programs that are asked.
+    pub scripts: Vec<VrrpScript>,
+    /// Files that are read.
+    pub files: Vec<TrackFile>,
+    /// Processes that are watched.
+    pub processes: Vec<TrackProcess>,
+}
+
+/// A `vrrp_instance`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// What it begins as.
+    pub state: State,
+    /// Interface that it speaks on.
+    pub interface: Option<String>,
+    /// Number of the virtual router, 1 to 255.
+    pub router_id: u8,
+    /// Who becomes master: 1 to 255, the owner of the addresses.
+    pub priority: u8,
+    /// Time between adverts.
+    pub advertisement: Duration,
+    /// Version of the protocol, 2 or 3.
+    pub version: u8,
+    /// Password of adverts (version 2).
+    pub authentication: Option<Authentication>,
+    /// Addresses that are advertised.
+    pub addresses: Vec<Address>,
+    /// Addresses that come and go with them, and are not advertised.
+    pub excluded: Vec<Address>,
+    /// Routes that come and go with them, as `ip route` takes them.
+    pub routes: Vec<Vec<String>>,
+    /// Rules that come and go with them, as `ip rule` takes them.
+    pub rules: Vec<Vec<String>>,
+    /// Adverts go to these and not to a group.
+    pub peers: Vec<Peer>,
+    /// Where adverts come from.
+    pub source: Option<IpAddr>,
+    /// A master of lower priority stays master.
+    pub no_preempt: bool,
+    /// How long to wait before preempting.
+    pub preempt_delay: Duration,
+    /// Packets to the addresses are taken although they are not owned.
+    pub accept: bool,
+    /// A virtual MAC address is used, on an interface of this name.
+    pub vmac: Option<Option<String>>,
+    /// What lowers or raises the priority, or is a fault.
+    pub track: Track,
+    /// The state of the interface does not count.
+    pub ignores_interface: bool,
+    /// Who is told.
+    pub notify: Notify,
+    /// The keywords that the fields above say nothing of, with their values.
+    pub further: Vec<Vec<String>>,
+}
+
+/// What an instance begins as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// `MASTER`
+    Master,
+    /// `BACKUP`
+    #[default]
+    Backup,
+}
+
+/// How adverts prove who sent them (RFC 2338, removed by RFC 3768).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// A password of up to 8 bytes, in the clear.
+    Password(String),
+    /// An authentication header.
+    Header(String),
+}
+
+/// A virtual address and how it is put on its interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its network's prefix.
+    pub prefix: u8,
+    /// Interface, if not that of the instance.
+    pub device: Option<String>,
+    /// Label of the alias.
+    pub label: Option<String>,
+    /// The other options, as `ip address` takes them.
+    pub options: Vec<String>,
+}
+
+/// A router that adverts are sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its adverts arrive with at least, and at most, this time to live.
+    pub ttl: (u8, u8),
+}
+
+/// What an instance or group watches: names, and weights where they have one of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Track {
+    /// Interfaces.
+    pub interfaces: Vec<(String, Option<i64>)>,
+    /// Scripts.
+    pub scripts: Vec<(String, Option<i64>)>,
+    /// Files.
+    pub files: Vec<(String, Option<i64>)>,
+    /// Processes.
+    pub processes: Vec<(String, Option<i64>)>,
+    /// BFD sessions.
+    pub sessions: Vec<(String, Option<i64>)>,
+}
+
+/// Scripts that are told of changes, and whether mail is sent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Notify {
+    /// Told when it becomes master.
+    pub master: Option<Script>,
+    /// Told when it becomes backup.
+    pub backup: Option<Script>,
+    /// Told of a fault.
+    pub fault: Option<Script>,
+    /// Told at the end.
+    pub stop: Option<Script>,
+    /// Told when it goes from the configuration.
+    pub deleted: Option<Script>,
+    /// Told of all.
+    pub any: Option<Script>,
+    /// Told when a master hears one of lower priority.
+    pub lower_priority: Option<Script>,
+    /// Mail.
+    pub mail: Mail,
+}
+
+/// Whether mail is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mail {
+    /// As `global_defs` says.
+    #[default]
+    AsGlobal,
+    /// Of changes.
+    On,
+    /// None.
+    Off,
+}
+
+/// A `vrrp_sync_group`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SyncGroup {
+    /// Its name.
+    pub name: String,
+    /// Its instances.
+    pub members: Vec<String>,
+    /// What it watches.
+    pub track: Track,
+    /// Weights of what is watched count.
+    pub weights_count: bool,
+    /// Who is told.
+    pub notify: Notify,
+}
+
+/// A `vrrp_script`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VrrpScript {
+    /// Its name.
+    pub name: String,
+    /// What is run.
+    pub script: Script,
+    /// From one run to the next.
+    pub interval: Duration,
+    /// How long a run may take.
+    pub timeout: Duration,
+    /// What it adds to the priority; 0 is a fault where it fails.
+    pub weight: i64,
+    /// Runs that must pass.
+    pub rise: u32,
+    /// Runs that must fail.
+    pub fall: u32,
+    /// It counts as failed until it has passed.
+    pub begins_failed: bool,
+}
+
+/// A `track_file`, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackFile {
+    /// Its name.
+    pub name: String,
+    /// The file.
+    pub file: NumberFile,
+}
+
+/// A `vrrp_track_process`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackProcess {
+    /// Its name.
+    pub name: String,
+    /// The command, and its arguments if they count.
+    pub command: Vec<String>,
+    /// What it adds to the priority.
+    pub weight: i64,
+    /// How many must run.
+    pub quorum: u32,
+    /// The whole command line is compared.
+    pub full_command: bool,
+}
