@@ -10,9 +10,10 @@
 
 mod administered;
 mod check;
+mod keeping;
 mod listening;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lvs_core::{Changes, Config, Director, HealthPolicy, Notice, Rejected, ServiceKey};
+use lvs_core::{Changes, Config, Director, HealthPolicy, Notice, Rejected, ServiceConfig, ServiceKey};
 use lvsadm::{CommitError, Control, Edit};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -31,6 +32,7 @@ use self::listening::{Listening, Pause, Reason, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
 use crate::inherit::Inherited;
+use crate::keepalived::keeper::Keeper;
 use crate::probe::{Prober, Schedule};
 use crate::settings::Settings;
 use crate::takeover::{self, Predecessor};
@@ -64,6 +66,8 @@ pub struct Options {
 pub struct Daemon {
     shared: Arc<Shared>,
     control: Option<lvsadm::Server>,
+    /// Checks as keepalived.conf says, once there is one.
+    keeper: Mutex<Option<Keeper>>,
     /// Runs probes, metrics and the clock of the tables, where load on the data path cannot delay them.
     /// What runs there may hold the shared part for a moment, which therefore does not hold it.
     _service: Workers,
@@ -90,6 +94,8 @@ struct State {
     retired: HashMap<ServiceKey, Listening>,
     /// Sockets that were given to the director and that no service has used yet.
     inherited: Inherited,
+    /// Services that keepalived.conf asks for: its checks judge them, and count by themselves.
+    kept: HashSet<ServiceKey>,
     /// What Prometheus asks, once more for a successor.
     metrics: Vec<OwnedFd>,
     timeouts: lvsadm::Timeouts,
@@ -202,6 +208,7 @@ impl Daemon {
             listening: HashMap::new(),
             retired: HashMap::new(),
             inherited,
+            kept: HashSet::new(),
             metrics: Vec::new(),
             timeouts,
             closed: None,
@@ -209,7 +216,8 @@ impl Daemon {
         let replaced = watch::Sender::new(false);
         let shared = Shared { director, connections, flows, options, replaced, state, probed, workers };
         let shared = Arc::new(shared);
-        apply(with_health(Edit::Replace(config.clone()), shared.options.health), &shared.director)?;
+        let begun = with_health(Edit::Replace(config.clone()), shared.options.health, &HashSet::new());
+        apply(begun, &shared.director)?;
         prepare(&shared.director);
         shared.commit(Edit::Replace(config))?;
         for (protocol, address) in shared.state().inherited.addresses() {
@@ -229,7 +237,7 @@ impl Daemon {
         let administered: Arc<dyn Control> = Arc::clone(&shared) as _;
         let control =
             socket()?.map(|socket| lvsadm::serve(socket, administered)).transpose().map_err(system)?;
-        Ok(Daemon { shared, control, _service: service })
+        Ok(Daemon { shared, control, keeper: Mutex::default(), _service: service })
     }
 
     /// The decisions behind it: for a look at counters and health.
@@ -277,6 +285,7 @@ impl Daemon {
     pub async fn drain(&self, deadline: Duration) {
         let until = tokio::time::Instant::now() + deadline;
         self.shared.stop_listening(Reason::Ended);
+        self.end_checks().await;
         while self.shared.carries() > 0 && tokio::time::Instant::now() < until {
             tokio::time::sleep(DRAIN_POLL).await;
         }
@@ -287,6 +296,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // The control socket goes first, so that nobody talks to a director that is going.
         self.control = None;
+        *self.keeper() = None;
         self.shared.stop_listening(Reason::Ended);
     }
 }
@@ -320,12 +330,15 @@ impl Shared {
 
     /// Makes one change, or none of it.
     fn commit(&self, edit: Edit) -> Result<(), CommitError> {
-        let mut state = self.state();
+        self.commit_to(&mut self.state(), edit)
+    }
+
+    fn commit_to(&self, state: &mut State, edit: Edit) -> Result<(), CommitError> {
         if let Some(why) = state.closed {
             return Err(CommitError::Refused(why.to_owned()));
         }
         accepts(&edit)?;
-        let edit = with_health(edit, self.options.health);
+        let edit = with_health(edit, self.options.health, &state.kept);
         let mut after = self.director.config();
         edit.apply_to(&mut after).map_err(CommitError::Edit)?;
         after.check().map_err(CommitError::Config)?;
@@ -363,6 +376,7 @@ impl Shared {
         }
         if let Some(probed) = &self.probed {
             // The service thread lives as long as this value.
+            after.services.retain(|service| !state.kept.contains(&service.key));
             let _ = probed.send(after);
         }
         Ok(())
@@ -440,10 +454,17 @@ fn apply(edit: Edit, director: &Director) -> Result<Changes, CommitError> {
 }
 
 /// Neither the rules format nor `ipvsadm` can say how health is judged: the director's options do.
-fn with_health(mut edit: Edit, health: HealthPolicy) -> Edit {
+/// The checks of keepalived.conf count by themselves; what they say holds at once.
+fn with_health(mut edit: Edit, health: HealthPolicy, kept: &HashSet<ServiceKey>) -> Edit {
+    let judge = |service: &mut ServiceConfig| {
+        service.health = health;
+        if kept.contains(&service.key) {
+            (service.health.rise, service.health.fall) = (1, 1);
+        }
+    };
     match &mut edit {
-        Edit::AddService(service) | Edit::EditService(service) => service.health = health,
-        Edit::Replace(config) => config.services.iter_mut().for_each(|service| service.health = health),
+        Edit::AddService(service) | Edit::EditService(service) => judge(service),
+        Edit::Replace(config) => config.services.iter_mut().for_each(judge),
         Edit::DeleteService(_)
         | Edit::AddServer(..)
         | Edit::EditServer(..)

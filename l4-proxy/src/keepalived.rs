@@ -11,8 +11,10 @@
 mod complaint;
 mod expand;
 mod glob;
+pub(crate) mod keeper;
 mod lexer;
 pub mod model;
+pub mod pool;
 mod schema;
 mod source;
 mod tables;
@@ -20,7 +22,11 @@ mod tree;
 
 use std::path::Path;
 
-pub use self::complaint::{Complaint, Severity};
+use lvs_core::{Forwarding, ServiceConfig};
+use lvsadm::{CommitError, Edit};
+
+pub use self::complaint::{Complaint, Place, Severity};
+pub use self::keeper::services;
 pub use self::model::Model;
 
 /// What becomes of lines that cannot be understood.
@@ -84,6 +90,35 @@ pub fn read(file: &Path, text: &str, id: &str) -> Loaded {
 }
 
 impl Loaded {
+    /// Complains of what a director cannot carry out, as `accepts` says, and takes it from the model.
+    ///
+    /// Only masquerading can be done by a proxy. Where the file asks for another method, that is an
+    /// error; who is lenient gets masquerading.
+    pub fn fit(&mut self, accepts: impl Fn(&Edit) -> Result<(), CommitError>) {
+        let complaints = &mut self.complaints;
+        self.model.services.retain_mut(|service| {
+            let servers = service.servers.iter_mut().map(|server| &mut server.forwarding);
+            let all = servers.chain(service.sorry.as_mut().map(|sorry| &mut sorry.forwarding));
+            let mut others = 0;
+            for forwarding in all.filter(|forwarding| **forwarding != Forwarding::Masquerading) {
+                others += 1;
+                *forwarding = Forwarding::Masquerading;
+            }
+            if others > 0 {
+                let message = "a proxy forwards by NAT only, not by DR or TUN: its servers see its address and answer to it";
+                complaints.push(service.place.blame(message));
+            }
+            service.keys.retain(|key| {
+                let mut config = ServiceConfig::new(key.clone(), service.algorithm);
+                (config.one_packet, config.persistence) = (service.one_packet, service.persistence);
+                let refused = accepts(&Edit::AddService(config)).err();
+                complaints.extend(refused.as_ref().map(|reason| service.place.blame(reason.to_string())));
+                refused.is_none()
+            });
+            !service.keys.is_empty()
+        });
+    }
+
     /// The model, and what to warn of; an error makes a strict reader refuse.
     ///
     /// # Errors

@@ -44,6 +44,7 @@
 //! | see those that are open | [`connections::Connections`] |
 //! | only move bytes | [`relay::relay`] |
 
+pub mod check;
 pub mod clock;
 mod congestion;
 pub mod connections;
@@ -56,6 +57,7 @@ pub mod probe;
 mod proxy;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod script;
 mod settings;
 mod sys;
 pub mod takeover;

@@ -4,6 +4,7 @@ mod log;
 mod options;
 mod privileges;
 mod service_manager;
+mod sources;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::options::{Command, Run};
+use crate::sources::{Read, Sources};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,11 +27,12 @@ fn main() -> ExitCode {
             log::say(&text);
             ExitCode::SUCCESS
         }
-        Ok(Command::Check(path)) => match read(&path) {
-            Ok(Rules { config, .. }) => {
-                let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
-                let (file, services) = (path.display(), config.services.len());
-                log::say(&format!("{file}: the rules are good (services: {services}, servers: {servers})"));
+        Ok(Command::Check(sources)) => match sources.read() {
+            Ok(read) => {
+                for warning in &read.warnings {
+                    log::complain(&warning.to_string());
+                }
+                log::say(&format!("{}: {}", sources.names(), read.summary()));
                 ExitCode::SUCCESS
             }
             Err(error) => fail(&error),
@@ -47,46 +50,51 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::from(1)
 }
 
-fn read(path: &Path) -> Result<Rules, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    lvsadm::rules::read(path, &text, daemon::accepts).map_err(|error| error.to_string())
-}
-
 /// Runs the director until a signal ends it.
 fn start(run: Run) -> Result<(), String> {
     let inherited = service_manager::sockets()?;
     // Before the first thread is started.
     run.user.as_deref().map(privileges::become_user).transpose()?;
-    let rules = run.rules.as_deref().map(read).transpose()?;
+    let read = run.sources.read()?;
     let _log = log::start(run.log.clone());
+    read.warn();
     let daemon = match run.daemon.control.as_deref().filter(|_| run.takeover) {
-        Some(control) => succeed(&run, rules, control)?,
+        Some(control) => succeed(&run, &read, control)?,
         None => {
-            let Rules { config, timeouts } = rules.unwrap_or_default();
-            let started = Daemon::start_with(run.daemon.clone(), config, inherited);
-            let daemon = started.map_err(|error| error.to_string())?;
-            set_timeouts(&daemon, timeouts)?;
-            daemon
+            let started = Daemon::start_with(run.daemon.clone(), read.config(), inherited);
+            started.map_err(|error| error.to_string())?
         }
     };
+    serve(&daemon, read, run.takeover)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(obey_signals(&daemon, &run)).map_err(|error| format!("cannot handle signals: {error}"))
 }
 
-/// Goes on where the director at `control` ends, with `rules`, or else with its.
-fn succeed(run: &Run, rules: Option<Rules>, control: &Path) -> Result<Daemon, String> {
+/// Goes on where the director at `control` ends, with what was read, or else with its rules.
+fn succeed(run: &Run, read: &Read, control: &Path) -> Result<Daemon, String> {
     let failed = |error: std::io::Error| format!("cannot take over from {}: {error}", control.display());
     let (predecessor, inherited) = Predecessor::ask(control).map_err(failed)?;
     let running = Path::new("the running director");
     let before = lvsadm::rules::read(running, predecessor.rules(), daemon::accepts);
-    let before = before.map_err(|error| error.to_string())?;
-    let Rules { config, timeouts } = rules.unwrap_or(before.clone());
+    let Rules { config, timeouts } = before.map_err(|error| error.to_string())?;
+    let config = if run.sources.is_empty() { config } else { read.config() };
     let daemon = Daemon::succeed(run.daemon.clone(), config, (predecessor, inherited));
     let daemon = daemon.map_err(|error| error.to_string())?;
-    set_timeouts(&daemon, before.timeouts)?;
     set_timeouts(&daemon, timeouts)?;
     Ok(daemon)
+}
+
+/// Serves what was read. A director that has taken over without files keeps what it has.
+fn serve(daemon: &Daemon, read: Read, takeover: bool) -> Result<(), String> {
+    let Read { rules, model, .. } = read;
+    let served = match model {
+        Some(model) => daemon.follow(rules.config, model),
+        None if takeover => Ok(()),
+        None => daemon.reload(rules.config),
+    };
+    served.map_err(|error| error.to_string())?;
+    set_timeouts(daemon, rules.timeouts)
 }
 
 /// HUP reloads; TERM and INT drain, and end at once when one of them comes again.
@@ -102,7 +110,7 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
     service_manager::ready(&status(daemon));
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(daemon, run.rules.as_deref()),
+            _ = hangup.recv() => reload(daemon, &run.sources),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = daemon.replaced() => {
@@ -141,19 +149,19 @@ fn set_timeouts(daemon: &Daemon, rule: Option<TimeoutRule>) -> Result<(), String
     control.set_timeouts(rule.apply_to(control.timeouts())).map_err(|error| error.to_string())
 }
 
-fn reload(daemon: &Daemon, rules: Option<&Path>) {
-    let Some(path) = rules else {
-        warn!("nothing to reload: started without --rules");
+fn reload(daemon: &Daemon, sources: &Sources) {
+    if sources.is_empty() {
+        warn!("nothing to reload: started without --config and --rules");
         return;
-    };
+    }
     service_manager::reloading();
-    let outcome = read(path).and_then(|Rules { config, timeouts }| {
-        let services = config.services.len();
-        daemon.reload(config).map_err(|error| error.to_string())?;
-        set_timeouts(daemon, timeouts).map(|()| services)
+    let outcome = sources.read().and_then(|read| {
+        read.warn();
+        let services = read.config().services.len();
+        serve(daemon, read, false).map(|()| services)
     });
     match outcome {
-        Ok(services) => info!(services, "reloaded {}", path.display()),
+        Ok(services) => info!(services, "reloaded {}", sources.names()),
         Err(error) => error!("not reloaded, still serving as before: {error}"),
     }
     service_manager::ready(&status(daemon));

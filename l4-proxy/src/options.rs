@@ -7,27 +7,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use l4_proxy::daemon::Options;
+use l4_proxy::keepalived::Dialect;
 use l4_proxy::probe::Schedule;
 use l4_proxy::relay::Engine;
 use lexopt::{Arg, Parser, ValueExt};
 use tracing_subscriber::filter::Targets;
 
 use self::services::{Services, TRANSPARENT_HELP};
+use crate::sources::Sources;
 
 /// What is to be done.
 pub(crate) enum Command {
     /// Print this and end well.
     Say(String),
-    /// Check a rules file.
-    Check(PathBuf),
+    /// Check the files.
+    Check(Sources),
     /// Be a director.
     Run(Box<Run>),
 }
 
 /// How to be a director.
 pub(crate) struct Run {
-    /// File of rules, read at start and again on SIGHUP.
-    pub(crate) rules: Option<PathBuf>,
+    /// What it is configured by, read at start and again on SIGHUP.
+    pub(crate) sources: Sources,
     /// The director itself.
     pub(crate) daemon: Options,
     /// Goes on where the director at the control socket ends.
@@ -49,7 +51,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         flows_max: (descriptors / 4).max(1),
         ..Options::default()
     };
-    let (mut rules, mut check, mut user) = (None, false, None);
+    let (mut sources, mut check, mut user) = (Sources::default(), false, None);
     let mut takeover = false;
     let (mut drain, mut log) = (DRAIN, default_log());
     let mut services = Services::default();
@@ -64,7 +66,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
             value.string().map_err(|error| format!("{name}: {error}"))
         };
         match name.as_str() {
-            "--rules" => rules = Some(PathBuf::from(value()?)),
+            "--rules" => sources.rules = Some(PathBuf::from(value()?)),
+            "--config" => sources.config = Some(PathBuf::from(value()?)),
+            "-i" | "--config-id" => sources.id = Some(value()?),
+            "--lenient" => sources.dialect = Dialect::Lenient,
             "--control" => daemon.control = Some(PathBuf::from(value()?)),
             "--metrics" => {
                 let text = value()?;
@@ -123,13 +128,13 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     if takeover && daemon.control.is_none() {
         return Err("--takeover needs --control PATH, where the running director answers".to_owned());
     }
-    match (check, rules) {
-        (true, Some(rules)) => Ok(Command::Check(rules)),
-        (true, None) => Err("-t needs --rules FILE".to_owned()),
-        (false, None) if daemon.control.is_none() => {
-            Err("nothing to do: give --rules FILE, --control PATH or both".to_owned())
+    match (check, sources.is_empty()) {
+        (true, false) => Ok(Command::Check(sources)),
+        (true, true) => Err("-t needs --config FILE or --rules FILE".to_owned()),
+        (false, true) if daemon.control.is_none() => {
+            Err("nothing to do: give --config FILE, --rules FILE or --control PATH".to_owned())
         }
-        (false, rules) => Ok(Command::Run(Box::new(Run { rules, daemon, user, takeover, drain, log }))),
+        (false, _) => Ok(Command::Run(Box::new(Run { sources, daemon, user, takeover, drain, log }))),
     }
 }
 
@@ -179,10 +184,15 @@ const DESCRIPTORS_MAX: u64 = 4_000_000;
 const HELP: &str = "\
 l4-proxy: a Linux Virtual Server director in userspace
 
-usage: l4-proxy --rules FILE [options]
-       l4-proxy --control PATH [options]     start empty, configure with lvsadm
-       l4-proxy -t --rules FILE              check the file and exit
+usage: l4-proxy --config FILE [options]         as keepalived.conf says
+       l4-proxy --rules FILE [options]          as ipvsadm-save writes it
+       l4-proxy --control PATH [options]        start empty, configure with lvsadm
+       l4-proxy -t --config FILE|--rules FILE   check the files and exit
 
+  --config FILE           virtual servers, real servers and their checks in keepalived's format;
+                          read again on SIGHUP; may stand beside --rules
+  -i, --config-id ID      what lines that begin with @ID go by (default: the machine's name)
+  --lenient               leave out lines that cannot be understood, as keepalived does
   --rules FILE            services and servers as ipvsadm-save writes them; read again on SIGHUP
   --control PATH          socket on which lvsadm finds the director
   --takeover              go on where the director at --control ends: with its sockets, templates,
@@ -209,10 +219,10 @@ usage: l4-proxy --rules FILE [options]
   --limit VIP:PORT=N                  most connections at a time; more wait to be accepted
   --redispatch VIP:PORT=BYTES         try another server also if one closes before its first byte,
                                       while the client has sent no more than this
-  -t, --test              check the rules and exit
+  -t, --test              check the files and exit
   -h, --help              this text
   -V, --version           the version
 
-SIGHUP reloads the rules; SIGTERM and SIGINT stop accepting and let connections end, a second one
+SIGHUP reloads the files; SIGTERM and SIGINT stop accepting and let connections end, a second one
 ends them.
 ";

@@ -33,7 +33,7 @@ impl Control for Shared {
         let edit = Edit::Replace(config);
         accepts(&edit)?;
         let mut after = Config::default();
-        with_health(edit, self.options.health).apply_to(&mut after)?;
+        with_health(edit, self.options.health, &self.state().kept).apply_to(&mut after)?;
         Ok(self.director.plan(&after)?)
     }
 

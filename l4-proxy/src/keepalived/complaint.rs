@@ -25,6 +25,13 @@ pub enum Severity {
     Warning,
 }
 
+/// Where something was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    line: Arc<Line>,
+    span: Range<usize>,
+}
+
 /// One line as it is read: with its definitions put in, without its comment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -70,6 +77,25 @@ impl Complaint {
     /// The line it is about, from 1.
     pub fn line(&self) -> usize {
         self.line.number
+    }
+}
+
+impl Place {
+    /// Where a word stands.
+    pub(crate) fn of(word: &Word) -> Place {
+        Place { line: Arc::clone(&word.line), span: word.span.clone() }
+    }
+
+    /// An error about what was asked for there.
+    pub(crate) fn blame(&self, message: impl Into<String>) -> Complaint {
+        Complaint::at(&self.line, self.span.clone(), message)
+    }
+}
+
+/// `FILE:LINE`
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line.file.display(), self.line.number)
     }
 }
 

@@ -14,14 +14,16 @@ use std::time::Duration;
 
 use lvs_core::{Algorithm, Forwarding, Persistence, SchedulerFlags, ServiceKey, Thresholds};
 
+use super::complaint::Place;
+
+pub(super) use self::build::build;
 pub use self::check::{
     Body, Checker, Kind, Match, Method, Origin, Protocol, Query, Rhythm, SmtpHost, StatusCodes, Url, Wildcard,
 };
 pub use self::router::{
-    Address, Authentication, Instance, Mail, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp,
-    VrrpScript,
+    Address, Authentication, Instance, Mail, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess,
+    Vrrp, VrrpScript,
 };
-pub(super) use self::build::build;
 
 /// A whole `keepalived.conf`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,8 +58,8 @@ pub struct VirtualServer {
     pub name: String,
     /// What clients connect to; one for each member of a group.
     pub keys: Vec<ServiceKey>,
-    /// File and line.
-    pub place: String,
+    /// Where it was asked for.
+    pub place: Place,
     /// How a server is chosen.
     pub algorithm: Algorithm,
     /// Options of the scheduler.

@@ -99,11 +99,7 @@ pub(crate) const fn block(name: &'static str, body: &'static Block) -> Keyword {
 }
 
 /// A keyword with values and a block.
-pub(crate) const fn named_block(
-    name: &'static str,
-    kinds: &'static [Kind],
-    body: &'static Block,
-) -> Keyword {
+pub(crate) const fn named_block(name: &'static str, kinds: &'static [Kind], body: &'static Block) -> Keyword {
     Keyword { body: Some(body), ..word(name, kinds) }
 }
 
@@ -113,7 +109,12 @@ pub(crate) const fn outdated(keyword: Keyword, remark: &'static str) -> Keyword 
 }
 
 /// A list of items with values of these kinds.
-pub(crate) const fn items(name: &'static str, required: usize, kinds: &'static [Kind], more: Option<Kind>) -> Block {
+pub(crate) const fn items(
+    name: &'static str,
+    required: usize,
+    kinds: &'static [Kind],
+    more: Option<Kind>,
+) -> Block {
     Block { name, keywords: &[], items: Some(Arguments { required, kinds, more }) }
 }
 
@@ -176,7 +177,8 @@ fn fits(node: &Node, values: &[Word], arguments: &Arguments, complaints: &mut Ve
             }
         };
         if let Some(wanted) = problem {
-            complaints.push(value.blame(format!("invalid value \"{}\" for {name}: wanted {wanted}", value.text)));
+            complaints
+                .push(value.blame(format!("invalid value \"{}\" for {name}: wanted {wanted}", value.text)));
             good = false;
         }
     }
@@ -223,8 +225,12 @@ impl Kind {
     fn check(self, text: &str) -> Result<(), String> {
         let good = match self {
             Kind::Text => true,
-            Kind::Integer(least, most) => integer(text).is_some_and(|number| (least..=most).contains(&number)),
-            Kind::Seconds(least, most) => seconds(text).is_some_and(|number| (least..=most).contains(&number)),
+            Kind::Integer(least, most) => {
+                integer(text).is_some_and(|number| (least..=most).contains(&number))
+            }
+            Kind::Seconds(least, most) => {
+                seconds(text).is_some_and(|number| (least..=most).contains(&number))
+            }
             Kind::Bool => boolean(text).is_some(),
             Kind::Address => text.parse::<IpAddr>().is_ok(),
             Kind::Network => network(text).is_some(),
@@ -270,10 +276,12 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 
 /// An address and its prefix length, that of a host where none is given.
 pub(crate) fn network(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let (address, length) =
+        text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
     let address: IpAddr = address.parse().ok()?;
     let whole = if address.is_ipv4() { 32 } else { 128 };
-    let length = length.map_or(Some(whole), |length| length.parse().ok().filter(|length| *length <= whole))?;
+    let length =
+        length.map_or(Some(whole), |length| length.parse().ok().filter(|length| *length <= whole))?;
     Some((address, length))
 }
 
@@ -281,7 +289,8 @@ pub(crate) fn network(text: &str) -> Option<(IpAddr, u8)> {
 pub(crate) fn mask(text: &str) -> Option<u8> {
     if let Ok(mask) = text.parse::<std::net::Ipv4Addr>() {
         let bits = u32::from(mask);
-        return (bits.leading_ones() + bits.trailing_zeros() >= 32 && bits != 0).then_some(bits.leading_ones() as u8);
+        return (bits.leading_ones() + bits.trailing_zeros() >= 32 && bits != 0)
+            .then_some(bits.leading_ones() as u8);
     }
     text.parse().ok().filter(|length| (1..=128).contains(length))
 }

@@ -105,12 +105,14 @@ impl Reader {
             return;
         }
         if depth > DEPTH_MAX || text.len() > LENGTH_MAX {
-            let what = if depth > DEPTH_MAX { "the definitions lead in a circle" } else { "the line is too long" };
+            let what =
+                if depth > DEPTH_MAX { "the definitions lead in a circle" } else { "the line is too long" };
             self.complaints.push(Complaint::on(line, what));
             return;
         }
         if let Some(condition) = text.strip_prefix('@') {
-            let (name, rest) = condition.split_at(condition.find(char::is_whitespace).unwrap_or(condition.len()));
+            let (name, rest) =
+                condition.split_at(condition.find(char::is_whitespace).unwrap_or(condition.len()));
             let holds = match name.strip_prefix('^') {
                 Some(name) => name != self.definitions.id,
                 None => name == self.definitions.id,
@@ -219,7 +221,10 @@ impl Reader {
             }
             let complaint = Complaint::on(line, format!("no file matches {name}"));
             let demanded = if names.len() > 1 { check.brace } else { check.matches };
-            if demanded || (glob::is_pattern(name) && check.wildcard) || (!glob::is_pattern(name) && check.readable) {
+            if demanded
+                || (glob::is_pattern(name) && check.wildcard)
+                || (!glob::is_pattern(name) && check.readable)
+            {
                 self.complaints.push(complaint);
             } else if !glob::is_pattern(name) && names.len() == 1 {
                 // keepalived says nothing; but a file that was named and is not there is a typo.

@@ -25,7 +25,10 @@ const FILE_KEYWORDS: &[super::schema::Keyword] = &[
     block("static_routes", &vrrp::ROUTES),
     block("static_rules", &vrrp::RULES),
     named_block("track_file", &[Kind::Text], &global::TRACK_FILE),
-    outdated(named_block("vrrp_track_file", &[Kind::Text], &global::TRACK_FILE), "track_file is its name today"),
+    outdated(
+        named_block("vrrp_track_file", &[Kind::Text], &global::TRACK_FILE),
+        "track_file is its name today",
+    ),
     named_block("vrrp_track_process", &[Kind::Text], &vrrp::TRACK_PROCESS),
     named_block("bfd_instance", &[Kind::Text], &global::BFD_INSTANCE),
     named_block("vrrp_script", &[Kind::Text], &vrrp::SCRIPT),

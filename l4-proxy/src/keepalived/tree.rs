@@ -124,7 +124,9 @@ impl Tree<'_> {
             if let Some(Level { owner, brace: Some(brace), nodes }) = self.open.pop() {
                 let name = owner.as_ref().map_or("this", Node::name);
                 let message = format!("the block of {name} is not closed: a '}}' is missing");
-                self.complaints.push(owner.as_ref().map_or_else(|| brace.blame(&message), |owner| owner.blame(&message)));
+                self.complaints.push(
+                    owner.as_ref().map_or_else(|| brace.blame(&message), |owner| owner.blame(&message)),
+                );
                 if let Some(owner) = owner {
                     self.level().nodes.push(Node { body: Some(nodes), ..owner });
                 }

@@ -54,7 +54,9 @@ impl<'a> Build<'a> {
     pub(super) fn script(&mut self, node: &Node) -> Option<Script> {
         let words = node.text(1).and_then(Script::parse);
         if words.is_none() {
-            self.complain(node.blame(format!("{} needs a command, with quotes that are closed", node.name())));
+            self.complain(
+                node.blame(format!("{} needs a command, with quotes that are closed", node.name())),
+            );
         }
         Some(Script { words: words?, user: user(node, 2) })
     }

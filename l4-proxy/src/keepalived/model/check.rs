@@ -18,6 +18,23 @@ pub struct Checker {
     pub log_all_failures: bool,
 }
 
+impl Checker {
+    /// Its keyword.
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Tcp(_) => "TCP_CHECK",
+            Kind::Http(_, Method { tls: false, .. }) => "HTTP_GET",
+            Kind::Http(..) => "SSL_GET",
+            Kind::Smtp(..) => "SMTP_CHECK",
+            Kind::Dns(..) => "DNS_CHECK",
+            Kind::Udp(..) => "UDP_CHECK",
+            Kind::Ping(_) => "PING_CHECK",
+            Kind::Misc { .. } => "MISC_CHECK",
+            Kind::File { .. } => "FILE_CHECK",
+        }
+    }
+}
+
 /// How often a check is made, and how patiently.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rhythm {

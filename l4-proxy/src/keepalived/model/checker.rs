@@ -45,7 +45,12 @@ impl Inherited {
 
 impl Build<'_> {
     /// The checker of a block, with what it inherits; none if something needed is missing.
-    pub(super) fn checker(&mut self, node: &Node, inherited: &Inherited, files: &[(String, NumberFile)]) -> Option<Checker> {
+    pub(super) fn checker(
+        &mut self,
+        node: &Node,
+        inherited: &Inherited,
+        files: &[(String, NumberFile)],
+    ) -> Option<Checker> {
         let mut timing = inherited.clone();
         for child in node.children() {
             timing.take(child);
@@ -253,7 +258,13 @@ impl Build<'_> {
         flags
     }
 
-    fn pattern(&mut self, word: &Word, options: &str, inverted: bool, offsets: (usize, usize)) -> Option<Match> {
+    fn pattern(
+        &mut self,
+        word: &Word,
+        options: &str,
+        inverted: bool,
+        offsets: (usize, usize),
+    ) -> Option<Match> {
         let flags = if options.is_empty() { String::new() } else { format!("(?{options})") };
         let pattern = format!("{flags}{}", word.text);
         if let Err(error) = regex::bytes::Regex::new(&pattern) {
@@ -335,7 +346,10 @@ impl Build<'_> {
             self.complain(node.blame("MISC_CHECK has no misc_path"));
             return None;
         };
-        let script = Script { user: node.child("user").and_then(|user_node| user(user_node, 1)), ..self.script(path)? };
+        let script = Script {
+            user: node.child("user").and_then(|user_node| user(user_node, 1)),
+            ..self.script(path)?
+        };
         Some(Kind::Misc { script, dynamic: node.child("misc_dynamic").is_some() })
     }
 

@@ -4,11 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use lvs_core::{Algorithm, Family, Forwarding, Persistence, Protocol, SchedulerFlags, ServiceKey, Thresholds};
+use lvs_core::{
+    Algorithm, Family, Forwarding, Persistence, Protocol, SchedulerFlags, ServiceKey, Thresholds,
+};
 
 use super::build::{Build, count, duration, endpoint, switched_on};
 use super::checker::Inherited;
 use super::{NumberFile, RealServer, Sorry, VirtualServer};
+use crate::keepalived::complaint::Place;
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
@@ -29,9 +32,11 @@ struct Defaults {
 
 impl Build<'_> {
     pub(super) fn services(&mut self) -> Vec<VirtualServer> {
-        let groups: Vec<(String, Vec<Member>)> = self.unique_blocks("virtual_server_group").into_iter().map(|node| {
-            (node.text(1).unwrap_or_default().to_owned(), self.members(node))
-        }).collect();
+        let groups: Vec<(String, Vec<Member>)> = self
+            .unique_blocks("virtual_server_group")
+            .into_iter()
+            .map(|node| (node.text(1).unwrap_or_default().to_owned(), self.members(node)))
+            .collect();
         let files = self.number_files();
         let mut services: Vec<VirtualServer> = Vec::new();
         for node in self.blocks("virtual_server") {
@@ -67,7 +72,8 @@ impl Build<'_> {
             };
             match (addresses(node.name()), port) {
                 (Some(addresses), Some(port)) => {
-                    members.extend(addresses.into_iter().map(|ip| Member::Address(SocketAddr::new(ip, port))));
+                    members
+                        .extend(addresses.into_iter().map(|ip| Member::Address(SocketAddr::new(ip, port))));
                 }
                 (None, _) => {
                     self.complain(node.words[0].blame("wanted an IP address, a range of them, or fwmark"));
@@ -88,16 +94,19 @@ impl Build<'_> {
         files: &[(String, NumberFile)],
     ) -> Option<VirtualServer> {
         let members = self.virtual_addresses(node, groups)?;
-        let protocol = match node.child("protocol").and_then(|child| child.text(1)).map(str::to_ascii_uppercase) {
-            Some(name) if name == "UDP" => Protocol::Udp,
-            Some(name) if name == "SCTP" => Protocol::Sctp,
-            Some(_) => Protocol::Tcp,
-            None if members.iter().all(|member| matches!(member, Member::Mark(..))) => Protocol::Tcp,
-            None => {
-                self.complain(node.blame("the virtual server has no protocol; keepalived would take UDP"));
-                Protocol::Udp
-            }
-        };
+        let protocol =
+            match node.child("protocol").and_then(|child| child.text(1)).map(str::to_ascii_uppercase) {
+                Some(name) if name == "UDP" => Protocol::Udp,
+                Some(name) if name == "SCTP" => Protocol::Sctp,
+                Some(_) => Protocol::Tcp,
+                None if members.iter().all(|member| matches!(member, Member::Mark(..))) => Protocol::Tcp,
+                None => {
+                    self.complain(
+                        node.blame("the virtual server has no protocol; keepalived would take UDP"),
+                    );
+                    Protocol::Udp
+                }
+            };
         let children = node.children();
         let algorithm = children.iter().rfind(|child| matches!(child.name(), "lb_algo" | "lvs_sched"));
         if algorithm.is_none() {
@@ -115,7 +124,7 @@ impl Build<'_> {
         let mut service = VirtualServer {
             name: name(node, protocol),
             keys: Vec::new(),
-            place: format!("{}:{}", node.words[0].line.file.display(), node.words[0].line.number),
+            place: Place::of(&node.words[0]),
             algorithm,
             flags: self.flags(node, algorithm),
             one_packet: node.child("ops").is_some(),
@@ -233,12 +242,16 @@ impl Build<'_> {
     fn persistence(&mut self, node: &Node, members: &[Member]) -> Option<Persistence> {
         let timeout = node.child("persistence_timeout");
         let granularity = node.child("persistence_granularity");
-        let portless = members.iter().any(|member| matches!(member, Member::Address(address) if address.port() == 0));
+        let portless =
+            members.iter().any(|member| matches!(member, Member::Address(address) if address.port() == 0));
         if let Some(engine) = node.child("persistence_engine") {
-            self.complain(engine.blame("persistence engines are not supported: this director does not read SIP"));
+            self.complain(
+                engine.blame("persistence engines are not supported: this director does not read SIP"),
+            );
         }
         if portless && timeout.is_none() && granularity.is_none() {
-            let message = "a virtual server without a port has to be persistent: persistence_timeout 360 is taken";
+            let message =
+                "a virtual server without a port has to be persistent: persistence_timeout 360 is taken";
             self.complain(node.blame(message).only_warns());
         }
         if timeout.is_none() && granularity.is_none() && !portless {
@@ -286,7 +299,8 @@ impl Build<'_> {
         defaults: &Defaults,
         files: &[(String, NumberFile)],
     ) -> Option<RealServer> {
-        let forwarding = node.children().iter().rfind(|child| matches!(child.name(), "lb_kind" | "lvs_method"));
+        let forwarding =
+            node.children().iter().rfind(|child| matches!(child.name(), "lb_kind" | "lvs_method"));
         let forwarding = forwarding.and_then(|child| self.forwarding(child)).unwrap_or(defaults.forwarding);
         let address = self.server_address(node, members, forwarding)?;
         let mut checks = Inherited { server: Some(address), ..defaults.checks.clone() };
@@ -323,7 +337,12 @@ impl Build<'_> {
     }
 
     /// The address of a real or sorry server; without a port it has that of its service.
-    fn server_address(&mut self, node: &Node, members: &[Member], forwarding: Forwarding) -> Option<SocketAddr> {
+    fn server_address(
+        &mut self,
+        node: &Node,
+        members: &[Member],
+        forwarding: Forwarding,
+    ) -> Option<SocketAddr> {
         let mut address = endpoint(node, 1)?;
         let first = members.iter().find_map(|member| match member {
             Member::Address(address) => Some(*address),
@@ -363,7 +382,10 @@ impl Build<'_> {
         let total = service.servers.iter().map(|server| u64::from(server.weight)).sum::<u64>();
         if u64::from(service.quorum) > total && !service.servers.is_empty() {
             let quorum = node.child("quorum").unwrap_or(node);
-            let message = format!("the quorum of {} is above the weight of all servers: {total} is taken", service.quorum);
+            let message = format!(
+                "the quorum of {} is above the weight of all servers: {total} is taken",
+                service.quorum
+            );
             self.complain(quorum.blame(message).only_warns());
             service.quorum = total as u32;
         }
@@ -389,9 +411,8 @@ fn name(node: &Node, protocol: Protocol) -> String {
     match (node.text(1).unwrap_or_default(), node.text(2)) {
         ("group", Some(group)) => format!("[{group}]:{protocol}"),
         ("fwmark", Some(mark)) => format!("FWM {mark}"),
-        _ => endpoint(node, 1).map_or_else(String::new, |address| {
-            super::endpoint(address.ip(), &protocol, address.port())
-        }),
+        _ => endpoint(node, 1)
+            .map_or_else(String::new, |address| super::endpoint(address.ip(), &protocol, address.port())),
     }
 }
 
@@ -418,7 +439,10 @@ fn addresses(text: &str) -> Option<Vec<IpAddr>> {
                 let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
                 let base = u32::from(address) & !host;
                 let inner = u32::from(host > 1);
-                range(IpAddr::from((base + inner).to_be_bytes()), IpAddr::from((base + host - inner).to_be_bytes()))
+                range(
+                    IpAddr::from((base + inner).to_be_bytes()),
+                    IpAddr::from((base + host - inner).to_be_bytes()),
+                )
             }
             IpAddr::V6(address) => {
                 let host = u128::MAX.checked_shr(length.into()).unwrap_or(0);
@@ -461,7 +485,11 @@ mod tests {
         let check = |text: &str, first: &str, last: &str, count: usize| {
             let found = addresses(text).unwrap_or_default();
             let ends = (found.first().map(IpAddr::to_string), found.last().map(IpAddr::to_string));
-            assert_eq!((ends, found.len()), ((Some(first.to_owned()), Some(last.to_owned())), count), "{text}");
+            assert_eq!(
+                (ends, found.len()),
+                ((Some(first.to_owned()), Some(last.to_owned())), count),
+                "{text}"
+            );
         };
         check("10.0.0.1", "10.0.0.1", "10.0.0.1", 1);
         check("192.168.200.3-10", "192.168.200.3", "192.168.200.10", 8);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::build::{Build, address, count, duration, switched_on, text, user, weight};
 use super::router::{
-    Address, Authentication, Instance, Mail, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp,
-    VrrpScript,
+    Address, Authentication, Instance, Mail, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess,
+    Vrrp, VrrpScript,
 };
 use super::{Global, Script};
 use crate::keepalived::schema;
@@ -38,7 +38,9 @@ impl Build<'_> {
             }
         }
         for (name, other) in clashes {
-            if let Some(node) = self.blocks("vrrp_instance").into_iter().find(|node| node.text(1) == Some(&name)) {
+            if let Some(node) =
+                self.blocks("vrrp_instance").into_iter().find(|node| node.text(1) == Some(&name))
+            {
                 let message = format!("{name} has the virtual_router_id and interface of {other}");
                 self.complain(node.child("virtual_router_id").unwrap_or(node).blame(message));
             }
@@ -64,7 +66,8 @@ impl Build<'_> {
         };
         let name = text(node)?;
         let own_user = node.child("user").and_then(|child| user(child, 1));
-        let script = Script { user: own_user.or_else(|| global.script_user.clone()), ..self.script(command)? };
+        let script =
+            Script { user: own_user.or_else(|| global.script_user.clone()), ..self.script(command)? };
         let interval = node.child("interval").and_then(duration).unwrap_or(Duration::from_secs(1));
         Some(VrrpScript {
             name,
@@ -98,9 +101,13 @@ impl Build<'_> {
             self.complain(node.blame(format!("{name} has no virtual_router_id")));
             return None;
         };
-        let global_version = self.blocks("global_defs").into_iter().find_map(|block| block.child("vrrp_version"));
+        let global_version =
+            self.blocks("global_defs").into_iter().find_map(|block| block.child("vrrp_version"));
         let version = node.child("version").or(global_version).and_then(|child| count(child, 1)).unwrap_or(2);
-        let owner = node.child("state").and_then(|child| child.text(1)).is_some_and(|state| state.eq_ignore_ascii_case("MASTER"));
+        let owner = node
+            .child("state")
+            .and_then(|child| child.text(1))
+            .is_some_and(|state| state.eq_ignore_ascii_case("MASTER"));
         let mut instance = Instance {
             name,
             state: if owner { State::Master } else { State::Backup },
@@ -174,7 +181,8 @@ impl Build<'_> {
         let v6 = families.clone().any(|v6| v6);
         if v6 && families.clone().any(|v6| !v6) {
             let block = node.child("virtual_ipaddress").unwrap_or(node);
-            let message = "IPv4 and IPv6 addresses together: put those of one family into virtual_ipaddress_excluded";
+            let message =
+                "IPv4 and IPv6 addresses together: put those of one family into virtual_ipaddress_excluded";
             self.complaints.push(block.blame(message));
         }
         if v6 {
@@ -182,12 +190,16 @@ impl Build<'_> {
         }
         let authentication = node.child("authentication");
         if let (Some(block), 3) = (authentication, instance.version) {
-            self.complaints.push(block.blame("VRRP version 3 has no authentication: it is left out").only_warns());
+            self.complaints
+                .push(block.blame("VRRP version 3 has no authentication: it is left out").only_warns());
             instance.authentication = None;
         }
-        let longest = if instance.version == 3 { Duration::from_millis(40_950) } else { Duration::from_secs(255) };
+        let longest =
+            if instance.version == 3 { Duration::from_millis(40_950) } else { Duration::from_secs(255) };
         let whole = instance.version == 3 || instance.advertisement.subsec_nanos() == 0;
-        if let Some(interval) = node.child("advert_int").filter(|_| instance.advertisement > longest || !whole) {
+        if let Some(interval) =
+            node.child("advert_int").filter(|_| instance.advertisement > longest || !whole)
+        {
             let message = "wanted whole seconds up to 255 with version 2, up to 40.95 seconds with version 3";
             self.complaints.push(interval.blame(message));
         }
@@ -217,7 +229,10 @@ impl Build<'_> {
                 password.pop();
             }
         }
-        let header = node.child("auth_type").and_then(|child| child.text(1)).is_some_and(|kind| kind.eq_ignore_ascii_case("AH"));
+        let header = node
+            .child("auth_type")
+            .and_then(|child| child.text(1))
+            .is_some_and(|kind| kind.eq_ignore_ascii_case("AH"));
         Some(if header { Authentication::Header(password) } else { Authentication::Password(password) })
     }
 
@@ -237,7 +252,9 @@ impl Build<'_> {
                 match (word.text.as_str(), value) {
                     ("dev", Some(value)) => found.device = Some(value.text.clone()),
                     ("label", Some(value)) => found.label = Some(value.text.clone()),
-                    (_, None) if takes_value => self.complain(word.blame(format!("{} needs a value", word.text))),
+                    (_, None) if takes_value => {
+                        self.complain(word.blame(format!("{} needs a value", word.text)))
+                    }
                     (option, value) => {
                         found.options.push(option.to_owned());
                         found.options.extend(value.map(|value| value.text.clone()));
@@ -356,6 +373,5 @@ fn words(node: &Node) -> Vec<String> {
 const SINGLE_OPTIONS: [&str; 7] =
     ["home", "-nodad", "mngtmpaddr", "noprefixroute", "autojoin", "no_track", "use_vmac"];
 
-const VALUED_OPTIONS: [&str; 10] = [
-    "brd", "broadcast", "dev", "scope", "label", "peer", "to", "preferred_lft", "track_group", "local",
-];
+const VALUED_OPTIONS: [&str; 10] =
+    ["brd", "broadcast", "dev", "scope", "label", "peer", "to", "preferred_lft", "track_group", "local"];

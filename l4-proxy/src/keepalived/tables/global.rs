@@ -93,7 +93,10 @@ const KEYWORDS: &[Keyword] = &[
     word("checker_rlimit_rttime", &[Kind::Integer(1, MANY)]),
     word("bfd_rlimit_rttime", &[Kind::Integer(1, MANY)]),
     outdated(word("vrrp_rlimit_rtime", &[Kind::Integer(1, MANY)]), "vrrp_rlimit_rttime is its name today"),
-    outdated(word("checker_rlimit_rtime", &[Kind::Integer(1, MANY)]), "checker_rlimit_rttime is its name today"),
+    outdated(
+        word("checker_rlimit_rtime", &[Kind::Integer(1, MANY)]),
+        "checker_rlimit_rttime is its name today",
+    ),
     outdated(word("bfd_rlimit_rtime", &[Kind::Integer(1, MANY)]), "bfd_rlimit_rttime is its name today"),
     flag("vrrp_no_swap"),
     flag("checker_no_swap"),

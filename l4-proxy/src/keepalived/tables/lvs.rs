@@ -58,10 +58,7 @@ pub(crate) static VIRTUAL_SERVER: Block = Block {
         word("delay_before_retry", DELAY),
         word("warmup", WARMUP),
         word("delay_loop", DELAY),
-        Keyword {
-            body: Some(&REAL_SERVER),
-            ..optional("real_server", 1, &[Kind::Address, Kind::Port])
-        },
+        Keyword { body: Some(&REAL_SERVER), ..optional("real_server", 1, &[Kind::Address, Kind::Port]) },
     ],
     items: None,
 };
@@ -182,8 +179,7 @@ static FILE_CHECK: Block = Block {
     items: None,
 };
 
-static BFD_CHECK: Block =
-    Block { name: "BFD_CHECK", keywords: &[word("name", &[Kind::Text])], items: None };
+static BFD_CHECK: Block = Block { name: "BFD_CHECK", keywords: &[word("name", &[Kind::Text])], items: None };
 
 static SMTP_HOST: Block = Block {
     name: "host",
@@ -233,4 +229,3 @@ const CONNECT_TIMEOUT: &[Kind] = &[Kind::Seconds(0.000_001, 4_294.967_295)];
 const DELAY: &[Kind] = &[Kind::Seconds(0.000_001, 1_000_000_000.0)];
 const WARMUP: &[Kind] = &[Kind::Seconds(0.0, 1_000_000_000.0)];
 const MANY: i64 = u32::MAX as i64;
-

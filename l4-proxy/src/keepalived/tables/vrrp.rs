@@ -153,7 +153,10 @@ const INSTANCE_KEYWORDS: &[Keyword] = &[
     switch("notify_priority_changes"),
     switch("smtp_alert"),
     word("debug", &[Kind::Integer(0, 4)]),
-    outdated(word("lvs_sync_daemon_interface", &[Kind::Text]), "lvs_sync_daemon in global_defs is meant for that"),
+    outdated(
+        word("lvs_sync_daemon_interface", &[Kind::Text]),
+        "lvs_sync_daemon in global_defs is meant for that",
+    ),
 ];
 
 static AUTHENTICATION: Block = Block {

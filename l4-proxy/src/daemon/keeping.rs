@@ -1,0 +1,90 @@
+//! The director as a keeper of `keepalived.conf` sees it: services of its own beside the rules.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lvs_core::{Condition, Config, Director, Probe, ServiceConfig, ServiceKey};
+use lvsadm::{CommitError, Control, Edit};
+
+use super::{Daemon, Shared};
+use crate::clock;
+use crate::keepalived::Model;
+use crate::keepalived::keeper::{Keeper, Table};
+
+impl Daemon {
+    /// Serves these rules and what a `keepalived.conf` asks for, and nothing else; checks its servers
+    /// as it says. What keeps its name keeps its connections, counters, templates and health.
+    ///
+    /// # Errors
+    /// As for [`Daemon::start`]; then nothing has changed.
+    pub fn follow(&self, rules: Config, model: Model) -> Result<(), CommitError> {
+        let mut keeper = self.keeper();
+        if let Some(keeper) = &*keeper {
+            return keeper.follow(rules, model);
+        }
+        let table: Arc<dyn Table> = Arc::clone(&self.shared) as _;
+        let started = Keeper::start(table);
+        let started = started.map_err(|error| CommitError::Refused(format!("cannot start: {error}")))?;
+        started.follow(rules, model)?;
+        *keeper = Some(started);
+        Ok(())
+    }
+
+    /// Ends the checks, with the scripts that are to be told; a successor has its own.
+    pub(super) async fn end_checks(&self) {
+        // Not held while it is waited for.
+        let keeper = self.keeper().take();
+        if let Some(keeper) = keeper.filter(|_| !self.is_replaced()) {
+            keeper.end().await;
+        }
+    }
+
+    pub(super) fn keeper(&self) -> MutexGuard<'_, Option<Keeper>> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table for Shared {
+    fn replace(&self, mut rules: Config, kept: Vec<ServiceConfig>) -> Result<(), CommitError> {
+        let keys = kept.iter().map(|service| service.key.clone()).collect::<HashSet<_>>();
+        rules.services.extend(kept);
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.kept, keys);
+        let committed = self.commit_to(&mut state, Edit::Replace(rules));
+        if committed.is_err() {
+            state.kept = before;
+        }
+        committed
+    }
+
+    fn edit(&self, edit: Edit) -> Result<(), CommitError> {
+        self.commit(edit)
+    }
+
+    fn probe(&self, service: &ServiceKey, server: SocketAddr, probe: Probe) {
+        // What came of it has been said already, with more words.
+        let _ = Director::probe(&self.director, service, server, probe, clock::now());
+    }
+
+    fn down(&self) -> HashSet<(ServiceKey, SocketAddr)> {
+        let services = self.director.stats();
+        let servers = services
+            .iter()
+            .flat_map(|service| service.servers.iter().map(move |server| (&service.config.key, server)));
+        let down = servers.filter(|(_, server)| matches!(server.condition, Condition::Down { .. }));
+        down.map(|(key, server)| (key.clone(), server.config.address)).collect()
+    }
+
+    fn set_timeouts(&self, wanted: [Option<Duration>; 3]) {
+        let mut timeouts = Control::timeouts(self);
+        for (timeout, wanted) in
+            [&mut timeouts.tcp, &mut timeouts.tcp_fin, &mut timeouts.udp].into_iter().zip(wanted)
+        {
+            *timeout = wanted.unwrap_or(*timeout);
+        }
+        // This director sets any timeouts.
+        let _ = Control::set_timeouts(self, timeouts);
+    }
+}

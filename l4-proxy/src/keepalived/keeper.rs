@@ -1,0 +1,449 @@
+//! Keeps the table as `keepalived.conf` and its checks want it.
+//!
+//! Every check is a task on a thread of its own, away from those that relay. What it finds goes
+//! through the virtual server's [`Pool`]; where that changes what the table has to say, the table is
+//! edited: a server that is down is down in the director's health, with its reason, and one that is
+//! inhibited has weight 0. What takes clients is always put in before anything is taken out, so
+//! there is no moment with an empty pool where keepalived has one.
+
+mod change;
+mod task;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lvs_core::{Config, Probe, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use lvsadm::{CommitError, Edit};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tracing::{info, warn};
+
+use self::change::tell;
+use super::model::{Checker, Model, RealServer, Script, VirtualServer};
+use super::pool::{Change, Check, Placement, Pool};
+use crate::check::rhythm::Standing;
+use crate::script::{self, Account};
+use crate::worker::Workers;
+
+/// What a keeper edits.
+pub(crate) trait Table: Send + Sync {
+    /// Serves these rules and these services, which nobody else checks, and nothing else.
+    fn replace(&self, rules: Config, kept: Vec<ServiceConfig>) -> Result<(), CommitError>;
+
+    /// Makes one edit.
+    fn edit(&self, edit: Edit) -> Result<(), CommitError>;
+
+    /// The servers that are known to be down.
+    fn down(&self) -> HashSet<(ServiceKey, SocketAddr)>;
+
+    /// Says how a check of a server ended.
+    fn probe(&self, service: &ServiceKey, server: SocketAddr, probe: Probe);
+
+    /// Says how long connections may be idle, where a time is given: TCP, TCP after a FIN, UDP.
+    fn set_timeouts(&self, timeouts: [Option<Duration>; 3]);
+}
+
+/// The checks of a configuration, and what they do to a table.
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    /// Runs the checks. Dropped with the keeper, never by a task of its own.
+    checks: Workers,
+}
+
+struct Shared {
+    table: Arc<dyn Table>,
+    state: Mutex<State>,
+    /// Bounds the checks that are under way at a time.
+    room: Arc<Semaphore>,
+    /// Bounds the notifications that are under way at a time.
+    notifying: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct State {
+    services: Vec<Kept>,
+    account: Account,
+    next: u64,
+}
+
+/// A virtual server, and where it stands.
+struct Kept {
+    service: VirtualServer,
+    pool: Pool,
+    /// For each server its checks.
+    running: Vec<Vec<Running>>,
+    /// What the table says.
+    placed: Vec<Placement>,
+    sorry: bool,
+    /// What another configuration did to the quorum.
+    news: Option<Change>,
+}
+
+/// A check that is being made over and over.
+#[derive(Clone)]
+struct Running {
+    id: u64,
+    checker: Checker,
+    /// Addresses of which one must be on this host; none if that does not matter.
+    only_with: Vec<SocketAddr>,
+    /// The task ends when the last of these is dropped.
+    stop: Arc<watch::Sender<()>>,
+}
+
+impl Keeper {
+    /// Keeps nothing yet.
+    pub(crate) fn start(table: Arc<dyn Table>) -> std::io::Result<Keeper> {
+        let shared = Shared {
+            table,
+            state: Mutex::default(),
+            room: Arc::new(Semaphore::new(CHECKS_MAX)),
+            notifying: Arc::new(Semaphore::new(NOTIFICATIONS_MAX)),
+        };
+        Ok(Keeper { shared: Arc::new(shared), checks: Workers::start("checks", 1)? })
+    }
+
+    /// Serves the rules and keeps the model from now on. Checks that stay the same go on, with what
+    /// they have found.
+    ///
+    /// # Errors
+    /// The table cannot serve it; then everything is as before.
+    pub(crate) fn follow(&self, rules: Config, model: Model) -> Result<(), CommitError> {
+        let mut state = self.shared.state();
+        let account = Account::of(&model.global);
+        // A check takes whom it runs as with it.
+        let reusable = account == state.account;
+        let down = self.shared.table.down();
+        let (mut next, mut begun) = (state.next, Vec::new());
+        let mut services: Vec<Kept> = Vec::new();
+        for service in model.services {
+            let before = state.services.iter().find(|kept| kept.service.name == service.name);
+            services.push(Kept::new(service, before.filter(|_| reusable), &down, &mut next, &mut begun));
+        }
+        let kept = services.iter().flat_map(|kept| kept.configs(&state.services)).collect();
+        self.shared.table.replace(rules, kept)?;
+        let mut scripts = Vec::new();
+        for kept in &mut services {
+            kept.place_all(&*self.shared.table);
+            scripts.extend(kept.news.take().and_then(|change| tell(&kept.service, change)));
+        }
+        self.shared.table.set_timeouts(model.global.lvs_timeouts);
+        (state.services, state.account, state.next) = (services, account.clone(), next);
+        drop(state);
+        for script in scripts {
+            let (notifying, account) = (Arc::clone(&self.shared.notifying), account.clone());
+            self.checks.run(0, move || notify_in_turn(script, account, notifying));
+        }
+        for (check, standing, stopped) in begun {
+            let (shared, account) = (Arc::downgrade(&self.shared), account.clone());
+            let room = Arc::clone(&self.shared.room);
+            self.checks.run(0, move || task::run(check, standing, stopped, shared, account, room));
+        }
+        Ok(())
+    }
+
+    /// Stops checking, and runs the scripts that `omega` asks for.
+    pub(crate) async fn end(&self) {
+        let (scripts, account) = {
+            let mut state = self.shared.state();
+            let services = std::mem::take(&mut state.services);
+            (services.iter().flat_map(Kept::farewell).collect::<Vec<_>>(), state.account.clone())
+        };
+        if scripts.is_empty() {
+            return;
+        }
+        let (done, ended) = oneshot::channel();
+        self.checks.run(0, move || async move {
+            for script in scripts {
+                notify(&script, &account).await;
+            }
+            let _ = done.send(());
+        });
+        // A script that takes longer than a notification may has been ended by then.
+        let _ = ended.await;
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what a check says; edits the table and tells who wants to know.
+    fn hear(&self, id: u64, says: Check) {
+        let mut state = self.state();
+        let account = state.account.clone();
+        let Some((kept, server, check)) = state.find(id) else { return };
+        let changes = kept.pool.hear(server, check, says);
+        if changes.is_empty() {
+            return;
+        }
+        kept.place(&*self.table);
+        let scripts: Vec<Script> =
+            changes.into_iter().filter_map(|change| tell(&kept.service, change)).collect();
+        drop(state);
+        for script in scripts {
+            tokio::spawn(notify_in_turn(script, account.clone(), Arc::clone(&self.notifying)));
+        }
+    }
+}
+
+/// The services that a model asks for, before any check has been made.
+pub fn services(model: &Model) -> Vec<ServiceConfig> {
+    let kept = |service: &VirtualServer| {
+        Kept::new(service.clone(), None, &HashSet::new(), &mut 0, &mut Vec::new()).configs(&[])
+    };
+    model.services.iter().flat_map(kept).collect()
+}
+
+async fn notify_in_turn(script: Script, account: Account, notifying: Arc<Semaphore>) {
+    // Closed by nobody.
+    let _turn = notifying.acquire().await;
+    notify(&script, &account).await;
+}
+
+async fn notify(script: &Script, account: &Account) {
+    let program = script.words.join(" ");
+    match script::run(script, account, NOTIFICATION_PATIENCE).await {
+        Ok(script::Ended::Exit(0)) => info!("ran {program}"),
+        Ok(script::Ended::Exit(code)) => warn!("{program} exited with {code}"),
+        Ok(script::Ended::Signal(signal)) => warn!("{program} was ended by signal {signal}"),
+        Ok(script::Ended::TimedOut) => warn!("{program} took too long and was ended"),
+        Err(error) => warn!("cannot run {program}: {error}"),
+    }
+}
+
+impl State {
+    fn find(&mut self, id: u64) -> Option<(&mut Kept, usize, usize)> {
+        self.services.iter_mut().find_map(|kept| {
+            let places = kept.running.iter().enumerate();
+            let place = places.flat_map(|(server, checks)| {
+                checks.iter().enumerate().map(move |(check, running)| (server, check, running.id))
+            });
+            let (server, check, _) = { place }.find(|(.., running)| *running == id)?;
+            Some((kept, server, check))
+        })
+    }
+}
+
+/// A check to begin: what it is, what it begins as, and what ends it.
+type Begun = (Running, Standing, watch::Receiver<()>);
+
+impl Kept {
+    fn new(
+        service: VirtualServer,
+        before: Option<&Kept>,
+        down: &HashSet<(ServiceKey, SocketAddr)>,
+        next: &mut u64,
+        begun: &mut Vec<Begun>,
+    ) -> Kept {
+        let only_with: Vec<SocketAddr> = match service.ha_suspend {
+            true => service.keys.iter().filter_map(ServiceKey::address).collect(),
+            false => Vec::new(),
+        };
+        let (mut running, mut checks) = (Vec::new(), Vec::new());
+        for server in &service.servers {
+            let mut old = before.map_or_else(Vec::new, |kept| kept.checks_of(server.address));
+            let was_down = match before {
+                Some(kept) => kept.is_down(server.address),
+                None => service.keys.iter().any(|key| down.contains(&(key.clone(), server.address))),
+            };
+            let (mut run, mut says) = (Vec::new(), Vec::new());
+            for checker in &server.checkers {
+                let same =
+                    old.iter().position(|(was, _)| was.checker == *checker && was.only_with == only_with);
+                if let Some(same) = same {
+                    let (was, said) = old.swap_remove(same);
+                    run.push(was);
+                    says.push(said);
+                    continue;
+                }
+                // A server that was down is not up because it is to be asked otherwise.
+                let standing = if checker.alpha || was_down { Standing::Down } else { Standing::Up };
+                let (stop, stopped) = watch::channel(());
+                let check = Running {
+                    id: *next,
+                    checker: checker.clone(),
+                    only_with: only_with.clone(),
+                    stop: Arc::new(stop),
+                };
+                *next += 1;
+                begun.push((check.clone(), standing, stopped));
+                run.push(check);
+                says.push(Check::new(standing));
+            }
+            running.push(run);
+            checks.push(says);
+        }
+        let mut pool = Pool::new(&service, checks, before.map(|kept| kept.pool.is_enough()));
+        let news = pool.count();
+        Kept { placed: pool.placements(), sorry: pool.is_sorry(), service, pool, running, news }
+    }
+
+    fn checks_of(&self, address: SocketAddr) -> Vec<(Running, Check)> {
+        let Some(server) = self.service.servers.iter().position(|server| server.address == address) else {
+            return Vec::new();
+        };
+        let checks = self.running[server].iter().enumerate();
+        checks
+            .filter_map(|(check, running)| Some((running.clone(), self.pool.check(server, check)?.clone())))
+            .collect()
+    }
+
+    /// The services as they are to begin: a server that is out and was not out before has weight 0
+    /// until the director knows that it is down.
+    fn configs(&self, before: &[Kept]) -> Vec<ServiceConfig> {
+        let config = |key: &ServiceKey| {
+            let known = before.iter().find(|kept| kept.service.keys.contains(key));
+            let mut config = ServiceConfig::new(key.clone(), self.service.algorithm);
+            config.flags = self.service.flags;
+            config.persistence = self.service.persistence;
+            config.one_packet = self.service.one_packet;
+            for (server, placement) in self.service.servers.iter().zip(&self.placed) {
+                let mut config_of = server_config(server, placement);
+                if let Placement::Out(_) = placement
+                    && !known.is_some_and(|kept| kept.has_out(server.address))
+                {
+                    config_of.weight = Weight::ZERO;
+                }
+                config = config.server(config_of);
+            }
+            if let Some(sorry) = self.sorry_config() {
+                config = config.server(sorry);
+            }
+            config
+        };
+        self.service.keys.iter().map(config).collect()
+    }
+
+    fn is_down(&self, address: SocketAddr) -> bool {
+        let server = self.service.servers.iter().position(|server| server.address == address);
+        server.is_some_and(|server| !self.pool.is_up(server))
+    }
+
+    fn has_out(&self, address: SocketAddr) -> bool {
+        let mut servers = self.service.servers.iter().zip(&self.placed);
+        servers.any(|(server, placement)| server.address == address && matches!(placement, Placement::Out(_)))
+    }
+
+    /// The sorry server as the table has to have it, if at all.
+    fn sorry_config(&self) -> Option<ServerConfig> {
+        let sorry = self.service.sorry.as_ref()?;
+        let mut config = ServerConfig::new(sorry.address);
+        config.forwarding = sorry.forwarding;
+        match (self.pool.is_sorry(), sorry.inhibit) {
+            (true, _) => Some(config),
+            (false, true) => Some(config.weight(Weight::ZERO)),
+            (false, false) => None,
+        }
+    }
+
+    /// Says of every server what it is, after all of them have been configured.
+    fn place_all(&mut self, table: &dyn Table) {
+        for (server, placement) in self.service.servers.iter().zip(&self.placed) {
+            for key in &self.service.keys {
+                table.probe(key, server.address, probe(placement));
+                if let Placement::Out(_) = placement {
+                    edit(table, Edit::EditServer(key.clone(), server_config(server, placement)));
+                }
+            }
+        }
+    }
+
+    /// Brings the table up to date with the pool: first what takes clients, then what does not.
+    fn place(&mut self, table: &dyn Table) {
+        let wanted = self.pool.placements();
+        let sorry = self.pool.is_sorry();
+        let placed = std::mem::replace(&mut self.placed, wanted);
+        let sorry_before = std::mem::replace(&mut self.sorry, sorry);
+        if sorry && !sorry_before {
+            self.place_sorry(table);
+        }
+        for serving in [true, false] {
+            for (index, server) in self.service.servers.iter().enumerate() {
+                let wanted = &self.placed[index];
+                if *wanted != placed[index] && matches!(wanted, Placement::Serves(_)) == serving {
+                    place_server(table, &self.service.keys, server, &placed[index], wanted);
+                }
+            }
+        }
+        if !sorry && sorry_before {
+            self.place_sorry(table);
+        }
+    }
+
+    fn place_sorry(&self, table: &dyn Table) {
+        let Some(sorry) = &self.service.sorry else { return };
+        for key in &self.service.keys {
+            edit(
+                table,
+                match (self.sorry_config(), sorry.inhibit) {
+                    (Some(config), true) => Edit::EditServer(key.clone(), config),
+                    (Some(config), false) => Edit::AddServer(key.clone(), config),
+                    (None, _) => Edit::DeleteServer(key.clone(), sorry.address),
+                },
+            );
+        }
+    }
+
+    /// The scripts to run at the end: everything goes down.
+    fn farewell(&self) -> Vec<Script> {
+        if !self.service.omega {
+            return Vec::new();
+        }
+        let servers = self.service.servers.iter().enumerate().filter(|(index, _)| self.pool.is_up(*index));
+        let servers = servers.filter_map(|(_, server)| server.notify_down.clone());
+        let quorum = self.service.quorum_down.clone().filter(|_| self.pool.is_enough());
+        servers.chain(quorum).collect()
+    }
+}
+
+fn place_server(
+    table: &dyn Table,
+    keys: &[ServiceKey],
+    server: &RealServer,
+    before: &Placement,
+    wanted: &Placement,
+) {
+    for key in keys {
+        if server_config(server, before) != server_config(server, wanted) {
+            edit(table, Edit::EditServer(key.clone(), server_config(server, wanted)));
+        }
+        table.probe(key, server.address, probe(wanted));
+    }
+}
+
+fn probe(placement: &Placement) -> Probe {
+    match placement {
+        Placement::Serves(_) | Placement::Inhibited => Probe::Passed,
+        Placement::Out(cause) => Probe::Failed(cause.clone()),
+    }
+}
+
+/// A server as it is configured. One that is out keeps its weight: its health tells.
+fn server_config(server: &RealServer, placement: &Placement) -> ServerConfig {
+    let weight = match placement {
+        Placement::Serves(weight) => *weight,
+        Placement::Inhibited => 0,
+        Placement::Out(_) => server.weight,
+    };
+    let mut config = ServerConfig::new(server.address).weight(Weight::new(weight).unwrap_or(Weight::MAX));
+    config.forwarding = server.forwarding;
+    config.thresholds = server.thresholds;
+    config
+}
+
+/// An edit that the table refuses was overtaken by somebody's `ipvsadm -D`; the next one may fit.
+fn edit(table: &dyn Table, edit: Edit) {
+    if let Err(error) = table.edit(edit) {
+        warn!("the table is not as keepalived.conf left it: {error}");
+    }
+}
+
+/// Checks under way at a time, each with a socket or a process.
+const CHECKS_MAX: usize = 256;
+
+const NOTIFICATIONS_MAX: usize = 16;
+
+/// keepalived lets them run for ever; then they pile up.
+const NOTIFICATION_PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,112 @@
+//! Where the configuration comes from: a file of rules, a `keepalived.conf`, or both.
+
+use std::path::PathBuf;
+
+use l4_proxy::daemon;
+use l4_proxy::keepalived::{self, Complaint, Dialect, Model, Severity};
+use lvs_core::Config;
+use lvsadm::rules::Rules;
+use tracing::warn;
+
+/// The files, and how they are read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// Rules as `ipvsadm-save` writes them.
+    pub(crate) rules: Option<PathBuf>,
+    /// A `keepalived.conf`.
+    pub(crate) config: Option<PathBuf>,
+    /// What its lines that begin with `@` go by, if not the name of the machine.
+    pub(crate) id: Option<String>,
+    /// What becomes of lines that cannot be understood.
+    pub(crate) dialect: Dialect,
+}
+
+/// What was in them.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    pub(crate) rules: Rules,
+    pub(crate) model: Option<Model>,
+    pub(crate) warnings: Vec<Complaint>,
+}
+
+impl Sources {
+    /// The names of the files, for messages.
+    pub(crate) fn names(&self) -> String {
+        let names = [&self.config, &self.rules].into_iter().flatten();
+        names.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// Whether there is no file at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rules.is_none() && self.config.is_none()
+    }
+
+    /// Reads the files; all that is wrong with them is in the error.
+    pub(crate) fn read(&self) -> Result<Read, String> {
+        let mut read = Read::default();
+        if let Some(path) = &self.rules {
+            let unreadable = |error| format!("{}: {error}", path.display());
+            let text = std::fs::read_to_string(path).map_err(unreadable)?;
+            let rules = lvsadm::rules::read(path, &text, daemon::accepts);
+            read.rules = rules.map_err(|error| error.to_string())?;
+        }
+        if let Some(path) = &self.config {
+            let id = self.id.clone().unwrap_or_else(keepalived::default_id);
+            let unreadable = |error| format!("{}: {error}", path.display());
+            let mut loaded = keepalived::load(path, &id).map_err(unreadable)?;
+            loaded.fit(daemon::accepts);
+            let (model, warnings) = loaded.accept(self.dialect).map_err(|complaints| lines(&complaints))?;
+            read.model = Some(model);
+            read.warnings = warnings;
+        }
+        Ok(read)
+    }
+}
+
+impl Read {
+    /// All of it as it begins, before any check has been made.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = self.rules.config.clone();
+        config.services.extend(self.model.iter().flat_map(keepalived::services));
+        config
+    }
+
+    /// Writes to the log what is odd about it.
+    pub(crate) fn warn(&self) {
+        for warning in &self.warnings {
+            warn!("{warning}");
+        }
+        let routers = self.model.as_ref().map_or(0, |model| model.vrrp.instances.len());
+        if routers > 0 {
+            warn!(instances = routers, "vrrp_instance blocks are checked, but not run yet");
+        }
+    }
+
+    /// What is in it, for people.
+    pub(crate) fn summary(&self) -> String {
+        let Some(model) = &self.model else {
+            let servers: usize = self.rules.config.services.iter().map(|service| service.servers.len()).sum();
+            return format!(
+                "the rules are good (services: {}, servers: {servers})",
+                self.rules.config.services.len()
+            );
+        };
+        let servers: usize = model.services.iter().map(|service| service.servers.len()).sum();
+        let (services, routers) = (self.config().services.len(), model.vrrp.instances.len());
+        format!(
+            "the configuration is good (services: {services}, servers: {servers}, VRRP instances: {routers})"
+        )
+    }
+}
+
+/// Complaints one below the other, and their number.
+fn lines(complaints: &[Complaint]) -> String {
+    let mut text: String = complaints.iter().map(|complaint| format!("{complaint}\n")).collect();
+    let errors = complaints.iter().filter(|complaint| complaint.severity == Severity::Error).count();
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    text.push_str(&plural(errors, "error"));
+    if errors < complaints.len() {
+        text.push_str(&format!(", {}", plural(complaints.len() - errors, "warning")));
+    }
+    text
+}
