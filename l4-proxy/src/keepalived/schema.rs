@@ -120,7 +120,20 @@ pub(crate) const fn items(
 
 /// The statements that fit a block; complains of the others.
 pub(crate) fn check(nodes: Vec<Node>, block: &Block, complaints: &mut Vec<Complaint>) -> Vec<Node> {
-    nodes.into_iter().filter_map(|node| check_node(node, block, complaints)).collect()
+    check_body(nodes, block, complaints).0
+}
+
+/// The statements that fit, and the names of the others.
+fn check_body(nodes: Vec<Node>, block: &Block, complaints: &mut Vec<Complaint>) -> (Vec<Node>, Vec<String>) {
+    let (mut good, mut refused) = (Vec::with_capacity(nodes.len()), Vec::new());
+    for node in nodes {
+        let name = node.name().to_owned();
+        match check_node(node, block, complaints) {
+            Some(node) => good.push(node),
+            None => refused.push(name),
+        }
+    }
+    (good, refused)
 }
 
 fn check_node(node: Node, block: &Block, complaints: &mut Vec<Complaint>) -> Option<Node> {
@@ -139,13 +152,15 @@ fn check_node(node: Node, block: &Block, complaints: &mut Vec<Complaint>) -> Opt
     if let Some(remark) = keyword.remark {
         complaints.push(node.words[0].blame(format!("{}: {remark}", keyword.name)).only_warns());
     }
-    if !fits(&node, &node.words[1..], &keyword.arguments, complaints) {
-        return None;
-    }
-    let Node { words, body } = node;
+    let good = fits(&node, &node.words[1..], &keyword.arguments, complaints);
+    let Node { words, body, .. } = node;
     match (body, keyword.body) {
-        (Some(body), Some(block)) => Some(Node { words, body: Some(check(body, block, complaints)) }),
-        (None, None) => Some(Node { words, body: None }),
+        (Some(body), Some(block)) => {
+            // Looked into even if its values are wrong: all errors are told at once.
+            let (body, refused) = check_body(body, block, complaints);
+            good.then_some(Node { words, body: Some(body), refused })
+        }
+        (None, None) => good.then_some(Node { words, body: None, refused: Vec::new() }),
         (Some(_), None) => {
             complaints.push(words[0].blame(format!("{} has no block", keyword.name)));
             None
@@ -188,7 +203,12 @@ fn fits(node: &Node, values: &[Word], arguments: &Arguments, complaints: &mut Ve
 /// Names the keyword that may have been meant.
 fn unknown(word: &Word, block: &Block) -> Complaint {
     let text = &word.text;
-    let near = block.keywords.iter().map(|keyword| (distance(text, keyword.name), keyword.name)).min();
+    let near = block
+        .keywords
+        .iter()
+        .filter(|_| text.len() <= WORD_MAX)
+        .map(|keyword| (distance(text, keyword.name), keyword.name))
+        .min();
     let hint = match near {
         Some((distance, name)) if distance <= 1 + name.len() / 5 => format!("; did you mean \"{name}\"?"),
         _ => String::new(),
@@ -244,7 +264,7 @@ impl Kind {
     fn wanted(self) -> String {
         match self {
             Kind::Text => "a word".to_owned(),
-            Kind::Integer(least, i64::MAX) => format!("a number of at least {least}"),
+            Kind::Integer(least, most) if most >= u32::MAX.into() => format!("a number of at least {least}"),
             Kind::Integer(least, most) => format!("a number from {least} to {most}"),
             Kind::Seconds(least, most) => format!("seconds from {least} to {most}"),
             Kind::Bool => "on, off, true, false, yes or no".to_owned(),

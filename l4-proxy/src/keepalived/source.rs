@@ -93,6 +93,7 @@ impl Reader {
             left -= 1;
             if left == 0 {
                 self.complaints.push(Complaint::on(&line, format!("more than {LINES_MAX} lines")));
+                self.lines.clear();
                 return;
             }
             self.look(&line, depth);

@@ -14,9 +14,15 @@ pub(crate) struct Node {
     /// At least one.
     pub(crate) words: Vec<Word>,
     pub(crate) body: Option<Vec<Node>>,
+    /// Names of statements in its braces that were there and could not be understood.
+    pub(crate) refused: Vec<String>,
 }
 
 impl Node {
+    fn new(words: Vec<Word>) -> Node {
+        Node { words, body: None, refused: Vec::new() }
+    }
+
     /// The first word.
     pub(crate) fn name(&self) -> &str {
         &self.words[0].text
@@ -37,6 +43,11 @@ impl Node {
     /// The statements in its braces.
     pub(crate) fn children(&self) -> &[Node] {
         self.body.as_deref().unwrap_or_default()
+    }
+
+    /// Whether its braces say something of that name, be it understood or not.
+    pub(crate) fn mentions(&self, name: &str) -> bool {
+        self.child(name).is_some() || self.refused.iter().any(|refused| refused == name)
     }
 
     /// The last statement of this name in its braces.
@@ -90,7 +101,7 @@ impl Tree<'_> {
 
     fn statement(&mut self, words: Vec<Word>) {
         if !words.is_empty() {
-            self.level().nodes.push(Node { words, body: None });
+            self.level().nodes.push(Node::new(words));
         }
     }
 
@@ -98,7 +109,7 @@ impl Tree<'_> {
         let owner = if words.is_empty() {
             self.level().nodes.pop_if(|node| node.body.is_none())
         } else {
-            Some(Node { words, body: None })
+            Some(Node::new(words))
         };
         let owner = owner.filter(|_| self.open.len() <= DEPTH_MAX);
         if self.open.len() > DEPTH_MAX {

@@ -7,6 +7,7 @@ mod director;
 mod dns;
 mod drain;
 mod faults;
+mod keepalived;
 mod life;
 mod metrics;
 mod namespaces;

@@ -81,7 +81,7 @@ impl Build<'_> {
                 (_, None) => self.complain(node.words[1].blame("wanted a port")),
             }
         }
-        if members.is_empty() {
+        if group.children().is_empty() {
             self.complain(group.blame("the group has no members"));
         }
         members
@@ -101,21 +101,22 @@ impl Build<'_> {
                 Some(_) => Protocol::Tcp,
                 None if members.iter().all(|member| matches!(member, Member::Mark(..))) => Protocol::Tcp,
                 None => {
-                    self.complain(
-                        node.blame("the virtual server has no protocol; keepalived would take UDP"),
-                    );
+                    if !node.mentions("protocol") {
+                        let message = "the virtual server has no protocol; keepalived would take UDP";
+                        self.complain(node.blame(message));
+                    }
                     Protocol::Udp
                 }
             };
         let children = node.children();
         let algorithm = children.iter().rfind(|child| matches!(child.name(), "lb_algo" | "lvs_sched"));
-        if algorithm.is_none() {
+        if algorithm.is_none() && !node.mentions("lb_algo") && !node.mentions("lvs_sched") {
             self.complain(node.blame("the virtual server has no lb_algo: wlc is taken").only_warns());
         }
         let algorithm = algorithm.and_then(|child| child.text(1)?.to_ascii_lowercase().parse().ok());
         let algorithm = algorithm.unwrap_or(Algorithm::Wlc);
         let forwarding = children.iter().rfind(|child| matches!(child.name(), "lb_kind" | "lvs_method"));
-        if forwarding.is_none() {
+        if forwarding.is_none() && !node.mentions("lb_kind") && !node.mentions("lvs_method") {
             self.complain(node.blame("the virtual server has no lb_kind: NAT is taken").only_warns());
         }
         let forwarding = forwarding.and_then(|child| self.forwarding(child)).unwrap_or_default();
@@ -167,11 +168,10 @@ impl Build<'_> {
             })
             .collect();
         self.check_quorum(node, &mut service);
-        if service.servers.is_empty() {
-            self.complain(node.blame("the virtual server has no real server that could be used"));
-            return None;
+        if service.servers.is_empty() && !node.mentions("real_server") {
+            self.complain(node.blame("the virtual server has no real server"));
         }
-        Some(service)
+        Some(service).filter(|service| !service.servers.is_empty())
     }
 
     /// `IP [port]`, `fwmark N` or `group NAME`.

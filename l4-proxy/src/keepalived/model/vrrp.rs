@@ -98,7 +98,9 @@ impl Build<'_> {
     fn instance(&mut self, node: &Node, vrrp: &Vrrp) -> Option<Instance> {
         let name = text(node)?;
         let Some(router_id) = node.child("virtual_router_id").and_then(|child| count(child, 1)) else {
-            self.complain(node.blame(format!("{name} has no virtual_router_id")));
+            if !node.mentions("virtual_router_id") {
+                self.complain(node.blame(format!("{name} has no virtual_router_id")));
+            }
             return None;
         };
         let global_version =

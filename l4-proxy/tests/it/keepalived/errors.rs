@@ -1,0 +1,217 @@
+//! What is said of files that are wrong, to the letter.
+
+use super::complaints;
+
+/// A service with these lines in it, and in its server.
+fn service(lines: &str, server: &str) -> String {
+    format!(
+        "virtual_server 192.0.2.1 80 {{\n  lb_algo rr\n  lb_kind NAT\n  protocol TCP\n{lines}\n  \
+         real_server 10.0.0.1 80 {{\n{server}\n  }}\n}}\n"
+    )
+}
+
+/// Checks the whole output about a text.
+fn check(text: &str, expected: &str) {
+    assert_eq!(complaints(text).join("\n"), expected, "{text}");
+}
+
+#[test]
+fn every_error_of_a_file_is_told_with_its_place() {
+    check(
+        "global_defs {\n  router_idd lb1\n  vrrp_version 4\n}\nvirtual_server 192.0.2.1 80 {\n    lb_algo rrr\n    lb_kind NAT\n    \
+         protocol TCP\n    real_server 10.0.0.1 http {\n\tweight x # not a number\n\tTCP_CHECK {\n\t    conect_timeout 3\n\t}\n    }\n}\n",
+        "lb.conf:2: unknown keyword \"router_idd\" in global_defs; did you mean \"router_id\"?
+    router_idd lb1
+    ^^^^^^^^^^
+lb.conf:3: invalid value \"4\" for vrrp_version: wanted a number from 2 to 3
+    vrrp_version 4
+                 ^
+lb.conf:6: invalid value \"rrr\" for lb_algo: wanted rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos
+    lb_algo rrr
+            ^^^
+lb.conf:10: invalid value \"x\" for weight: wanted a number from 0 to 2147483647
+    weight x
+           ^
+lb.conf:12: unknown keyword \"conect_timeout\" in TCP_CHECK; did you mean \"connect_timeout\"?
+    conect_timeout 3
+    ^^^^^^^^^^^^^^",
+    );
+}
+
+#[test]
+fn column_of_the_blame_is_right_behind_tabs_and_wide_characters() {
+    check(
+        "global_defs {\n\trouter_id\t\"zürich\" x\n}\n",
+        "lb.conf:2: unexpected \"x\" after router_id\n    router_id \"zürich\" x\n                       ^",
+    );
+}
+
+#[test]
+fn braces_that_do_not_match_are_told() {
+    check(
+        "global_defs {\n  router_id a\n",
+        "lb.conf:1: the block of global_defs is not closed: a '}' is missing\n    global_defs {\n    ^^^^^^^^^^^",
+    );
+    check("global_defs {\n}\n}\n", "lb.conf:3: unexpected '}': no block is open\n    }\n    ^");
+    check("{\n}\n", "lb.conf:1: unexpected '{': it belongs to no statement\n    {\n    ^");
+    check(
+        "global_defs\n",
+        "lb.conf:1: global_defs needs a block: '{' is missing\n    global_defs\n    ^^^^^^^^^^^",
+    );
+}
+
+#[test]
+fn unknown_block_is_one_error_and_what_follows_is_read() {
+    check(
+        &service("  servce_type x {\n    a b\n    c {\n    }\n  }\n  wieght 3", ""),
+        "lb.conf:5: unknown keyword \"servce_type\" in virtual_server
+    servce_type x {
+    ^^^^^^^^^^^
+lb.conf:10: unknown keyword \"wieght\" in virtual_server; did you mean \"weight\"?
+    wieght 3
+    ^^^^^^",
+    );
+}
+
+/// Lines in a virtual server or its real server, and the first line of what is said of them.
+#[test]
+fn wrong_lines_are_told_in_plain_words() {
+    for (lines, server, expected) in [
+        ("quorum 0", "", "invalid value \"0\" for quorum: wanted a number of at least 1"),
+        ("quorum 3", "", "warning: the quorum of 3 is above the weight of all servers: 1 is taken"),
+        ("hysteresis 1", "", "warning: the hysteresis has to be below the quorum: 0 is taken"),
+        (
+            "persistence_timeout 0",
+            "",
+            "invalid value \"0\" for persistence_timeout: wanted a number from 1 to 2678400",
+        ),
+        (
+            "lb_kind nat",
+            "",
+            "invalid forwarding method: wanted NAT, DR or TUN [type ipip|gue port N|gre] [nocsum|csum|remcsum]",
+        ),
+        (
+            "lvs_method TUN type gue",
+            "",
+            "invalid forwarding method: wanted NAT, DR or TUN [type ipip|gue port N|gre] [nocsum|csum|remcsum]",
+        ),
+        ("protocol ICMP", "", "invalid value \"ICMP\" for protocol: wanted TCP, UDP, SCTP"),
+        ("ops", "", "one-packet scheduling (ops) is for UDP only"),
+        ("sh-port", "", "sh-port is for the scheduler sh only"),
+        ("sorry_server", "", "sorry_server needs a value"),
+        ("sorry_server_inhibit", "", "sorry_server_inhibit without a sorry_server"),
+        ("sorry_server 10.0.0.1 80", "", "the sorry server 10.0.0.1:80 is a real server too"),
+        (
+            "delay_loop x",
+            "",
+            "invalid value \"x\" for delay_loop: wanted seconds from 0.000001 to 1000000000",
+        ),
+        ("quorum_up 'a b", "", "the quote is not closed"),
+        ("real_server 10.0.0.1 80 {\n}", "", "real_server 10.0.0.1:80 is there already"),
+        ("real_server ::1 80 {\n}", "", "real server and virtual server are of different address families"),
+        ("real_server 10.0.0 80 {\n}", "", "invalid value \"10.0.0\" for real_server: wanted an IP address"),
+        ("", "lthreshold 5", "lower threshold 5 is above upper threshold 0"),
+        ("", "notify_up", "notify_up needs a value"),
+        ("", "weight 1 2", "unexpected \"2\" after weight"),
+        ("", "TCP_CHECK {\nnb_get_retry 3\n}", "unknown keyword \"nb_get_retry\" in TCP_CHECK"),
+        (
+            "",
+            "TCP_CHECK {\nconnect_port 0\n}",
+            "invalid value \"0\" for connect_port: wanted a number from 1 to 65535",
+        ),
+        ("", "TCP_CHECK {\nbindto ::1\n}", "bindto and the address to connect to are of different families"),
+        ("", "HTTP_GET {\n}", "HTTP_GET has no url that could be checked"),
+        ("", "HTTP_GET {\nurl {\npath /\ndigest xyz\n}\n}", "a digest has 32 hexadecimal digits"),
+        (
+            "",
+            "HTTP_GET {\nurl {\npath /\nstatus_code 300-200\n}\n}",
+            "wanted a status code from 100 to 999, or a range of them",
+        ),
+        ("", "HTTP_GET {\nurl {\npath /\nregex (a\n}\n}", "the pattern cannot be used: unclosed group"),
+        (
+            "",
+            "HTTP_GET {\nnb_get_retry 3\nurl {\npath /\n}\n}",
+            "warning: nb_get_retry: retry is its name today",
+        ),
+        (
+            "",
+            "DNS_CHECK {\ntype FOO\n}",
+            "invalid value \"FOO\" for type: wanted A, NS, CNAME, SOA, MX, TXT, AAAA",
+        ),
+        ("", "DNS_CHECK {\nname a..b\n}", "\"a..b\" is no domain name"),
+        ("", "UDP_CHECK {\npayload zz\n}", "the payload is not made of hexadecimal digits"),
+        ("", "MISC_CHECK {\n}", "MISC_CHECK has no misc_path"),
+        ("", "FILE_CHECK {\ntrack_file y\n}", "there is no track_file y"),
+        ("", "BFD_CHECK {\nname x\n}", "BFD_CHECK is not supported: this director speaks no BFD"),
+        ("~SEQ(N, 1, 0, 3) weight ${N}", "", "the loop has a step of 0"),
+        ("$A=${A}\nweight ${A}", "", "the definitions lead in a circle"),
+    ] {
+        let all = complaints(&service(lines, server));
+        let first = all.first().map_or("", |complaint| complaint.lines().next().unwrap_or_default());
+        let said = first.split_once(": ").map_or("", |(_, said)| said);
+        assert_eq!(said, expected, "{lines}{server}: {all:#?}");
+    }
+}
+
+#[test]
+fn virtual_servers_that_cannot_be_meant_are_told() {
+    for (text, expected) in [
+        ("virtual_server group X {\n protocol TCP\n}", "there is no virtual_server_group X"),
+        ("virtual_server fwmark 0 {\n}", "a firewall mark is a number above 0"),
+        ("virtual_server 192.0.2.1 80 90 {\n}", "unexpected \"90\" after virtual_server"),
+        ("virtual_server 192.0.2 80 {\n}", "wanted IP [port], fwmark N or group NAME"),
+        ("virtual_server_group X {\n 10.0.0.9-3 80\n}", "wanted an IP address, a range of them, or fwmark"),
+        (
+            "virtual_server 192.0.2.1 80 {\n protocol TCP\n lb_algo rr\n lb_kind NAT\n}",
+            "the virtual server has no real server",
+        ),
+    ] {
+        let all = complaints(text);
+        assert!(all.first().is_some_and(|first| first.contains(expected)), "{text}: {all:#?}");
+    }
+    let twice = service("", "").repeat(2);
+    assert!(complaints(&twice)[0].contains("TCP 192.0.2.1:80 is a virtual server already, see lb.conf:1"));
+}
+
+#[test]
+fn vrrp_blocks_that_cannot_be_meant_are_told() {
+    let instance = |lines: &str| {
+        format!(
+            "vrrp_instance VI_1 {{\n interface eth0\n virtual_router_id 51\n virtual_ipaddress {{\n 10.0.0.9\n }}\n{lines}\n}}\n"
+        )
+    };
+    for (text, expected) in [
+        (instance("state SLAVE"), "invalid value \"SLAVE\" for state: wanted MASTER, BACKUP"),
+        (instance("priority 300"), "invalid value \"300\" for priority: wanted a number from 1 to 255"),
+        (instance("track_script {\n a\n}"), "there is no vrrp_script a"),
+        (
+            instance("authentication {\n auth_pass 123456789\n}"),
+            "warning: only the first 8 bytes of auth_pass count",
+        ),
+        (
+            instance("state MASTER\nnopreempt"),
+            "warning: nopreempt needs state BACKUP: it is taken to begin as BACKUP",
+        ),
+        (instance("virtual_ipaddress {\n ::9\n}"), "IPv4 and IPv6 addresses together"),
+        (instance("virtual_ipaddress {\n 10.0.0.8 devv eth0\n}"), "unknown option \"devv\" of an address"),
+        (
+            instance("virtual_router_id 0"),
+            "invalid value \"0\" for virtual_router_id: wanted a number from 1 to 255",
+        ),
+        (
+            instance("advert_int 0.5"),
+            "wanted whole seconds up to 255 with version 2, up to 40.95 seconds with version 3",
+        ),
+        (instance("") + &instance(""), "vrrp_instance VI_1 was defined before, in line 1"),
+        (
+            instance("") + &instance("").replace("VI_1", "VI_2"),
+            "VI_2 has the virtual_router_id and interface of VI_1",
+        ),
+        ("vrrp_instance VI_1 {\n interface eth0\n}".to_owned(), "VI_1 has no virtual_router_id"),
+        ("vrrp_script a {\n}".to_owned(), "the vrrp_script has no script"),
+        ("vrrp_sync_group G {\n group {\n VI_9\n }\n}".to_owned(), "there is no vrrp_instance VI_9"),
+    ] {
+        let all = complaints(&text);
+        assert!(all.iter().any(|one| one.contains(expected)), "{text}: {all:#?}");
+    }
+}
