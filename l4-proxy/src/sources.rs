@@ -1,6 +1,6 @@
 //! Where the configuration comes from: a file of rules, a `keepalived.conf`, or both.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use l4_proxy::daemon;
 use l4_proxy::keepalived::{self, Complaint, Dialect, Model, Severity};
@@ -55,7 +55,8 @@ impl Sources {
             let unreadable = |error| format!("{}: {error}", path.display());
             let mut loaded = keepalived::load(path, &id).map_err(unreadable)?;
             loaded.fit(daemon::accepts);
-            let (model, warnings) = loaded.accept(self.dialect).map_err(|complaints| lines(&complaints))?;
+            let (model, warnings) =
+                loaded.accept(self.dialect).map_err(|complaints| lines(path, &complaints))?;
             read.model = Some(model);
             read.warnings = warnings;
         }
@@ -99,14 +100,16 @@ impl Read {
     }
 }
 
-/// Complaints one below the other, and their number.
-fn lines(complaints: &[Complaint]) -> String {
-    let mut text: String = complaints.iter().map(|complaint| format!("{complaint}\n")).collect();
+/// How many complaints there are, and then each of them on lines of its own.
+fn lines(file: &Path, complaints: &[Complaint]) -> String {
     let errors = complaints.iter().filter(|complaint| complaint.severity == Severity::Error).count();
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    text.push_str(&plural(errors, "error"));
+    let mut text = format!("{} cannot be used: {}", file.display(), plural(errors, "error"));
     if errors < complaints.len() {
         text.push_str(&format!(", {}", plural(complaints.len() - errors, "warning")));
+    }
+    for complaint in complaints {
+        text.push_str(&format!("\n{complaint}"));
     }
     text
 }

@@ -237,7 +237,7 @@ fn wrong_option_is_named() {
             &["--rules", "/nonexistent/rules"],
             "l4-proxy: /nonexistent/rules: No such file or directory (os error 2)",
         ),
-        (&[], "l4-proxy: nothing to do: give --rules FILE, --control PATH or both"),
+        (&[], "l4-proxy: nothing to do: give --config FILE, --rules FILE or --control PATH"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_l4-proxy")).args(arguments).output().expect("it runs");
         let said_first = String::from_utf8_lossy(&output.stderr).lines().next().map(str::to_owned);
