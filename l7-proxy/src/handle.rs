@@ -12,6 +12,7 @@ mod secure;
 mod strict;
 mod tried;
 
+use std::pin::Pin;
 use std::rc::Rc;
 
 use http::header::{CONTENT_TYPE, LOCATION};
@@ -60,12 +61,12 @@ enum Step {
 
 /// Answers one request.
 ///
-/// Every connection has room for this future as long as it is open, so it holds what it needs once:
-/// nothing large is handed from one future to another by value.
+/// The future has a place of its own: hyper would keep room for it as long as the connection is
+/// open, and move it about.
 pub(crate) fn answer(
     session: Rc<Session>,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Body>, Cut>> {
+) -> Pin<Box<impl Future<Output = Result<Response<Body>, Cut>>>> {
     let framing = session.begin_request(Moment::now());
     let (generation, entry) = session.generation();
     let (parts, incoming) = request.into_parts();
@@ -73,7 +74,7 @@ pub(crate) fn answer(
     if incoming.is_some() {
         session.expect_body();
     }
-    let mut transaction = Transaction::new(session, generation, parts);
+    let mut transaction = Box::new(Transaction::new(session, generation, parts));
     let site = Rc::clone(&transaction.generation);
     let client = &site.site.router.default_server(entry).settings().client;
     let slashes = client.slashes;
@@ -90,7 +91,7 @@ pub(crate) fn answer(
     }
     let mut search = Search::new(entry);
 
-    async move {
+    Box::pin(async move {
         // The target and the route borrow from these while the transaction goes on to change.
         let uri = transaction.parts.uri.clone();
         let generation = Rc::clone(&transaction.generation);
@@ -151,7 +152,7 @@ pub(crate) fn answer(
                 Next::Named => {}
             }
         }
-    }
+    })
 }
 
 /// Makes a request's body ready to be sent to servers.

@@ -10,6 +10,7 @@
 mod connection;
 mod framing;
 mod http2;
+mod rest;
 mod session;
 mod sessions;
 mod spelling;
@@ -19,7 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -89,6 +90,8 @@ pub(crate) struct Worker {
     shared: Shared,
     current: RefCell<Rc<Generation>>,
     sessions: RefCell<Sessions>,
+    /// Connections that have been idle lately and do not rest yet.
+    idle: RefCell<Vec<Weak<Session>>>,
     /// Connections that are open, to both sides.
     open: Cell<usize>,
     /// Told when a connection ends while accepting waits for that.
@@ -142,6 +145,7 @@ impl Proxy {
             shared,
             current: RefCell::new(Rc::new(Generation::new(site))),
             sessions: RefCell::default(),
+            idle: RefCell::default(),
             open: Cell::new(0),
             room: Notify::new(),
             emptied: Notify::new(),

@@ -10,8 +10,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::server::Spelling;
 
@@ -46,16 +49,23 @@ pub(crate) struct Wire<S, W> {
     stream: S,
     watch: Rc<W>,
     end_sent: bool,
+    /// What was read and given back; the watcher has seen it.
+    unread: Bytes,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Wire<S, W> {
     pub(crate) fn new(stream: S, watch: Rc<W>) -> Wire<S, W> {
-        Wire { stream, watch, end_sent: false }
+        Wire { stream, watch, end_sent: false, unread: Bytes::new() }
     }
 
     /// Returns the socket.
     pub(crate) fn into_stream(self) -> S {
         self.stream
+    }
+
+    /// Gives back what was read and not used.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
     }
 
     fn note(&self, polled: &Poll<io::Result<usize>>) {
@@ -87,6 +97,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Read for Wire<S, W> {
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.unread.is_empty() {
+            let count = this.unread.len().min(cursor.remaining());
+            cursor.put_slice(&this.unread.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         // hyper's buffer is uninitialised memory, to which safe code can only copy.
         let polled = SCRATCH.with_borrow_mut(|scratch| {
             let room = cursor.remaining().min(scratch.len());
@@ -200,6 +215,35 @@ fn write_gathered(
         }
         polled
     })
+}
+
+impl<S: Readable, W> Wire<S, W> {
+    /// Waits until there is something to read, be it the end.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.unread.is_empty() {
+            return Poll::Ready(());
+        }
+        self.stream.poll_readable(cx)
+    }
+}
+
+/// Tells when a connection that was read until it had to wait has something new.
+pub(crate) trait Readable {
+    /// Waits until there is something to read, be it the end; an error is for the read to tell.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Readable for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(drop)
+    }
+}
+
+impl Readable for TlsStream<TcpStream> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Whoever read until it had to wait has had all that was decrypted.
+        self.get_ref().0.poll_readable(cx)
+    }
 }
 
 thread_local! {

@@ -23,7 +23,7 @@ use crate::variable::{Completion, Exchange, Response as Answered};
 
 /// Makes the response of an answer: what every response has, and what the location adds.
 pub(super) fn finish(
-    mut transaction: Transaction,
+    mut transaction: Box<Transaction>,
     server: &Server,
     route: &Route<'_>,
     target: &Target<'_>,
@@ -81,7 +81,7 @@ pub(super) fn finish(
     let size = answer.kind.exact_size();
     let mut transaction = (!settings.access_log.is_empty()).then(|| {
         transaction.answer(&head, size);
-        Box::new(transaction)
+        transaction
     });
     if let Some(mut tunnel) = answer.tunnel {
         tunnel.keep(transaction.take());

@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, info};
 
-use super::session::{Order, Overdue, Parting, Phase, Protocol, Session};
+use super::rest::{self, Rested};
+use super::session::{Order, Overdue, Parting, Phase, Protocol, Rest, Session};
 use super::streams::Streams;
 use super::{Generation, HEADER_SIZE_MAX, Worker, http2, sessions};
 use crate::error_log::Errno;
@@ -25,7 +26,7 @@ use crate::route::Entry;
 use crate::stream::Side;
 use crate::tls::{self, Handshake};
 use crate::variable::Captures;
-use crate::wire::Wire;
+use crate::wire::{Readable, Wire};
 
 /// Serves a connection that was accepted.
 pub(super) async fn serve(
@@ -147,13 +148,35 @@ async fn begins_http2(stream: &TcpStream) -> std::io::Result<bool> {
 /// Serves a connection on which requests follow each other.
 async fn http1<S>(session: Rc<Session>, stream: S)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Into<Side>,
+    S: AsyncRead + AsyncWrite + Unpin + Into<Side> + Readable,
 {
     let listed = sessions::enter(&session.worker, &session);
-    let service = service_fn(|request| handle::answer(Rc::clone(&session), request));
-    let wire = Wire::new(stream, Rc::clone(&session));
+    let mut wire = Wire::new(stream, Rc::clone(&session));
+    while rest::rest(&wire, &session).await == Rested::Readable {
+        // In a place of its own, which is given back while the connection rests.
+        match Box::pin(talk(&session, wire)).await {
+            Some(resting) => wire = resting,
+            None => break,
+        }
+    }
+    drop(listed);
+}
+
+/// Lets hyper drive a connection; returns it when it is to rest, and nothing at its end.
+async fn talk<S>(session: &Rc<Session>, wire: Wire<S, Session>) -> Option<Wire<S, Session>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Into<Side>,
+{
+    let service = service_fn(|request| handle::answer(Rc::clone(session), request));
     let mut http = protocol().serve_connection(wire, service);
-    let outcome = drive(&session, &mut http, |http| Pin::new(http).graceful_shutdown()).await;
+    let outcome = drive(session, &mut http, |http| Pin::new(http).graceful_shutdown()).await;
+    if let Outcome::Resting = outcome {
+        let parts = http.into_parts();
+        session.rest(&parts.read_buf);
+        let mut wire = parts.io;
+        wire.unread(parts.read_buf);
+        return Some(wire);
+    }
     if let Outcome::Ended(Ok(())) = outcome
         && let Some(tunnel) = session.take_tunnel()
     {
@@ -161,16 +184,15 @@ where
         let client = parts.io.into_stream().into();
         tokio::select! {
             () = tunnel.run(client, parts.read_buf) => {}
-            () = aborted(&session) => {}
+            () = aborted(session) => {}
         }
-        drop(listed);
-        return;
+        return None;
     }
-    outcome.log(&session);
+    outcome.log(session);
     if session.parting() == Parting::Reset {
         l4_proxy::relay::reset_on_drop(http.into_parts().io.into_stream().into().socket());
     }
-    drop(listed);
+    None
 }
 
 fn protocol() -> http1::Builder {
@@ -186,6 +208,8 @@ fn protocol() -> http1::Builder {
 pub(super) enum Outcome {
     /// It came to its end, or to that of its protocol.
     Ended(hyper::Result<()>),
+    /// Nothing has happened for a moment.
+    Resting,
     Overdue(Overdue),
     Aborted,
 }
@@ -195,7 +219,7 @@ impl Outcome {
         let say = |what: &dyn fmt::Display| debug!("*{} {what}, client: {}", session.serial, session.remote);
         match self {
             Outcome::Ended(Err(error)) => say(error),
-            Outcome::Ended(Ok(())) | Outcome::Aborted => {}
+            Outcome::Ended(Ok(())) | Outcome::Resting | Outcome::Aborted => {}
             Outcome::Overdue(Overdue::KeepAlive | Overdue::Lingering) => {}
             Outcome::Overdue(_) => say(&"client timed out"),
         }
@@ -204,17 +228,17 @@ impl Outcome {
 
 /// Drives a connection until it ends, is overdue, or is told to end; `finish` lets it answer what
 /// it has begun and then close.
-pub(super) async fn drive<C>(session: &Session, http: &mut C, finish: fn(&mut C)) -> Outcome
+pub(super) async fn drive<C>(session: &Rc<Session>, http: &mut C, finish: fn(&mut C)) -> Outcome
 where
     C: Future<Output = hyper::Result<()>> + Unpin,
 {
     let mut timer = pin!(sleep(session.worker.client_patience()));
-    let (mut finishing, mut hurried) = (false, false);
+    let (mut finishing, mut hurried, mut armed) = (false, false, false);
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut *http).poll(cx) {
             return Poll::Ready(Outcome::Ended(outcome));
         }
-        let mut look = session.listen(cx.waker());
+        let mut look = session.listen(cx.waker()) || !armed;
         match session.order() {
             Order::Abort => return Poll::Ready(Outcome::Aborted),
             // A client that has not said a word yet may have a request on the way.
@@ -225,6 +249,11 @@ where
                     return Poll::Ready(Outcome::Ended(outcome));
                 }
             }
+            Order::Serve if session.is_idle() => match session.rest.get() {
+                Rest::Due => return Poll::Ready(Outcome::Resting),
+                Rest::Watched => {}
+                Rest::No => rest::watch(session),
+            },
             Order::Finish | Order::Serve => {}
         }
         // How long it may take is shorter from now on.
@@ -236,12 +265,17 @@ where
         if !look && !timer.is_elapsed() {
             return Poll::Pending;
         }
+        armed = true;
         poll_deadline(session, timer.as_mut(), cx).map(Outcome::Overdue)
     })
     .await
 }
 
-fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Overdue> {
+pub(super) fn poll_deadline(
+    session: &Session,
+    mut timer: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+) -> Poll<Overdue> {
     while timer.as_mut().poll(cx).is_ready() {
         let now = Moment::now();
         let next = now + session.worker.client_patience();

@@ -47,6 +47,7 @@ pub(crate) struct Session {
     body_unread: Cell<bool>,
     order: Cell<Order>,
     parting: Cell<Parting>,
+    pub(super) rest: Cell<Rest>,
     waker: RefCell<Option<Waker>>,
     /// The other protocol that the connection changes to when the answer is out.
     tunnel: RefCell<Option<Box<Tunnel>>>,
@@ -78,7 +79,7 @@ impl Drop for Carrier {
 
 /// What a connection is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(super) enum Phase {
     /// Nothing has been received yet.
     Fresh,
     /// A head is being received.
@@ -116,16 +117,26 @@ pub(crate) enum Order {
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parting {
+pub(super) enum Parting {
     /// As any.
     Plain,
     /// By a reset: a plain end would make a cut answer look whole.
     Reset,
 }
 
+/// Whether an idle connection gives up what it does not need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    No,
+    /// It is in its worker's list of those that have been idle lately.
+    Watched,
+    /// It has been idle for long enough.
+    Due,
+}
+
 /// Why a connection is closed by the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overdue {
+pub(super) enum Overdue {
     /// No head came, or not all of it.
     Head,
     /// No further request came.
@@ -170,6 +181,7 @@ impl Session {
             body_unread: Cell::new(false),
             order: Cell::new(Order::Serve),
             parting: Cell::new(Parting::Plain),
+            rest: Cell::new(Rest::No),
             waker: RefCell::new(None),
             tunnel: RefCell::new(None),
             protocol,
@@ -226,6 +238,9 @@ impl Session {
         self.requests.set(self.requests.get() + 1);
         if let Protocol::Stream(_) = self.protocol {
             return Ok(());
+        }
+        if self.rest.get() == Rest::Due {
+            self.rest.set(Rest::No);
         }
         self.framing.borrow_mut().next_request()
     }
@@ -302,7 +317,7 @@ impl Session {
         self.body_since.set(None);
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         self.phase.get()
     }
 
@@ -317,12 +332,37 @@ impl Session {
         }
     }
 
+    /// Whether nothing is going on between two requests, and nothing is left to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase.get() == Phase::Idle
+            && self.write_since.get().is_none()
+            && matches!(self.protocol, Protocol::Http1 | Protocol::Http1InTheClear)
+    }
+
+    /// Since when that has been so.
+    pub(super) fn idle_since(&self) -> Option<Moment> {
+        self.is_idle().then(|| self.since.get())
+    }
+
+    /// Rests; `received` is what there is of the next head.
+    pub(super) fn rest(&self, received: &[u8]) {
+        self.rest.set(Rest::No);
+        if !received.is_empty() {
+            self.phase.set(Phase::Head);
+        }
+    }
+
     /// Gives an order from outside the connection's task.
     pub(crate) fn command(&self, order: Order) {
         self.order.set(order);
         if let (Protocol::Http2(_), Phase::Idle) = (&self.protocol, self.phase.get()) {
             self.since.set(Moment::now());
         }
+        self.wake();
+    }
+
+    /// Wakes the connection's task.
+    pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -338,7 +378,7 @@ impl Session {
         changed
     }
 
-    pub(crate) fn parting(&self) -> Parting {
+    pub(super) fn parting(&self) -> Parting {
         self.parting.get()
     }
 
@@ -358,7 +398,7 @@ impl Session {
     }
 
     /// Returns when the connection is next overdue, and by what, if nothing moves until then.
-    pub(crate) fn deadline(&self) -> Option<(Moment, Overdue)> {
+    pub(super) fn deadline(&self) -> Option<(Moment, Overdue)> {
         let limits = self.limits.get();
         let since = self.since.get();
         let by_phase = match self.phase.get() {
