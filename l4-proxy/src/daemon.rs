@@ -70,7 +70,7 @@ pub struct Daemon {
     keeper: Mutex<Option<Keeper>>,
     /// Runs probes, metrics and the clock of the tables, where load on the data path cannot delay them.
     /// What runs there may hold the shared part for a moment, which therefore does not hold it.
-    _service: Workers,
+    service: Workers,
 }
 
 struct Shared {
@@ -237,7 +237,7 @@ impl Daemon {
         let administered: Arc<dyn Control> = Arc::clone(&shared) as _;
         let control =
             socket()?.map(|socket| lvsadm::serve(socket, administered)).transpose().map_err(system)?;
-        Ok(Daemon { shared, control, keeper: Mutex::default(), _service: service })
+        Ok(Daemon { shared, control, keeper: Mutex::default(), service })
     }
 
     /// The decisions behind it: for a look at counters and health.
@@ -253,6 +253,11 @@ impl Daemon {
     /// Its flows of datagrams.
     pub fn flows(&self) -> &Arc<Connections> {
         &self.shared.flows
+    }
+
+    /// Tasks of its threads: as many as there is work going on at once.
+    pub fn tasks(&self) -> usize {
+        self.shared.workers.tasks() + self.service.tasks()
     }
 
     /// The same director for `ipvsadm`'s commands: what the control socket talks to.

@@ -11,7 +11,7 @@ use std::io;
 use std::pin::Pin;
 use std::thread::JoinHandle;
 
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 /// A number of worker threads.
@@ -23,6 +23,7 @@ pub struct Workers {
 
 struct Worker {
     jobs: Option<UnboundedSender<Job>>,
+    runtime: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,6 +42,11 @@ impl Workers {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.threads.len()
+    }
+
+    /// How many tasks there are on all of them.
+    pub fn tasks(&self) -> usize {
+        self.threads.iter().map(|worker| worker.runtime.metrics().num_alive_tasks()).sum()
     }
 
     /// Runs `task` on worker `index`, to its end or the worker's.
@@ -67,15 +73,15 @@ impl Worker {
         let (started, start) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || match runtime(()) {
             Ok(runtime) => {
-                let _ = started.send(Ok(()));
+                let _ = started.send(Ok(runtime.handle().clone()));
                 runtime.block_on(run_jobs(queue));
             }
             Err(error) => {
                 let _ = started.send(Err(error));
             }
         })?;
-        start.recv().map_err(io::Error::other)??;
-        Ok(Worker { jobs: Some(jobs), thread: Some(thread) })
+        let runtime = start.recv().map_err(io::Error::other)??;
+        Ok(Worker { jobs: Some(jobs), runtime, thread: Some(thread) })
     }
 }
 
