@@ -1,8 +1,8 @@
 //! A whole director in one value: listeners, workers, probes, control.
 //!
 //! What `l4-proxy` runs, and what a program runs that wants a director beside something else. It
-//! starts threads, which an embedder of [`Proxy`] may not want; it installs no signal handler and
-//! writes to no global, so several can live in one process.
+//! starts threads, which an embedder of [`Proxy`](crate::Proxy) may not want; it installs no signal
+//! handler and writes to no global, so several can live in one process.
 //!
 //! Every change of configuration goes through one place, whether it comes from a file or from
 //! `ipvsadm`: it is checked as a whole, new addresses are bound, and only when all of that has

@@ -232,13 +232,18 @@ fn explain(line: Line<'_>, arguments: &[&str], names: &Names) -> Result<Command,
 
 /// The services that a word can mean: an address of any protocol, or a pool.
 fn services_named(word: &str, names: &Names) -> Vec<ServiceKey> {
+    let pool = ServiceKey::name(word);
+    // A word alone is no address, and is not worth asking the name servers for.
+    if !word.contains(':') && word.parse::<IpAddr>().is_err() {
+        return vec![pool];
+    }
     let at = |protocol| {
         let endpoint = Endpoint::parse(word, protocol, names)?;
         let address = SocketAddr::new(endpoint.host, endpoint.port.unwrap_or(0));
         Some(ServiceKey::Address { protocol, address })
     };
     let addresses = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().filter_map(at);
-    [ServiceKey::name(word)].into_iter().chain(addresses).collect()
+    [pool].into_iter().chain(addresses).collect()
 }
 
 fn drain(line: Line<'_>, server: &str, names: &Names) -> Result<Drain, Failure> {
