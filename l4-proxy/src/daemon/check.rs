@@ -22,7 +22,9 @@ fn can_serve(service: &ServiceConfig) -> Result<(), CommitError> {
         ServiceKey::Address { protocol: Protocol::Sctp, .. } => Some("this build forwards no SCTP"),
         ServiceKey::Address { address, .. } if address.port() != 0 => None,
         ServiceKey::Address { .. } => Some("a proxy listens on one port, not on all"),
-        ServiceKey::Mark { .. } => Some("firewall marks are not seen by a proxy"),
+        ServiceKey::Mark { .. } => Some(
+            "a proxy sees no firewall marks; name the address and port that packets are marked for (-t, -u)",
+        ),
         ServiceKey::Name(_) => Some("it has no address to listen on"),
     };
     if let Some(reason) = reason {

@@ -1,5 +1,6 @@
 //! What the director promises, over real sockets on loopback.
 
+mod administered;
 mod bench;
 mod binary;
 mod connecting;
