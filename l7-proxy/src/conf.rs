@@ -12,6 +12,7 @@
 
 mod address;
 mod answer;
+mod client_addr;
 mod core;
 mod effectless;
 mod glob;
@@ -177,6 +178,8 @@ fn settings_of(
     rules::apply(scope, answer::INHERITANCE, context, block, settings)?;
     answer::disinherit(settings, block);
     rules::apply(scope, answer::RULES, context, block, settings)?;
+    client_addr::disinherit(settings, block);
+    rules::apply(scope, client_addr::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;
     rules::apply(scope, tls::HTTP2, context, block, settings)?;

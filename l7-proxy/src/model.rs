@@ -11,6 +11,7 @@
 //! into what picks a location for a request.
 
 mod answer;
+mod client_addr;
 mod http;
 mod pattern;
 mod script;
@@ -27,6 +28,7 @@ pub use self::answer::{
     CookieFlags, Errors, Expires, ExpiresFrom, ExpiryTime, RedirectRule, RedirectRules, Relay, Replace,
     Subject,
 };
+pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::http::{
     Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, ProxyPass, Return, ReturnBody,
     ServerName, SocketOptions, TryFiles, VirtualServer,

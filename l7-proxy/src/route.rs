@@ -79,6 +79,8 @@ pub struct Endpoint {
     pub ssl: bool,
     /// HTTP/2, also without TLS.
     pub http2: bool,
+    /// A header of the PROXY protocol, before anything else.
+    pub proxy_protocol: bool,
 }
 
 /// A virtual server with its locations.
@@ -485,6 +487,7 @@ impl EntryDraft {
         let default = self.default.or(self.servers.first().copied());
         Endpoint {
             ssl: listens.clone().any(|listen| listen.ssl),
+            proxy_protocol: listens.clone().any(|listen| listen.proxy_protocol),
             http2: listens.any(|listen| listen.http2)
                 || default.is_some_and(|place| servers[place].settings.http2.on),
         }

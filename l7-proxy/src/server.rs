@@ -10,6 +10,7 @@
 mod connection;
 mod framing;
 mod http2;
+mod proxied;
 mod rest;
 mod session;
 mod sessions;

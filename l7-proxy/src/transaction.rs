@@ -11,7 +11,9 @@ use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, response};
 
-use crate::model::{Handler, ProxyPass};
+use l4_proxy::proxy_protocol::Addresses;
+
+use crate::model::{Handler, ProxyPass, RealIp};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Session};
 use crate::uri::Target;
@@ -99,6 +101,7 @@ impl Transaction {
         Exchange {
             connection: &self.connection,
             tls: self.session.tls.as_deref(),
+            proxied: self.session.proxied.as_deref(),
             method: self.method(),
             version: self.parts.version,
             request_uri: request_uri(&self.parts),
@@ -191,6 +194,20 @@ impl Transaction {
     pub(crate) fn act_as_get(&mut self) {
         if self.parts.method != Method::HEAD {
             self.acting = Some(Method::GET);
+        }
+    }
+
+    /// Takes the peer's word on the client's address, once.
+    pub(crate) fn identify(&mut self, real_ip: &RealIp) {
+        if real_ip.from.is_empty() || self.connection.remote != self.connection.peer {
+            return;
+        }
+        let proxied = match self.session.proxied.as_deref().map(|header| header.addresses) {
+            Some(Addresses::Tcp(source, _) | Addresses::Udp(source, _)) => Some(source),
+            Some(Addresses::Own) | None => None,
+        };
+        if let Some(client) = real_ip.client(self.connection.peer, &self.parts.headers, proxied) {
+            self.connection.remote = client;
         }
     }
 

@@ -11,6 +11,7 @@ mod defined;
 mod exchange;
 mod findings;
 mod name;
+mod proxied;
 mod write;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Mo
 pub use self::findings::Findings;
 pub(crate) use self::name::split_variable;
 pub use self::name::{Names, ValueError};
+pub use self::proxied::Proxied;
 pub(crate) use self::write::escape_log;
 
 /// A text with variables in it.
@@ -169,6 +171,12 @@ pub enum Variable {
     Pipe,
     /// `$proxy_add_x_forwarded_for`: the request's `X-Forwarded-For` and the client's address.
     ProxyAddXForwardedFor,
+    /// `$proxy_protocol_…`: what a header of the PROXY protocol said.
+    Proxied(Proxied),
+    /// `$realip_remote_addr`: the address of the peer, where that named another as the client's.
+    RealipRemoteAddr,
+    /// `$realip_remote_port`: likewise.
+    RealipRemotePort,
     /// `$proxy_host`: the name in `proxy_pass`.
     ProxyHost,
     /// `$proxy_port`: the port in `proxy_pass`.

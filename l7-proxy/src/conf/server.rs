@@ -52,14 +52,15 @@ fn listen(scope: &mut Scope, server: &mut VirtualServer, directive: &Directive) 
     let text = directive.arg(0);
     let addrs = address::listen(text, Some(80))
         .map_err(|reason| Fault::new(format!("{reason} in \"{text}\" of the \"listen\" directive")))?;
-    let (mut default_server, mut ssl, mut http2) = (false, false, false);
+    let (mut default_server, mut ssl, mut http2, mut proxy_protocol) = (false, false, false, false);
     let mut words = Vec::new();
     for word in &directive.args[1..] {
         match &**word {
             "default_server" | "default" => default_server = true,
             "ssl" => ssl = true,
             "http2" => http2 = true,
-            "quic" | "proxy_protocol" | "spdy" => {
+            "proxy_protocol" => proxy_protocol = true,
+            "quic" | "spdy" => {
                 return Err(Fault::unsupported(word, directive));
             }
             _ => words.push(word),
@@ -76,7 +77,14 @@ fn listen(scope: &mut Scope, server: &mut VirtualServer, directive: &Directive) 
         if socket.is_some() && !scope.socket_options.insert(addr) {
             return Err(Fault::new(format!("duplicate listen options for {addr}")));
         }
-        server.listen.push(Listen { addr, default_server, socket: socket.clone(), ssl, http2 });
+        server.listen.push(Listen {
+            addr,
+            default_server,
+            socket: socket.clone(),
+            ssl,
+            http2,
+            proxy_protocol,
+        });
     }
     Ok(())
 }

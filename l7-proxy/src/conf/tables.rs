@@ -3,8 +3,8 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, core, effectless, location, log, map, proxy, rewrite, server, settings, stream, tls, unsupported,
-    upstream,
+    answer, client_addr, core, effectless, location, log, map, proxy, rewrite, server, settings, stream, tls,
+    unsupported, upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -55,6 +55,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(settings::RULES))
         .chain(syntaxes(answer::INHERITANCE))
         .chain(syntaxes(answer::RULES))
+        .chain(syntaxes(client_addr::RULES))
         .chain(syntaxes(proxy::RULES))
         .chain(syntaxes(log::FORMATS))
         .chain(syntaxes(log::RULES))

@@ -36,12 +36,12 @@ const MAIN: &str = "
 
 /// In `http {}`, its servers and locations.
 const HTTP: &str = "
-    add_after_body add_before_body addition_types allow ancient_browser ancient_browser_value api
+    add_after_body add_before_body addition_types ancient_browser ancient_browser_value api
     auth_basic auth_basic_user_file auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
     auth_request_set autoindex autoindex_exact_size autoindex_format autoindex_localtime charset
     charset_map charset_types client_body_early_read create_full_put_path dav_access dav_methods
-    degradation degrade deny disable_symlinks early_hints empty_gif f4f fastcgi_bind
-    fastcgi_buffer_size fastcgi_buffering fastcgi_buffers fastcgi_busy_buffers_size fastcgi_cache
+    degradation degrade disable_symlinks early_hints empty_gif f4f fastcgi_bind fastcgi_buffer_size
+    fastcgi_buffering fastcgi_buffers fastcgi_busy_buffers_size fastcgi_cache
     fastcgi_cache_background_update fastcgi_cache_bypass fastcgi_cache_key fastcgi_cache_lock
     fastcgi_cache_lock_age fastcgi_cache_lock_timeout fastcgi_cache_max_range_offset
     fastcgi_cache_methods fastcgi_cache_min_uses fastcgi_cache_path fastcgi_cache_revalidate
@@ -84,31 +84,30 @@ const HTTP: &str = "
     proxy_cache_valid proxy_force_ranges proxy_ignore_client_abort proxy_no_cache proxy_send_lowat
     proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache proxy_ssl_conf_command
     proxy_ssl_password_file proxy_store proxy_store_access quic_active_connection_id_limit quic_gso
-    quic_host_key quic_retry random_index real_ip_header real_ip_recursive referer_hash_bucket_size
-    referer_hash_max_size resolver resolver_timeout satisfy scgi_bind scgi_buffer_size
-    scgi_buffering scgi_buffers scgi_busy_buffers_size scgi_cache scgi_cache_background_update
-    scgi_cache_bypass scgi_cache_key scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout
-    scgi_cache_max_range_offset scgi_cache_methods scgi_cache_min_uses scgi_cache_path
-    scgi_cache_revalidate scgi_cache_use_stale scgi_cache_valid scgi_connect_timeout
-    scgi_force_ranges scgi_hide_header scgi_ignore_client_abort scgi_ignore_headers
-    scgi_intercept_errors scgi_limit_rate scgi_max_temp_file_size scgi_next_upstream
-    scgi_next_upstream_timeout scgi_next_upstream_tries scgi_no_cache scgi_param scgi_pass
-    scgi_pass_header scgi_pass_request_body scgi_pass_request_headers scgi_read_timeout
-    scgi_request_buffering scgi_send_timeout scgi_socket_keepalive scgi_socket_rcvbuf
-    scgi_socket_sndbuf scgi_store scgi_store_access scgi_temp_file_write_size secure_link
-    secure_link_md5 secure_link_secret session_log session_log_format session_log_zone
-    set_real_ip_from slice source_charset split_clients ssi ssi_ignore_recycled_buffers
-    ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types ssi_value_length
-    ssl_certificate_cache ssl_certificate_compression ssl_conf_command ssl_early_data ssl_ech_file
-    ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder ssl_password_file ssl_stapling ssl_stapling_file
-    ssl_stapling_responder ssl_stapling_verify status_zone stub_status sub_filter
-    sub_filter_last_modified sub_filter_once sub_filter_types subrequest_output_buffer_size
-    tunnel_bind tunnel_buffer_size tunnel_connect_timeout tunnel_next_upstream
-    tunnel_next_upstream_timeout tunnel_next_upstream_tries tunnel_pass tunnel_read_timeout
-    tunnel_send_lowat tunnel_send_timeout tunnel_socket_keepalive tunnel_socket_rcvbuf
-    tunnel_socket_sndbuf userid userid_domain userid_expires userid_flags userid_mark userid_name
-    userid_p3p userid_path userid_service uwsgi_bind uwsgi_buffer_size uwsgi_buffering
-    uwsgi_buffers uwsgi_busy_buffers_size uwsgi_cache uwsgi_cache_background_update
+    quic_host_key quic_retry random_index referer_hash_bucket_size referer_hash_max_size resolver
+    resolver_timeout satisfy scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
+    scgi_busy_buffers_size scgi_cache scgi_cache_background_update scgi_cache_bypass scgi_cache_key
+    scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout scgi_cache_max_range_offset
+    scgi_cache_methods scgi_cache_min_uses scgi_cache_path scgi_cache_revalidate
+    scgi_cache_use_stale scgi_cache_valid scgi_connect_timeout scgi_force_ranges scgi_hide_header
+    scgi_ignore_client_abort scgi_ignore_headers scgi_intercept_errors scgi_limit_rate
+    scgi_max_temp_file_size scgi_next_upstream scgi_next_upstream_timeout scgi_next_upstream_tries
+    scgi_no_cache scgi_param scgi_pass scgi_pass_header scgi_pass_request_body
+    scgi_pass_request_headers scgi_read_timeout scgi_request_buffering scgi_send_timeout
+    scgi_socket_keepalive scgi_socket_rcvbuf scgi_socket_sndbuf scgi_store scgi_store_access
+    scgi_temp_file_write_size secure_link secure_link_md5 secure_link_secret session_log
+    session_log_format session_log_zone slice source_charset split_clients ssi
+    ssi_ignore_recycled_buffers ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types
+    ssi_value_length ssl_certificate_cache ssl_certificate_compression ssl_conf_command
+    ssl_early_data ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder ssl_password_file
+    ssl_stapling ssl_stapling_file ssl_stapling_responder ssl_stapling_verify status_zone
+    stub_status sub_filter sub_filter_last_modified sub_filter_once sub_filter_types
+    subrequest_output_buffer_size tunnel_bind tunnel_buffer_size tunnel_connect_timeout
+    tunnel_next_upstream tunnel_next_upstream_timeout tunnel_next_upstream_tries tunnel_pass
+    tunnel_read_timeout tunnel_send_lowat tunnel_send_timeout tunnel_socket_keepalive
+    tunnel_socket_rcvbuf tunnel_socket_sndbuf userid userid_domain userid_expires userid_flags
+    userid_mark userid_name userid_p3p userid_path userid_service uwsgi_bind uwsgi_buffer_size
+    uwsgi_buffering uwsgi_buffers uwsgi_busy_buffers_size uwsgi_cache uwsgi_cache_background_update
     uwsgi_cache_bypass uwsgi_cache_key uwsgi_cache_lock uwsgi_cache_lock_age
     uwsgi_cache_lock_timeout uwsgi_cache_max_range_offset uwsgi_cache_methods uwsgi_cache_min_uses
     uwsgi_cache_path uwsgi_cache_revalidate uwsgi_cache_use_stale uwsgi_cache_valid

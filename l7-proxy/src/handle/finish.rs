@@ -61,7 +61,7 @@ pub(super) fn finish(
         transaction.session.spelling.note("ETag");
     }
     transaction.session.spelling.expect_head();
-    if answer.tunnel.is_none() && transaction.parts.version < Version::HTTP_2 {
+    if answer.tunnel.is_none() {
         persist(&transaction, route, answer.status, headers);
     }
     if transaction.parts.method == Method::HEAD

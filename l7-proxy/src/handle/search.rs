@@ -11,6 +11,7 @@ use crate::body::Cut;
 use crate::model::{ErrorPageStatus, Return};
 use crate::pages::{self, Page, Replied};
 use crate::route::{Entry, Located, Route, Router, Server};
+use crate::stream::access;
 use crate::transaction::{PathOrigin, Transaction};
 use crate::uri::Target;
 use crate::variable::Exchange;
@@ -143,6 +144,10 @@ impl Search {
         };
         transaction.place = Some(route.place);
         transaction.session.adopt(route.settings);
+        let step = step.or_else(|| {
+            transaction.identify(&route.settings.real_ip);
+            refused(transaction, &route)
+        });
         (server, route, step)
     }
 
@@ -158,6 +163,7 @@ impl Search {
         if matches!(self.way, Way::Server) {
             self.way = Way::Path;
             let route = server.fallback();
+            transaction.identify(&route.settings.real_ip);
             if !server.script().is_empty() || server.reply().is_some() {
                 transaction.place = Some(route.place);
                 let stage = Stage::Server;
@@ -323,6 +329,16 @@ enum ErrorPage {
     Named,
     /// A redirect of the client.
     Redirect(Page),
+}
+
+/// Refuses a client that may not come in.
+fn refused(transaction: &Transaction, route: &Route<'_>) -> Option<Step> {
+    let client = transaction.connection.remote.ip();
+    if access::admits(&route.settings.access, client) {
+        return None;
+    }
+    error!("*{} access forbidden by rule, client: {client}", transaction.connection.serial);
+    Some(Step::status(403))
 }
 
 /// What a `return` amounts to.

@@ -61,12 +61,14 @@ pub struct Listen {
     pub ssl: bool,
     /// Whether HTTP/2 is spoken by all servers of the address (`http2`).
     pub http2: bool,
+    /// Whether connections begin with a header of the PROXY protocol (`proxy_protocol`).
+    pub proxy_protocol: bool,
 }
 
 impl Listen {
     /// Returns a plain `listen` on `addr`.
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, default_server: false, socket: None, ssl: false, http2: false }
+        Self { addr, default_server: false, socket: None, ssl: false, http2: false, proxy_protocol: false }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::variable::Value;
 
 use super::LogTarget;
 use super::answer::{Expires, Relay};
+use super::client_addr::RealIp;
 use super::tls::{TlsClient, TlsServer};
 
 /// Everything that holds at one location, inherited values included.
@@ -19,6 +20,10 @@ pub struct Settings {
     pub files: Files,
     /// Limits on what a client sends.
     pub client: Client,
+    /// Who may come in (`allow`, `deny`); nobody is kept out without a rule.
+    pub access: Vec<crate::stream::access::Rule>,
+    /// Whose word on the client's address is taken.
+    pub real_ip: RealIp,
     /// How a body whose length is known may be framed (`chunked_transfer_encoding`).
     pub chunked: Chunked,
     /// How long a client's connection is kept.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use l4_proxy::proxy_protocol::Header;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -18,7 +19,7 @@ use tracing::{debug, info};
 use super::rest::{self, Rested};
 use super::session::{Order, Overdue, Parting, Phase, Protocol, Rest, Session};
 use super::streams::Streams;
-use super::{Generation, HEADER_SIZE_MAX, Worker, http2, sessions};
+use super::{Generation, HEADER_SIZE_MAX, Worker, http2, proxied, sessions};
 use crate::error_log::Errno;
 use crate::handle;
 use crate::moment::{COARSE, Moment};
@@ -46,7 +47,19 @@ pub(super) async fn serve(
         let _ = stream.set_nodelay(false);
     }
     let endpoint = generation.site.router.endpoint(entry);
-    let client = Client { worker, generation, entry, remote, local };
+    let mut client = Client { worker, generation, entry, remote, local, proxied: None };
+    let mut stream = stream;
+    if endpoint.proxy_protocol {
+        let patience = client.generation.site.router.default_server(entry).settings().client.header_timeout;
+        // In a place of its own: a plain connection has no room for it.
+        match Box::pin(proxied::read(&mut stream, patience)).await {
+            Ok(header) => client.proxied = Some(Rc::new(header)),
+            Err(error) => {
+                info!("broken header ({}) while reading PROXY protocol, client: {remote}", Errno(&error));
+                return;
+            }
+        }
+    }
     if endpoint.ssl {
         // In a place of its own: a plain connection has no room for it.
         Box::pin(client.serve_tls(stream)).await;
@@ -64,12 +77,14 @@ struct Client {
     entry: Entry,
     remote: SocketAddr,
     local: SocketAddr,
+    proxied: Option<Rc<Header>>,
 }
 
 impl Client {
     fn session(self, protocol: Protocol, tls: Option<Rc<Handshake>>) -> Rc<Session> {
-        let Client { worker, generation, entry, remote, local } = self;
-        let session = Session::new(worker, remote, local, generation, entry, protocol, tls);
+        let Client { worker, generation, entry, remote, local, proxied } = self;
+        let mut session = Session::new(worker, remote, local, generation, entry, protocol, tls);
+        session.proxied = proxied;
         if session.worker.order.get() == Order::Finish {
             session.finish_soon();
         }

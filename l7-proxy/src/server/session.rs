@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use l4_proxy::proxy_protocol::Header;
+
 use super::framing::{Fault, Framing};
 use super::spelling::Spelling;
 use super::streams::{Offer, Streams};
@@ -27,6 +29,8 @@ pub(crate) struct Session {
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) serial: u64,
+    /// What a header of the PROXY protocol said of the connection.
+    pub(crate) proxied: Option<Rc<Header>>,
     opened: Moment,
     /// The same on the clock that variables go by.
     born: Instant,
@@ -164,6 +168,7 @@ impl Session {
         let now = Moment::now();
         Session {
             serial: worker.next_serial(),
+            proxied: None,
             worker,
             remote,
             local,
@@ -203,6 +208,7 @@ impl Session {
         );
         (stream.serial, stream.opened, stream.born) = (connection.serial, connection.opened, connection.born);
         stream.requests = Cell::new(connection.requests.get());
+        stream.proxied.clone_from(&connection.proxied);
         let stream = Rc::new(stream);
         connection.requests.set(connection.requests.get() + 1);
         connection.phase.set(Phase::Request);
@@ -270,6 +276,7 @@ impl Session {
     pub(crate) fn connection(&self) -> variable::Connection {
         variable::Connection {
             remote: self.remote,
+            peer: self.remote,
             local: self.local,
             serial: self.serial,
             requests: self.requests.get(),

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, Method, Version};
+use l4_proxy::proxy_protocol::Header;
 
 use crate::model::{ProxyPass, Settings};
 use crate::tls::Handshake;
@@ -20,6 +21,8 @@ pub struct Exchange<'a> {
     pub connection: &'a Connection,
     /// TLS with the client, if it is spoken.
     pub tls: Option<&'a Handshake>,
+    /// What a header of the PROXY protocol said of the connection.
+    pub proxied: Option<&'a Header>,
     /// The request's method.
     pub method: &'a Method,
     /// The request's version.
@@ -88,6 +91,8 @@ impl Moment {
 pub struct Connection {
     /// The client's address.
     pub remote: SocketAddr,
+    /// The address of the peer: the client's, unless that is another by the peer's word.
+    pub peer: SocketAddr,
     /// The address that the client connected to.
     pub local: SocketAddr,
     /// Number of the connection in this process.

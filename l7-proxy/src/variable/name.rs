@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use crate::tls::TlsVariable;
 
-use super::{Part, Value, Variable};
+use super::{Part, Proxied, Value, Variable};
 
 /// Names that the configuration itself gives meaning to: named groups of its regular expressions,
 /// and the variables that it defines.
@@ -166,6 +166,8 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "proxy_add_x_forwarded_for" => Variable::ProxyAddXForwardedFor,
         "proxy_host" => Variable::ProxyHost,
         "proxy_port" => Variable::ProxyPort,
+        "realip_remote_addr" => Variable::RealipRemoteAddr,
+        "realip_remote_port" => Variable::RealipRemotePort,
         "remote_addr" => Variable::RemoteAddr,
         "remote_port" => Variable::RemotePort,
         "remote_user" => Variable::RemoteUser,
@@ -204,6 +206,9 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
 fn prefixed(name: &str) -> Option<Variable> {
     // Fields are asked for with `_` in place of `-`.
     let field = |name: &str| HeaderName::from_bytes(name.replace('_', "-").as_bytes()).ok();
+    if let Some(rest) = name.strip_prefix("proxy_protocol_") {
+        return Proxied::named(rest).map(Variable::Proxied);
+    }
     if let Some(rest) = name.strip_prefix("upstream_http_") {
         return field(rest).map(Variable::UpstreamHeader);
     }

@@ -150,12 +150,20 @@ impl Variable {
                 }
                 address(exchange.connection.remote, out);
             }
+            Self::Proxied(part) => {
+                let value = exchange.proxied.and_then(|header| part.of(header));
+                return text(value.as_deref(), out);
+            }
+            Self::RealipRemoteAddr => address(exchange.connection.peer, out),
+            Self::RealipRemotePort => number(u64::from(exchange.connection.peer.port()), out),
             Self::ProxyHost => return text(exchange.proxy.map(|proxy| proxy.host.as_bytes()), out),
             Self::ProxyPort => match exchange.proxy {
                 Some(proxy) => number(u64::from(proxy.port), out),
                 None => return Presence::Missing,
             },
             Self::RemoteAddr => address(exchange.connection.remote, out),
+            // A peer's word on the client's address may come without a port.
+            Self::RemotePort if exchange.connection.remote.port() == 0 => {}
             Self::RemotePort => number(u64::from(exchange.connection.remote.port()), out),
             Self::RemoteUser => return remote_user(exchange.headers, out),
             Self::Request => {

@@ -297,7 +297,7 @@ fn request_of_http2_is_forwarded_as_one_of_http1() {
         Ok(())
     });
     let proxy = Proxy::start(&http(&format!(
-        "server {{ listen 127.0.0.1:1; http2 on; location / {{ proxy_pass http://{}; proxy_set_header Host $host; }} }}",
+        "server {{ listen 127.0.0.1:1; http2 on; location / {{ proxy_pass http://{}; proxy_request_buffering off; proxy_set_header Host $host; }} }}",
         origin.addr,
     )));
     let args = ["--http2-prior-knowledge", "-H", "Content-Length:", "-X", "POST", "-T", "-"];

@@ -38,6 +38,7 @@ impl Request {
             headers: HeaderMap::new(),
             connection: Connection {
                 remote: SocketAddr::from(([192, 0, 2, 7], 50_000)),
+                peer: SocketAddr::from(([192, 0, 2, 7], 50_000)),
                 local: SocketAddr::from(([192, 0, 2, 1], 8080)),
                 serial: 3,
                 requests: 2,
@@ -75,6 +76,7 @@ impl Request {
         Exchange {
             connection: &self.connection,
             tls: None,
+            proxied: None,
             method: &self.method,
             version: self.version,
             request_uri: &self.request_uri,

@@ -1,0 +1,67 @@
+//! Directives about who a client is, and whether it may come in.
+
+use crate::model::{Depth, RealIpSource, Settings};
+use crate::stream::access::{Network, Rule as AccessRule, Verdict};
+
+use super::rules::{Context, Fault, Rule};
+use super::settings::field_name;
+use super::tree::Directive;
+use super::value::flag;
+
+/// What fills in the clients' part of [`Settings`].
+pub(super) const RULES: &[Rule<Settings>] = &[
+    Rule::new("allow", ACCESS, 1..=1, |_, settings: &mut Settings, directive| {
+        settings.access.push(AccessRule { network: network(directive)?, verdict: Verdict::Allow });
+        Ok(())
+    })
+    .many(|_| {}),
+    Rule::new("deny", ACCESS, 1..=1, |_, settings: &mut Settings, directive| {
+        settings.access.push(AccessRule { network: network(directive)?, verdict: Verdict::Deny });
+        Ok(())
+    })
+    .many(|_| {}),
+    Rule::new("set_real_ip_from", Context::SETTINGS, 1..=1, |_, settings: &mut Settings, directive| {
+        let word = directive.arg(0);
+        if word == "unix:" {
+            return Err(Fault::unsupported(word, directive));
+        }
+        let network = Network::parse(word);
+        let network = network.ok_or_else(|| Fault::new(format!("host not found in \"{word}\"")))?;
+        settings.real_ip.from.push(network);
+        Ok(())
+    })
+    .many(|settings| settings.real_ip.from.clear()),
+    Rule::new("real_ip_header", Context::SETTINGS, 1..=1, |_, settings: &mut Settings, directive| {
+        settings.real_ip.source = match directive.arg(0) {
+            "proxy_protocol" => RealIpSource::ProxyProtocol,
+            word => RealIpSource::Field(field_name(word)?),
+        };
+        Ok(())
+    }),
+    Rule::new("real_ip_recursive", Context::SETTINGS, 1..=1, |_, settings: &mut Settings, directive| {
+        settings.real_ip.depth = if flag(directive)? { Depth::Recursive } else { Depth::Last };
+        Ok(())
+    }),
+];
+
+/// Where `allow` and `deny` may stand.
+const ACCESS: Context = Context::SETTINGS.or(Context::LIMIT_EXCEPT);
+
+/// Takes back the rules of outer blocks where a block has some of its own.
+pub(super) fn disinherit(settings: &mut Settings, block: &[Directive]) {
+    if block.iter().any(|directive| matches!(&*directive.name, "allow" | "deny")) {
+        settings.access.clear();
+    }
+}
+
+/// Reads whom a rule is about; `None` is everybody.
+fn network(directive: &Directive) -> Result<Option<Network>, Fault> {
+    match directive.arg(0) {
+        "all" => Ok(None),
+        word @ "unix:" => Err(Fault::unsupported(word, directive)),
+        word => match Network::parse(word) {
+            Some(network) => Ok(Some(network)),
+            None => Err(Fault::new(format!("invalid parameter \"{word}\""))),
+        },
+    }
+}
