@@ -1,0 +1,74 @@
+//! Routers that are master together or not at all (`vrrp_sync_group`): the two sides of a firewall,
+//! or the addresses of one service in two families.
+
+use crate::router::{Action, Event, Moment, Router, State};
+
+/// Routers that follow each other.
+///
+/// One that fails takes the others along, and none comes back before all are well; one that is
+/// outranked gives way for all; one whose master falls silent takes over for all.
+#[derive(Clone, Debug)]
+pub struct Group {
+    members: Vec<Member>,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    router: Router,
+    /// Something of its own is down.
+    failed: bool,
+}
+
+impl Group {
+    /// These routers together.
+    pub fn new(routers: Vec<Router>) -> Group {
+        Group { members: routers.into_iter().map(|router| Member { router, failed: false }).collect() }
+    }
+
+    /// Its routers, in the order they were given.
+    pub fn routers(&self) -> impl Iterator<Item = &Router> {
+        self.members.iter().map(|member| &member.router)
+    }
+
+    /// When a router wants to be called next.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.routers().filter_map(Router::deadline).min()
+    }
+
+    /// Takes in what happened to a router; returns what each is to do, by its place.
+    pub fn handle(&mut self, place: usize, event: Event, now: Moment) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        let Some(member) = self.members.get_mut(place) else { return actions };
+        match event {
+            Event::Failed => member.failed = true,
+            Event::Recovered => {
+                member.failed = false;
+                if !self.members.iter().any(|member| member.failed) {
+                    self.tell_all(&Event::Recovered, now, &mut actions);
+                }
+                return actions;
+            }
+            _ => {}
+        }
+        let before = member.router.state();
+        actions.extend(member.router.handle(event, now).into_iter().map(|action| (place, action)));
+        let follow = match (before, member.router.state()) {
+            (before, after) if before == after => return actions,
+            (_, State::Fault) => Event::Failed,
+            // Who starts with a failed one in the group waits for it.
+            (State::Init, _) if self.members.iter().any(|member| member.failed) => Event::Failed,
+            (State::Master, State::Backup) => Event::GiveWay,
+            (_, State::Master) => Event::Take,
+            _ => return actions,
+        };
+        self.tell_all(&follow, now, &mut actions);
+        actions
+    }
+
+    fn tell_all(&mut self, event: &Event, now: Moment, actions: &mut Vec<(usize, Action)>) {
+        for (place, member) in self.members.iter_mut().enumerate() {
+            actions
+                .extend(member.router.handle(event.clone(), now).into_iter().map(|action| (place, action)));
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The crate through its public door: one binary, a module per promise.
+
+mod fuzz;
+mod machine;
+mod simulation;
