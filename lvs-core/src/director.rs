@@ -13,17 +13,18 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use crate::counter::Counter;
 use crate::estimator::{Rates, Totals};
 use crate::explain::Explanation;
 use crate::flow::Flow;
 use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
 use crate::history::ServiceHistory;
 use crate::lease::Lease;
+use crate::occupancy::Load;
 use crate::persistence::Inserted;
 use crate::picker::Picker;
 use crate::plan::{Changes, Moved};
-use crate::pool::Load;
-use crate::server::{Counter, Handle, Live, REMOVED, Server};
+use crate::server::{Handle, Live, REMOVED, Server};
 use crate::service::{Departed, Refusal, Service, ServiceState};
 use crate::snapshot::{self, Part, RestoreError, Restored};
 use crate::time::Time;
@@ -862,7 +863,7 @@ fn reset(service: &Service) {
     service.state.rates().reset();
     for server in &service.servers {
         let live = &server.live;
-        live.reset_connections();
+        live.occupancy.reset_connections();
         for counter in [&live.bytes_in, &live.bytes_out, &live.packets_in, &live.packets_out] {
             counter.reset();
         }
@@ -893,7 +894,7 @@ fn totals(service: &Service) -> Totals {
 fn totals_of(live: &Live) -> Totals {
     let [packets_in, packets_out, bytes_in, bytes_out] =
         [&live.packets_in, &live.packets_out, &live.bytes_in, &live.bytes_out].map(Counter::get);
-    [live.connections(), packets_in, packets_out, bytes_in, bytes_out]
+    [live.occupancy.connections(), packets_in, packets_out, bytes_in, bytes_out]
 }
 
 impl ServiceStats {

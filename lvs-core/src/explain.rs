@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use crate::config::{Algorithm, ServiceKey};
 use crate::flow::Flow;
 use crate::health::Condition;
-use crate::pool::Load;
+use crate::occupancy::Load;
 use crate::server::{DOWN, EJECTED, QUIESCED};
 use crate::service::{Refusal, Service};
 use crate::time::Time;

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::ServiceKey;
 use crate::flow::Flow;
+use crate::occupancy::Kind;
 use crate::persistence::{Network, Tie};
-use crate::server::{DOWN, Handle, Kind, Live, REMOVED};
+use crate::server::{DOWN, Handle, Live, REMOVED};
 use crate::time::Time;
 
 /// One connection's or request's place on a real server: counted once when it is taken, given back
@@ -120,8 +121,8 @@ impl Lease {
     /// Counts the connection as inactive from now on: one side has ended its half. IPVS counts
     /// connections past ESTABLISHED the same way.
     pub fn closing(&self) {
-        if self.live.kind() == Kind::Active && !self.closing.swap(true, Ordering::Relaxed) {
-            self.live.deactivate();
+        if self.live.occupancy.kind() == Kind::Active && !self.closing.swap(true, Ordering::Relaxed) {
+            self.live.occupancy.deactivate();
         }
     }
 
@@ -129,7 +130,7 @@ impl Lease {
     /// IPVS lets the entry live on unless it was about to leave the table (`conn_reuse_mode`).
     pub fn reopened(&self) {
         if self.closing.swap(false, Ordering::Relaxed) {
-            self.live.reactivate();
+            self.live.occupancy.reactivate();
         }
     }
 
@@ -168,7 +169,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if *self.closing.get_mut() {
-            self.live.reactivate();
+            self.live.occupancy.reactivate();
         }
         if let Some(tie) = self.tie() {
             self.live.service.templates.release(tie);

@@ -163,6 +163,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod counter;
 mod director;
 mod estimator;
 mod explain;
@@ -171,6 +172,7 @@ mod health;
 mod history;
 mod latency;
 mod lease;
+mod occupancy;
 mod pairing;
 mod persistence;
 mod picker;
@@ -182,6 +184,7 @@ mod serial;
 mod server;
 mod service;
 mod snapshot;
+mod sync;
 mod tally;
 mod time;
 
@@ -196,9 +199,10 @@ pub use flow::Flow;
 pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Probe, SlowStart, Transition};
 pub use history::{History, ServiceHistory, Spell, State};
 pub use lease::{Account, Lease};
+pub use occupancy::Load;
 pub use picker::Picker;
 pub use plan::{Changes, Moved, Reweighted};
-pub use pool::{Load, Pool};
+pub use pool::Pool;
 pub use scheduler::{Change, CustomScheduler, Key, Peek, Scheduler, Seat, Setup, Share, Tickets};
 pub use service::Refusal;
 pub use snapshot::{RestoreError, Restored};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::occupancy::Load;
 use crate::server::Server;
 use crate::time::Time;
 
@@ -33,28 +34,6 @@ pub(crate) struct Hidden<'a> {
     pub(crate) backups: &'a [u64],
     /// Flips the bits: the backups stay, the others are hidden.
     pub(crate) invert: bool,
-}
-
-/// Connections of a server at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Load {
-    /// Connections in use.
-    pub active: u32,
-    /// Connections that are closing, and all UDP flows.
-    pub inactive: u32,
-}
-
-impl Load {
-    /// What IPVS counts as load: an active connection is worth 256 inactive ones.
-    pub fn overhead(self) -> u64 {
-        u64::from(self.active) * 256 + u64::from(self.inactive)
-    }
-
-    /// Active and inactive together, as thresholds count them.
-    pub fn total(self) -> u32 {
-        self.active.saturating_add(self.inactive)
-    }
 }
 
 impl<'a> Pool<'a> {

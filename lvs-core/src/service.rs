@@ -20,6 +20,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::config::{ServiceConfig, ServiceKey};
+use crate::counter::Counter;
 use crate::estimator::Estimator;
 use crate::flow::Flow;
 use crate::health::{AllEjected, Ejection, Passive};
@@ -28,7 +29,7 @@ use crate::lease::Lease;
 use crate::persistence::Templates;
 use crate::pool::{Hidden, Pool};
 use crate::scheduler::{Peek, Scheduler, Seat, Tickets};
-use crate::server::{Counter, DOWN, EJECTED, Live, QUIESCED, REMOVED, Server};
+use crate::server::{DOWN, EJECTED, Live, QUIESCED, REMOVED, Server};
 use crate::tally::{Tallies, Tally};
 use crate::time::Time;
 

@@ -5,7 +5,8 @@
 //! cheaper server, so a tie goes to the newest, as in IPVS (`ip_vs_lc.c` and its likes).
 
 use crate::flow::Flow;
-use crate::pool::{Load, Pool};
+use crate::occupancy::Load;
+use crate::pool::Pool;
 use crate::scheduler::{Peek, Scheduler, Tickets};
 
 /// A cost as a fraction, load over weight, so that comparing needs no division.

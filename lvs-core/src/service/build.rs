@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::config::{Protocol, ServiceConfig, ServiceKey, Weight};
 use crate::health::SlowStart;
+use crate::occupancy::Kind;
 use crate::pairing::places_in;
 use crate::scheduler::{self, Change, Scheduler, Seat, Setup};
-use crate::server::{Handle, Kind, Live, REMOVED, Server};
+use crate::server::{Handle, Live, REMOVED, Server};
 use crate::service::{Service, ServiceState};
 
 /// What a service would schedule by; to make it leaves no trace.
@@ -112,7 +113,7 @@ impl Service {
                 }
             };
             if before.is_none_or(|(old, place)| old.config.servers[place] != *server) {
-                live.set_thresholds(server.thresholds);
+                live.set_thresholds(server.thresholds.upper(), server.thresholds.lower());
             }
             live.set_last_weight(seat.last_weight);
             Server { weight: seat.weight, live }
@@ -149,7 +150,7 @@ impl Service {
             live.set_standing(REMOVED);
             live.depart();
             live.rates().reset();
-            retired.insert(live.address, live.downgrade());
+            retired.insert(live.address, Arc::downgrade(live.reference()));
         }
     }
 }
