@@ -72,6 +72,7 @@ pub(crate) fn anonymous() -> Arc<ClientConfig> {
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     assert!(found || std::env::var_os("REQUIRE_PEERS").is_none(), "{program} is missing");
+    #[allow(clippy::print_stderr)] // Whoever reads the test's output must see it.
     if !found {
         eprintln!("{program} is missing: not tested");
     }

@@ -68,11 +68,11 @@ fn connections_of_one_client_are_limited() {
 
 #[test]
 fn server_is_computed_from_what_a_client_of_tls_asks_for() {
-    let text = stream(&format!(
-        "map $ssl_preread_server_name $server {{ a.example a; default 127.0.0.1:9; }}
-         upstream a {{ server INNER; }}
-         server {{ listen 127.0.0.1:1; ssl_preread on; proxy_pass $server; }}",
-    ));
+    let text = stream(
+        "map $ssl_preread_server_name $server { a.example a; default 127.0.0.1:9; }
+         upstream a { server INNER; }
+         server { listen 127.0.0.1:1; ssl_preread on; proxy_pass $server; }",
+    );
     let inner = Proxy::start(&stream(&format!(
         "server {{ listen 127.0.0.1:1 ssl; {} return \"$ssl_server_name $ssl_protocol\"; }}",
         certificate("server")
