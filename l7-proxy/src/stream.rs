@@ -10,6 +10,7 @@ mod facts;
 mod limit;
 pub mod map;
 mod preread;
+mod proxied;
 mod session;
 mod side;
 pub mod text;
@@ -49,6 +50,7 @@ pub(crate) struct Relay {
 pub(crate) struct Door {
     common: Arc<Common>,
     ssl: bool,
+    proxy_protocol: bool,
     names: NameTable,
     servers: Arc<[Arc<Server>]>,
 }
@@ -120,6 +122,7 @@ pub(crate) fn relays(
         let door = Door {
             common: Arc::clone(&common),
             ssl,
+            proxy_protocol: listens().any(|(_, listen)| listen.proxy_protocol),
             names: NameTable::new(default, names),
             servers: Arc::clone(&servers),
         };

@@ -165,13 +165,14 @@ fn listen(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
     let text = directive.arg(0);
     let addrs = address::listen(text, None)
         .map_err(|reason| Fault::new(format!("{reason} in \"{text}\" of the \"listen\" directive")))?;
-    let (mut ssl, mut default_server) = (false, false);
+    let (mut ssl, mut default_server, mut proxy_protocol) = (false, false, false);
     let mut words = Vec::new();
     for word in &directive.args[1..] {
         match &**word {
             "ssl" => ssl = true,
             "default_server" => default_server = true,
-            "udp" | "proxy_protocol" => return Err(Fault::unsupported(word, directive)),
+            "proxy_protocol" => proxy_protocol = true,
+            "udp" => return Err(Fault::unsupported(word, directive)),
             _ => words.push(word),
         }
     }
@@ -180,7 +181,7 @@ fn listen(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
         if draft.listen.iter().any(|known| known.addr == addr) {
             return Err(Fault::new(format!("duplicate \"{text}\" address and port pair")));
         }
-        draft.listen.push(StreamListen { addr, socket: socket.clone(), default_server, ssl });
+        draft.listen.push(StreamListen { addr, socket: socket.clone(), default_server, ssl, proxy_protocol });
     }
     Ok(())
 }

@@ -136,12 +136,12 @@ const STREAM: &str = "
     js_import js_preread js_set limit_conn_dry_run limit_conn_log_level
     open_log_file_cache pass
     proxy_downstream_buffer
-    proxy_protocol proxy_protocol_timeout proxy_requests proxy_responses proxy_socket_rcvbuf
+    proxy_requests proxy_responses proxy_socket_rcvbuf
     proxy_socket_sndbuf proxy_ssl_certificate_cache
     proxy_ssl_conf_command
     proxy_ssl_password_file
     proxy_upstream_buffer resolver resolver_timeout
-    set_real_ip_from split_clients
+    split_clients
     ssl_certificate_cache ssl_certificate_compression
     ssl_conf_command
     ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder

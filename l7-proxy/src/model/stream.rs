@@ -82,6 +82,8 @@ pub struct StreamListen {
     pub default_server: bool,
     /// Whether TLS is spoken.
     pub ssl: bool,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
 }
 
 /// What a server does with a connection.

@@ -22,6 +22,7 @@ use super::copy::{Count, End, Terms, copy};
 use super::facts::Facts;
 use super::limit::Place;
 use super::preread::{self, Preread};
+use super::proxied::take_header;
 use super::side::Side;
 use super::upstream::{self, HALF_CLOSED_MAX, Reached, rate};
 use super::{Door, Server, access};
@@ -100,7 +101,12 @@ struct Session<'d> {
 
 impl Session<'_> {
     /// Returns the status that the connection comes to.
-    async fn run(&mut self, client: TcpStream) -> u16 {
+    async fn run(&mut self, mut client: TcpStream) -> u16 {
+        if self.door.proxy_protocol
+            && let Err(status) = self.read_header(&mut client).await
+        {
+            return status;
+        }
         if let Err(status) = self.admit() {
             return status;
         }
@@ -130,6 +136,29 @@ impl Session<'_> {
             StreamContent::Return(text) => self.answer(&mut client, &text.bytes(&self.facts)).await,
             StreamContent::Proxy(target) => self.relay(client, &server, target, early).await,
         }
+    }
+
+    /// Reads whom the connection is for, if its sender may say so.
+    async fn read_header(&mut self, client: &mut TcpStream) -> Result<(), u16> {
+        let settings = &self.server.model.settings;
+        let read = timeout(settings.proxy_protocol_timeout, take_header(client)).await;
+        let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        self.facts.proxied = read.map_err(|error| {
+            warn!(
+                "*{} broken header ({}) while reading PROXY protocol, client: {}",
+                self.facts.serial,
+                Errno(&error),
+                self.facts.peer.ip()
+            );
+            400_u16
+        })?;
+        let trusted = settings.real_ip_from.iter().any(|network| network.contains(self.facts.peer.ip()));
+        if let Some((client, _)) = self.facts.proxied
+            && trusted
+        {
+            self.facts.remote = client;
+        }
+        Ok(())
     }
 
     /// Looks whether the client may connect.

@@ -4,7 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use l4_proxy::proxy_protocol::{Header, Version};
 use lvs_core::{Cause, Event, Flow, Lease, Refusal, ServiceKey};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
@@ -165,7 +167,11 @@ impl Common {
 
 async fn connect(server: &Server, facts: &Facts, addr: SocketAddr, name: &str) -> io::Result<Side> {
     let settings = &server.model.settings;
-    let socket = open(settings, facts, addr).await?;
+    let mut socket = open(settings, facts, addr).await?;
+    if settings.proxy_protocol {
+        let header = Header::tcp(facts.remote, facts.local).encode(Version::V1);
+        socket.write_all(&header).await?;
+    }
     let Some(client) = &server.client else { return Ok(Side::Plain(socket)) };
     let given = settings.proxy_tls_name.as_ref().map(|name| name.bytes(facts));
     let given = given.map(|name| String::from_utf8_lossy(&name).into_owned());

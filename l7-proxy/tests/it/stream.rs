@@ -145,3 +145,33 @@ fn reload_changes_what_an_address_answers() {
     proxy.reload(&text("two"));
     eventually("the new one answers", || talk(proxy.addr(), "") == "two");
 }
+
+#[test]
+fn header_of_the_proxy_protocol_is_believed_from_whom_it_may_come() {
+    let inner = |from: &str| {
+        let server = "listen 127.0.0.1:1 proxy_protocol; \
+                      return \"$remote_addr $realip_remote_addr $proxy_protocol_addr:$proxy_protocol_port\";";
+        Proxy::start(&stream(&format!("server {{ set_real_ip_from {from}; {server} }}")))
+    };
+    let line = "PROXY TCP4 192.0.2.7 198.51.100.1 40000 80\r\n";
+    assert_eq!(talk(inner("127.0.0.0/8").addr(), line), "192.0.2.7 127.0.0.1 192.0.2.7:40000");
+    let other = inner("198.51.100.0/24");
+    assert_eq!(talk(other.addr(), line), "127.0.0.1 127.0.0.1 192.0.2.7:40000");
+    assert_eq!(talk(other.addr(), "PROXY UNKNOWN\r\n"), "127.0.0.1 127.0.0.1 :");
+    assert_eq!(talk(other.addr(), "GET / HTTP/1.1\r\n\r\n"), "");
+}
+
+#[test]
+fn server_is_told_the_client_before_anything_else() {
+    let origin = echo();
+    let proxy = Proxy::start(&stream(&format!(
+        "server {{ listen 127.0.0.1:1; proxy_protocol on; proxy_pass {}; }}",
+        origin.addr
+    )));
+    let mut client = Client::connect(proxy.addr());
+    let own = client.stream.local_addr().unwrap();
+    client.send("words");
+    client.finish();
+    let expected = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\nwords", own.port(), proxy.addr().port());
+    assert_eq!(client.rest().unwrap(), expected.as_bytes());
+}

@@ -66,6 +66,24 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
         }
         Ok(())
     }),
+    Rule::new("proxy_protocol", BOTH, 1..=1, |_, settings, directive| {
+        settings.proxy_protocol = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_protocol_timeout", BOTH, 1..=1, |_, settings, directive| {
+        settings.proxy_protocol_timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("set_real_ip_from", BOTH, 1..=1, |_, settings: &mut StreamSettings, directive| {
+        let word = directive.arg(0);
+        if word.starts_with("unix:") {
+            return Err(Fault::unsupported(word, directive));
+        }
+        let invalid = || Fault::new(format!("invalid parameter \"{word}\""));
+        settings.real_ip_from.push(Network::parse(word).ok_or_else(invalid)?);
+        Ok(())
+    })
+    .many(|settings| settings.real_ip_from.clear()),
     Rule::new("ssl_preread", BOTH, 1..=1, |_, settings, directive| {
         settings.preread = flag(directive)?;
         Ok(())
