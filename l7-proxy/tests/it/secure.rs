@@ -291,11 +291,9 @@ fn request_of_http2_is_forwarded_as_one_of_http1() {
     }
     let origin = Origin::start(|visit| {
         let request = visit.request()?;
-        let body = visit.peer.chunks()?;
+        let body = visit.body(&request)?;
         visit.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()))?;
-        visit.write(body)?;
-        drop(request);
-        Ok(())
+        visit.write(body)
     });
     let proxy = Proxy::start(&http(&format!(
         "server {{ listen 127.0.0.1:1; http2 on; location / {{ proxy_pass http://{}; proxy_request_buffering off; proxy_set_header Host $host; }} }}",
