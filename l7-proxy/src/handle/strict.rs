@@ -82,7 +82,9 @@ fn check_size(parts: &Parts, limits: &HeadLimits) -> Result<(), Refused> {
     if sum > limits.line.saturating_mul(limits.lines) {
         return large(494, "client sent too large request");
     }
-    if parts.headers.len() > limits.fields {
+    // The `Host` that we made of HTTP/2's pseudo-header is no field of the client's.
+    let own = usize::from(parts.version == Version::HTTP_2 && parts.uri.authority().is_some());
+    if parts.headers.len() > limits.fields.saturating_add(own) {
         return large(494, "client sent too many header lines");
     }
     Ok(())

@@ -167,7 +167,9 @@ where
 {
     let listed = sessions::enter(&session.worker, &session);
     let mut wire = Wire::new(stream, Rc::clone(&session));
-    while rest::rest(&wire, &session).await == Rested::Readable {
+    // What came right behind the handshake is in TLS already, and the socket does not tell of it.
+    let mut begins = session.tls.is_some();
+    while std::mem::take(&mut begins) || rest::rest(&wire, &session).await == Rested::Readable {
         // In a place of its own, which is given back while the connection rests.
         match Box::pin(talk(&session, wire)).await {
             Some(resting) => wire = resting,
