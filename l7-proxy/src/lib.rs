@@ -42,7 +42,7 @@
 //! | see the upstreams as services | [`site::services`] |
 //!
 //! It takes the place of nginx in front of application servers: it serves static files, forwards
-//! the rest to upstreams, and relays plain TCP. The configuration is nginx's file, read by
+//! the rest to upstreams, and relays TCP ([`stream`]); with TLS on either side, if wanted ([`tls`]). The configuration is nginx's file, read by
 //! nginx's rules, or a [`model::Config`] that a program builds.
 //!
 //! # What happens to a request

@@ -133,7 +133,9 @@ const VERSION: &str = concat!("l7-proxy version: l7-proxy/", env!("CARGO_PKG_VER
 /// What scripts look for in the output of `nginx -V`: which modules are there, and which are not.
 const FEATURES: &str = "\
 follows the behaviour of nginx/1.31.5
-configure arguments: --with-stream --without-http_access_module --without-http_auth_basic_module \
+TLS SNI support enabled
+configure arguments: --with-stream --with-http_ssl_module --with-http_v2_module --with-stream_ssl_module \
+--with-stream_ssl_preread_module --with-stream_realip_module --without-http_access_module --without-http_auth_basic_module \
 --without-http_autoindex_module --without-http_browser_module --without-http_charset_module \
 --without-http_empty_gif_module --without-http_fastcgi_module --without-http_geo_module \
 --without-http_grpc_module --without-http_gzip_module --without-http_limit_conn_module \
