@@ -23,10 +23,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use self::direction::Direction;
+use crate::listen;
 
 /// How bytes are moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +114,8 @@ struct Relay<'a, T> {
     tally: &'a T,
     #[pin]
     timer: Sleep,
+    /// Both sockets are probed by the kernel.
+    probed: bool,
 }
 
 /// Takes in what a relay moves, as it moves.
@@ -140,9 +144,9 @@ pub async fn relay<T: Tally>(
     match engine {
         Engine::TokioSplice => tokio_splice_engine::relay(client, server, timeouts, tally).await,
         Engine::Auto | Engine::Copy | Engine::Pooled => {
-            let timer = sleep(timeouts.idle);
+            let timer = sleep(timeouts.idle.min(PROBED_AFTER));
             let (to_server, to_client) = (Direction::new(engine), Direction::new(engine));
-            Relay { client, server, to_server, to_client, timeouts, tally, timer }.await
+            Relay { client, server, to_server, to_client, timeouts, tally, timer, probed: false }.await
         }
     }
 }
@@ -150,7 +154,7 @@ pub async fn relay<T: Tally>(
 /// Makes the socket send a reset instead of an end when it is dropped.
 pub fn reset_on_drop(stream: &TcpStream) {
     // A socket that refuses the option is already reset.
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 impl<T: Tally> Future for Relay<'_, T> {
@@ -205,9 +209,26 @@ impl<T: Tally> Future for Relay<'_, T> {
             if silent >= limit {
                 return Poll::Ready(abort(this.client, this.server, End::TimedOut));
             }
-            this.timer.as_mut().reset(Instant::now() + (limit - silent).max(COARSE));
+            // A peer that is gone without a word is found by the kernel's probes. They are asked for
+            // here and not for each new connection, most of which end before they would be sent.
+            let mut rest = limit - silent;
+            if !*this.probed {
+                if silent >= PROBED_AFTER {
+                    probe(this.client);
+                    probe(this.server);
+                    *this.probed = true;
+                } else {
+                    rest = rest.min(PROBED_AFTER - silent);
+                }
+            }
+            this.timer.as_mut().reset(Instant::now() + rest.max(COARSE));
         }
     }
+}
+
+fn probe(stream: &TcpStream) {
+    // A socket that refuses is broken, and says so at the next read.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&listen::keepalive());
 }
 
 fn abort(client: &TcpStream, server: &TcpStream, end: End) -> End {
@@ -268,6 +289,9 @@ pub(crate) fn coarse_millis() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
+
+/// How long a connection is silent before its peers are probed.
+const PROBED_AFTER: Duration = Duration::from_secs(60);
 
 /// Resolution of the coarse clock, with room to spare.
 const COARSE: Duration = Duration::from_millis(10);

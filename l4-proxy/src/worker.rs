@@ -10,9 +10,11 @@
 use std::io;
 use std::pin::Pin;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::sleep;
 
 /// A number of worker threads.
 ///
@@ -87,6 +89,13 @@ impl Worker {
 
 /// Jobs are few (a listener here and there), so their queue needs no bound.
 async fn run_jobs(mut queue: UnboundedReceiver<Job>) {
+    // A timer that ends before all others makes the runtime wake itself through a descriptor. This
+    // one ends sooner than those of connections, so theirs never do.
+    tokio::task::spawn_local(async {
+        loop {
+            sleep(HEARTBEAT).await;
+        }
+    });
     while let Some(job) = queue.recv().await {
         tokio::task::spawn_local(job());
     }
@@ -104,6 +113,9 @@ impl Drop for Workers {
         }
     }
 }
+
+/// Shorter than a connection's shortest usual timeout, and long enough to cost nothing.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How many tasks a worker runs before it asks the kernel for events again. The runtime's default
 /// of 61 asks twice per round when a few dozen connections are busy.

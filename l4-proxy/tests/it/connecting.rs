@@ -9,7 +9,7 @@ use l4_proxy::{AcceptProxy, Network, Settings, Source};
 use lvs_core::Condition;
 
 use crate::bench::Bench;
-use crate::support::{accept, connect, eventually};
+use crate::support::{accept, connect, eventually, resets_its_client};
 
 fn loopback() -> Network {
     Network::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8).expect("a network")
@@ -115,7 +115,7 @@ fn server_is_not_blamed_when_no_source_address_has_a_port() {
     let bench =
         Bench::with_servers(Settings { source: Source::Addresses(nobodys), ..Settings::default() }, 2);
     for _ in 0..10 {
-        assert!(is_reset(&connect(bench.address)));
+        assert!(resets_its_client(bench.address));
     }
     bench.ends();
     for server in &bench.director.stats()[0].servers {

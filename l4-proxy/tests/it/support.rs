@@ -21,6 +21,16 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Whether a client of this address is reset without a word. That may be so fast that it learns of
+/// it while it still connects.
+pub(crate) fn resets_its_client(address: SocketAddr) -> bool {
+    let heard = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
+        patient(&stream);
+        stream.read(&mut [0])
+    });
+    heard.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+}
+
 /// Accepts one connection whose reads and writes end in time.
 pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     let (stream, _) = listener.accept().expect("the proxy connects");
