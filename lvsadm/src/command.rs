@@ -293,7 +293,8 @@ fn version(program: &str) -> String {
 }
 
 fn help(program: &str) -> String {
-    let schedulers = Algorithm::ALL.map(Algorithm::name).join(" ");
+    let indented = |names: &[&str]| format!("{:26}{}\n", "", names.join(" "));
+    let schedulers: String = Algorithm::ALL.map(Algorithm::name).chunks(8).map(indented).collect();
     format!("{}{}", version(program), HELP.replace("PROGRAM", program).replace("SCHEDULERS", &schedulers))
 }
 
@@ -332,12 +333,13 @@ Commands, of which one comes first:
   -L --list, -l           lists services and their real servers (also without any word)
   -Z --zero               sets counters to zero
      --set                sets timeouts, in seconds; 0 leaves one as it is
-  -S --save               writes the rules
+  -S --save               writes the rules; with --full thresholds, timeouts, backups and pools too
   -R --restore            reads rules and applies them as one
-     --drain              gives a real server weight 0, in all services or one, and cuts off at the
-                          deadline who is still there
+     --drain              gives a real server weight 0, in all services or one, and cuts off who is
+                          still there after so many seconds, if --deadline says so
      --explain            tells which real server a client would get now, and why
-     --plan               tells what a file of rules in the place of the present ones would change
+     --plan               tells what a file of rules (-: standard input) would change in the place of
+                          the present ones
      --top                shows services and real servers as they work
   -h --help               this text
   -v --version            the version
@@ -350,8 +352,8 @@ SERVICE, what clients connect to:
      --pool NAME          a pool without an address, such as an upstream of l7-proxy
 
 Options of a service:
-  -s --scheduler NAME     SCHEDULERS (wlc)
-  -b --sched-flags FLAGS  flag-1 flag-2 flag-3, sh-fallback sh-port, mh-fallback mh-port; with commas
+  -s --scheduler NAME     one of these (wlc):
+SCHEDULERS  -b --sched-flags FLAGS  flag-1 flag-2 flag-3, sh-fallback sh-port, mh-fallback mh-port; with commas
   -p --persistent [SECONDS]  clients stay on their real server (360)
   -M --netmask MASK       clients of one network stay together; a prefix length with IPv6
   -o --ops                each datagram is scheduled on its own

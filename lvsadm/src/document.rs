@@ -184,7 +184,8 @@ pub struct ConnectionEntry {
     pub state: String,
     /// Address and port of the client; of a template, its network and 0.
     pub client: SocketAddr,
-    /// Address and port that the client asked for.
+    /// Address and port that the client asked for; of a template that a firewall mark makes, the mark
+    /// in the place of an address, as IPVS shows it.
     pub r#virtual: SocketAddr,
     /// Address and port of the real server.
     pub server: SocketAddr,

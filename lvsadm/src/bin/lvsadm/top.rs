@@ -22,15 +22,13 @@ pub(crate) fn run(director: &Remote) -> Output {
     if !io::stdout().is_terminal() {
         return failed("the live view needs a terminal", 2);
     }
-    // Who cannot be reached now is told so as for any command, not on a screen that goes away.
-    let first = fetch(director);
-    if let Err(output) = &first
-        && output.code == 2
-    {
-        return output.clone();
-    }
+    // Who gives no document now is told of as by any command, not on a screen that goes away.
+    let first = match fetch(director) {
+        Ok(document) => document,
+        Err(output) => return output,
+    };
     let mut top = Top::new(director.to_string());
-    top.take(first.map_err(|output| output.stderr));
+    top.take(Ok(first));
     let shown = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, &mut top, director));
     let restored = ratatui::try_restore();
     match shown.and(restored) {
