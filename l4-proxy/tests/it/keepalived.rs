@@ -4,6 +4,7 @@ mod agreement;
 mod errors;
 mod model;
 mod mutations;
+mod pool;
 
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 mod administered;
 mod bench;
 mod binary;
+mod checks;
 mod connecting;
 mod director;
 mod dns;

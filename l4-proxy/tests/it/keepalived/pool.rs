@@ -1,0 +1,109 @@
+//! Quorum, hysteresis, sorry server, inhibition and weights: what the checks say, and what the
+//! table says then.
+
+use l4_proxy::check::Weighs;
+use l4_proxy::check::rhythm::Standing;
+use l4_proxy::keepalived::pool::{Change, Check, Placement, Pool};
+
+use super::read;
+
+/// A virtual server with these lines and so many servers, each with one check and these lines.
+fn pool(lines: &str, servers: usize, own: &str) -> Pool {
+    let servers: String =
+        (1..=servers).map(|n| format!("real_server 10.0.0.{n} 80 {{\nTCP_CHECK {{\n}}\n{own}\n}}\n")).collect();
+    let text = format!("virtual_server 192.0.2.1 80 {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\n{lines}\n{servers}}}");
+    let loaded = read(&text);
+    assert!(loaded.complaints.is_empty(), "{:?}", loaded.complaints);
+    let service = &loaded.model.services[0];
+    let standing = |alpha| if alpha { Standing::Down } else { Standing::Up };
+    let checks = service.servers.iter().map(|server| {
+        server.checkers.iter().map(|checker| Check::new(standing(checker.alpha))).collect()
+    });
+    Pool::new(service, checks.collect(), None)
+}
+
+fn says(standing: Standing) -> Check {
+    let cause = (standing == Standing::Down).then(|| "refused".into());
+    Check { standing, cause, weighs: None }
+}
+
+/// Plays `+N` and `-N`, server N up and down, and writes what came of it: `G` and `L` for a quorum
+/// that is gained and lost.
+fn play(pool: &mut Pool, moves: &str) -> String {
+    let one = |word: &str| {
+        let standing = if word.starts_with('+') { Standing::Up } else { Standing::Down };
+        let server: usize = word[1..].parse().expect("a number");
+        let changes = pool.hear(server - 1, 0, says(standing));
+        let letters = changes.iter().map(|change| match change {
+            Change::Up(_) => 'u',
+            Change::Down(..) => 'd',
+            Change::Weight(..) => 'w',
+            Change::Gained(_) => 'G',
+            Change::Lost(_) => 'L',
+        });
+        letters.collect::<String>()
+    };
+    moves.split(' ').map(one).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn quorum_is_one_server_unless_said_otherwise() {
+    let mut pool = pool("", 2, "");
+    assert_eq!(play(&mut pool, "-1 -2 -2 +2 +1"), "d dL  uG u");
+}
+
+#[test]
+fn hysteresis_moves_gain_up_and_loss_down() {
+    let mut pool = pool("quorum 3\nhysteresis 1", 5, "");
+    // Lost below two, gained from four.
+    assert_eq!(play(&mut pool, "-1 -2 -3 -4 +1 +2 +3 -1 -2"), "d d d dL u u uG d d");
+}
+
+#[test]
+fn alpha_begins_without_a_quorum_and_gains_it_when_checks_pass() {
+    let mut pool = pool("quorum 2\nalpha", 3, "");
+    assert!(!pool.is_enough());
+    assert_eq!(play(&mut pool, "+1 +2 +3"), "u uG u");
+}
+
+#[test]
+fn lost_quorum_takes_the_rest_out_only_where_a_sorry_server_can_serve() {
+    let mut without = pool("quorum 2", 3, "");
+    play(&mut without, "-1 -2");
+    assert!(matches!(&without.placements()[..], [Placement::Out(_), Placement::Out(_), Placement::Serves(1)]));
+    let mut with = pool("quorum 2\nsorry_server 10.0.0.9 80", 3, "");
+    play(&mut with, "-1 -2");
+    assert!(with.is_sorry());
+    let Placement::Out(cause) = &with.placements()[2] else { panic!("out") };
+    assert_eq!(cause.to_string(), "quorum lost, weight 1 of 2: the sorry server serves");
+    play(&mut with, "+1");
+    assert!(!with.is_sorry());
+    assert!(matches!(&with.placements()[..], [Placement::Serves(1), Placement::Out(_), Placement::Serves(1)]));
+}
+
+#[test]
+fn inhibited_server_stays_with_weight_0() {
+    let mut pool = pool("inhibit_on_failure", 2, "");
+    play(&mut pool, "-1");
+    assert_eq!(pool.placements(), [Placement::Inhibited, Placement::Serves(1)]);
+}
+
+#[test]
+fn server_is_up_when_all_its_checks_are() {
+    let mut pool = pool("", 1, "PING_CHECK {\n}");
+    assert_eq!(pool.hear(0, 1, says(Standing::Down)), [Change::Down(0, "refused".into()), Change::Lost(0)]);
+    assert_eq!(pool.hear(0, 0, says(Standing::Down)), []);
+    assert_eq!(pool.hear(0, 1, says(Standing::Up)), []);
+    assert_eq!(pool.hear(0, 0, says(Standing::Up)), [Change::Up(0), Change::Gained(1)]);
+}
+
+#[test]
+fn weights_that_checks_say_move_the_table_and_the_quorum() {
+    let mut pool = pool("quorum 6", 2, "weight 5");
+    let weighs = |weighs| Check { weighs: Some(weighs), ..says(Standing::Up) };
+    assert_eq!(pool.hear(0, 0, weighs(Weighs::Is(9))), [Change::Weight(0, 9)]);
+    assert_eq!(pool.hear(0, 0, weighs(Weighs::Is(9))), []);
+    assert_eq!(pool.hear(0, 0, weighs(Weighs::Adds(-4))), [Change::Weight(0, 1)]);
+    assert_eq!(pool.hear(1, 0, weighs(Weighs::Adds(-9))), [Change::Weight(1, 0), Change::Lost(1)]);
+    assert_eq!(pool.hear(1, 0, says(Standing::Up)), [Change::Weight(1, 5), Change::Gained(6)]);
+}
