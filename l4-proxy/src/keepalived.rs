@@ -84,9 +84,9 @@ pub fn read(file: &Path, text: &str, id: &str) -> Loaded {
     let nodes = tree::statements(&lines, &mut complaints);
     let nodes = schema::check(nodes, &tables::FILE, &mut complaints);
     let model = model::build(&nodes, &mut complaints);
-    // What each step found comes together by place; a file's lines keep their order.
-    complaints.sort_by(|one, other| (one.file(), one.line()).cmp(&(other.file(), other.line())));
-    Loaded { model, complaints }
+    let mut loaded = Loaded { model, complaints };
+    loaded.sort();
+    loaded
 }
 
 impl Loaded {
@@ -117,6 +117,12 @@ impl Loaded {
             });
             !service.keys.is_empty()
         });
+        self.sort();
+    }
+
+    /// What each step found comes together by place.
+    fn sort(&mut self) {
+        self.complaints.sort_by(|one, other| (one.file(), one.line()).cmp(&(other.file(), other.line())));
     }
 
     /// The model, and what to warn of; an error makes a strict reader refuse.

@@ -42,6 +42,8 @@
 //! | forward datagrams | [`udp::DatagramProxy`], [`listen::datagrams`] |
 //! | know what became of a connection | [`Outcome`], [`Ended`] |
 //! | see those that are open | [`connections::Connections`] |
+//! | read a `keepalived.conf` | [`keepalived::load`], [`daemon::Daemon::follow`] |
+//! | check servers as it says | [`check::once`], [`check::rhythm`] |
 //! | only move bytes | [`relay::relay`] |
 
 pub mod check;

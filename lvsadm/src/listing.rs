@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use lvs_core::{
-    Family, Forwarding, History, Protocol, Rates, SchedulerFlags, ServerStats, ServiceConfig, ServiceKey,
-    ServiceStats, Tunnel, TunnelChecksum,
+    Condition, Family, Forwarding, History, Protocol, Rates, SchedulerFlags, ServerStats, ServiceConfig,
+    ServiceKey, ServiceStats, Tunnel, TunnelChecksum, Weight,
 };
 
 use crate::arguments::{Layout, Numbers, Order};
@@ -115,7 +115,9 @@ impl Style<'_> {
     fn server(&self, out: &mut String, service: &ServiceKey, server: &ServerStats) {
         let config = &server.config;
         let address = endpoint(config.address, protocol(service), self.names, Fit::Column);
-        let (weight, method) = (config.weight, method(config.forwarding));
+        // keepalived takes a server that is down out of the table, or gives it weight 0.
+        let down = matches!(server.condition, Condition::Down { .. });
+        let (weight, method) = (if down { Weight::ZERO } else { config.weight }, method(config.forwarding));
         let (active, inactive) = (server.load.active, server.load.inactive);
         let columns = match self.layout {
             Layout::Stats => {

@@ -90,7 +90,8 @@ fn http_get_judges_status_digest_and_pattern() {
         match path {
             "/ok" => "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(),
             "/host" => format!("HTTP/1.0 200 OK\r\n\r\n{host}"),
-            "/chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n".to_owned(),
+            "/chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"
+                .to_owned(),
             "/short" => "HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nok".to_owned(),
             "/odd" => "ICY 200 OK\r\n\r\n".to_owned(),
             _ => "HTTP/1.1 503 Busy\r\n\r\n".to_owned(),
@@ -186,7 +187,11 @@ fn smtp_check_holds_the_whole_dialogue() {
     let busy = server("421 busy\r\n", "", "");
     let said = failure(once(busy, lines));
     assert!(said.ends_with("the greeting was answered with \"421 busy\""), "{said}");
-    let both = format!("SMTP_CHECK {{\nhost {{\nconnect_port {}\n}}\nhost {{\nconnect_port {}\n}}\n}}", good.port(), busy.port());
+    let both = format!(
+        "SMTP_CHECK {{\nhost {{\nconnect_port {}\n}}\nhost {{\nconnect_port {}\n}}\n}}",
+        good.port(),
+        busy.port()
+    );
     assert!(failure(once(good, &both)).contains("421 busy"));
 }
 
@@ -227,12 +232,16 @@ fn dns_check_wants_an_answer_without_an_error() {
 fn udp_check_wants_no_error_or_a_reply_that_fits() {
     let echo = answer(|datagram| Some(datagram.to_vec()));
     let silent = answer(|_| None);
-    let check = |address, own: &str| failure(once(address, &format!("UDP_CHECK {{\nconnect_timeout 0.3\n{own}\n}}")));
+    let check =
+        |address, own: &str| failure(once(address, &format!("UDP_CHECK {{\nconnect_timeout 0.3\n{own}\n}}")));
     assert_eq!(check(silent, ""), "Passed");
     assert_eq!(check(silent, "require_reply"), "no reply");
     assert_eq!(check(echo, "payload ab 1\nrequire_reply ax 01"), "Passed");
     assert_eq!(check(echo, "payload ab 1\nrequire_reply ab 02"), "the reply differs at byte 1");
-    assert_eq!(check(echo, "payload ab 1\nrequire_reply\nmin_reply_length 3"), "the reply has 2 bytes, wanted 3 to 255");
+    assert_eq!(
+        check(echo, "payload ab 1\nrequire_reply\nmin_reply_length 3"),
+        "the reply has 2 bytes, wanted 3 to 255"
+    );
     let nobody = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
     assert_eq!(check(nobody, ""), "connect refused");
 }
@@ -259,7 +268,9 @@ fn misc_check_goes_by_the_exit_code() {
     assert_eq!(check("/bin/sh -c 'exit 7'", "misc_dynamic"), Report::Weighs(Weighs::Is(5)));
     assert_eq!(check("/bin/sh -c 'exit 0'", "misc_dynamic"), Report::Passed);
     assert!(failure(check("/nonexistent/x", "")).contains("cannot be run"));
-    assert!(failure(check("/bin/true", "user nosuchuser")).contains("there is no user nosuchuser") || !is_root());
+    assert!(
+        failure(check("/bin/true", "user nosuchuser")).contains("there is no user nosuchuser") || !is_root()
+    );
     // No shell: the words are the program's own.
     assert_eq!(check("/usr/bin/test ';' = ';'", ""), Report::Passed);
     let slow = failure(check("/bin/sleep 60", "misc_timeout 0.2"));

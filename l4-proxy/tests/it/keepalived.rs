@@ -5,6 +5,7 @@ mod errors;
 mod model;
 mod mutations;
 mod pool;
+mod program;
 
 use std::path::Path;
 

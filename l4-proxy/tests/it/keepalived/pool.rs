@@ -9,16 +9,20 @@ use super::read;
 
 /// A virtual server with these lines and so many servers, each with one check and these lines.
 fn pool(lines: &str, servers: usize, own: &str) -> Pool {
-    let servers: String =
-        (1..=servers).map(|n| format!("real_server 10.0.0.{n} 80 {{\nTCP_CHECK {{\n}}\n{own}\n}}\n")).collect();
-    let text = format!("virtual_server 192.0.2.1 80 {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\n{lines}\n{servers}}}");
+    let servers: String = (1..=servers)
+        .map(|n| format!("real_server 10.0.0.{n} 80 {{\nTCP_CHECK {{\n}}\n{own}\n}}\n"))
+        .collect();
+    let text = format!(
+        "virtual_server 192.0.2.1 80 {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\n{lines}\n{servers}}}"
+    );
     let loaded = read(&text);
     assert!(loaded.complaints.is_empty(), "{:?}", loaded.complaints);
     let service = &loaded.model.services[0];
     let standing = |alpha| if alpha { Standing::Down } else { Standing::Up };
-    let checks = service.servers.iter().map(|server| {
-        server.checkers.iter().map(|checker| Check::new(standing(checker.alpha))).collect()
-    });
+    let checks = service
+        .servers
+        .iter()
+        .map(|server| server.checkers.iter().map(|checker| Check::new(standing(checker.alpha))).collect());
     Pool::new(service, checks.collect(), None)
 }
 
@@ -70,7 +74,10 @@ fn alpha_begins_without_a_quorum_and_gains_it_when_checks_pass() {
 fn lost_quorum_takes_the_rest_out_only_where_a_sorry_server_can_serve() {
     let mut without = pool("quorum 2", 3, "");
     play(&mut without, "-1 -2");
-    assert!(matches!(&without.placements()[..], [Placement::Out(_), Placement::Out(_), Placement::Serves(1)]));
+    assert!(matches!(
+        &without.placements()[..],
+        [Placement::Out(_), Placement::Out(_), Placement::Serves(1)]
+    ));
     let mut with = pool("quorum 2\nsorry_server 10.0.0.9 80", 3, "");
     play(&mut with, "-1 -2");
     assert!(with.is_sorry());
@@ -78,7 +85,10 @@ fn lost_quorum_takes_the_rest_out_only_where_a_sorry_server_can_serve() {
     assert_eq!(cause.to_string(), "quorum lost, weight 1 of 2: the sorry server serves");
     play(&mut with, "+1");
     assert!(!with.is_sorry());
-    assert!(matches!(&with.placements()[..], [Placement::Serves(1), Placement::Out(_), Placement::Serves(1)]));
+    assert!(matches!(
+        &with.placements()[..],
+        [Placement::Serves(1), Placement::Out(_), Placement::Serves(1)]
+    ));
 }
 
 #[test]

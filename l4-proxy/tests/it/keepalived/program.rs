@@ -1,0 +1,317 @@
+//! The program `l4-proxy --config keepalived.conf`, as a person runs it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{connect, eventually, free_port};
+
+/// A director that is run by a `keepalived.conf` in a folder of its own.
+struct Director {
+    folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl Director {
+    fn start(text: &str) -> Director {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("lb.conf"), text.replace("FOLDER", &folder.path().display().to_string()))
+            .expect("a file");
+        let log = fs::File::create(path("log")).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
+        command
+            .arg("--config")
+            .arg(path("lb.conf"))
+            .arg("--control")
+            .arg(path("sock"))
+            .args(["--workers", "2"]);
+        let child = command.stderr(log).spawn().expect("the program starts");
+        let director = Director { folder, child };
+        eventually("the director starts", || director.log().contains("director started"));
+        director
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
+    fn log(&self) -> String {
+        self.read("log")
+    }
+
+    fn reload(&self, text: &str) {
+        fs::write(self.folder.path().join("lb.conf"), text).expect("a file");
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("it runs");
+    }
+
+    fn list(&self) -> String {
+        let socket = self.folder.path().join("sock").display().to_string();
+        let words = ["-L", "-n"].map(str::to_owned).to_vec();
+        lvsadm::client::run("ipvsadm", words, Some(socket), std::io::empty()).stdout
+    }
+
+    fn end(&mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+        assert!(self.child.wait().expect("it ends").success());
+    }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server that says its name to whoever connects, until it is dropped.
+struct Server {
+    address: SocketAddr,
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(address: SocketAddr, name: &'static str) -> Server {
+        let listener = TcpListener::bind(address).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                if stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                    return;
+                }
+                // A check does not read it.
+                let _ = stream.write_all(name.as_bytes());
+            }
+        });
+        Server { address, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        let _ = std::net::TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it ends");
+        }
+    }
+}
+
+/// Who answers at an address; nobody, if the connection is reset.
+fn ask(address: SocketAddr) -> String {
+    let mut said = String::new();
+    let _ = connect(address).read_to_string(&mut said);
+    said
+}
+
+fn any() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn server(address: SocketAddr, lines: &str) -> String {
+    format!(
+        "real_server {} {} {{\nweight 1\nTCP_CHECK {{\nwarmup 0\ndelay_loop 0.05\nretry 1\ndelay_before_retry 0.05\nconnect_timeout 1\n}}\n{lines}\n}}\n",
+        address.ip(),
+        address.port()
+    )
+}
+
+fn service(vip: SocketAddr, lines: &str, servers: &[String]) -> String {
+    format!(
+        "virtual_server {} {} {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\n{lines}\n{}}}\n",
+        vip.ip(),
+        vip.port(),
+        servers.concat()
+    )
+}
+
+#[test]
+fn server_that_dies_is_left_out_and_comes_back() {
+    let (one, two) = (Server::start(any(), "one"), Server::start(any(), "two"));
+    let (first, second) = (one.address, two.address);
+    let vip = free_port();
+    let servers = [
+        server(
+            first,
+            "notify_down \"/bin/sh -c 'echo down >> FOLDER/told'\"\nnotify_up \"/bin/sh -c 'echo up >> FOLDER/told'\"",
+        ),
+        server(second, ""),
+    ];
+    let mut director = Director::start(&service(vip, "", &servers));
+    let mut seen = [ask(vip), ask(vip)];
+    seen.sort();
+    assert_eq!(seen, ["one", "two"]);
+
+    drop(one);
+    eventually("the dead server is noticed", || {
+        director.log().contains("server is down: TCP_CHECK: connect refused")
+    });
+    assert_eq!([ask(vip), ask(vip)], ["two", "two"]);
+    let row = |address: SocketAddr, list: &str| {
+        list.lines().find(|line| line.contains(&address.to_string())).unwrap_or_default().to_owned()
+    };
+    let list = director.list();
+    assert!(row(first, &list).contains("Masq    0 "), "{list}");
+    assert!(row(second, &list).contains("Masq    1 "), "{list}");
+    eventually("the script is run", || director.read("told") == "down\n");
+
+    let _one = Server::start(first, "one");
+    eventually("the server is back", || director.log().contains("server is up"));
+    let mut seen = [ask(vip), ask(vip)];
+    seen.sort();
+    assert_eq!(seen, ["one", "two"]);
+    assert!(row(first, &director.list()).contains("Masq    1 "));
+    eventually("the script is run", || director.read("told") == "down\nup\n");
+    director.end();
+}
+
+#[test]
+fn sorry_server_serves_while_the_quorum_is_lost() {
+    let (one, two, sorry) =
+        (Server::start(any(), "one"), Server::start(any(), "two"), Server::start(any(), "sorry"));
+    let (first, vip) = (one.address, free_port());
+    let lines = format!(
+        "quorum 2\nomega\nsorry_server {} {}\nquorum_up \"/bin/sh -c 'echo gained >> FOLDER/told'\"\nquorum_down \"/bin/sh -c 'echo lost >> FOLDER/told'\"",
+        sorry.address.ip(),
+        sorry.address.port()
+    );
+    let servers =
+        [server(first, ""), server(two.address, "notify_down \"/bin/sh -c 'echo end >> FOLDER/told'\"")];
+    let mut director = Director::start(&service(vip, &lines, &servers));
+    assert!(!director.list().contains(&sorry.address.to_string()));
+
+    drop(one);
+    eventually("the quorum is lost", || {
+        director.log().contains("quorum lost: weight 1, wanted 2; the sorry server")
+    });
+    eventually("the sorry server serves", || ask(vip) == "sorry");
+    assert_eq!([ask(vip), ask(vip)], ["sorry", "sorry"]);
+    assert!(director.list().contains(&sorry.address.to_string()));
+
+    let _one = Server::start(first, "one");
+    eventually("the quorum is gained", || director.log().contains("quorum gained: weight 2, wanted 2"));
+    eventually("the sorry server rests", || !director.list().contains(&sorry.address.to_string()));
+    assert!([ask(vip), ask(vip)].iter().all(|who| who != "sorry"));
+    eventually("the scripts are run", || director.read("told") == "lost\ngained\n");
+    director.end();
+    assert_eq!(director.read("told"), "lost\ngained\nend\nlost\n", "omega tells of the end");
+}
+
+#[test]
+fn reload_keeps_what_checks_have_found_and_a_wrong_file_changes_nothing() {
+    let (one, two) = (Server::start(any(), "one"), Server::start(any(), "two"));
+    let (dead, vip, other) = (free_port(), free_port(), free_port());
+    // Checked once at the start, and then not again for a long time.
+    let slow = |address| server(address, "").replace("delay_loop 0.05", "delay_loop 600");
+    let before = service(vip, "", &[slow(dead), slow(one.address)]);
+    let mut director = Director::start(&before);
+    eventually("the dead server is noticed", || director.log().contains("server is down"));
+
+    director.reload(&service(vip, "wieght 1", &[slow(one.address)]));
+    eventually("the file is refused", || director.log().contains("not reloaded, still serving as before"));
+    assert!(director.log().contains("lb.conf:5: unknown keyword \"wieght\" in virtual_server"));
+    assert_eq!([ask(vip), ask(vip)], ["one", "one"]);
+
+    let after = before.replace("weight 1", "weight 2") + &service(other, "", &[slow(two.address)]);
+    director.reload(&after);
+    eventually("the file is read", || director.log().contains("reloaded"));
+    assert_eq!([ask(vip), ask(vip), ask(other)], ["one", "one", "two"]);
+    let list = director.list();
+    let row = list.lines().find(|line| line.contains(&dead.to_string())).unwrap_or_default();
+    assert!(row.contains("Masq    0 "), "{list}");
+    assert!(list.contains("Masq    2 "), "{list}");
+
+    director.reload(&service(other, "", &[slow(two.address)]));
+    eventually("the service goes", || !director.list().contains(&vip.to_string()));
+    assert_eq!(ask(other), "two");
+    director.end();
+}
+
+#[test]
+fn alpha_server_gets_nobody_before_its_check_has_passed() {
+    let one = Server::start(any(), "one");
+    let (vip, address) = (free_port(), one.address);
+    let waiting = server(address, "alpha")
+        .replace("warmup 0\n", "warmup 600\n")
+        .replace("delay_loop 0.05", "delay_loop 600");
+    let mut director = Director::start(&service(vip, "", &[waiting]));
+    assert_eq!(ask(vip), "");
+    director.reload(&service(vip, "", &[server(address, "alpha")]));
+    eventually("its check has passed", || director.log().contains("server is up"));
+    assert_eq!(ask(vip), "one");
+    director.end();
+}
+
+#[test]
+fn scripts_and_files_set_the_weight() {
+    let (one, two) = (Server::start(any(), "one"), Server::start(any(), "two"));
+    let vip = free_port();
+    let real = |address: SocketAddr, check: &str| {
+        format!("real_server {} {} {{\nweight 10\n{check}\n}}\n", address.ip(), address.port())
+    };
+    let misc = "MISC_CHECK {\nmisc_path \"/bin/sh -c 'exit 7'\"\nmisc_dynamic\nwarmup 0\ndelay_loop 0.05\n}";
+    let file = "FILE_CHECK {\ntrack_file load\ndynamic\n}";
+    let servers = [real(one.address, misc), real(two.address, file)];
+    let text = format!("track_file load {{\nfile FOLDER/load\nweight 2\n}}\n{}", service(vip, "", &servers));
+    let mut director = Director::start(&text);
+    eventually("the script's weight", || director.list().contains("Masq    5 "));
+    // A file that is not there is a failure.
+    eventually("the file's absence", || director.log().contains("FILE_CHECK: cannot read"));
+    fs::write(director.folder.path().join("load"), "16\n").expect("a file");
+    eventually("the file's weight", || director.list().contains("Masq    42 "));
+    director.end();
+}
+
+/// What `-t` says about a text, and whether it takes it.
+fn test(text: &str, options: &[&str]) -> (bool, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lb.conf");
+    fs::write(&path, text).expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_l4-proxy"))
+        .args(["-t", "--config"])
+        .arg(&path)
+        .args(options)
+        .output();
+    let output = output.expect("it runs");
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    (output.status.success(), said.replace(&format!("{}/", folder.path().display()), ""))
+}
+
+#[test]
+fn test_of_a_file_tells_everything_and_ends_by_it() {
+    let vip = SocketAddr::from(([192, 0, 2, 1], 80));
+    let good = service(
+        vip,
+        "",
+        &[server(any().ip().to_string().parse().map(|ip| SocketAddr::new(ip, 80)).expect("ip"), "")],
+    );
+    assert_eq!(
+        test(&good, &[]),
+        (
+            true,
+            "lb.conf: the configuration is good (services: 1, servers: 1, VRRP instances: 0)\n".to_owned()
+        )
+    );
+    let wrong = good.replace("lb_kind NAT", "lb_kind DR").replace("weight 1", "wieght 1");
+    let said = "l4-proxy: lb.conf cannot be used: 2 errors
+lb.conf:1: a proxy forwards by NAT only, not by DR or TUN: its servers see its address and answer to it
+    virtual_server 192.0.2.1 80 {
+    ^^^^^^^^^^^^^^
+lb.conf:7: unknown keyword \"wieght\" in real_server; did you mean \"weight\"?
+    wieght 1
+    ^^^^^^
+";
+    assert_eq!(test(&wrong, &[]), (false, said.to_owned()));
+    let (taken, said) = test(&wrong, &["--lenient"]);
+    assert!(taken && said.contains("lb.conf:7: warning: unknown keyword"), "{said}");
+    let conditional = good.clone() + "@one nonsense\n";
+    assert!(test(&conditional, &["-i", "other"]).0);
+    assert!(!test(&conditional, &["-i", "one"]).0);
+}
