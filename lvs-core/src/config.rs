@@ -7,6 +7,9 @@
 //! Order matters: IPVS links a new server at the front of its list, so its schedulers walk the
 //! servers *last added first* and a tie goes to the newest.
 
+mod algorithm;
+mod error;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,6 +20,9 @@ use std::time::Duration;
 
 use crate::health::HealthPolicy;
 use crate::scheduler::{CustomScheduler, MH_SERVERS_MAX};
+
+pub use algorithm::Algorithm;
+pub use error::{ConfigError, EditError, UnknownAlgorithm};
 
 /// Everything a director serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -135,70 +141,6 @@ pub enum Family {
     V6,
 }
 
-/// How a server is chosen, named as in `ipvsadm -s`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
-pub enum Algorithm {
-    /// `rr`: each server in turn.
-    Rr,
-    /// `wrr`: each server in turn, as often as its weight says, in bursts as IPVS deals them.
-    Wrr,
-    /// `lc`: the server with the fewest connections.
-    Lc,
-    /// `wlc`: the server with the fewest connections for its weight.
-    #[default]
-    Wlc,
-    /// `lblc`: each destination address stays on a server that `wlc` chose, until that is busy.
-    Lblc,
-    /// `lblcr`: as `lblc`, on a set of servers that grows while they are busy.
-    Lblcr,
-    /// `dh`: a table of 256 slots, by hash of the destination address.
-    Dh,
-    /// `sh`: a table of 256 slots, by hash of the client's address; `sh-port`, `sh-fallback`.
-    Sh,
-    /// `sed`: the shortest expected delay, (active connections + 1) for the weight.
-    Sed,
-    /// `nq`: an idle server if there is one, else as `sed`.
-    Nq,
-    /// `fo`: the heaviest server takes all.
-    Fo,
-    /// `ovf`: the heaviest server that has no more active connections than its weight says.
-    Ovf,
-    /// `mh`: Maglev hashing of the client's address; `mh-port`, `mh-fallback`.
-    Mh,
-    /// `twos`: the less loaded of two servers drawn by weight.
-    Twos,
-    /// `swrr`: weighted turns spread as evenly as they can be, as nginx deals them.
-    Swrr,
-    /// `ip_hash`: nginx's hash of an IPv4 client's /24 or of an IPv6 address.
-    IpHash,
-    /// `hash`: nginx's hash of the flow's [`key`](crate::Flow::key), by weight.
-    Hash,
-    /// `hash_consistent`: nginx's `hash … consistent`, a ring of 160 points for each unit of weight.
-    HashConsistent,
-    /// `least_conn`: nginx's, the fewest connections for the weight; equals take turns.
-    LeastConn,
-    /// `least_time`: the shortest mean time of an answer, times connections + 1, for the weight.
-    LeastTime,
-    /// `random`: nginx's, drawn by weight.
-    Random,
-    /// `random_two`: nginx's `random two`, of two drawn by weight the one with fewer connections.
-    RandomTwo,
-    /// `ewma`: of two drawn by weight, the one with the lower recent peak of latency for its load.
-    Ewma,
-    /// `rendezvous`: the highest of numbers that the servers draw from the key, by weight.
-    Rendezvous,
-    /// `hash-bounded`: as `hash_consistent`, but no server takes many more connections than its
-    /// share.
-    HashBounded {
-        /// Percent above its share that a server may take; 25 where the name says nothing else,
-        /// as in `hash-bounded:50`.
-        slack: u16,
-    },
-}
-
 /// Share of new connections that a server takes, relative to its pool: 0 to 2 147 483 647.
 ///
 /// Zero *quiesces* a server: it keeps the connections and the clients it has and gets no new
@@ -301,55 +243,6 @@ pub struct Persistence {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(from = "u8", into = "u8"))]
 pub struct SchedulerFlags(u8);
-
-/// Why a configuration was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// Two services have one key.
-    DuplicateService(ServiceKey),
-    /// Two servers of a service have one address.
-    DuplicateServer(ServiceKey, SocketAddr),
-    /// Port 0 stands for all ports, and they only make sense together for clients that stay.
-    PortZeroWithoutPersistence(ServiceKey),
-    /// Only datagrams can be scheduled one by one.
-    OnePacketWithoutUdp(ServiceKey),
-    /// Only a tunnel can lead to a server of another address family.
-    MixedFamilies(ServiceKey, SocketAddr),
-    /// The lower threshold lies above the upper one.
-    Thresholds {
-        /// The upper threshold asked for.
-        upper: u32,
-        /// The lower threshold asked for.
-        lower: u32,
-    },
-    /// More servers than the table of `mh` has slots, 4093.
-    TooManyServers(ServiceKey, usize),
-    /// A weight above 2 147 483 647.
-    Weight(u32),
-    /// A persistence timeout of 0 or above 31 days.
-    PersistenceTimeout(Duration),
-    /// An IPv6 prefix length of 0 or above 128.
-    PersistencePrefix(u8),
-}
-
-/// Why an edit could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EditError {
-    /// The service to add is already there.
-    ServiceExists,
-    /// The service to change is not there.
-    NoService,
-    /// The server to add is already there.
-    ServerExists,
-    /// The server to change is not there.
-    NoServer,
-}
-
-/// A scheduler's name that is not known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownAlgorithm(pub String);
 
 impl Config {
     /// The service with this key.
@@ -635,89 +528,6 @@ impl Family {
     }
 }
 
-impl Algorithm {
-    /// Every algorithm, in the order of the documentation.
-    pub const ALL: [Algorithm; 25] = [
-        Algorithm::Rr,
-        Algorithm::Wrr,
-        Algorithm::Lc,
-        Algorithm::Wlc,
-        Algorithm::Lblc,
-        Algorithm::Lblcr,
-        Algorithm::Dh,
-        Algorithm::Sh,
-        Algorithm::Sed,
-        Algorithm::Nq,
-        Algorithm::Fo,
-        Algorithm::Ovf,
-        Algorithm::Mh,
-        Algorithm::Twos,
-        Algorithm::Swrr,
-        Algorithm::IpHash,
-        Algorithm::Hash,
-        Algorithm::HashConsistent,
-        Algorithm::LeastConn,
-        Algorithm::LeastTime,
-        Algorithm::Random,
-        Algorithm::RandomTwo,
-        Algorithm::Ewma,
-        Algorithm::Rendezvous,
-        Algorithm::HashBounded { slack: SLACK_DEFAULT },
-    ];
-
-    /// The name that rules and listings use, without parameters.
-    pub fn name(self) -> &'static str {
-        match self {
-            Algorithm::Rr => "rr",
-            Algorithm::Wrr => "wrr",
-            Algorithm::Lc => "lc",
-            Algorithm::Wlc => "wlc",
-            Algorithm::Lblc => "lblc",
-            Algorithm::Lblcr => "lblcr",
-            Algorithm::Dh => "dh",
-            Algorithm::Sh => "sh",
-            Algorithm::Sed => "sed",
-            Algorithm::Nq => "nq",
-            Algorithm::Fo => "fo",
-            Algorithm::Ovf => "ovf",
-            Algorithm::Mh => "mh",
-            Algorithm::Twos => "twos",
-            Algorithm::Swrr => "swrr",
-            Algorithm::IpHash => "ip_hash",
-            Algorithm::Hash => "hash",
-            Algorithm::HashConsistent => "hash_consistent",
-            Algorithm::LeastConn => "least_conn",
-            Algorithm::LeastTime => "least_time",
-            Algorithm::Random => "random",
-            Algorithm::RandomTwo => "random_two",
-            Algorithm::Ewma => "ewma",
-            Algorithm::Rendezvous => "rendezvous",
-            Algorithm::HashBounded { .. } => "hash-bounded",
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Algorithm::HashBounded { slack } if *slack != SLACK_DEFAULT => write!(f, "hash-bounded:{slack}"),
-            _ => f.write_str(self.name()),
-        }
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = UnknownAlgorithm;
-
-    fn from_str(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
-        if let Some(algorithm) = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name) {
-            return Ok(algorithm);
-        }
-        let slack = name.strip_prefix("hash-bounded:").and_then(|slack| slack.parse().ok());
-        slack.map(|slack| Algorithm::HashBounded { slack }).ok_or_else(|| UnknownAlgorithm(name.to_owned()))
-    }
-}
-
 impl Weight {
     /// Quiesced.
     pub const ZERO: Weight = Weight(0);
@@ -876,68 +686,6 @@ impl SchedulerFlags {
         SchedulerFlags(self.0 | flags.0)
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConfigError::DuplicateService(key) => write!(f, "service {key} is given twice"),
-            ConfigError::DuplicateServer(key, server) => {
-                write!(f, "server {server} of service {key} is given twice")
-            }
-            ConfigError::PortZeroWithoutPersistence(key) => {
-                write!(f, "service {key} has port 0, which needs persistence")
-            }
-            ConfigError::OnePacketWithoutUdp(key) => {
-                write!(f, "service {key} is not UDP and cannot schedule each packet")
-            }
-            ConfigError::MixedFamilies(key, server) => {
-                write!(
-                    f,
-                    "server {server} of service {key} has another address family, which needs tunneling"
-                )
-            }
-            ConfigError::Thresholds { upper, lower } => {
-                write!(f, "lower threshold {lower} is above upper threshold {upper}")
-            }
-            ConfigError::TooManyServers(key, count) => {
-                write!(f, "service {key} has {count} servers, and mh takes {MH_SERVERS_MAX}")
-            }
-            ConfigError::Weight(weight) => write!(f, "weight {weight} is above {}", Weight::MAX),
-            ConfigError::PersistenceTimeout(timeout) => {
-                write!(f, "persistence timeout of {} s is not within 1 s to 31 days", timeout.as_secs())
-            }
-            ConfigError::PersistencePrefix(prefix) => {
-                write!(f, "persistence prefix length {prefix} is not 1 to 128")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for EditError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            EditError::ServiceExists => "the service already exists",
-            EditError::NoService => "there is no such service",
-            EditError::ServerExists => "the server already exists",
-            EditError::NoServer => "there is no such server",
-        })
-    }
-}
-
-impl std::error::Error for EditError {}
-
-impl fmt::Display for UnknownAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown scheduler \"{}\"", self.0)
-    }
-}
-
-impl std::error::Error for UnknownAlgorithm {}
-
-/// Percent above its share that a server takes under `hash-bounded`.
-const SLACK_DEFAULT: u16 = 25;
 
 /// Room for a million client networks: about 100 MB when full.
 const TEMPLATES_DEFAULT: usize = 1_000_000;

@@ -4,17 +4,14 @@
 //! failures) take turns on one lock, build what changes beside what serves, and store once.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey, Weight};
-use crate::counter::Counter;
-use crate::estimator::{Rates, Totals};
 use crate::explain::Explanation;
 use crate::flow::Flow;
 use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
@@ -25,8 +22,9 @@ use crate::persistence::Inserted;
 use crate::picker::Picker;
 use crate::plan::{Changes, Moved};
 use crate::server::{Handle, Live, REMOVED, Server};
-use crate::service::{Departed, Refusal, Service, ServiceState};
+use crate::service::{Refusal, Service, ServiceState};
 use crate::snapshot::{self, Part, RestoreError, Restored};
+use crate::stats::{self, Counts, ServiceStats, TemplateStats};
 use crate::time::Time;
 
 /// Decides which real server takes a connection, for any number of services and threads.
@@ -67,92 +65,6 @@ pub enum Rejected {
     Edit(EditError),
     /// The result would not be a valid configuration.
     Config(ConfigError),
-}
-
-/// One service as it is now.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ServiceStats {
-    /// What was asked for; its servers are in `servers`.
-    pub config: ServiceConfig,
-    /// Connections scheduled since the counters were last zeroed.
-    pub connections: u64,
-    /// Connections refused for want of a server.
-    pub refused: u64,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients.
-    pub bytes_out: u64,
-    /// Packets from clients, where packets are seen.
-    pub packets_in: u64,
-    /// Packets to clients, where packets are seen.
-    pub packets_out: u64,
-    /// What passes in a second; [`Director::tick`] keeps it up to date.
-    pub rates: Rates,
-    /// Its servers, in the order they were added.
-    pub servers: Vec<ServerStats>,
-}
-
-/// One server of a service as it is now.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ServerStats {
-    /// What was asked for.
-    pub config: ServerConfig,
-    /// Connections now.
-    pub load: Load,
-    /// Templates that lead here.
-    pub templates: u32,
-    /// Connections scheduled since the counters were last zeroed.
-    pub connections: u64,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients.
-    pub bytes_out: u64,
-    /// Packets from clients, where packets are seen.
-    pub packets_in: u64,
-    /// Packets to clients, where packets are seen.
-    pub packets_out: u64,
-    /// What passes in a second; [`Director::tick`] keeps it up to date.
-    pub rates: Rates,
-    /// Whether health allows it to be chosen, and why not.
-    pub condition: Condition,
-    /// Whether it has reached its upper threshold.
-    pub full: bool,
-    /// The share of its strength that it has reached, while it warms up.
-    pub warmth: Option<f64>,
-}
-
-/// What was counted elsewhere ([`Director::add_counts`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Connections scheduled.
-    pub connections: u64,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients.
-    pub bytes_out: u64,
-    /// Packets from clients.
-    pub packets_in: u64,
-    /// Packets to clients.
-    pub packets_out: u64,
-}
-
-/// One persistence template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TemplateStats {
-    /// The service it belongs to.
-    pub service: ServiceKey,
-    /// Lowest address of the client network.
-    pub client: IpAddr,
-    /// The server its clients stay on.
-    pub server: SocketAddr,
-    /// How long it still holds without a new connection.
-    pub left: Duration,
-    /// Whether a connection under it ever reached the server (`ASSURED` in listings of IPVS):
-    /// [`Event::Succeeded`] was reported for one.
-    pub assured: bool,
 }
 
 /// Something that happened by itself, as [`Director::tick`] tells it.
@@ -374,7 +286,7 @@ impl Director {
                 service.note(server, now);
             }
             service.note_service(now);
-            estimate(service, now);
+            stats::estimate(service, now);
             service.settle();
         }
         writer.end_drains(now);
@@ -784,9 +696,9 @@ impl Director {
         let _writer = self.writer();
         let table = self.table.load();
         if let Some(key) = service {
-            reset(table.services.get(key).ok_or(EditError::NoService)?);
+            stats::reset(table.services.get(key).ok_or(EditError::NoService)?);
         } else {
-            table.services.values().for_each(|service| reset(service));
+            table.services.values().for_each(|service| stats::reset(service));
         }
         Ok(())
     }
@@ -854,92 +766,6 @@ impl Drop for Director {
     }
 }
 
-fn reset(service: &Service) {
-    service.state.tallies.gather();
-    let Departed { connections, bytes_in, bytes_out, packets_in, packets_out } = &service.state.departed;
-    for counter in [&service.state.refused, connections, bytes_in, bytes_out, packets_in, packets_out] {
-        counter.reset();
-    }
-    service.state.rates().reset();
-    for server in &service.servers {
-        let live = &server.live;
-        live.occupancy.reset_connections();
-        for counter in [&live.bytes_in, &live.bytes_out, &live.packets_in, &live.packets_out] {
-            counter.reset();
-        }
-        live.rates().reset();
-    }
-}
-
-/// Takes a sample of every counter that has a rate.
-fn estimate(service: &Service, now: Time) {
-    service.state.rates().sample(totals(service), now);
-    for server in &service.servers {
-        server.live.rates().sample(totals_of(&server.live), now);
-    }
-}
-
-/// What a service counted, with what servers that are gone had counted.
-fn totals(service: &Service) -> Totals {
-    service.state.tallies.gather();
-    let Departed { connections, bytes_in, bytes_out, packets_in, packets_out } = &service.state.departed;
-    let departed = [connections, packets_in, packets_out, bytes_in, bytes_out].map(Counter::get);
-    service.servers.iter().fold(departed, |mut sum, server| {
-        // Totals wrap instead of overflowing.
-        sum.iter_mut().zip(totals_of(&server.live)).for_each(|(sum, count)| *sum = sum.wrapping_add(count));
-        sum
-    })
-}
-
-fn totals_of(live: &Live) -> Totals {
-    let [packets_in, packets_out, bytes_in, bytes_out] =
-        [&live.packets_in, &live.packets_out, &live.bytes_in, &live.bytes_out].map(Counter::get);
-    [live.occupancy.connections(), packets_in, packets_out, bytes_in, bytes_out]
-}
-
-impl ServiceStats {
-    fn of(service: &Service) -> ServiceStats {
-        let warmth = |server| service.warmth(server, service.state.clock()?);
-        let servers = service.config.servers.iter().zip(&service.servers).enumerate();
-        let servers = servers.map(|(place, (config, server))| ServerStats {
-            warmth: warmth(place),
-            ..ServerStats::of(config, &server.live)
-        });
-        let [connections, packets_in, packets_out, bytes_in, bytes_out] = totals(service);
-        ServiceStats {
-            config: service.config.clone(),
-            connections,
-            refused: service.state.refused.get(),
-            bytes_in,
-            bytes_out,
-            packets_in,
-            packets_out,
-            rates: service.state.rates().rates(),
-            servers: servers.collect(),
-        }
-    }
-}
-
-impl ServerStats {
-    fn of(config: &ServerConfig, live: &Handle) -> ServerStats {
-        let [connections, packets_in, packets_out, bytes_in, bytes_out] = totals_of(live);
-        ServerStats {
-            config: config.clone(),
-            load: live.load(),
-            templates: live.templates.load(Ordering::Relaxed),
-            connections,
-            bytes_in,
-            bytes_out,
-            packets_in,
-            packets_out,
-            rates: live.rates().rates(),
-            condition: live.health().condition(),
-            full: live.is_full(),
-            warmth: None,
-        }
-    }
-}
-
 impl std::fmt::Display for Rejected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -964,6 +790,7 @@ const NOTICES_MAX: usize = 1024;
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::{Algorithm, Persistence};

@@ -184,6 +184,7 @@ mod serial;
 mod server;
 mod service;
 mod snapshot;
+mod stats;
 mod sync;
 mod tally;
 mod time;
@@ -192,7 +193,7 @@ pub use config::{
     Algorithm, Config, ConfigError, EditError, Family, Forwarding, Persistence, Protocol, SchedulerFlags,
     ServerConfig, ServiceConfig, ServiceKey, Thresholds, Tunnel, TunnelChecksum, UnknownAlgorithm, Weight,
 };
-pub use director::{Counts, Director, Draining, Notice, Rejected, ServerStats, ServiceStats, TemplateStats};
+pub use director::{Director, Draining, Notice, Rejected};
 pub use estimator::Rates;
 pub use explain::{Candidate, Decider, Explanation, Outcome, Verdict};
 pub use flow::Flow;
@@ -206,6 +207,7 @@ pub use pool::Pool;
 pub use scheduler::{Change, CustomScheduler, Key, Peek, Scheduler, Seat, Setup, Share, Tickets};
 pub use service::Refusal;
 pub use snapshot::{RestoreError, Restored};
+pub use stats::{Counts, ServerStats, ServiceStats, TemplateStats};
 pub use time::Time;
 
 /// The example of the crate's page, which is to compile too.
