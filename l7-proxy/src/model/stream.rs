@@ -1,7 +1,6 @@
 //! The TCP side: servers that answer or relay whole connections.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::stream::text::Text;
 
 use super::LogTarget;
 use super::http::{ServerName, SocketOptions};
-use super::settings::Escape;
+use super::settings::{Escape, Packing};
 use super::tls::{TlsClient, TlsServer};
 use super::upstream::{Upstream, UpstreamId};
 
@@ -42,7 +41,7 @@ impl Stream {
         let logs = self.servers.iter().flat_map(|server| &server.settings.access_log);
         logs.filter_map(|log| match &log.target {
             StreamLogTarget::Fixed(target) => Some(target),
-            StreamLogTarget::Computed(..) => None,
+            StreamLogTarget::Computed(_) => None,
         })
     }
 }
@@ -211,6 +210,8 @@ pub struct StreamLog {
     pub format: Arc<StreamFormat>,
     /// The line is written unless this is empty or 0.
     pub condition: Option<Text>,
+    /// How the file is written.
+    pub packing: Packing,
 }
 
 /// Where the lines of a log go.
@@ -218,8 +219,8 @@ pub struct StreamLog {
 pub enum StreamLogTarget {
     /// To this file.
     Fixed(LogTarget),
-    /// To the file that the text names; relative to the folder.
-    Computed(PathBuf, Text),
+    /// To the file that the text names.
+    Computed(Text),
 }
 
 /// What a line of a log says.

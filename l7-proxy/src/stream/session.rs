@@ -1,8 +1,11 @@
 //! One connection of the TCP side, from accept to its line in the log.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +30,7 @@ use super::side::Side;
 use super::upstream::{self, HALF_CLOSED_MAX, Reached, rate};
 use super::{Door, Server, access};
 use crate::error_log::Errno;
-use crate::model::{Packing, StreamContent, StreamLogTarget, StreamTarget};
+use crate::model::{StreamContent, StreamLogTarget, StreamTarget};
 use crate::server::Proxy;
 use crate::tls;
 use crate::variable::Captures;
@@ -341,13 +344,17 @@ impl Session<'_> {
                 lines.push(b'\n');
             };
             match &log.target {
-                StreamLogTarget::Fixed(target) => worker.writers().append(target, Packing::Plain, write),
-                StreamLogTarget::Computed(folder, name) => {
+                StreamLogTarget::Fixed(target) => worker.writers().append(target, log.packing, write),
+                StreamLogTarget::Computed(name) => {
                     let name = name.bytes(&self.facts);
-                    let path = folder.join(&*String::from_utf8_lossy(&name));
+                    let path = Path::new(OsStr::from_bytes(&name));
+                    // The name may hold a path of the client's choice, which must not lead anywhere else.
+                    if name.contains(&0) || path.components().any(|part| part == Component::ParentDir) {
+                        continue;
+                    }
                     let mut line = Vec::new();
                     write(&mut line);
-                    let written = crate::access_log::append_to(&path)
+                    let written = crate::access_log::append_to(path)
                         .and_then(|mut file| io::Write::write_all(&mut file, &line));
                     if let Err(error) = written {
                         warn!("open() \"{}\" failed ({})", path.display(), Errno(&error));

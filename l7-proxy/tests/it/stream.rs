@@ -175,3 +175,16 @@ fn server_is_told_the_client_before_anything_else() {
     let expected = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\nwords", own.port(), proxy.addr().port());
     assert_eq!(client.rest().unwrap(), expected.as_bytes());
 }
+
+#[test]
+fn name_of_a_log_that_a_client_may_choose_leads_nowhere_else() {
+    let proxy = Proxy::start(&stream(
+        "log_format line $status;
+         server { listen 127.0.0.1:1; set $good a; set $bad ../b; return x;
+           access_log html/../html/$bad line; access_log html/$bad line; access_log html/$good.log line; }",
+    ));
+    assert_eq!(talk(proxy.addr(), ""), "x");
+    let html = proxy.folder.path().join("html");
+    eventually("the good one is written", || html.join("a.log").exists());
+    assert!(!proxy.folder.path().join("b").exists());
+}

@@ -6,7 +6,8 @@ use crate::conf::Scope;
 use crate::conf::log::target;
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
-use crate::model::{Escape, StreamFormat, StreamLog, StreamLogTarget, StreamSettings};
+use crate::conf::value::parse_number;
+use crate::model::{Escape, Packing, StreamFormat, StreamLog, StreamLogTarget, StreamSettings};
 use crate::stream::text::Text;
 
 /// Formats go into the scope, where `access_log` finds them.
@@ -47,23 +48,31 @@ pub(super) fn access_log(
         return Err(Fault::new("log format is not specified"));
     }
     let target = match word.contains('$') {
-        true => StreamLogTarget::Computed(scope.prefix.clone(), Text::parse(word, &scope.stream.names)?),
+        true => {
+            // Under the prefix, whatever the variables are: a client may choose what they say.
+            let path = scope.path(word).to_string_lossy().into_owned();
+            StreamLogTarget::Computed(Text::parse(&path, &scope.stream.names)?)
+        }
         false => StreamLogTarget::Fixed(target(scope, directive)?),
     };
     let name = directive.arg(1);
     let Some(format) = scope.stream.formats.get(name).cloned() else {
         return Err(Fault::new(format!("unknown log format \"{name}\"")));
     };
-    let mut condition = None;
+    let (mut condition, mut packing) = (None, Packing::Plain);
     for parameter in directive.args.iter().skip(2) {
         match parameter.split_once('=').map_or((&**parameter, ""), |(key, value)| (key, value)) {
             ("if", text) => condition = Some(Text::parse(text, &scope.stream.names)?),
             // How lines are gathered before they are written is the log's own business.
             ("buffer" | "flush", _) => scope.note(directive, &format!("\"{parameter}\" has no effect")),
-            ("gzip", _) => return Err(Fault::unsupported(parameter, directive)),
+            ("gzip", level) => {
+                let level = if level.is_empty() { Some(1) } else { parse_number(level) };
+                let level = level.filter(|level| (1..=9).contains(level));
+                packing = Packing::Gzip(level.ok_or_else(|| Fault::parameter(parameter))?);
+            }
             _ => return Err(Fault::parameter(parameter)),
         }
     }
-    settings.access_log.push(StreamLog { target, format, condition });
+    settings.access_log.push(StreamLog { target, format, condition, packing });
     Ok(())
 }
