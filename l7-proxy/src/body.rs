@@ -5,6 +5,8 @@
 //! the end, cut by the server, dropped with the client's connection), dropping it settles all of
 //! that.
 
+mod pace;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
@@ -17,6 +19,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project::{pin_project, pinned_drop};
 
+use self::pace::Pace;
 use crate::forward::Relayed;
 use crate::server::{Offer, Session};
 use crate::static_file::FileBody;
@@ -295,6 +298,8 @@ pub(crate) struct Body {
     /// The request, until its line is written; `None` where no log wants one.
     transaction: Option<Box<Transaction>>,
     sent: u64,
+    /// `None` where nothing limits the rate.
+    pace: Option<Box<Pace>>,
 }
 
 #[pin_project(project = KindProjection)]
@@ -318,7 +323,12 @@ impl Kind {
 
 impl Body {
     pub(crate) fn new(kind: Kind, session: Rc<Session>, transaction: Option<Box<Transaction>>) -> Body {
-        Body { kind, session, transaction, sent: 0 }
+        Body { kind, session, transaction, sent: 0, pace: None }
+    }
+
+    /// Is sent at no more than this many bytes per second; 0 sets no limit.
+    pub(crate) fn limit(&mut self, rate: u64) {
+        self.pace = (rate > 0).then(|| Box::new(Pace::new(rate)));
     }
 }
 
@@ -328,7 +338,14 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.project();
-        let polled = match this.kind.project() {
+        if let Some(pace) = this.pace
+            && !pace.is_empty()
+        {
+            let piece = ready!(pace.poll(cx));
+            *this.sent += piece.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let mut polled = match this.kind.project() {
             KindProjection::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
@@ -338,6 +355,17 @@ impl HttpBody for Body {
             }
             KindProjection::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
         };
+        if let Some(pace) = this.pace
+            && let Poll::Ready(Some(Ok(frame))) = polled
+        {
+            polled = match frame.into_data() {
+                Ok(data) => {
+                    pace.hold(data);
+                    pace.poll(cx).map(|piece| Some(Ok(Frame::data(piece))))
+                }
+                Err(frame) => Poll::Ready(Some(Ok(frame))),
+            };
+        }
         this.session.offered(match &polled {
             Poll::Ready(Some(Ok(_))) => Offer::Taken,
             _ => Offer::Nothing,
@@ -349,6 +377,9 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) {
+            return false;
+        }
         match &self.kind {
             Kind::Whole(bytes) => bytes.is_empty(),
             Kind::File(file) => file.is_end_stream(),
@@ -365,6 +396,7 @@ impl HttpBody for Body {
 impl PinnedDrop for Body {
     fn drop(self: Pin<&mut Self>) {
         let whole = match &self.kind {
+            _ if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) => false,
             Kind::Relayed(relayed) => relayed.has_ended(),
             Kind::Whole(_) | Kind::File(_) => self.is_end_stream(),
         };

@@ -176,7 +176,7 @@ impl Journey<'_> {
             let failure = match sent {
                 Ok(response) => {
                     let status = response.head.status.as_u16();
-                    note(transaction, server, Some(status), attempted);
+                    note(transaction, server, Some(status), attempted, Arrival::Head);
                     let next = self.settings.next_upstream.on.statuses.contains(&status);
                     if !next {
                         director.report(&lease, Event::Succeeded, Moment::now().as_time());
@@ -205,7 +205,7 @@ impl Journey<'_> {
                 Err(failure) => failure,
             };
             let status = failure.status();
-            note(transaction, server, Some(status), attempted);
+            note(transaction, server, Some(status), attempted, Arrival::Nothing);
             self.report(transaction, &lease, &failure);
             drop(lease);
             tried.push(server);
@@ -419,10 +419,26 @@ enum Connect {
     New,
 }
 
+/// What came of an attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// The head of an answer.
+    Head,
+    Nothing,
+}
+
 /// Adds an attempt to the list that variables show, if any could.
-fn note(transaction: &mut Transaction, server: SocketAddr, status: Option<u16>, began: Option<Instant>) {
+fn note(
+    transaction: &mut Transaction,
+    server: SocketAddr,
+    status: Option<u16>,
+    began: Option<Instant>,
+    arrival: Arrival,
+) {
     if let Some(began) = began {
-        transaction.attempts.push(Attempt::new(Some(server), status, began.elapsed()));
+        let attempt = Attempt::new(Some(server), status, began.elapsed());
+        let answered = (arrival == Arrival::Head).then_some(attempt.elapsed);
+        transaction.attempts.push(Attempt { answered, ..attempt });
     }
 }
 

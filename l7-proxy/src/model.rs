@@ -36,8 +36,8 @@ pub use self::http::{
 pub use self::pattern::{Pattern, PatternError};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
-    AccessLog, AccessLogTarget, AddHeader, Chunked, Client, ConnectionSettings, ErrorPage, ErrorPageStatus,
-    Escape, FieldNames, Files, HeadLimits, Http2, HttpVersion, IfModifiedSince, Inherit, Inheritance,
+    AccessLog, AccessLogTarget, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape,
+    FieldNames, Files, HeadLimits, Http2, HttpVersion, IfModifiedSince, Inherit, Inheritance,
     KeepaliveDisabled, LogFormat, NextUpstream, Packing, PassRequest, ProxySettings, Redirects,
     RequestBuffering, RetryOn, Root, ServerTokens, SetHeader, Settings, Slashes, Types, When,
 };

@@ -172,8 +172,6 @@ impl Transaction {
                 status,
                 headers: answer.headers.as_ref().unwrap_or(&none),
                 upstream_headers: self.upstream_headers.as_ref(),
-                trailers: None,
-                upstream_trailers: None,
                 body_bytes_sent: answer.body_size,
                 bytes_sent: answer.head_size + answer.body_size,
                 completion: answer.completion.unwrap_or(Completion::Partial),

@@ -191,8 +191,6 @@ pub enum Variable {
     Request,
     /// `$request_body`: the request's body, where it was read into memory.
     RequestBody,
-    /// `$request_body_file`: the file that holds it, where it stays in one.
-    RequestBodyFile,
     /// `$request_completion`: `OK` if the answer was sent whole.
     RequestCompletion,
     /// `$request_filename`: root or alias, and path.
@@ -211,8 +209,6 @@ pub enum Variable {
     Scheme,
     /// `$sent_http_NAME`: a field of the answer.
     SentHeader(HeaderName),
-    /// `$sent_trailer_NAME`: a field after the answer's body.
-    SentTrailer(HeaderName),
     /// `$server_addr`.
     ServerAddr,
     /// `$server_name`: first name of the virtual server.
@@ -229,26 +225,16 @@ pub enum Variable {
     TimeLocal,
     /// `$upstream_addr`: the servers that were tried.
     UpstreamAddr,
-    /// `$upstream_bytes_received`, per server that was tried.
-    UpstreamBytesReceived,
-    /// `$upstream_bytes_sent`, per server that was tried.
-    UpstreamBytesSent,
-    /// `$upstream_connect_time`, per server that was tried.
-    UpstreamConnectTime,
     /// `$upstream_cookie_NAME`: a cookie that the server sets.
     UpstreamCookie(Box<str>),
     /// `$upstream_header_time`: until the head of its answer, per server that was tried.
     UpstreamHeaderTime,
     /// `$upstream_http_NAME`: a field of the server's answer.
     UpstreamHeader(HeaderName),
-    /// `$upstream_response_length`, per server that was tried.
-    UpstreamResponseLength,
     /// `$upstream_response_time`, per server that was tried.
     UpstreamResponseTime,
     /// `$upstream_status`, per server that was tried.
     UpstreamStatus,
-    /// `$upstream_trailer_NAME`: a field after the body of the server's answer.
-    UpstreamTrailer(HeaderName),
     /// `$uri`, `$document_uri`: the path that is matched.
     Uri,
     /// `$http2`: `h2` or `h2c` where HTTP/2 is spoken.

@@ -78,7 +78,7 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("proxy_bind", Context::SETTINGS, 1..=2, bind),
     Rule::new("proxy_limit_rate", Context::SETTINGS, 1..=1, |scope, settings, directive| {
-        proxy(settings).limit_rate = rate(scope, directive)?;
+        proxy(settings).limit_rate = Some(rate(scope, directive)?);
         Ok(())
     }),
 ];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use crate::model::{
-    Chunked, ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Root, ServerTokens, Settings,
-    Slashes, Types,
+    ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Root, ServerTokens, Settings, Slashes,
+    Types,
 };
 use crate::variable::{Value, Variable};
 
@@ -104,8 +104,8 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.connection.keepalive_disabled = disabled;
         Ok(())
     }),
-    Rule::new("chunked_transfer_encoding", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.chunked = if flag(directive)? { Chunked::Allowed } else { Chunked::Avoided };
+    Rule::new("limit_rate", Context::SETTINGS_IF, 1..=1, |scope, settings: &mut Settings, directive| {
+        settings.limit_rate = Some(super::proxy::rate(scope, directive)?);
         Ok(())
     }),
     Rule::new("merge_slashes", SERVERS, 1..=1, |_, settings, directive| {

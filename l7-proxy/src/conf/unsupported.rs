@@ -36,6 +36,7 @@ const MAIN: &str = "
 
 /// In `http {}`, its servers and locations.
 const HTTP: &str = "
+    add_trailer add_trailer_inherit chunked_transfer_encoding proxy_pass_trailers recursive_error_pages
     add_after_body add_before_body addition_types ancient_browser ancient_browser_value api
     auth_basic auth_basic_user_file auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
     auth_request_set autoindex autoindex_exact_size autoindex_format autoindex_localtime charset
@@ -69,7 +70,7 @@ const HTTP: &str = "
     image_filter_interlace image_filter_jpeg_quality image_filter_sharpen image_filter_transparency
     image_filter_webp_quality js_body_filter js_content js_header_filter js_import js_path
     js_preload_object js_set js_shared_dict_zone js_var keepalive_min_timeout keyval keyval_zone
-    limit_conn limit_conn_dry_run limit_conn_log_level limit_conn_status limit_conn_zone limit_rate
+    limit_conn limit_conn_dry_run limit_conn_log_level limit_conn_status limit_conn_zone
     limit_rate_after limit_req limit_req_dry_run limit_req_log_level limit_req_status
     limit_req_zone memcached_bind memcached_buffer_size memcached_connect_timeout
     memcached_gzip_flag memcached_next_upstream memcached_next_upstream_timeout

@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName};
 
 use super::outgoing;
-use crate::model::{HttpVersion, ProxySettings, SetHeader};
+use crate::model::{FieldNames, HttpVersion, ProxySettings, SetHeader};
 use crate::variable::Exchange;
 
 /// How a request's body is framed for the server.
@@ -89,7 +89,7 @@ pub(super) fn request(
             || (!settings.pass.headers && *name != CONTENT_LENGTH)
             || nominated.contains(name)
             || settings.set_headers.iter().any(|set| set.name == *name);
-        if !stays && push_name(name, head) {
+        if !stays && push_name(name, exchange.settings.client.names, head) {
             head.extend_from_slice(b": ");
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
@@ -126,7 +126,7 @@ fn is_field_value(value: &[u8]) -> bool {
 ///
 /// To many, `X_Forwarded_For` and `X-Forwarded-For` are one variable; so nginx does not forward
 /// names with anything but letters, digits and hyphens.
-fn push_name(name: &HeaderName, head: &mut Vec<u8>) -> bool {
+fn push_name(name: &HeaderName, taken: FieldNames, head: &mut Vec<u8>) -> bool {
     let start = head.len();
     head.extend_from_slice(name.as_str().as_bytes());
     let mut before = b'-';
@@ -134,6 +134,8 @@ fn push_name(name: &HeaderName, head: &mut Vec<u8>) -> bool {
         match *byte {
             b'a'..=b'z' if before == b'-' => *byte = byte.to_ascii_uppercase(),
             b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
+            b'_' if taken.underscores => {}
+            _ if taken.odd => {}
             _ => {
                 head.truncate(start);
                 return false;
@@ -212,7 +214,7 @@ mod tests {
     fn names_are_written_in_title_case_unless_they_are_ambiguous() {
         let check = |name: &'static str, expected: Option<&str>| {
             let mut head = b"before".to_vec();
-            let pushed = push_name(&HeaderName::from_static(name), &mut head);
+            let pushed = push_name(&HeaderName::from_static(name), FieldNames::default(), &mut head);
             let written = head.strip_prefix(b"before").unwrap();
             assert_eq!(pushed.then(|| std::str::from_utf8(written).unwrap()), expected, "{name}");
             assert!(pushed || written.is_empty());

@@ -13,13 +13,14 @@ use hyper::ext::ReasonPhrase;
 
 use super::{Answer, exchange, expires};
 use crate::body::{Body, Kind};
+use crate::conf;
 use crate::model::{ConnectionSettings, ErrorPageStatus, Expires};
 use crate::pages;
 use crate::route::{Route, Server};
 use crate::server::{Carrier, Order, Protocol};
 use crate::transaction::Transaction;
 use crate::uri::Target;
-use crate::variable::{Completion, Exchange, Response as Answered};
+use crate::variable::{Completion, Exchange, Response as Answered, Value};
 
 /// Makes the response of an answer: what every response has, and what the location adds.
 pub(super) fn finish(
@@ -71,6 +72,7 @@ pub(super) fn finish(
         headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         *bytes = Bytes::new();
     }
+    let rate = rate(&transaction, server, route, target, &answer);
     let session = Rc::clone(&transaction.session);
     let mut response = Response::new(());
     *response.status_mut() = answer.status;
@@ -87,7 +89,35 @@ pub(super) fn finish(
         tunnel.keep(transaction.take());
         session.change_protocol(tunnel);
     }
-    Response::from_parts(head, Body::new(answer.kind, session, transaction))
+    let mut body = Body::new(answer.kind, session, transaction);
+    body.limit(rate);
+    Response::from_parts(head, body)
+}
+
+/// Returns how many bytes per second of an answer are sent at most; 0 sets no limit.
+fn rate(
+    transaction: &Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    target: &Target<'_>,
+    answer: &Answer,
+) -> u64 {
+    let settings = route.settings;
+    let read = |value: &Value| {
+        let exchange = exchange_with(transaction, server, route, target, answer.status, &answer.headers);
+        let mut text = Vec::new();
+        let text = std::str::from_utf8(value.bytes(&exchange, &mut text)).ok();
+        text.and_then(conf::parse_size).unwrap_or(0)
+    };
+    let to_client = match transaction.findings.limit_rate {
+        Some(rate) => rate,
+        None => settings.limit_rate.as_ref().map_or(0, read),
+    };
+    let from_server = match (&answer.kind, &settings.proxy.limit_rate) {
+        (Kind::Relayed(_), Some(value)) => read(value),
+        _ => 0,
+    };
+    [to_client, from_server].into_iter().filter(|&rate| rate > 0).min().unwrap_or(0)
 }
 
 /// Adds what `add_header` says.
@@ -134,8 +164,6 @@ fn exchange_with<'a>(
         status: status.as_u16(),
         headers,
         upstream_headers: transaction.upstream_headers.as_ref(),
-        trailers: None,
-        upstream_trailers: None,
         body_bytes_sent: 0,
         bytes_sent: 0,
         completion: Completion::Partial,

@@ -27,8 +27,6 @@ pub struct Relay {
     pub cookie_flags: Vec<CookieFlags>,
     /// Whether an `error_page` answers for an error of the server (`proxy_intercept_errors`).
     pub errors: Errors,
-    /// Whether fields after the body go on to the client (`proxy_pass_trailers`).
-    pub trailers: bool,
 }
 
 /// How `Location` and `Refresh` are rewritten (`proxy_redirect`).

@@ -24,8 +24,8 @@ pub struct Settings {
     pub access: Vec<crate::stream::access::Rule>,
     /// Whose word on the client's address is taken.
     pub real_ip: RealIp,
-    /// How a body whose length is known may be framed (`chunked_transfer_encoding`).
-    pub chunked: Chunked,
+    /// Bytes per second that an answer is sent with (`limit_rate`); 0 sets no limit.
+    pub limit_rate: Option<Value>,
     /// How long a client's connection is kept.
     pub connection: ConnectionSettings,
     /// How requests are forwarded.
@@ -34,8 +34,6 @@ pub struct Settings {
     pub add_headers: Vec<AddHeader>,
     /// What blocks have of the fields that outer blocks add.
     pub inherit: Inherit,
-    /// Fields added after the body of answers (`add_trailer`).
-    pub add_trailers: Vec<AddHeader>,
     /// How long answers are good for (`expires`).
     pub expires: Expires,
     /// What is sent in place of an error (`error_page`).
@@ -67,24 +65,11 @@ impl Default for Http2 {
     }
 }
 
-/// How a body whose length is known may be framed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Chunked {
-    /// In chunks, where fields follow it.
-    #[default]
-    Allowed,
-    /// By its length.
-    Avoided,
-}
-
-/// What a block has of the fields that outer blocks add (`add_header_inherit`,
-/// `add_trailer_inherit`).
+/// What a block has of the fields that outer blocks add (`add_header_inherit`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inherit {
     /// Those of `add_header`.
     pub headers: Inheritance,
-    /// Those of `add_trailer`.
-    pub trailers: Inheritance,
 }
 
 /// What a block has of what outer blocks add.
@@ -361,7 +346,7 @@ pub struct ProxySettings {
     /// The address that connections come from (`proxy_bind`); an empty one is the system's choice.
     pub bind: Option<Value>,
     /// Bytes per second that an answer is read with (`proxy_limit_rate`); 0 sets no limit.
-    pub limit_rate: Value,
+    pub limit_rate: Option<Value>,
     /// What becomes of an answer.
     pub relay: Relay,
 }
@@ -412,7 +397,7 @@ impl Default for ProxySettings {
             buffering: RequestBuffering::On,
             set_body: None,
             bind: None,
-            limit_rate: Value::literal("0"),
+            limit_rate: None,
             relay: Relay::default(),
         }
     }

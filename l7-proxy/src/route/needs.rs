@@ -14,8 +14,6 @@ pub struct Needs {
     pub attempts: bool,
     /// The request's body.
     pub body: bool,
-    /// The number of bytes of the request.
-    pub request_length: bool,
 }
 
 impl Needs {
@@ -72,7 +70,7 @@ impl Needs {
     }
 
     fn settings(&mut self, settings: &Settings) {
-        for field in settings.add_headers.iter().chain(&settings.add_trailers) {
+        for field in &settings.add_headers {
             self.value(&field.value);
         }
         for log in &settings.access_log {
@@ -83,7 +81,7 @@ impl Needs {
             self.value(text);
         }
         let proxy = &settings.proxy;
-        self.value(&proxy.limit_rate);
+        proxy.limit_rate.iter().chain(&settings.limit_rate).for_each(|value| self.value(value));
         proxy.set_headers.iter().for_each(|set| self.value(&set.value));
         proxy.set_body.iter().chain(&proxy.method).for_each(|value| self.value(value));
         settings.error_pages.iter().for_each(|page| self.value(&page.target));
@@ -96,14 +94,9 @@ impl Needs {
                 Variable::SentHeader(_) => self.sent_fields = true,
                 Variable::UpstreamAddr
                 | Variable::UpstreamStatus
-                | Variable::UpstreamBytesReceived
-                | Variable::UpstreamBytesSent
-                | Variable::UpstreamConnectTime
                 | Variable::UpstreamHeaderTime
-                | Variable::UpstreamResponseLength
                 | Variable::UpstreamResponseTime => self.attempts = true,
-                Variable::RequestBody | Variable::RequestBodyFile => self.body = true,
-                Variable::RequestLength => self.request_length = true,
+                Variable::RequestBody => self.body = true,
                 _ => {}
             }
         }

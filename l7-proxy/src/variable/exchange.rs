@@ -141,22 +141,14 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// How long it took.
     pub elapsed: Duration,
-    /// How long it took to get a connection; `None` if there was none.
-    pub connected: Option<Duration>,
     /// How long it took until the head of the answer; `None` if there was none.
     pub answered: Option<Duration>,
-    /// Bytes of the answer's body.
-    pub body_size: u64,
-    /// Bytes sent to the server.
-    pub sent: u64,
-    /// Bytes received from the server.
-    pub received: u64,
 }
 
 impl Attempt {
     /// Returns an attempt of which only this is known.
     pub fn new(server: Option<SocketAddr>, status: Option<u16>, elapsed: Duration) -> Self {
-        Self { server, status, elapsed, connected: None, answered: None, body_size: 0, sent: 0, received: 0 }
+        Self { server, status, elapsed, answered: None }
     }
 }
 
@@ -169,10 +161,6 @@ pub struct Response<'a> {
     pub headers: &'a HeaderMap,
     /// The fields that the server sent, before any of ours; `None` if we answered ourselves.
     pub upstream_headers: Option<&'a HeaderMap>,
-    /// The fields after the body.
-    pub trailers: Option<&'a HeaderMap>,
-    /// The fields after the body of the server's answer.
-    pub upstream_trailers: Option<&'a HeaderMap>,
     /// Bytes of the body that went out.
     pub body_bytes_sent: u64,
     /// Bytes that went out, the head included.

@@ -1,7 +1,5 @@
 //! What comes to be known of a request while it is answered, for variables that show it.
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
 
 use super::Assigned;
@@ -13,10 +11,6 @@ pub struct Findings {
     pub assigned: Assigned,
     /// The request's body, where it was read whole into memory.
     pub body: Option<Bytes>,
-    /// The file that holds the request's body, where it was written to one that stays.
-    pub body_file: Option<PathBuf>,
-    /// Bytes received of the request, head and body; 0 while that is not known.
-    pub request_length: u64,
     /// Whether the path is a name below the `alias` of a location given by a regular expression,
     /// after a `try_files` has found it there.
     pub below_alias: bool,

@@ -173,7 +173,6 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "remote_user" => Variable::RemoteUser,
         "request" => Variable::Request,
         "request_body" => Variable::RequestBody,
-        "request_body_file" => Variable::RequestBodyFile,
         "request_completion" => Variable::RequestCompletion,
         "request_filename" => Variable::RequestFilename,
         "request_length" => Variable::RequestLength,
@@ -190,11 +189,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "time_iso8601" => Variable::TimeIso8601,
         "time_local" => Variable::TimeLocal,
         "upstream_addr" => Variable::UpstreamAddr,
-        "upstream_bytes_received" => Variable::UpstreamBytesReceived,
-        "upstream_bytes_sent" => Variable::UpstreamBytesSent,
-        "upstream_connect_time" => Variable::UpstreamConnectTime,
         "upstream_header_time" => Variable::UpstreamHeaderTime,
-        "upstream_response_length" => Variable::UpstreamResponseLength,
         "upstream_response_time" => Variable::UpstreamResponseTime,
         "upstream_status" => Variable::UpstreamStatus,
         _ => return prefixed(&name).ok_or_else(|| ValueError::Unknown(written.to_owned())),
@@ -212,14 +207,8 @@ fn prefixed(name: &str) -> Option<Variable> {
     if let Some(rest) = name.strip_prefix("upstream_http_") {
         return field(rest).map(Variable::UpstreamHeader);
     }
-    if let Some(rest) = name.strip_prefix("upstream_trailer_") {
-        return field(rest).map(Variable::UpstreamTrailer);
-    }
     if let Some(rest) = name.strip_prefix("upstream_cookie_") {
         return Some(Variable::UpstreamCookie(rest.into()));
-    }
-    if let Some(rest) = name.strip_prefix("sent_trailer_") {
-        return field(rest).map(Variable::SentTrailer);
     }
     if let Some(rest) = name.strip_prefix("sent_http_") {
         return field(rest).map(Variable::SentHeader);

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
@@ -174,10 +173,6 @@ impl Variable {
                 out.extend_from_slice(protocol(exchange.version).as_bytes());
             }
             Self::RequestBody => return text(exchange.findings.body.as_deref(), out),
-            Self::RequestBodyFile => {
-                let file = exchange.findings.body_file.as_deref();
-                return text(file.map(|file| file.as_os_str().as_bytes()), out);
-            }
             Self::RequestPort => {
                 if let Some(port) = request_port(exchange) {
                     number(u64::from(port), out);
@@ -198,10 +193,6 @@ impl Variable {
                 Some(response) => return fields(response.headers, name, out),
                 None => return Presence::Missing,
             },
-            Self::SentTrailer(name) => match exchange.response.and_then(|response| response.trailers) {
-                Some(trailers) => return fields(trailers, name, out),
-                None => return Presence::Missing,
-            },
             Self::ServerAddr => address(exchange.connection.local, out),
             Self::ServerName => out.extend_from_slice(exchange.server_name.as_bytes()),
             Self::ServerPort => number(u64::from(exchange.connection.local.port()), out),
@@ -213,30 +204,12 @@ impl Variable {
             Self::TimeIso8601 => date::write_iso8601(exchange.moment.now(), out),
             Self::TimeLocal => date::write_log(exchange.moment.now(), out),
             Self::UpstreamAddr => return upstream_addr(exchange, out),
-            Self::UpstreamBytesReceived => {
-                return per_attempt(exchange, out, |attempt, out| number(attempt.received, out));
-            }
-            Self::UpstreamBytesSent => {
-                return per_attempt(exchange, out, |attempt, out| number(attempt.sent, out));
-            }
-            Self::UpstreamConnectTime => {
-                return per_attempt(exchange, out, |attempt, out| time_or_dash(attempt.connected, out));
-            }
             Self::UpstreamHeaderTime => {
                 return per_attempt(exchange, out, |attempt, out| time_or_dash(attempt.answered, out));
-            }
-            Self::UpstreamResponseLength => {
-                return per_attempt(exchange, out, |attempt, out| number(attempt.body_size, out));
             }
             Self::UpstreamCookie(name) => {
                 let headers = exchange.response.and_then(|response| response.upstream_headers);
                 return text(headers.and_then(|headers| set_cookie(headers, name)), out);
-            }
-            Self::UpstreamTrailer(name) => {
-                match exchange.response.and_then(|response| response.upstream_trailers) {
-                    Some(trailers) => return fields(trailers, name, out),
-                    None => return Presence::Missing,
-                }
             }
             Self::UpstreamHeader(name) => {
                 match exchange.response.and_then(|response| response.upstream_headers) {
@@ -474,9 +447,6 @@ fn write_without_itself(root: &Value, exchange: &Exchange<'_>, out: &mut Vec<u8>
 /// Counts the bytes of the request line and the fields as they are commonly written, and the
 /// announced length of the body.
 fn request_length(exchange: &Exchange<'_>) -> u64 {
-    if exchange.findings.request_length > 0 {
-        return exchange.findings.request_length;
-    }
     let line = exchange.method.as_str().len() + exchange.request_uri.len() + "  HTTP/1.1\r\n".len();
     let fields: usize =
         exchange.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();

@@ -1,5 +1,7 @@
 //! What becomes of an answer: fields added, hidden and rewritten.
 
+use std::time::{Duration, Instant};
+
 use crate::peer::{Origin, Proxy, field, forwarding, http, server};
 
 #[test]
@@ -204,7 +206,7 @@ fn log_is_written_where_and_when_it_says() {
     proxy.file("html/logs-.keep", "");
     proxy.get("/a?l=1&to=one.log");
     proxy.get("/b?l=0&to=../outside");
-    assert!(proxy.shut_down(std::time::Duration::from_secs(5)));
+    assert!(proxy.shut_down(Duration::from_secs(5)));
     let read = |name: &str| std::fs::read(proxy.folder.path().join(name)).unwrap_or_default();
     assert_eq!(read("html/logs-all.log"), b"/a\n/b\n");
     assert_eq!(read("html/logs-some.log"), b"/a\n");
@@ -228,4 +230,30 @@ fn slow_body_keeps_no_server_busy() {
     client.send("x".repeat(0x10_0001));
     assert_eq!(client.response().status, 413);
     assert_eq!(origin.requests().len(), 2);
+}
+
+#[test]
+fn answer_is_sent_no_faster_than_its_rate() {
+    let proxy = Proxy::start(&server("location / { limit_rate $arg_rate; }"));
+    proxy.file("html/file", vec![b'x'; 1500]);
+    let began = Instant::now();
+    assert_eq!(proxy.get("/file").body.len(), 1500);
+    assert_eq!(proxy.get("/file?rate=1k").body.len(), 1500);
+    // Two seconds' share, of which the first is sent at once.
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+}
+
+#[test]
+fn name_with_an_underscore_goes_on_only_where_that_is_allowed() {
+    let origin = Origin::named("a");
+    for (setting, passes) in [("", false), ("underscores_in_headers on;", true)] {
+        let text =
+            forwarding(&[&origin], "").replace("access_log off;", &format!("access_log off; {setting}"));
+        let proxy = Proxy::start(&text);
+        let mut client = proxy.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nx_odd: 1\r\n\r\n");
+        client.response();
+        let head = origin.last_request().to_ascii_lowercase();
+        assert_eq!(head.contains("x_odd: 1"), passes, "{head}");
+    }
 }

@@ -161,8 +161,6 @@ fn variables_of_the_answer() {
         status: 99,
         headers: &headers,
         upstream_headers: Some(&upstream),
-        trailers: None,
-        upstream_trailers: None,
         body_bytes_sent: 1000,
         bytes_sent: 1200,
         completion: Completion::Whole,
