@@ -19,7 +19,8 @@ pub(crate) struct Load {
     /// How long a connection lives, on average.
     pub(crate) life: Duration,
     pub(crate) stop: AtomicBool,
-    /// Milliseconds since `began` when a server died last; errors soon after that are its.
+    /// Milliseconds since `began` when a server died last, 0 if none has. A connection that worked before
+    /// that and does not now was perhaps its.
     pub(crate) death: AtomicU64,
     pub(crate) began: Instant,
     pub(crate) connections: AtomicU64,
@@ -74,7 +75,7 @@ impl Load {
     }
 
     pub(crate) fn note_death(&self) {
-        self.death.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.death.store(self.millis().max(1), Ordering::Relaxed);
     }
 
     fn stopped(&self) -> bool {
@@ -95,11 +96,12 @@ impl Load {
         // Not all at once.
         self.idle(self.life.mul_f64(dice.roll(1000) as f64 / 2000.0)).await;
         while !self.stopped() {
-            match self.one_connection(number, &mut dice).await {
+            let mut worked = self.millis();
+            match self.one_connection(number, &mut dice, &mut worked).await {
                 Ok(()) => {}
                 Err(error) => {
-                    let since = self.began.elapsed().as_millis() as u64 - self.death.load(Ordering::Relaxed);
-                    let by_death = since < DEATH_WINDOW.as_millis() as u64;
+                    let death = self.death.load(Ordering::Relaxed);
+                    let by_death = death > 0 && death + DEATH_WINDOW >= worked;
                     if !by_death {
                         complain(&error);
                     }
@@ -111,7 +113,12 @@ impl Load {
         }
     }
 
-    async fn one_connection(&self, number: u64, dice: &mut Dice) -> io::Result<()> {
+    fn millis(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    /// Notes in `worked` when it last did.
+    async fn one_connection(&self, number: u64, dice: &mut Dice, worked: &mut u64) -> io::Result<()> {
         let socket = TcpSocket::new_v4()?;
         // Twenty addresses, so that there are ports enough.
         let source = Ipv4Addr::new(127, 0, 1, (number % 20 + 1) as u8);
@@ -123,6 +130,7 @@ impl Load {
         while !self.stopped() && Instant::now() < until {
             let size = if dice.roll(20) == 0 { 200_000 } else { 1 + dice.roll(2000) as usize };
             self.exchange(&mut stream, dice.bytes(size)).await?;
+            *worked = self.millis();
             self.idle(self.life.mul_f64(dice.roll(1000) as f64 / 2000.0)).await;
         }
         match dice.roll(4) {
@@ -194,5 +202,5 @@ fn complain(error: &io::Error) {
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long after a server died a connection may be found cut.
-const DEATH_WINDOW: Duration = Duration::from_secs(5);
+/// Milliseconds in which a server that is killed may still answer, and its last bytes arrive.
+const DEATH_WINDOW: u64 = 2000;

@@ -31,7 +31,8 @@ pub(crate) struct Director {
 
 /// Is the director until its input ends. What it has is said on its output.
 pub(crate) fn run(control: &Path, connections_max: usize) {
-    let probes = Some(Schedule { interval: Duration::from_millis(500), timeout: Duration::from_millis(400) });
+    // Patient, since a machine that is busy with all of this is slow to answer.
+    let probes = Some(Schedule { interval: Duration::from_secs(1), timeout: Duration::from_secs(5) });
     let options = Options {
         workers: 2,
         probes,

@@ -66,8 +66,8 @@ fn plan(arguments: &[String]) -> Plan {
     // If the limit cannot be raised, the present one holds.
     let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    // The director needs two for each, and some for itself.
-    let possible = usize::try_from(descriptors.saturating_sub(600) / 2).unwrap_or(usize::MAX);
+    // The director needs two for each, and some for listeners, probes, and the pipes of those that are bulk.
+    let possible = usize::try_from(descriptors.saturating_sub(2000) / 2).unwrap_or(usize::MAX);
     let connections = wanted.min(possible);
     if connections < wanted {
         println!("RLIMIT_NOFILE is {descriptors}: {connections} connections instead of {wanted}");

@@ -4,6 +4,7 @@ mod beyond;
 mod director;
 mod listings;
 mod messages;
+mod mutations;
 mod properties;
 mod restore;
 mod rules;
