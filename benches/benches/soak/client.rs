@@ -19,9 +19,8 @@ pub(crate) struct Load {
     /// How long a connection lives, on average.
     pub(crate) life: Duration,
     pub(crate) stop: AtomicBool,
-    /// Milliseconds since `began` when a server died last, 0 if none has. A connection that worked before
-    /// that and does not now was perhaps its.
-    pub(crate) death: AtomicU64,
+    /// How often each server has died, or is about to: who was connected to it before was cut off by that.
+    pub(crate) deaths: [AtomicU64; 3],
     pub(crate) began: Instant,
     pub(crate) connections: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -62,7 +61,7 @@ impl Load {
             udp,
             life,
             stop: AtomicBool::new(false),
-            death: zero(),
+            deaths: [zero(), zero(), zero()],
             began: Instant::now(),
             connections: zero(),
             bytes: zero(),
@@ -74,8 +73,15 @@ impl Load {
         })
     }
 
-    pub(crate) fn note_death(&self) {
-        self.death.store(self.millis().max(1), Ordering::Relaxed);
+    /// To be told before a server is killed.
+    pub(crate) fn note_death(&self, server: u8) {
+        self.deaths[usize::from(server)].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Deaths of this server; of all, for who does not know yet to whom it leads.
+    fn deaths(&self, server: Option<u8>) -> u64 {
+        let deaths = |server: usize| self.deaths[server].load(Ordering::SeqCst);
+        server.map_or((0..3).map(deaths).sum(), |server| deaths(usize::from(server) % 3))
     }
 
     fn stopped(&self) -> bool {
@@ -96,12 +102,12 @@ impl Load {
         // Not all at once.
         self.idle(self.life.mul_f64(dice.roll(1000) as f64 / 2000.0)).await;
         while !self.stopped() {
-            let mut worked = self.millis();
-            match self.one_connection(number, &mut dice, &mut worked).await {
+            // The server, as far as it is known, and its deaths when it was not.
+            let mut known = (None, self.deaths(None));
+            match self.one_connection(number, &mut dice, &mut known).await {
                 Ok(()) => {}
                 Err(error) => {
-                    let death = self.death.load(Ordering::Relaxed);
-                    let by_death = death > 0 && death + DEATH_WINDOW >= worked;
+                    let by_death = self.deaths(known.0) > known.1;
                     if !by_death {
                         complain(&error);
                     }
@@ -113,12 +119,13 @@ impl Load {
         }
     }
 
-    fn millis(&self) -> u64 {
-        self.began.elapsed().as_millis() as u64
-    }
-
-    /// Notes in `worked` when it last did.
-    async fn one_connection(&self, number: u64, dice: &mut Dice, worked: &mut u64) -> io::Result<()> {
+    async fn one_connection(
+        &self,
+        number: u64,
+        dice: &mut Dice,
+        known: &mut (Option<u8>, u64),
+    ) -> io::Result<()> {
+        let before: [u64; 3] = std::array::from_fn(|server| self.deaths(Some(server as u8)));
         let socket = TcpSocket::new_v4()?;
         // Twenty addresses, so that there are ports enough.
         let source = Ipv4Addr::new(127, 0, 1, (number % 20 + 1) as u8);
@@ -126,11 +133,14 @@ impl Load {
         let mut stream = within(socket.connect(self.tcp)).await?;
         stream.set_nodelay(true)?;
         self.connections.fetch_add(1, Ordering::Relaxed);
+        // Who greets was alive since before the greeting, and perhaps not since before the connection.
+        let mut server = [0];
+        within(stream.read_exact(&mut server)).await?;
+        *known = (Some(server[0]), before[usize::from(server[0]) % 3]);
         let until = Instant::now() + self.life.mul_f64(0.5 + dice.roll(1000) as f64 / 1000.0);
         while !self.stopped() && Instant::now() < until {
             let size = if dice.roll(20) == 0 { 200_000 } else { 1 + dice.roll(2000) as usize };
             self.exchange(&mut stream, dice.bytes(size)).await?;
-            *worked = self.millis();
             self.idle(self.life.mul_f64(dice.roll(1000) as f64 / 2000.0)).await;
         }
         match dice.roll(4) {
@@ -201,6 +211,3 @@ fn complain(error: &io::Error) {
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Milliseconds in which a server that is killed may still answer, and its last bytes arrive.
-const DEATH_WINDOW: u64 = 2000;

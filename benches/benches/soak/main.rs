@@ -46,8 +46,8 @@ fn main() -> ExitCode {
             director::run(Path::new(control), connections_max.parse().expect("a number"));
             ExitCode::SUCCESS
         }
-        ["be-server", address] => {
-            server::run(address.parse().expect("an address"));
+        ["be-server", address, number] => {
+            server::run(address.parse().expect("an address"), number.parse().expect("a number"));
             ExitCode::SUCCESS
         }
         _ => soak(&plan(&arguments)),
@@ -80,7 +80,7 @@ fn soak(plan: &Plan) -> ExitCode {
     let folder = tempfile::tempdir().expect("a folder");
     let mut director = Director::start(&folder.path().join("control"), plan.connections + 100);
     let [vip, extra, a, b, c] = free_ports();
-    let mut servers = [a, b, c].map(Server::start);
+    let mut servers = [(a, 0), (b, 1), (c, 2)].map(|(address, number)| Server::start(address, number));
     director.ipvsadm("--set 0 0 2", "");
     director.ipvsadm("-R", &rules(vip, None, &servers));
 
@@ -105,12 +105,14 @@ fn soak(plan: &Plan) -> ExitCode {
         }
         if turn % 12 == 6 {
             let server = &mut servers[(turn / 12) as usize % 3];
-            load.note_death();
+            load.note_death(server.number);
             server.die();
+            // Dying takes a moment in which it may still have taken connections in.
+            load.note_death(server.number);
         }
         if turn % 12 == 8 {
             let server = &mut servers[(turn / 12) as usize % 3];
-            *server = Server::start(server.address);
+            *server = Server::start(server.address, server.number);
         }
     };
     let second = self::wave(plan, vip, life, plan.time, change, &mut director, &mut servers);

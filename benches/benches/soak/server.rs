@@ -1,4 +1,5 @@
-//! A real server in a process of its own, so that it can die: it sends back whatever comes.
+//! A real server in a process of its own, so that it can die: it says which one it is, and sends back
+//! whatever comes.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -10,13 +11,16 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// What it says of itself.
+    pub(crate) number: u8,
 }
 
 impl Server {
-    pub(crate) fn start(address: SocketAddr) -> Server {
+    pub(crate) fn start(address: SocketAddr, number: u8) -> Server {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        let child = command.arg("be-server").arg(address.to_string()).stdin(Stdio::null()).spawn();
-        Server { child: child.expect("it starts"), address }
+        command.arg("be-server").arg(address.to_string()).arg(number.to_string());
+        let child = command.stdin(Stdio::null()).spawn().expect("it starts");
+        Server { child, address, number }
     }
 
     /// Dies at once, and says goodbye to nobody.
@@ -34,7 +38,7 @@ impl Drop for Server {
 }
 
 /// Is a server until it is killed.
-pub(crate) fn run(address: SocketAddr) {
+pub(crate) fn run(address: SocketAddr, number: u8) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let datagrams = UdpSocket::bind(address).await.expect("a free port");
@@ -49,14 +53,17 @@ pub(crate) fn run(address: SocketAddr) {
         let listener = TcpListener::bind(address).await.expect("a free port");
         loop {
             if let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(echo(stream));
+                tokio::spawn(echo(stream, number));
             }
         }
     });
 }
 
 /// Buffers only while something is there, so that ten thousand idle connections cost little.
-async fn echo(mut stream: TcpStream) {
+async fn echo(mut stream: TcpStream, number: u8) {
+    if stream.write_all(&[number]).await.is_err() {
+        return;
+    }
     loop {
         if stream.readable().await.is_err() {
             return;
