@@ -92,7 +92,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, E
         let (algorithm, key) = balances.next().unwrap_or((Algorithm::Swrr, None));
         StreamUpstream { group, algorithm, key }
     });
-    Ok(Stream { upstreams: upstreams.collect(), servers, maps })
+    Ok(Stream { upstreams: upstreams.collect(), servers, access_log: settings.access_log, maps })
 }
 
 fn apply_settings(

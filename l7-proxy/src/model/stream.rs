@@ -23,6 +23,8 @@ pub struct Stream {
     pub upstreams: Vec<StreamUpstream>,
     /// The servers in the order of the file; the order decides which is the default of an address.
     pub servers: Vec<StreamServer>,
+    /// The logs of `stream {}` itself; their files are there also where no server writes to them.
+    pub access_log: Vec<StreamLog>,
     /// The `map`s.
     pub maps: Arc<[Map]>,
 }
@@ -39,7 +41,7 @@ impl Stream {
     /// Returns the files that are known beforehand to be written to.
     pub fn log_targets(&self) -> impl Iterator<Item = &LogTarget> {
         let logs = self.servers.iter().flat_map(|server| &server.settings.access_log);
-        logs.filter_map(|log| match &log.target {
+        logs.chain(&self.access_log).filter_map(|log| match &log.target {
             StreamLogTarget::Fixed(target) => Some(target),
             StreamLogTarget::Computed(_) => None,
         })
