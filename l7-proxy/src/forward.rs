@@ -146,21 +146,29 @@ enum Reach {
 
 impl Journey<'_> {
     async fn run(&self, transaction: &mut Transaction) -> Result<Answer, u16> {
-        let flow = Flow::new(transaction.session.remote).to(transaction.session.local);
+        let flow = self.flow(transaction);
         let began = Moment::now();
+        self.pool.budget.count(began);
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut last = None;
         let mut chosen = None;
+        // Held while another server than the first is asked.
+        let mut repetition = None;
         let worker = Rc::clone(&transaction.session.worker);
         let director = worker.director();
         loop {
             let choose = || director.schedule_except(&self.pool.key, &flow, &tried, Moment::now().as_time());
-            let lease = match chosen.take().map_or_else(choose, Ok) {
+            let found = match (chosen.take(), &self.pool.line) {
+                (Some(lease), _) => Ok(lease),
+                (None, Some(line)) => line.choose(choose).await,
+                (None, None) => choose(),
+            };
+            let lease = match found {
                 Ok(lease) => lease,
                 Err(refusal) => return Err(last.unwrap_or_else(|| self.refused(transaction, refusal))),
             };
             let server = lease.server();
-            let attempted = self.is_told.then(Instant::now);
+            let attempted = (self.is_told || self.pool.is_timed).then(Instant::now);
             let mut connect = Connect::Pooled;
             let sent = loop {
                 let sent = self.attempt(transaction, server, connect).await;
@@ -179,7 +187,13 @@ impl Journey<'_> {
                     note(transaction, server, Some(status), attempted, Arrival::Head);
                     let next = self.settings.next_upstream.on.statuses.contains(&status);
                     if !next {
-                        director.report(&lease, Event::Succeeded, Moment::now().as_time());
+                        let event = match attempted {
+                            Some(began) if self.pool.is_timed => {
+                                Event::Responded { latency: began.elapsed() }
+                            }
+                            _ => Event::Succeeded,
+                        };
+                        director.report(&lease, event, Moment::now().as_time());
                         return Ok(self.answer(transaction, lease, response));
                     }
                     if !matches!(status, 403 | 404) {
@@ -191,7 +205,11 @@ impl Journey<'_> {
                         );
                     }
                     tried.push(server);
+                    drop(repetition.take());
                     if self.may_repeat(transaction, Reach::Server) && self.has_tries(&tried, began) {
+                        repetition = self.pool.budget.repeat();
+                    }
+                    if repetition.is_some() {
                         chosen = director
                             .schedule_except(&self.pool.key, &flow, &tried, Moment::now().as_time())
                             .ok();
@@ -212,11 +230,24 @@ impl Journey<'_> {
             let again = failure.is_among(&self.settings.next_upstream.on)
                 && self.may_repeat(transaction, failure.reach())
                 && self.has_tries(&tried, began);
-            if !again {
+            drop(repetition.take());
+            if again && failure.reach() == Reach::Server {
+                repetition = self.pool.budget.repeat();
+            }
+            if !again || (failure.reach() == Reach::Server && repetition.is_none()) {
                 return Err(status);
             }
             last = Some(status);
         }
+    }
+
+    /// What the choice of a server goes by.
+    fn flow(&self, transaction: &Transaction) -> Flow {
+        let flow = Flow::new(transaction.session.remote).to(transaction.session.local);
+        let Some(value) = &self.pool.hashed else { return flow };
+        let mut key = Vec::new();
+        value.write(&exchange(transaction, self.server, self.route, self.target), &mut key);
+        flow.key(&key)
     }
 
     /// Whether the request may be sent once more after it got this far.

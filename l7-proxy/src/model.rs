@@ -46,7 +46,7 @@ pub use self::stream::{
     StreamServer, StreamSettings, StreamTarget, StreamUpstream,
 };
 pub use self::tls::{CertificatePair, SessionCache, TlsClient, TlsServer, TlsVersions, VerifyClient};
-pub use self::upstream::{Keepalive, Role, Server, Upstream, UpstreamId};
+pub use self::upstream::{Balance, Keepalive, Queue, Role, Server, Upstream, UpstreamId};
 
 /// A whole configuration: the process, and the protocols that it serves.
 #[derive(Debug, Clone, Default)]

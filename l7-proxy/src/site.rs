@@ -9,9 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lvs_core::{
-    Algorithm, ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Weight,
-};
+use lvs_core::{ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Weight};
 
 use crate::model::{Http, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream};
 use crate::route::{RouteError, Router, Server};
@@ -160,7 +158,7 @@ fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteEr
         }
         servers.push(config);
     }
-    let mut config = ServiceConfig::new(key, Algorithm::Swrr);
+    let mut config = ServiceConfig::new(key, upstream.balance.algorithm);
     config.servers = servers;
     Ok(config)
 }
@@ -199,7 +197,7 @@ mod tests {
     use crate::model::Server;
 
     fn upstream(servers: Vec<Server>) -> Upstream {
-        Upstream { name: "app".to_owned(), servers, keepalive: None }
+        Upstream::new("app", servers)
     }
 
     fn server(port: u16) -> Server {

@@ -11,8 +11,10 @@
 //! a request is on its way is for the retries to sort out.
 
 mod answer;
+mod budget;
 mod chunks;
 mod head;
+mod line;
 mod link;
 mod upload;
 
@@ -23,22 +25,31 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lvs_core::ServiceKey;
+use lvs_core::{Algorithm, ServiceKey};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 pub(crate) use self::answer::{AskError, BrokenOff, Incoming, Question, ask};
+pub(crate) use self::budget::Budget;
 pub(crate) use self::head::{Asked, Fields, Head};
+pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};
 use crate::model::{Keepalive, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
 use crate::tls::{Client, ClientTarget};
+use crate::variable::Value;
 
 /// The idle connections of a worker to the servers of one upstream.
 pub(crate) struct Pool {
     /// What the upstream is called where servers are chosen.
     pub(crate) key: ServiceKey,
+    /// What `hash` is given.
+    pub(crate) hashed: Option<Value>,
+    /// Whether servers are chosen by how fast they answer.
+    pub(crate) is_timed: bool,
+    pub(crate) line: Option<Line>,
+    pub(crate) budget: Budget,
     keepalive: Option<Keepalive>,
     /// The one given back last is at the end.
     idle: RefCell<VecDeque<Idle>>,
@@ -79,7 +90,16 @@ pub(crate) enum ConnectError {
 
 impl Pool {
     pub(crate) fn new(upstream: &Upstream, key: ServiceKey) -> Pool {
-        Pool { key, keepalive: upstream.keepalive.clone(), idle: RefCell::default() }
+        let balance = &upstream.balance;
+        Pool {
+            key,
+            hashed: balance.key.clone(),
+            is_timed: matches!(balance.algorithm, Algorithm::LeastTime | Algorithm::Ewma),
+            line: upstream.queue.map(Line::new),
+            budget: Budget::new(Moment::now()),
+            keepalive: upstream.keepalive.clone(),
+            idle: RefCell::default(),
+        }
     }
 
     /// Whether connections are kept.

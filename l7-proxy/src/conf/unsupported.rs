@@ -128,7 +128,7 @@ const HTTP: &str = "
 
 /// In `upstream {}`.
 const UPSTREAM: &str = "
-    ip_hash least_time ntlm queue resolver resolver_timeout state sticky
+    ntlm resolver resolver_timeout state sticky
 ";
 
 /// In `stream {}` and its servers.

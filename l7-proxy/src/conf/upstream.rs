@@ -1,8 +1,12 @@
 //! `upstream {}` of `http` and of `stream`, and the upstreams that an address in `proxy_pass` implies.
 
 use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
 
-use crate::model::{Keepalive, Role, Server, Upstream, UpstreamId};
+use lvs_core::Algorithm;
+
+use crate::model::{Balance, Keepalive, Queue, Role, Server, Upstream, UpstreamId};
+use crate::variable::Value;
 
 use super::rules::{self, Context, Fault, Rule};
 use super::tree::Directive;
@@ -14,6 +18,8 @@ use super::{Error, Scope, address};
 pub(super) struct Draft {
     servers: Vec<Server>,
     keepalive: Keepalive,
+    balance: Balance,
+    queue: Option<Queue>,
 }
 
 /// What fills in a [`Draft`].
@@ -39,6 +45,63 @@ pub(super) const RULES: &[Rule<Draft>] = &[
     }),
     Rule::new("keepalive_time", Context::UPSTREAM, 1..=1, |_, draft, directive| {
         draft.keepalive.time = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("least_conn", Context::UPSTREAM, 0..=0, |_, draft, _| {
+        draft.balance.algorithm = Algorithm::LeastConn;
+        Ok(())
+    }),
+    Rule::new("ip_hash", Context::UPSTREAM, 0..=0, |_, draft, _| {
+        draft.balance.algorithm = Algorithm::IpHash;
+        Ok(())
+    }),
+    Rule::new("hash", Context::UPSTREAM, 1..=2, |scope, draft, directive| {
+        draft.balance.algorithm = match directive.args.get(1).map(|word| &**word) {
+            None => Algorithm::Hash,
+            Some("consistent") => Algorithm::HashConsistent,
+            Some(word) => return Err(Fault::parameter(word)),
+        };
+        draft.balance.key = Some(Value::parse(directive.arg(0), &scope.names)?);
+        Ok(())
+    }),
+    Rule::new("random", Context::UPSTREAM, 0..=2, |_, draft, directive| {
+        let words: Vec<&str> = directive.args.iter().map(|word| &**word).collect();
+        draft.balance.algorithm = match *words {
+            [] => Algorithm::Random,
+            ["two"] | ["two", "least_conn"] => Algorithm::RandomTwo,
+            // Of two drawn by weight, the one that answers sooner for its load.
+            ["two", "least_time=header"] => Algorithm::Ewma,
+            ["two", word] if word.starts_with("least_time") => {
+                return Err(Fault::unsupported(word, directive));
+            }
+            ["two", word] | [word, ..] => return Err(Fault::parameter(word)),
+        };
+        Ok(())
+    }),
+    Rule::new("least_time", Context::UPSTREAM, 1..=2, |_, draft, directive| {
+        match directive.arg(0) {
+            "header" => draft.balance.algorithm = Algorithm::LeastTime,
+            word @ "last_byte" => return Err(Fault::unsupported(word, directive)),
+            word => return Err(Fault::parameter(word)),
+        }
+        match directive.args.get(1).map(|word| &**word) {
+            None => Ok(()),
+            Some(word @ "inflight") => Err(Fault::unsupported(word, directive)),
+            Some(word) => Err(Fault::parameter(word)),
+        }
+    }),
+    Rule::new("queue", Context::UPSTREAM, 1..=2, |_, draft, directive| {
+        let word = directive.arg(0);
+        let invalid = || Fault::new(format!("invalid value \"{word}\" in \"queue\" directive"));
+        let length = parse_number(word).filter(|&length| length > 0).ok_or_else(invalid)?;
+        let timeout = match directive.args.get(1) {
+            None => Duration::from_secs(60),
+            Some(word) => {
+                let time = word.strip_prefix("timeout=").and_then(parse_time);
+                time.ok_or_else(|| Fault::parameter(word))?
+            }
+        };
+        draft.queue = Some(Queue { length, timeout });
         Ok(())
     }),
 ];
@@ -73,9 +136,14 @@ impl Upstreams {
             if upstreams.list.iter().any(|known| known.name.eq_ignore_ascii_case(&name)) {
                 return Err(Error::at(&directive.place, format!("duplicate upstream \"{name}\"")));
             }
-            let mut draft = Draft { servers: Vec::new(), keepalive: Keepalive::new(KEEPALIVE) };
+            let mut draft = Draft {
+                servers: Vec::new(),
+                keepalive: Keepalive::new(KEEPALIVE),
+                balance: Balance::default(),
+                queue: None,
+            };
             rules::apply(scope, RULES, inside, &directive.block, &mut draft)?;
-            let Draft { servers, keepalive } = draft;
+            let Draft { servers, keepalive, balance, queue } = draft;
             if servers.is_empty() {
                 return Err(Error::at(&directive.place, "no servers are inside upstream"));
             }
@@ -84,7 +152,7 @@ impl Upstreams {
             }
             let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
             let keepalive = if inside == Context::UPSTREAM { keepalive } else { None };
-            upstreams.list.push(Upstream { name, servers, keepalive });
+            upstreams.list.push(Upstream { name, servers, keepalive, balance, queue });
         }
         upstreams.explicit = upstreams.list.len();
         Ok(upstreams)
@@ -119,7 +187,7 @@ impl Upstreams {
                 let servers =
                     addrs.into_iter().map(|addr| Server { name: name.clone(), ..Server::new(addr) });
                 let servers = servers.collect();
-                self.list.push(Upstream { name, servers, keepalive: None });
+                self.list.push(Upstream::new(name, servers));
                 self.list.len() - 1
             }
         };
@@ -129,6 +197,19 @@ impl Upstreams {
     pub(super) fn into_list(self) -> Vec<Upstream> {
         self.list
     }
+}
+
+/// Whether the servers of an algorithm may have backups, which nginx says only if it is named
+/// before them.
+fn takes_backups(algorithm: &Algorithm) -> bool {
+    !matches!(
+        algorithm,
+        Algorithm::IpHash
+            | Algorithm::Hash
+            | Algorithm::HashConsistent
+            | Algorithm::Random
+            | Algorithm::RandomTwo
+    )
 }
 
 fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result<(), Fault> {
@@ -149,7 +230,10 @@ fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
             ("max_conns", Some(value)) => {
                 server.max_conns = NonZeroU32::new(parse_number(value).ok_or_else(invalid)?);
             }
-            ("backup", None) => server.role = Role::Backup,
+            ("backup", None) if takes_backups(&draft.balance.algorithm) => server.role = Role::Backup,
+            ("backup", None) => {
+                return Err(Fault::new("balancing method does not support parameter \"backup\""));
+            }
             ("down", None) => server.down = true,
             ("slow_start" | "service" | "route", Some(_)) | ("resolve" | "drain", None) => {
                 return Err(Fault::unsupported(word, directive));

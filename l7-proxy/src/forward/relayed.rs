@@ -72,6 +72,9 @@ impl Relayed {
         self.whole = true;
         if let Some(Claim { account, connection, pool }) = self.claim.take() {
             drop(account);
+            if let Some(line) = &pool.line {
+                line.call();
+            }
             if self.incoming.is_reusable() {
                 pool.put(connection);
             }

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
+use lvs_core::Algorithm;
+
+use crate::variable::Value;
+
 /// Position of an [`Upstream`] in its configuration's `upstreams`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamId(pub usize);
 
 /// A group of servers, from `upstream NAME {}` or implied by an address in `proxy_pass`.
 ///
-/// Requests go to the servers by turns in proportion to their weights, spread out evenly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// The name of the block, or the `host:port` of an implied one.
@@ -19,6 +22,41 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// Idle connections that are kept for later requests; `None` opens one per request.
     pub keepalive: Option<Keepalive>,
+    /// How a server is chosen.
+    pub balance: Balance,
+    /// What becomes of requests while every server has reached its `max_conns`; `None` refuses them.
+    pub queue: Option<Queue>,
+}
+
+impl Upstream {
+    /// Returns a group whose servers take turns, without kept connections and without a queue.
+    pub fn new(name: impl Into<String>, servers: Vec<Server>) -> Self {
+        Self { name: name.into(), servers, keepalive: None, balance: Balance::default(), queue: None }
+    }
+}
+
+/// How a server of an upstream is chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Balance {
+    /// The algorithm; by default turns in proportion to weights, spread out evenly.
+    pub algorithm: Algorithm,
+    /// What `hash` is given.
+    pub key: Option<Value>,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self { algorithm: Algorithm::Swrr, key: None }
+    }
+}
+
+/// Where requests wait for a server (`queue`), per worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// The most requests that wait.
+    pub length: usize,
+    /// How long one waits before it is refused; 60 s by default.
+    pub timeout: Duration,
 }
 
 /// One server of an upstream.

@@ -1,6 +1,7 @@
 //! The proxy from outside: what its parts promise together.
 
 mod answers;
+mod balance;
 mod client_addr;
 mod command;
 mod conf;

@@ -40,7 +40,7 @@ fn address() -> SocketAddr {
 
 fn router(locations: Vec<Location>) -> Router {
     let server = VirtualServer { listen: vec![Listen::new(address())], locations, ..Default::default() };
-    let upstream = Upstream { name: "u".into(), servers: Vec::new(), keepalive: None };
+    let upstream = Upstream::new("u", Vec::new());
     Router::new(Http { upstreams: vec![upstream], servers: vec![server], ..Http::default() }).unwrap()
 }
 
