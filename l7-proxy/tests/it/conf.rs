@@ -388,7 +388,7 @@ fn fault_in_a_value_names_the_value() {
             "upstream u { server no.such.host.invalid:81; }",
             "host not found in upstream \"no.such.host.invalid:81\"",
         ),
-        ("upstream u { ip_hash; }", "\"ip_hash\" directive is not supported by l7-proxy"),
+        ("upstream u { sticky cookie x; }", "\"sticky\" directive is not supported by l7-proxy"),
         (
             "upstream u { server 127.0.0.1; } server { location / { proxy_pass http://u:81; } }",
             "upstream \"u\" may not have port 81",
