@@ -1,8 +1,8 @@
 //! `keepalived.conf`: read, checked as a whole, and turned into a [`Model`].
 //!
-//! Three steps, each pure but for the files that are included: [`source`] makes lines of files,
-//! [`tree`] makes statements of lines, and [`model`] makes plain data of statements that fit their
-//! [tables](tables). Whatever does not fit is a [`Complaint`] with its place, and all of them are
+//! Three steps, each pure but for the files that are included: `source` makes lines of files,
+//! `tree` makes statements of lines, and `model` makes plain data of statements that fit their
+//! `tables`. Whatever does not fit is a [`Complaint`] with its place, and all of them are
 //! found in one run.
 //!
 //! keepalived warns of a line that it does not understand, leaves it out and goes on. That is
