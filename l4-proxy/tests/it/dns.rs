@@ -1,10 +1,10 @@
 //! DNS through the program: two dnsmasq behind it, asked with dig.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use crate::binary::Director;
-use crate::support::{eventually, is_installed, skip};
+use crate::support::{eventually, free_port, is_installed, skip};
 
 /// A name server that knows one thing: which one it is.
 struct NameServer {
@@ -41,10 +41,6 @@ impl Drop for NameServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("loopback has ports")
 }
 
 fn dig(server: SocketAddr, more: &[&str]) -> String {

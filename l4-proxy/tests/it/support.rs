@@ -1,7 +1,8 @@
 //! Sockets and streams for the tests.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything: a test that would hang fails instead.
@@ -123,9 +124,20 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// An address of loopback that nobody listens on.
+/// A port of loopback that nobody has, of neither protocol: below those that the system gives to sockets
+/// of the tests beside this one, which could take it before it is used.
 pub(crate) fn free_port() -> SocketAddr {
-    listener().1
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other processes of these tests begin elsewhere.
+    let offset = std::process::id() as usize * 97;
+    loop {
+        let place = (offset + usize::from(NEXT.fetch_add(1, Ordering::Relaxed))) % PORTS.len();
+        let address = SocketAddr::from(([127, 0, 0, 1], PORTS.start + place as u16));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Whether nobody listens on this address. A connection to find out would wait in a queue.

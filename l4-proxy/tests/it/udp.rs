@@ -13,7 +13,7 @@ use l4_proxy::probe::Schedule;
 use lvs_core::{Algorithm, Condition, Config, Persistence, ServerConfig, ServiceConfig, ServiceKey, Weight};
 use lvsadm::ConnectionState;
 
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, eventually, free_port};
 
 /// A server that answers each datagram with its name, the port it came from, and the datagram.
 struct Echo {
@@ -61,10 +61,6 @@ fn loopback() -> SocketAddr {
 }
 
 /// An address of loopback that nobody receives datagrams on.
-fn free_port() -> SocketAddr {
-    UdpSocket::bind(loopback()).and_then(|socket| socket.local_addr()).expect("loopback has ports")
-}
-
 fn client(vip: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind((vip.ip(), 0)).expect("a free port");
     socket.connect(vip).expect("a route");

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{connect, eventually, free_port};
+use crate::support::{PATIENCE, eventually, free_port};
 
 /// A director that is run by a `keepalived.conf` in a folder of its own.
 struct Director {
@@ -97,7 +97,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
-        let _ = std::net::TcpStream::connect(self.address);
+        let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             thread.join().expect("it ends");
         }
@@ -105,9 +105,13 @@ impl Drop for Server {
 }
 
 /// Who answers at an address; nobody, if the connection is reset.
+/// What a client reads; nothing if it is reset, be it before its call to connect returns.
 fn ask(address: SocketAddr) -> String {
     let mut said = String::new();
-    let _ = connect(address).read_to_string(&mut said);
+    let _ = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.read_to_string(&mut said)
+    });
     said
 }
 
