@@ -63,6 +63,7 @@ pub mod script;
 mod settings;
 mod sys;
 pub mod takeover;
+pub mod tls;
 pub mod udp;
 pub mod worker;
 

@@ -3,6 +3,8 @@
 //! Readers take one snapshot and go; they never wait for a writer. Writers (`apply`, probes,
 //! failures) take turns on one lock, build what changes beside what serves, and store once.
 
+mod handover;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +20,11 @@ use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, P
 use crate::history::ServiceHistory;
 use crate::lease::Lease;
 use crate::occupancy::Load;
-use crate::persistence::Inserted;
 use crate::picker::Picker;
 use crate::plan::{Changes, Moved};
 use crate::server::{Handle, Live, REMOVED, Server};
 use crate::service::{Refusal, Service, ServiceState};
-use crate::snapshot::{self, Part, RestoreError, Restored};
-use crate::stats::{self, Counts, ServiceStats, TemplateStats};
+use crate::stats::{self, ServiceStats};
 use crate::time::Time;
 
 /// Decides which real server takes a connection, for any number of services and threads.
@@ -554,136 +554,6 @@ impl Director {
         let table = self.table.load();
         let services = writer.config.services.iter().filter_map(|config| table.services.get(&config.key));
         services.map(|service| ServiceStats::of(service)).collect()
-    }
-
-    /// Every template that holds at `now`, in no order.
-    pub fn templates(&self, now: Time) -> Vec<TemplateStats> {
-        let table = self.table.load();
-        let mut templates = Vec::new();
-        for service in table.services.values() {
-            service.state.templates.for_each(now, |saved, live| {
-                templates.push(TemplateStats {
-                    service: service.state.key.clone(),
-                    client: saved.client,
-                    server: live.address,
-                    left: saved.left,
-                    assured: saved.assured,
-                });
-            });
-        }
-        templates
-    }
-
-    /// All templates that hold at `now`, as bytes for [`Director::restore_templates`] of another
-    /// process or a standby: versioned, checksummed, times relative.
-    pub fn save_templates(&self, now: Time) -> Vec<u8> {
-        let mut writer = snapshot::Writer::new();
-        for service in self.table.load().services.values() {
-            let mut part = Part::of(service.state.key.to_string());
-            let mut numbers = HashMap::new();
-            service.state.templates.for_each(now, |saved, live| {
-                let number = *numbers.entry(live.address).or_insert_with(|| {
-                    part.servers.push(live.address);
-                    part.servers.len() as u32 - 1
-                });
-                part.templates.push((number, saved));
-            });
-            if !part.templates.is_empty() {
-                writer.part(&part);
-            }
-        }
-        writer.finish()
-    }
-
-    /// Puts saved templates back, with the time they had left. Those of services and servers that
-    /// are not configured are skipped, and a client that has a template by now keeps it.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use lvs_core::*;
-    /// # let web = ServiceKey::tcp("192.0.2.10:80".parse()?);
-    /// # let mut service = ServiceConfig::new(web.clone(), Algorithm::Rr)
-    /// #     .server(ServerConfig::new("10.0.0.1:80".parse()?))
-    /// #     .server(ServerConfig::new("10.0.0.2:80".parse()?));
-    /// # service.persistence = Some(Persistence::new(Duration::from_secs(60))?);
-    /// # let config = Config { services: vec![service] };
-    /// # let flow = Flow::new("198.51.100.7:40000".parse()?);
-    /// let (before, after) = (Director::new(), Director::new());
-    /// before.apply(config.clone())?;
-    /// let server = before.schedule(&web, &flow, Time::ZERO)?.server();
-    ///
-    /// after.apply(config)?;
-    /// let restored = after.restore_templates(&before.save_templates(Time::ZERO), Time::ZERO)?;
-    /// assert_eq!(restored.restored, 1);
-    /// assert_eq!(after.schedule(&web, &flow, Time::ZERO)?.server(), server);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// These are not saved templates, or not as they were saved; then nothing was restored.
-    pub fn restore_templates(&self, bytes: &[u8], now: Time) -> Result<Restored, RestoreError> {
-        let parts = snapshot::read(bytes)?;
-        // Held so that no server goes and no service changes its rule meanwhile.
-        let _writer = self.writer();
-        let table = self.table.load();
-        let services: HashMap<String, &Arc<Service>> =
-            table.services.values().map(|service| (service.state.key.to_string(), service)).collect();
-        let mut restored = Restored::default();
-        for part in parts {
-            let service = services.get(&part.service);
-            let Some((service, rule)) =
-                service.and_then(|service| Some((service, service.config.persistence.as_ref()?)))
-            else {
-                restored.unknown_service += part.templates.len();
-                continue;
-            };
-            let position = |server: &SocketAddr| service.position(*server);
-            let places: Vec<Option<usize>> = part.servers.iter().map(position).collect();
-            for (server, saved) in part.templates {
-                let Some(place) = places[server as usize] else {
-                    restored.unknown_server += 1;
-                    continue;
-                };
-                let live = service.servers[place].live.clone();
-                *match service.state.templates.insert(rule, live, saved, now) {
-                    Inserted::Restored => &mut restored.restored,
-                    Inserted::Present => &mut restored.present,
-                    Inserted::NoRoom => &mut restored.no_room,
-                } += 1;
-            }
-        }
-        Ok(restored)
-    }
-
-    /// Adds to what is counted for a server, or for the servers that a service had before, as a process
-    /// does that goes on where another one ended.
-    ///
-    /// # Errors
-    /// There is no such service or server.
-    pub fn add_counts(
-        &self,
-        service: &ServiceKey,
-        server: Option<SocketAddr>,
-        counts: &Counts,
-    ) -> Result<(), EditError> {
-        let table = self.table.load();
-        let service = table.services.get(service).ok_or(EditError::NoService)?;
-        let Some(server) = server else {
-            let departed = &service.state.departed;
-            departed.connections.add(counts.connections);
-            departed.bytes_in.add(counts.bytes_in);
-            departed.bytes_out.add(counts.bytes_out);
-            departed.packets_in.add(counts.packets_in);
-            departed.packets_out.add(counts.packets_out);
-            return Ok(());
-        };
-        let live = &service.servers[service.position(server).ok_or(EditError::NoServer)?].live;
-        live.add_begun(counts.connections);
-        live.bytes_in.add(counts.bytes_in);
-        live.bytes_out.add(counts.bytes_out);
-        live.packets_in.add(counts.packets_in);
-        live.packets_out.add(counts.packets_out);
-        Ok(())
     }
 
     /// Sets the counters of one service or of all to zero (`ipvsadm -Z`). Open connections are no

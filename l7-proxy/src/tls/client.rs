@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use l4_proxy::tls::AnyServer;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -13,7 +14,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::server::{provider, versions};
-use super::verify::AnyServer;
 use super::{TlsError, files};
 use crate::model::{CertificatePair, TlsClient};
 
@@ -56,7 +56,7 @@ impl Client {
                 builder.with_webpki_verifier(verifier.build().map_err(TlsError::setup)?)
             }
             false => {
-                let any = AnyServer { provider: Arc::clone(&provider) };
+                let any = AnyServer::new(&provider);
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(any))
             }
         };

@@ -1,8 +1,8 @@
 //! Schedulers that take turns: `rr` and `wrr`.
 //!
 //! Both are IPVS's, to the last tie: a cursor into the list, newest first, and for `wrr`
-//! a threshold that sinks from sweep to sweep (`ip_vs_rr.c`, `ip_vs_wrr.c`). Cursor and threshold
-//! are one word, moved by compare-and-swap, so that a pick takes no lock.
+//! a threshold that sinks from sweep to sweep (`ip_vs_rr.c`, `ip_vs_wrr.c`). Each is one word, so that
+//! a pick takes no lock: `rr` counts the steps of its cursor, `wrr` swaps cursor and threshold together.
 //!
 //! A pure ticket could not replace the cursor: it stays behind when a server is full, steps back
 //! when its server is deleted, and starts over when a weight is edited, and the kernel's sequence
