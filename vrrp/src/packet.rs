@@ -66,7 +66,7 @@ pub enum Coverage {
     /// The message and a pseudo header of the addresses: what keepalived sends.
     #[default]
     PseudoHeader,
-    /// The message: RFC 9568, `vrrp_skip_check_adv_addr`'s neighbour `v3_checksum_as_v2`.
+    /// The message alone: RFC 9568, and keepalived with `v3_checksum_as_v2`.
     Message,
 }
 
