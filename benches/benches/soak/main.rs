@@ -261,10 +261,13 @@ fn rules(vip: SocketAddr, extra: Option<SocketAddr>, servers: &[Server; 3]) -> S
     rules
 }
 
-/// Addresses that nothing listens on at the moment.
+/// Addresses that nothing listens on, below the ports that the system gives to sockets that connect: one of
+/// those could take the address of a server while it is dead, and be taken for it.
 fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("bound"))
+    let first = 20_000 + std::process::id() as u16 % 10_000;
+    let addresses = (first..32_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut free = addresses.filter(|address| TcpListener::bind(address).is_ok());
+    [(); N].map(|()| free.next().expect("a free port"))
 }
 
 const DATAGRAM_CLIENTS: u64 = 20;
