@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 
+use crate::server::Server;
+
 /// What all clients share.
 pub(crate) struct Load {
     pub(crate) tcp: SocketAddr,
@@ -19,7 +21,7 @@ pub(crate) struct Load {
     /// How long a connection lives, on average.
     pub(crate) life: Duration,
     pub(crate) stop: AtomicBool,
-    /// How often each server has died, or is about to: who was connected to it before was cut off by that.
+    /// Two for each time a server has died, and one while it is dying: it cuts off who was connected then.
     pub(crate) deaths: [AtomicU64; 3],
     pub(crate) began: Instant,
     pub(crate) connections: AtomicU64,
@@ -73,15 +75,26 @@ impl Load {
         })
     }
 
-    /// To be told before a server is killed.
-    pub(crate) fn note_death(&self, server: u8) {
-        self.deaths[usize::from(server)].fetch_add(1, Ordering::SeqCst);
+    /// Kills a server, so that whom it cuts off knows why. Its connections are reset one by one, the first
+    /// long before the process is gone.
+    pub(crate) fn kill(&self, server: &mut Server) {
+        let deaths = &self.deaths[usize::from(server.number)];
+        deaths.fetch_add(1, Ordering::SeqCst);
+        server.die();
+        deaths.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Deaths of this server; of all, for who does not know yet to whom it leads.
-    fn deaths(&self, server: Option<u8>) -> u64 {
-        let deaths = |server: usize| self.deaths[server].load(Ordering::SeqCst);
-        server.map_or((0..3).map(deaths).sum(), |server| deaths(usize::from(server) % 3))
+    /// What the servers' deaths come to at this moment.
+    fn deaths(&self) -> [u64; 3] {
+        std::array::from_fn(|server| self.deaths[server].load(Ordering::SeqCst))
+    }
+
+    /// Whether a connection that began then, and led to this server or to who knows which, was cut off by a
+    /// server's death.
+    fn was_a_death(&self, before: [u64; 3], server: Option<u8>) -> bool {
+        let now = self.deaths();
+        let died = |server: usize| now[server] > before[server] || !now[server].is_multiple_of(2);
+        server.map_or((0..3).any(died), |server| died(usize::from(server) % 3))
     }
 
     fn stopped(&self) -> bool {
@@ -102,12 +115,11 @@ impl Load {
         // Not all at once.
         self.idle(self.life.mul_f64(dice.roll(1000) as f64 / 2000.0)).await;
         while !self.stopped() {
-            // The server, as far as it is known, and its deaths when it was not.
-            let mut known = (None, self.deaths(None));
-            match self.one_connection(number, &mut dice, &mut known).await {
+            let (before, mut server) = (self.deaths(), None);
+            match self.one_connection(number, &mut dice, &mut server).await {
                 Ok(()) => {}
                 Err(error) => {
-                    let by_death = self.deaths(known.0) > known.1;
+                    let by_death = self.was_a_death(before, server);
                     if !by_death {
                         complain(&error);
                     }
@@ -123,9 +135,8 @@ impl Load {
         &self,
         number: u64,
         dice: &mut Dice,
-        known: &mut (Option<u8>, u64),
+        server: &mut Option<u8>,
     ) -> io::Result<()> {
-        let before: [u64; 3] = std::array::from_fn(|server| self.deaths(Some(server as u8)));
         let socket = TcpSocket::new_v4()?;
         // Twenty addresses, so that there are ports enough.
         let source = Ipv4Addr::new(127, 0, 1, (number % 20 + 1) as u8);
@@ -133,10 +144,7 @@ impl Load {
         let mut stream = within(socket.connect(self.tcp)).await?;
         stream.set_nodelay(true)?;
         self.connections.fetch_add(1, Ordering::Relaxed);
-        // Who greets was alive since before the greeting, and perhaps not since before the connection.
-        let mut server = [0];
-        within(stream.read_exact(&mut server)).await?;
-        *known = (Some(server[0]), before[usize::from(server[0]) % 3]);
+        *server = Some(within(stream.read_u8()).await?);
         let until = Instant::now() + self.life.mul_f64(0.5 + dice.roll(1000) as f64 / 1000.0);
         while !self.stopped() && Instant::now() < until {
             let size = if dice.roll(20) == 0 { 200_000 } else { 1 + dice.roll(2000) as usize };

@@ -104,11 +104,7 @@ fn soak(plan: &Plan) -> ExitCode {
             director.ipvsadm("-R", &rules(vip, more, servers));
         }
         if turn % 12 == 6 {
-            let server = &mut servers[(turn / 12) as usize % 3];
-            load.note_death(server.number);
-            server.die();
-            // Dying takes a moment in which it may still have taken connections in.
-            load.note_death(server.number);
+            load.kill(&mut servers[(turn / 12) as usize % 3]);
         }
         if turn % 12 == 8 {
             let server = &mut servers[(turn / 12) as usize % 3];
