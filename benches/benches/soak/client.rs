@@ -131,12 +131,7 @@ impl Load {
         }
     }
 
-    async fn one_connection(
-        &self,
-        number: u64,
-        dice: &mut Dice,
-        server: &mut Option<u8>,
-    ) -> io::Result<()> {
+    async fn one_connection(&self, number: u64, dice: &mut Dice, server: &mut Option<u8>) -> io::Result<()> {
         let socket = TcpSocket::new_v4()?;
         // Twenty addresses, so that there are ports enough.
         let source = Ipv4Addr::new(127, 0, 1, (number % 20 + 1) as u8);
