@@ -10,12 +10,13 @@
 //! next call. A template costs about 100 bytes. A lease holds no template but knows how to find its
 //! own again ([`Tie`]): what many clients share is looked at with one wait for memory.
 
+mod journal;
 mod table;
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::config::Persistence;
 use crate::flow::canonical;
 use crate::server::{Handle, Live};
 use crate::time::Time;
+use journal::Journal;
 use table::Table;
 
 pub(crate) use table::Network;
@@ -38,11 +40,22 @@ pub(crate) struct Templates {
     swept: AtomicUsize,
     /// Templates ever made; tells a client's template from an earlier one of the same client.
     made: AtomicU32,
+    /// Whether changes are noted for standbys. Written when somebody begins or ends to follow them.
+    followed: AtomicBool,
+    /// Where the next look at the notes goes on. Written by those looks.
+    told: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Shard {
-    entries: Mutex<Table<Template>>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    table: Table<Template>,
+    /// What has changed since a follower looked.
+    journal: Journal,
 }
 
 /// One client network's tie to a server.
@@ -89,6 +102,8 @@ impl Templates {
             count: AtomicUsize::new(0),
             swept: AtomicUsize::new(0),
             made: AtomicU32::new(0),
+            followed: AtomicBool::new(false),
+            told: AtomicUsize::new(0),
         }
     }
 
@@ -115,10 +130,14 @@ impl Templates {
     ) -> Result<(Arc<Live>, Option<Tie>), E> {
         let network = network(rule, client);
         let mut entries = self.shard(network).lock();
-        let present = match entries.get_mut(network) {
+        let Entries { table, journal } = &mut *entries;
+        let present = match table.get_mut(network) {
             Some(template) if template.holds(now) && usable(&template.live) => {
-                template.expires = now + rule.timeout();
+                let before = std::mem::replace(&mut template.expires, now + rule.timeout());
                 template.controlled += 1;
+                if self.is_followed() && journal::is_news(before, template.expires, rule.timeout()) {
+                    journal.note(network);
+                }
                 let tie = Tie { network, number: template.number };
                 return Ok((template.live.bind(), Some(tie)));
             }
@@ -130,7 +149,10 @@ impl Templates {
         }
         let template = self.make(Handle::of(&live), now + rule.timeout(), 1);
         let tie = Tie { network, number: template.number };
-        entries.insert(network, template);
+        table.insert(network, template);
+        if self.is_followed() {
+            journal.note(network);
+        }
         Ok((live, Some(tie)))
     }
 
@@ -141,25 +163,30 @@ impl Templates {
         }
         let network = network(rule, client);
         let entries = self.shard(network).lock();
-        let template = entries.get(network).filter(|template| template.holds(now))?;
+        let template = entries.table.get(network).filter(|template| template.holds(now))?;
         Some(template.live.clone())
     }
 
     /// A connection under this template reached its server.
     pub(crate) fn assure(&self, tie: Tie) {
-        self.visit(tie, |template| template.assured = true);
+        self.visit(tie, |template, journal| {
+            if !std::mem::replace(&mut template.assured, true) && self.is_followed() {
+                journal.note(tie.network);
+            }
+        });
     }
 
     /// A connection under this template ended.
     pub(crate) fn release(&self, tie: Tie) {
-        self.visit(tie, |template| template.controlled -= 1);
+        self.visit(tie, |template, _| template.controlled -= 1);
     }
 
     /// Nothing happens if the template is gone: the client was moved, or persistence switched off.
-    fn visit(&self, tie: Tie, change: impl FnOnce(&mut Template)) {
+    fn visit(&self, tie: Tie, change: impl FnOnce(&mut Template, &mut Journal)) {
         let mut entries = self.shard(tie.network).lock();
-        if let Some(template) = entries.get_mut(tie.network).filter(|found| found.number == tie.number) {
-            change(template);
+        let Entries { table, journal } = &mut *entries;
+        if let Some(template) = table.get_mut(tie.network).filter(|found| found.number == tie.number) {
+            change(template, journal);
         }
     }
 
@@ -167,16 +194,37 @@ impl Templates {
     pub(crate) fn insert(&self, rule: &Persistence, live: Handle, saved: Saved, now: Time) -> Inserted {
         let network = network(rule, saved.client);
         let mut entries = self.shard(network).lock();
-        match entries.get(network) {
+        match entries.table.get(network) {
             Some(template) if template.holds(now) => return Inserted::Present,
             None if !self.take_room(rule) => return Inserted::NoRoom,
             _ => {}
         }
-        // Longer than a new template holds, none can have had left.
-        let mut template = self.make(live, now + saved.left.min(rule.timeout().max(HELD)), 0);
-        template.assured = saved.assured;
-        entries.insert(network, template);
+        entries.table.insert(network, self.remake(rule, live, saved, now));
         Inserted::Restored
+    }
+
+    /// Takes over what another director says of a client, unless this one serves that client itself.
+    pub(crate) fn learn(&self, rule: &Persistence, live: Handle, saved: Saved, now: Time) -> Inserted {
+        let network = network(rule, saved.client);
+        let mut entries = self.shard(network).lock();
+        match entries.table.get_mut(network) {
+            Some(template) if template.controlled > 0 => return Inserted::Present,
+            Some(template) if std::ptr::eq(&*template.live, &*live) => {
+                template.expires = expiry(rule, saved, now);
+                template.assured = saved.assured;
+                return Inserted::Restored;
+            }
+            None if !self.take_room(rule) => return Inserted::NoRoom,
+            _ => {}
+        }
+        entries.table.insert(network, self.remake(rule, live, saved, now));
+        Inserted::Restored
+    }
+
+    fn remake(&self, rule: &Persistence, live: Handle, saved: Saved, now: Time) -> Template {
+        let mut template = self.make(live, expiry(rule, saved, now), 0);
+        template.assured = saved.assured;
+        template
     }
 
     /// Counts one more entry if there is room for it.
@@ -205,7 +253,14 @@ impl Templates {
                 return;
             }
             let place = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            visited += self.retain(&self.shards()[place], |template| template.hold_or_expire(now));
+            let shard = &self.shards()[place];
+            if self.is_followed() {
+                let mut entries = shard.lock();
+                let Entries { table, journal } = &mut *entries;
+                let held = table.iter().filter(|(_, template)| template.is_held(now));
+                held.for_each(|(network, _)| journal.note(network));
+            }
+            visited += self.retain(shard, |template| template.hold_or_expire(now));
         }
     }
 
@@ -220,19 +275,19 @@ impl Templates {
 
     /// Returns how many entries it looked at.
     fn retain(&self, shard: &Shard, keep: impl FnMut(&mut Template) -> bool) -> usize {
-        let mut entries = shard.lock();
-        let visited = entries.len();
-        entries.retain(keep);
-        self.count.fetch_sub(visited - entries.len(), Ordering::Relaxed);
+        let table = &mut shard.lock().table;
+        let visited = table.len();
+        table.retain(keep);
+        self.count.fetch_sub(visited - table.len(), Ordering::Relaxed);
         visited
     }
 
     /// Calls `visit` with each template that holds and its server.
     pub(crate) fn for_each(&self, now: Time, mut visit: impl FnMut(Saved, &Live)) {
         for shard in self.shards.get().into_iter().flatten() {
-            for (network, template) in shard.lock().iter().filter(|(_, template)| template.holds(now)) {
-                let (left, assured) = (template.expires.since(now), template.assured);
-                visit(Saved { client: address(network), left, assured }, &template.live);
+            let table = &shard.lock().table;
+            for (network, template) in table.iter().filter(|(_, template)| template.holds(now)) {
+                visit(template.saved(network, now), &template.live);
             }
         }
     }
@@ -240,7 +295,7 @@ impl Templates {
 
 impl Shard {
     /// A map is whole whenever a caller's `choose` could panic.
-    fn lock(&self) -> MutexGuard<'_, Table<Template>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -251,10 +306,19 @@ impl Template {
     }
 
     fn hold_or_expire(&mut self, now: Time) -> bool {
-        if self.expires <= now && self.controlled > 0 {
+        if self.is_held(now) {
             self.expires = now + HELD;
         }
         self.expires > now
+    }
+
+    /// Its time is over, and connections under it live.
+    fn is_held(&self, now: Time) -> bool {
+        self.expires <= now && self.controlled > 0
+    }
+
+    fn saved(&self, network: Network, now: Time) -> Saved {
+        Saved { client: address(network), left: self.expires.since(now), assured: self.assured }
     }
 }
 
@@ -273,6 +337,11 @@ fn network(rule: &Persistence, client: IpAddr) -> Network {
         IpAddr::V6(v6) => u128::from(v6) & u128::MAX << (128 - u32::from(rule.prefix_v6())),
     };
     ((network >> 64) as u64, network as u64)
+}
+
+/// Longer than a new template holds, none can have left.
+fn expiry(rule: &Persistence, saved: Saved, now: Time) -> Time {
+    now + saved.left.min(rule.timeout().max(HELD))
 }
 
 fn address((high, low): Network) -> IpAddr {

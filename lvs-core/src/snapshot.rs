@@ -14,9 +14,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::flow::canonical;
-use crate::persistence::Saved;
+use crate::persistence::{Inserted, Saved};
 
-/// What [`Director::restore_templates`](crate::Director::restore_templates) did.
+/// What [`Director::restore_templates`](crate::Director::restore_templates) or
+/// [`Director::learn_templates`](crate::Director::learn_templates) did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Restored {
@@ -26,10 +27,20 @@ pub struct Restored {
     pub unknown_service: usize,
     /// Their server is not there.
     pub unknown_server: usize,
-    /// Their client came back before and has a template that holds.
+    /// Their client came back before and has a template that holds, or is connected here.
     pub present: usize,
     /// The table of their service is full.
     pub no_room: usize,
+}
+
+impl Restored {
+    pub(crate) fn count(&mut self, inserted: Inserted) {
+        *match inserted {
+            Inserted::Restored => &mut self.restored,
+            Inserted::Present => &mut self.present,
+            Inserted::NoRoom => &mut self.no_room,
+        } += 1;
+    }
 }
 
 /// Why nothing was restored.

@@ -12,6 +12,7 @@ use crate::counter::Counter;
 use crate::estimator::{Rates, Totals};
 use crate::health::Condition;
 use crate::occupancy::Load;
+use crate::persistence::Saved;
 use crate::server::{Handle, Live};
 use crate::service::{Departed, Service};
 use crate::time::Time;
@@ -100,6 +101,24 @@ pub struct TemplateStats {
     /// Whether a connection under it ever reached the server (`ASSURED` in listings of IPVS):
     /// [`Event::Succeeded`](crate::Event::Succeeded) was reported for one.
     pub assured: bool,
+}
+
+impl TemplateStats {
+    /// A template as another director tells of it.
+    pub fn told(
+        service: ServiceKey,
+        client: IpAddr,
+        server: SocketAddr,
+        left: Duration,
+        assured: bool,
+    ) -> TemplateStats {
+        TemplateStats { service, client, server, left, assured }
+    }
+
+    pub(crate) fn new(service: &ServiceKey, saved: Saved, live: &Live) -> TemplateStats {
+        let Saved { client, left, assured } = saved;
+        TemplateStats { service: service.clone(), client, server: live.address, left, assured }
+    }
 }
 
 impl ServiceStats {

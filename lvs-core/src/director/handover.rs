@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{EditError, ServiceKey};
 use crate::director::Director;
-use crate::persistence::Inserted;
+use crate::persistence::Saved;
 use crate::service::Service;
 use crate::snapshot::{self, Part, RestoreError, Restored};
 use crate::stats::{Counts, TemplateStats};
@@ -19,13 +19,7 @@ impl Director {
         let mut templates = Vec::new();
         for service in table.services.values() {
             service.state.templates.for_each(now, |saved, live| {
-                templates.push(TemplateStats {
-                    service: service.state.key.clone(),
-                    client: saved.client,
-                    server: live.address,
-                    left: saved.left,
-                    assured: saved.assured,
-                });
+                templates.push(TemplateStats::new(&service.state.key, saved, live));
             });
         }
         templates
@@ -102,14 +96,88 @@ impl Director {
                     continue;
                 };
                 let live = service.servers[place].live.clone();
-                *match service.state.templates.insert(rule, live, saved, now) {
-                    Inserted::Restored => &mut restored.restored,
-                    Inserted::Present => &mut restored.present,
-                    Inserted::NoRoom => &mut restored.no_room,
-                } += 1;
+                restored.count(service.state.templates.insert(rule, live, saved, now));
             }
         }
         Ok(restored)
+    }
+
+    /// Templates that were made, moved or renewed since the last call, about `enough` of them, and
+    /// whether there are more. The first call returns what there is, and has changes noted from then
+    /// on; what was learned from another director is no change.
+    ///
+    /// A renewal counts a few times while a template holds, so a standby that
+    /// [learns](Director::learn_templates) them lets a client go at most a quarter of the timeout early.
+    pub fn changed_templates(&self, now: Time, enough: usize) -> (Vec<TemplateStats>, bool) {
+        let table = self.table.load();
+        let mut changed = Vec::new();
+        let mut more = false;
+        for service in table.services.values().filter(|service| service.config.persistence.is_some()) {
+            let templates = &service.state.templates;
+            templates.follow();
+            let left = enough.saturating_sub(changed.len());
+            more |= templates.take_changes(now, left, |saved, live| {
+                changed.push(TemplateStats::new(&service.state.key, saved, live));
+            });
+        }
+        (changed, more)
+    }
+
+    /// Counts every template as changed: somebody has to be told everything.
+    pub fn change_all_templates(&self) {
+        self.table.load().services.values().for_each(|service| service.state.templates.tell_everything());
+    }
+
+    /// Notes no more changes of templates.
+    pub fn unfollow_templates(&self) {
+        self.table.load().services.values().for_each(|service| service.state.templates.unfollow());
+    }
+
+    /// Takes over templates of another director, in the place of older ones. A client that is
+    /// connected here keeps its own.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use lvs_core::*;
+    /// # let web = ServiceKey::tcp("192.0.2.10:80".parse()?);
+    /// # let mut service = ServiceConfig::new(web.clone(), Algorithm::Rr)
+    /// #     .server(ServerConfig::new("10.0.0.1:80".parse()?))
+    /// #     .server(ServerConfig::new("10.0.0.2:80".parse()?));
+    /// # service.persistence = Some(Persistence::new(Duration::from_secs(60))?);
+    /// # let config = Config { services: vec![service] };
+    /// # let flow = Flow::new("198.51.100.7:40000".parse()?);
+    /// let (active, standby) = (Director::new(), Director::new());
+    /// active.apply(config.clone())?;
+    /// standby.apply(config)?;
+    /// let server = active.schedule(&web, &flow, Time::ZERO)?.server();
+    ///
+    /// let (changed, _) = active.changed_templates(Time::ZERO, 1000);
+    /// assert_eq!(standby.learn_templates(&changed, Time::ZERO).restored, 1);
+    /// assert_eq!(standby.schedule(&web, &flow, Time::ZERO)?.server(), server);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn learn_templates(&self, templates: &[TemplateStats], now: Time) -> Restored {
+        // Held so that no server goes and no service changes its rule meanwhile.
+        let _writer = self.writer();
+        let table = self.table.load();
+        let mut restored = Restored::default();
+        for template in templates {
+            let service = table.services.get(&template.service);
+            let Some((service, rule)) =
+                service.and_then(|service| Some((service, service.config.persistence.as_ref()?)))
+            else {
+                restored.unknown_service += 1;
+                continue;
+            };
+            let Some(place) = service.position(template.server) else {
+                restored.unknown_server += 1;
+                continue;
+            };
+            let TemplateStats { client, left, assured, .. } = *template;
+            let live = service.servers[place].live.clone();
+            restored.count(service.state.templates.learn(rule, live, Saved { client, left, assured }, now));
+        }
+        restored
     }
 
     /// Adds to what is counted for a server, or for the servers that a service had before, as a process

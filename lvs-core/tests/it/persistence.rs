@@ -390,3 +390,83 @@ fn large_table_is_swept_in_slices_and_to_its_end() {
     });
     assert_eq!(left(), 0);
 }
+
+/// What a follower is told, in the order of the clients.
+fn changes(director: &Director, seconds: u64) -> Vec<(String, SocketAddr)> {
+    let (changed, more) = director.changed_templates(at(seconds), 1_000_000);
+    assert!(!more);
+    let mut changed: Vec<_> =
+        changed.iter().map(|template| (template.client.to_string(), template.server)).collect();
+    changed.sort();
+    changed
+}
+
+#[test]
+fn follower_is_told_all_that_there_is_and_then_what_changes() {
+    let director = director(sticky(plain));
+    choice(&director, "10.1.0.1", 0);
+    choice(&director, "10.1.0.2", 0);
+    let (first, second) = (("10.1.0.1".to_owned(), address(2)), ("10.1.0.2".to_owned(), address(1)));
+    assert_eq!(changes(&director, 0), [first.clone(), second]);
+    assert_eq!(changes(&director, 0), []);
+    choice(&director, "10.1.0.1", 1);
+    assert_eq!(changes(&director, 1), [], "renewed, but not worth telling of yet");
+    choice(&director, "10.1.0.1", 30);
+    assert_eq!(changes(&director, 30), std::slice::from_ref(&first));
+    choice(&director, "10.1.0.3", 30);
+    assert_eq!(changes(&director, 30), [("10.1.0.3".to_owned(), address(2))]);
+    director.change_all_templates();
+    assert_eq!(changes(&director, 30).len(), 3);
+    director.unfollow_templates();
+    choice(&director, "10.1.0.4", 30);
+    assert_eq!(changes(&director, 30).len(), 4, "who follows anew is told everything");
+}
+
+#[test]
+fn follower_that_does_not_look_for_long_misses_nothing() {
+    let director = director(sticky(plain));
+    changes(&director, 0);
+    // More than the notes of all shards hold.
+    for client in 0..200_000_u32 {
+        choice(&director, &std::net::Ipv4Addr::from(client + (10 << 24)).to_string(), 0);
+    }
+    let (mut told, mut more) = (0, true);
+    while more {
+        let (changed, rest) = director.changed_templates(at(0), 1000);
+        assert!(changed.len() < 3000, "a part is small");
+        (told, more) = (told + changed.len(), rest);
+    }
+    assert_eq!(told, 200_000);
+}
+
+#[test]
+fn template_that_connections_keep_alive_is_told_of_again() {
+    let director = director(sticky(plain));
+    changes(&director, 0);
+    let _held = lease(&director, "10.1.0.1", 0);
+    assert_eq!(changes(&director, 0).len(), 1);
+    director.tick(at(100));
+    assert_eq!(changes(&director, 100).len(), 1);
+}
+
+#[test]
+fn standby_learns_moves_and_keeps_the_clients_that_it_serves_itself() {
+    let (active, standby) = (director(sticky(plain)), director(sticky(plain)));
+    choice(&active, "10.1.0.1", 0);
+    choice(&standby, "10.1.0.8", 0);
+    let (mut told, _) = active.changed_templates(at(0), 1000);
+    assert_eq!(standby.learn_templates(&told, at(0)).restored, 1);
+    told[0].server = address(1);
+    assert_eq!(standby.learn_templates(&told, at(0)).restored, 1);
+    let held = lease(&standby, "10.1.0.1", 1);
+    assert_eq!(held.server(), address(1));
+    told[0].server = address(2);
+    assert_eq!(standby.learn_templates(&told, at(1)).present, 1);
+    drop(held);
+    assert_eq!(standby.learn_templates(&told, at(1)).restored, 1);
+    assert_eq!(choice(&standby, "10.1.0.1", 1), address(2));
+    told[0].server = address(9);
+    assert_eq!(standby.learn_templates(&told, at(1)).unknown_server, 1);
+    assert_eq!(changes(&standby, 1).len(), 2, "the first time everything, what was learned too");
+    assert_eq!(standby.learn_templates(&active.changed_templates(at(1), 9).0, at(1)).restored, 0);
+}
