@@ -1,7 +1,9 @@
 //! Routers that are master together or not at all (`vrrp_sync_group`): the two sides of a firewall,
 //! or the addresses of one service in two families.
 
-use crate::router::{Action, Event, Moment, Router, State};
+use std::net::IpAddr;
+
+use crate::router::{Action, Config, Event, Moment, Router, State};
 
 /// Routers that follow each other.
 ///
@@ -52,17 +54,39 @@ impl Group {
         }
         let before = member.router.state();
         actions.extend(member.router.handle(event, now).into_iter().map(|action| (place, action)));
-        let follow = match (before, member.router.state()) {
-            (before, after) if before == after => return actions,
+        self.follow(place, before, now, &mut actions);
+        actions
+    }
+
+    /// Has a router take over another configuration ([`Router::reconfigure`]).
+    pub fn reconfigure(&mut self, place: usize, config: Config, now: Moment) -> Vec<(usize, Action)> {
+        let Some(member) = self.members.get_mut(place) else { return Vec::new() };
+        let before = member.router.state();
+        let actions = member.router.reconfigure(config, now);
+        let mut actions = actions.into_iter().map(|action| (place, action)).collect();
+        self.follow(place, before, now, &mut actions);
+        actions
+    }
+
+    /// Sets a router's own address.
+    pub fn set_address(&mut self, place: usize, address: IpAddr) {
+        if let Some(member) = self.members.get_mut(place) {
+            member.router.set_address(address);
+        }
+    }
+
+    /// Has the others follow a router that may have left its state.
+    fn follow(&mut self, place: usize, before: State, now: Moment, actions: &mut Vec<(usize, Action)>) {
+        let follow = match (before, self.members[place].router.state()) {
+            (before, after) if before == after => return,
             (_, State::Fault) => Event::Failed,
             // Who starts with a failed one in the group waits for it.
             (State::Init, _) if self.members.iter().any(|member| member.failed) => Event::Failed,
             (State::Master, State::Backup) => Event::GiveWay,
             (_, State::Master) => Event::Take,
-            _ => return actions,
+            _ => return,
         };
-        self.tell_all(&follow, now, &mut actions);
-        actions
+        self.tell_all(&follow, now, actions);
     }
 
     fn tell_all(&mut self, event: &Event, now: Moment, actions: &mut Vec<(usize, Action)>) {

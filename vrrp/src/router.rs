@@ -106,11 +106,25 @@ pub enum Action {
     RemoveAddresses,
     /// Tell the neighbours who has the addresses: gratuitous ARP, unsolicited neighbour
     /// advertisements.
-    Announce,
+    Announce(Occasion),
     /// Tell whoever wants to know.
     Became(State, Reason),
     /// Something is not as it should be.
     Warn(Warning),
+}
+
+/// When neighbours are told who has the addresses; how often they are told then is the host's affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The router has just become master.
+    Taken,
+    /// A while after, for those who missed it (`garp_master_delay`).
+    Again,
+    /// From time to time (`garp_master_refresh`).
+    Refresh,
+    /// Another master was heard that has to give way: some neighbours look there
+    /// (`garp_lower_prio_repeat`).
+    Contested,
 }
 
 /// Why a router changed its state.
@@ -179,11 +193,12 @@ pub enum Warning {
 pub struct Router {
     config: Config,
     state: State,
-    priority: u8,
+    /// What trackers add to the configured priority.
+    weight: i32,
     /// When the state's timer runs out.
     timer: Option<Moment>,
-    /// When the addresses are announced again.
-    announce: Option<Moment>,
+    /// When the addresses are announced next, and as what.
+    announce: Option<(Moment, Occasion)>,
     /// A backup's: interval of the master that was heard last.
     master_interval: Duration,
     /// A backup's: since when the master-down timer runs, and whether the master resigned.
@@ -204,7 +219,7 @@ impl Router {
     pub fn new(config: Config) -> Router {
         Router {
             state: State::Init,
-            priority: config.priority,
+            weight: 0,
             timer: None,
             announce: None,
             master_interval: config.interval,
@@ -228,14 +243,43 @@ impl Router {
         &self.config
     }
 
-    /// The priority that it advertises.
+    /// The priority that it advertises: trackers move it, but never to that of an owner or of one
+    /// who stops.
     pub fn priority(&self) -> u8 {
-        self.priority
+        if self.is_owner() {
+            return OWNER;
+        }
+        (i32::from(self.config.priority).saturating_add(self.weight)).clamp(1, 254) as u8
+    }
+
+    /// Sets its own address, which decides between equals: that of an interface may change.
+    pub fn set_address(&mut self, address: IpAddr) {
+        self.config.address = address;
+    }
+
+    /// Takes over another configuration without losing its place: a master stays master, a backup
+    /// goes on waiting. Returns what is to be done.
+    pub fn reconfigure(&mut self, config: Config, now: Moment) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.config = config;
+        match self.state {
+            State::Init | State::Fault => {}
+            State::Backup if self.is_owner() => self.take(Reason::Owner, now, &mut actions),
+            State::Backup => self.wait_anew(),
+            State::Master => {
+                actions.push(Action::AddAddresses);
+                actions.push(self.send(self.priority()));
+                actions.push(Action::Announce(Occasion::Taken));
+                self.timer = Some(now + self.config.interval);
+                self.announce = self.first_announcement(now);
+            }
+        }
+        actions
     }
 
     /// When [`Event::Timer`] is due.
     pub fn deadline(&self) -> Option<Moment> {
-        [self.timer, self.announce].into_iter().flatten().min()
+        [self.timer, self.announce.map(|(due, _)| due)].into_iter().flatten().min()
     }
 
     /// How long a backup waits for a master's next word before it takes its place.
@@ -249,7 +293,7 @@ impl Router {
             Version::V2(_) => Duration::from_secs(1),
             Version::V3 => self.master_interval,
         };
-        whole * (256 - u32::from(self.priority)) / 256
+        whole * (256 - u32::from(self.priority())) / 256
     }
 
     /// Takes in what happened; returns what is to be done, in that order.
@@ -290,15 +334,27 @@ impl Router {
         self.config.priority == OWNER
     }
 
-    /// Trackers move the priority, but never to that of an owner or of one who stops.
     fn weigh(&mut self, weight: i32) {
-        if self.is_owner() {
-            return;
+        self.weight = weight;
+        if self.state == State::Backup {
+            self.wait_anew();
         }
-        self.priority = (i32::from(self.config.priority).saturating_add(weight)).clamp(1, 254) as u8;
-        if self.state == State::Backup && !self.resigned {
+    }
+
+    /// Counts the wait for the master's next word from its last one, now that it is another wait.
+    fn wait_anew(&mut self) {
+        if !self.resigned {
             self.timer = Some(self.quiet_since + self.master_down());
         }
+    }
+
+    fn first_announcement(&self, now: Moment) -> Option<(Moment, Occasion)> {
+        let again = self.config.announce_again.map(|after| (now + after, Occasion::Again));
+        again.or_else(|| self.next_refresh(now))
+    }
+
+    fn next_refresh(&self, now: Moment) -> Option<(Moment, Occasion)> {
+        self.config.announce_every.map(|every| (now + every, Occasion::Refresh))
     }
 
     /// Whether an advertisement of this interval counts: in v2 the intervals have to be the same.
@@ -332,7 +388,7 @@ impl Router {
         if priority == 0 {
             self.resigned = true;
             self.timer = Some(now + self.skew());
-        } else if priority >= self.priority {
+        } else if priority >= self.priority() {
             self.outranking_since = None;
             self.wait(interval, now);
         } else {
@@ -353,7 +409,7 @@ impl Router {
         actions: &mut Vec<Action>,
     ) {
         if priority == 0 {
-            actions.push(self.send(self.priority));
+            actions.push(self.send(self.priority()));
             self.timer = Some(now + self.config.interval);
             return;
         }
@@ -363,13 +419,13 @@ impl Router {
                 actions.push(Action::Warn(Warning::Rival { address: from, priority }));
             }
         }
-        if (priority, from) > (self.priority, self.config.address) {
+        if (priority, from) > (self.priority(), self.config.address) {
             self.listen(Reason::Outranked { by: from, priority }, now, actions);
             self.wait(interval, now);
         } else {
             // So that the other one steps down now, and the neighbours look here again.
-            actions.push(self.send(self.priority));
-            actions.push(Action::Announce);
+            actions.push(self.send(self.priority()));
+            actions.push(Action::Announce(Occasion::Contested));
             self.timer = Some(now + self.config.interval);
         }
     }
@@ -396,7 +452,7 @@ impl Router {
                 let reason = if self.resigned { Reason::Resigned } else { Reason::Silence(silence) };
                 return self.take(reason, now, actions);
             }
-            actions.push(self.send(self.priority));
+            actions.push(self.send(self.priority()));
             // Counted from when it was due, so that lateness does not add up.
             let next = timer + self.config.interval;
             self.timer = Some(if next <= now { now + self.config.interval } else { next });
@@ -408,9 +464,11 @@ impl Router {
                 actions.push(Action::Warn(Warning::RivalGone { address }));
             }
         }
-        if self.announce.is_some_and(|due| due <= now) {
-            actions.push(Action::Announce);
-            self.announce = self.config.announce_every.map(|every| now + every);
+        if let Some((due, occasion)) = self.announce
+            && due <= now
+        {
+            actions.push(Action::Announce(occasion));
+            self.announce = self.next_refresh(now);
         }
     }
 
@@ -424,12 +482,11 @@ impl Router {
         self.rival = None;
         self.master_interval = self.config.interval;
         actions.push(Action::AddAddresses);
-        actions.push(self.send(self.priority));
-        actions.push(Action::Announce);
+        actions.push(self.send(self.priority()));
+        actions.push(Action::Announce(Occasion::Taken));
         actions.push(Action::Became(State::Master, reason));
         self.timer = Some(now + self.config.interval);
-        let next = self.config.announce_again.or(self.config.announce_every);
-        self.announce = next.map(|after| now + after);
+        self.announce = self.first_announcement(now);
     }
 
     /// Becomes backup; a master gives its addresses away.

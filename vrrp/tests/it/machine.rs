@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vrrp::group::Group;
 use vrrp::packet::{Authentication, Version};
-use vrrp::router::{Action, Config, Event, Moment, Preempt, Reason, Router, State, Warning};
+use vrrp::router::{Action, Config, Event, Moment, Occasion, Preempt, Reason, Router, State, Warning};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -54,7 +54,8 @@ fn names(actions: &[Action]) -> Vec<String> {
         Action::Send(advert) => format!("send {}", advert.priority),
         Action::AddAddresses => "add".to_owned(),
         Action::RemoveAddresses => "remove".to_owned(),
-        Action::Announce => "announce".to_owned(),
+        Action::Announce(Occasion::Taken) => "announce".to_owned(),
+        Action::Announce(occasion) => format!("announce {occasion:?}").to_lowercase(),
         Action::Became(state, _) => state.to_string(),
         Action::Warn(Warning::Rival { .. }) => "rival".to_owned(),
         Action::Warn(warning) => format!("{warning:?}"),
@@ -112,7 +113,7 @@ fn master_advertises_and_announces_once_more() {
     for second in 1..5 {
         check(&mut master, Event::Timer, SECOND * second, &["send 100"], Some(SECOND * (second + 1)));
     }
-    check(&mut master, Event::Timer, SECOND * 5, &["send 100", "announce"], Some(SECOND * 6));
+    check(&mut master, Event::Timer, SECOND * 5, &["send 100", "announce again"], Some(SECOND * 6));
 }
 
 #[test]
@@ -128,8 +129,8 @@ fn master_answers_as_the_rfc_says() {
     assert_eq!(answer(heard(3, 0)), stays(&["send 100"]));
     assert_eq!(answer(heard(3, 101)), goes(&["rival", "remove", "BACKUP"]));
     assert_eq!(answer(heard(3, 100)), goes(&["rival", "remove", "BACKUP"]));
-    assert_eq!(answer(heard(1, 100)), stays(&["rival", "send 100", "announce"]));
-    assert_eq!(answer(heard(3, 99)), stays(&["rival", "send 100", "announce"]));
+    assert_eq!(answer(heard(1, 100)), stays(&["rival", "send 100", "announce contested"]));
+    assert_eq!(answer(heard(3, 99)), stays(&["rival", "send 100", "announce contested"]));
     assert_eq!(answer(Event::Stop), (named(&["send 0", "remove", "INIT"]), None, State::Init));
     assert_eq!(answer(Event::Failed), (named(&["send 0", "remove", "FAULT"]), None, State::Fault));
     assert_eq!(answer(Event::GiveWay), goes(&["send 0", "remove", "BACKUP"]));
@@ -206,10 +207,13 @@ fn handover_is_no_split_brain_and_two_that_go_on_are() {
     let mut preempting = router(100, State::Backup);
     preempting.handle(heard(3, 50), SECOND * 3);
     preempting.handle(Event::Timer, DOWN);
-    assert_eq!(names(&preempting.handle(heard(3, 50), DOWN + SECOND / 2)), ["send 100", "announce"]);
+    assert_eq!(
+        names(&preempting.handle(heard(3, 50), DOWN + SECOND / 2)),
+        ["send 100", "announce contested"]
+    );
     let later = DOWN + SECOND * 4;
-    assert_eq!(names(&preempting.handle(heard(3, 50), later)), ["rival", "send 100", "announce"]);
-    assert_eq!(names(&preempting.handle(heard(3, 50), later + SECOND)), ["send 100", "announce"]);
+    assert_eq!(names(&preempting.handle(heard(3, 50), later)), ["rival", "send 100", "announce contested"]);
+    assert_eq!(names(&preempting.handle(heard(3, 50), later + SECOND)), ["send 100", "announce contested"]);
     let quiet = preempting.handle(Event::Timer, later + SECOND * 5);
     assert!(quiet.contains(&Action::Warn(Warning::RivalGone { address: host_address(3) })), "{quiet:?}");
 }
@@ -258,4 +262,29 @@ fn group_with_a_failed_member_does_not_start() {
     group.handle(0, Event::Failed, Moment::ZERO);
     group.handle(1, Event::Start, Moment::ZERO);
     assert_eq!(states(&group), [State::Fault; 2]);
+}
+
+#[test]
+fn router_that_is_set_up_anew_keeps_its_place() {
+    let now = SECOND / 2;
+    let with = |priority| Config { addresses: vec![IpAddr::from([10, 8, 0, 101])], ..config(2, priority) };
+    let mut master = router(100, State::Master);
+    assert_eq!(names(&master.reconfigure(with(50), now)), ["add", "send 50", "announce"]);
+    assert_eq!(master.deadline(), Some(now + SECOND));
+    let mut backup = router(100, State::Backup);
+    backup.handle(Event::Weighed(-20), now);
+    assert!(backup.reconfigure(with(120), now).is_empty());
+    assert_eq!(backup.deadline(), Some(DOWN), "the trackers' weight counts as before");
+    assert_eq!(names(&backup.reconfigure(with(255), now)), ["add", "send 255", "announce", "MASTER"]);
+    let mut failed = router(100, State::Fault);
+    assert!(failed.reconfigure(with(255), now).is_empty());
+}
+
+#[test]
+fn refreshed_announcements_begin_where_the_second_one_is_left_out() {
+    let refreshed = Config { announce_again: None, announce_every: Some(SECOND / 2), ..config(2, 100) };
+    let mut master = Router::new(refreshed);
+    master.handle(Event::Start, Moment::ZERO);
+    master.handle(Event::Take, Moment::ZERO);
+    check(&mut master, Event::Timer, SECOND / 2, &["announce refresh"], Some(SECOND));
 }

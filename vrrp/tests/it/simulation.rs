@@ -95,7 +95,7 @@ impl Network {
                 Action::RemoveAddresses => {
                     assert!(std::mem::replace(&mut self.holds[place], false), "removed twice");
                 }
-                Action::Announce => assert!(self.holds[place], "announced what it has not"),
+                Action::Announce(_) => assert!(self.holds[place], "announced what it has not"),
                 Action::Became(..) | Action::Warn(_) => {}
             }
         }
