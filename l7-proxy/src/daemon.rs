@@ -21,6 +21,8 @@
 //! changes; then each worker changes over in one step, between two requests. Requests at hand are
 //! finished by the configuration they began with.
 
+mod administered;
+mod desired;
 mod listen;
 mod worker;
 
@@ -34,14 +36,16 @@ use std::time::Duration;
 
 use l4_proxy::connections::Connections;
 use l4_proxy::worker::Workers;
-use lvs_core::{Director, ServiceConfig};
+use lvs_core::{ConfigError, Director};
+use lvsadm::Control;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+use self::administered::Administered;
 use self::worker::{Command, Duty, Serves, Switch};
 use crate::access_log::OpenError;
 use crate::error_log::Errno;
-use crate::model::{self, Config, Http, SocketOptions};
+use crate::model::{self, Config, ControlSocket, Http, SocketOptions};
 use crate::server::Shared;
 use crate::site::{self, Site, SiteError};
 use crate::stream;
@@ -59,6 +63,7 @@ pub struct Options {
 pub struct Daemon {
     shared: Shared,
     connections: Arc<Connections>,
+    administered: Arc<Administered>,
     commands: Vec<mpsc::UnboundedSender<Command>>,
     state: Mutex<State>,
     /// Last, so that logs are written when nothing is served any more.
@@ -71,6 +76,8 @@ struct State {
     listening: HashMap<SocketAddr, Listening>,
     workers_wanted: model::Workers,
     phase: Phase,
+    /// What answers `lvsadm`, and the configuration of it.
+    control: Option<(ControlSocket, lvsadm::Server)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,6 +105,8 @@ pub enum Error {
     Bind(SocketAddr, io::Error),
     /// A log cannot be written.
     Log(OpenError),
+    /// The control socket cannot be bound.
+    Control(io::Error),
     /// The system has no more threads.
     Threads(io::Error),
     /// The proxy is ending.
@@ -135,9 +144,13 @@ impl Daemon {
             listening: HashMap::new(),
             workers_wanted: config.process.workers,
             phase: Phase::Serving,
+            control: None,
         };
         let connections = Connections::new(config.events.worker_connections.saturating_mul(count.get()));
-        let daemon = Daemon { shared, connections, commands, state: Mutex::new(state), _workers: workers };
+        let administered = Administered::new(Arc::clone(&shared.director), Arc::clone(&connections));
+        let administered = Arc::new(administered);
+        let state = Mutex::new(state);
+        let daemon = Daemon { shared, connections, administered, commands, state, _workers: workers };
         daemon.reload(config)?;
         Ok(daemon)
     }
@@ -145,6 +158,11 @@ impl Daemon {
     /// Chooses servers, and knows their counts and their health.
     pub fn director(&self) -> &Arc<Director> {
         &self.shared.director
+    }
+
+    /// The upstreams for `lvsadm`'s commands: what the control socket talks to.
+    pub fn control(&self) -> Arc<dyn Control> {
+        Arc::clone(&self.administered) as _
     }
 
     /// The addresses that are listened at: those of the configuration, with the port that the
@@ -209,7 +227,8 @@ impl Daemon {
         let logs = site.router.all_settings().flat_map(|settings| &settings.access_log);
         let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
         self.shared.logs.open(targets).map_err(Error::Log)?;
-        self.apply(with_old(&services, &self.shared.director.config().services))?;
+        let control = state.bind_control(process.control.as_ref())?;
+        self.administered.widen(&services).map_err(of_service)?;
 
         let stop: Vec<SocketAddr> = state
             .listening
@@ -233,7 +252,8 @@ impl Daemon {
         let gone: Vec<SocketAddr> = stop.iter().filter(|addr| !start.contains(addr)).copied().collect();
         self.switch(&state, &site, &stop, &start);
         state.listening.retain(|addr, _| !gone.contains(addr));
-        self.apply(services)
+        self.administered.settle(services).map_err(of_service)?;
+        state.answer_control(process.control, control, self.control())
     }
 
     /// Lets every worker change over; returns when all have.
@@ -256,11 +276,6 @@ impl Daemon {
             // An error means that the worker has ended; then there is nothing to wait for.
             let _ = changed.recv();
         }
-    }
-
-    fn apply(&self, services: Vec<ServiceConfig>) -> Result<(), Error> {
-        let applied = self.shared.director.apply(lvs_core::Config { services });
-        applied.map(drop).map_err(|error| Error::Site(SiteError::Service(error)))
     }
 
     fn open(&self, addr: SocketAddr, options: &SocketOptions, serves: &Serves) -> Result<Listening, Error> {
@@ -322,11 +337,44 @@ fn is_still_served(
     wanted.iter().any(|(other, _, serves)| other == addr && goes_on(serves))
 }
 
-/// The services of a new configuration and those of the old one that it lacks: requests that
-/// workers still answer by the old one need theirs until all have changed over.
-fn with_old(new: &[ServiceConfig], old: &[ServiceConfig]) -> Vec<ServiceConfig> {
-    let lacking = old.iter().filter(|old| !new.iter().any(|new| new.key == old.key));
-    new.iter().chain(lacking).cloned().collect()
+fn of_service(error: ConfigError) -> Error {
+    Error::Site(SiteError::Service(error))
+}
+
+impl State {
+    /// Binds the control socket, unless it is bound already or there is to be none.
+    fn bind_control(&self, wanted: Option<&ControlSocket>) -> Result<Option<lvsadm::Listener>, Error> {
+        match (wanted, &self.control) {
+            (None, _) => Ok(None),
+            (Some(wanted), Some((bound, _))) if bound.path == wanted.path => Ok(None),
+            (Some(wanted), _) => administered::bind(wanted).map(Some).map_err(Error::Control),
+        }
+    }
+
+    /// Answers the control socket that is wanted, and no other.
+    fn answer_control(
+        &mut self,
+        wanted: Option<ControlSocket>,
+        bound: Option<lvsadm::Listener>,
+        control: Arc<dyn Control>,
+    ) -> Result<(), Error> {
+        let Some(wanted) = wanted else {
+            self.control = None;
+            return Ok(());
+        };
+        let server = match (bound, self.control.take()) {
+            (Some(listener), _) => lvsadm::serve(listener, control).map_err(Error::Control)?,
+            (None, Some((before, server))) => {
+                if before.mode != wanted.mode {
+                    administered::permit(&wanted).map_err(Error::Control)?;
+                }
+                server
+            }
+            (None, None) => return Ok(()),
+        };
+        self.control = Some((wanted, server));
+        Ok(())
+    }
 }
 
 /// The sockets of the HTTP side, before ports are known.
@@ -350,6 +398,7 @@ impl fmt::Display for Error {
             Error::Site(error) => error.fmt(f),
             Error::Bind(addr, error) => write!(f, "bind() to {addr} failed ({})", Errno(error)),
             Error::Log(error) => error.fmt(f),
+            Error::Control(error) => write!(f, "cannot answer lvsadm ({error})"),
             Error::Threads(error) => write!(f, "cannot start worker threads ({})", Errno(error)),
             Error::Finishing => f.write_str("the proxy is shutting down"),
         }
@@ -360,7 +409,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Site(error) => Some(error),
-            Error::Bind(_, error) | Error::Threads(error) => Some(error),
+            Error::Bind(_, error) | Error::Threads(error) | Error::Control(error) => Some(error),
             Error::Log(error) => Some(error),
             Error::Finishing => None,
         }

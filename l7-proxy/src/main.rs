@@ -12,7 +12,7 @@ use l7_proxy::LogFiles;
 use l7_proxy::conf::{self, Loaded, Source};
 use l7_proxy::daemon::{Daemon, Options as DaemonOptions};
 use l7_proxy::error_log::{EMERG, Errno, ErrorLog};
-use l7_proxy::model::{self, Config, LogLevel, LogTarget};
+use l7_proxy::model::{self, Config, ControlSocket, LogLevel, LogTarget};
 use l7_proxy::site::{self, Site};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,6 +64,15 @@ fn emerg(error: &dyn Display) -> Reported {
 }
 
 impl Options {
+    /// Reads the configuration, with what the command line says in its place.
+    fn load(&self) -> Result<Loaded, conf::Error> {
+        let mut loaded = conf::load(&self.source())?;
+        if let Some(path) = &self.control {
+            loaded.config.process.control = Some(ControlSocket::new(self.prefix.join(path)));
+        }
+        Ok(loaded)
+    }
+
     fn source(&self) -> Source {
         Source { file: self.file.clone(), prefix: self.prefix.clone(), globals: self.globals.clone() }
     }
@@ -78,7 +87,7 @@ impl Options {
 fn test(options: &Options) -> Result<(), Reported> {
     let path = options.path();
     let path = path.display();
-    let checked = conf::load(&options.source()).map_err(|error| error.to_string()).and_then(|loaded| {
+    let checked = options.load().map_err(|error| error.to_string()).and_then(|loaded| {
         notes(&loaded);
         check(&loaded.config)?;
         Ok(loaded)
@@ -136,7 +145,7 @@ fn notes(loaded: &Loaded) {
 
 /// Sends a signal to the process whose id is in the pid file.
 fn send(options: &Options, signal: Signal) -> Result<(), Reported> {
-    let loaded = conf::load(&options.source()).map_err(|error| emerg(&error))?;
+    let loaded = options.load().map_err(|error| emerg(&error))?;
     let path = loaded.config.process.pid;
     let text = std::fs::read_to_string(&path).map_err(|error| {
         complain(&format!("[error] open() \"{}\" failed ({})", path.display(), Errno(&error)));
@@ -179,7 +188,7 @@ fn run(options: &Options) -> Result<(), Reported> {
         if log.writes_to_stderr() { Reported } else { emerg(error) }
     };
 
-    let loaded = conf::load(&options.source()).map_err(|error| fail(&error))?;
+    let loaded = options.load().map_err(|error| fail(&error))?;
     log.write_to(&places(&loaded.config, &early)).map_err(|error| fail(&error))?;
     for note in &loaded.notes {
         warn!("{note}");
@@ -312,7 +321,7 @@ impl Service<'_> {
     /// Reads the configuration anew; if anything is wrong with it, nothing changes.
     fn reload(&mut self) {
         info!("reconfiguring");
-        let loaded = match conf::load(&self.options.source()) {
+        let loaded = match self.options.load() {
             Ok(loaded) => loaded,
             Err(error) => return error!(target: EMERG, "{error}"),
         };

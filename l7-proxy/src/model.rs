@@ -78,6 +78,24 @@ pub struct Process {
     pub user: Option<(String, Option<String>)>,
     /// How long open connections may take to end after a graceful stop; `None` waits for ever.
     pub shutdown_timeout: Option<Duration>,
+    /// Where `lvsadm` finds the upstreams, if it may (`lvs_control`).
+    pub control: Option<ControlSocket>,
+}
+
+/// A Unix socket on which the upstreams are listed and administered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlSocket {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Who may use it, as the mode of a file.
+    pub mode: u32,
+}
+
+impl ControlSocket {
+    /// Returns a socket that only its owner can use.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), mode: 0o600 }
+    }
 }
 
 impl Default for Process {
@@ -90,6 +108,7 @@ impl Default for Process {
             master_process: true,
             user: None,
             shutdown_timeout: None,
+            control: None,
         }
     }
 }

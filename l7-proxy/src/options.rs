@@ -20,6 +20,8 @@ pub(crate) struct Options {
     /// Where errors go until the configuration says otherwise; `None` is standard error.
     pub(crate) error_log: Option<PathBuf>,
     pub(crate) voice: Voice,
+    /// Where `lvsadm` finds the upstreams, in place of what the configuration says.
+    pub(crate) control: Option<PathBuf>,
 }
 
 /// What to do.
@@ -58,6 +60,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         globals: String::new(),
         error_log: None,
         voice: Voice::Normal,
+        control: None,
     };
     let mut parser = lexopt::Parser::from_iter(arguments);
     let mut say = None;
@@ -75,6 +78,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
             Short('v') => say = say.or(Some(VERSION.to_owned())),
             Short('V') => say = Some(format!("{VERSION}\n{FEATURES}")),
             Short('h' | '?') | Long("help") => say = Some(HELP.to_owned()),
+            Long("control") => options.control = Some(parser.value()?.into()),
             Long("version") => say = say.or(Some(VERSION.to_owned())),
             Short(letter) => return Err(UsageError(format!("invalid option: \"{letter}\""))),
             Long(name) => return Err(UsageError(format!("invalid option: \"--{name}\""))),
@@ -164,6 +168,7 @@ Options:
   -e filename   : set error log file (default: stderr)
   -c filename   : set configuration file (default: nginx.conf under the prefix)
   -g directives : set global directives out of configuration file
+  --control path: socket for lvsadm (default: as lvs_control in the file says, or none)
 
 The proxy stays in the foreground. Signals: TERM, INT stop at once; QUIT finishes
 what is at hand; HUP reloads the configuration; USR1 reopens the logs."

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::model::{ErrorLog, Events, LogLevel, LogTarget, Process, Workers};
+use crate::model::{ControlSocket, ErrorLog, Events, LogLevel, LogTarget, Process, Workers};
 
 use super::rules::{Context, Fault, Rule};
 use super::tree::Directive;
@@ -11,6 +11,7 @@ use super::{Scope, log};
 
 /// What fills in a [`Process`].
 pub(super) const PROCESS: &[Rule<Process>] = &[
+    Rule::new("lvs_control", Context::MAIN, 1..=2, control),
     Rule::new("daemon", Context::MAIN, 1..=1, |_, process, directive| {
         process.daemon = flag(directive)?;
         Ok(())
@@ -49,6 +50,24 @@ pub(super) const EVENTS: &[Rule<Events>] = &[
         other => Err(Fault::new(format!("invalid event type \"{other}\""))),
     }),
 ];
+
+/// `lvs_control unix:PATH [mode=OCTAL]`, or `off`.
+fn control(scope: &mut Scope, process: &mut Process, directive: &Directive) -> Result<(), Fault> {
+    let word = directive.arg(0);
+    if word == "off" && directive.args.len() == 1 {
+        process.control = None;
+        return Ok(());
+    }
+    let path = word.strip_prefix("unix:").filter(|path| !path.is_empty());
+    let path = path.ok_or_else(|| Fault::parameter(word))?;
+    let mut control = ControlSocket::new(scope.path(path));
+    if let Some(word) = directive.args.get(1) {
+        let mode = word.strip_prefix("mode=").and_then(|mode| u32::from_str_radix(mode, 8).ok());
+        control.mode = mode.filter(|mode| *mode <= 0o777).ok_or_else(|| Fault::parameter(word))?;
+    }
+    process.control = Some(control);
+    Ok(())
+}
 
 fn worker_processes(_: &mut Scope, process: &mut Process, directive: &Directive) -> Result<(), Fault> {
     process.workers = match directive.arg(0) {

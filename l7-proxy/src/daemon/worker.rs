@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lvs_core::Notice;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::error_log::Errno;
 use crate::moment::Moment;
@@ -72,7 +73,7 @@ pub(super) async fn run(
             _ = tick.tick() => {
                 proxy.tick();
                 if duty == Duty::Clock {
-                    director.tick(Moment::now().as_time());
+                    director.tick(Moment::now().as_time()).iter().for_each(tell);
                 }
                 continue;
             }
@@ -136,6 +137,20 @@ async fn stop(listening: Vec<Listening>) {
         if let Err(error) = task.await {
             error!("a listener's task failed ({error})");
         }
+    }
+}
+
+/// Says what happened to a server by itself.
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Turned { service, server, transition } => {
+            info!("upstream server {server} of \"{service}\" is {}", transition.condition);
+        }
+        Notice::Drained { service, server, load } => {
+            let left = load.total();
+            info!("upstream server {server} of \"{service}\" is drained, requests left: {left}");
+        }
+        _ => {}
     }
 }
 

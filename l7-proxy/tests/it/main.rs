@@ -5,6 +5,7 @@ mod balance;
 mod client_addr;
 mod command;
 mod conf;
+mod control;
 mod forward;
 mod jsp;
 mod life;

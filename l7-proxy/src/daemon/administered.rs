@@ -1,0 +1,176 @@
+//! The upstreams as `lvsadm` sees them: services with a name, which are listed and edited.
+//!
+//! Every change of the director's table goes through here, whether it comes from a file or from
+//! `lvsadm`. Which upstreams there are is the file's to say, for nothing would lead to another.
+
+use std::collections::HashSet;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use l4_proxy::connections::{Connections, Open};
+use l4_proxy::relay::Side;
+use lvs_core::{Algorithm, Config, ConfigError, Director, ServiceConfig, Time};
+use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit, Timeouts};
+use tracing::{info, warn};
+
+use super::desired;
+use crate::model::ControlSocket;
+use crate::moment::Moment;
+
+/// The director of a proxy, and what its configuration asks of it.
+pub(super) struct Administered {
+    director: Arc<Director>,
+    /// Those of `stream {}`; a request is no connection.
+    connections: Arc<Connections>,
+    /// What the file asks for. Held while the table is changed, so that changes take turns.
+    desired: Mutex<Vec<ServiceConfig>>,
+}
+
+impl Administered {
+    pub(super) fn new(director: Arc<Director>, connections: Arc<Connections>) -> Administered {
+        Administered { director, connections, desired: Mutex::default() }
+    }
+
+    /// Serves what is wanted beside what is there: requests that workers still answer by the old
+    /// configuration need its services until all have changed over.
+    pub(super) fn widen(&self, wanted: &[ServiceConfig]) -> Result<(), ConfigError> {
+        let before = self.desired();
+        let present = self.director.config().services;
+        let mut services = desired::merge(&before, wanted, &present);
+        services.extend(present.into_iter().filter(|old| !wanted.iter().any(|new| new.key == old.key)));
+        self.director.apply(Config { services }).map(drop)
+    }
+
+    /// Serves what is wanted and nothing else, with what `lvsadm` has changed.
+    pub(super) fn settle(&self, wanted: Vec<ServiceConfig>) -> Result<(), ConfigError> {
+        let mut before = self.desired();
+        let services = desired::merge(&before, &wanted, &self.director.config().services);
+        tell_differences(&wanted, &services);
+        self.director.apply(Config { services })?;
+        *before = wanted;
+        Ok(())
+    }
+
+    fn desired(&self) -> MutexGuard<'_, Vec<ServiceConfig>> {
+        self.desired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says which servers are not as the file has them.
+fn tell_differences(wanted: &[ServiceConfig], services: &[ServiceConfig]) {
+    for (wanted, service) in wanted.iter().zip(services) {
+        for server in &service.servers {
+            let asked = wanted.servers.iter().find(|asked| asked.address == server.address);
+            if asked != Some(server) {
+                let (key, address, weight) = (&service.key, server.address, server.weight.value());
+                warn!("upstream server {address} of \"{key}\" stays as lvsadm set it, with weight {weight}");
+            }
+        }
+    }
+}
+
+impl Control for Administered {
+    fn director(&self) -> &Director {
+        &self.director
+    }
+
+    fn now(&self) -> Time {
+        Moment::now().as_time()
+    }
+
+    fn commit(&self, edit: Edit) -> Result<(), CommitError> {
+        let _turn = self.desired();
+        let present = self.director.config();
+        let mut after = present.clone();
+        edit.apply_to(&mut after)?;
+        accepts(&present, &mut after)?;
+        if let Edit::Drain { service, server, deadline } = edit {
+            self.director.drain(&service, server, deadline)?;
+            info!("upstream server {server} of \"{service}\" drains, as lvsadm says");
+            return Ok(());
+        }
+        let changes = self.director.apply(after)?;
+        for (service, server) in &changes.servers_edited {
+            info!("upstream server {server} of \"{service}\" was edited by lvsadm");
+        }
+        Ok(())
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        self.connections.list().iter().map(|open| listed(open)).collect()
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        Timeouts::default()
+    }
+
+    fn set_timeouts(&self, _: Timeouts) -> Result<(), CommitError> {
+        Err(CommitError::Refused("timeouts are set in nginx.conf".to_owned()))
+    }
+}
+
+/// Checks that the upstreams stay what the file makes of them, and writes what a proxy always does.
+fn accepts(present: &Config, after: &mut Config) -> Result<(), CommitError> {
+    let keys = |config: &Config| -> HashSet<_> {
+        config.services.iter().map(|service| service.key.clone()).collect()
+    };
+    if keys(present) != keys(after) {
+        let why = "upstreams come and go with nginx.conf; edit the servers of one with --pool NAME";
+        return Err(CommitError::Refused(why.to_owned()));
+    }
+    for service in &mut after.services {
+        let was = present.service(&service.key).map(|service| service.algorithm);
+        if was != Some(service.algorithm) && needs_the_file(service.algorithm) {
+            let (key, algorithm) = (&service.key, service.algorithm);
+            let why = format!("upstream {key} cannot take {algorithm} by hand: name it in nginx.conf");
+            return Err(CommitError::Refused(why));
+        }
+        for server in &mut service.servers {
+            // Whatever way ipvsadm takes by default: a proxy has one.
+            server.forwarding = lvs_core::Forwarding::Masquerading;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an algorithm goes by what is only measured, or known, where the file asks for it.
+fn needs_the_file(algorithm: Algorithm) -> bool {
+    matches!(
+        algorithm,
+        Algorithm::Hash
+            | Algorithm::HashConsistent
+            | Algorithm::HashBounded { .. }
+            | Algorithm::LeastTime
+            | Algorithm::Ewma
+    )
+}
+
+fn listed(open: &Open) -> Connection {
+    let state = match open.progress.ended_first() {
+        None => ConnectionState::Established,
+        Some(Side::Client) => ConnectionState::CloseWait,
+        Some(Side::Server) => ConnectionState::FinWait,
+    };
+    Connection {
+        protocol: open.protocol,
+        expires: Timeouts::default().tcp.saturating_sub(open.progress.silent_for()),
+        state,
+        client: open.client,
+        virtual_address: open.virtual_address,
+        server: open.server,
+    }
+}
+
+/// Binds a control socket.
+pub(super) fn bind(control: &ControlSocket) -> io::Result<lvsadm::Listener> {
+    let listener = lvsadm::bind(&control.path)?;
+    permit(control)?;
+    Ok(listener)
+}
+
+/// Lets those use a control socket who may.
+pub(super) fn permit(control: &ControlSocket) -> io::Result<()> {
+    fs::set_permissions(&control.path, Permissions::from_mode(control.mode))
+}
