@@ -89,10 +89,14 @@ impl Connections {
         self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Has the connections to a server look whether they are to be cut off.
+    /// Has the connections to a server look whether they are to be cut off; to any port of it, if it has
+    /// port 0.
     pub fn recall(&self, server: SocketAddr) {
+        let is_to = |open: &&Arc<Open>| {
+            open.server.ip() == server.ip() && (server.port() == 0 || open.server.port() == server.port())
+        };
         for shard in &self.shards {
-            lock(shard).values().filter(|open| open.server == server).for_each(|open| open.call.ring());
+            lock(shard).values().filter(is_to).for_each(|open| open.call.ring());
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod administered;
 mod check;
+mod endpoint;
 mod keeping;
 mod listening;
 
@@ -28,9 +29,11 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 pub use self::check::accepts;
+use self::endpoint::{Endpoint, endpoints};
 use self::listening::{Listening, Pause, Reason, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
+use crate::fwmark::Entrance;
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::Keeper;
 use crate::probe::{Prober, Schedule};
@@ -48,6 +51,9 @@ pub struct Options {
     /// How those of services are treated that differ. Their timeouts are `settings`', which
     /// `ipvsadm --set` changes.
     pub services: HashMap<ServiceKey, Settings>,
+    /// Where what belongs to services by firewall mark comes in; without one for it, such a service is
+    /// refused.
+    pub entrances: Vec<Entrance>,
     /// When servers are probed, if at all.
     pub probes: Option<Schedule>,
     /// What probes and failures do to a server.
@@ -89,9 +95,9 @@ struct Shared {
 
 /// What only changes of configuration touch.
 struct State {
-    listening: HashMap<ServiceKey, Listening>,
+    listening: HashMap<Endpoint, Listening>,
     /// Sockets of deleted services whose flows go on.
-    retired: HashMap<ServiceKey, Listening>,
+    retired: HashMap<Endpoint, Listening>,
     /// Sockets that were given to the director and that no service has used yet.
     inherited: Inherited,
     /// Services that keepalived.conf asks for: its checks judge them, and count by themselves.
@@ -113,6 +119,7 @@ impl Default for Options {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             settings: Settings::default(),
             services: HashMap::new(),
+            entrances: Vec::new(),
             probes: Some(Schedule::default()),
             health,
             connections_max: 10_000,
@@ -342,42 +349,36 @@ impl Shared {
         if let Some(why) = state.closed {
             return Err(CommitError::Refused(why.to_owned()));
         }
-        accepts(&edit)?;
+        accepts(&self.options.entrances, &edit)?;
         let edit = with_health(edit, self.options.health, &state.kept);
         let mut after = self.director.config();
         edit.apply_to(&mut after).map_err(CommitError::Edit)?;
         after.check().map_err(CommitError::Config)?;
 
+        let wanted = endpoints(&after, &self.options.entrances)?;
         let mut opened = Vec::new();
-        for service in after.services.iter().filter(|service| !state.listening.contains_key(&service.key)) {
-            if !state.retired.contains_key(&service.key) {
-                opened.push((service, self.open(&service.key, &state.inherited)?));
+        for endpoint in wanted.iter().filter(|endpoint| !state.listening.contains_key(endpoint)) {
+            if !state.retired.contains_key(endpoint) {
+                opened.push((endpoint.clone(), self.open(endpoint, &state.inherited)?));
             }
         }
-        let gone: Vec<ServiceKey> =
-            state.listening.keys().filter(|key| after.service(key).is_none()).cloned().collect();
-        let gone = gone.iter().filter_map(|key| state.listening.remove(key)).collect();
-        let needed = stop(gone, Reason::Ended);
-        state.retired.extend(needed.into_iter().map(|listening| (listening.service().clone(), listening)));
+        let wanted: HashSet<Endpoint> = wanted.into_iter().collect();
+        let gone = state.listening.extract_if(|endpoint, _| !wanted.contains(endpoint));
+        let needed = stop(gone.map(|(_, listening)| listening).collect(), Reason::Ended);
+        state.retired.extend(needed.into_iter().map(|listening| (listening.endpoint().clone(), listening)));
         for (_, server) in apply(edit, &self.director)?.servers_removed {
             self.connections.recall(server);
         }
-        let back = after.services.iter().filter_map(|service| {
-            let listening = state.retired.remove(&service.key)?;
-            Some((service, Sockets::Retired(listening)))
-        });
-        opened.extend(back.collect::<Vec<_>>());
-        for (service, sockets) in opened {
-            if let ServiceKey::Address { protocol, address } = service.key {
-                state.inherited.forget(protocol, address);
-            }
-            let listening = self.listen(service, sockets, state.timeouts);
-            state.listening.insert(service.key.clone(), listening);
+        let back = state.retired.extract_if(|endpoint, _| wanted.contains(endpoint));
+        opened.extend(back.map(|(endpoint, listening)| (endpoint, Sockets::Retired(listening))));
+        for (endpoint, sockets) in opened {
+            state.inherited.forget(endpoint.protocol, endpoint.address);
+            let listening = self.listen(endpoint, sockets, state.timeouts);
+            self.follow(&listening, &after, state.timeouts);
+            state.listening.insert(listening.endpoint().clone(), listening);
         }
-        for service in &after.services {
-            if let Some(listening) = state.listening.get(&service.key) {
-                listening.follow(service);
-            }
+        for listening in state.listening.values() {
+            self.follow(listening, &after, state.timeouts);
         }
         if let Some(probed) = &self.probed {
             // The service thread lives as long as this value.
@@ -402,7 +403,7 @@ impl Shared {
         state.metrics.clear();
         let listening = state.listening.drain().map(|(_, listening)| listening).collect();
         let needed = stop(listening, reason);
-        state.retired.extend(needed.into_iter().map(|listening| (listening.service().clone(), listening)));
+        state.retired.extend(needed.into_iter().map(|listening| (listening.endpoint().clone(), listening)));
     }
 
     /// Hands over to a successor, and serves nobody new once that does.

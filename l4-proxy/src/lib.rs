@@ -44,6 +44,7 @@
 //! | see those that are open | [`connections::Connections`] |
 //! | read a `keepalived.conf` | [`keepalived::load`], [`daemon::Daemon::follow`] |
 //! | check servers as it says | [`check::once`], [`check::rhythm`] |
+//! | serve what has a firewall mark | [`fwmark::Entrance`], [`daemon::Options::entrances`] |
 //! | only move bytes | [`relay::relay`] |
 
 pub mod check;
@@ -51,6 +52,7 @@ pub mod clock;
 mod congestion;
 pub mod connections;
 pub mod daemon;
+pub mod fwmark;
 pub mod inherit;
 pub mod keepalived;
 pub mod listen;

@@ -76,7 +76,8 @@ fn succeed(run: &Run, read: &Read, control: &Path) -> Result<Daemon, String> {
     let failed = |error: std::io::Error| format!("cannot take over from {}: {error}", control.display());
     let (predecessor, inherited) = Predecessor::ask(control).map_err(failed)?;
     let running = Path::new("the running director");
-    let before = lvsadm::rules::read(running, predecessor.rules(), daemon::accepts);
+    let accepts = |edit: &lvsadm::Edit| daemon::accepts(&run.daemon.entrances, edit);
+    let before = lvsadm::rules::read(running, predecessor.rules(), accepts);
     let Rules { config, timeouts } = before.map_err(|error| error.to_string())?;
     let config = if run.sources.is_empty() { config } else { read.config() };
     let daemon = Daemon::succeed(run.daemon.clone(), config, (predecessor, inherited));

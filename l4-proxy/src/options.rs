@@ -1,5 +1,6 @@
 //! The command line of `l4-proxy`.
 
+mod marks;
 mod services;
 
 use std::ffi::OsString;
@@ -104,6 +105,12 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
                 let text = value()?;
                 services.take(&name, &text).map_err(|wanted| wrong(&name, &text, wanted))?;
             }
+            "--fwmark" => {
+                let text = value()?;
+                let entrances = marks::read(&text).ok_or_else(|| wrong(&name, &text, marks::WANTED))?;
+                daemon.entrances.extend(entrances);
+            }
+            "--fwmark-help" => return Ok(Command::Say(marks::HELP.trim_end().to_owned())),
             "--transparent-help" => return Ok(Command::Say(TRANSPARENT_HELP.trim_end().to_owned())),
             "--probe-interval" => {
                 let interval = seconds(&name, &value()?)?;
@@ -123,6 +130,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         }
     }
     daemon.services = services.on(&daemon.settings);
+    sources.entrances.clone_from(&daemon.entrances);
     let log =
         log.parse().map_err(|_| wrong("--log", &log, "levels by target, such as info,connection=off"))?;
     if takeover && daemon.control.is_none() {
@@ -211,7 +219,9 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   --drain-timeout S       time for connections to end after SIGTERM (default: 30)
   --log LEVELS            what is logged, by target (default: info, or RUST_LOG);
                           info,connection=off leaves out the line per connection
-  of one service:
+  --fwmark MARK=VIP:PORT  where the service of a firewall mark is reached, MARK \"packets\" where
+                          packets' own marks decide; see --fwmark-help
+  of one service, VIP:PORT or MARK:
   --send-proxy VIP:PORT=v2            servers are told the client's address (PROXY protocol v1, v2)
   --accept-proxy VIP:PORT=NETWORKS    clients in these networks tell it, and must
   --source VIP:PORT=ADDRESS[,...]     connect to servers from these addresses, in turn

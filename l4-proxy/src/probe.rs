@@ -55,7 +55,8 @@ impl Prober {
     pub fn follow(&mut self, config: &Config) {
         let mut before = std::mem::take(&mut self.tasks);
         for service in &config.services {
-            for server in &service.servers {
+            // One that takes any port is known by what becomes of its connections.
+            for server in service.servers.iter().filter(|server| server.address.port() != 0) {
                 let target = (service.key.clone(), server.address);
                 let task = before.remove(&target).unwrap_or_else(|| {
                     let (director, schedule) = (Arc::clone(&self.director), self.schedule);

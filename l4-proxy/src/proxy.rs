@@ -3,6 +3,7 @@
 //! One task per connection and no channel. A server that cannot be connected to is ruled out for
 //! this client and another is chosen: no byte of a server has been seen, so nothing is lost by it.
 
+mod accept;
 mod connect;
 mod first;
 mod identify;
@@ -17,16 +18,16 @@ use arc_swap::ArcSwap;
 use lvs_core::{Director, Event, Flow, Lease, Protocol, Refusal, ServiceKey};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+pub(crate) use self::accept::{Reception, accept};
 use self::connect::Failure;
 pub(crate) use self::connect::cause;
 use self::first::First;
 pub use self::identify::Unidentified;
 use crate::clock;
 use crate::connections::{self, Call, Connections, Entry, Open};
-use crate::listen;
 use crate::proxy_protocol::{Addresses, Header};
 use crate::relay::{self, End, Progress, Side, Tally, Timeouts, reset_on_drop};
 use crate::settings::Settings;
@@ -140,63 +141,7 @@ impl Proxy {
     /// At the bound on connections it stops accepting until one ends: clients wait in the
     /// listener's queue. When the process runs out of descriptors it pauses likewise.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        tokio::pin!(shutdown);
-        // On a listener for one address its connections need not be asked for theirs.
-        let own = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
-        let mut crowded = false;
-        loop {
-            if let Some(max) = self.full() {
-                if !crowded {
-                    warn!(service = %self.service(), max, "no room for more connections");
-                }
-                crowded = true;
-                tokio::select! {
-                    () = &mut shutdown => break,
-                    () = sleep(PAUSE) => continue,
-                }
-            }
-            crowded = false;
-            let accepted = tokio::select! {
-                biased;
-                accepted = listener.accept() => accepted,
-                () = &mut shutdown => break,
-            };
-            match accepted {
-                Ok((client, peer)) => self.spawn(client, peer, own),
-                Err(error) if listen::is_of_one_connection(&error) => {}
-                Err(error) => {
-                    warn!(service = %self.service(), %error, "cannot accept");
-                    sleep(PAUSE).await;
-                }
-            }
-        }
-        self.serve_backlog(&listener, own);
-    }
-
-    /// Takes what is in the listener's queue; closing the listener would reset it.
-    fn serve_backlog(&self, listener: &TcpListener, own: Option<SocketAddr>) {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        while let std::task::Poll::Ready(Ok((client, peer))) = listener.poll_accept(&mut context) {
-            self.spawn(client, peer, own);
-        }
-    }
-
-    /// The bound that leaves no room for one more connection, if one does.
-    fn full(&self) -> Option<usize> {
-        let connections = &self.shared.connections;
-        if !connections.has_room() {
-            return Some(connections.max());
-        }
-        let own = self.shared.own.load(Ordering::Relaxed);
-        self.shared.settings.load().connections_max.filter(|max| own >= *max)
-    }
-
-    fn spawn(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
-        let place = Place::take(self.clone());
-        tokio::spawn(async move {
-            let own = own.unwrap_or_else(|| local(&client));
-            place.proxy.forward(client, peer, own).await;
-        });
+        accept(self, listener, shutdown).await;
     }
 
     /// Forwards one client connection, from `peer`, to its end.
@@ -243,7 +188,7 @@ impl Proxy {
                 protocol: Protocol::Tcp,
                 client: passage.peer,
                 virtual_address: passage.virtual_address,
-                server: lease.server(),
+                server: lease.target(&passage.flow()),
                 progress: Progress::default(),
                 call: Call::default(),
             };
@@ -309,7 +254,7 @@ impl Proxy {
     /// Chooses a server and connects to it, or to another one if that fails.
     async fn connect(&self, passage: &mut Passage, settings: &Settings) -> Result<(Lease, TcpStream), Ended> {
         let Shared { director, service, turn, .. } = &*self.shared;
-        let flow = Flow::new(passage.peer).to(passage.virtual_address);
+        let flow = passage.flow();
         // If the last server tried failed for want of a port, that is what the client is told.
         let mut without_port = None;
         loop {
@@ -322,7 +267,7 @@ impl Proxy {
             };
             let server = lease.server();
             without_port = None;
-            match connect::connect(server, passage.peer.ip(), settings, turn).await {
+            match connect::connect(lease.target(&flow), passage.peer.ip(), settings, turn).await {
                 Ok(mut stream) => {
                     if let Err(error) = self.introduce(&mut stream, passage, settings).await {
                         debug!(%service, %server, %error, "cannot send the PROXY header");
@@ -405,6 +350,29 @@ impl Proxy {
     }
 }
 
+impl Reception for Proxy {
+    fn name(&self) -> impl std::fmt::Display {
+        self.service()
+    }
+
+    fn full(&self) -> Option<usize> {
+        let connections = &self.shared.connections;
+        if !connections.has_room() {
+            return Some(connections.max());
+        }
+        let own = self.shared.own.load(Ordering::Relaxed);
+        self.shared.settings.load().connections_max.filter(|max| own >= *max)
+    }
+
+    fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
+        let place = Place::take(self.clone());
+        tokio::spawn(async move {
+            let own = own.unwrap_or_else(|| local(&client));
+            place.proxy.forward(client, peer, own).await;
+        });
+    }
+}
+
 /// One connection on its way to a server.
 struct Passage {
     /// The client: the peer, or who the PROXY header says it is.
@@ -423,6 +391,10 @@ impl Passage {
             self.peer = *source;
         }
         self.header = header;
+    }
+
+    fn flow(&self) -> Flow {
+        Flow::new(self.peer).to(self.virtual_address)
     }
 
     fn turned_away(&self, ended: Ended) -> Outcome {
@@ -505,9 +477,6 @@ fn local(client: &TcpStream) -> SocketAddr {
 
 /// What a socket that has lost its address is listed under.
 const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
-
-/// How long accepting pauses when there is no room.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Bound on the connections of a proxy that was given none.
 const CONNECTIONS_MAX: usize = 10_000;

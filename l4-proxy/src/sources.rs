@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use l4_proxy::daemon;
+use l4_proxy::fwmark::Entrance;
 use l4_proxy::keepalived::{self, Complaint, Dialect, Model, Severity};
 use lvs_core::Config;
+use lvsadm::Edit;
 use lvsadm::rules::Rules;
 use tracing::warn;
 
@@ -19,6 +21,8 @@ pub(crate) struct Sources {
     pub(crate) id: Option<String>,
     /// What becomes of lines that cannot be understood.
     pub(crate) dialect: Dialect,
+    /// Where the director takes in what has a firewall mark.
+    pub(crate) entrances: Vec<Entrance>,
 }
 
 /// What was in them.
@@ -44,17 +48,18 @@ impl Sources {
     /// Reads the files; all that is wrong with them is in the error.
     pub(crate) fn read(&self) -> Result<Read, String> {
         let mut read = Read::default();
+        let accepts = |edit: &Edit| daemon::accepts(&self.entrances, edit);
         if let Some(path) = &self.rules {
             let unreadable = |error| format!("{}: {error}", path.display());
             let text = std::fs::read_to_string(path).map_err(unreadable)?;
-            let rules = lvsadm::rules::read(path, &text, daemon::accepts);
+            let rules = lvsadm::rules::read(path, &text, accepts);
             read.rules = rules.map_err(|error| error.to_string())?;
         }
         if let Some(path) = &self.config {
             let id = self.id.clone().unwrap_or_else(keepalived::default_id);
             let unreadable = |error| format!("{}: {error}", path.display());
             let mut loaded = keepalived::load(path, &id).map_err(unreadable)?;
-            loaded.fit(daemon::accepts);
+            loaded.fit(accepts);
             let (model, warnings) =
                 loaded.accept(self.dialect).map_err(|complaints| lines(path, &complaints))?;
             read.model = Some(model);

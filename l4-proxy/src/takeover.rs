@@ -22,7 +22,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use lvs_core::{Condition, Counts, Director, Probe, Protocol, ServerStats, ServiceKey, ServiceStats, Time};
+use lvs_core::{
+    Condition, Counts, Director, Family, Probe, Protocol, ServerStats, ServiceKey, ServiceStats, Time,
+};
 use lvsadm::Naming;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -262,11 +264,19 @@ fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
 fn name(service: &ServiceKey) -> Option<String> {
     match service {
         ServiceKey::Address { protocol, address } => Some(format!("{protocol} {address}")),
-        _ => None,
+        ServiceKey::Mark { mark, family: Family::V4 } => Some(format!("FWM {mark}")),
+        ServiceKey::Mark { mark, family: Family::V6 } => Some(format!("FWM6 {mark}")),
+        ServiceKey::Name(_) => None,
     }
 }
 
 fn key(protocol: &str, address: &str) -> Option<ServiceKey> {
+    let mark = |family| Some(ServiceKey::Mark { mark: address.parse().ok()?, family });
+    match protocol {
+        "FWM" => return mark(Family::V4),
+        "FWM6" => return mark(Family::V6),
+        _ => {}
+    }
     let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     let protocol = protocols.into_iter().find(|known| known.to_string() == protocol)?;
     Some(ServiceKey::Address { protocol, address: address.parse().ok()? })

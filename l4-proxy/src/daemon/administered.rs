@@ -31,7 +31,7 @@ impl Control for Shared {
 
     fn plan(&self, config: Config) -> Result<Changes, CommitError> {
         let edit = Edit::Replace(config);
-        accepts(&edit)?;
+        accepts(&self.options.entrances, &edit)?;
         let mut after = Config::default();
         with_health(edit, self.options.health, &self.state().kept).apply_to(&mut after)?;
         Ok(self.director.plan(&after)?)

@@ -3,28 +3,35 @@
 use lvs_core::{Forwarding, Protocol, ServerConfig, ServiceConfig, ServiceKey};
 use lvsadm::{CommitError, Edit};
 
-/// Whether a director can carry out this edit: a check for those who read rules line by line.
+use crate::fwmark::Entrance;
+
+/// Whether a director with these entrances can carry out this edit: a check for those who read rules
+/// line by line.
 ///
 /// # Errors
 /// What about it a proxy cannot do, or this one not yet.
-pub fn accepts(edit: &Edit) -> Result<(), CommitError> {
+pub fn accepts(entrances: &[Entrance], edit: &Edit) -> Result<(), CommitError> {
     match edit {
-        Edit::AddService(service) | Edit::EditService(service) => can_serve(service),
+        Edit::AddService(service) | Edit::EditService(service) => can_serve(entrances, service),
         Edit::AddServer(service, server) | Edit::EditServer(service, server) => can_forward(service, server),
-        Edit::Replace(config) => config.services.iter().try_for_each(can_serve),
+        Edit::Replace(config) => config.services.iter().try_for_each(|service| can_serve(entrances, service)),
         Edit::DeleteService(_) | Edit::DeleteServer(..) | Edit::Drain { .. } => Ok(()),
     }
 }
 
-fn can_serve(service: &ServiceConfig) -> Result<(), CommitError> {
+fn can_serve(entrances: &[Entrance], service: &ServiceConfig) -> Result<(), CommitError> {
     let key = &service.key;
     let reason = match key {
         ServiceKey::Address { protocol: Protocol::Sctp, .. } => Some("this build forwards no SCTP"),
         ServiceKey::Address { address, .. } if address.port() != 0 => None,
         ServiceKey::Address { .. } => Some("a proxy listens on one port, not on all"),
-        ServiceKey::Mark { .. } => Some(
-            "a proxy sees no firewall marks; name the address and port that packets are marked for (-t, -u)",
-        ),
+        ServiceKey::Mark { .. } if entrances.iter().any(|entrance| entrance.leads_to(key)) => None,
+        ServiceKey::Mark { mark, .. } => {
+            return Err(CommitError::Refused(format!(
+                "service {key} cannot be served: a proxy has to listen where its packets arrive; start \
+                 l4-proxy with --fwmark {mark}=VIP:PORT (see --fwmark-help)"
+            )));
+        }
         ServiceKey::Name(_) => Some("it has no address to listen on"),
     };
     if let Some(reason) = reason {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use lvs_core::{Protocol, ServiceConfig, ServiceKey};
+use lvs_core::{Config, Family, Protocol, ServiceKey};
 use lvsadm::CommitError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,15 +16,18 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::administered::relay_timeouts;
+use super::endpoint::{Endpoint, Whose};
+use crate::fwmark::{ByMark, are_marks_told};
 use crate::inherit::Inherited;
 use crate::listen;
 use crate::metrics::{self, Sources};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Reception, accept};
 use crate::udp::{DatagramProxy, Dropped, Phase, Scheduling};
 use crate::worker::Workers;
 
-/// A service's sockets at work, one on each worker.
+/// The sockets of an endpoint at work, one on each worker.
 pub(super) struct Listening {
+    endpoint: Endpoint,
     carrier: Carrier,
     phase: watch::Sender<Phase>,
     /// The sockets once more, for a successor. They are let go first of all, since a listener goes on
@@ -37,6 +40,7 @@ pub(super) struct Listening {
 /// Who carries what comes in.
 enum Carrier {
     Connections(Proxy),
+    Marked(ByMark),
     Datagrams(DatagramProxy),
 }
 
@@ -56,44 +60,54 @@ pub(super) enum Reason {
     HandedOver,
 }
 
-/// The bound sockets of a service, not at work yet.
+/// The bound sockets of an endpoint, not at work yet.
 pub(super) enum Sockets {
-    Connections(Vec<std::net::TcpListener>),
-    Datagrams(Vec<UdpSocket>),
+    Connections(ServiceKey, Vec<std::net::TcpListener>),
+    Marked(Vec<std::net::TcpListener>),
+    Datagrams(ServiceKey, Vec<UdpSocket>),
     /// They are at work for flows that go on since the service was deleted.
     Retired(Listening),
 }
 
 impl Shared {
-    /// Binds what a service listens on, unless it was inherited. The caller has made sure that it can be
+    /// Binds what an endpoint listens on, unless it was inherited. The caller has made sure that it can be
     /// served.
-    pub(super) fn open(&self, service: &ServiceKey, inherited: &Inherited) -> Result<Sockets, CommitError> {
-        let ServiceKey::Address { protocol, address } = service else {
-            return Ok(Sockets::Connections(Vec::new()));
-        };
+    pub(super) fn open(&self, endpoint: &Endpoint, inherited: &Inherited) -> Result<Sockets, CommitError> {
         let count = self.workers.count();
-        let sockets = match protocol {
-            Protocol::Udp => inherited.datagrams(*address).and_then(|given| {
-                let sockets = if given.is_empty() { listen::datagrams(*address, count)? } else { given };
-                Ok(Sockets::Datagrams(sockets))
-            }),
-            _ => inherited.listeners(*address).and_then(|given| {
-                let given = shared_out(given, count)?;
-                let listeners = if given.is_empty() { listen::group(*address, count)? } else { given };
-                Ok(Sockets::Connections(listeners))
-            }),
+        let address = endpoint.address;
+        if endpoint.whose == Whose::Marked && are_marks_told() == Some(false) {
+            return Err(CommitError::Refused(format!(
+                "the marks of connections to {address} cannot be told: set net.ipv4.tcp_fwmark_accept=1 (see \
+                 --fwmark-help)"
+            )));
+        }
+        let listeners = || {
+            let given = shared_out(inherited.listeners(address)?, count)?;
+            if given.is_empty() { listen::group(address, count) } else { Ok(given) }
         };
-        sockets.map_err(|error| cannot_listen(*address, &error))
+        let datagrams = || {
+            let given = inherited.datagrams(address)?;
+            if given.is_empty() { listen::datagrams(address, count) } else { Ok(given) }
+        };
+        let sockets = match (&endpoint.whose, endpoint.protocol) {
+            (Whose::Marked, _) => listeners().map(Sockets::Marked),
+            (Whose::Service(key), Protocol::Udp) => {
+                datagrams().map(|sockets| Sockets::Datagrams(key.clone(), sockets))
+            }
+            (Whose::Service(key), _) => {
+                listeners().map(|listeners| Sockets::Connections(key.clone(), listeners))
+            }
+        };
+        sockets.map_err(|error| cannot_listen(address, &error))
     }
 
     /// Hands each worker its socket.
     pub(super) fn listen(
         &self,
-        service: &ServiceConfig,
+        endpoint: Endpoint,
         sockets: Sockets,
         timeouts: lvsadm::Timeouts,
     ) -> Listening {
-        let key = service.key.clone();
         let (phase, phases) = watch::channel(Phase::Serving);
         let (done, stopped) = channel();
         // Without, a takeover would bind them anew.
@@ -101,23 +115,20 @@ impl Shared {
         let carrier = match sockets {
             Sockets::Retired(listening) => {
                 let _ = listening.phase.send(Phase::Serving);
-                listening.follow(service);
                 listening.set_timeouts(timeouts);
                 return listening;
             }
-            Sockets::Connections(listeners) => {
-                let connections = Arc::clone(&self.connections);
-                let director = Arc::clone(&self.director);
-                let settings = self.settings_of(&key);
-                let proxy = Proxy::with_connections(director, key, settings, connections);
-                for (worker, listener) in listeners.into_iter().enumerate() {
-                    let (proxy, phases, done) = (proxy.clone(), phases.clone(), done.clone());
-                    self.workers
-                        .run(worker % self.workers.count(), move || accept(proxy, listener, phases, done));
-                }
+            Sockets::Connections(key, listeners) => {
+                let proxy = self.proxy(&key, timeouts);
+                self.accept(listeners, &proxy, &phases, &done);
                 Carrier::Connections(proxy)
             }
-            Sockets::Datagrams(sockets) => {
+            Sockets::Marked(listeners) => {
+                let by_mark = ByMark::new(endpoint.address, Arc::clone(&self.connections));
+                self.accept(listeners, &by_mark, &phases, &done);
+                Carrier::Marked(by_mark)
+            }
+            Sockets::Datagrams(key, sockets) => {
                 let (director, flows) = (Arc::clone(&self.director), Arc::clone(&self.flows));
                 let proxy = DatagramProxy::new(director, key, timeouts.udp, flows);
                 for (worker, socket) in sockets.into_iter().enumerate() {
@@ -128,10 +139,56 @@ impl Shared {
                 Carrier::Datagrams(proxy)
             }
         };
-        let listening = Listening { carrier, phase, sockets: copies, stopped };
-        listening.follow(service);
-        listening.set_timeouts(timeouts);
-        listening
+        Listening { endpoint, carrier, phase, sockets: copies, stopped }
+    }
+
+    /// Has each worker accept on its listener.
+    fn accept(
+        &self,
+        listeners: Vec<std::net::TcpListener>,
+        reception: &(impl Reception + Clone + Send + 'static),
+        phases: &watch::Receiver<Phase>,
+        done: &Sender<()>,
+    ) {
+        for (worker, listener) in listeners.into_iter().enumerate() {
+            let (reception, phases, done) = (reception.clone(), phases.clone(), done.clone());
+            let task = move || accept_on(reception, listener, phases, done);
+            self.workers.run(worker % self.workers.count(), task);
+        }
+    }
+
+    fn proxy(&self, service: &ServiceKey, timeouts: lvsadm::Timeouts) -> Proxy {
+        let (director, connections) = (Arc::clone(&self.director), Arc::clone(&self.connections));
+        let settings = self.settings_of(service);
+        let proxy = Proxy::with_connections(director, service.clone(), settings, connections);
+        proxy.set_timeouts(relay_timeouts(timeouts));
+        proxy
+    }
+
+    /// Has what listens take in what it has to know of a configuration beside the scheduler.
+    pub(super) fn follow(&self, listening: &Listening, config: &Config, timeouts: lvsadm::Timeouts) {
+        match (&listening.carrier, &listening.endpoint.whose) {
+            (Carrier::Datagrams(proxy), Whose::Service(key)) => {
+                let one_packet = config.service(key).is_some_and(|service| service.one_packet);
+                let scheduling = if one_packet { Scheduling::OnePacket } else { Scheduling::Flow };
+                proxy.set_scheduling(scheduling);
+            }
+            (Carrier::Marked(by_mark), _) => {
+                let family = Family::of(listening.endpoint.address.ip());
+                let before = by_mark.proxies();
+                let marked = config.services.iter().filter_map(|service| match &service.key {
+                    ServiceKey::Mark { mark, family: of } if *of == family => {
+                        Some((mark.get(), &service.key))
+                    }
+                    _ => None,
+                });
+                let proxies = marked.map(|(mark, key)| {
+                    (mark, before.get(&mark).cloned().unwrap_or_else(|| self.proxy(key, timeouts)))
+                });
+                by_mark.set_proxies(proxies.collect());
+            }
+            _ => {}
+        }
     }
 
     /// Answers Prometheus from now on.
@@ -154,7 +211,7 @@ impl Shared {
             let shared = Arc::downgrade(self);
             let render = move |names| {
                 let shared = shared.upgrade()?;
-                let dropped = shared.state().listening.values().flat_map(Listening::dropped).collect();
+                let dropped = dropped(shared.state().listening.values());
                 let Shared { director, connections, flows, .. } = &*shared;
                 Some(metrics::render(&Sources { director, connections, flows, dropped }, names))
             };
@@ -176,10 +233,10 @@ impl Shared {
 impl Sockets {
     fn copies(&self) -> io::Result<Vec<OwnedFd>> {
         match self {
-            Sockets::Connections(listeners) => {
+            Sockets::Connections(_, listeners) | Sockets::Marked(listeners) => {
                 listeners.iter().map(|listener| Ok(listener.try_clone()?.into())).collect()
             }
-            Sockets::Datagrams(sockets) => {
+            Sockets::Datagrams(_, sockets) => {
                 sockets.iter().map(|socket| Ok(socket.try_clone()?.into())).collect()
             }
             Sockets::Retired(_) => Ok(Vec::new()),
@@ -201,17 +258,12 @@ impl Listening {
         }
     }
 
-    /// Takes in what the carrier, and not the scheduler, has to know of a service.
-    pub(super) fn follow(&self, service: &ServiceConfig) {
-        if let Carrier::Datagrams(proxy) = &self.carrier {
-            let scheduling = if service.one_packet { Scheduling::OnePacket } else { Scheduling::Flow };
-            proxy.set_scheduling(scheduling);
-        }
-    }
-
     pub(super) fn set_timeouts(&self, timeouts: lvsadm::Timeouts) {
         match &self.carrier {
             Carrier::Connections(proxy) => proxy.set_timeouts(relay_timeouts(timeouts)),
+            Carrier::Marked(by_mark) => {
+                by_mark.proxies().values().for_each(|proxy| proxy.set_timeouts(relay_timeouts(timeouts)));
+            }
             Carrier::Datagrams(proxy) => proxy.set_timeout(timeouts.udp),
         }
     }
@@ -219,33 +271,35 @@ impl Listening {
     /// Whether flows still need the sockets.
     pub(super) fn is_needed(&self) -> bool {
         match &self.carrier {
-            Carrier::Connections(_) => false,
+            Carrier::Connections(_) | Carrier::Marked(_) => false,
             Carrier::Datagrams(proxy) => {
                 proxy.open() > 0 && self.stopped.try_recv() == Err(TryRecvError::Empty)
             }
         }
     }
 
-    /// Datagrams that were dropped, by reason.
-    fn dropped(&self) -> Vec<(ServiceKey, Dropped, u64)> {
-        match &self.carrier {
-            Carrier::Connections(_) => Vec::new(),
-            Carrier::Datagrams(proxy) => {
-                proxy.dropped().map(|(why, count)| (proxy.service().clone(), why, count)).collect()
-            }
-        }
-    }
-
-    pub(super) fn service(&self) -> &ServiceKey {
-        match &self.carrier {
-            Carrier::Connections(proxy) => proxy.service(),
-            Carrier::Datagrams(proxy) => proxy.service(),
-        }
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 }
 
-async fn accept(
-    proxy: Proxy,
+/// Datagrams that were dropped, by service and reason: a service may have several sockets.
+fn dropped<'a>(listening: impl Iterator<Item = &'a Listening>) -> Vec<(ServiceKey, Dropped, u64)> {
+    let mut all: Vec<(ServiceKey, Dropped, u64)> = Vec::new();
+    for listening in listening {
+        let Carrier::Datagrams(proxy) = &listening.carrier else { continue };
+        for (why, count) in proxy.dropped() {
+            match all.iter_mut().find(|(service, other, _)| service == proxy.service() && *other == why) {
+                Some((_, _, sum)) => *sum += count,
+                None => all.push((proxy.service().clone(), why, count)),
+            }
+        }
+    }
+    all
+}
+
+async fn accept_on(
+    reception: impl Reception,
     listener: std::net::TcpListener,
     mut phases: watch::Receiver<Phase>,
     done: Sender<()>,
@@ -256,9 +310,9 @@ async fn accept(
                 // An error means that the other end is gone, which stops the listener as well.
                 let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
             };
-            proxy.serve(listener, stopped).await;
+            accept(&reception, listener, stopped).await;
         }
-        Err(error) => warn!(service = %proxy.service(), %error, "cannot listen"),
+        Err(error) => warn!(service = %reception.name(), %error, "cannot listen"),
     }
     drop(done);
 }
@@ -292,7 +346,7 @@ pub(super) fn close(listening: Vec<Listening>) {
     for listening in listening {
         // Ends when the last worker has let go of its sender.
         let _ = listening.stopped.recv_timeout(until.saturating_duration_since(Instant::now()));
-        info!(service = %listening.service(), "no longer listening");
+        info!(service = %listening.endpoint, "no longer listening");
     }
 }
 

@@ -2,15 +2,23 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 
 use l4_proxy::proxy_protocol::Version;
 use l4_proxy::{AcceptProxy, Network, Settings, Source};
-use lvs_core::ServiceKey;
+use lvs_core::{Family, ServiceKey};
 
 /// What the command line says of single services, in its order.
 #[derive(Default)]
 pub(super) struct Services {
-    wishes: Vec<(SocketAddr, Wish)>,
+    wishes: Vec<(Service, Wish)>,
+}
+
+/// As a service is named on the command line.
+enum Service {
+    Address(SocketAddr),
+    /// Of both families.
+    Mark(NonZeroU32),
 }
 
 enum Wish {
@@ -35,7 +43,7 @@ impl Services {
         Ok(())
     }
 
-    fn read(name: &str, text: &str) -> Option<(SocketAddr, Wish)> {
+    fn read(name: &str, text: &str) -> Option<(Service, Wish)> {
         let (service, value) = match name {
             "--transparent" => (text, ""),
             _ => text.split_once('=')?,
@@ -53,23 +61,48 @@ impl Services {
             "--redispatch" => Wish::Redispatch(value.parse().ok().filter(|max| *max <= REDISPATCH_MAX)?),
             _ => return None,
         };
-        Some((service.parse().ok()?, wish))
+        Some((Service::read(service)?, wish))
     }
 
     /// The settings of every service that has some of its own, on the ground of those of all.
     pub(super) fn on(self, all: &Settings) -> HashMap<ServiceKey, Settings> {
         let mut services = HashMap::new();
-        for (address, wish) in self.wishes {
-            let settings = services.entry(ServiceKey::tcp(address)).or_insert_with(|| all.clone());
-            match wish {
-                Wish::SendProxy(version) => settings.send_proxy = Some(version),
-                Wish::AcceptProxy(networks) => settings.accept_proxy = Some(AcceptProxy::from(networks)),
-                Wish::Source(source) => settings.source = source,
-                Wish::ConnectionsMax(max) => settings.connections_max = Some(max),
-                Wish::Redispatch(bytes) => settings.redispatch = bytes,
+        for (service, wish) in self.wishes {
+            for key in service.keys() {
+                wish.grant(services.entry(key).or_insert_with(|| all.clone()));
             }
         }
         services
+    }
+}
+
+impl Service {
+    fn read(text: &str) -> Option<Service> {
+        let mark = || text.parse().ok().map(Service::Mark);
+        text.parse().ok().map(Service::Address).or_else(mark)
+    }
+
+    fn keys(&self) -> Vec<ServiceKey> {
+        match *self {
+            Service::Address(address) => vec![ServiceKey::tcp(address)],
+            Service::Mark(mark) => {
+                [Family::V4, Family::V6].map(|family| ServiceKey::Mark { mark, family }).into()
+            }
+        }
+    }
+}
+
+impl Wish {
+    fn grant(&self, settings: &mut Settings) {
+        match self {
+            Wish::SendProxy(version) => settings.send_proxy = Some(*version),
+            Wish::AcceptProxy(networks) => {
+                settings.accept_proxy = Some(AcceptProxy::from(networks.iter().copied()));
+            }
+            Wish::Source(source) => settings.source = source.clone(),
+            Wish::ConnectionsMax(max) => settings.connections_max = Some(*max),
+            Wish::Redispatch(bytes) => settings.redispatch = *bytes,
+        }
     }
 }
 

@@ -54,7 +54,9 @@ struct Key {
 struct Flow {
     key: Key,
     server: SocketAddr,
-    /// Connected to the server.
+    /// Where its datagrams go: the server, at the client's port if it has none of its own.
+    target: SocketAddr,
+    /// Connected to the target.
     socket: OwnedFd,
     account: Account,
     /// Nothing under one-packet scheduling, where each datagram has a lease of its own.
@@ -251,7 +253,7 @@ impl<'a> Worker<'a> {
 
     fn send(&mut self, there: Place, datagrams: Datagrams<'_>, now: Moment) -> Result<(), Stopped> {
         let Some(flow) = self.flows.get_mut(there) else { return Err(Stopped::Here(Dropped::Full)) };
-        match self.offload.send_on(&flow.socket, flow.server, datagrams.bytes, datagrams.stride) {
+        match self.offload.send_on(&flow.socket, flow.target, datagrams.bytes, datagrams.stride) {
             Ok(()) => {
                 let bytes = datagrams.bytes.len() as u64;
                 flow.account.count_to_server(datagrams.count(), bytes);
@@ -270,7 +272,7 @@ impl<'a> Worker<'a> {
         if self.phase != Phase::Serving {
             return Err(Dropped::Refused);
         }
-        let flow = lvs_core::Flow::new(key.client).to(self.sent_to(key));
+        let flow = self.flow(key);
         self.picker.schedule_except(&flow, tried, now.time).map_err(|refusal| {
             self.refusal = Some(refusal);
             Dropped::Refused
@@ -279,38 +281,45 @@ impl<'a> Worker<'a> {
 
     /// Begins a flow to the server of a lease.
     fn open(&mut self, key: Key, lease: Lease, now: Moment) -> Result<Place, Stopped> {
-        let (socket, room) = self.reach(&lease, now)?;
+        let target = lease.target(&self.flow(key));
+        let (socket, room) = self.reach(&lease, target, now)?;
         let open = Open {
             protocol: Protocol::Udp,
             client: key.client,
             virtual_address: self.sent_to(key),
-            server: lease.server(),
+            server: target,
             progress: Progress::default(),
             call: Call::default(),
         };
         let entry = self.shared.flows.enter(open);
         let (server, account) = (lease.server(), lease.account());
         let claim = Some(Claim { lease, entry, began: now.millis });
-        self.keep(Flow { key, server, socket, account, claim, failure: None, _room: room }, now)
+        self.keep(Flow { key, server, target, socket, account, claim, failure: None, _room: room }, now)
     }
 
     /// Begins what one-packet scheduling has in the place of a flow.
     fn open_way_back(&mut self, key: Key, lease: &Lease, now: Moment) -> Result<Place, Stopped> {
-        let (socket, room) = self.reach(lease, now)?;
+        let target = lease.target(&self.flow(key));
+        let (socket, room) = self.reach(lease, target, now)?;
         let (server, account) = (lease.server(), lease.account());
-        self.keep(Flow { key, server, socket, account, claim: None, failure: None, _room: room }, now)
+        self.keep(Flow { key, server, target, socket, account, claim: None, failure: None, _room: room }, now)
     }
 
-    /// Makes room for one more flow, and a socket for it that is connected to its server.
-    fn reach(&mut self, lease: &Lease, now: Moment) -> Result<(OwnedFd, connections::Place), Stopped> {
+    /// Makes room for one more flow, and a socket for it that is connected to its target.
+    fn reach(
+        &mut self,
+        lease: &Lease,
+        target: SocketAddr,
+        now: Moment,
+    ) -> Result<(OwnedFd, connections::Place), Stopped> {
         let flows = Arc::clone(&self.shared.flows);
         if !flows.has_room() && !self.give_way() {
             return Err(Stopped::Here(Dropped::Full));
         }
         let room = flows.place();
         let server = lease.server();
-        let connected = match connected(server) {
-            Err(error) if is_of_descriptors(&error) && self.give_way() => connected(server),
+        let connected = match connected(target) {
+            Err(error) if is_of_descriptors(&error) && self.give_way() => connected(target),
             connected => connected,
         };
         match connected {
@@ -458,6 +467,10 @@ impl<'a> Worker<'a> {
         if let Some(flow) = self.flows.remove(there) {
             self.shared.ended(&flow, why);
         }
+    }
+
+    fn flow(&self, key: Key) -> lvs_core::Flow {
+        lvs_core::Flow::new(key.client).to(self.sent_to(key))
     }
 
     fn sent_to(&self, key: Key) -> SocketAddr {

@@ -9,6 +9,7 @@ mod director;
 mod dns;
 mod drain;
 mod faults;
+mod fwmark;
 mod keepalived;
 mod life;
 mod metrics;

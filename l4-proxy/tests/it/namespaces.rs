@@ -73,11 +73,26 @@ impl Networks {
 
     fn director(&self, arguments: &[&str]) -> Director {
         let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        Director::start_with(&rules(address(VIP), address(SERVER)), |program| {
+        self.director_with(&rules(address(VIP), address(SERVER)), arguments)
+    }
+
+    fn director_with(&self, rules: &str, arguments: &[&str]) -> Director {
+        Director::start_with(rules, |program| {
             let mut command = Command::new("ip");
             command.args(["netns", "exec", &self.names[DS], program]).args(arguments);
             command
         })
+    }
+
+    /// Carries out commands where the director is.
+    fn shell(&self, commands: &str) {
+        let mut shell = Command::new("ip");
+        shell.args(["netns", "exec", &self.names[DS], "sh", "-e"]).stdin(Stdio::piped());
+        let mut shell = shell.stdout(Stdio::null()).spawn().expect("a shell");
+        let mut input = shell.stdin.take().expect("a pipe");
+        input.write_all(commands.as_bytes()).expect("read");
+        drop(input);
+        assert!(shell.wait().expect("it ends").success());
     }
 
     fn listen(&self) -> TcpListener {
@@ -109,25 +124,19 @@ fn run(words: &[&str]) {
     assert!(ip(words), "ip {}", words.join(" "));
 }
 
-/// The commands for the director out of what `--transparent-help` prints.
-fn printed_rules() -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_l4-proxy")).arg("--transparent-help").output();
+/// The commands for the director out of what the program prints as help, from one text to another.
+fn printed_rules(help: &str, from: &str, to: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_l4-proxy")).arg(help).output();
     let text = String::from_utf8(output.expect("it runs").stdout).expect("text");
-    let from = text.find("  nft -f -").expect("the rules");
-    let to = text.find("For IPv6").expect("the end of the rules");
+    let from = text.find(from).expect("the rules");
+    let to = text.find(to).expect("the end of the rules");
     text[from..to].lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn server_sees_the_client_in_transparent_mode_with_the_printed_rules() {
     let Some(networks) = Networks::new() else { return };
-    let mut shell = Command::new("ip");
-    shell.args(["netns", "exec", &networks.names[DS], "sh", "-e"]).stdin(Stdio::piped());
-    let mut shell = shell.spawn().expect("a shell");
-    let mut commands = shell.stdin.take().expect("a pipe");
-    commands.write_all(printed_rules().as_bytes()).expect("read");
-    drop(commands);
-    assert!(shell.wait().expect("it ends").success());
+    networks.shell(&printed_rules("--transparent-help", "  nft -f -", "For IPv6"));
 
     let _director = networks.director(&["--transparent", VIP]);
     let server = networks.listen();
@@ -162,4 +171,43 @@ fn every_source_address_gives_all_its_ports_before_a_client_is_refused() {
         director.log().contains("no source address has a free port to this server")
     });
     assert!(!director.log().contains("server is"), "the server was blamed: {}", director.log());
+}
+
+#[test]
+fn rules_that_mark_packets_choose_the_service_and_group_its_ports() {
+    let Some(networks) = Networks::new() else { return };
+    // A third port is an entrance too, and no rule marks what comes to it.
+    let [http, https, other] = ["10.98.1.1:80", "10.98.1.1:443", "10.98.1.1:8080"];
+    run(&["-n", &networks.names[RS], "address", "add", "10.98.2.4/24", "dev", "eth0"]);
+    let entrances = format!("packets={http},{https},{other}");
+    let director = networks.director_with("", &["--fwmark", &entrances]);
+    let refused = director.ipvsadm("-A -f 1 -s rr -p 600");
+    assert!(refused.stderr.contains("net.ipv4.tcp_fwmark_accept=1"), "{}", refused.stderr);
+    let printed = printed_rules("--fwmark-help", "  sysctl", "(or iptables");
+    networks.shell(
+        &printed
+            .replace("192.0.2.1", "10.98.1.1")
+            .replace("sysctl -w net.ipv4.", "echo 1 >/proc/sys/net/ipv4/")
+            .replace("tcp_fwmark_accept=1", "tcp_fwmark_accept"),
+    );
+    for words in ["-A -f 1 -s rr -p 600", "-a -f 1 -r 10.98.2.2:0 -m", "-a -f 1 -r 10.98.2.4:0 -m"] {
+        let output = director.ipvsadm(words);
+        assert_eq!((output.stderr.as_str(), output.code), ("", 0), "{words}");
+    }
+    let servers = networks.within(RS, || {
+        [80, 443].map(|port| TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).expect("a free port"))
+    });
+    let reached = |vip: &'static str, server: &TcpListener| {
+        let client = networks.within(CIP, move || connect(vip.parse().expect("an address")));
+        let served = accept(server);
+        drop(client);
+        served.local_addr().expect("open").ip()
+    };
+    let first = reached(http, &servers[0]);
+    for _ in 0..3 {
+        assert_eq!(reached(https, &servers[1]), first);
+        assert_eq!(reached(http, &servers[0]), first);
+    }
+    assert!(networks.within(CIP, move || resets_its_client(other.parse().expect("an address"))));
+    eventually("it is said why", || director.log().contains("refused: no service has its mark"));
 }
