@@ -184,12 +184,8 @@ fn rules_that_mark_packets_choose_the_service_and_group_its_ports() {
     let refused = director.ipvsadm("-A -f 1 -s rr -p 600");
     assert!(refused.stderr.contains("net.ipv4.tcp_fwmark_accept=1"), "{}", refused.stderr);
     let printed = printed_rules("--fwmark-help", "  sysctl", "(or iptables");
-    networks.shell(
-        &printed
-            .replace("192.0.2.1", "10.98.1.1")
-            .replace("sysctl -w net.ipv4.", "echo 1 >/proc/sys/net/ipv4/")
-            .replace("tcp_fwmark_accept=1", "tcp_fwmark_accept"),
-    );
+    let sysctl = r#"sysctl() { echo "${2#*=}" >"/proc/sys/$(echo "${2%=*}" | tr . /)"; }"#;
+    networks.shell(&format!("{sysctl}\n{}", printed.replace("192.0.2.1", "10.98.1.1")));
     for words in ["-A -f 1 -s rr -p 600", "-a -f 1 -r 10.98.2.2:0 -m", "-a -f 1 -r 10.98.2.4:0 -m"] {
         let output = director.ipvsadm(words);
         assert_eq!((output.stderr.as_str(), output.code), ("", 0), "{words}");

@@ -225,7 +225,7 @@ fn reload_keeps_what_checks_have_found_and_a_wrong_file_changes_nothing() {
 
     let after = before.replace("weight 1", "weight 2") + &service(other, "", &[slow(two.address)]);
     director.reload(&after);
-    eventually("the file is read", || director.log().contains("reloaded"));
+    eventually("the file is read", || director.log().contains(" reloaded /"));
     assert_eq!([ask(vip), ask(vip), ask(other)], ["one", "one", "two"]);
     let list = director.list();
     let row = list.lines().find(|line| line.contains(&dead.to_string())).unwrap_or_default();
