@@ -8,7 +8,8 @@ use crate::router::{Action, Config, Event, Moment, Router, State};
 /// Routers that follow each other.
 ///
 /// One that fails takes the others along, and none comes back before all are well; one that is
-/// outranked gives way for all; one whose master falls silent takes over for all.
+/// outranked gives way for all; one whose master falls silent takes over for all. If they need an
+/// arbiter's consent they need it together: what it says is for all of them.
 #[derive(Clone, Debug)]
 pub struct Group {
     members: Vec<Member>,
@@ -52,9 +53,16 @@ impl Group {
             }
             _ => {}
         }
-        let before = member.router.state();
-        actions.extend(member.router.handle(event, now).into_iter().map(|action| (place, action)));
-        self.follow(place, before, now, &mut actions);
+        match event {
+            // The one who asked comes first: it takes the others along, and these ask too.
+            Event::Granted { .. } | Event::Refused => {
+                for place in (place..self.members.len()).chain(0..place) {
+                    self.tell(place, event.clone(), now, &mut actions);
+                }
+            }
+            _ => self.tell(place, event, now, &mut actions),
+        }
+        self.release_last(&mut actions);
         actions
     }
 
@@ -65,6 +73,7 @@ impl Group {
         let actions = member.router.reconfigure(config, now);
         let mut actions = actions.into_iter().map(|action| (place, action)).collect();
         self.follow(place, before, now, &mut actions);
+        self.release_last(&mut actions);
         actions
     }
 
@@ -73,6 +82,25 @@ impl Group {
         if let Some(member) = self.members.get_mut(place) {
             member.router.set_address(address);
         }
+    }
+
+    /// The consent is given back once, by the last who needed it, when all addresses are gone.
+    fn release_last(&self, actions: &mut Vec<(usize, Action)>) {
+        let last = actions.iter().rfind(|(_, action)| *action == Action::Release).map(|(place, _)| *place);
+        actions.retain(|(_, action)| *action != Action::Release);
+        if let Some(place) = last
+            && !self.routers().any(Router::needs_consent)
+        {
+            actions.push((place, Action::Release));
+        }
+    }
+
+    /// Tells one router, and the others what follows from it.
+    fn tell(&mut self, place: usize, event: Event, now: Moment, actions: &mut Vec<(usize, Action)>) {
+        let router = &mut self.members[place].router;
+        let before = router.state();
+        actions.extend(router.handle(event, now).into_iter().map(|action| (place, action)));
+        self.follow(place, before, now, actions);
     }
 
     /// Has the others follow a router that may have left its state.

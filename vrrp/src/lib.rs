@@ -9,7 +9,7 @@
 //! use std::net::IpAddr;
 //! use std::time::Duration;
 //! use vrrp::packet::{Authentication, Version};
-//! use vrrp::router::{Action, Config, Event, Preempt, Router, State};
+//! use vrrp::router::{Action, Config, Consent, Event, Preempt, Router, State};
 //!
 //! let mut router = Router::new(Config {
 //!     vrid: 51,
@@ -22,6 +22,7 @@
 //!     addresses: vec![IpAddr::from([10, 8, 0, 100])],
 //!     announce_again: Some(Duration::from_secs(5)),
 //!     announce_every: None,
+//!     consent: Consent::NotNeeded,
 //! });
 //! router.handle(Event::Start, Duration::ZERO);
 //! assert_eq!(router.state(), State::Backup);
@@ -35,7 +36,8 @@
 //! ```
 //!
 //! VRRP alone cannot keep two hosts that do not hear each other from both being master; no protocol
-//! between two can. What it can do is say so: [`router::Warning::Rival`].
+//! between two can. What it can do is say so: [`router::Warning::Rival`]. What can is a third party that
+//! both have to ask: [`router::Consent`].
 
 #![forbid(unsafe_code)]
 

@@ -37,6 +37,21 @@ pub struct Config {
     pub announce_again: Option<Duration>,
     /// How often it announces them for as long as it is master (`garp_master_refresh`).
     pub announce_every: Option<Duration>,
+    /// Who has a say in who is master.
+    pub consent: Consent,
+}
+
+/// Who has a say in who is master.
+///
+/// Two routers that do not hear each other cannot know whether the other one is there; only a third
+/// party can keep both from being master.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consent {
+    /// Nobody but the routers.
+    #[default]
+    NotNeeded,
+    /// Becoming master needs an arbiter's consent, and so does staying it: see [`Event::Granted`].
+    Needed,
 }
 
 /// Whether a router takes the addresses from a master of lower priority. The owner always does.
@@ -88,9 +103,16 @@ pub enum Event {
     Recovered,
     /// The others of its group are master now.
     Take,
-    /// It must not be master although nothing of its own is wrong: its group gave way, or the
-    /// arbiter withdrew its consent.
+    /// It must not be master although nothing of its own is wrong: its group gave way.
     GiveWay,
+    /// The arbiter lets it be master, until this moment and no longer. Word of a later moment
+    /// prolongs that; without it the router gives its addresses away when the moment comes.
+    Granted {
+        /// The end of the consent.
+        until: Moment,
+    },
+    /// The arbiter says that another one has its consent.
+    Refused,
     /// It is to stop.
     Stop,
 }
@@ -104,6 +126,13 @@ pub enum Action {
     AddAddresses,
     /// Take the virtual addresses away.
     RemoveAddresses,
+    /// The addresses may stay until [`Router::consent`], which moved: whoever keeps them on the
+    /// interface with a lifetime prolongs it.
+    ProlongAddresses,
+    /// Ask the arbiter for its consent, and go on asking until [`Action::Release`].
+    Ask,
+    /// The arbiter's consent is not wanted, or not any more: the addresses are gone by now.
+    Release,
     /// Tell the neighbours who has the addresses: gratuitous ARP, unsolicited neighbour
     /// advertisements.
     Announce(Occasion),
@@ -150,8 +179,12 @@ pub enum Reason {
     Fault,
     /// All that it depends on is there again.
     Recovered,
-    /// It followed its group, or the arbiter.
+    /// It followed its group.
     Followed,
+    /// The arbiter gave its consent to another one.
+    Refused,
+    /// The arbiter's consent ran out and was not prolonged in time.
+    Lapsed,
     /// It was stopped.
     Stopped,
 }
@@ -212,6 +245,12 @@ pub struct Router {
     tolerant_until: Moment,
     /// Whose interval was complained about.
     odd_interval: Option<(IpAddr, Duration)>,
+    /// Why a backup asked the arbiter; it waits for the answer.
+    asked: Option<Reason>,
+    /// A master's: until when the arbiter lets it be one.
+    granted_until: Moment,
+    /// When a backup last began to claim the place of a master of lower priority.
+    claimed: Option<Moment>,
 }
 
 impl Router {
@@ -229,6 +268,9 @@ impl Router {
             rival: None,
             tolerant_until: Moment::ZERO,
             odd_interval: None,
+            asked: None,
+            granted_until: Moment::ZERO,
+            claimed: None,
             config,
         }
     }
@@ -261,10 +303,22 @@ impl Router {
     /// goes on waiting. Returns what is to be done.
     pub fn reconfigure(&mut self, config: Config, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.config = config;
+        let was = std::mem::replace(&mut self.config, config).consent;
+        match (was, self.config.consent) {
+            (Consent::Needed, Consent::NotNeeded) => {
+                self.asked = None;
+                actions.push(Action::Release);
+            }
+            (Consent::NotNeeded, Consent::Needed) if self.state == State::Master => {
+                // It has led without until now, and may for as long as others would wait for it.
+                self.granted_until = now + self.master_down();
+                actions.push(Action::Ask);
+            }
+            _ => {}
+        }
         match self.state {
             State::Init | State::Fault => {}
-            State::Backup if self.is_owner() => self.take(Reason::Owner, now, &mut actions),
+            State::Backup if self.is_owner() => self.may_take(Reason::Owner, now, &mut actions),
             State::Backup => self.wait_anew(),
             State::Master => {
                 actions.push(Action::AddAddresses);
@@ -279,7 +333,18 @@ impl Router {
 
     /// When [`Event::Timer`] is due.
     pub fn deadline(&self) -> Option<Moment> {
-        [self.timer, self.announce.map(|(due, _)| due)].into_iter().flatten().min()
+        let announce = self.announce.map(|(due, _)| due);
+        [self.timer, announce, self.consent()].into_iter().flatten().min()
+    }
+
+    /// Until when the arbiter lets it be master, if it is master and needs that.
+    pub fn consent(&self) -> Option<Moment> {
+        (self.state == State::Master && self.is_arbitrated()).then_some(self.granted_until)
+    }
+
+    /// Whether it is master with an arbiter's consent, or waits for that.
+    pub fn needs_consent(&self) -> bool {
+        self.asked.is_some() || self.consent().is_some()
     }
 
     /// How long a backup waits for a master's next word before it takes its place.
@@ -299,6 +364,7 @@ impl Router {
     /// Takes in what happened; returns what is to be done, in that order.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.lapse(&event, now, &mut actions);
         match (event, self.state) {
             (Event::Start, State::Init) => self.start(now, &mut actions),
             (Event::Recovered, State::Fault) => self.listen(Reason::Recovered, now, &mut actions),
@@ -309,11 +375,17 @@ impl Router {
             }
             (Event::Weighed(weight), _) => self.weigh(weight),
             (Event::Timer, State::Backup | State::Master) => self.look(now, &mut actions),
-            (Event::Take, State::Backup) => self.take(Reason::Followed, now, &mut actions),
+            (Event::Take, State::Backup) => self.may_take(Reason::Followed, now, &mut actions),
             (Event::GiveWay, State::Master) => {
                 actions.push(self.send(0));
                 self.listen(Reason::Followed, now, &mut actions);
             }
+            (Event::GiveWay, State::Backup) if self.asked.is_some() => {
+                self.wait(self.master_interval, now);
+                self.stop_asking(&mut actions);
+            }
+            (Event::Granted { until }, _) => self.grant(until, now, &mut actions),
+            (Event::Refused, _) => self.refuse(now, &mut actions),
             (Event::Heard { from, priority, interval }, State::Backup | State::Master) => {
                 self.hear(from, priority, interval, now, &mut actions);
             }
@@ -323,11 +395,17 @@ impl Router {
     }
 
     fn start(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.is_owner() {
-            self.take(Reason::Owner, now, actions);
-        } else {
-            self.listen(Reason::Started, now, actions);
+        if self.is_owner() && !self.is_arbitrated() {
+            return self.take(Reason::Owner, now, actions);
         }
+        self.listen(Reason::Started, now, actions);
+        if self.is_owner() {
+            self.ask(Reason::Owner, now, actions);
+        }
+    }
+
+    fn is_arbitrated(&self) -> bool {
+        self.config.consent == Consent::Needed
     }
 
     fn is_owner(&self) -> bool {
@@ -391,11 +469,13 @@ impl Router {
         } else if priority >= self.priority() {
             self.outranking_since = None;
             self.wait(interval, now);
+            self.stop_asking(actions);
         } else {
             let since = *self.outranking_since.get_or_insert(now);
             // A lower master that is to be preempted does not move the timer.
             if !self.preempts(now.saturating_sub(since)) {
                 self.wait(interval, now);
+                self.stop_asking(actions);
             }
         }
     }
@@ -450,7 +530,7 @@ impl Router {
             if self.state == State::Backup {
                 let silence = now.saturating_sub(self.quiet_since);
                 let reason = if self.resigned { Reason::Resigned } else { Reason::Silence(silence) };
-                return self.take(reason, now, actions);
+                return self.may_take(self.asked.unwrap_or(reason), now, actions);
             }
             actions.push(self.send(self.priority()));
             // Counted from when it was due, so that lateness does not add up.
@@ -472,10 +552,90 @@ impl Router {
         }
     }
 
+    /// Becomes master if nobody else has a say in that, and asks otherwise.
+    fn may_take(&mut self, reason: Reason, now: Moment, actions: &mut Vec<Action>) {
+        if self.is_arbitrated() {
+            self.ask(reason, now, actions);
+        } else {
+            self.take(reason, now, actions);
+        }
+    }
+
+    /// Asks the arbiter, and again after an interval if no answer has come until then.
+    fn ask(&mut self, reason: Reason, now: Moment, actions: &mut Vec<Action>) {
+        self.asked = Some(reason);
+        self.timer = Some(now + self.config.interval);
+        actions.push(Action::Ask);
+    }
+
+    fn stop_asking(&mut self, actions: &mut Vec<Action>) {
+        if self.asked.take().is_some() {
+            actions.push(Action::Release);
+        }
+    }
+
+    fn grant(&mut self, until: Moment, now: Moment, actions: &mut Vec<Action>) {
+        match (self.state, self.asked) {
+            _ if until <= now => {}
+            (State::Master, _) if self.is_arbitrated() => {
+                if until > self.granted_until {
+                    self.granted_until = until;
+                    actions.push(Action::ProlongAddresses);
+                }
+            }
+            (State::Backup, Some(reason)) => {
+                self.granted_until = until;
+                self.take(reason, now, actions);
+            }
+            // An answer that crossed with the end of the question.
+            _ => actions.push(Action::Release),
+        }
+    }
+
+    fn refuse(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.consent().is_some() {
+            self.give_up(Reason::Refused, now, actions);
+        } else if self.asked.is_some() && self.outranking_since.is_some() {
+            self.claim(now, actions);
+        }
+    }
+
+    /// The one who has the arbiter's consent is a master of lower priority, who does not know that
+    /// it is to be preempted: it gives way when it hears of this router's priority.
+    ///
+    /// For some intervals only, and then not for a while: a router that gets others to give way and
+    /// then cannot become master itself does that seldom.
+    fn claim(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let since = *self.claimed.get_or_insert(now);
+        if now < since + self.config.interval * CLAIMED_INTERVALS {
+            actions.push(self.send(self.priority()));
+        } else if now >= since + self.master_down() * CLAIMED_AGAIN {
+            self.claimed = None;
+        }
+    }
+
+    /// A master whose time is up gives its addresses away before anything else, whatever it was
+    /// that woke it.
+    fn lapse(&mut self, event: &Event, now: Moment, actions: &mut Vec<Action>) {
+        let prolongs = matches!(event, Event::Granted { until } if *until > now);
+        if !prolongs && self.consent().is_some_and(|until| until <= now) {
+            self.give_up(Reason::Lapsed, now, actions);
+        }
+    }
+
+    /// Gives the addresses away, and only then says so.
+    fn give_up(&mut self, reason: Reason, now: Moment, actions: &mut Vec<Action>) {
+        let farewell = self.send(0);
+        self.listen(reason, now, actions);
+        actions.push(farewell);
+    }
+
     /// Becomes master.
     fn take(&mut self, reason: Reason, now: Moment, actions: &mut Vec<Action>) {
         self.state = State::Master;
         self.resigned = false;
+        self.asked = None;
+        self.claimed = None;
         // One whose place is taken gives way as soon as it hears of it; with others there is nobody.
         let heard = self.outranking_since.take().is_some();
         self.tolerant_until = if heard { now + self.master_interval * 2 } else { now };
@@ -506,14 +666,19 @@ impl Router {
         self.release(actions);
         self.state = state;
         self.timer = None;
+        self.claimed = None;
         actions.push(Action::Became(state, reason));
     }
 
     fn release(&mut self, actions: &mut Vec<Action>) {
         self.announce = None;
         self.rival = None;
+        self.stop_asking(actions);
         if self.state == State::Master {
             actions.push(Action::RemoveAddresses);
+            if self.is_arbitrated() {
+                actions.push(Action::Release);
+            }
         }
     }
 
@@ -561,7 +726,9 @@ impl fmt::Display for Reason {
             Reason::Outranked { by, priority } => write!(f, "{by} advertises priority {priority}"),
             Reason::Fault => f.write_str("something it depends on is down"),
             Reason::Recovered => f.write_str("all that it depends on is there again"),
-            Reason::Followed => f.write_str("its group or the arbiter decided"),
+            Reason::Followed => f.write_str("its group decided"),
+            Reason::Refused => f.write_str("the arbiter gave its consent to another one"),
+            Reason::Lapsed => f.write_str("the arbiter's consent ran out"),
             Reason::Stopped => f.write_str("stopped"),
         }
     }
@@ -599,3 +766,9 @@ impl fmt::Display for Warning {
 
 /// Priority of who owns the addresses.
 pub const OWNER: u8 = 255;
+
+/// For how many intervals a backup claims the place of a master of lower priority.
+const CLAIMED_INTERVALS: u32 = 3;
+
+/// After how many times of a master's silence it may claim it again.
+const CLAIMED_AGAIN: u32 = 8;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use vrrp::group::Group;
 use vrrp::packet::{Authentication, Version};
-use vrrp::router::{Action, Config, Event, Moment, Occasion, Preempt, Reason, Router, State, Warning};
+use vrrp::router::{
+    Action, Config, Consent, Event, Moment, Occasion, Preempt, Reason, Router, State, Warning,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,6 +23,7 @@ pub(crate) fn config(host: u8, priority: u8) -> Config {
         addresses: vec![IpAddr::from([10, 8, 0, 100])],
         announce_again: Some(SECOND * 5),
         announce_every: None,
+        consent: Consent::NotNeeded,
     }
 }
 
@@ -28,7 +31,7 @@ pub(crate) fn host_address(host: u8) -> IpAddr {
     IpAddr::from([10, 8, 0, host])
 }
 
-fn heard(host: u8, priority: u8) -> Event {
+pub(crate) fn heard(host: u8, priority: u8) -> Event {
     Event::Heard { from: host_address(host), priority, interval: SECOND }
 }
 
@@ -49,13 +52,16 @@ fn router(priority: u8, state: State) -> Router {
 }
 
 /// Names of what is to be done, an advertisement by its priority.
-fn names(actions: &[Action]) -> Vec<String> {
+pub(crate) fn names(actions: &[Action]) -> Vec<String> {
     let name = |action: &Action| match action {
         Action::Send(advert) => format!("send {}", advert.priority),
         Action::AddAddresses => "add".to_owned(),
         Action::RemoveAddresses => "remove".to_owned(),
         Action::Announce(Occasion::Taken) => "announce".to_owned(),
         Action::Announce(occasion) => format!("announce {occasion:?}").to_lowercase(),
+        Action::ProlongAddresses => "prolong".to_owned(),
+        Action::Ask => "ask".to_owned(),
+        Action::Release => "release".to_owned(),
         Action::Became(state, _) => state.to_string(),
         Action::Warn(Warning::Rival { .. }) => "rival".to_owned(),
         Action::Warn(warning) => format!("{warning:?}"),

@@ -97,6 +97,7 @@ impl Network {
                 }
                 Action::Announce(_) => assert!(self.holds[place], "announced what it has not"),
                 Action::Became(..) | Action::Warn(_) => {}
+                Action::ProlongAddresses | Action::Ask | Action::Release => unreachable!("nobody is asked"),
             }
         }
         assert_eq!(self.holds[place], self.routers[place].state() == State::Master);
