@@ -1,5 +1,6 @@
 //! What a `keepalived.conf` asks for, checked: plain data without places or defaults left open.
 
+mod arbiter;
 mod build;
 mod check;
 mod checker;
@@ -21,8 +22,8 @@ pub use self::check::{
     Body, Checker, Kind, Match, Method, Origin, Protocol, Query, Rhythm, SmtpHost, StatusCodes, Url, Wildcard,
 };
 pub use self::router::{
-    Address, Authentication, Instance, Mail, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess,
-    Vrrp, VrrpScript,
+    Address, Arbiter, ArbiterKind, Authentication, Etcd, Instance, Mail, Notify, OnArbiterLoss, Peer, State,
+    SyncGroup, Track, TrackFile, TrackProcess, Vrrp, VrrpScript,
 };
 
 /// A whole `keepalived.conf`.

@@ -1,6 +1,7 @@
 //! VRRP as plain data: what `vrrp_*` blocks ask for.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{NumberFile, Script};
@@ -63,6 +64,8 @@ pub struct Instance {
     pub track: Track,
     /// The state of the interface does not count.
     pub ignores_interface: bool,
+    /// Who has to consent to its being master.
+    pub arbiter: Option<Arbiter>,
     /// Who is told.
     pub notify: Notify,
     /// The keywords that the fields above say nothing of, with their values.
@@ -86,6 +89,49 @@ pub enum Authentication {
     Password(String),
     /// An authentication header.
     Header(String),
+}
+
+/// An `arbiter`: a third party without whose consent nobody is master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arbiter {
+    /// Who it is.
+    pub kind: ArbiterKind,
+    /// How long its consent lasts.
+    pub ttl: Duration,
+    /// What a master does when it cannot be asked.
+    pub on_loss: OnArbiterLoss,
+}
+
+/// Who an arbiter is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArbiterKind {
+    /// A lease in etcd: one holder at most, wherever the network parts.
+    Etcd(Etcd),
+    /// A gateway that has to answer: who is cut off from it gives way.
+    Ping(IpAddr),
+}
+
+/// How etcd is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// Its members: `http://HOST:PORT` or `https://HOST:PORT`.
+    pub endpoints: Vec<String>,
+    /// The key that the holder of the addresses has.
+    pub key: String,
+    /// Who signs its certificates.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate and its key that are shown to it.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// What a master does when its arbiter cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnArbiterLoss {
+    /// It gives the addresses away: nobody has them until the arbiter is back.
+    #[default]
+    Yield,
+    /// It keeps them; nobody takes them over until the arbiter is back.
+    Keep,
 }
 
 /// A virtual address and how it is put on its interface.
@@ -144,6 +190,8 @@ pub struct Notify {
     pub any: Option<Script>,
     /// Told when a master hears one of lower priority.
     pub lower_priority: Option<Script>,
+    /// Told when somebody else has the addresses too.
+    pub split_brain: Option<Script>,
     /// Mail.
     pub mail: Mail,
 }

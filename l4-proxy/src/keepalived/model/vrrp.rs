@@ -131,6 +131,7 @@ impl Build<'_> {
             vmac: None,
             track: Track::default(),
             ignores_interface: false,
+            arbiter: None,
             notify: Notify::default(),
             further: Vec::new(),
         };
@@ -165,6 +166,7 @@ impl Build<'_> {
             "no_accept" => instance.accept = false,
             "use_vmac" => instance.vmac = Some(text(node)),
             "dont_track_primary" => instance.ignores_interface = true,
+            "arbiter" => instance.arbiter = self.arbiter(node, &instance.name),
             _ if self.track(node, vrrp, &mut instance.track) => {}
             _ if self.notify(node, &mut instance.notify) => {}
             _ => instance.further.push(words(node)),
@@ -328,6 +330,7 @@ impl Build<'_> {
             }
             "notify" => &mut notify.any,
             "notify_master_rx_lower_pri" => &mut notify.lower_priority,
+            "notify_split_brain" => &mut notify.split_brain,
             "smtp_alert" => {
                 notify.mail = if switched_on(node) { Mail::On } else { Mail::Off };
                 return true;
@@ -363,6 +366,7 @@ impl Build<'_> {
             self.complain(node.blame("the vrrp_sync_group has no members"));
             return None;
         }
+        self.check_arbiters(node, &group, vrrp);
         Some(group)
     }
 }

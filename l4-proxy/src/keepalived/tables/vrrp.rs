@@ -142,6 +142,8 @@ const INSTANCE_KEYWORDS: &[Keyword] = &[
     block("track_bfd", &TRACKED),
     flag("dont_track_primary"),
     outdated(flag("linkbeat_use_polling"), "the block linkbeat_interfaces is meant for that"),
+    // Who has a say beside the routers: of ours, keepalived has no such thing.
+    block("arbiter", &ARBITER),
     // Who is told.
     script("notify_master"),
     script("notify_backup"),
@@ -150,6 +152,7 @@ const INSTANCE_KEYWORDS: &[Keyword] = &[
     optional("notify_deleted", 0, &[Kind::Text, Kind::Text, Kind::Text]),
     script("notify"),
     script("notify_master_rx_lower_pri"),
+    script("notify_split_brain"),
     switch("notify_priority_changes"),
     switch("smtp_alert"),
     word("debug", &[Kind::Integer(0, 4)]),
@@ -162,6 +165,21 @@ const INSTANCE_KEYWORDS: &[Keyword] = &[
 static AUTHENTICATION: Block = Block {
     name: "authentication",
     keywords: &[word("auth_type", &[Kind::Choice(&["PASS", "AH"])]), word("auth_pass", &[Kind::Text])],
+    items: None,
+};
+
+static ARBITER: Block = Block {
+    name: "arbiter",
+    keywords: &[
+        several("etcd", 1, Kind::Text),
+        word("key", &[Kind::Text]),
+        word("ping", &[Kind::Address]),
+        word("ttl", &[Kind::Integer(3, 3600)]),
+        word("on_arbiter_loss", &[Kind::Choice(&["keep", "yield"])]),
+        word("ca_file", &[Kind::Text]),
+        word("cert_file", &[Kind::Text]),
+        word("key_file", &[Kind::Text]),
+    ],
     items: None,
 };
 

@@ -202,6 +202,14 @@ fn vrrp_blocks_that_cannot_be_meant_are_told() {
             instance("advert_int 0.5"),
             "wanted whole seconds up to 255 with version 2, up to 40.95 seconds with version 3",
         ),
+        (instance("arbiter {\n ttl 5\n}"), "the arbiter of VI_1 needs either etcd or ping"),
+        (
+            instance("arbiter {\n etcd http://a\n ping 10.0.0.1\n}"),
+            "the arbiter of VI_1 needs either etcd or ping",
+        ),
+        (instance("arbiter {\n etcd 10.0.0.1\n}"), "\"10.0.0.1\" is no http://HOST:PORT"),
+        (instance("arbiter {\n etcd http://a\n}"), "etcd needs a key, the same on all directors"),
+        (instance("arbiter {\n ping 10.0.0.1\n ttl 2\n}"), "invalid value \"2\" for ttl"),
         (instance("") + &instance(""), "vrrp_instance VI_1 was defined before, in line 1"),
         (
             instance("") + &instance("").replace("VI_1", "VI_2"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use l4_proxy::keepalived::model::{Kind, RealServer, VirtualServer};
+use l4_proxy::keepalived::model::{ArbiterKind, Kind, OnArbiterLoss, RealServer, VirtualServer};
 use l4_proxy::keepalived::{self, Dialect};
 use lvs_core::{Algorithm, ServiceKey};
 
@@ -188,4 +188,27 @@ fn vrrp_is_read_for_whoever_will_run_it() {
     assert_eq!(instance.track.scripts, [("c".to_owned(), Some(2))]);
     assert_eq!(instance.further, [["garp_master_delay", "3"]]);
     assert_eq!((vrrp.groups[0].members.len(), vrrp.scripts[0].weight), (1, -4));
+}
+
+#[test]
+fn arbiter_is_read_with_all_that_it_needs() {
+    let block = "arbiter {\netcd http://10.0.0.5:2379 http://10.0.0.6:2379\nkey /vrrp/web\non_arbiter_loss keep\nttl 8\n}";
+    let instance = |name: &str, id: u8, block: &str| {
+        format!(
+            "vrrp_instance {name} {{\ninterface eth0\nvirtual_router_id {id}\nvirtual_ipaddress {{\n192.0.2.{id}\n}}\n{block}\nnotify_split_brain /bin/true\n}}\n"
+        )
+    };
+    let vrrp = read(&instance("A", 1, block)).model.vrrp;
+    let arbiter = vrrp.instances[0].arbiter.as_ref().expect("an arbiter");
+    assert_eq!((arbiter.ttl, arbiter.on_loss), (Duration::from_secs(8), OnArbiterLoss::Keep));
+    let ArbiterKind::Etcd(etcd) = &arbiter.kind else { panic!("{arbiter:?}") };
+    assert_eq!((etcd.endpoints.len(), etcd.key.as_str()), (2, "/vrrp/web"));
+    assert!(vrrp.instances[0].notify.split_brain.is_some());
+    let other = "arbiter {\nping 10.0.0.1\n}";
+    let ping = read(&instance("A", 1, other)).model.vrrp.instances.remove(0).arbiter.expect("an arbiter");
+    assert_eq!((ping.ttl, ping.on_loss), (Duration::from_secs(5), OnArbiterLoss::Yield));
+    let group = "vrrp_sync_group G {\ngroup {\nA\nB\n}\n}\n";
+    let both = |second| complaints(&(instance("A", 1, block) + &instance("B", 2, second) + group));
+    assert_eq!(both(block), Vec::<String>::new());
+    assert!(both(other)[0].contains("all members of G need the same arbiter"));
 }
