@@ -66,13 +66,56 @@ impl fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
+/// What a request's body is read from.
+pub(crate) enum Received {
+    /// A connection that hyper reads.
+    Hyper(Incoming),
+    /// Whatever a program has.
+    Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = Cut>>>),
+}
+
+impl From<Incoming> for Received {
+    fn from(incoming: Incoming) -> Received {
+        Received::Hyper(incoming)
+    }
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self.get_mut() {
+            Received::Hyper(incoming) => {
+                let polled = Pin::new(incoming).poll_frame(cx);
+                polled.map(|frame| frame.map(|frame| frame.map_err(|_| Cut::Client)))
+            }
+            Received::Other(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Received::Hyper(incoming) => incoming.is_end_stream(),
+            Received::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Received::Hyper(incoming) => incoming.size_hint(),
+            Received::Other(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A request's body, of which the client sends every byte once.
 ///
 /// Its beginning is kept until there is an answer, so that a request with a small body can be sent
 /// to another server.
 pub(crate) struct Source {
     /// `None` for a body that is ours.
-    incoming: RefCell<Option<Incoming>>,
+    incoming: RefCell<Option<Received>>,
     session: Rc<Session>,
     /// The size, if the client has told it.
     size: Option<u64>,
@@ -109,7 +152,7 @@ struct Kept {
 impl Source {
     /// A body of which at most `limit` bytes are read.
     pub(crate) fn new(
-        incoming: Incoming,
+        incoming: Received,
         session: Rc<Session>,
         limit: Option<u64>,
         keeping: Keeping,
@@ -248,7 +291,7 @@ impl Source {
                 self.end();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(_))) => self.fail(Cut::Client),
+            Poll::Ready(Some(Err(cut))) => self.fail(cut),
             Poll::Ready(Some(Ok(frame))) => {
                 self.session.body_moves();
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -5,6 +5,7 @@
 //! client by then. A kept connection that turns out to be closed says nothing about its server:
 //! the same server gets the request again on a new one.
 
+mod explained;
 mod headers;
 mod outgoing;
 mod relayed;
@@ -21,6 +22,7 @@ use http::{Extensions, HeaderName, Method, StatusCode, Uri, Version};
 use lvs_core::{Cause, Event, Flow, Lease, Refusal};
 use tracing::{error, warn};
 
+pub(crate) use self::explained::explain;
 pub(crate) use self::relayed::Relayed;
 use self::relayed::{Account, Claim};
 pub(crate) use self::tunnel::Tunnel;

@@ -4,6 +4,7 @@
 //! differently is refused here, once, for every handler.
 
 mod expires;
+mod explained;
 mod finish;
 mod relay;
 mod script;
@@ -16,14 +17,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use http::header::{CONTENT_TYPE, LOCATION};
+use http::request::Parts;
 use http::{Extensions, HeaderMap, Request, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 
 use self::finish::{finish, reason};
 use self::search::{Next, RequestBody, Search};
 use self::strict::Refused;
-use crate::body::{Body, Cut, Keeping, Kind, Source};
+use crate::body::{Body, Cut, Keeping, Kind, Received, Source};
 use crate::forward::{self, Tunnel};
 use crate::model::{Handler, RequestBuffering};
 use crate::moment::Moment;
@@ -65,11 +67,19 @@ enum Step {
 /// open, and move it about.
 pub(crate) fn answer(
     session: Rc<Session>,
-    request: Request<Incoming>,
+    request: Request<impl Into<Received>>,
+) -> Pin<Box<impl Future<Output = Result<Response<Body>, Cut>>>> {
+    let (parts, incoming) = request.into_parts();
+    answer_parts(session, parts, incoming.into())
+}
+
+fn answer_parts(
+    session: Rc<Session>,
+    parts: Parts,
+    incoming: Received,
 ) -> Pin<Box<impl Future<Output = Result<Response<Body>, Cut>>>> {
     let framing = session.begin_request(Moment::now());
     let (generation, entry) = session.generation();
-    let (parts, incoming) = request.into_parts();
     let mut incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
     if incoming.is_some() {
         session.expect_body();
@@ -86,6 +96,7 @@ pub(crate) fn answer(
         }
         Err(refused) => Some(refused),
     };
+    explained::begin(&mut transaction);
     if let Some(by_tls) = secure::check(&mut transaction, entry) {
         refused.get_or_insert(by_tls);
     }
@@ -114,6 +125,10 @@ pub(crate) fn answer(
             let step = match (step, route.handler) {
                 (Some(step), _) => step,
                 (None, Handler::Files) => serve_file(&transaction, server, &route, &target),
+                (None, Handler::Proxy(pass)) if transaction.trace.is_some() => {
+                    transaction.tell(|| forward::explain(&transaction, server, &route, pass, &target));
+                    Step::Done(explained::asked())
+                }
                 (None, Handler::Proxy(pass)) => {
                     if let Some(incoming) = incoming.take() {
                         body = Some(source(&transaction, &route, incoming));
@@ -137,14 +152,24 @@ pub(crate) fn answer(
                 }
             };
             match search.follow(&mut transaction, server, &route, &target, step) {
+                Next::Answer(answer, _) if transaction.trace.is_some() => {
+                    let answer = explained::answer(&mut transaction, answer);
+                    return Ok(finish(transaction, server, &route, &target, answer, None));
+                }
                 Next::Answer(answer, status) => {
                     return Ok(finish(transaction, server, &route, &target, answer, status));
+                }
+                Next::Close if transaction.trace.is_some() => {
+                    transaction.tell(|| "the connection would be closed without an answer".to_owned());
+                    let answer = explained::answer(&mut transaction, explained::asked());
+                    return Ok(finish(transaction, server, &route, &target, answer, None));
                 }
                 Next::Close => {
                     transaction.close();
                     return Err(Cut::NoAnswer);
                 }
                 Next::Path(next, body) => {
+                    transaction.tell(|| format!("goes on as {}", next.path().escape_ascii()));
                     transaction.redirected = Some(next.clone());
                     target = next;
                     incoming = incoming.filter(|_| body == RequestBody::Kept);
@@ -156,7 +181,7 @@ pub(crate) fn answer(
 }
 
 /// Makes a request's body ready to be sent to servers.
-fn source(transaction: &Transaction, route: &Route<'_>, incoming: Incoming) -> Rc<Source> {
+fn source(transaction: &Transaction, route: &Route<'_>, incoming: Received) -> Rc<Source> {
     let limit = route.settings.client.max_body_size;
     let shown = transaction.generation.site.router.needs().body;
     let keeping = if shown { Keeping::Remembered } else { Keeping::UntilAnswered };

@@ -103,6 +103,7 @@
 pub mod conf;
 pub mod daemon;
 pub mod error_log;
+pub mod explain;
 pub mod host;
 pub mod jsp;
 pub mod model;

@@ -12,6 +12,7 @@ use l7_proxy::LogFiles;
 use l7_proxy::conf::{self, Loaded, Source};
 use l7_proxy::daemon::{Daemon, Options as DaemonOptions};
 use l7_proxy::error_log::{EMERG, Errno, ErrorLog};
+use l7_proxy::explain::{self, Question};
 use l7_proxy::model::{self, Config, ControlSocket, LogLevel, LogTarget};
 use l7_proxy::site::{self, Site};
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Task::Test | Task::Dump => test(&options),
+        Task::Explain(question) => explain(&options, question),
         Task::Signal(signal) => send(&options, *signal),
         Task::Run => run(&options),
     };
@@ -98,7 +100,7 @@ fn test(options: &Options) -> Result<(), Reported> {
                 complain(&format!("the configuration file {path} syntax is ok"));
                 complain(&format!("configuration file {path} test is successful"));
             }
-            if options.task == Task::Dump {
+            if let Task::Dump = options.task {
                 dump(&loaded);
             }
             Ok(())
@@ -125,6 +127,21 @@ fn check(config: &Config) -> Result<(), String> {
     l7_proxy::stream::check(&stream).map_err(|error| error.to_string())?;
     let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
     LogFiles::default().open(targets).map_err(|error| error.to_string())
+}
+
+/// Says why a request would be answered as it would be, by the file.
+fn explain(options: &Options, question: &Question) -> Result<(), Reported> {
+    let loaded = options.load().map_err(|error| emerg(&error))?;
+    let http = loaded.config.http.unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    let explained = runtime.map_err(|error| emerg(&error))?.block_on(explain::explain(http, question));
+    let text = explained.map_err(|error| {
+        complain(&error);
+        Reported
+    })?;
+    // A reader that has seen enough closes the pipe.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    Ok(())
 }
 
 fn dump(loaded: &Loaded) {

@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use http::{HeaderName, HeaderValue, Method};
+use l7_proxy::explain::Question;
 use lexopt::prelude::*;
 use rustix::process::Signal;
 
 /// What the command line asks for.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) task: Task,
     /// The configuration file; a relative one is under the prefix.
@@ -25,7 +28,7 @@ pub(crate) struct Options {
 }
 
 /// What to do.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Task {
     /// Serve.
     Run,
@@ -33,6 +36,8 @@ pub(crate) enum Task {
     Test,
     /// Check the configuration and print it.
     Dump,
+    /// Say why a request would be answered as it would be.
+    Explain(Box<Question>),
     /// Send a signal to the running process.
     Signal(Signal),
     /// Print this.
@@ -64,13 +69,14 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
     };
     let mut parser = lexopt::Parser::from_iter(arguments);
     let mut say = None;
+    let mut question = Asked::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Short('c') => options.file = parser.value()?.into(),
             Short('p') => options.prefix = parser.value()?.into(),
             Short('g') => options.globals = parser.value()?.string()?,
             Short('e') => options.error_log = Some(parser.value()?.into()).filter(|path| path != "stderr"),
-            Short('t') if options.task != Task::Dump => options.task = Task::Test,
+            Short('t') if !matches!(options.task, Task::Dump) => options.task = Task::Test,
             Short('t') => {}
             Short('T') => options.task = Task::Dump,
             Short('q') => options.voice = Voice::Quiet,
@@ -78,6 +84,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
             Short('v') => say = say.or(Some(VERSION.to_owned())),
             Short('V') => say = Some(format!("{VERSION}\n{FEATURES}")),
             Short('h' | '?') | Long("help") => say = Some(HELP.to_owned()),
+            Long("explain") => question.url = Some(parser.value()?.string()?),
+            Long("from") => question.from = Some(parser.value()?.parse()?),
+            Long("method") => question.method = Some(parser.value()?.parse()?),
+            Short('H') => question.fields.push(field(&parser.value()?.string()?)?),
             Long("control") => options.control = Some(parser.value()?.into()),
             Long("version") => say = say.or(Some(VERSION.to_owned())),
             Short(letter) => return Err(UsageError(format!("invalid option: \"{letter}\""))),
@@ -86,6 +96,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
                 return Err(UsageError(format!("invalid option: \"{}\"", value.to_string_lossy())));
             }
         }
+    }
+    if let Some(question) = question.whole()? {
+        options.task = Task::Explain(Box::new(question));
     }
     if let Some(text) = say {
         options.task = Task::Say(text);
@@ -97,6 +110,37 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         options.prefix = folder.join(options.prefix);
     }
     Ok(options)
+}
+
+/// What is said of a request to be explained.
+#[derive(Default)]
+struct Asked {
+    url: Option<String>,
+    method: Option<Method>,
+    fields: Vec<(HeaderName, HeaderValue)>,
+    from: Option<IpAddr>,
+}
+
+impl Asked {
+    fn whole(self) -> Result<Option<Question>, UsageError> {
+        let Some(url) = self.url else {
+            let is_idle = self.method.is_none() && self.fields.is_empty() && self.from.is_none();
+            let why = "-H, --from and --method go with --explain URL";
+            return if is_idle { Ok(None) } else { Err(UsageError(why.to_owned())) };
+        };
+        let url = url.parse().map_err(|error| UsageError(format!("invalid URL \"{url}\": {error}")))?;
+        let from = self.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let method = self.method.unwrap_or(Method::GET);
+        Ok(Some(Question { method, url, fields: self.fields, from }))
+    }
+}
+
+/// Reads `Name: value`.
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), UsageError> {
+    let field = text.split_once(':').and_then(|(name, value)| {
+        Some((name.trim().parse().ok()?, HeaderValue::from_str(value.trim()).ok()?))
+    });
+    field.ok_or_else(|| UsageError(format!("invalid field \"{text}\": \"Name: value\" is wanted")))
 }
 
 fn signal(name: &str) -> Result<Signal, UsageError> {
@@ -168,6 +212,8 @@ Options:
   -e filename   : set error log file (default: stderr)
   -c filename   : set configuration file (default: nginx.conf under the prefix)
   -g directives : set global directives out of configuration file
+  --explain url : say why a request for url would be answered as it would be, and exit;
+                  with -H 'Name: value', --method, --from address
   --control path: socket for lvsadm (default: as lvs_control in the file says, or none)
 
 The proxy stays in the foreground. Signals: TERM, INT stop at once; QUIT finishes
@@ -188,9 +234,9 @@ mod tests {
         assert_eq!(options.file, PathBuf::from("my.conf"));
         assert_eq!(options.prefix, PathBuf::from("/srv/site/"));
         assert_eq!(options.error_log, Some(PathBuf::from("error.log")));
-        assert_eq!((options.task, options.voice), (Task::Test, Voice::Quiet));
-        assert_eq!(parse_line("-s quit").unwrap().task, Task::Signal(Signal::QUIT));
-        assert_eq!(parse_line("-T -t").unwrap().task, Task::Dump);
+        assert!(matches!((options.task, options.voice), (Task::Test, Voice::Quiet)));
+        assert!(matches!(parse_line("-s quit").unwrap().task, Task::Signal(Signal::QUIT)));
+        assert!(matches!(parse_line("-T -t").unwrap().task, Task::Dump));
         assert!(matches!(parse_line("-t -v").unwrap().task, Task::Say(_)));
     }
 

@@ -28,6 +28,7 @@ use crate::model::{
     Handler, Http, Matcher, Return, ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream,
     UpstreamId, VirtualServer,
 };
+use crate::stream::access::Network;
 use crate::variable::{Captures, Definitions};
 
 use self::locations::{Level, Step};
@@ -48,6 +49,8 @@ pub struct Router {
     servers: Vec<Server>,
     definitions: Definitions,
     needs: Needs,
+    /// Who may ask for explanations.
+    explain_from: Vec<Network>,
 }
 
 /// A socket to listen on.
@@ -91,6 +94,10 @@ pub struct Server {
     /// Whether it speaks HTTP/2 where the client asks for it.
     http2: bool,
     name: String,
+    /// All its names.
+    names: Vec<ServerName>,
+    /// Where it is written.
+    place: Option<crate::conf::Place>,
     script: Box<[Order]>,
     reply: Option<Return>,
     settings: Settings,
@@ -102,6 +109,7 @@ pub struct Server {
 /// A location with what is inside it.
 #[derive(Debug)]
 struct Location {
+    label: Label,
     script: Box<[Order]>,
     reply: Option<Return>,
     /// The methods that the location is for, and the place of what holds for others.
@@ -113,6 +121,13 @@ struct Location {
     /// Bytes of its prefix; `None` for a regular expression or a name.
     prefix_len: Option<usize>,
     level: Level,
+}
+
+/// What a location is called, for explanations.
+#[derive(Debug)]
+pub(crate) struct Label {
+    pub(crate) matcher: Matcher,
+    pub(crate) place: Option<crate::conf::Place>,
 }
 
 /// Where a request belongs.
@@ -204,14 +219,24 @@ impl Router {
         let sockets = sockets(&entries);
         let endpoints = entries.iter().map(|entry| entry.endpoint(&http.servers)).collect();
         let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
-        let (upstreams, definitions) = (http.upstreams, http.definitions);
+        let (upstreams, definitions, explain_from) = (http.upstreams, http.definitions, http.explain_from);
         let servers = http
             .servers
             .into_iter()
             .enumerate()
             .map(|(number, server)| Server::new(number, server, &upstreams))
             .collect::<Result<_, _>>()?;
-        Ok(Self { upstreams, sockets, addresses, entries, endpoints, servers, definitions, needs })
+        Ok(Self {
+            upstreams,
+            sockets,
+            addresses,
+            entries,
+            endpoints,
+            servers,
+            definitions,
+            needs,
+            explain_from,
+        })
     }
 
     /// Returns the sockets to listen on.
@@ -233,6 +258,11 @@ impl Router {
     /// Returns all upstreams; the place of each is its [`UpstreamId`].
     pub fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
+    }
+
+    /// Returns whether a peer may ask why its request would be answered as it would be.
+    pub(crate) fn explains_to(&self, peer: IpAddr) -> bool {
+        self.explain_from.iter().any(|network| network.contains(peer))
     }
 
     /// Returns the variables that the configuration defines.
@@ -347,8 +377,20 @@ impl Server {
         }
         let level = Level::compile(inside, upstreams, &mut locations)?;
         let script = script::compile(server.script, upstreams, &mut locations)?;
-        let settings = server.settings;
-        Ok(Self { number, http2, name, script, reply: server.reply, settings, level, named, locations })
+        let (settings, names, place) = (server.settings, server.names, server.place);
+        Ok(Self {
+            number,
+            http2,
+            name,
+            names,
+            place,
+            script,
+            reply: server.reply,
+            settings,
+            level,
+            named,
+            locations,
+        })
     }
 
     /// Whether it speaks HTTP/2 where the client asks for it.
@@ -359,6 +401,16 @@ impl Server {
     /// Returns the first of its names, empty if it has none.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its names, and where it is written.
+    pub(crate) fn label(&self) -> (&[ServerName], Option<&crate::conf::Place>) {
+        (&self.names, self.place.as_ref())
+    }
+
+    /// What the location of a route is called; `None` for what holds where no location matches.
+    pub(crate) fn location_label(&self, route: &Route<'_>) -> Option<&Label> {
+        route.place.location.map(|place| &self.locations[place].label)
     }
 
     /// Returns what is done with a request before a location is looked for.

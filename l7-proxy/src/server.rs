@@ -8,6 +8,7 @@
 //! fires now and then, and looks at what the connection is waiting for.
 
 mod connection;
+mod direct;
 mod framing;
 mod http2;
 mod proxied;
@@ -35,6 +36,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::warn;
 
+pub(crate) use self::direct::Direct;
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;
 pub(crate) use self::spelling::Spelling;

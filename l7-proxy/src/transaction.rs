@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Version, response};
 
 use l4_proxy::proxy_protocol::Addresses;
 
+use crate::explain::Trace;
 use crate::model::{Handler, ProxyPass, RealIp};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Session};
@@ -44,6 +45,8 @@ pub(crate) struct Transaction {
     pub(crate) upstream_headers: Option<HeaderMap>,
     /// Fields of a server that stay when another location answers in its place.
     pub(crate) carried: HeaderMap,
+    /// What led to the answer, where that is asked for in place of the answer.
+    pub(crate) trace: Option<Box<Trace>>,
     answer: Answer,
 }
 
@@ -87,6 +90,7 @@ impl Transaction {
             path: PathOrigin::Located,
             upstream_headers: None,
             carried: HeaderMap::new(),
+            trace: None,
             answer: Answer::default(),
         }
     }
@@ -195,6 +199,13 @@ impl Transaction {
         }
     }
 
+    /// Takes down a step of the request's way, if that is asked for.
+    pub(crate) fn tell(&self, step: impl FnOnce() -> String) {
+        if let Some(trace) = &self.trace {
+            trace.add(&step());
+        }
+    }
+
     /// Takes the peer's word on the client's address, once.
     pub(crate) fn identify(&mut self, real_ip: &RealIp) {
         if real_ip.from.is_empty() || self.connection.remote != self.connection.peer {
@@ -206,6 +217,7 @@ impl Transaction {
         };
         if let Some(client) = real_ip.client(self.connection.peer, &self.parts.headers, proxied) {
             self.connection.remote = client;
+            self.tell(|| format!("the client is {}: the peer's word on it is taken", client.ip()));
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::model::{Depth, RealIpSource, Settings};
 use crate::stream::access::{Network, Rule as AccessRule, Verdict};
 
-use super::rules::{Context, Fault, Rule};
+use super::rules::{ANY, Context, Fault, Rule};
 use super::settings::field_name;
 use super::tree::Directive;
 use super::value::flag;
@@ -43,6 +43,16 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
 ];
+
+/// Who may ask for explanations.
+pub(super) const EXPLAIN: &[Rule<Vec<Network>>] =
+    &[Rule::new("lvs_explain_from", Context::HTTP, 1..=ANY, |_, from: &mut Vec<Network>, directive| {
+        for word in &directive.args {
+            from.push(Network::parse(word).ok_or_else(|| Fault::parameter(word))?);
+        }
+        Ok(())
+    })
+    .many(|_| {})];
 
 /// Where `allow` and `deny` may stand.
 const ACCESS: Context = Context::SETTINGS.or(Context::LIMIT_EXCEPT);

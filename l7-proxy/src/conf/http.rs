@@ -8,7 +8,7 @@ use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Packing, Setting
 use super::rules::{self, Context};
 use super::tree::Directive;
 use super::upstream::Upstreams;
-use super::{Error, Scope, log, map, server};
+use super::{Error, Scope, client_addr, log, map, server};
 
 /// Reads an `http {}`.
 ///
@@ -21,13 +21,20 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     rules::apply(scope, log::FORMATS, Context::HTTP, block, &mut ())?;
     let mut settings = Settings { access_log: default_log(scope, directive)?, ..Settings::default() };
     super::settings_of(scope, Context::HTTP, block, &mut settings)?;
+    let mut explain_from = Vec::new();
+    rules::apply(scope, client_addr::EXPLAIN, Context::HTTP, block, &mut explain_from)?;
     let definitions = map::read_all(scope, block)?;
     scope.upstreams = Upstreams::read(scope, Context::UPSTREAM, block)?;
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(server::read(scope, directive, &settings)?);
     }
-    Ok(Http { upstreams: std::mem::take(&mut scope.upstreams).into_list(), servers, definitions })
+    Ok(Http {
+        upstreams: std::mem::take(&mut scope.upstreams).into_list(),
+        servers,
+        definitions,
+        explain_from,
+    })
 }
 
 /// Returns the log that is written unless the file says otherwise: nginx's `logs/access.log`, if

@@ -70,6 +70,7 @@ fn read(
 ) -> Result<Location, Error> {
     let block = &directive.block;
     let mut location = Location::new(matcher, outer.clone());
+    location.place = Some(directive.place.clone());
     check_roots(block)?;
     super::settings_of(scope, Context::LOCATION, block, &mut location.settings)?;
     rules::apply(scope, RULES, Context::LOCATION, block, &mut location)?;
@@ -89,6 +90,7 @@ pub(super) fn read_inside(
 ) -> Result<Location, Error> {
     let mut location = Location::new(outer.matcher.clone(), outer.settings.clone());
     location.handler = outer.handler.clone();
+    location.place.clone_from(&outer.place);
     super::settings_of(scope, context, block, &mut location.settings)?;
     rules::apply(scope, RULES, context, block, &mut location)?;
     Ok(location)

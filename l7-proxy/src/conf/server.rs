@@ -24,7 +24,11 @@ pub(super) fn read(
     directive: &Directive,
     http: &Settings,
 ) -> Result<VirtualServer, Error> {
-    let mut server = VirtualServer { settings: http.clone(), ..VirtualServer::default() };
+    let mut server = VirtualServer {
+        settings: http.clone(),
+        place: Some(directive.place.clone()),
+        ..VirtualServer::default()
+    };
     rules::apply(scope, RULES, Context::SERVER, &directive.block, &mut server)?;
     super::settings_of(scope, Context::SERVER, &directive.block, &mut server.settings)?;
     if server.listen.is_empty() {

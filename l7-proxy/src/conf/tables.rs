@@ -56,6 +56,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(answer::INHERITANCE))
         .chain(syntaxes(answer::RULES))
         .chain(syntaxes(client_addr::RULES))
+        .chain(syntaxes(client_addr::EXPLAIN))
         .chain(syntaxes(proxy::RULES))
         .chain(syntaxes(log::FORMATS))
         .chain(syntaxes(log::RULES))

@@ -136,6 +136,7 @@ impl<'g> Script<'_, 'g, '_> {
         if !self.transaction.captures.matches(rewrite.pattern.regex(), &path) {
             return Rewritten::No;
         }
+        self.transaction.tell(|| format!("rewrite {} matches", rewrite.pattern.source()));
         let exchange = exchange(self.transaction, self.server, &self.route, self.target);
         let mut text = Vec::new();
         rewrite.replacement.write(&exchange, &mut text);
@@ -170,6 +171,7 @@ impl<'g> Script<'_, 'g, '_> {
     }
 
     fn retarget(&mut self, target: Target<'static>) {
+        self.transaction.tell(|| format!("the path is now {}", target.path().escape_ascii()));
         self.transaction.redirected = Some(target.clone());
         *self.target = target;
     }

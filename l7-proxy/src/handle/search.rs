@@ -1,13 +1,13 @@
 //! The way of a request through servers and locations: scripts, internal redirects, error pages.
 
 use http::HeaderMap;
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 use tracing::{debug, error};
 
 use super::script::{Ran, Script, Stage};
 use super::strict::Refused;
-use super::{Answer, Step, exchange};
-use crate::body::Cut;
+use super::{Answer, Step, exchange, explained};
+use crate::body::{Cut, Received};
 use crate::model::{ErrorPageStatus, Return};
 use crate::pages::{self, Page, Replied};
 use crate::route::{Entry, Located, Route, Router, Server};
@@ -74,6 +74,7 @@ impl Search {
     ) -> (&'g Server, Route<'g>, Option<Step>) {
         let Refused { status, reason } = refused;
         let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
+        transaction.tell(|| format!("refused with {status}: {reason}"));
         debug!("*{serial} {reason} while reading client request headers, client: {client}");
         // What follows on the connection may be the rest of what was refused.
         transaction.session.finish_soon();
@@ -106,7 +107,11 @@ impl Search {
             Step::Status(status, headers) => (status, headers),
         };
         let exchange = exchange(transaction, server, route, target);
-        match self.error_page(status, route, &exchange) {
+        let found = self.error_page(status, route, &exchange);
+        if found.is_some() {
+            transaction.tell(|| format!("error_page for {status}"));
+        }
+        match found {
             Some(ErrorPage::Path(next)) => {
                 transaction.act_as_get();
                 Next::Path(next, RequestBody::Dropped)
@@ -128,9 +133,10 @@ impl Search {
         transaction: &mut Transaction,
         router: &'g Router,
         target: &mut Target<'_>,
-        incoming: Option<&Incoming>,
+        incoming: Option<&Received>,
     ) -> (&'g Server, Route<'g>, Option<Step>) {
         let server = transaction.find_server(router, self.entry);
+        explained::server(transaction, server);
         let size = incoming.map_or(0, |incoming| incoming.size_hint().lower());
         let (route, step) = loop {
             if let Some(found) = self.pass(server, transaction, target, size) {
@@ -176,6 +182,7 @@ impl Search {
             }
         }
         let (mut route, step) = self.locate_in(server, transaction, target);
+        explained::location(transaction, server, &route, target.path());
         if step.is_some() {
             return Some((route, step));
         }
@@ -211,6 +218,7 @@ impl Search {
             }
             Ran::Through { reply: None } => None,
             Ran::Through { reply: Some(reply) } => {
+                explained::reply(transaction, reply);
                 Some(answer(reply, &exchange(transaction, server, &route, target)))
             }
             Ran::Page(page) => Some(Step::Done(Answer::page(page))),
@@ -337,6 +345,7 @@ fn refused(transaction: &Transaction, route: &Route<'_>) -> Option<Step> {
     if access::admits(&route.settings.access, client) {
         return None;
     }
+    transaction.tell(|| format!("access forbidden by rule: {client} may not come in"));
     error!("*{} access forbidden by rule, client: {client}", transaction.connection.serial);
     Some(Step::status(403))
 }

@@ -28,6 +28,7 @@ pub(super) fn look(
             None => (&*text, Wanted::File),
         };
         let Some(found) = find(transaction, server, route, target, text, wanted) else { continue };
+        transaction.tell(|| format!("try_files: {} is there", found.path().escape_ascii()));
         transaction.redirected = Some(found.clone());
         *target = found;
         return None;

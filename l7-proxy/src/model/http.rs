@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::conf::Place;
+use crate::stream::access::Network;
 use crate::variable::{Definitions, Value};
 
 use super::pattern::Pattern;
@@ -19,6 +21,8 @@ pub struct Http {
     pub servers: Vec<VirtualServer>,
     /// The variables that the configuration defines.
     pub definitions: Definitions,
+    /// Who may ask why a request would be answered as it would be (`lvs_explain_from`).
+    pub explain_from: Vec<Network>,
 }
 
 impl Http {
@@ -46,6 +50,8 @@ pub struct VirtualServer {
     pub locations: Vec<Location>,
     /// What holds for requests that no location matches; they are served as files.
     pub settings: Settings,
+    /// Where it is written, for explanations.
+    pub place: Option<Place>,
 }
 
 /// One `listen`: an address and, if this directive has them, the socket's options.
@@ -137,6 +143,8 @@ pub struct Location {
     pub try_files: Option<TryFiles>,
     /// Reachable by internal redirects only (`internal`); others get 404.
     pub internal: bool,
+    /// Where it is written, for explanations.
+    pub place: Option<Place>,
 }
 
 impl Location {
@@ -152,6 +160,7 @@ impl Location {
             settings,
             locations: Vec::new(),
             internal: false,
+            place: None,
         }
     }
 }
@@ -178,6 +187,19 @@ pub enum Matcher {
     Regex(Pattern),
     /// `@name`: reached by name only.
     Named(String),
+}
+
+/// As in the configuration: `= /path`, `~ regex`, `@name`.
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => write!(f, "= {}", path.escape_ascii()),
+            Self::Prefix(path) => write!(f, "{}", path.escape_ascii()),
+            Self::FinalPrefix(path) => write!(f, "^~ {}", path.escape_ascii()),
+            Self::Regex(pattern) => write!(f, "~ {}", pattern.source()),
+            Self::Named(name) => write!(f, "@{name}"),
+        }
+    }
 }
 
 /// `try_files`: the first path that is there is served.

@@ -2,7 +2,7 @@
 
 use crate::model::{self, Handler, LimitExcept, Matcher, Pattern, Upstream};
 
-use super::{Location, RouteError};
+use super::{Label, Location, RouteError};
 
 /// The locations of one level, by how they match; numbers are places in the server's list.
 #[derive(Debug, Default)]
@@ -173,6 +173,7 @@ impl Location {
             None => None,
         };
         all.push(Self {
+            label: Label { matcher: location.matcher, place: location.place },
             script,
             limit_except,
             try_files: location.try_files,

@@ -58,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) protocol: Protocol,
     /// TLS with the client, if it is spoken.
     pub(crate) tls: Option<Rc<Handshake>>,
+    /// The scheme that requests are for.
+    pub(super) scheme: Scheme,
 }
 
 /// What a session is one of.
@@ -190,6 +192,7 @@ impl Session {
             waker: RefCell::new(None),
             tunnel: RefCell::new(None),
             protocol,
+            scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
             tls,
         }
     }
@@ -209,6 +212,7 @@ impl Session {
         (stream.serial, stream.opened, stream.born) = (connection.serial, connection.opened, connection.born);
         stream.requests = Cell::new(connection.requests.get());
         stream.proxied.clone_from(&connection.proxied);
+        stream.scheme = connection.scheme;
         let stream = Rc::new(stream);
         connection.requests.set(connection.requests.get() + 1);
         connection.phase.set(Phase::Request);
@@ -280,7 +284,7 @@ impl Session {
             local: self.local,
             serial: self.serial,
             requests: self.requests.get(),
-            scheme: if self.tls.is_some() { Scheme::Https } else { Scheme::Http },
+            scheme: self.scheme,
             opened: self.born,
         }
     }

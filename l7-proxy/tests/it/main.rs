@@ -6,6 +6,7 @@ mod client_addr;
 mod command;
 mod conf;
 mod control;
+mod explain;
 mod forward;
 mod jsp;
 mod life;

@@ -1,0 +1,48 @@
+//! What would be sent to whom, for an explanation.
+
+use std::rc::Rc;
+
+use lvs_core::Explanation;
+
+use super::{Journey, headers, request_target, secure};
+use crate::model::ProxyPass;
+use crate::moment::Moment;
+use crate::route::{Route, Server};
+use crate::transaction::Transaction;
+use crate::uri::Target;
+
+/// Says which server would get the request, why, and as what.
+pub(crate) fn explain(
+    transaction: &Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    pass: &ProxyPass,
+    target: &Target<'_>,
+) -> String {
+    let settings = &*route.settings.proxy;
+    let Some(uri) = request_target(transaction, server, route, pass, target) else {
+        return format!("proxy_pass {}: its path cannot be written, so the answer is 500", pass.url);
+    };
+    let pool = Rc::clone(&transaction.generation.pools[pass.upstream.0]);
+    let secure = match pass.tls {
+        true => secure(transaction, server, route, target, settings).ok(),
+        false => None,
+    };
+    let is_told = false;
+    let journey =
+        Journey { secure, server, route, target, settings, is_told, uri, source: None, origin: None, pool };
+    let flow = journey.flow(transaction);
+    let director = transaction.session.worker.director();
+    let chosen = match director.explain(&journey.pool.key, &flow, Moment::now().as_time()) {
+        Ok(explanation) => words(&explanation),
+        Err(refusal) => refusal.to_string(),
+    };
+    let head = journey.head(transaction, headers::Reuse::of(settings, headers::Reuse::Kept));
+    let head = String::from_utf8_lossy(&head).trim_end().replace("\r\n", "\n  ");
+    format!("proxy_pass {}: {chosen}\nit would be asked\n  {head}", pass.url)
+}
+
+/// The upstream's name is known; the first line of an explanation begins with it.
+fn words(explanation: &Explanation) -> String {
+    format!("upstream {explanation}")
+}
