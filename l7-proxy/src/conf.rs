@@ -16,6 +16,7 @@ mod client_addr;
 mod core;
 mod effectless;
 mod glob;
+mod grpc;
 mod http;
 mod lexer;
 mod location;
@@ -181,6 +182,7 @@ fn settings_of(
     client_addr::disinherit(settings, block);
     rules::apply(scope, client_addr::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
+    rules::apply(scope, grpc::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;
     rules::apply(scope, tls::HTTP2, context, block, settings)?;
     rules::apply(scope, tls::HTTP_PROXY, context, block, settings)?;

@@ -7,6 +7,7 @@
 
 mod explained;
 mod headers;
+mod http2;
 mod outgoing;
 mod relayed;
 mod tunnel;
@@ -24,7 +25,7 @@ use tracing::{error, warn};
 
 pub(crate) use self::explained::explain;
 pub(crate) use self::relayed::Relayed;
-use self::relayed::{Account, Claim};
+use self::relayed::{Account, Claim, Rest};
 pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
 use crate::error_log::Errno;
@@ -33,9 +34,7 @@ use crate::model::{HttpVersion, ProxyPass, ProxySettings, RetryOn};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::{PathOrigin, Transaction, request_uri};
-use crate::upstream::{
-    self, AskError, Asked, ConnectError, Connection, Expired, Fields, Head, Incoming, Pool, Question, Secure,
-};
+use crate::upstream::{self, AskError, Asked, ConnectError, Expired, Fields, Head, Pool, Question, Secure};
 use crate::uri::Target;
 use crate::variable::Attempt;
 
@@ -51,7 +50,7 @@ pub(crate) async fn forward(
     target: &Target<'_>,
     received: Option<Rc<Source>>,
 ) -> Result<Answer, u16> {
-    let settings = &*route.settings.proxy;
+    let settings = route.proxy();
     let uri = match request_target(transaction, server, route, pass, target) {
         Some(uri) => uri,
         None => return Err(500),
@@ -122,6 +121,12 @@ enum Failure {
         /// Whether the connection was a kept one that its server may have closed meanwhile.
         kept: bool,
     },
+    /// The server has said that it has not begun with the request.
+    Refused {
+        what: &'static str,
+        /// Whether the connection had been idle.
+        kept: bool,
+    },
     /// The answer took too long.
     TimedOut(Expired),
     /// The answer is no HTTP.
@@ -133,8 +138,7 @@ enum Failure {
 /// What a server has answered, and the connection that the rest comes on.
 struct Response {
     head: Head,
-    incoming: Incoming,
-    connection: Connection,
+    rest: Rest,
 }
 
 /// How far a request got.
@@ -175,9 +179,7 @@ impl Journey<'_> {
             let sent = loop {
                 let sent = self.attempt(transaction, server, connect).await;
                 match &sent {
-                    Err(Failure::Broken { reach, kept: true, .. })
-                        if self.may_repeat(transaction, *reach) =>
-                    {
+                    Err(failure) if failure.is_stale() && self.may_repeat(transaction, failure.reach()) => {
                         connect = Connect::New;
                     }
                     _ => break sent,
@@ -274,6 +276,10 @@ impl Journey<'_> {
         server: SocketAddr,
         connect: Connect,
     ) -> Result<Response, Failure> {
+        if self.settings.http_version == HttpVersion::Http2 {
+            // In a place of its own: HTTP/1.1 has no room for it.
+            return Box::pin(self.attempt_http2(transaction, server, connect)).await;
+        }
         let pooled = match connect {
             // A kept connection may come from anywhere.
             Connect::Pooled if self.origin.is_none() => {
@@ -332,11 +338,12 @@ impl Journey<'_> {
                 if switches && !self.asked_for_upgrade(transaction) {
                     return Err(Failure::Invalid("upstream changed protocol without being asked"));
                 }
-                Ok(Response { head, incoming, connection })
+                Ok(Response { head, rest: Rest::Http1(incoming, connection) })
             }
             Err(AskError::Client(cut)) => Err(Failure::Client(cut)),
             Err(AskError::Expired(expired)) => Err(Failure::TimedOut(expired)),
             Err(AskError::Invalid(what)) => Err(Failure::Invalid(what)),
+            Err(AskError::Refused(what)) => Err(Failure::Refused { what, kept }),
             Err(AskError::Broken(error)) => {
                 let reach = if link.has_begun() { Reach::Server } else { Reach::Nowhere };
                 Err(Failure::Broken { error, reach, kept: kept && !link.heard() })
@@ -344,21 +351,25 @@ impl Journey<'_> {
         }
     }
 
-    /// Writes the request's head.
-    fn head(&self, transaction: &Transaction, reuse: headers::Reuse) -> Vec<u8> {
+    /// How the request's body is framed for the server.
+    fn framing(&self) -> headers::Framing {
         let sent = self.settings.set_body.is_none() && self.settings.pass.body;
         let size = self.source.as_ref().map(|source| (source.exact_size(), source.is_size_told()));
-        let framing = match size {
+        match size {
             Some((None, _)) => headers::Framing::Chunked,
             Some((Some(size), told)) if !sent || !told => headers::Framing::Length(size),
             None if !sent => headers::Framing::None,
             _ => headers::Framing::AsSent,
-        };
+        }
+    }
+
+    /// Writes the request's head.
+    fn head(&self, transaction: &Transaction, reuse: headers::Reuse) -> Vec<u8> {
         let exchange = exchange(transaction, self.server, self.route, self.target);
         let mut head = transaction.session.worker.scratch.take();
         head.clear();
         let path = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        headers::request(&exchange, self.settings, path, framing, reuse, &mut head);
+        headers::request(&exchange, self.settings, path, self.framing(), reuse, &mut head);
         head
     }
 
@@ -371,7 +382,7 @@ impl Journey<'_> {
 
     /// Makes the answer of a server's response.
     fn answer(&self, transaction: &Transaction, lease: Lease, response: Response) -> Answer {
-        let Response { head: Head { status, headers, reason, .. }, incoming, connection } = response;
+        let Response { head: Head { status, headers, reason, .. }, rest } = response;
         if let Some(source) = &self.source {
             source.settle();
         }
@@ -379,16 +390,20 @@ impl Journey<'_> {
         if let Some(reason) = reason {
             extensions.insert(reason);
         }
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            let (server, answered) = incoming.into_transport();
-            let tunnel = Tunnel::new(lease, server, answered, self.settings.read_timeout);
-            let kind = Kind::Whole(bytes::Bytes::new());
-            return Answer { status, headers, extensions, kind, tunnel: Some(Box::new(tunnel)) };
-        }
-        let account = Account { lease, link: Rc::clone(&connection.link) };
-        let claim = Claim { account, connection, pool: Rc::clone(&self.pool) };
+        let rest = match rest {
+            Rest::Http1(incoming, _) if status == StatusCode::SWITCHING_PROTOCOLS => {
+                let (server, answered) = incoming.into_transport();
+                let tunnel = Tunnel::new(lease, server, answered, self.settings.read_timeout);
+                let kind = Kind::Whole(bytes::Bytes::new());
+                return Answer { status, headers, extensions, kind, tunnel: Some(Box::new(tunnel)) };
+            }
+            rest => rest,
+        };
+        let account = Account { lease, traffic: rest.traffic() };
+        let claim = Claim { account, pool: Rc::clone(&self.pool) };
         let session = Rc::clone(&transaction.session);
-        let relayed = Relayed::new(incoming, claim, session, transaction.parts.version);
+        let relayed =
+            Relayed::new(rest, claim, session, transaction.parts.version, self.settings.relay.trailers);
         Answer { status, headers, extensions, kind: Kind::Relayed(Box::new(relayed)), tunnel: None }
     }
 
@@ -402,7 +417,7 @@ impl Journey<'_> {
         self.log(transaction, &format!("{failure} while {phase}"), &lease.server().to_string());
         let event = match failure {
             Failure::Client(_) | Failure::Connect(ConnectError::Local(_)) => return,
-            Failure::Broken { kept: true, .. } => return,
+            failure if failure.is_stale() => return,
             Failure::Connect(ConnectError::Failed(error)) => Event::ConnectFailed(cause(error)),
             Failure::Connect(ConnectError::TimedOut) => Event::ConnectFailed("connect timed out".into()),
             failure => Event::Failed(failure.to_string().into()),
@@ -540,23 +555,33 @@ impl Failure {
             Failure::Connect(ConnectError::Local(_)) => 500,
             Failure::Client(Cut::TooLarge) => 413,
             Failure::Client(_) => 400,
-            Failure::Connect(ConnectError::Failed(_)) | Failure::Broken { .. } | Failure::Invalid(_) => 502,
+            Failure::Connect(ConnectError::Failed(_))
+            | Failure::Broken { .. }
+            | Failure::Refused { .. }
+            | Failure::Invalid(_) => 502,
         }
     }
 
     /// Whether it is a reason to try another server.
     fn is_among(&self, on: &RetryOn) -> bool {
         match self {
-            Failure::Connect(ConnectError::Failed(_)) | Failure::Broken { .. } => on.error,
+            Failure::Connect(ConnectError::Failed(_)) | Failure::Broken { .. } | Failure::Refused { .. } => {
+                on.error
+            }
             Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => on.timeout,
             Failure::Invalid(_) => on.invalid_header,
             Failure::Connect(ConnectError::Local(_)) | Failure::Client(_) => false,
         }
     }
 
+    /// Whether it says nothing about the server but that it had closed a kept connection.
+    fn is_stale(&self) -> bool {
+        matches!(self, Failure::Broken { kept: true, .. } | Failure::Refused { kept: true, .. })
+    }
+
     fn reach(&self) -> Reach {
         match self {
-            Failure::Connect(_) => Reach::Nowhere,
+            Failure::Connect(_) | Failure::Refused { .. } => Reach::Nowhere,
             Failure::Broken { reach, .. } => *reach,
             Failure::TimedOut(_) | Failure::Invalid(_) | Failure::Client(_) => Reach::Server,
         }
@@ -573,7 +598,7 @@ impl std::fmt::Display for Failure {
             }
             Failure::Broken { error: Some(error), .. } => write!(f, "recv() failed ({})", Errno(error)),
             Failure::Broken { error: None, .. } => f.write_str("upstream prematurely closed connection"),
-            Failure::Invalid(what) => f.write_str(what),
+            Failure::Refused { what, .. } | Failure::Invalid(what) => f.write_str(what),
             Failure::Client(cut) => cut.fmt(f),
         }
     }

@@ -191,7 +191,7 @@ fn source(transaction: &Transaction, route: &Route<'_>, incoming: Received) -> R
 /// Reads a body before a server is asked, if the location says so.
 async fn hold(route: &Route<'_>, body: Option<&Rc<Source>>) -> Result<(), Cut> {
     match body {
-        Some(body) if route.settings.proxy.buffering == RequestBuffering::On => body.hold(HOLD_MAX).await,
+        Some(body) if route.proxy().buffering == RequestBuffering::On => body.hold(HOLD_MAX).await,
         _ => Ok(()),
     }
 }

@@ -26,18 +26,18 @@ use std::time::Duration;
 
 pub use self::answer::{
     CookieFlags, Errors, Expires, ExpiresFrom, ExpiryTime, RedirectRule, RedirectRules, Relay, Replace,
-    Subject,
+    Subject, Trailers,
 };
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::http::{
-    Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, ProxyPass, Return, ReturnBody,
-    ServerName, SocketOptions, TryFiles, VirtualServer,
+    Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, ProxyPass, Return,
+    ReturnBody, ServerName, SocketOptions, TryFiles, VirtualServer,
 };
 pub use self::pattern::{Pattern, PatternError};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
     AccessLog, AccessLogTarget, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape,
-    FieldNames, Files, HeadLimits, Http2, HttpVersion, IfModifiedSince, Inherit, Inheritance,
+    FieldNames, Files, GrpcSettings, HeadLimits, Http2, HttpVersion, IfModifiedSince, Inherit, Inheritance,
     KeepaliveDisabled, LogFormat, NextUpstream, Packing, PassRequest, ProxySettings, Redirects,
     RequestBuffering, RetryOn, Root, ServerTokens, SetHeader, Settings, Slashes, Types, When,
 };

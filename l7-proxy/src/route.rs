@@ -25,8 +25,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::Method;
 
 use crate::model::{
-    Handler, Http, Matcher, Return, ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream,
-    UpstreamId, VirtualServer,
+    Handler, Http, Matcher, PassModule, ProxyPass, ProxySettings, Return, ServerName, Settings,
+    SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer,
 };
 use crate::stream::access::Network;
 use crate::variable::{Captures, Definitions};
@@ -151,6 +151,20 @@ pub struct Route<'r> {
     pub internal: bool,
     /// Where to find it again.
     pub place: Place,
+}
+
+impl<'r> Route<'r> {
+    /// Returns how requests are forwarded here.
+    pub fn proxy(&self) -> &'r ProxySettings {
+        proxy_settings(self.handler, self.settings)
+    }
+}
+
+fn proxy_settings<'s>(handler: &Handler, settings: &'s Settings) -> &'s ProxySettings {
+    match handler {
+        Handler::Proxy(ProxyPass { module: PassModule::Grpc, .. }) => &settings.grpc.0,
+        Handler::Proxy(_) | Handler::Files => &settings.proxy,
+    }
 }
 
 /// What [`Server::locate`] finds.
@@ -283,7 +297,7 @@ impl Router {
         let locations = self.servers.iter().flat_map(|server| &server.locations);
         locations
             .filter(|location| matches!(&location.handler, Handler::Proxy(pass) if pass.tls))
-            .map(|location| &location.settings.proxy.tls)
+            .map(|location| &proxy_settings(&location.handler, &location.settings).tls)
     }
 
     /// Returns the places of the servers that are the default of an address where TLS is spoken.

@@ -61,8 +61,8 @@ impl Site {
             [client.body_timeout, client.header_timeout, client.send_timeout, keepalive]
         });
         let server_patience = least(|settings| {
-            let proxy = &settings.proxy;
-            [proxy.read_timeout, proxy.send_timeout, Duration::MAX, Duration::MAX]
+            let (proxy, grpc) = (&settings.proxy, &settings.grpc.0);
+            [proxy.read_timeout, proxy.send_timeout, grpc.read_timeout, grpc.send_timeout]
         });
         let terminators = router.servers().iter().map(terminator).collect::<Result<Box<[_]>, _>>()?;
         if router.tls_defaults().any(|server| !terminators[server].is_complete()) {

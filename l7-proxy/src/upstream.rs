@@ -14,6 +14,7 @@ mod answer;
 mod budget;
 mod chunks;
 mod head;
+mod http2;
 mod line;
 mod link;
 mod upload;
@@ -32,6 +33,7 @@ use tokio::time::timeout;
 pub(crate) use self::answer::{AskError, BrokenOff, Incoming, Question, ask};
 pub(crate) use self::budget::Budget;
 pub(crate) use self::head::{Asked, Fields, Head};
+pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_alone};
 pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};
 use crate::model::{Keepalive, Upstream};
@@ -50,7 +52,9 @@ pub(crate) struct Pool {
     pub(crate) is_timed: bool,
     pub(crate) line: Option<Line>,
     pub(crate) budget: Budget,
-    keepalive: Option<Keepalive>,
+    pub(crate) keepalive: Option<Keepalive>,
+    /// Connections of HTTP/2.
+    pub(crate) channels: Channels,
     /// The one given back last is at the end.
     idle: RefCell<VecDeque<Idle>>,
 }
@@ -98,6 +102,7 @@ impl Pool {
             line: upstream.queue.map(Line::new),
             budget: Budget::new(Moment::now()),
             keepalive: upstream.keepalive.clone(),
+            channels: Channels::default(),
             idle: RefCell::default(),
         }
     }
@@ -148,11 +153,13 @@ impl Pool {
     /// Closes all idle connections.
     pub(crate) fn clear(&self) {
         self.idle.borrow_mut().clear();
+        self.channels.clear();
     }
 
     /// Closes connections that were idle for too long, and those that servers have closed.
     pub(crate) fn sweep(&self, now: Moment) {
         let Some(keepalive) = &self.keepalive else { return };
+        self.channels.sweep(keepalive, now);
         self.idle
             .borrow_mut()
             .retain(|idle| now.since(idle.since) < keepalive.timeout && idle.connection.link.is_quiet());
@@ -171,7 +178,7 @@ pub(crate) async fn connect(
     let opened = match secure {
         None => timeout(within, async { open(server, origin).await.map(Transport::Plain) }).await,
         // In a place of its own: plain requests have no room for it.
-        Some(secure) => Box::pin(timeout(within, open_secure(server, origin, secure))).await,
+        Some(secure) => Box::pin(timeout(within, open_secure(server, origin, secure, None))).await,
     };
     let transport = opened.map_err(|_| ConnectError::TimedOut)??;
     let patience = worker.current().site.server_patience;
@@ -183,9 +190,10 @@ async fn open_secure(
     server: SocketAddr,
     origin: Option<SocketAddr>,
     secure: &Secure,
+    alpn: Option<Vec<Vec<u8>>>,
 ) -> Result<Transport, ConnectError> {
     let stream = open(server, origin).await?;
-    let target = ClientTarget { name: &secure.name, address: server.ip(), alpn: None };
+    let target = ClientTarget { name: &secure.name, address: server.ip(), alpn };
     let stream = secure.client.connect(stream, target).await.map_err(ConnectError::Failed)?;
     Ok(Transport::Tls(Box::new(stream)))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::{
     AddHeader, CookieFlags, Errors, Expires, ExpiresFrom, ExpiryTime, Inheritance, Pattern, RedirectRule,
-    RedirectRules, Replace, Settings, Subject, When,
+    RedirectRules, Replace, Settings, Subject, Trailers, When,
 };
 use crate::variable::Value;
 
@@ -45,6 +45,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("proxy_intercept_errors", Context::SETTINGS, 1..=1, |_, settings, directive| {
         proxy(settings).relay.errors = if flag(directive)? { Errors::Intercepted } else { Errors::Passed };
+        Ok(())
+    }),
+    Rule::new("proxy_pass_trailers", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        let passed = flag(directive)?;
+        proxy(settings).relay.trailers = if passed { Trailers::Passed } else { Trailers::Dropped };
         Ok(())
     }),
     Rule::new("proxy_redirect", Context::SETTINGS, 1..=2, redirect)

@@ -101,6 +101,8 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("ssl_dhparam", TLS),
     one("ssl_ecdh_curve", TLS),
     size("ssl_buffer_size", SERVERS),
+    switch("grpc_socket_keepalive", Context::SETTINGS),
+    count("grpc_ssl_verify_depth", Context::SETTINGS),
     count("proxy_ssl_verify_depth", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
     // Frames are as large as what there is to send, up to what the client takes.
     size("http2_chunk_size", Context::SETTINGS),

@@ -3,8 +3,8 @@
 use http::Method;
 
 use crate::model::{
-    Fallback, Handler, LimitExcept, Location, Matcher, Pattern, ProxyPass, Return, ReturnBody, Root,
-    Settings, TryFiles,
+    Fallback, Handler, LimitExcept, Location, Matcher, PassModule, Pattern, ProxyPass, Return, ReturnBody,
+    Root, Settings, TryFiles,
 };
 use crate::variable::{Value, Variable};
 
@@ -17,6 +17,7 @@ use super::{Error, Scope, rewrite};
 /// What fills in a [`Location`], apart from its settings.
 pub(super) const RULES: &[Rule<Location>] = &[
     Rule::new("proxy_pass", INSIDE, 1..=1, proxy_pass),
+    Rule::new("grpc_pass", Context::LOCATION.or(Context::LOCATION_IF), 1..=1, grpc_pass),
     Rule::new("alias", Context::LOCATION, 1..=1, |scope, location, directive| {
         let directory = super::settings::directory(scope, directive, directive.arg(0))?;
         let replaces = match &location.matcher {
@@ -280,8 +281,42 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
     let plain = uri.as_ref().is_none_or(|uri| uri.as_literal().is_some());
     let scheme = if tls { "https" } else { "http" };
     let url = if plain { url.to_owned() } else { format!("{scheme}://{authority}") };
-    let proxy = ProxyPass { upstream: referred.id, tls, host: referred.host, url, port: referred.port, uri };
-    location.handler = Handler::Proxy(proxy);
+    location.handler = Handler::Proxy(ProxyPass {
+        upstream: referred.id,
+        tls,
+        module: PassModule::Proxy,
+        host: referred.host,
+        url,
+        port: referred.port,
+        uri,
+    });
+    Ok(())
+}
+
+/// Reads `grpc://name`, `grpcs://name` or a bare name.
+fn grpc_pass(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {
+    let url = directive.arg(0);
+    let (authority, tls) = match (strip_scheme(url, "grpcs://"), strip_scheme(url, "grpc://")) {
+        (Some(rest), _) => (rest, true),
+        (None, Some(rest)) => (rest, false),
+        (None, None) => (url, false),
+    };
+    if authority.contains('$') {
+        return Err(Fault::new("\"grpc_pass\" to a variable is not supported by l7-proxy"));
+    }
+    if authority.contains(['/', '?']) {
+        return Err(Fault::new(format!("invalid URL \"{url}\" in \"grpc_pass\" directive")));
+    }
+    let referred = scope.upstreams.refer(authority, Some(if tls { 443 } else { 80 }))?;
+    location.handler = Handler::Proxy(ProxyPass {
+        upstream: referred.id,
+        tls,
+        module: PassModule::Grpc,
+        host: referred.host,
+        url: url.to_owned(),
+        port: referred.port,
+        uri: None,
+    });
     Ok(())
 }
 

@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         proxy(settings).http_version = match directive.arg(0) {
             "1.0" => HttpVersion::Http10,
             "1.1" => HttpVersion::Http11,
-            word @ "2" => return Err(Fault::unsupported(word, directive)),
+            "2" => HttpVersion::Http2,
             word => return Err(Fault::value(word)),
         };
         Ok(())

@@ -3,8 +3,8 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, client_addr, core, effectless, location, log, map, proxy, rewrite, server, settings, stream, tls,
-    unsupported, upstream,
+    answer, client_addr, core, effectless, grpc, location, log, map, proxy, rewrite, server, settings,
+    stream, tls, unsupported, upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -58,6 +58,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(client_addr::RULES))
         .chain(syntaxes(client_addr::EXPLAIN))
         .chain(syntaxes(proxy::RULES))
+        .chain(syntaxes(grpc::RULES))
         .chain(syntaxes(log::FORMATS))
         .chain(syntaxes(log::RULES))
         .chain(syntaxes(server::RULES))

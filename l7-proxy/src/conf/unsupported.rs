@@ -36,7 +36,7 @@ const MAIN: &str = "
 
 /// In `http {}`, its servers and locations.
 const HTTP: &str = "
-    add_trailer add_trailer_inherit chunked_transfer_encoding proxy_pass_trailers recursive_error_pages
+    add_trailer add_trailer_inherit chunked_transfer_encoding recursive_error_pages
     add_after_body add_before_body addition_types ancient_browser ancient_browser_value api
     auth_basic auth_basic_user_file auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
     auth_request_set autoindex autoindex_exact_size autoindex_format autoindex_localtime charset
@@ -55,14 +55,9 @@ const HTTP: &str = "
     fastcgi_request_buffering fastcgi_send_lowat fastcgi_send_timeout fastcgi_socket_keepalive
     fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_split_path_info fastcgi_store
     fastcgi_store_access fastcgi_temp_file_write_size flv geo geoip_city geoip_country geoip_org
-    geoip_proxy geoip_proxy_recursive grpc_bind grpc_buffer_size grpc_connect_timeout
-    grpc_hide_header grpc_ignore_headers grpc_intercept_errors grpc_next_upstream
-    grpc_next_upstream_timeout grpc_next_upstream_tries grpc_pass grpc_pass_header
-    grpc_read_timeout grpc_send_timeout grpc_set_header grpc_socket_keepalive grpc_socket_rcvbuf
-    grpc_socket_sndbuf grpc_ssl_certificate grpc_ssl_certificate_cache grpc_ssl_certificate_key
-    grpc_ssl_ciphers grpc_ssl_conf_command grpc_ssl_crl grpc_ssl_name grpc_ssl_password_file
-    grpc_ssl_protocols grpc_ssl_server_name grpc_ssl_session_reuse grpc_ssl_trusted_certificate
-    grpc_ssl_verify grpc_ssl_verify_depth gunzip gunzip_buffers gzip_hash gzip_no_buffer
+    geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf
+    grpc_ssl_certificate_cache grpc_ssl_conf_command grpc_ssl_password_file gunzip gunzip_buffers
+    gzip_hash gzip_no_buffer
     gzip_static gzip_window health_check hls http2_idle_timeout http2_max_concurrent_pushes
     http2_max_field_size http2_max_header_size http2_max_requests http2_pool_size http2_push
     http2_push_preload http2_recv_timeout http2_streams_index_size http3 http3_hq

@@ -42,7 +42,7 @@ impl Reuse {
         match settings.http_version {
             _ if decided => Reuse::Kept,
             HttpVersion::Http10 => Reuse::Once,
-            HttpVersion::Http11 => place,
+            HttpVersion::Http11 | HttpVersion::Http2 => place,
         }
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn request(
     let client = exchange.headers;
     let version = match settings.http_version {
         HttpVersion::Http10 => " HTTP/1.0\r\n",
-        HttpVersion::Http11 => " HTTP/1.1\r\n",
+        HttpVersion::Http11 | HttpVersion::Http2 => " HTTP/1.1\r\n",
     };
     let method = outgoing::method(settings, exchange);
     let method = method.as_ref().unwrap_or(exchange.method);
@@ -81,15 +81,9 @@ pub(super) fn request(
             head.truncate(line);
         }
     }
-    let nominated = nominated(client);
+    let stays = held_back(client, settings, framing);
     for (name, value) in client {
-        let stays = is_of_one_connection(name)
-            || is_of_one_hop(name)
-            || (framing != Framing::AsSent && *name == CONTENT_LENGTH)
-            || (!settings.pass.headers && *name != CONTENT_LENGTH)
-            || nominated.contains(name)
-            || settings.set_headers.iter().any(|set| set.name == *name);
-        if !stays && push_name(name, exchange.settings.client.names, head) {
+        if !stays(name) && push_name(name, exchange.settings.client.names, head) {
             head.extend_from_slice(b": ");
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
@@ -104,6 +98,23 @@ pub(super) fn request(
         head.extend_from_slice(b"Connection: close\r\n");
     }
     head.extend_from_slice(b"\r\n");
+}
+
+/// Returns which fields of a client's request are not for the server.
+pub(super) fn held_back(
+    client: &HeaderMap,
+    settings: &ProxySettings,
+    framing: Framing,
+) -> impl Fn(&HeaderName) -> bool {
+    let nominated = nominated(client);
+    move |name| {
+        is_of_one_connection(name)
+            || is_of_one_hop(name)
+            || (framing != Framing::AsSent && *name == CONTENT_LENGTH)
+            || (!settings.pass.headers && *name != CONTENT_LENGTH)
+            || nominated.contains(name)
+            || settings.set_headers.iter().any(|set| set.name == *name)
+    }
 }
 
 /// Whether a field of an answer is for whoever comes after us.
@@ -146,6 +157,15 @@ fn push_name(name: &HeaderName, taken: FieldNames, head: &mut Vec<u8>) -> bool {
     true
 }
 
+/// Whether a name means the same to every server.
+pub(super) fn is_unambiguous(name: &HeaderName, taken: FieldNames) -> bool {
+    name.as_str().bytes().all(|byte| match byte {
+        b'a'..=b'z' | b'0'..=b'9' | b'-' => true,
+        b'_' => taken.underscores || taken.odd,
+        _ => taken.odd,
+    })
+}
+
 /// The fields that `Connection` names as belonging to the connection.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names = Vec::new();
@@ -170,12 +190,12 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Whether a field says how a message is framed, which only whoever writes it knows.
-fn frames(name: &HeaderName) -> bool {
+pub(super) fn frames(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING
 }
 
 /// Whether a field belongs to the connection it was received on.
-fn is_of_one_connection(name: &HeaderName) -> bool {
+pub(super) fn is_of_one_connection(name: &HeaderName) -> bool {
     *name == CONNECTION
         || *name == TRANSFER_ENCODING
         || *name == TE

@@ -1,5 +1,6 @@
 //! The body of a server's answer on its way to the client.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,17 +12,18 @@ use lvs_core::{Event, Lease};
 use tracing::error;
 
 use crate::body::Cut;
+use crate::model::Trailers;
 use crate::moment::Moment;
 use crate::server::Session;
-use crate::upstream::{BrokenOff, Connection, Incoming, Link, Pool};
+use crate::upstream::{BrokenOff, Connection, Incoming, Link, Pool, Streamed};
 
 /// A body that is read from a server while it is sent to the client.
 ///
 /// It holds the lease, for the server works until the last byte, and the connection, which is
-/// given back to the pool only then. Dropped before, it closes the connection: the rest of the
-/// answer would be taken for the next one's.
+/// given back to the pool only then. Dropped before, it closes the connection, or resets the stream:
+/// the rest of the answer would be taken for the next one's.
 pub(crate) struct Relayed {
-    incoming: Incoming,
+    rest: Rest,
     /// `None` once the body has ended, one way or the other.
     claim: Option<Claim>,
     /// Whether it ended as the server meant it to.
@@ -29,32 +31,55 @@ pub(crate) struct Relayed {
     session: Rc<Session>,
     /// The client's version: in HTTP/1.0 the end of the connection may be that of the body.
     version: Version,
+    trailers: Trailers,
+}
+
+/// The rest of an answer, and what it comes on.
+pub(super) enum Rest {
+    Http1(Incoming, Connection),
+    Http2(Box<Streamed>),
+    /// It has come, or will never come.
+    Over,
 }
 
 /// What is held until the body has ended.
 pub(super) struct Claim {
     pub(super) account: Account,
-    pub(super) connection: Connection,
     pub(super) pool: Rc<Pool>,
 }
 
 /// A lease whose bytes are counted when it ends.
 pub(super) struct Account {
     pub(super) lease: Lease,
-    pub(super) link: Rc<Link>,
+    pub(super) traffic: Traffic,
+}
+
+/// Where the bytes of one request and its answer are counted.
+pub(super) enum Traffic {
+    Link(Rc<Link>),
+    Stream(Rc<Cell<(u64, u64)>>),
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let (to_server, to_client) = self.link.take_traffic();
+        let (to_server, to_client) = match &self.traffic {
+            Traffic::Link(link) => link.take_traffic(),
+            Traffic::Stream(traffic) => traffic.take(),
+        };
         self.lease.count_to_server(to_server);
         self.lease.count_to_client(to_client);
     }
 }
 
 impl Relayed {
-    pub(super) fn new(incoming: Incoming, claim: Claim, session: Rc<Session>, version: Version) -> Relayed {
-        let mut relayed = Relayed { incoming, claim: Some(claim), whole: false, session, version };
+    pub(super) fn new(
+        rest: Rest,
+        claim: Claim,
+        session: Rc<Session>,
+        version: Version,
+        trailers: Trailers,
+    ) -> Relayed {
+        let mut relayed = Relayed { rest, claim: Some(claim), whole: false, session, version, trailers };
         relayed.note_end();
         relayed
     }
@@ -66,40 +91,72 @@ impl Relayed {
 
     /// Ends the claim if the body has ended: the connection may carry the next request.
     fn note_end(&mut self) {
-        if !self.incoming.is_end() {
+        if !self.rest.is_end() {
             return;
         }
         self.whole = true;
-        if let Some(Claim { account, connection, pool }) = self.claim.take() {
+        let rest = std::mem::replace(&mut self.rest, Rest::Over);
+        if let Some(Claim { account, pool }) = self.claim.take() {
             drop(account);
             if let Some(line) = &pool.line {
                 line.call();
             }
-            if self.incoming.is_reusable() {
+            if let Rest::Http1(incoming, connection) = rest
+                && incoming.is_reusable()
+            {
                 pool.put(connection);
             }
         }
     }
+
+    /// Takes down that the server broke off its answer; cuts the client off.
+    fn broke_off(&mut self, reason: BrokenOff) {
+        self.rest = Rest::Over;
+        let Some(Claim { account: Account { lease, .. }, .. }) = &self.claim else { return };
+        let what = match reason {
+            BrokenOff::Expired => "upstream timed out (110: Connection timed out)",
+            BrokenOff::Closed => "upstream prematurely closed connection",
+            BrokenOff::Malformed => "upstream sent invalid chunked response",
+        };
+        let session = &self.session;
+        let (client, server) = (session.remote.ip(), lease.server());
+        error!(
+            "*{} {what} while reading upstream, client: {client}, upstream: \"http://{server}\"",
+            session.serial
+        );
+        session.worker.director().report(lease, Event::Failed(what.into()), Moment::now().as_time());
+        if self.version < Version::HTTP_11 {
+            session.part_by_reset();
+        }
+        self.claim = None;
+    }
 }
 
-/// Takes down that the server broke off its answer; cuts the client off.
-fn broke_off(claim: &mut Option<Claim>, reason: BrokenOff, session: &Session, version: Version) {
-    let Some(Claim { account: Account { lease, .. }, .. }) = &*claim else { return };
-    let what = match reason {
-        BrokenOff::Expired => "upstream timed out (110: Connection timed out)",
-        BrokenOff::Closed => "upstream prematurely closed connection",
-        BrokenOff::Malformed => "upstream sent invalid chunked response",
-    };
-    let (client, server) = (session.remote.ip(), lease.server());
-    error!(
-        "*{} {what} while reading upstream, client: {client}, upstream: \"http://{server}\"",
-        session.serial
-    );
-    session.worker.director().report(lease, Event::Failed(what.into()), Moment::now().as_time());
-    if version < Version::HTTP_11 {
-        session.part_by_reset();
+impl Rest {
+    /// Where the bytes of the exchange are counted.
+    pub(super) fn traffic(&self) -> Traffic {
+        match self {
+            Rest::Http1(_, connection) => Traffic::Link(Rc::clone(&connection.link)),
+            Rest::Http2(streamed) => Traffic::Stream(streamed.traffic()),
+            Rest::Over => Traffic::Stream(Rc::default()),
+        }
     }
-    *claim = None;
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self {
+            Rest::Http1(incoming, _) => incoming.poll_frame(cx),
+            Rest::Http2(streamed) => streamed.poll_frame(cx),
+            Rest::Over => Poll::Ready(None),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Rest::Http1(incoming, _) => incoming.is_end(),
+            Rest::Http2(streamed) => streamed.is_end(),
+            Rest::Over => true,
+        }
+    }
 }
 
 impl Body for Relayed {
@@ -108,21 +165,29 @@ impl Body for Relayed {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        let frame = ready!(this.incoming.poll_frame(cx));
-        if let Some(Err(reason)) = frame {
-            broke_off(&mut this.claim, reason, &this.session, this.version);
-            return Poll::Ready(Some(Err(Cut::Server)));
-        }
+        let frame = match ready!(this.rest.poll_frame(cx)) {
+            Some(Err(reason)) => {
+                this.broke_off(reason);
+                return Poll::Ready(Some(Err(Cut::Server)));
+            }
+            Some(Ok(frame)) => Some(frame),
+            None => None,
+        };
         // Nobody asks whether something comes after what ends a body.
         this.note_end();
-        Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut::Server)))
+        let passes = |frame: &Frame<Bytes>| frame.is_data() || this.trailers == Trailers::Passed;
+        Poll::Ready(frame.filter(passes).map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end()
+        self.rest.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.rest {
+            Rest::Http1(incoming, _) => incoming.size_hint(),
+            Rest::Http2(streamed) => streamed.size_hint(),
+            Rest::Over => SizeHint::with_exact(0),
+        }
     }
 }

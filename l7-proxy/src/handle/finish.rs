@@ -113,7 +113,7 @@ fn rate(
         Some(rate) => rate,
         None => settings.limit_rate.as_ref().map_or(0, read),
     };
-    let from_server = match (&answer.kind, &settings.proxy.limit_rate) {
+    let from_server = match (&answer.kind, &route.proxy().limit_rate) {
         (Kind::Relayed(_), Some(value)) => read(value),
         _ => 0,
     };

@@ -27,7 +27,7 @@ pub(super) fn examine(
     target: &Target<'_>,
     mut answer: Answer,
 ) -> Step {
-    let relay = &route.settings.proxy.relay;
+    let relay = &route.proxy().relay;
     if transaction.generation.site.router.needs().upstream_fields {
         transaction.upstream_headers = Some(answer.headers.clone());
     }

@@ -27,6 +27,18 @@ pub struct Relay {
     pub cookie_flags: Vec<CookieFlags>,
     /// Whether an `error_page` answers for an error of the server (`proxy_intercept_errors`).
     pub errors: Errors,
+    /// Whether the client gets what the server sends behind a body (`proxy_pass_trailers`).
+    pub trailers: Trailers,
+}
+
+/// What becomes of the fields that a server sends behind a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trailers {
+    /// They stay behind.
+    #[default]
+    Dropped,
+    /// The client gets them.
+    Passed,
 }
 
 /// How `Location` and `Refresh` are rewritten (`proxy_redirect`).

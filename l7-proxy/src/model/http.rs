@@ -229,13 +229,15 @@ pub enum Handler {
     Proxy(ProxyPass),
 }
 
-/// `proxy_pass`: where requests go, and under which path.
+/// `proxy_pass`, `grpc_pass`: where requests go, and under which path.
 #[derive(Debug, Clone)]
 pub struct ProxyPass {
     /// The servers that get the requests.
     pub upstream: UpstreamId,
-    /// Whether TLS is spoken with them (`https://`).
+    /// Whether TLS is spoken with them (`https://`, `grpcs://`).
     pub tls: bool,
+    /// Which of a location's settings hold.
+    pub module: PassModule,
     /// Name (and port, unless the scheme's) as written: the value of `$proxy_host`.
     pub host: String,
     /// Scheme, name and port as written, and the path if it has no variables: what
@@ -247,6 +249,15 @@ pub struct ProxyPass {
     ///
     /// With variables in it the value is the whole request target.
     pub uri: Option<Value>,
+}
+
+/// Which directives say how requests are forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassModule {
+    /// `proxy_*`
+    Proxy,
+    /// `grpc_*`
+    Grpc,
 }
 
 /// `return`: an answer without a handler.

@@ -9,7 +9,7 @@ use ::http::{HeaderName, HeaderValue};
 use crate::variable::Value;
 
 use super::LogTarget;
-use super::answer::{Expires, Relay};
+use super::answer::{Expires, Relay, Trailers};
 use super::client_addr::RealIp;
 use super::tls::{TlsClient, TlsServer};
 
@@ -28,8 +28,10 @@ pub struct Settings {
     pub limit_rate: Option<Value>,
     /// How long a client's connection is kept.
     pub connection: ConnectionSettings,
-    /// How requests are forwarded.
+    /// How requests are forwarded by `proxy_pass`.
     pub proxy: Arc<ProxySettings>,
+    /// How requests are forwarded by `grpc_pass`.
+    pub grpc: GrpcSettings,
     /// Fields added to answers (`add_header`).
     pub add_headers: Vec<AddHeader>,
     /// What blocks have of the fields that outer blocks add.
@@ -375,6 +377,22 @@ impl Default for PassRequest {
     }
 }
 
+/// How requests are forwarded by `grpc_pass`: by default with HTTP/2, trailers and all, and a request's
+/// body as it comes.
+#[derive(Debug, Clone)]
+pub struct GrpcSettings(pub Arc<ProxySettings>);
+
+impl Default for GrpcSettings {
+    fn default() -> Self {
+        Self(Arc::new(ProxySettings {
+            http_version: HttpVersion::Http2,
+            buffering: RequestBuffering::Off,
+            relay: Relay { trailers: Trailers::Passed, ..Relay::default() },
+            ..ProxySettings::default()
+        }))
+    }
+}
+
 impl Default for ProxySettings {
     fn default() -> Self {
         let minute = Duration::from_secs(60);
@@ -403,13 +421,15 @@ impl Default for ProxySettings {
     }
 }
 
-/// A version of HTTP/1.
+/// The version of HTTP that is spoken with servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpVersion {
     /// HTTP/1.0: a connection per request.
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2: many requests at a time on a connection that is kept.
+    Http2,
 }
 
 /// A field that is set in forwarded requests.

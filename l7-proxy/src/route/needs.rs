@@ -80,10 +80,12 @@ impl Needs {
         if let Expires::Value { text, .. } = &settings.expires {
             self.value(text);
         }
-        let proxy = &settings.proxy;
-        proxy.limit_rate.iter().chain(&settings.limit_rate).for_each(|value| self.value(value));
-        proxy.set_headers.iter().for_each(|set| self.value(&set.value));
-        proxy.set_body.iter().chain(&proxy.method).for_each(|value| self.value(value));
+        settings.limit_rate.iter().for_each(|value| self.value(value));
+        for proxy in [&settings.proxy, &settings.grpc.0] {
+            proxy.limit_rate.iter().for_each(|value| self.value(value));
+            proxy.set_headers.iter().for_each(|set| self.value(&set.value));
+            proxy.set_body.iter().chain(&proxy.method).for_each(|value| self.value(value));
+        }
         settings.error_pages.iter().for_each(|page| self.value(&page.target));
     }
 

@@ -44,6 +44,8 @@ pub(crate) enum AskError {
     Expired(Expired),
     /// What it sent is no answer, in nginx's words.
     Invalid(&'static str),
+    /// It has not begun with the request, and says so.
+    Refused(&'static str),
     /// The connection broke, or ended if there is no error.
     Broken(Option<io::Error>),
 }
@@ -102,7 +104,7 @@ pub(crate) async fn ask(
                 }
                 Poll::Ready(Err(UploadError::Client(cut))) => return Poll::Ready(Err(AskError::Client(cut))),
                 // It may have answered before it stopped listening.
-                Poll::Ready(Err(UploadError::Server)) => {
+                Poll::Ready(Err(UploadError::Server | UploadError::Expired)) => {
                     link.spoil();
                     upload = None;
                 }

@@ -47,6 +47,8 @@ pub(super) enum UploadError {
     Client(Cut),
     /// The server does not take it. Why shows where its answer is read.
     Server,
+    /// The server took too long to take it.
+    Expired,
 }
 
 impl Upload {

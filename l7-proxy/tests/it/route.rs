@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use l7_proxy::model::{
-    Handler, Http, Listen, Location, Matcher, Pattern, ProxyPass, Return, ReturnBody, ServerName, Settings,
-    SocketOptions, Upstream, UpstreamId, VirtualServer,
+    Handler, Http, Listen, Location, Matcher, PassModule, Pattern, ProxyPass, Return, ReturnBody, ServerName,
+    Settings, SocketOptions, Upstream, UpstreamId, VirtualServer,
 };
 use l7_proxy::route::{Located, RouteError, Router};
 use l7_proxy::variable::Captures;
@@ -102,6 +102,7 @@ fn regular_expression_inside_a_prefix_comes_before_those_outside() {
 fn forwarding_location_takes_its_path_without_the_slash_as_a_redirect() {
     let mut forwarding = location(1, prefix("/app/"), vec![]);
     forwarding.handler = Handler::Proxy(ProxyPass {
+        module: PassModule::Proxy,
         upstream: UpstreamId(0),
         tls: false,
         host: "u".into(),

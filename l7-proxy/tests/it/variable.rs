@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Version};
-use l7_proxy::model::{Escape, ProxyPass, Root, UpstreamId};
+use l7_proxy::model::{Escape, PassModule, ProxyPass, Root, UpstreamId};
 use l7_proxy::uri::Target;
 use l7_proxy::variable::{Attempt, Completion, Names, Response, Scheme, Value};
 
@@ -127,6 +127,7 @@ fn variables_of_the_upstream_list_every_attempt() {
     let mut request = Request::get("/");
     check(&request, &[("$upstream_addr$upstream_status$proxy_host$proxy_port", "")]);
     request.proxy = Some(ProxyPass {
+        module: PassModule::Proxy,
         upstream: UpstreamId(0),
         tls: false,
         host: "app:81".into(),
