@@ -116,9 +116,15 @@ fn severity(metadata: &Metadata<'_>) -> LogLevel {
         // What became of one client of the TCP side.
         Level::INFO if metadata.target() == "connection" => LogLevel::Info,
         Level::INFO => LogLevel::Notice,
-        Level::DEBUG => LogLevel::Info,
+        Level::DEBUG if !is_of_a_library(metadata) => LogLevel::Info,
         _ => LogLevel::Debug,
     }
+}
+
+/// Whether a library says it that speaks a protocol for us: its frames and handshakes are nobody's news.
+fn is_of_a_library(metadata: &Metadata<'_>) -> bool {
+    let name = metadata.target().split("::").next().unwrap_or_default();
+    matches!(name, "h2" | "hyper" | "rustls" | "tokio_rustls" | "mio")
 }
 
 impl Subscriber for ErrorLog {
