@@ -2,12 +2,10 @@
 //! each.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Waker};
 
 use lvs_core::Protocol;
 
@@ -121,25 +119,13 @@ impl Connections {
 }
 
 impl Call {
-    /// Does the work, unless a call comes and `is_over` is found true: then `None`.
-    pub(crate) async fn unless<T>(
-        &self,
-        is_over: impl Fn() -> bool,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            if self.waker.get().is_none() && self.waker.set(cx.waker().clone()).is_ok() {
-                // Against a call at this moment: it sees the waker, or its flag is seen below.
-                fence(Ordering::SeqCst);
-            }
-            if self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::Relaxed) && is_over()
-            {
-                return Poll::Ready(None);
-            }
-            work.as_mut().poll(cx).map(Some)
-        })
-        .await
+    /// Whether there was a call since the last look. The task that asks is woken by the next one.
+    pub(crate) fn is_called(&self, cx: &Context<'_>) -> bool {
+        if self.waker.get().is_none() && self.waker.set(cx.waker().clone()).is_ok() {
+            // Against a call at this moment: it sees the waker, or its flag is seen below.
+            fence(Ordering::SeqCst);
+        }
+        self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::Relaxed)
     }
 
     fn ring(&self) {

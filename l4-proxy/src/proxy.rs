@@ -7,29 +7,28 @@ mod accept;
 mod connect;
 mod first;
 mod identify;
+mod opening;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use lvs_core::{Director, Event, Flow, Lease, Protocol, Refusal, ServiceKey};
-use tokio::io::AsyncWriteExt;
+use lvs_core::{Director, Event, Lease, Refusal, ServiceKey};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::info;
 
 pub(crate) use self::accept::{Reception, accept};
-use self::connect::Failure;
 pub(crate) use self::connect::cause;
-use self::first::First;
 pub use self::identify::Unidentified;
 use crate::clock;
-use crate::connections::{self, Call, Connections, Entry, Open};
-use crate::proxy_protocol::{Addresses, Header};
-use crate::relay::{self, End, Progress, Side, Tally, Timeouts, reset_on_drop};
+use crate::connections::{self, Connections, Entry};
+use crate::relay::{self, End, Progress, Side, Tally, Timeouts};
 use crate::settings::Settings;
 
 /// Forwards the connections of one virtual service.
@@ -146,176 +145,28 @@ impl Proxy {
 
     /// Forwards one client connection, from `peer`, to its end.
     pub async fn handle(&self, client: TcpStream, peer: SocketAddr) -> Outcome {
-        let virtual_address = local(&client);
-        self.forward(client, peer, virtual_address).await
+        self.forward(client, peer, None, None).await
     }
 
-    async fn forward(&self, mut client: TcpStream, peer: SocketAddr, virtual_address: SocketAddr) -> Outcome {
-        let began = Instant::now();
-        let settings = self.settings();
-        let mut passage = Passage { peer, virtual_address, header: None, failed: Vec::new(), began };
-        let expects = settings.accept_proxy.as_ref().filter(|accept| accept.expects(peer.ip()));
-        let read = match expects {
-            // Boxed: it is short, and its buffer would be part of every connection to its end.
-            Some(accept) => Box::pin(identify::read_header(&mut client, accept.deadline)).await.map(Some),
-            None => Ok(None),
-        };
-        let outcome = match read {
-            Ok(header) => {
-                passage.identify(header);
-                self.pass(&mut client, &mut passage, &settings).await
-            }
-            Err(error) => passage.turned_away(Ended::Unidentified(error)),
-        };
-        if !matches!(outcome.ended, Ended::Relayed(..)) {
-            reset_on_drop(&client);
-        }
-        drop(client);
-        self.log(passage.peer, &outcome);
-        outcome
-    }
-
-    /// Connects and relays, with another server if one fails while it still may.
-    async fn pass(&self, client: &mut TcpStream, passage: &mut Passage, settings: &Settings) -> Outcome {
-        let shared = &*self.shared;
-        let mut held = Vec::new();
-        loop {
-            let (lease, mut server) = match self.connect(passage, settings).await {
-                Ok(connected) => connected,
-                Err(ended) => return passage.turned_away(ended),
-            };
-            let open = Open {
-                protocol: Protocol::Tcp,
-                client: passage.peer,
-                virtual_address: passage.virtual_address,
-                server: lease.target(&passage.flow()),
-                progress: Progress::default(),
-                call: Call::default(),
-            };
-            let account = Account { entry: shared.connections.enter(open), lease };
-            let end = if settings.redispatch > 0 {
-                match self.begin(client, &mut server, &mut held, settings, &account).await {
-                    None => {
-                        passage.failed.push(account.lease.server());
-                        continue;
-                    }
-                    Some(Ok(())) => {
-                        drop(std::mem::take(&mut held));
-                        relayed(client, &mut server, settings, &account).await
-                    }
-                    Some(Err(end)) => {
-                        reset_on_drop(client);
-                        reset_on_drop(&server);
-                        end
-                    }
-                }
-            } else {
-                relayed(client, &mut server, settings, &account).await
-            };
-            self.report(&account.lease, &end);
-            let progress = &account.entry.open.progress;
-            return Outcome {
-                to_server: progress.bytes_to_server(),
-                to_client: progress.bytes_to_client(),
-                lasted: passage.began.elapsed(),
-                failed: passage.failed.len(),
-                ended: Ended::Relayed(account.lease.server(), end),
-            };
-        }
-    }
-
-    /// Waits for the server's first word; `None` if the server was lost before it and another may be
-    /// tried.
-    async fn begin(
+    /// What an open connection holds is this future, so every byte of it counts: the arguments move into
+    /// what is boxed, and nothing is kept twice.
+    fn forward(
         &self,
-        client: &mut TcpStream,
-        server: &mut TcpStream,
-        held: &mut Vec<u8>,
-        settings: &Settings,
-        account: &Account,
-    ) -> Option<Result<(), End>> {
-        let first = Box::pin(first::until_first_byte(client, server, held, settings.redispatch, account));
-        let first = account.unless_cut_off(timeout(settings.timeouts.idle, first)).await;
-        let Some(first) = first else { return Some(Err(End::CutOff)) };
-        match first {
-            Ok(First::Begun) => Some(Ok(())),
-            Ok(First::ServerGone(error)) => {
-                // Nothing is reported: what makes one server close may be the client, and then it
-                // would take them all out.
-                let server = account.lease.server();
-                debug!(service = %self.service(), %server, %error, "closed before its first byte");
-                None
-            }
-            Ok(First::ClientGone(error)) => Some(Err(End::Failed(Side::Client, error))),
-            Err(_) => Some(Err(End::TimedOut)),
-        }
-    }
-
-    /// Chooses a server and connects to it, or to another one if that fails.
-    async fn connect(&self, passage: &mut Passage, settings: &Settings) -> Result<(Lease, TcpStream), Ended> {
-        let Shared { director, service, turn, .. } = &*self.shared;
-        let flow = passage.flow();
-        // If the last server tried failed for want of a port, that is what the client is told.
-        let mut without_port = None;
-        loop {
-            if passage.failed.len() >= settings.attempts.max(1) {
-                return Err(without_port.map_or(Ended::Refused(Refusal::AllTried), Ended::Starved));
-            }
-            let lease = match director.schedule_except(service, &flow, &passage.failed, clock::now()) {
-                Ok(lease) => lease,
-                Err(refusal) => return Err(without_port.map_or(Ended::Refused(refusal), Ended::Starved)),
+        client: TcpStream,
+        peer: SocketAddr,
+        own: Option<SocketAddr>,
+        place: Option<Place>,
+    ) -> impl Future<Output = Outcome> + use<> {
+        let own = own.unwrap_or_else(|| client.local_addr().unwrap_or(UNKNOWN));
+        let opening = Box::pin(opening::open(self.clone(), client, peer, own, place));
+        async move {
+            let mut connection = match opening.await {
+                Ok(connection) => connection,
+                Err(outcome) => return outcome,
             };
-            let server = lease.server();
-            without_port = None;
-            match connect::connect(lease.target(&flow), passage.peer.ip(), settings, turn).await {
-                Ok(mut stream) => {
-                    if let Err(error) = self.introduce(&mut stream, passage, settings).await {
-                        debug!(%service, %server, %error, "cannot send the PROXY header");
-                    } else {
-                        director.report(&lease, Event::Succeeded, clock::now());
-                        return Ok((lease, stream));
-                    }
-                }
-                Err(Failure::Server(error)) => {
-                    debug!(%service, %server, %error, "cannot connect");
-                    let event = Event::ConnectFailed(cause(&error));
-                    if let Some(transition) = director.report(&lease, event, clock::now()) {
-                        warn!(%service, %server, "server is {}", transition.condition);
-                    }
-                }
-                // The server has nothing to do with it.
-                Err(Failure::NoPort(error)) => {
-                    warn!(%service, %server, %error, "no source address has a free port to this server");
-                    without_port = Some(error);
-                }
-                Err(Failure::Host(error)) => {
-                    warn!(%service, %server, %error, "cannot open a connection to any server");
-                    return Err(Ended::Starved(error));
-                }
-            }
-            passage.failed.push(server);
+            let end = connection.relay().await;
+            connection.close(end)
         }
-    }
-
-    /// Sends the PROXY header, if the service's servers want one.
-    async fn introduce(
-        &self,
-        server: &mut TcpStream,
-        passage: &Passage,
-        settings: &Settings,
-    ) -> io::Result<()> {
-        let Some(version) = settings.send_proxy else { return Ok(()) };
-        let own;
-        let header = match &passage.header {
-            Some(header) => header,
-            None => {
-                own = Header::tcp(passage.peer, passage.virtual_address);
-                &own
-            }
-        };
-        // A connection that has just been made takes it at once.
-        let bytes = header.encode(version);
-        timeout(settings.connect, server.write_all(&bytes)).await?
     }
 
     /// A server that resets after it accepted may only be refusing this client's wish, so it is no
@@ -365,41 +216,7 @@ impl Reception for Proxy {
     }
 
     fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
-        let place = Place::take(self.clone());
-        tokio::spawn(async move {
-            let own = own.unwrap_or_else(|| local(&client));
-            place.proxy.forward(client, peer, own).await;
-        });
-    }
-}
-
-/// One connection on its way to a server.
-struct Passage {
-    /// The client: the peer, or who the PROXY header says it is.
-    peer: SocketAddr,
-    virtual_address: SocketAddr,
-    /// What the peer said of the client, to be passed on.
-    header: Option<Header>,
-    /// Servers that were tried in vain.
-    failed: Vec<SocketAddr>,
-    began: Instant,
-}
-
-impl Passage {
-    fn identify(&mut self, header: Option<Header>) {
-        if let Some(Header { addresses: Addresses::Tcp(source, _), .. }) = &header {
-            self.peer = *source;
-        }
-        self.header = header;
-    }
-
-    fn flow(&self) -> Flow {
-        Flow::new(self.peer).to(self.virtual_address)
-    }
-
-    fn turned_away(&self, ended: Ended) -> Outcome {
-        let (lasted, failed) = (self.began.elapsed(), self.failed.len());
-        Outcome { to_server: 0, to_client: 0, lasted, failed, ended }
+        tokio::spawn(self.forward(client, peer, own, Some(Place::take(self.clone()))));
     }
 }
 
@@ -423,6 +240,46 @@ impl Drop for Place {
     }
 }
 
+/// A client and its server.
+struct Connection {
+    account: Account,
+    client: TcpStream,
+    server: TcpStream,
+    proxy: Proxy,
+    /// Those that it began with.
+    settings: Arc<Settings>,
+    /// Servers that could not be connected to.
+    failed: usize,
+    began: Instant,
+    place: Option<Place>,
+}
+
+impl Connection {
+    /// Relays to the end, or until the connection may go on no longer.
+    fn relay(&mut self) -> impl Future<Output = End> {
+        let Connection { account, client, server, settings, .. } = self;
+        relay::relay(client, server, settings.engine, &settings.timeouts, &*account)
+    }
+
+    fn close(self, end: End) -> Outcome {
+        let Connection { account, client, server, proxy, failed, began, place, .. } = self;
+        proxy.report(&account.lease, &end);
+        drop((client, server));
+        let open = Arc::clone(&account.entry.open);
+        drop(account);
+        let outcome = Outcome {
+            to_server: open.progress.bytes_to_server(),
+            to_client: open.progress.bytes_to_client(),
+            lasted: began.elapsed(),
+            failed,
+            ended: Ended::Relayed(open.server, end),
+        };
+        proxy.log(open.client, &outcome);
+        drop(place);
+        outcome
+    }
+}
+
 /// The account of one connection: its lease and its entry in the list.
 struct Account {
     lease: Lease,
@@ -432,25 +289,10 @@ struct Account {
 impl Account {
     /// What comes of the work, or `None` once the connection may go on no longer.
     async fn unless_cut_off<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let is_over = || self.lease.is_cut_off() || self.lease.is_overdue(clock::now());
-        self.entry.open.call.unless(is_over, work).await
+        let mut work = pin!(work);
+        poll_fn(|cx| if self.is_cut_off(cx) { Poll::Ready(None) } else { work.as_mut().poll(cx).map(Some) })
+            .await
     }
-}
-
-/// Relays to the end, or until the connection may go on no longer.
-async fn relayed(
-    client: &mut TcpStream,
-    server: &mut TcpStream,
-    settings: &Settings,
-    account: &Account,
-) -> End {
-    let relay = relay::relay(client, server, settings.engine, settings.timeouts, account);
-    if let Some(end) = account.unless_cut_off(relay).await {
-        return end;
-    }
-    reset_on_drop(client);
-    reset_on_drop(server);
-    End::CutOff
 }
 
 impl Tally for Account {
@@ -469,10 +311,10 @@ impl Tally for Account {
     fn progress(&self) -> &Progress {
         &self.entry.open.progress
     }
-}
 
-fn local(client: &TcpStream) -> SocketAddr {
-    client.local_addr().unwrap_or(UNKNOWN)
+    fn is_cut_off(&self, cx: &mut Context<'_>) -> bool {
+        self.entry.open.call.is_called(cx) && (self.lease.is_cut_off() || self.lease.is_overdue(clock::now()))
+    }
 }
 
 /// What a socket that has lost its address is listed under.
@@ -480,3 +322,20 @@ const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 
 /// Bound on the connections of a proxy that was given none.
 const CONNECTIONS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_open_connection_holds_stays_small() {
+        let service = ServiceKey::tcp(SocketAddr::from(([127, 0, 0, 1], 80)));
+        let proxy = Proxy::new(Arc::new(Director::new()), service, Settings::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let peer = client.peer_addr().unwrap();
+        // With what the runtime adds to a task, 640 bytes; its two sockets are 256 each.
+        let forward = proxy.forward(client, peer, None, None);
+        assert!(size_of_val(&forward) <= 456, "{}", size_of_val(&forward));
+    }
+}

@@ -110,7 +110,7 @@ struct Relay<'a, T> {
     server: &'a mut TcpStream,
     to_server: Direction,
     to_client: Direction,
-    timeouts: Timeouts,
+    timeouts: &'a Timeouts,
     tally: &'a T,
     #[pin]
     timer: Sleep,
@@ -128,25 +128,51 @@ pub trait Tally {
     fn half_closed(&self);
     /// What others may see of it.
     fn progress(&self) -> &Progress;
+    /// Whether it may go on no longer. Asked whenever the relay is polled; who has a task's relay ended
+    /// wakes it.
+    fn is_cut_off(&self, _cx: &mut Context<'_>) -> bool {
+        false
+    }
 }
 
 /// Relays between `client` and `server` until both have ended, one fails, or a timeout passes.
 ///
-/// On [`End::Failed`] and [`End::TimedOut`] both sockets are set to reset when they are dropped.
-pub async fn relay<T: Tally>(
-    client: &mut TcpStream,
-    server: &mut TcpStream,
+/// Unless it ends with [`End::Closed`], both sockets are set to reset when they are dropped.
+pub fn relay<'a, T: Tally>(
+    client: &'a mut TcpStream,
+    server: &'a mut TcpStream,
     engine: Engine,
-    timeouts: Timeouts,
-    tally: &T,
-) -> End {
+    timeouts: &'a Timeouts,
+    tally: &'a T,
+) -> impl Future<Output = End> + use<'a, T> {
     tally.progress().touch();
     match engine {
-        Engine::TokioSplice => tokio_splice_engine::relay(client, server, timeouts, tally).await,
+        Engine::TokioSplice => {
+            Work::TokioSplice(Box::pin(tokio_splice_engine::relay(client, server, *timeouts, tally)))
+        }
         Engine::Auto | Engine::Copy | Engine::Pooled => {
             let timer = sleep(timeouts.idle.min(PROBED_AFTER));
             let (to_server, to_client) = (Direction::new(engine), Direction::new(engine));
-            Relay { client, server, to_server, to_client, timeouts, tally, timer, probed: false }.await
+            Work::Own(Relay { client, server, to_server, to_client, timeouts, tally, timer, probed: false })
+        }
+    }
+}
+
+/// An engine at work. It is what an idle connection holds, so it has no copy of what it was called with.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
+#[pin_project::pin_project(project = Engaged)]
+enum Work<'a, T, S> {
+    Own(#[pin] Relay<'a, T>),
+    TokioSplice(Pin<Box<S>>),
+}
+
+impl<T: Tally, S: Future<Output = End>> Future for Work<'_, T, S> {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        match self.project() {
+            Engaged::Own(relay) => relay.poll(cx),
+            Engaged::TokioSplice(relay) => relay.as_mut().poll(cx),
         }
     }
 }
@@ -163,6 +189,9 @@ impl<T: Tally> Future for Relay<'_, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         let mut this = self.project();
         let tally = *this.tally;
+        if tally.is_cut_off(cx) {
+            return Poll::Ready(abort(this.client, this.server, End::CutOff));
+        }
         let progress = tally.progress();
         let was_open = !this.to_server.ended && !this.to_client.ended;
 

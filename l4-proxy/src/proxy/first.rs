@@ -33,7 +33,7 @@ pub(super) async fn until_first_byte<T: Tally>(
     if let Err(error) = server.write_all(held).await {
         return First::ServerGone(error);
     }
-    tally.to_server(held.len() as u64);
+    count(tally, held.len());
     let mut client_ended = false;
     let mut buffer = [0; 4096];
     while held.len() < max {
@@ -55,7 +55,7 @@ pub(super) async fn until_first_byte<T: Tally>(
                     }
                     Ok(read) => {
                         held.extend_from_slice(&buffer[..read]);
-                        tally.to_server(read as u64);
+                        count(tally, read);
                         server.write_all(&buffer[..read]).await
                     }
                     Err(error) => return First::ClientGone(error),
@@ -67,4 +67,9 @@ pub(super) async fn until_first_byte<T: Tally>(
         }
     }
     First::Begun
+}
+
+fn count(tally: &impl Tally, bytes: usize) {
+    tally.to_server(bytes as u64);
+    tally.progress().moved_to_server(bytes as u64);
 }

@@ -32,7 +32,7 @@ pub(super) struct Direction {
     /// Bytes spliced since the promotion, or since they last came too slowly to gather.
     run: usize,
     /// While bytes are let gather at the source.
-    gathering: Option<Gathering>,
+    gathering: Option<Box<Gathering>>,
 }
 
 /// Bytes that one direction has read and not yet written.
@@ -204,7 +204,7 @@ impl Direction {
     fn gather(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<()> {
         if self.gathering.is_none() && self.run >= GATHER_AFTER {
             self.run = 0;
-            self.gathering = Gathering::start(source).ok();
+            self.gathering = Gathering::start(source).map(Box::new).ok();
         }
         match &mut self.gathering {
             Some(gathering) => gathering.poll_over(cx),

@@ -4,6 +4,7 @@
 //! much was moved: bytes are counted when both sides have ended, and not at all for a connection
 //! that is reset.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
@@ -26,12 +27,14 @@ pub(super) async fn relay<T: Tally>(
         let mut client = Watched { stream: &mut *client, progress };
         let mut server = Watched { stream: &mut *server, progress };
         tokio::select! {
-            outcome = tokio_splice::zero_copy_bidirectional(&mut client, &mut server) => Some(outcome),
-            () = silence(progress, timeouts) => None,
+            biased;
+            () = poll_fn(|cx| if tally.is_cut_off(cx) { Poll::Ready(()) } else { Poll::Pending }) => Err(End::CutOff),
+            outcome = tokio_splice::zero_copy_bidirectional(&mut client, &mut server) => Ok(outcome),
+            () = silence(progress, timeouts) => Err(End::TimedOut),
         }
     };
     match outcome {
-        Some(Ok((to_server, to_client))) => {
+        Ok(Ok((to_server, to_client))) => {
             progress.add(&progress.to_server, to_server);
             progress.add(&progress.to_client, to_client);
             tally.to_server(to_server);
@@ -39,11 +42,11 @@ pub(super) async fn relay<T: Tally>(
             End::Closed
         }
         // The crate does not say which side failed; the one with an error pending did.
-        Some(Err(error)) => {
+        Ok(Err(error)) => {
             let side = if is_broken(client) { Side::Client } else { Side::Server };
             abort(client, server, End::Failed(side, error))
         }
-        None => abort(client, server, End::TimedOut),
+        Err(end) => abort(client, server, end),
     }
 }
 

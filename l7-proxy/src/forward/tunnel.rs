@@ -63,7 +63,7 @@ impl Tunnel {
         let carried = match (&mut client, &mut server) {
             (Side::Plain(client), Side::Plain(server)) => {
                 let timeouts = Timeouts { idle: self.idle, half_closed };
-                relay::relay(client, server, Engine::Auto, timeouts, &*self).await;
+                relay::relay(client, server, Engine::Auto, &timeouts, &*self).await;
                 self.progress.bytes_to_client()
             }
             _ => {

@@ -300,7 +300,7 @@ impl Session<'_> {
             _ if sent_early.is_err() => (0, 0),
             (Side::Plain(client), Side::Plain(side)) if terms.upload == 0 && terms.download == 0 => {
                 let timeouts = Timeouts { idle: terms.idle, half_closed: terms.half_closed };
-                let end = relay::relay(client, side, Engine::Auto, timeouts, &account).await;
+                let end = relay::relay(client, side, Engine::Auto, &timeouts, &account).await;
                 debug!("*{} {end}", self.facts.serial);
                 (account.progress.bytes_to_server(), account.progress.bytes_to_client())
             }
