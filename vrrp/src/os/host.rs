@@ -1,0 +1,96 @@
+//! What the virtual routers of a node share: the kernel's ear, what it told of the host, and those who
+//! are to be told.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use super::announce::{Announcements, Told};
+use super::links::Links;
+use super::netlink::Requests;
+use super::notice::{Delay, Notice};
+use super::settings::{Announcing, VirtualAddress};
+use super::{addresses, sys};
+use crate::router::{Moment, Occasion};
+
+/// The host, as its virtual routers see it.
+pub(super) struct Host {
+    kernel: Requests,
+    pub(super) links: Links,
+    frames: OwnedFd,
+    pub(super) announcements: Announcements,
+    /// What kept the node this time, if it is late and nobody was told yet.
+    pub(super) delay: Option<Delay>,
+    notices: Box<dyn FnMut(Notice) + Send>,
+}
+
+/// A virtual address that was put on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) link: u32,
+    pub(super) address: VirtualAddress,
+}
+
+impl Host {
+    pub(super) fn new(notices: Box<dyn FnMut(Notice) + Send>) -> io::Result<Host> {
+        // Of no protocol, so that it sends and is sent nothing.
+        let frames = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        let mut host = Host {
+            kernel: Requests::open()?,
+            links: Links::default(),
+            frames,
+            announcements: Announcements::default(),
+            delay: None,
+            notices,
+        };
+        host.survey()?;
+        Ok(host)
+    }
+
+    pub(super) fn tell(&mut self, notice: Notice) {
+        (self.notices)(notice);
+    }
+
+    /// Asks for all interfaces and addresses.
+    pub(super) fn survey(&mut self) -> io::Result<()> {
+        let mut links = Links::default();
+        self.kernel.survey(|message| links.learn(message))?;
+        self.links = links;
+        Ok(())
+    }
+
+    /// Puts an address on an interface.
+    pub(super) fn place(&mut self, placed: &Placed) -> io::Result<()> {
+        addresses::place(&mut self.kernel, placed.link, &placed.address)
+    }
+
+    /// Takes one away, and stops telling who has it.
+    pub(super) fn remove(&mut self, link: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+        self.announcements.withdraw(link, address);
+        addresses::remove(&mut self.kernel, link, address, prefix)
+    }
+
+    /// Has the neighbours told who has an address, if they are the kind that has to be told.
+    pub(super) fn announce(&mut self, placed: &Placed, how: &Announcing, occasion: Occasion, now: Moment) {
+        let Some(mac) = self.links.mac_of(placed.link) else { return };
+        let told = Told { link: placed.link, mac, address: placed.address.address };
+        let spacing = if told.address.is_ipv4() { how.arp_spacing } else { how.na_spacing };
+        let later = how.contested_again.map_or((now, 0), |after| (now + after, how.contested_repeat));
+        let bursts = match occasion {
+            Occasion::Taken | Occasion::Again => [(now, how.repeat), (now, 0)],
+            Occasion::Refresh => [(now, how.refresh_repeat), (now, 0)],
+            Occasion::Contested => [(now, how.contested_repeat), later],
+        };
+        self.announcements.add(told, spacing, &bursts);
+    }
+
+    /// Tells the neighbours what is due.
+    pub(super) fn announce_due(&mut self, now: Moment) {
+        while let Some(told) = self.announcements.take(now) {
+            // Those who miss it learn it from the next one, or find out by themselves.
+            let _ = sys::send_frame(&self.frames, told.link, &told.frame());
+        }
+    }
+}

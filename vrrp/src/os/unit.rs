@@ -1,0 +1,212 @@
+//! Virtual routers that change together, at work: a sync group, or one by itself.
+
+use super::hear;
+use super::host::Host;
+use super::member::Member;
+use super::notice::{Notice, Status, Verdict};
+use super::settings::Instance;
+use super::wire::Incoming;
+use crate::group::Group;
+use crate::router::{Action, Event, Moment, Router, State};
+
+/// A sync group, or one virtual router by itself.
+pub(super) struct Unit {
+    name: Option<String>,
+    group: Group,
+    pub(super) members: Vec<Member>,
+    /// What was told of the group last.
+    state: State,
+}
+
+impl Unit {
+    /// Virtual routers that have not started. They have no addresses of their own yet.
+    pub(super) fn new(name: Option<String>, instances: Vec<Instance>) -> Unit {
+        let nowhere = |instance: &Instance| match instance.is_v6() {
+            false => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            true => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let routers = instances.iter().map(|instance| Router::new(instance.config(nowhere(instance))));
+        Unit {
+            name,
+            group: Group::new(routers.collect()),
+            members: instances.into_iter().map(Member::new).collect(),
+            state: State::Init,
+        }
+    }
+
+    /// When it wants to be called next.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.group.deadline()
+    }
+
+    /// Begins, if no tracker has to say something before.
+    pub(super) fn start(&mut self, now: Moment, host: &mut Host) {
+        let waits = |member: &Member| !member.awaits.is_empty();
+        if self.state != State::Init || self.members.iter().any(waits) {
+            return;
+        }
+        for place in 0..self.members.len() {
+            if !self.members[place].is_well() {
+                self.handle(place, Event::Failed, now, host);
+            }
+        }
+        for place in 0..self.members.len() {
+            self.handle(place, Event::Start, now, host);
+        }
+    }
+
+    /// Takes in what a tracker says of a virtual router.
+    pub(super) fn report(&mut self, place: usize, tracker: &str, verdict: Verdict, now: Moment, host: &mut Host) {
+        let before = self.members[place].is_well();
+        self.members[place].note(tracker, verdict);
+        self.weighed(place, now, host);
+        self.changed(place, before, now, host);
+        self.start(now, host);
+    }
+
+    /// Looks at what the host offers its virtual routers now. Returns whether one is in need of a
+    /// second try.
+    pub(super) fn reassess(&mut self, now: Moment, host: &mut Host) -> Need {
+        let mut need = Need::Nothing;
+        for place in 0..self.members.len() {
+            let member = &mut self.members[place];
+            let before = member.is_well();
+            let footing = member.footing(host);
+            member.judge(&footing);
+            let well = member.is_well();
+            if !well {
+                // It says goodbye where it was, if it can.
+                self.changed(place, before, now, host);
+            }
+            match self.members[place].connect(&footing) {
+                Ok(None) => {}
+                Ok(Some(address)) => self.group.set_address(place, address),
+                Err(error) => {
+                    self.members[place].note(SOCKETS, Verdict::Failed(error.to_string()));
+                    need = Need::Retry;
+                }
+            }
+            if self.members[place].wire.is_some() {
+                self.members[place].note(SOCKETS, Verdict::Well);
+            }
+            self.weighed(place, now, host);
+            self.changed(place, before && well, now, host);
+        }
+        self.start(now, host);
+        need
+    }
+
+    fn weighed(&mut self, place: usize, now: Moment, host: &mut Host) {
+        let weight = self.members[place].weight();
+        self.handle(place, Event::Weighed(weight), now, host);
+    }
+
+    /// Tells the state machine if all is well now and was not before, or the other way round.
+    fn changed(&mut self, place: usize, before: bool, now: Moment, host: &mut Host) {
+        match (before, self.members[place].is_well()) {
+            _ if self.state == State::Init => {}
+            (true, false) => self.handle(place, Event::Failed, now, host),
+            (false, true) => self.handle(place, Event::Recovered, now, host),
+            _ => {}
+        }
+    }
+
+    /// Takes in what has arrived for a virtual router.
+    pub(super) fn receive(&mut self, place: usize, now: Moment, host: &mut Host) {
+        for _ in 0..AT_ONCE {
+            let Some(wire) = &mut self.members[place].wire else { return };
+            let incoming = match wire.receive(now) {
+                Ok(Incoming::Nothing) => return,
+                Ok(incoming) => incoming,
+                // What is wrong with the interface is told by the kernel elsewhere.
+                Err(_) => return,
+            };
+            let state = self.state_of(place);
+            if let Some(event) = hear::judge(&mut self.members[place], incoming, state, host) {
+                self.handle(place, event, now, host);
+            }
+        }
+    }
+
+    fn state_of(&self, place: usize) -> State {
+        self.group.routers().nth(place).map_or(State::Init, Router::state)
+    }
+
+    /// Has the virtual routers look at their timers.
+    pub(super) fn look(&mut self, now: Moment, host: &mut Host) {
+        for place in 0..self.members.len() {
+            let due = self.group.routers().nth(place).and_then(Router::deadline);
+            if due.is_some_and(|due| due <= now) {
+                self.handle(place, Event::Timer, now, host);
+            }
+        }
+    }
+
+    /// Hands an event to a state machine, and does what it says.
+    pub(super) fn handle(&mut self, place: usize, event: Event, now: Moment, host: &mut Host) {
+        let actions = self.group.handle(place, event, now);
+        self.act(actions, now, host);
+    }
+
+    fn act(&mut self, actions: Vec<(usize, Action)>, now: Moment, host: &mut Host) {
+        for (place, action) in actions {
+            let priority = self.group.routers().nth(place).map_or(0, Router::priority);
+            if let Some(member) = self.members.get_mut(place) {
+                member.act(action, priority, now, host);
+            }
+        }
+        let state = self.standing();
+        if std::mem::replace(&mut self.state, state) != state
+            && let Some(group) = self.name.clone()
+        {
+            host.tell(Notice::GroupBecame { group, state });
+        }
+    }
+
+    /// What they are together.
+    fn standing(&self) -> State {
+        let has = |state| self.group.routers().any(|router| router.state() == state);
+        if has(State::Fault) {
+            State::Fault
+        } else if has(State::Init) {
+            State::Init
+        } else if has(State::Backup) {
+            State::Backup
+        } else {
+            State::Master
+        }
+    }
+
+    /// Stops all of them.
+    pub(super) fn stop(&mut self, now: Moment, host: &mut Host) {
+        for place in 0..self.members.len() {
+            self.handle(place, Event::Stop, now, host);
+        }
+    }
+
+    /// How they stand.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = Status> {
+        let both = self.members.iter().zip(self.group.routers());
+        both.map(|(member, router)| member.status(router, self.name.as_deref()))
+    }
+
+    /// Whether it is what is asked for.
+    pub(super) fn is(&self, name: Option<&str>, instances: &[Instance]) -> bool {
+        self.name.as_deref() == name
+            && self.members.len() == instances.len()
+            && self.members.iter().zip(instances).all(|(member, instance)| member.instance == *instance)
+    }
+}
+
+/// Whether something has to be tried again soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Nothing,
+    Retry,
+}
+
+/// Name of the tracker that says whether sockets could be opened.
+const SOCKETS: &str = "sockets";
+/// Datagrams that are read before timers are looked at: more than wait after a long stop, and few
+/// enough that a flood does not keep the timers.
+const AT_ONCE: usize = 512;
