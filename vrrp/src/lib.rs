@@ -39,9 +39,11 @@
 //! between two can. What it can do is say so: [`router::Warning::Rival`]. What can is a third party that
 //! both have to ask: [`router::Consent`].
 
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "os"), forbid(unsafe_code))]
 
 pub mod ah;
 pub mod group;
+#[cfg(feature = "os")]
+pub mod os;
 pub mod packet;
 pub mod router;

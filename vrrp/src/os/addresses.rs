@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::{
@@ -14,7 +15,14 @@ use super::netlink::Requests;
 use super::settings::{AddressFlag, Scope, VirtualAddress};
 
 /// Puts an address on an interface; one that is there already is made to be as wanted.
-pub(super) fn place(kernel: &mut Requests, link: u32, wanted: &VirtualAddress) -> io::Result<()> {
+///
+/// With a lifetime, the kernel takes it away by itself if nobody prolongs that. It counts in seconds.
+pub(super) fn place(
+    kernel: &mut Requests,
+    link: u32,
+    wanted: &VirtualAddress,
+    lifetime: Option<Duration>,
+) -> io::Result<()> {
     let mut message = identified(link, wanted.address, wanted.prefix);
     message.header.scope = match wanted.scope {
         Scope::Global => AddressScope::Universe,
@@ -41,13 +49,15 @@ pub(super) fn place(kernel: &mut Requests, link: u32, wanted: &VirtualAddress) -
             AddressFlag::ManageTemporary => flags |= AddressFlags::Managetempaddr,
             AddressFlag::NoPrefixRoute => flags |= AddressFlags::Noprefixroute,
             AddressFlag::AutoJoin => flags |= AddressFlags::Mcautojoin,
-            AddressFlag::Deprecated => {
-                let mut lifetime = CacheInfo::default();
-                lifetime.ifa_valid = u32::MAX;
-                message.attributes.push(AddressAttribute::CacheInfo(lifetime));
-            }
+            AddressFlag::Deprecated => {}
         }
     }
+    let valid =
+        lifetime.map_or(FOR_EVER, |lifetime| lifetime.as_secs().clamp(1, u64::from(FOR_EVER - 1)) as u32);
+    let mut lifetimes = CacheInfo::default();
+    lifetimes.ifa_valid = valid;
+    lifetimes.ifa_preferred = if wanted.flags.contains(&AddressFlag::Deprecated) { 0 } else { valid };
+    message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
     message.header.flags = AddressHeaderFlags::from_bits_truncate((flags.bits() & 0xff) as u8);
     message.attributes.push(AddressAttribute::Flags(flags));
     kernel.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
@@ -70,4 +80,5 @@ fn identified(link: u32, address: IpAddr, prefix: u8) -> AddressMessage {
     message
 }
 
+const FOR_EVER: u32 = u32::MAX;
 const GONE: [Errno; 2] = [Errno::ADDRNOTAVAIL, Errno::NODEV];

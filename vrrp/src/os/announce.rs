@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn gratuitous_arp_is_that_of_keepalived() {
         let wanted = [
-            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10,
-            8, 0, 100, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 10, 8, 0, 100,
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0,
+            0, 1, 10, 8, 0, 100, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 10, 8, 0, 100,
         ];
         assert_eq!(told(100).frame(), wanted);
     }

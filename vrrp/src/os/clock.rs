@@ -12,8 +12,8 @@ use rustix::time::{
 
 use crate::router::Moment;
 
-/// Now, since the host started.
-pub(super) fn now() -> Moment {
+/// Now, on the clock of a node: since the host started, with the time that it slept.
+pub fn now() -> Moment {
     duration(clock_gettime(ClockId::Boottime))
 }
 
@@ -53,7 +53,11 @@ impl Alarm {
             tv_sec: at.as_secs().cast_signed(),
             tv_nsec: at.subsec_nanos().into(),
         });
-        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: zero, it_value: value })?;
+        timerfd_settime(
+            &self.timer,
+            TimerfdTimerFlags::ABSTIME,
+            &Itimerspec { it_interval: zero, it_value: value },
+        )?;
         self.set = at;
         Ok(())
     }

@@ -33,7 +33,9 @@ pub(super) fn judge(member: &mut Member, incoming: Incoming, state: State, host:
         Incoming::Bad { why, .. } => {
             let counters = &mut member.counters;
             match why {
-                Bad::Malformed(Malformed::Short { .. } | Malformed::Long { .. }) => counters.length_errors += 1,
+                Bad::Malformed(Malformed::Short { .. } | Malformed::Long { .. }) => {
+                    counters.length_errors += 1
+                }
                 Bad::Malformed(Malformed::Version(_)) => counters.version_errors += 1,
                 Bad::Malformed(Malformed::Checksum) => counters.checksum_errors += 1,
                 Bad::Malformed(Malformed::Authentication(_)) => counters.auth_type_errors += 1,
@@ -121,9 +123,8 @@ fn compare(member: &mut Member, advert: &Advert, from: IpAddr, host: &mut Host) 
     theirs.sort_unstable();
     if own != theirs && advert.priority != 0 {
         member.counters.address_list_errors += 1;
-        let list = |addresses: &[IpAddr]| {
-            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        };
+        let list =
+            |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let what = format!("{from} advertises other addresses: {} in place of {}", list(&theirs), list(&own));
         if member.complaints.len() < COMPLAINTS && member.complaints.insert((from, what.clone())) {
             host.tell(Notice::Odd { instance: member.instance.name.clone(), what });

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -61,9 +62,9 @@ impl Host {
         Ok(())
     }
 
-    /// Puts an address on an interface.
-    pub(super) fn place(&mut self, placed: &Placed) -> io::Result<()> {
-        addresses::place(&mut self.kernel, placed.link, &placed.address)
+    /// Puts an address on an interface, for as long as it may stay there.
+    pub(super) fn place(&mut self, placed: &Placed, lifetime: Option<Duration>) -> io::Result<()> {
+        addresses::place(&mut self.kernel, placed.link, &placed.address, lifetime)
     }
 
     /// Takes one away, and stops telling who has it.

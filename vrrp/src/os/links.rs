@@ -118,7 +118,8 @@ fn link(message: &LinkMessage, known: Option<String>) -> Option<Link> {
             _ => {}
         }
     }
-    let asked_for = header.link_layer_type == LinkLayerType::Ether && !header.flags.contains(LinkFlags::Noarp);
+    let asked_for =
+        header.link_layer_type == LinkLayerType::Ether && !header.flags.contains(LinkFlags::Noarp);
     let up = header.flags.contains(LinkFlags::Up | LinkFlags::Running);
     Some(Link { index: header.index, name: name?, up, mac: mac.filter(|_| asked_for) })
 }

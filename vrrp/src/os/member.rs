@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::clock;
 use super::host::{Host, Placed};
@@ -108,7 +108,7 @@ impl Member {
             let state = down(host.links.by_name(&watched.interface));
             match (watched.weight, state) {
                 (None, Some(why)) => footing.faults.push(fault(&watched.interface, why)),
-                (Some(weight @ 1..), None) | (Some(weight @ ..0), Some(_)) => {
+                (Some(weight @ 1..), None) | (Some(weight @ ..=-1), Some(_)) => {
                     footing.weights.push((tracker(&watched.interface), weight));
                 }
                 _ => {}
@@ -158,7 +158,8 @@ impl Member {
     }
 
     /// Does what the state machine says.
-    pub(super) fn act(&mut self, action: Action, priority: u8, now: Moment, host: &mut Host) {
+    pub(super) fn act(&mut self, action: Action, router: &Router, now: Moment, host: &mut Host) {
+        let lifetime = router.consent().map(|until| until.saturating_sub(now));
         match action {
             Action::Send(advert) => {
                 let result = match &mut self.wire {
@@ -179,14 +180,17 @@ impl Member {
                     self.trouble(host, format!("advertisements cannot be sent: {error}"));
                 }
             }
-            Action::AddAddresses => self.place(host),
+            Action::AddAddresses => self.place(lifetime, host),
+            Action::ProlongAddresses => self.prolong(lifetime, host),
             Action::RemoveAddresses => self.remove_all(host),
             Action::Announce(occasion) => {
                 for placed in &self.placed {
                     host.announce(placed, &self.instance.announcing, occasion, now);
                 }
             }
-            Action::Became(state, reason) => self.became(state, reason, priority, host),
+            Action::Ask => host.tell(Notice::Asks { instance: self.instance.name.clone() }),
+            Action::Release => host.tell(Notice::Releases { instance: self.instance.name.clone() }),
+            Action::Became(state, reason) => self.became(state, reason, router.priority(), host),
             Action::Warn(Warning::Late(by)) => {
                 // Said once, however many virtual routers were kept waiting.
                 if let Some(cause) = host.delay.take() {
@@ -253,7 +257,7 @@ impl Member {
 
     /// Puts its addresses where they have to be, and takes away those that were there before and are
     /// not wanted any more.
-    fn place(&mut self, host: &mut Host) {
+    fn place(&mut self, lifetime: Option<Duration>, host: &mut Host) {
         let places = self.places(host);
         for old in std::mem::take(&mut self.placed) {
             let place = |placed: &Placed| (placed.link, placed.address.address, placed.address.prefix);
@@ -263,12 +267,21 @@ impl Member {
             }
         }
         for placed in places {
-            if let Err(error) = host.place(&placed) {
+            if let Err(error) = host.place(&placed, lifetime) {
                 let what = format!("{} cannot be put on its interface: {error}", placed.address.address);
                 self.trouble(host, what);
             }
             // Kept also where it failed, so that it is tried again and taken away in the end.
             self.placed.push(placed);
+        }
+    }
+
+    /// Has the kernel leave its addresses for longer.
+    fn prolong(&self, lifetime: Option<Duration>, host: &mut Host) {
+        for placed in &self.placed {
+            if let Err(error) = host.place(placed, lifetime) {
+                self.trouble(host, format!("{} cannot be prolonged: {error}", placed.address.address));
+            }
         }
     }
 
@@ -299,7 +312,8 @@ impl Member {
                 .map(|held| held.prefix)
                 .collect();
             for prefix in left {
-                let what = format!("{address} was on its interface already: it was left over, and is taken away");
+                let what =
+                    format!("{address} was on its interface already: it was left over, and is taken away");
                 self.odd(host, what);
                 self.remove(wanted.link, address, prefix, host);
             }
@@ -312,12 +326,15 @@ impl Member {
     }
 
     /// Puts back what somebody has taken away.
-    pub(super) fn put_back(&mut self, host: &mut Host) {
+    pub(super) fn put_back(&self, router: &Router, now: Moment, host: &mut Host) {
+        let lifetime = router.consent().map(|until| until.saturating_sub(now));
         for placed in &self.placed {
             if is_missing(placed, host) {
                 let address = placed.address.address;
-                match host.place(placed) {
-                    Ok(()) => self.odd(host, format!("{address} was taken from its interface, and is put back")),
+                match host.place(placed, lifetime) {
+                    Ok(()) => {
+                        self.odd(host, format!("{address} was taken from its interface, and is put back"))
+                    }
                     Err(error) => self.trouble(host, format!("{address} cannot be put back: {error}")),
                 }
             }

@@ -32,6 +32,16 @@ pub enum Notice {
         /// What it is.
         state: State,
     },
+    /// A virtual router, or its group, asks for the arbiter's consent, until it is released.
+    Asks {
+        /// The one that asks; what it is told is for all of its group.
+        instance: String,
+    },
+    /// It needs the consent no more: its addresses are gone.
+    Releases {
+        /// The one that gives it back, for all of its group.
+        instance: String,
+    },
     /// Something is not as it should be.
     Warned {
         /// The virtual router that noticed.
@@ -205,6 +215,8 @@ impl fmt::Display for Notice {
                 }
             }
             Notice::GroupBecame { group, state } => write!(f, "group {group} is {state} now"),
+            Notice::Asks { instance } => write!(f, "{instance} asks for the arbiter's consent"),
+            Notice::Releases { instance } => write!(f, "{instance} needs the arbiter's consent no more"),
             Notice::Warned { instance, warning } => write!(f, "{instance}: {warning}"),
             Notice::Late { by, cause } => write!(f, "VRRP ran {:.3} s too late: {cause}", by.as_secs_f64()),
             Notice::Rejected { instance, from, why } => {

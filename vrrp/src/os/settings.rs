@@ -4,9 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use crate::packet::{Coverage, GROUP_V4, GROUP_V6, TTL, Version};
 use crate::packet::Authentication as Written;
-use crate::router::{Config, Preempt};
+use crate::packet::{Coverage, GROUP_V4, GROUP_V6, TTL, Version};
+use crate::router::{Config, Consent, Preempt};
 
 /// All that a node runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Instance {
     pub links: Vec<WatchedLink>,
     /// Trackers that have to say something before it starts.
     pub awaits: Vec<String>,
+    /// Who has a say in who is master.
+    pub consent: Consent,
 }
 
 /// How advertisements are written.
@@ -260,6 +262,7 @@ impl Instance {
             dependence: Dependence::Tracked,
             links: Vec::new(),
             awaits: Vec::new(),
+            consent: Consent::NotNeeded,
         }
     }
 
@@ -319,6 +322,7 @@ impl Instance {
             addresses: self.addresses.iter().map(|virtual_one| virtual_one.address).collect(),
             announce_again: self.announcing.again,
             announce_every: self.announcing.refresh,
+            consent: self.consent,
         }
     }
 }

@@ -68,8 +68,7 @@ pub(super) fn run_first(priority: u8) -> io::Result<()> {
     let mut wanted: libc::sched_param = unsafe { zeroed() };
     wanted.sched_priority = priority.into();
     // SAFETY: the structure outlives the call, and the kernel only reads it; 0 is the calling thread.
-    let result = unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const wanted)
-    };
+    let result =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const wanted) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

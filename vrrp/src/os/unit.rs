@@ -56,7 +56,14 @@ impl Unit {
     }
 
     /// Takes in what a tracker says of a virtual router.
-    pub(super) fn report(&mut self, place: usize, tracker: &str, verdict: Verdict, now: Moment, host: &mut Host) {
+    pub(super) fn report(
+        &mut self,
+        place: usize,
+        tracker: &str,
+        verdict: Verdict,
+        now: Moment,
+        host: &mut Host,
+    ) {
         let before = self.members[place].is_well();
         self.members[place].note(tracker, verdict);
         self.weighed(place, now, host);
@@ -132,6 +139,11 @@ impl Unit {
         self.group.routers().nth(place).map_or(State::Init, Router::state)
     }
 
+    /// Where a virtual router of that name is among them.
+    pub(super) fn place_of(&self, instance: &str) -> Option<usize> {
+        self.members.iter().position(|member| member.instance.name == instance)
+    }
+
     /// Has the virtual routers look at their timers.
     pub(super) fn look(&mut self, now: Moment, host: &mut Host) {
         for place in 0..self.members.len() {
@@ -150,9 +162,8 @@ impl Unit {
 
     fn act(&mut self, actions: Vec<(usize, Action)>, now: Moment, host: &mut Host) {
         for (place, action) in actions {
-            let priority = self.group.routers().nth(place).map_or(0, Router::priority);
-            if let Some(member) = self.members.get_mut(place) {
-                member.act(action, priority, now, host);
+            if let Some(router) = self.group.routers().nth(place) {
+                self.members[place].act(action, router, now, host);
             }
         }
         let state = self.standing();
@@ -181,6 +192,20 @@ impl Unit {
     pub(super) fn stop(&mut self, now: Moment, host: &mut Host) {
         for place in 0..self.members.len() {
             self.handle(place, Event::Stop, now, host);
+        }
+    }
+
+    /// Whether one of their addresses is not where it was put, as far as is known.
+    pub(super) fn lacks(&self, host: &Host) -> bool {
+        self.members.iter().any(|member| member.lacks(host))
+    }
+
+    /// Puts back what somebody has taken away.
+    pub(super) fn put_back(&self, now: Moment, host: &mut Host) {
+        for (member, router) in self.members.iter().zip(self.group.routers()) {
+            if member.lacks(host) {
+                member.put_back(router, now, host);
+            }
         }
     }
 

@@ -147,17 +147,17 @@ impl Wire {
     fn filter(&self, vrid: u8) -> Vec<SockFilter> {
         let before = if self.key.is_some() { ah::LENGTH as u32 } else { 0 };
         let place = before + 1;
-        let load = if self.own.is_ipv4() {
+        let mut filter = if self.own.is_ipv4() {
             vec![SockFilter::new(LOAD_HEADER_LENGTH, 0, 0, 0), SockFilter::new(LOAD_BYTE_BEHIND, 0, 0, place)]
         } else {
             vec![SockFilter::new(LOAD_BYTE, 0, 0, place)]
         };
-        let choose = [
+        filter.extend([
             SockFilter::new(JUMP_IF_EQUAL, 0, 1, vrid.into()),
             SockFilter::new(RETURN, 0, 0, u32::MAX),
             SockFilter::new(RETURN, 0, 0, 0),
-        ];
-        [load, choose.to_vec()].concat()
+        ]);
+        filter
     }
 
     fn address(&self, address: IpAddr) -> SockAddr {
@@ -259,7 +259,9 @@ impl Wire {
         let Some((header, _)) = datagram.split_first_chunk::<IP_HEADER>() else {
             return bad(unspecified, 0, Bad::Malformed(Malformed::Short { have, want: IP_HEADER }));
         };
-        let address = |place: usize| Ipv4Addr::from([header[place], header[place + 1], header[place + 2], header[place + 3]]);
+        let address = |place: usize| {
+            Ipv4Addr::from([header[place], header[place + 1], header[place + 2], header[place + 3]])
+        };
         let (source, destination, ttl) = (address(12), address(16), header[8]);
         let (from, to) = (IpAddr::V4(source), IpAddr::V4(destination));
         let Some(mut payload) = datagram.get(usize::from(header[0] & 0xf) * 4..) else {

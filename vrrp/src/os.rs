@@ -1,0 +1,42 @@
+//! Virtual routers on a Linux host: sockets, interfaces, addresses, and a thread that runs them.
+//!
+//! [`Node::start`] takes [`Settings`] and runs until it is dropped. It tells what happens as [`Notice`]s
+//! and takes what others know through its [`Handle`]: what trackers say, an arbiter's consent, other
+//! settings. What depends on the host itself it watches alone: interfaces that go down, addresses that
+//! disappear, virtual ones that a killed predecessor left behind.
+//!
+//! ```no_run
+//! use vrrp::os::{Instance, Node, Schedule, Settings, VirtualAddress};
+//!
+//! let mut instance = Instance::new("VI_1", "eth0", 51);
+//! instance.addresses = vec![VirtualAddress::new([10, 8, 0, 100].into())];
+//! let settings = Settings { instances: vec![instance], groups: Vec::new() };
+//! let node = Node::start(settings, Schedule::First(1), |notice| eprintln!("{notice}"))?;
+//! # drop(node);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod addresses;
+mod announce;
+mod clock;
+mod engine;
+mod hear;
+mod host;
+mod lateness;
+mod links;
+mod member;
+mod netlink;
+mod node;
+mod notice;
+mod settings;
+mod sys;
+mod unit;
+mod wire;
+
+pub use self::clock::now;
+pub use self::node::{Gone, Handle, Node, Schedule};
+pub use self::notice::{Counters, Delay, Fault, Notice, Status, Verdict};
+pub use self::settings::{
+    Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Instance, Mac, Peer,
+    Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
+};
