@@ -369,9 +369,10 @@ impl Body {
         Body { kind, session, transaction, sent: 0, pace: None }
     }
 
-    /// Is sent at no more than this many bytes per second; 0 sets no limit.
-    pub(crate) fn limit(&mut self, rate: u64) {
-        self.pace = (rate > 0).then(|| Box::new(Pace::new(rate)));
+    /// Is sent at no more than `rate` bytes per second after the first `free` ones; a rate of 0 sets no
+    /// limit.
+    pub(crate) fn limit(&mut self, rate: u64, free: u64) {
+        self.pace = (rate > 0).then(|| Box::new(Pace::new(rate, free)));
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod address;
 mod answer;
+mod auth;
 mod client_addr;
 mod core;
 mod effectless;
@@ -19,6 +20,7 @@ mod glob;
 mod grpc;
 mod http;
 mod lexer;
+mod limit;
 mod location;
 mod log;
 mod map;
@@ -41,7 +43,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Config, LogFormat, Pattern, Settings};
+use crate::model::{Config, LogFormat, Pattern, Settings, Zone};
 use crate::variable::{Names, Variable};
 
 use self::rules::Context;
@@ -181,6 +183,8 @@ fn settings_of(
     rules::apply(scope, answer::RULES, context, block, settings)?;
     client_addr::disinherit(settings, block);
     rules::apply(scope, client_addr::RULES, context, block, settings)?;
+    rules::apply(scope, limit::RULES, context, block, settings)?;
+    rules::apply(scope, auth::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
     rules::apply(scope, grpc::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;
@@ -197,6 +201,8 @@ struct Scope {
     /// Named groups of all regular expressions: variables wherever they stand.
     names: Names,
     formats: HashMap<String, Arc<LogFormat>>,
+    /// What limits of `http {}` count by.
+    zones: Vec<Zone>,
     upstreams: Upstreams,
     /// The port of a server that is written without one: 80 in `http`, none in `stream`.
     upstream_port: Option<u16>,
@@ -216,6 +222,7 @@ impl Scope {
             prefix,
             names: Names::default(),
             formats: HashMap::new(),
+            zones: Vec::new(),
             upstreams: Upstreams::default(),
             upstream_port: None,
             default_servers: HashSet::new(),

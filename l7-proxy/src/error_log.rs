@@ -19,7 +19,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber, debug, error, info, trace, warn};
 
 use crate::access_log::append_to;
 use crate::date;
@@ -38,6 +38,18 @@ struct Sink {
     wanted: model::ErrorLog,
     /// `None` for standard error.
     file: Option<File>,
+}
+
+/// Emits an event of a level that is known at run time only.
+pub(crate) fn say(level: LogLevel, text: fmt::Arguments<'_>) {
+    match level {
+        LogLevel::Debug => trace!("{text}"),
+        LogLevel::Info => debug!("{text}"),
+        LogLevel::Notice => info!("{text}"),
+        LogLevel::Warn => warn!("{text}"),
+        LogLevel::Error | LogLevel::Crit | LogLevel::Alert => error!("{text}"),
+        LogLevel::Emerg => error!(target: EMERG, "{text}"),
+    }
 }
 
 impl ErrorLog {

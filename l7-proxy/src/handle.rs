@@ -6,6 +6,7 @@
 mod expires;
 mod explained;
 mod finish;
+mod guard;
 mod relay;
 mod script;
 mod search;
@@ -16,9 +17,10 @@ mod tried;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 
@@ -118,6 +120,13 @@ fn answer_parts(
                 Some(refused) => search.refuse(&mut transaction, router, refused),
                 None => search.locate(&mut transaction, router, &mut target, incoming.as_ref()),
             };
+            let step = match step {
+                None if !route.settings.admits_all() => {
+                    // In a place of its own: most requests need no room for it.
+                    Box::pin(guard::admit(&mut transaction, server, &route, &target)).await
+                }
+                step => step,
+            };
             let step = step.or_else(|| {
                 let tried = route.try_files?;
                 tried::look(&mut transaction, server, &route, &mut target, tried)
@@ -129,6 +138,7 @@ fn answer_parts(
                     transaction.tell(|| forward::explain(&transaction, server, &route, pass, &target));
                     Step::Done(explained::asked())
                 }
+                (None, Handler::Status) => status_page(&transaction),
                 (None, Handler::Proxy(pass)) => {
                     if let Some(incoming) = incoming.take() {
                         body = Some(source(&transaction, &route, incoming));
@@ -218,6 +228,17 @@ fn serve_file(transaction: &Transaction, server: &Server, route: &Route<'_>, tar
     }
 }
 
+/// Answers with the page of counts.
+fn status_page(transaction: &Transaction) -> Step {
+    if !matches!(*transaction.method(), Method::GET | Method::HEAD) {
+        return Step::status(405);
+    }
+    let text = transaction.session.worker.census().to_string();
+    let mut answer = Answer::plain(StatusCode::OK, text.into());
+    answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Step::Done(answer)
+}
+
 /// What variables are read from at a route.
 pub(crate) fn exchange<'a>(
     transaction: &'a Transaction,
@@ -246,6 +267,11 @@ impl Step {
 }
 
 impl Answer {
+    fn plain(status: StatusCode, body: Bytes) -> Answer {
+        let kind = Kind::Whole(body);
+        Answer { status, headers: HeaderMap::new(), extensions: Extensions::new(), kind, tunnel: None }
+    }
+
     fn page(page: Page) -> Answer {
         let mut headers = HeaderMap::new();
         if let Some(content_type) = page.content_type {

@@ -119,9 +119,11 @@ pub mod site;
 
 mod access_log;
 mod body;
+mod credentials;
 mod date;
 mod forward;
 mod handle;
+mod limit;
 mod moment;
 mod server;
 mod transaction;

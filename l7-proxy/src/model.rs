@@ -11,8 +11,10 @@
 //! into what picks a location for a request.
 
 mod answer;
+mod auth;
 mod client_addr;
 mod http;
+mod limit;
 mod pattern;
 mod script;
 mod settings;
@@ -28,10 +30,14 @@ pub use self::answer::{
     CookieFlags, Errors, Expires, ExpiresFrom, ExpiryTime, RedirectRule, RedirectRules, Relay, Replace,
     Subject, Trailers,
 };
+pub use self::auth::{Auth, Satisfy};
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::http::{
     Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, ProxyPass, Return,
     ReturnBody, ServerName, SocketOptions, TryFiles, VirtualServer,
+};
+pub use self::limit::{
+    ConnectionsLimit, Enforcement, Excess, LimitStatus, Limits, RequestsLimit, Zone, ZoneId, ZoneKind,
 };
 pub use self::pattern::{Pattern, PatternError};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};

@@ -26,7 +26,7 @@ use http::Method;
 
 use crate::model::{
     Handler, Http, Matcher, PassModule, ProxyPass, ProxySettings, Return, ServerName, Settings,
-    SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer,
+    SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer, Zone,
 };
 use crate::stream::access::Network;
 use crate::variable::{Captures, Definitions};
@@ -48,6 +48,7 @@ pub struct Router {
     endpoints: Vec<Endpoint>,
     servers: Vec<Server>,
     definitions: Definitions,
+    zones: Vec<Zone>,
     needs: Needs,
     /// Who may ask for explanations.
     explain_from: Vec<Network>,
@@ -233,7 +234,7 @@ impl Router {
         let sockets = sockets(&entries);
         let endpoints = entries.iter().map(|entry| entry.endpoint(&http.servers)).collect();
         let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
-        let (upstreams, definitions, explain_from) = (http.upstreams, http.definitions, http.explain_from);
+        let (upstreams, definitions, zones) = (http.upstreams, http.definitions, http.zones);
         let servers = http
             .servers
             .into_iter()
@@ -248,8 +249,9 @@ impl Router {
             endpoints,
             servers,
             definitions,
+            zones,
             needs,
-            explain_from,
+            explain_from: http.explain_from,
         })
     }
 
@@ -282,6 +284,11 @@ impl Router {
     /// Returns the variables that the configuration defines.
     pub fn definitions(&self) -> &Definitions {
         &self.definitions
+    }
+
+    /// Returns what limits count by; the place of each is its [`ZoneId`](crate::model::ZoneId).
+    pub fn zones(&self) -> &[Zone] {
+        &self.zones
     }
 
     /// Returns what is spoken at an entry.

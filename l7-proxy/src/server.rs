@@ -7,6 +7,7 @@
 //! A connection is driven by one task with one timer. The timer is not touched per request: it
 //! fires now and then, and looks at what the connection is waiting for.
 
+mod census;
 mod connection;
 mod direct;
 mod framing;
@@ -23,8 +24,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::warn;
 
+use self::census::{Census, Censuses};
 pub(crate) use self::direct::Direct;
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;
@@ -43,6 +45,7 @@ pub(crate) use self::spelling::Spelling;
 pub(crate) use self::streams::Offer;
 use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
+use crate::limit::{Table, Zones};
 use crate::model::Http;
 use crate::moment::Moment;
 use crate::site::{self, Site, SiteError};
@@ -86,6 +89,10 @@ pub struct Shared {
     pub connections: Arc<AtomicU64>,
     /// The most connections of a worker, those to servers that are in use included.
     pub worker_connections: usize,
+    /// What limits have counted.
+    pub(crate) zones: Arc<Zones>,
+    /// What the workers have counted.
+    pub(crate) censuses: Arc<Censuses>,
 }
 
 /// One thread's share of the proxy.
@@ -97,6 +104,11 @@ pub(crate) struct Worker {
     idle: RefCell<Vec<Weak<Session>>>,
     /// Connections that are open, to both sides.
     open: Cell<usize>,
+    /// Connections of clients, and requests, so far.
+    accepted: Cell<u64>,
+    requests: Cell<u64>,
+    /// Where other workers read what this one has counted.
+    census: Arc<Mutex<Census>>,
     /// Told when a connection ends while accepting waits for that.
     room: Notify,
     /// Told when the last client connection ends.
@@ -116,6 +128,8 @@ pub(crate) struct Generation {
     pub(crate) site: Arc<Site>,
     /// Idle connections to servers, by the upstream's number.
     pub(crate) pools: Box<[Rc<Pool>]>,
+    /// What limits have counted, by the zone's number.
+    pub(crate) zones: Box<[Arc<Table>]>,
 }
 
 /// A connection's place among those of its worker; given back when dropped.
@@ -126,7 +140,14 @@ pub(crate) struct Place {
 impl Shared {
     /// Shares this director; no logs are open yet.
     pub fn new(director: Arc<Director>) -> Shared {
-        Shared { director, logs: Arc::default(), connections: Arc::default(), worker_connections: 512 }
+        Shared {
+            director,
+            logs: Arc::default(),
+            connections: Arc::default(),
+            worker_connections: 512,
+            zones: Arc::default(),
+            censuses: Arc::default(),
+        }
     }
 }
 
@@ -145,8 +166,11 @@ impl Proxy {
     pub fn with_shared(site: Arc<Site>, shared: Shared) -> Proxy {
         let worker = Worker {
             writers: Writers::new(Arc::clone(&shared.logs)),
+            census: shared.censuses.join(),
+            accepted: Cell::new(0),
+            requests: Cell::new(0),
+            current: RefCell::new(Rc::new(Generation::new(site, &shared))),
             shared,
-            current: RefCell::new(Rc::new(Generation::new(site))),
             sessions: RefCell::default(),
             idle: RefCell::default(),
             open: Cell::new(0),
@@ -165,7 +189,7 @@ impl Proxy {
     /// Requests at hand are finished by the one they began with. A kept-alive connection stays, and
     /// its next request is answered by the new one.
     pub fn replace(&self, site: Arc<Site>) {
-        self.worker.current.replace(Rc::new(Generation::new(site)));
+        self.worker.current.replace(Rc::new(Generation::new(site, &self.worker.shared)));
     }
 
     /// The director that chooses servers.
@@ -187,6 +211,7 @@ impl Proxy {
     /// once a second.
     pub fn tick(&self) {
         self.worker.writers.flush();
+        self.worker.publish();
         let now = Moment::now();
         for pool in &self.worker.current().pools {
             pool.sweep(now);
@@ -296,6 +321,25 @@ impl Worker {
         self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Counts a request.
+    fn begin_request(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    /// Returns what all workers have counted.
+    pub(crate) fn census(&self) -> Census {
+        self.publish();
+        self.shared.censuses.sum()
+    }
+
+    /// Writes what this worker has counted to where the others read it.
+    fn publish(&self) {
+        let (accepted, requests) = (self.accepted.get(), self.requests.get());
+        let mut census = Census { accepted, requests, ..Census::default() };
+        self.sessions.borrow().count(&mut census);
+        census::publish(&self.census, census);
+    }
+
     fn client_patience(&self) -> Duration {
         self.current.borrow().site.client_patience
     }
@@ -341,10 +385,11 @@ impl Worker {
 }
 
 impl Generation {
-    fn new(site: Arc<Site>) -> Generation {
+    fn new(site: Arc<Site>, shared: &Shared) -> Generation {
         let pools = site.router.upstreams().iter().zip(&site.keys);
         let pools = pools.map(|(upstream, key)| Rc::new(Pool::new(upstream, key.clone()))).collect();
-        Generation { site, pools }
+        let zones = shared.zones.of(site.router.zones());
+        Generation { site, pools, zones }
     }
 }
 

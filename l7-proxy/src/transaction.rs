@@ -4,16 +4,18 @@
 //! by whomever that happens; dropping it writes the line. A request that is dropped without an
 //! answer is one whose client has gone, and is logged as nginx's 499.
 
+use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, response};
 
 use l4_proxy::proxy_protocol::Addresses;
 
 use crate::explain::Trace;
+use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Session};
@@ -47,6 +49,8 @@ pub(crate) struct Transaction {
     pub(crate) carried: HeaderMap,
     /// What led to the answer, where that is asked for in place of the answer.
     pub(crate) trace: Option<Box<Trace>>,
+    /// Places among the requests that are being served, where those are limited.
+    pub(crate) places: Vec<limit::Place>,
     answer: Answer,
 }
 
@@ -91,6 +95,7 @@ impl Transaction {
             upstream_headers: None,
             carried: HeaderMap::new(),
             trace: None,
+            places: Vec::new(),
             answer: Answer::default(),
         }
     }
@@ -187,6 +192,11 @@ impl Transaction {
         }
     }
 
+    /// What a line in the log of errors says of the request it is about.
+    pub(crate) fn context<'a>(&'a self, server: &'a Server) -> Context<'a> {
+        Context { transaction: self, server_name: server.name() }
+    }
+
     /// The method that a handler goes by.
     pub(crate) fn method(&self) -> &Method {
         self.acting.as_ref().unwrap_or(&self.parts.method)
@@ -232,6 +242,25 @@ impl Transaction {
     }
 }
 
+/// The end of a line in the log of errors, in nginx's form: programs that read such logs look for it.
+pub(crate) struct Context<'a> {
+    transaction: &'a Transaction,
+    server_name: &'a str,
+}
+
+impl fmt::Display for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Transaction { parts, connection, .. } = self.transaction;
+        let (client, name) = (connection.remote.ip().to_canonical(), self.server_name);
+        write!(f, ", client: {client}, server: {name}, request: \"{} {}", parts.method, request_uri(parts))?;
+        write!(f, " {:?}\"", parts.version)?;
+        match parts.headers.get(HOST) {
+            Some(host) => write!(f, ", host: \"{}\"", host.as_bytes().escape_ascii()),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Drop for Transaction {
     fn drop(&mut self) {
         self.log();
@@ -247,7 +276,7 @@ pub(crate) fn request_uri(parts: &Parts) -> &str {
 fn proxy_pass<'a>(route: &Route<'a>) -> Option<&'a ProxyPass> {
     match route.handler {
         Handler::Proxy(pass) => Some(pass),
-        Handler::Files => None,
+        Handler::Files | Handler::Status => None,
     }
 }
 

@@ -161,6 +161,10 @@ pub enum Variable {
     IsArgs,
     /// `$is_request_port`: `:` if the request names a port.
     IsRequestPort,
+    /// `$limit_conn_status`: `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`.
+    LimitConnStatus,
+    /// `$limit_req_status`: the same, or `DELAYED` or `DELAYED_DRY_RUN`.
+    LimitReqStatus,
     /// `$msec`: now, in seconds with milliseconds.
     Msec,
     /// `$nginx_version`: version of this program.

@@ -12,6 +12,8 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until};
 pub(super) struct Pace {
     /// Bytes per second.
     rate: u64,
+    /// Bytes that may go before the rate holds.
+    free: u64,
     began: Instant,
     passed: u64,
     /// What has to wait.
@@ -21,8 +23,8 @@ pub(super) struct Pace {
 
 impl Pace {
     /// A pace that begins now.
-    pub(super) fn new(rate: u64) -> Pace {
-        Pace { rate, began: Instant::now(), passed: 0, held: Bytes::new(), timer: None }
+    pub(super) fn new(rate: u64, free: u64) -> Pace {
+        Pace { rate, free, began: Instant::now(), passed: 0, held: Bytes::new(), timer: None }
     }
 
     /// Whether nothing has to wait.
@@ -43,7 +45,8 @@ impl Pace {
                 self.timer = None;
             }
             let seconds = self.began.elapsed().as_secs() + 1;
-            let allowed = self.rate.saturating_mul(seconds).saturating_sub(self.passed);
+            let allowed =
+                self.rate.saturating_mul(seconds).saturating_add(self.free).saturating_sub(self.passed);
             if allowed > 0 {
                 let size = usize::try_from(allowed).unwrap_or(usize::MAX).min(self.held.len());
                 self.passed += size as u64;

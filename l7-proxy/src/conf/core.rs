@@ -93,7 +93,8 @@ fn error_log(scope: &mut Scope, process: &mut Process, directive: &Directive) ->
     Ok(())
 }
 
-fn level(word: &str) -> Option<LogLevel> {
+/// Returns the level that a word stands for.
+pub(super) fn level(word: &str) -> Option<LogLevel> {
     Some(match word {
         "debug" => LogLevel::Debug,
         "info" => LogLevel::Info,

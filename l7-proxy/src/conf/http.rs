@@ -8,7 +8,7 @@ use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Packing, Setting
 use super::rules::{self, Context};
 use super::tree::Directive;
 use super::upstream::Upstreams;
-use super::{Error, Scope, client_addr, log, map, server};
+use super::{Error, Scope, client_addr, limit, log, map, server};
 
 /// Reads an `http {}`.
 ///
@@ -19,6 +19,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     scope.collect_names(block);
     scope.upstream_port = Some(80);
     rules::apply(scope, log::FORMATS, Context::HTTP, block, &mut ())?;
+    rules::apply(scope, limit::ZONES, Context::HTTP, block, &mut ())?;
     let mut settings = Settings { access_log: default_log(scope, directive)?, ..Settings::default() };
     super::settings_of(scope, Context::HTTP, block, &mut settings)?;
     let mut explain_from = Vec::new();
@@ -33,6 +34,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
         upstreams: std::mem::take(&mut scope.upstreams).into_list(),
         servers,
         definitions,
+        zones: std::mem::take(&mut scope.zones),
         explain_from,
     })
 }

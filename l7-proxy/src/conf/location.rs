@@ -31,6 +31,10 @@ pub(super) const RULES: &[Rule<Location>] = &[
         Ok(())
     }),
     Rule::new("try_files", Context::LOCATION, 2..=ANY, try_files),
+    Rule::new("stub_status", Context::LOCATION, 0..=1, |_, location, _| {
+        location.handler = Handler::Status;
+        Ok(())
+    }),
     Rule::new("internal", Context::LOCATION, 0..=0, |_, location, _| {
         location.internal = true;
         Ok(())

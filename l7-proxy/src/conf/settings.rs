@@ -108,6 +108,15 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.limit_rate = Some(super::proxy::rate(scope, directive)?);
         Ok(())
     }),
+    Rule::new(
+        "limit_rate_after",
+        Context::SETTINGS_IF,
+        1..=1,
+        |scope, settings: &mut Settings, directive| {
+            settings.limit_rate_after = Some(super::proxy::rate(scope, directive)?);
+            Ok(())
+        },
+    ),
     Rule::new("merge_slashes", SERVERS, 1..=1, |_, settings, directive| {
         settings.client.slashes = if flag(directive)? { Slashes::Merged } else { Slashes::Kept };
         Ok(())

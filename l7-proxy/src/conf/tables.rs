@@ -3,8 +3,8 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, client_addr, core, effectless, grpc, location, log, map, proxy, rewrite, server, settings,
-    stream, tls, unsupported, upstream,
+    answer, auth, client_addr, core, effectless, grpc, limit, location, log, map, proxy, rewrite, server,
+    settings, stream, tls, unsupported, upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -57,6 +57,9 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(answer::RULES))
         .chain(syntaxes(client_addr::RULES))
         .chain(syntaxes(client_addr::EXPLAIN))
+        .chain(syntaxes(limit::ZONES))
+        .chain(syntaxes(limit::RULES))
+        .chain(syntaxes(auth::RULES))
         .chain(syntaxes(proxy::RULES))
         .chain(syntaxes(grpc::RULES))
         .chain(syntaxes(log::FORMATS))

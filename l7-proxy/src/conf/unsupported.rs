@@ -38,7 +38,7 @@ const MAIN: &str = "
 const HTTP: &str = "
     add_trailer add_trailer_inherit chunked_transfer_encoding recursive_error_pages
     add_after_body add_before_body addition_types ancient_browser ancient_browser_value api
-    auth_basic auth_basic_user_file auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
+    auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
     auth_request_set autoindex autoindex_exact_size autoindex_format autoindex_localtime charset
     charset_map charset_types client_body_early_read create_full_put_path dav_access dav_methods
     degradation degrade disable_symlinks early_hints empty_gif f4f fastcgi_bind fastcgi_buffer_size
@@ -65,9 +65,7 @@ const HTTP: &str = "
     image_filter_interlace image_filter_jpeg_quality image_filter_sharpen image_filter_transparency
     image_filter_webp_quality js_body_filter js_content js_header_filter js_import js_path
     js_preload_object js_set js_shared_dict_zone js_var keepalive_min_timeout keyval keyval_zone
-    limit_conn limit_conn_dry_run limit_conn_log_level limit_conn_status limit_conn_zone
-    limit_rate_after limit_req limit_req_dry_run limit_req_log_level limit_req_status
-    limit_req_zone memcached_bind memcached_buffer_size memcached_connect_timeout
+    memcached_bind memcached_buffer_size memcached_connect_timeout
     memcached_gzip_flag memcached_next_upstream memcached_next_upstream_timeout
     memcached_next_upstream_tries memcached_pass memcached_read_timeout memcached_send_timeout
     memcached_socket_keepalive min_delete_depth mirror mirror_request_body modern_browser
@@ -81,7 +79,7 @@ const HTTP: &str = "
     proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache proxy_ssl_conf_command
     proxy_ssl_password_file proxy_store proxy_store_access quic_active_connection_id_limit quic_gso
     quic_host_key quic_retry random_index referer_hash_bucket_size referer_hash_max_size resolver
-    resolver_timeout satisfy scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
+    resolver_timeout scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
     scgi_busy_buffers_size scgi_cache scgi_cache_background_update scgi_cache_bypass scgi_cache_key
     scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout scgi_cache_max_range_offset
     scgi_cache_methods scgi_cache_min_uses scgi_cache_path scgi_cache_revalidate
@@ -97,7 +95,7 @@ const HTTP: &str = "
     ssi_value_length ssl_certificate_cache ssl_certificate_compression ssl_conf_command
     ssl_early_data ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder ssl_password_file
     ssl_stapling ssl_stapling_file ssl_stapling_responder ssl_stapling_verify status_zone
-    stub_status sub_filter sub_filter_last_modified sub_filter_once sub_filter_types
+    sub_filter sub_filter_last_modified sub_filter_once sub_filter_types
     subrequest_output_buffer_size tunnel_bind tunnel_buffer_size tunnel_connect_timeout
     tunnel_next_upstream tunnel_next_upstream_timeout tunnel_next_upstream_tries tunnel_pass
     tunnel_read_timeout tunnel_send_lowat tunnel_send_timeout tunnel_socket_keepalive

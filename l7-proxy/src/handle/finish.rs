@@ -79,9 +79,10 @@ pub(super) fn finish(
     *response.headers_mut() = answer.headers;
     *response.extensions_mut() = answer.extensions;
     let (head, ()) = response.into_parts();
-    // It has to outlive this call only for its line in the log.
+    // It has to outlive this call only for its line in the log, and for what limits count.
     let size = answer.kind.exact_size();
-    let mut transaction = (!settings.access_log.is_empty()).then(|| {
+    let outlives = !settings.access_log.is_empty() || !transaction.places.is_empty();
+    let mut transaction = outlives.then(|| {
         transaction.answer(&head, size);
         transaction
     });
@@ -90,18 +91,27 @@ pub(super) fn finish(
         session.change_protocol(tunnel);
     }
     let mut body = Body::new(answer.kind, session, transaction);
-    body.limit(rate);
+    body.limit(rate.most, rate.free);
     Response::from_parts(head, body)
 }
 
-/// Returns how many bytes per second of an answer are sent at most; 0 sets no limit.
+/// How fast an answer is sent.
+#[derive(Clone, Copy, Default)]
+struct Rate {
+    /// Bytes per second; 0 sets no limit.
+    most: u64,
+    /// Bytes that go before that holds.
+    free: u64,
+}
+
+/// Returns how fast an answer is sent at most.
 fn rate(
     transaction: &Transaction,
     server: &Server,
     route: &Route<'_>,
     target: &Target<'_>,
     answer: &Answer,
-) -> u64 {
+) -> Rate {
     let settings = route.settings;
     let read = |value: &Value| {
         let exchange = exchange_with(transaction, server, route, target, answer.status, &answer.headers);
@@ -117,7 +127,11 @@ fn rate(
         (Kind::Relayed(_), Some(value)) => read(value),
         _ => 0,
     };
-    [to_client, from_server].into_iter().filter(|&rate| rate > 0).min().unwrap_or(0)
+    let Some(most) = [to_client, from_server].into_iter().filter(|&rate| rate > 0).min() else {
+        return Rate::default();
+    };
+    let free = if to_client == most { settings.limit_rate_after.as_ref().map_or(0, read) } else { 0 };
+    Rate { most, free }
 }
 
 /// Adds what `add_header` says.

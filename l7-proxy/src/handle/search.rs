@@ -11,7 +11,6 @@ use crate::body::{Cut, Received};
 use crate::model::{ErrorPageStatus, Return};
 use crate::pages::{self, Page, Replied};
 use crate::route::{Entry, Located, Route, Router, Server};
-use crate::stream::access;
 use crate::transaction::{PathOrigin, Transaction};
 use crate::uri::Target;
 use crate::variable::Exchange;
@@ -150,10 +149,9 @@ impl Search {
         };
         transaction.place = Some(route.place);
         transaction.session.adopt(route.settings);
-        let step = step.or_else(|| {
+        if step.is_none() {
             transaction.identify(&route.settings.real_ip);
-            refused(transaction, &route)
-        });
+        }
         (server, route, step)
     }
 
@@ -337,17 +335,6 @@ enum ErrorPage {
     Named,
     /// A redirect of the client.
     Redirect(Page),
-}
-
-/// Refuses a client that may not come in.
-fn refused(transaction: &Transaction, route: &Route<'_>) -> Option<Step> {
-    let client = transaction.connection.remote.ip();
-    if access::admits(&route.settings.access, client) {
-        return None;
-    }
-    transaction.tell(|| format!("access forbidden by rule: {client} may not come in"));
-    error!("*{} access forbidden by rule, client: {client}", transaction.connection.serial);
-    Some(Step::status(403))
 }
 
 /// What a `return` amounts to.

@@ -7,6 +7,7 @@ use crate::conf::Place;
 use crate::stream::access::Network;
 use crate::variable::{Definitions, Value};
 
+use super::limit::Zone;
 use super::pattern::Pattern;
 use super::script::Instruction;
 use super::settings::Settings;
@@ -23,6 +24,8 @@ pub struct Http {
     pub definitions: Definitions,
     /// Who may ask why a request would be answered as it would be (`lvs_explain_from`).
     pub explain_from: Vec<Network>,
+    /// What limits count by.
+    pub zones: Vec<Zone>,
 }
 
 impl Http {
@@ -227,6 +230,8 @@ pub enum Handler {
     Files,
     /// The servers of an upstream.
     Proxy(ProxyPass),
+    /// A page of counts (`stub_status`).
+    Status,
 }
 
 /// `proxy_pass`, `grpc_pass`: where requests go, and under which path.

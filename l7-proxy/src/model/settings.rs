@@ -10,7 +10,9 @@ use crate::variable::Value;
 
 use super::LogTarget;
 use super::answer::{Expires, Relay, Trailers};
+use super::auth::Auth;
 use super::client_addr::RealIp;
+use super::limit::Limits;
 use super::tls::{TlsClient, TlsServer};
 
 /// Everything that holds at one location, inherited values included.
@@ -22,10 +24,16 @@ pub struct Settings {
     pub client: Client,
     /// Who may come in (`allow`, `deny`); nobody is kept out without a rule.
     pub access: Vec<crate::stream::access::Rule>,
+    /// How many requests may be served at a time, and how fast they may follow each other.
+    pub limits: Arc<Limits>,
+    /// Who may come in by name and password.
+    pub auth: Arc<Auth>,
     /// Whose word on the client's address is taken.
     pub real_ip: RealIp,
     /// Bytes per second that an answer is sent with (`limit_rate`); 0 sets no limit.
     pub limit_rate: Option<Value>,
+    /// Bytes of an answer that are sent before that holds (`limit_rate_after`).
+    pub limit_rate_after: Option<Value>,
     /// How long a client's connection is kept.
     pub connection: ConnectionSettings,
     /// How requests are forwarded by `proxy_pass`.
@@ -50,6 +58,13 @@ pub struct Settings {
     pub tls: Arc<TlsServer>,
     /// Whether and how HTTP/2 is spoken with clients.
     pub http2: Http2,
+}
+
+impl Settings {
+    /// Returns whether every request may go on at once.
+    pub fn admits_all(&self) -> bool {
+        self.access.is_empty() && self.limits.is_empty() && self.auth.realm.is_none()
+    }
 }
 
 /// Whether and how HTTP/2 is spoken with clients.

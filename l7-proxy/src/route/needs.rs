@@ -21,6 +21,7 @@ impl Needs {
     pub(super) fn of(http: &Http) -> Self {
         let mut needs = Self::default();
         needs.definitions(&http.definitions);
+        http.zones.iter().for_each(|zone| needs.value(&zone.key));
         http.servers.iter().for_each(|server| needs.server(server));
         needs
     }
@@ -80,7 +81,8 @@ impl Needs {
         if let Expires::Value { text, .. } = &settings.expires {
             self.value(text);
         }
-        settings.limit_rate.iter().for_each(|value| self.value(value));
+        let rates = [&settings.limit_rate, &settings.limit_rate_after];
+        rates.into_iter().flatten().for_each(|value| self.value(value));
         for proxy in [&settings.proxy, &settings.grpc.0] {
             proxy.limit_rate.iter().for_each(|value| self.value(value));
             proxy.set_headers.iter().for_each(|set| self.value(&set.value));

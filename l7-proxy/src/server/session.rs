@@ -246,6 +246,7 @@ impl Session {
         self.phase.set(Phase::Request);
         self.since.set(now);
         self.requests.set(self.requests.get() + 1);
+        self.worker.begin_request();
         if let Protocol::Stream(_) = self.protocol {
             return Ok(());
         }

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use super::census::Census;
+use super::session::Phase;
 use super::{Session, Worker};
 
 /// The open connections; places that are free are used again.
@@ -22,6 +24,17 @@ impl Sessions {
         self.free.len() == self.places.len()
     }
 
+    /// Counts what they are about.
+    pub(super) fn count(&self, census: &mut Census) {
+        for session in self.places.iter().flatten() {
+            match session.phase() {
+                Phase::Head => census.reading += 1,
+                Phase::Request | Phase::Lingering { .. } => census.writing += 1,
+                Phase::Fresh | Phase::Idle => census.waiting += 1,
+            }
+        }
+    }
+
     /// Returns those that are open now.
     pub(super) fn all(&self) -> Vec<Rc<Session>> {
         self.places.iter().flatten().cloned().collect()
@@ -30,6 +43,7 @@ impl Sessions {
 
 /// Lists a connection.
 pub(super) fn enter(worker: &Rc<Worker>, session: &Rc<Session>) -> Listed {
+    worker.accepted.set(worker.accepted.get() + 1);
     let mut sessions = worker.sessions.borrow_mut();
     let place = match sessions.free.pop() {
         Some(place) => {

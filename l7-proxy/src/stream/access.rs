@@ -58,10 +58,15 @@ fn number(address: IpAddr) -> (u128, bool) {
     }
 }
 
+/// Returns what the first rule says that is about a client; `None` if none is.
+pub fn verdict(rules: &[Rule], client: IpAddr) -> Option<Verdict> {
+    let concerns = |rule: &&Rule| rule.network.is_none_or(|network| network.contains(client));
+    rules.iter().find(concerns).map(|rule| rule.verdict)
+}
+
 /// Returns whether a client may connect: by the first rule that is about it, else yes.
 pub fn admits(rules: &[Rule], client: IpAddr) -> bool {
-    let concerns = |rule: &&Rule| rule.network.is_none_or(|network| network.contains(client));
-    rules.iter().find(concerns).is_none_or(|rule| rule.verdict == Verdict::Allow)
+    verdict(rules, client).is_none_or(|verdict| verdict == Verdict::Allow)
 }
 
 #[cfg(test)]

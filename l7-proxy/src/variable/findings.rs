@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::model::LimitStatus;
+
 use super::Assigned;
 
 /// What came to be known of a request beside its head.
@@ -16,4 +18,8 @@ pub struct Findings {
     pub below_alias: bool,
     /// Bytes per second that `set $limit_rate` allows; 0 sets no limit, `None` says nothing.
     pub limit_rate: Option<u64>,
+    /// What `limit_conn` has said, once it was asked.
+    pub limit_conn: Option<LimitStatus>,
+    /// What `limit_req` has said, once it was asked.
+    pub limit_req: Option<LimitStatus>,
 }

@@ -159,6 +159,8 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "https" => Variable::Https,
         "is_args" => Variable::IsArgs,
         "is_request_port" => Variable::IsRequestPort,
+        "limit_conn_status" => Variable::LimitConnStatus,
+        "limit_req_status" => Variable::LimitReqStatus,
         "msec" => Variable::Msec,
         "nginx_version" => Variable::NginxVersion,
         "pid" => Variable::Pid,

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
+use crate::credentials::Credentials;
 use crate::date;
 use crate::host::Host;
-use crate::model::{Escape, Root};
+use crate::model::{Escape, LimitStatus, Root};
 
 use super::exchange::{Completion, Exchange, Scheme};
 use super::{Part, Value, Variable};
@@ -139,6 +140,8 @@ impl Variable {
                     out.push(b'?');
                 }
             }
+            Self::LimitConnStatus => return limit_status(exchange.findings.limit_conn, out),
+            Self::LimitReqStatus => return limit_status(exchange.findings.limit_req, out),
             Self::Msec => milliseconds(since_epoch(exchange.moment.now()), out),
             Self::NginxVersion => out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes()),
             Self::Pid => number(u64::from(std::process::id()), out),
@@ -246,6 +249,10 @@ fn text(value: Option<&[u8]>, out: &mut Vec<u8>) -> Presence {
         }
         None => Presence::Missing,
     }
+}
+
+fn limit_status(status: Option<LimitStatus>, out: &mut Vec<u8>) -> Presence {
+    text(status.map(|status| status.as_str().as_bytes()), out)
 }
 
 fn number(value: u64, out: &mut Vec<u8>) {
@@ -376,41 +383,8 @@ fn time_or_dash(time: Option<Duration>, out: &mut Vec<u8>) {
 
 /// Writes the user name of `Authorization: Basic`.
 fn remote_user(headers: &HeaderMap, out: &mut Vec<u8>) -> Presence {
-    let credentials = headers.get(http::header::AUTHORIZATION).and_then(|value| {
-        let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
-        scheme.eq_ignore_ascii_case(b"basic ").then(|| rest.trim_ascii())
-    });
-    let Some(decoded) = credentials.and_then(decode_base64) else { return Presence::Missing };
-    let user = decoded.split(|&byte| byte == b':').next().unwrap_or_default();
-    text((!user.is_empty()).then_some(user), out)
-}
-
-/// Returns what standard base64 stands for, with or without padding; `None` if it is none.
-fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let text = match text {
-        [text @ .., b'=', b'='] | [text @ .., b'='] => text,
-        text => text,
-    };
-    let mut out = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut count) = (0_u32, 0);
-    for &byte in text {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            // The byte above the bits that are left over.
-            out.push((bits >> count) as u8);
-        }
-    }
-    Some(out)
+    let Some(credentials) = Credentials::of(headers) else { return Presence::Missing };
+    text(Some(credentials.name()).filter(|name| !name.is_empty()), out)
 }
 
 fn document_root(exchange: &Exchange<'_>, out: &mut Vec<u8>) {

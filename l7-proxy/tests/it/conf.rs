@@ -707,7 +707,7 @@ fn proxy_pass_names_an_upstream_or_implies_one() {
         .iter()
         .map(|location| match &location.handler {
             Handler::Proxy(proxy) => (proxy.upstream.0, &*proxy.host, proxy.port, proxy.uri.clone()),
-            Handler::Files => panic!("{:?}", location.matcher),
+            Handler::Files | Handler::Status => panic!("{:?}", location.matcher),
         })
         .collect();
     let literal = |text: &str| Some(Value::literal(text));

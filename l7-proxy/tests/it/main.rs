@@ -8,6 +8,7 @@ mod conf;
 mod control;
 mod explain;
 mod forward;
+mod guard;
 mod jsp;
 mod life;
 mod pages;

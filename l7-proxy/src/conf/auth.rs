@@ -1,0 +1,40 @@
+//! Names and passwords, and how they go with other checks: `auth_basic`, `satisfy`.
+
+use std::sync::Arc;
+
+use crate::model::{Auth, Satisfy, Settings};
+use crate::variable::Value;
+
+use super::rules::{Context, Fault, Rule};
+
+/// What fills in the [`Auth`] of [`Settings`].
+pub(super) const RULES: &[Rule<Settings>] = &[
+    Rule::new("auth_basic", ACCESS, 1..=1, |scope, settings, directive| {
+        let realm = match directive.arg(0) {
+            "off" => None,
+            word => Some(Value::parse(word, &scope.names)?),
+        };
+        auth(settings).realm = realm;
+        Ok(())
+    }),
+    Rule::new("auth_basic_user_file", ACCESS, 1..=1, |scope, settings, directive| {
+        let path = scope.path(directive.arg(0)).to_string_lossy().into_owned();
+        auth(settings).users = Some(Value::parse(&path, &scope.names)?);
+        Ok(())
+    }),
+    Rule::new("satisfy", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        auth(settings).satisfy = match directive.arg(0) {
+            "all" => Satisfy::All,
+            "any" => Satisfy::Any,
+            word => return Err(Fault::value(word)),
+        };
+        Ok(())
+    }),
+];
+
+/// Where passwords may be asked for.
+const ACCESS: Context = Context::SETTINGS.or(Context::LIMIT_EXCEPT);
+
+fn auth(settings: &mut Settings) -> &mut Auth {
+    Arc::make_mut(&mut settings.auth)
+}

@@ -1,0 +1,204 @@
+//! `limit_conn` and `limit_req` with their zones.
+
+use std::sync::Arc;
+
+use crate::model::{
+    ConnectionsLimit, Enforcement, Excess, Limits, RequestsLimit, Settings, Zone, ZoneId, ZoneKind,
+};
+use crate::variable::Value;
+
+use super::Scope;
+use super::core::level;
+use super::rules::{Context, Fault, Rule};
+use super::tree::Directive;
+use super::value::{flag, parse_number, parse_size};
+
+/// Zones go into the scope, where limits find them.
+pub(super) const ZONES: &[Rule<()>] = &[
+    Rule::new("limit_conn_zone", Context::HTTP, 2..=2, |scope, (), directive| {
+        let (name, size) = zone(directive.arg(1))?;
+        define(
+            scope,
+            directive,
+            Zone { name, size, key: key(scope, directive)?, kind: ZoneKind::Connections },
+        )
+    })
+    .many(|()| {}),
+    Rule::new("limit_req_zone", Context::HTTP, 3..=4, requests_zone).many(|()| {}),
+];
+
+/// What fills in the [`Limits`] of [`Settings`].
+pub(super) const RULES: &[Rule<Settings>] = &[
+    Rule::new("limit_conn", Context::SETTINGS, 2..=2, connections)
+        .many(|settings| limits(settings).connections.clear()),
+    Rule::new("limit_conn_status", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        limits(settings).on_connections.status = status(directive)?;
+        Ok(())
+    }),
+    Rule::new("limit_conn_log_level", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        log_level(&mut limits(settings).on_connections, directive)
+    }),
+    Rule::new("limit_conn_dry_run", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        limits(settings).on_connections.enforcement = enforcement(directive)?;
+        Ok(())
+    }),
+    Rule::new("limit_req", Context::SETTINGS, 1..=3, requests)
+        .many(|settings| limits(settings).requests.clear()),
+    Rule::new("limit_req_status", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        limits(settings).on_requests.status = status(directive)?;
+        Ok(())
+    }),
+    Rule::new("limit_req_log_level", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        log_level(&mut limits(settings).on_requests, directive)
+    }),
+    Rule::new("limit_req_dry_run", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        limits(settings).on_requests.enforcement = enforcement(directive)?;
+        Ok(())
+    }),
+];
+
+fn limits(settings: &mut Settings) -> &mut Limits {
+    Arc::make_mut(&mut settings.limits)
+}
+
+fn key(scope: &Scope, directive: &Directive) -> Result<Value, Fault> {
+    Ok(Value::parse(directive.arg(0), &scope.names)?)
+}
+
+/// Reads `zone=NAME:SIZE`.
+fn zone(word: &str) -> Result<(String, u64), Fault> {
+    let Some(zone) = word.strip_prefix("zone=") else { return Err(Fault::parameter(word)) };
+    let invalid = || Fault::new(format!("invalid zone size \"{word}\""));
+    let (name, size) = zone.split_once(':').ok_or_else(invalid)?;
+    if name.is_empty() {
+        return Err(invalid());
+    }
+    let size = parse_size(size).ok_or_else(invalid)?;
+    if size < ZONE_MIN {
+        return Err(Fault::new(format!("zone \"{word}\" is too small")));
+    }
+    Ok((name.to_owned(), size))
+}
+
+/// Eight pages, as in nginx.
+const ZONE_MIN: u64 = 8 * 4096;
+
+fn requests_zone(scope: &mut Scope, (): &mut (), directive: &Directive) -> Result<(), Fault> {
+    let mut rate = DEFAULT_RATE;
+    let mut found = None;
+    for word in &directive.args[1..] {
+        match word.split_once('=') {
+            Some(("zone", _)) => found = Some(zone(word)?),
+            Some(("rate", text)) => {
+                rate = parse_rate(text).ok_or_else(|| Fault::new(format!("invalid rate \"{word}\"")))?;
+            }
+            // It is for several machines that share a zone.
+            None if word == "sync" => return Err(Fault::unsupported(word, directive)),
+            _ => return Err(Fault::parameter(word)),
+        }
+    }
+    let (name, size) = found.ok_or_else(|| Fault::directive("must have \"zone\" parameter"))?;
+    let key = key(scope, directive)?;
+    define(scope, directive, Zone { name, size, key, kind: ZoneKind::Requests { rate } })
+}
+
+/// One request per second, in thousandths.
+const DEFAULT_RATE: u64 = 1000;
+
+/// Reads `10r/s` or `30r/m`, in thousandths of a request per second.
+fn parse_rate(text: &str) -> Option<u64> {
+    let (count, seconds) = match text.strip_suffix("r/s") {
+        Some(count) => (count, 1),
+        None => (text.strip_suffix("r/m")?, 60),
+    };
+    let rate = parse_number::<u32>(count).filter(|&count| count > 0)?;
+    Some(u64::from(rate) * 1000 / seconds)
+}
+
+fn define(scope: &mut Scope, directive: &Directive, zone: Zone) -> Result<(), Fault> {
+    if scope.zones.iter().any(|known| known.name == zone.name) {
+        let Directive { name, .. } = directive;
+        return Err(Fault::new(format!("{name} \"{}\" is already bound to a key", zone.name)));
+    }
+    scope.zones.push(zone);
+    Ok(())
+}
+
+/// Returns the zone that a limit names, if it counts what the limit is about.
+fn named(scope: &Scope, name: &str, counts: fn(&ZoneKind) -> bool) -> Result<ZoneId, Fault> {
+    let place = scope.zones.iter().position(|zone| zone.name == name);
+    let Some(place) = place else {
+        return Err(Fault::new(format!("zero size shared memory zone \"{name}\"")));
+    };
+    match counts(&scope.zones[place].kind) {
+        true => Ok(ZoneId(place)),
+        false => Err(Fault::new(format!(
+            "the shared memory zone \"{name}\" is already declared for a different use"
+        ))),
+    }
+}
+
+fn connections(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let zone = named(scope, directive.arg(0), |kind| matches!(kind, ZoneKind::Connections))?;
+    let limits = limits(settings);
+    if limits.connections.iter().any(|limit| limit.zone == zone) {
+        return Err(Fault::directive("is duplicate"));
+    }
+    let word = directive.arg(1);
+    let most = parse_number(word).filter(|&most| most > 0);
+    let most: u32 = most.ok_or_else(|| Fault::new(format!("invalid number of connections \"{word}\"")))?;
+    if most > 65_535 {
+        return Err(Fault::new("connection limit must be less 65536"));
+    }
+    limits.connections.push(ConnectionsLimit { zone, most });
+    Ok(())
+}
+
+fn requests(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let (mut zone, mut burst, mut undelayed) = (None, 0, Some(0));
+    for word in &directive.args {
+        match (&**word, word.split_once('=')) {
+            (_, Some(("zone", name))) => {
+                zone = Some(named(scope, name, |kind| matches!(kind, ZoneKind::Requests { .. }))?);
+            }
+            (_, Some(("burst", number))) => {
+                let number = parse_number(number).filter(|&number| number > 0);
+                burst = number.ok_or_else(|| Fault::new(format!("invalid burst value \"{word}\"")))?;
+            }
+            (_, Some(("delay", number))) => {
+                let number = parse_number(number).filter(|&number: &u32| number > 0);
+                undelayed =
+                    Some(number.ok_or_else(|| Fault::new(format!("invalid delay value \"{word}\"")))?);
+            }
+            ("nodelay", None) => undelayed = None,
+            _ => return Err(Fault::parameter(word)),
+        }
+    }
+    let zone = zone.ok_or_else(|| Fault::directive("must have \"zone\" parameter"))?;
+    let limits = limits(settings);
+    if limits.requests.iter().any(|limit| limit.zone == zone) {
+        return Err(Fault::directive("is duplicate"));
+    }
+    limits.requests.push(RequestsLimit { zone, burst, undelayed });
+    Ok(())
+}
+
+fn status(directive: &Directive) -> Result<u16, Fault> {
+    let word = directive.arg(0);
+    let status = parse_number(word).ok_or_else(|| Fault::directive("invalid value"))?;
+    match status {
+        400..=599 => Ok(status),
+        _ => Err(Fault::new(format!("value \"{word}\" must be between 400 and 599"))),
+    }
+}
+
+fn log_level(excess: &mut Excess, directive: &Directive) -> Result<(), Fault> {
+    let word = directive.arg(0);
+    let known = ["info", "notice", "warn", "error"].contains(&word);
+    excess.level = level(word).filter(|_| known).ok_or_else(|| Fault::value(word))?;
+    Ok(())
+}
+
+fn enforcement(directive: &Directive) -> Result<Enforcement, Fault> {
+    Ok(if flag(directive)? { Enforcement::DryRun } else { Enforcement::On })
+}

@@ -1,0 +1,25 @@
+//! Who may come in by name and password (`auth_basic`), and how that goes with other checks (`satisfy`).
+
+use crate::variable::Value;
+
+/// What a client has to satisfy that is not let in for its address alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Auth {
+    /// What clients are told the password is for (`auth_basic`); `None` asks for none. A value that
+    /// comes out as `off` asks for none either.
+    pub realm: Option<Value>,
+    /// The file with names and passwords (`auth_basic_user_file`); without one nobody is asked.
+    pub users: Option<Value>,
+    /// Whether one check suffices (`satisfy`).
+    pub satisfy: Satisfy,
+}
+
+/// How many checks a client has to pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Satisfy {
+    /// Every one that is configured.
+    #[default]
+    All,
+    /// One of them.
+    Any,
+}
