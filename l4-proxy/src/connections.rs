@@ -145,7 +145,13 @@ impl Drop for Place {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock(&self.connections.shards[self.serial as usize % SHARDS]).remove(&self.serial);
+        let mut shard = lock(&self.connections.shards[self.serial as usize % SHARDS]);
+        shard.remove(&self.serial);
+        // What a rush took up is given back after it, long before it could be wanted again.
+        if shard.capacity() > KEPT.max(shard.len() * 8) {
+            let wanted = shard.len() * 2;
+            shard.shrink_to(wanted.max(KEPT));
+        }
     }
 }
 
@@ -155,3 +161,6 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 const SHARDS: usize = 32;
+
+/// Entries for which a shard keeps room.
+const KEPT: usize = 64;

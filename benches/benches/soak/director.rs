@@ -1,5 +1,6 @@
 //! The director, in a process of its own, which answers each line of its input with what it holds.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -16,7 +17,9 @@ use crate::counting;
 pub(crate) struct Held {
     pub(crate) connections: usize,
     pub(crate) flows: usize,
+    /// Without those of pipes.
     pub(crate) descriptors: usize,
+    pub(crate) pipes: usize,
     pub(crate) tasks: usize,
     pub(crate) heap: isize,
 }
@@ -45,15 +48,31 @@ pub(crate) fn run(control: &Path, connections_max: usize) {
     let mut line = String::new();
     loop {
         let (connections, flows) = (daemon.connections().count(), daemon.flows().count());
-        let descriptors = std::fs::read_dir("/proc/self/fd").expect("there is /proc").count();
+        let (descriptors, pipes) = descriptors();
         let (tasks, heap) = (daemon.tasks(), counting::in_use());
-        writeln!(output, "{connections} {flows} {descriptors} {tasks} {heap}").expect("somebody listens");
+        write!(output, "{connections} {flows} {descriptors} {pipes} {tasks} {heap}")
+            .expect("somebody listens");
+        if line.trim() == "blocks" {
+            for (size, count) in counting::blocks() {
+                write!(output, " {size} {count}").expect("somebody listens");
+            }
+        }
+        writeln!(output).expect("somebody listens");
         output.flush().expect("somebody listens");
         line.clear();
         if std::io::stdin().read_line(&mut line).expect("its input") == 0 {
             return;
         }
     }
+}
+
+/// How many descriptors there are, without those of pipes, and how many pipes.
+fn descriptors() -> (usize, usize) {
+    let links = std::fs::read_dir("/proc/self/fd").expect("there is /proc").flatten();
+    let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+    let (pipes, others): (Vec<_>, Vec<_>) =
+        targets.partition(|target| target.to_string_lossy().starts_with("pipe:"));
+    (others.len(), pipes.len() / 2)
 }
 
 impl Director {
@@ -70,19 +89,26 @@ impl Director {
 
     pub(crate) fn held(&mut self) -> Held {
         writeln!(self.input, "?").expect("it runs");
-        self.read()
+        self.read().0
     }
 
-    fn read(&mut self) -> Held {
+    /// How many blocks of memory of about which size it has.
+    pub(crate) fn blocks(&mut self) -> BTreeMap<usize, isize> {
+        writeln!(self.input, "blocks").expect("it runs");
+        self.read().1
+    }
+
+    fn read(&mut self) -> (Held, BTreeMap<usize, isize>) {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("it runs");
         let numbers: Vec<isize> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let [connections, flows, descriptors, tasks, heap] = numbers[..] else {
+        let [connections, flows, descriptors, pipes, tasks, heap, ref blocks @ ..] = numbers[..] else {
             panic!("the director is gone: {line:?}");
         };
-        let [connections, flows, descriptors, tasks] =
-            [connections, flows, descriptors, tasks].map(isize::cast_unsigned);
-        Held { connections, flows, descriptors, tasks, heap }
+        let [connections, flows, descriptors, pipes, tasks] =
+            [connections, flows, descriptors, pipes, tasks].map(isize::cast_unsigned);
+        let blocks = blocks.chunks_exact(2).map(|block| (block[0].cast_unsigned(), block[1])).collect();
+        (Held { connections, flows, descriptors, pipes, tasks, heap }, blocks)
     }
 
     /// Says something in the words of ipvsadm.

@@ -16,6 +16,7 @@ mod counting;
 mod director;
 mod server;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ fn soak(plan: &Plan) -> ExitCode {
     let wave = wave(plan, vip, life, first, |_, _, _| {}, &mut director, &mut servers);
     report(&wave);
     let start = settled(&mut director, None);
+    let blocks = director.blocks();
     println!("start: {start:?}\nsoak: {:?}", plan.time);
 
     let mut turn = 0_u64;
@@ -116,6 +118,7 @@ fn soak(plan: &Plan) -> ExitCode {
     director.ipvsadm("-R", &rules(vip, None, &servers));
     let end = settled(&mut director, Some(start));
     println!("end: {end:?}");
+    grown(&blocks, &director.blocks());
     verdict(plan, start, end, &second)
 }
 
@@ -176,6 +179,7 @@ fn settled(director: &mut Director, start: Option<Held>) -> Held {
             connections: now.connections,
             flows: now.flows,
             descriptors: least.descriptors.min(now.descriptors),
+            pipes: least.pipes.min(now.pipes),
             tasks: least.tasks.min(now.tasks),
             heap: least.heap.min(now.heap),
         };
@@ -190,10 +194,19 @@ fn settled(director: &mut Director, start: Option<Held>) -> Held {
     }
 }
 
+/// Says in blocks of which size the director has more than it had, if it is much.
+fn grown(before: &BTreeMap<usize, isize>, after: &BTreeMap<usize, isize>) {
+    let more = |(size, count): (&usize, &isize)| (*size, count - before.get(size).unwrap_or(&0));
+    for (size, more) in after.iter().map(more).filter(|(size, more)| size.cast_signed() * more > 8 << 10) {
+        println!("  more than at the start: {more} blocks of about {size} bytes");
+    }
+}
+
 fn is_no_more(end: Held, start: Held) -> bool {
     end.connections == 0
         && end.flows == 0
         && end.descriptors <= start.descriptors
+        && end.pipes <= PIPES
         && end.tasks <= start.tasks
         && end.heap <= start.heap + HEAP_TOLERANCE
 }
@@ -267,6 +280,9 @@ fn free_ports<const N: usize>() -> [SocketAddr; N] {
 }
 
 const DATAGRAM_CLIENTS: u64 = 20;
+
+/// Two workers keep as many as this for splicing, at most, and one is the director's input.
+const PIPES: usize = 2 * 32 + 2;
 
 /// What a resized table or one more line of a history may be; a kilobyte lost in each of a few hundred
 /// connections is beyond it.

@@ -20,6 +20,8 @@ pub(crate) struct Table<K, F> {
     index: HashMap<K, u32, RandomState>,
     slots: Vec<Slot<K, F>>,
     free: Vec<u32>,
+    /// Flows so far: what tells a flow from the next one in its slot.
+    born: u32,
     unanswered: List,
     answered: List,
 }
@@ -48,6 +50,9 @@ struct List {
     last: u32,
 }
 
+/// Slots for which room is kept when all are free.
+const KEPT: usize = 64;
+
 /// The end of a list.
 const NOBODY: u32 = u32::MAX;
 
@@ -59,6 +64,7 @@ impl<K: Hash + Eq + Clone, F> Table<K, F> {
             index: HashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
+            born: 0,
             unanswered: empty,
             answered: empty,
         }
@@ -88,8 +94,9 @@ impl<K: Hash + Eq + Clone, F> Table<K, F> {
         if let Some(place) = self.find(&key) {
             self.remove(place);
         }
+        self.born = self.born.wrapping_add(1);
         let fresh = Slot {
-            generation: 0,
+            generation: self.born,
             before: NOBODY,
             after: NOBODY,
             heard_at: now,
@@ -98,8 +105,7 @@ impl<K: Hash + Eq + Clone, F> Table<K, F> {
         };
         let slot = match self.free.pop() {
             Some(slot) => {
-                let generation = self.slots[slot as usize].generation;
-                self.slots[slot as usize] = Slot { generation, ..fresh };
+                self.slots[slot as usize] = fresh;
                 slot
             }
             None => {
@@ -132,11 +138,13 @@ impl<K: Hash + Eq + Clone, F> Table<K, F> {
     pub(crate) fn remove(&mut self, place: Place) -> Option<F> {
         self.get_mut(place)?;
         self.unlink(place.slot);
-        let slot = &mut self.slots[place.slot as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        let (key, flow) = slot.flow.take()?;
+        let (key, flow) = self.slots[place.slot as usize].flow.take()?;
         self.index.remove(&key);
         self.free.push(place.slot);
+        if self.index.is_empty() && self.slots.len() > KEPT {
+            // What a rush of clients took up is given back when the last of them is gone.
+            (self.index, self.slots, self.free) = Default::default();
+        }
         Some(flow)
     }
 
@@ -283,6 +291,18 @@ mod tests {
         assert_eq!(table.get_mut(a), None);
         assert_eq!(table.remove(a), None);
         assert_eq!(table.get_mut(b), Some(&mut 'b'));
+    }
+
+    #[test]
+    fn room_for_a_rush_is_given_back_after_it() {
+        let mut table = Table::new();
+        let places: Vec<_> = (0..10_000).map(|key| table.insert(key, 'a', 0)).collect();
+        for place in &places {
+            table.remove(*place);
+        }
+        assert_eq!((table.slots.capacity(), table.free.capacity(), table.index.capacity()), (0, 0, 0));
+        table.insert(1, 'b', 0);
+        assert!(places.iter().all(|place| table.get_mut(*place).is_none()), "none is taken for the new one");
     }
 
     /// A random history beside a list that is searched each time.
