@@ -4,6 +4,7 @@
 //! failures) take turns on one lock, build what changes beside what serves, and store once.
 
 mod handover;
+mod succession;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -7,10 +7,13 @@
 //!
 //! The machine is pure: an outcome and a moment go in, a [`Transition`] comes out.
 
+mod record;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+pub use self::record::{Finding, HealthRecord};
 use crate::time::Time;
 
 /// What makes the servers of a service unavailable and available again.

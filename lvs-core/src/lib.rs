@@ -197,7 +197,10 @@ pub use director::{Director, Draining, Notice, Rejected};
 pub use estimator::Rates;
 pub use explain::{Candidate, Decider, Explanation, Outcome, Verdict};
 pub use flow::Flow;
-pub use health::{AllEjected, Cause, Condition, Event, HealthPolicy, Passive, Probe, SlowStart, Transition};
+pub use health::{
+    AllEjected, Cause, Condition, Event, Finding, HealthPolicy, HealthRecord, Passive, Probe, SlowStart,
+    Transition,
+};
 pub use history::{History, ServiceHistory, Spell, State};
 pub use lease::{Account, Lease};
 pub use occupancy::Load;

@@ -14,6 +14,7 @@ mod schedulers;
 mod serial;
 mod setup;
 mod simulation;
+mod succession;
 mod turns;
 mod twins;
 mod vectors;
