@@ -23,22 +23,24 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lvs_core::{Changes, Config, Director, HealthPolicy, Notice, Rejected, ServiceConfig, ServiceKey};
+use lvs_core::{
+    Changes, Config, Director, HealthPolicy, Notice, Protocol, Rejected, ServiceConfig, ServiceKey,
+};
 use lvsadm::{CommitError, Control, Edit};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 pub use self::check::accepts;
 use self::endpoint::{Endpoint, endpoints};
-use self::listening::{Listening, Pause, Reason, Sockets, close, stop};
+use self::listening::{Listening, Paused, Reason, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
 use crate::fwmark::Entrance;
 use crate::inherit::Inherited;
-use crate::keepalived::keeper::Keeper;
+use crate::keepalived::keeper::{Keeper, Record, Records};
 use crate::probe::{Prober, Schedule};
 use crate::settings::Settings;
-use crate::takeover::{self, Predecessor};
+use crate::takeover::{self, Belongings, Predecessor};
 use crate::worker::Workers;
 
 /// How a director runs.
@@ -74,6 +76,8 @@ pub struct Daemon {
     control: Option<lvsadm::Server>,
     /// Checks as keepalived.conf says, once there is one.
     keeper: Mutex<Option<Keeper>>,
+    /// What the checks of the director before this one had found, until there is a keeper.
+    found: Mutex<Vec<Record>>,
     /// Runs probes, metrics and the clock of the tables, where load on the data path cannot delay them.
     /// What runs there may hold the shared part for a moment, which therefore does not hold it.
     service: Workers,
@@ -102,6 +106,8 @@ struct State {
     inherited: Inherited,
     /// Services that keepalived.conf asks for: its checks judge them, and count by themselves.
     kept: HashSet<ServiceKey>,
+    /// What its checks have found.
+    checks: Records,
     /// What Prometheus asks, once more for a successor.
     metrics: Vec<OwnedFd>,
     timeouts: lvsadm::Timeouts,
@@ -147,43 +153,61 @@ impl Daemon {
     pub fn start_with(options: Options, config: Config, inherited: Inherited) -> Result<Daemon, CommitError> {
         let socket = options.control.as_ref().map(lvsadm::bind).transpose();
         let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
-        Daemon::begin(options, config, inherited, |_| {}, || Ok(socket))
+        let mut daemon = Daemon::begin(options, config, inherited, |_| {})?;
+        daemon.shared.say_what_is_left();
+        socket.map(|socket| daemon.administer(socket)).transpose()?;
+        Ok(daemon)
     }
 
     /// Starts a director in the place of another, which drains once this one serves: on its sockets, with
-    /// its templates, counters and what it knew of its servers' health. The control socket is its, too.
+    /// its templates, counters, flows of datagrams and what it knew of its servers' health. The control
+    /// socket is its, too.
+    ///
+    /// It begins with `config`, which had better be the other one's. `settle` makes of it what it is to be,
+    /// while the other one still serves as well.
     ///
     /// # Errors
-    /// As for [`Daemon::start`]; then the other one goes on as before.
+    /// As for [`Daemon::start`], and what `settle` says; then the other one goes on as before.
     pub fn succeed(
         options: Options,
         config: Config,
         (predecessor, inherited): (Predecessor, Inherited),
+        settle: impl FnOnce(&Daemon) -> Result<(), CommitError>,
     ) -> Result<Daemon, CommitError> {
         let control = options.control.clone();
         let bequeath = |director: &Director| predecessor.bequeath(director, clock::now());
-        let bind_over = || control.as_ref().map(lvsadm::bind_over).transpose();
-        let daemon = Daemon::begin(options, config, inherited, bequeath, || {
-            bind_over().map_err(|error| CommitError::Refused(format!("control socket {error}")))
-        })?;
+        let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
+        daemon.found = Mutex::new(predecessor.checks());
+        settle(&daemon)?;
+        daemon.shared.say_what_is_left();
+        if let Some(path) = control {
+            let socket = lvsadm::bind_over(path);
+            let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
+            daemon.administer(socket)?;
+        }
         if let Err(error) = predecessor.release() {
             warn!(%error, "the director before this one is gone, with its connections");
         }
         Ok(daemon)
     }
 
-    /// `prepare` is given the director when it has its configuration and does not serve yet; the control
-    /// socket is asked for when it does.
+    /// Listens to `lvsadm` from now on.
+    fn administer(&mut self, socket: lvsadm::Listener) -> Result<(), CommitError> {
+        let administered: Arc<dyn Control> = Arc::clone(&self.shared) as _;
+        let served = lvsadm::serve(socket, administered);
+        self.control = Some(served.map_err(cannot_start)?);
+        Ok(())
+    }
+
+    /// `prepare` is given the director when it has its configuration and does not serve yet.
     fn begin(
         options: Options,
         config: Config,
         inherited: Inherited,
         prepare: impl FnOnce(&Director),
-        socket: impl FnOnce() -> Result<Option<lvsadm::Listener>, CommitError>,
     ) -> Result<Daemon, CommitError> {
-        let system = |error: io::Error| CommitError::Refused(format!("cannot start: {error}"));
         let director = Arc::new(Director::new());
-        let service = Workers::start("director", 1).map_err(system)?;
+        let service = Workers::start("director", 1).map_err(cannot_start)?;
         let connections = Connections::new(options.connections_max);
         let (ticking, overdue) = (Arc::downgrade(&director), Arc::clone(&connections));
         service.run(0, move || async move {
@@ -205,7 +229,7 @@ impl Daemon {
             probed
         });
         let flows = Connections::new(options.flows_max);
-        let workers = Workers::start("worker", options.workers).map_err(system)?;
+        let workers = Workers::start("worker", options.workers).map_err(cannot_start)?;
         let timeouts = lvsadm::Timeouts {
             tcp: options.settings.timeouts.idle,
             tcp_fin: options.settings.timeouts.half_closed,
@@ -216,6 +240,7 @@ impl Daemon {
             retired: HashMap::new(),
             inherited,
             kept: HashSet::new(),
+            checks: Records::default(),
             metrics: Vec::new(),
             timeouts,
             closed: None,
@@ -227,9 +252,6 @@ impl Daemon {
         apply(begun, &shared.director)?;
         prepare(&shared.director);
         shared.commit(Edit::Replace(config))?;
-        for (protocol, address) in shared.state().inherited.addresses() {
-            warn!("{protocol} {address} was inherited and belongs to no service");
-        }
         let kept = Arc::downgrade(&shared);
         service.run(0, move || async move {
             while let Some(shared) = kept.upgrade() {
@@ -241,10 +263,7 @@ impl Daemon {
         if let Some(address) = shared.options.metrics {
             shared.tell_metrics(address, &service)?;
         }
-        let administered: Arc<dyn Control> = Arc::clone(&shared) as _;
-        let control =
-            socket()?.map(|socket| lvsadm::serve(socket, administered)).transpose().map_err(system)?;
-        Ok(Daemon { shared, control, keeper: Mutex::default(), service })
+        Ok(Daemon { shared, control: None, keeper: Mutex::default(), found: Mutex::default(), service })
     }
 
     /// The decisions behind it: for a look at counters and health.
@@ -340,6 +359,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells of sockets that were inherited in vain.
+    fn say_what_is_left(&self) {
+        for (protocol, address) in self.state().inherited.addresses() {
+            warn!("{protocol} {address} was inherited and belongs to no service");
+        }
+    }
+
     /// Makes one change, or none of it.
     fn commit(&self, edit: Edit) -> Result<(), CommitError> {
         self.commit_to(&mut self.state(), edit)
@@ -373,7 +399,11 @@ impl Shared {
         opened.extend(back.map(|(endpoint, listening)| (endpoint, Sockets::Retired(listening))));
         for (endpoint, sockets) in opened {
             state.inherited.forget(endpoint.protocol, endpoint.address);
-            let listening = self.listen(endpoint, sockets, state.timeouts);
+            let flows = match endpoint.protocol {
+                Protocol::Udp => state.inherited.take_flows(endpoint.address),
+                _ => Vec::new(),
+            };
+            let listening = self.listen(endpoint, sockets, flows, state.timeouts);
             self.follow(&listening, &after, state.timeouts);
             state.listening.insert(listening.endpoint().clone(), listening);
         }
@@ -408,7 +438,7 @@ impl Shared {
 
     /// Hands over to a successor, and serves nobody new once that does.
     fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
-        let (timeouts, sockets) = {
+        let (mut belongings, paused) = {
             let mut state = self.state();
             if state.closed.is_some() {
                 return Err(io::ErrorKind::ResourceBusy.into());
@@ -416,12 +446,15 @@ impl Shared {
             let listening = state.listening.values();
             let mut sockets = listening.map(Listening::sockets).collect::<io::Result<Vec<_>>>()?;
             sockets.push(state.metrics.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?);
+            let sockets = sockets.into_iter().flatten().collect();
             state.closed = Some("the director hands over to another");
-            state.listening.values().for_each(|listening| listening.pause(Pause::On));
-            (state.timeouts, sockets.into_iter().flatten().collect::<Vec<_>>())
+            let paused: Vec<_> = state.listening.values().filter_map(Listening::pause).collect();
+            let (timeouts, checks) = (state.timeouts, state.checks.records());
+            (Belongings { timeouts, sockets, flows: Vec::new(), checks }, paused)
         };
-        info!("handing over");
-        let handed = takeover::hand_over(stream, &self.director, timeouts, &sockets, clock::now());
+        belongings.flows = paused.into_iter().flat_map(Paused::flows).collect();
+        info!(flows = belongings.flows.len(), "handing over");
+        let handed = takeover::hand_over(stream, &self.director, belongings, clock::now());
         match &handed {
             Ok(()) => {
                 self.stop_listening(Reason::HandedOver);
@@ -431,7 +464,7 @@ impl Shared {
                 warn!(%error, "not handed over, still serving as before");
                 let mut state = self.state();
                 state.closed = None;
-                state.listening.values().for_each(|listening| listening.pause(Pause::Off));
+                state.listening.values().for_each(Listening::go_on);
             }
         }
         handed
@@ -457,6 +490,10 @@ fn apply(edit: Edit, director: &Director) -> Result<Changes, CommitError> {
         Edit::Replace(config) => director.apply(config).map_err(Rejected::Config),
     };
     Ok(applied?)
+}
+
+fn cannot_start(error: io::Error) -> CommitError {
+    CommitError::Refused(format!("cannot start: {error}"))
 }
 
 /// Neither the rules format nor `ipvsadm` can say how health is judged: the director's options do.

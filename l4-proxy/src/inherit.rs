@@ -10,11 +10,15 @@ use std::os::fd::OwnedFd;
 use lvs_core::Protocol;
 use rustix::net::{SocketType, sockopt};
 
+use crate::udp::Passing;
+
 /// Sockets that are bound, and not used yet.
 #[derive(Debug, Default)]
 pub struct Inherited {
     listeners: Vec<(SocketAddr, TcpListener)>,
     datagrams: Vec<(SocketAddr, UdpSocket)>,
+    /// Flows of datagrams, by the address they came to and the number of the socket there.
+    flows: Vec<(SocketAddr, usize, Passing)>,
 }
 
 impl Inherited {
@@ -67,6 +71,17 @@ impl Inherited {
     pub(crate) fn datagrams(&self, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
         let found = self.datagrams.iter().filter(|(other, _)| *other == address);
         found.map(|(_, socket)| socket.try_clone()).collect()
+    }
+
+    /// Takes in a flow that came to a socket of this number of this address.
+    pub(crate) fn add_flow(&mut self, at: SocketAddr, number: usize, flow: Passing) {
+        self.flows.push((at, number, flow));
+    }
+
+    /// The flows that came to an address, by the number of their socket.
+    pub(crate) fn take_flows(&mut self, at: SocketAddr) -> Vec<(usize, Passing)> {
+        let flows = self.flows.extract_if(.., |(other, ..)| *other == at);
+        flows.map(|(_, number, flow)| (number, flow)).collect()
     }
 
     /// Lets go of the sockets of an address: they are in use, or in nobody's.

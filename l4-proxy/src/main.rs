@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use l4_proxy::daemon::{self, Daemon};
 use l4_proxy::takeover::Predecessor;
+use lvsadm::CommitError;
 use lvsadm::rules::{Rules, TimeoutRule};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -59,42 +60,48 @@ fn start(run: Run) -> Result<(), String> {
     let _log = log::start(run.log.clone());
     read.warn();
     let daemon = match run.daemon.control.as_deref().filter(|_| run.takeover) {
-        Some(control) => succeed(&run, &read, control)?,
+        Some(control) => succeed(&run, read, control)?,
         None => {
             let started = Daemon::start_with(run.daemon.clone(), read.config(), inherited);
-            started.map_err(|error| error.to_string())?
+            let daemon = started.map_err(|error| error.to_string())?;
+            serve(&daemon, read).map_err(|error| error.to_string())?;
+            daemon
         }
     };
-    serve(&daemon, read, run.takeover)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(obey_signals(&daemon, &run)).map_err(|error| format!("cannot handle signals: {error}"))
 }
 
 /// Goes on where the director at `control` ends, with what was read, or else with its rules.
-fn succeed(run: &Run, read: &Read, control: &Path) -> Result<Daemon, String> {
+fn succeed(run: &Run, read: Read, control: &Path) -> Result<Daemon, String> {
     let failed = |error: std::io::Error| format!("cannot take over from {}: {error}", control.display());
     let (predecessor, inherited) = Predecessor::ask(control).map_err(failed)?;
     let running = Path::new("the running director");
     let accepts = |edit: &lvsadm::Edit| daemon::accepts(&run.daemon.entrances, edit);
-    let before = lvsadm::rules::read(running, predecessor.rules(), accepts);
-    let Rules { config, timeouts } = before.map_err(|error| error.to_string())?;
-    let config = if run.sources.is_empty() { config } else { read.config() };
-    let daemon = Daemon::succeed(run.daemon.clone(), config, (predecessor, inherited));
-    let daemon = daemon.map_err(|error| error.to_string())?;
-    set_timeouts(&daemon, timeouts)?;
-    Ok(daemon)
+    let Rules { mut config, timeouts } = if run.sources.is_empty() {
+        lvsadm::rules::read(running, predecessor.rules(), accepts).map_err(|error| error.to_string())?
+    } else {
+        lvsadm::rules::read(running, predecessor.rules(), |_| Ok(())).map_err(|error| error.to_string())?
+    };
+    // What cannot be served here will not be asked for by the files, either.
+    config.services.retain(|service| accepts(&lvsadm::Edit::AddService(service.clone())).is_ok());
+    let settle = |daemon: &Daemon| {
+        set_timeouts(daemon, timeouts)?;
+        // Without files it keeps what the other one had.
+        if run.sources.is_empty() { Ok(()) } else { serve(daemon, read) }
+    };
+    let daemon = Daemon::succeed(run.daemon.clone(), config, (predecessor, inherited), settle);
+    daemon.map_err(|error| error.to_string())
 }
 
-/// Serves what was read. A director that has taken over without files keeps what it has.
-fn serve(daemon: &Daemon, read: Read, takeover: bool) -> Result<(), String> {
+/// Serves what was read.
+fn serve(daemon: &Daemon, read: Read) -> Result<(), CommitError> {
     let Read { rules, model, .. } = read;
-    let served = match model {
-        Some(model) => daemon.follow(rules.config, model),
-        None if takeover => Ok(()),
-        None => daemon.reload(rules.config),
-    };
-    served.map_err(|error| error.to_string())?;
+    match model {
+        Some(model) => daemon.follow(rules.config, model)?,
+        None => daemon.reload(rules.config)?,
+    }
     set_timeouts(daemon, rules.timeouts)
 }
 
@@ -144,10 +151,10 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
 }
 
 /// A file that does not set timeouts leaves them as they are.
-fn set_timeouts(daemon: &Daemon, rule: Option<TimeoutRule>) -> Result<(), String> {
+fn set_timeouts(daemon: &Daemon, rule: Option<TimeoutRule>) -> Result<(), CommitError> {
     let Some(rule) = rule else { return Ok(()) };
     let control = daemon.control();
-    control.set_timeouts(rule.apply_to(control.timeouts())).map_err(|error| error.to_string())
+    control.set_timeouts(rule.apply_to(control.timeouts()))
 }
 
 fn reload(daemon: &Daemon, sources: &Sources) {
@@ -159,7 +166,7 @@ fn reload(daemon: &Daemon, sources: &Sources) {
     let outcome = sources.read().and_then(|read| {
         read.warn();
         let services = read.config().services.len();
-        serve(daemon, read, false).map(|()| services)
+        serve(daemon, read).map(|()| services).map_err(|error| error.to_string())
     });
     match outcome {
         Ok(services) => info!(services, "reloaded {}", sources.names()),

@@ -204,7 +204,7 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   --rules FILE            services and servers as ipvsadm-save writes them; read again on SIGHUP
   --control PATH          socket on which lvsadm finds the director
   --takeover              go on where the director at --control ends: with its sockets, templates,
-                          counters and health, and its rules if there is no --rules
+                          UDP flows, counters and health, and its rules if no files are given
   --metrics ADDRESS:PORT  where Prometheus finds /metrics (default: nowhere)
   --user NAME[:GROUP]     whom to become, keeping only the capabilities to bind low ports, to be
                           transparent and to ping

@@ -26,14 +26,16 @@ mod worker;
 
 use std::io;
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lvs_core::{Director, ServiceKey};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+pub(crate) use self::worker::{FlowRecord, Passing};
 use self::worker::{Left, Worker};
 use crate::connections::Connections;
 
@@ -56,7 +58,12 @@ struct Shared {
     open: AtomicUsize,
     /// By reason, in the order of [`Dropped::ALL`].
     dropped: [AtomicU64; Dropped::ALL.len()],
+    /// Where each worker sends its flows when it pauses, for another process to go on with.
+    heir: Mutex<Option<Heir>>,
 }
+
+/// Takes the flows of a worker, with the number of its socket.
+type Heir = Sender<(usize, Vec<Passing>)>;
 
 /// Why a datagram was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +109,7 @@ impl DatagramProxy {
             flows,
             open: AtomicUsize::new(0),
             dropped: Default::default(),
+            heir: Mutex::default(),
         };
         let proxy = DatagramProxy { shared: Arc::new(shared) };
         proxy.set_timeout(timeout);
@@ -151,7 +159,7 @@ impl DatagramProxy {
             }
         };
         tokio::select! {
-            served = self.serve_phases(socket, phases) => served,
+            served = self.serve_phases((0, socket), Vec::new(), phases) => served,
             () = ends => Ok(()),
         }
     }
@@ -161,13 +169,23 @@ impl DatagramProxy {
         self.shared.open.load(Ordering::Relaxed)
     }
 
-    /// The same, in phases; a drain may be called off.
+    /// Has each worker that pauses send its flows, with the number of its socket.
+    pub(crate) fn ask_for_flows(&self) -> Receiver<(usize, Vec<Passing>)> {
+        let (heir, flows) = channel();
+        *self.shared.heir.lock().unwrap_or_else(PoisonError::into_inner) = Some(heir);
+        flows
+    }
+
+    /// The same, in phases, which may be called off, on the socket of this number and with flows that
+    /// another process began there.
     pub(crate) async fn serve_phases(
         &self,
-        socket: UdpSocket,
+        (index, socket): (usize, UdpSocket),
+        flows: Vec<Passing>,
         mut phases: watch::Receiver<Phase>,
     ) -> io::Result<()> {
-        let mut worker = Worker::new(&self.shared, socket, *phases.borrow_and_update())?;
+        let mut worker = Worker::new(&self.shared, index, socket, *phases.borrow_and_update())?;
+        worker.take_up(flows);
         let sockets = worker.sockets();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lvs_core::{Condition, Config, Director, Probe, ServiceConfig, ServiceKey};
 use lvsadm::{CommitError, Control, Edit};
 
-use super::{Daemon, Shared};
+use super::{Daemon, Shared, cannot_start};
 use crate::clock;
 use crate::keepalived::Model;
 use crate::keepalived::keeper::{Keeper, Table};
@@ -25,9 +25,10 @@ impl Daemon {
             return keeper.follow(rules, model);
         }
         let table: Arc<dyn Table> = Arc::clone(&self.shared) as _;
-        let started = Keeper::start(table);
-        let started = started.map_err(|error| CommitError::Refused(format!("cannot start: {error}")))?;
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let started = Keeper::start(table, found).map_err(cannot_start)?;
         started.follow(rules, model)?;
+        self.shared.state().checks = started.records();
         *keeper = Some(started);
         Ok(())
     }

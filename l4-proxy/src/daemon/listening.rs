@@ -22,7 +22,7 @@ use crate::inherit::Inherited;
 use crate::listen;
 use crate::metrics::{self, Sources};
 use crate::proxy::{Proxy, Reception, accept};
-use crate::udp::{DatagramProxy, Dropped, Phase, Scheduling};
+use crate::udp::{DatagramProxy, Dropped, Passing, Phase, Scheduling};
 use crate::worker::Workers;
 
 /// The sockets of an endpoint at work, one on each worker.
@@ -44,11 +44,23 @@ enum Carrier {
     Datagrams(DatagramProxy),
 }
 
-/// Whether datagrams wait.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pause {
-    On,
-    Off,
+/// A service whose datagrams wait.
+pub(super) struct Paused {
+    address: SocketAddr,
+    workers: usize,
+    flows: Receiver<(usize, Vec<Passing>)>,
+}
+
+impl Paused {
+    /// The flows that its workers have, with the address they came to and the number of the socket there.
+    /// Those of a worker that does not answer in time stay where they are.
+    pub(super) fn flows(self) -> impl Iterator<Item = (SocketAddr, usize, Passing)> {
+        let Paused { address, workers, flows } = self;
+        let until = Instant::now() + STOP_WAIT;
+        let told = (0..workers)
+            .map_while(move |_| flows.recv_timeout(until.saturating_duration_since(Instant::now())).ok());
+        told.flat_map(move |(number, flows)| flows.into_iter().map(move |flow| (address, number, flow)))
+    }
 }
 
 /// Why sockets are not served any more.
@@ -101,11 +113,12 @@ impl Shared {
         sockets.map_err(|error| cannot_listen(address, &error))
     }
 
-    /// Hands each worker its socket.
+    /// Hands each worker its socket, with the flows that another process began there.
     pub(super) fn listen(
         &self,
         endpoint: Endpoint,
         sockets: Sockets,
+        flows: Vec<(usize, Passing)>,
         timeouts: lvsadm::Timeouts,
     ) -> Listening {
         let (phase, phases) = watch::channel(Phase::Serving);
@@ -129,12 +142,18 @@ impl Shared {
                 Carrier::Marked(by_mark)
             }
             Sockets::Datagrams(key, sockets) => {
-                let (director, flows) = (Arc::clone(&self.director), Arc::clone(&self.flows));
-                let proxy = DatagramProxy::new(director, key, timeouts.udp, flows);
-                for (worker, socket) in sockets.into_iter().enumerate() {
+                let (director, table) = (Arc::clone(&self.director), Arc::clone(&self.flows));
+                let proxy = DatagramProxy::new(director, key, timeouts.udp, table);
+                let mut begun: Vec<Vec<Passing>> = sockets.iter().map(|_| Vec::new()).collect();
+                for (number, flow) in flows {
+                    if let Some(begun) = begun.get_mut(number) {
+                        begun.push(flow);
+                    }
+                }
+                for (number, (socket, flows)) in sockets.into_iter().zip(begun).enumerate() {
                     let (proxy, phases, done) = (proxy.clone(), phases.clone(), done.clone());
-                    self.workers
-                        .run(worker % self.workers.count(), move || receive(proxy, socket, phases, done));
+                    let task = move || receive(proxy, (number, socket), flows, phases, done);
+                    self.workers.run(number % self.workers.count(), task);
                 }
                 Carrier::Datagrams(proxy)
             }
@@ -250,11 +269,19 @@ impl Listening {
         self.sockets.iter().map(OwnedFd::try_clone).collect()
     }
 
-    /// Leaves datagrams in the sockets, for whoever will read them, or reads them again.
-    pub(super) fn pause(&self, pause: Pause) {
+    /// Leaves datagrams in the sockets, for whoever will read them; what is returned gives the flows that
+    /// there are.
+    pub(super) fn pause(&self) -> Option<Paused> {
+        let Carrier::Datagrams(proxy) = &self.carrier else { return None };
+        let flows = proxy.ask_for_flows();
+        let _ = self.phase.send(Phase::Paused);
+        Some(Paused { address: self.endpoint.address, workers: self.sockets.len(), flows })
+    }
+
+    /// Reads datagrams again.
+    pub(super) fn go_on(&self) {
         if let Carrier::Datagrams(_) = &self.carrier {
-            let phase = if pause == Pause::On { Phase::Paused } else { Phase::Serving };
-            let _ = self.phase.send(phase);
+            let _ = self.phase.send(Phase::Serving);
         }
     }
 
@@ -317,8 +344,14 @@ async fn accept_on(
     drop(done);
 }
 
-async fn receive(proxy: DatagramProxy, socket: UdpSocket, phases: watch::Receiver<Phase>, done: Sender<()>) {
-    if let Err(error) = proxy.serve_phases(socket, phases).await {
+async fn receive(
+    proxy: DatagramProxy,
+    socket: (usize, UdpSocket),
+    flows: Vec<Passing>,
+    phases: watch::Receiver<Phase>,
+    done: Sender<()>,
+) {
+    if let Err(error) = proxy.serve_phases(socket, flows, phases).await {
         warn!(service = %proxy.service(), %error, "cannot serve datagrams");
     }
     drop(done);

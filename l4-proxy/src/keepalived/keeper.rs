@@ -7,6 +7,7 @@
 //! there is no moment with an empty pool where keepalived has one.
 
 mod change;
+mod record;
 mod task;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{info, warn};
 
 use self::change::tell;
+pub(crate) use self::record::{Record, Records};
 use super::model::{Checker, Model, RealServer, Script, VirtualServer};
 use super::pool::{Change, Check, Placement, Pool};
 use crate::check::rhythm::Standing;
@@ -65,6 +67,8 @@ struct State {
     services: Vec<Kept>,
     account: Account,
     next: u64,
+    /// What a director before this one had found.
+    found: Vec<Record>,
 }
 
 /// A virtual server, and where it stands.
@@ -92,15 +96,20 @@ struct Running {
 }
 
 impl Keeper {
-    /// Keeps nothing yet.
-    pub(crate) fn start(table: Arc<dyn Table>) -> std::io::Result<Keeper> {
+    /// Keeps nothing yet, and begins with what another director has found.
+    pub(crate) fn start(table: Arc<dyn Table>, found: Vec<Record>) -> std::io::Result<Keeper> {
         let shared = Shared {
             table,
-            state: Mutex::default(),
+            state: Mutex::new(State { found, ..State::default() }),
             room: Arc::new(Semaphore::new(CHECKS_MAX)),
             notifying: Arc::new(Semaphore::new(NOTIFICATIONS_MAX)),
         };
         Ok(Keeper { shared: Arc::new(shared), checks: Workers::start("checks", 1)? })
+    }
+
+    /// What the checks have found, whenever it is asked for.
+    pub(crate) fn records(&self) -> Records {
+        Records(Arc::downgrade(&self.shared))
     }
 
     /// Serves the rules and keeps the model from now on. Checks that stay the same go on, with what
@@ -118,7 +127,12 @@ impl Keeper {
         let mut services: Vec<Kept> = Vec::new();
         for service in model.services {
             let before = state.services.iter().find(|kept| kept.service.name == service.name);
-            services.push(Kept::new(service, before.filter(|_| reusable), &down, &mut next, &mut begun));
+            let known = Known {
+                before: before.filter(|_| reusable),
+                record: state.found.iter().find(|record| record.name == service.name),
+                down: &down,
+            };
+            services.push(Kept::new(service, known, &mut next, &mut begun));
         }
         let kept = services.iter().flat_map(|kept| kept.configs(&state.services)).collect();
         self.shared.table.replace(rules, kept)?;
@@ -129,6 +143,7 @@ impl Keeper {
         }
         self.shared.table.set_timeouts(model.global.lvs_timeouts);
         (state.services, state.account, state.next) = (services, account.clone(), next);
+        state.found.clear();
         drop(state);
         for script in scripts {
             let (notifying, account) = (Arc::clone(&self.shared.notifying), account.clone());
@@ -191,7 +206,8 @@ impl Shared {
 /// The services that a model asks for, before any check has been made.
 pub fn services(model: &Model) -> Vec<ServiceConfig> {
     let kept = |service: &VirtualServer| {
-        Kept::new(service.clone(), None, &HashSet::new(), &mut 0, &mut Vec::new()).configs(&[])
+        let known = Known { before: None, record: None, down: &HashSet::new() };
+        Kept::new(service.clone(), known, &mut 0, &mut Vec::new()).configs(&[])
     };
     model.services.iter().flat_map(kept).collect()
 }
@@ -226,14 +242,22 @@ impl State {
     }
 }
 
+/// What is known of a virtual server's servers when it begins.
+struct Known<'a> {
+    /// It was kept here already.
+    before: Option<&'a Kept>,
+    /// It was kept by another director.
+    record: Option<&'a Record>,
+    down: &'a HashSet<(ServiceKey, SocketAddr)>,
+}
+
 /// A check to begin: what it is, what it begins as, and what ends it.
 type Begun = (Running, Standing, watch::Receiver<()>);
 
 impl Kept {
     fn new(
         service: VirtualServer,
-        before: Option<&Kept>,
-        down: &HashSet<(ServiceKey, SocketAddr)>,
+        Known { before, record, down }: Known<'_>,
         next: &mut u64,
         begun: &mut Vec<Begun>,
     ) -> Kept {
@@ -248,8 +272,9 @@ impl Kept {
                 Some(kept) => kept.is_down(server.address),
                 None => service.keys.iter().any(|key| down.contains(&(key.clone(), server.address))),
             };
+            let found = record.and_then(|record| record.checks_of(server.address, server.checkers.len()));
             let (mut run, mut says) = (Vec::new(), Vec::new());
-            for checker in &server.checkers {
+            for (place, checker) in server.checkers.iter().enumerate() {
                 let same =
                     old.iter().position(|(was, _)| was.checker == *checker && was.only_with == only_with);
                 if let Some(same) = same {
@@ -259,7 +284,8 @@ impl Kept {
                     continue;
                 }
                 // A server that was down is not up because it is to be asked otherwise.
-                let standing = if checker.alpha || was_down { Standing::Down } else { Standing::Up };
+                let anew = Check::new(if checker.alpha || was_down { Standing::Down } else { Standing::Up });
+                let said = found.map_or(anew, |found| found[place].clone());
                 let (stop, stopped) = watch::channel(());
                 let check = Running {
                     id: *next,
@@ -268,14 +294,15 @@ impl Kept {
                     stop: Arc::new(stop),
                 };
                 *next += 1;
-                begun.push((check.clone(), standing, stopped));
+                begun.push((check.clone(), said.standing, stopped));
                 run.push(check);
-                says.push(Check::new(standing));
+                says.push(said);
             }
             running.push(run);
             checks.push(says);
         }
-        let mut pool = Pool::new(&service, checks, before.map(|kept| kept.pool.is_enough()));
+        let enough = before.map(|kept| kept.pool.is_enough()).or(record.map(|record| record.enough));
+        let mut pool = Pool::new(&service, checks, enough);
         let news = pool.count();
         Kept { placed: pool.placements(), sorry: pool.is_sorry(), service, pool, running, news }
     }

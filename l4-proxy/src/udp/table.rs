@@ -161,6 +161,24 @@ impl<K: Hash + Eq + Clone, F> Table<K, F> {
         (first != NOBODY).then(|| self.remove(self.place(first))).flatten()
     }
 
+    /// Looks at every flow, with the time something was last heard of it and whether its server was.
+    pub(crate) fn for_each(&mut self, mut look: impl FnMut(&mut F, u64, bool)) {
+        for slot in &mut self.slots {
+            if let Some((_, flow)) = &mut slot.flow {
+                look(flow, slot.heard_at, slot.answered);
+            }
+        }
+    }
+
+    /// Looks at every flow, with its place.
+    pub(crate) fn for_each_place(&self, mut look: impl FnMut(Place, &F)) {
+        for (slot, entry) in (0..).zip(&self.slots) {
+            if let Some((_, flow)) = &entry.flow {
+                look(Place { slot, generation: entry.generation }, flow);
+            }
+        }
+    }
+
     /// Takes out any flow.
     pub(crate) fn pop(&mut self) -> Option<F> {
         let (slot, _) = self.oldest()?;

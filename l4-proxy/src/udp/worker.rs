@@ -1,5 +1,7 @@
 //! The flows of a service on one worker, and the socket that its clients send to.
 
+mod succession;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
 use std::os::fd::OwnedFd;
@@ -15,6 +17,7 @@ use tokio::net::UdpSocket;
 use tokio::net::unix::pipe;
 use tracing::{debug, info, warn};
 
+pub(crate) use self::succession::{FlowRecord, Passing};
 use super::batch::{BATCH, Buffers, Offload, Reply};
 use super::table::{Place, Table};
 use super::{Dropped, Phase, Shared};
@@ -26,6 +29,8 @@ use crate::relay::{Progress, coarse_millis};
 /// A task's own: nothing here is shared or locked.
 pub(super) struct Worker<'a> {
     shared: &'a Shared,
+    /// Which of the service's sockets it has.
+    index: usize,
     socket: UdpSocket,
     address: SocketAddr,
     offload: Offload,
@@ -63,6 +68,8 @@ struct Flow {
     claim: Option<Claim>,
     /// What the server's host has said in place of an answer.
     failure: Option<io::Error>,
+    /// Whether another process has it as well.
+    passed: bool,
     _room: connections::Place,
 }
 
@@ -106,12 +113,18 @@ enum Stopped {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(shared: &'a Shared, socket: StdSocket, phase: Phase) -> io::Result<Worker<'a>> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        index: usize,
+        socket: StdSocket,
+        phase: Phase,
+    ) -> io::Result<Worker<'a>> {
         socket.set_nonblocking(true)?;
         let offload = Offload::new(&socket)?;
         let sockets = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Worker {
             shared,
+            index,
             address: socket.local_addr()?,
             socket: UdpSocket::from_std(socket)?,
             offload,
@@ -132,10 +145,6 @@ impl<'a> Worker<'a> {
     /// Waits until a client has sent something.
     pub(super) async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await
-    }
-
-    pub(super) fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
     }
 
     /// Whether what clients send is this worker's to read.
@@ -294,7 +303,10 @@ impl<'a> Worker<'a> {
         let entry = self.shared.flows.enter(open);
         let (server, account) = (lease.server(), lease.account());
         let claim = Some(Claim { lease, entry, began: now.millis });
-        self.keep(Flow { key, server, target, socket, account, claim, failure: None, _room: room }, now)
+        self.keep(
+            Flow { key, server, target, socket, account, claim, failure: None, passed: false, _room: room },
+            now,
+        )
     }
 
     /// Begins what one-packet scheduling has in the place of a flow.
@@ -302,7 +314,20 @@ impl<'a> Worker<'a> {
         let target = lease.target(&self.flow(key));
         let (socket, room) = self.reach(lease, target, now)?;
         let (server, account) = (lease.server(), lease.account());
-        self.keep(Flow { key, server, target, socket, account, claim: None, failure: None, _room: room }, now)
+        self.keep(
+            Flow {
+                key,
+                server,
+                target,
+                socket,
+                account,
+                claim: None,
+                failure: None,
+                passed: false,
+                _room: room,
+            },
+            now,
+        )
     }
 
     /// Makes room for one more flow, and a socket for it that is connected to its target.

@@ -5,7 +5,7 @@ mod errors;
 mod model;
 mod mutations;
 mod pool;
-mod program;
+pub(crate) mod program;
 
 use std::path::Path;
 

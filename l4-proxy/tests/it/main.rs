@@ -16,6 +16,7 @@ mod metrics;
 mod namespaces;
 mod proxy_protocol;
 mod relay;
+mod succession;
 mod support;
 mod takeover;
 mod udp;

@@ -44,6 +44,13 @@ fn patient(stream: &TcpStream) {
     stream.set_write_timeout(Some(PATIENCE)).expect("an open socket");
 }
 
+/// Whether the other side has ended or reset this connection, on which it says nothing.
+pub(crate) fn is_closed(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("an open socket");
+    let heard = stream.peek(&mut [0]);
+    !heard.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 /// A stream of bytes that tells every place from every other, by its seed.
 pub(crate) struct Pattern(u64);
 

@@ -122,10 +122,10 @@ fn over_udp(vip: SocketAddr) -> impl Fn(usize) -> std::io::Result<()> + Send + C
 }
 
 /// The successor, which has no files of its own.
-struct Successor(Child);
+pub(crate) struct Successor(pub(crate) Child);
 
 impl Successor {
-    fn start(director: &Director, more: &[&str]) -> Successor {
+    pub(crate) fn start(director: &Director, more: &[&str]) -> Successor {
         let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
         command.args(["--takeover", "--no-probes", "--control"]).arg(director.path("sock")).args(more);
         let log = std::fs::File::create(director.path("log of the successor")).expect("a file");
@@ -142,7 +142,7 @@ impl Drop for Successor {
     }
 }
 
-fn successors_log(director: &Director) -> String {
+pub(crate) fn successors_log(director: &Director) -> String {
     std::fs::read_to_string(director.path("log of the successor")).expect("a file")
 }
 

@@ -69,14 +69,14 @@ impl Drop for Director {
 }
 
 /// A server that says its name to whoever connects, until it is dropped.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Server {
-    fn start(address: SocketAddr, name: &'static str) -> Server {
+    pub(crate) fn start(address: SocketAddr, name: &'static str) -> Server {
         let listener = TcpListener::bind(address).expect("a port");
         let address = listener.local_addr().expect("bound");
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -104,9 +104,8 @@ impl Drop for Server {
     }
 }
 
-/// Who answers at an address; nobody, if the connection is reset.
 /// What a client reads; nothing if it is reset, be it before its call to connect returns.
-fn ask(address: SocketAddr) -> String {
+pub(crate) fn ask(address: SocketAddr) -> String {
     let mut said = String::new();
     let _ = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -115,11 +114,11 @@ fn ask(address: SocketAddr) -> String {
     said
 }
 
-fn any() -> SocketAddr {
+pub(crate) fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-fn server(address: SocketAddr, lines: &str) -> String {
+pub(crate) fn server(address: SocketAddr, lines: &str) -> String {
     format!(
         "real_server {} {} {{\nweight 1\nTCP_CHECK {{\nwarmup 0\ndelay_loop 0.05\nretry 1\ndelay_before_retry 0.05\nconnect_timeout 1\n}}\n{lines}\n}}\n",
         address.ip(),
@@ -127,7 +126,7 @@ fn server(address: SocketAddr, lines: &str) -> String {
     )
 }
 
-fn service(vip: SocketAddr, lines: &str, servers: &[String]) -> String {
+pub(crate) fn service(vip: SocketAddr, lines: &str, servers: &[String]) -> String {
     format!(
         "virtual_server {} {} {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\n{lines}\n{}}}\n",
         vip.ip(),
