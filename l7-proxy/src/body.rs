@@ -21,7 +21,7 @@ use pin_project::{pin_project, pinned_drop};
 
 use self::pace::Pace;
 use crate::forward::Relayed;
-use crate::server::{Offer, Session};
+use crate::server::{Broken, Offer, RequestBody, Session};
 use crate::static_file::FileBody;
 use crate::transaction::Transaction;
 use crate::variable::Completion;
@@ -68,16 +68,12 @@ impl std::error::Error for Cut {}
 
 /// What a request's body is read from.
 pub(crate) enum Received {
-    /// A connection that hyper reads.
-    Hyper(Incoming),
+    /// A connection of HTTP/1.1.
+    Http1(RequestBody),
+    /// A stream of HTTP/2, which hyper reads.
+    Http2(Incoming),
     /// Whatever a program has.
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = Cut>>>),
-}
-
-impl From<Incoming> for Received {
-    fn from(incoming: Incoming) -> Received {
-        Received::Hyper(incoming)
-    }
 }
 
 impl HttpBody for Received {
@@ -86,8 +82,11 @@ impl HttpBody for Received {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
-            Received::Hyper(incoming) => {
-                let polled = Pin::new(incoming).poll_frame(cx);
+            Received::Http1(body) => {
+                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|Broken| Cut::Client)))
+            }
+            Received::Http2(body) => {
+                let polled = Pin::new(body).poll_frame(cx);
                 polled.map(|frame| frame.map(|frame| frame.map_err(|_| Cut::Client)))
             }
             Received::Other(body) => body.as_mut().poll_frame(cx),
@@ -96,14 +95,16 @@ impl HttpBody for Received {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Received::Hyper(incoming) => incoming.is_end_stream(),
+            Received::Http1(body) => body.is_end(),
+            Received::Http2(body) => body.is_end_stream(),
             Received::Other(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Received::Hyper(incoming) => incoming.size_hint(),
+            Received::Http1(body) => body.size_hint(),
+            Received::Http2(body) => body.size_hint(),
             Received::Other(body) => body.size_hint(),
         }
     }
@@ -315,7 +316,7 @@ impl Source {
 
     fn end(&self) {
         self.ended.set(true);
-        self.session.end_body();
+        self.session.body_moves();
     }
 }
 

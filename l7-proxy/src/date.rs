@@ -1,10 +1,13 @@
-//! Times as access logs show them, in UTC.
+//! Times as logs and the field `Date` show them, in UTC.
 //!
 //! A proxy's logs are read beside those of machines elsewhere, and the time zone database is no
 //! business of the path of a request; so the offset is always `+0000`.
 
+use std::cell::RefCell;
 use std::io::Write as _;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Appends `02/Jan/2026:15:04:05 +0000`.
 pub(crate) fn write_log(time: SystemTime, out: &mut Vec<u8>) {
@@ -24,6 +27,23 @@ pub(crate) fn write_iso8601(time: SystemTime, out: &mut Vec<u8>) {
 pub(crate) fn write_error(time: SystemTime, out: &mut Vec<u8>) {
     let Utc { year, month, day, hour, minute, second } = Utc::new(time);
     _ = write!(out, "{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}");
+}
+
+/// Appends the present time as fields of HTTP have it: `Fri, 02 Jan 2026 15:04:05 GMT`.
+///
+/// It is written anew once a second.
+pub(crate) fn write_http(out: &mut Vec<u8>) {
+    thread_local! {
+        static LATEST: RefCell<(i64, String)> = const { RefCell::new((-1, String::new())) };
+    }
+    let second = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
+    LATEST.with_borrow_mut(|(latest, text)| {
+        if *latest != second {
+            let since = Duration::from_secs(second.unsigned_abs());
+            (*latest, *text) = (second, httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since));
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
 }
 
 /// A time of the Gregorian calendar.

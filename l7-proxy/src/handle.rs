@@ -1,6 +1,6 @@
 //! From a request's head to its answer: which server block, which location, which handler.
 //!
-//! Before anything else comes the strict layer: what hyper takes and what two readers could take
+//! Before anything else comes the strict layer: what parsers take and what two readers could take
 //! differently is refused here, once, for every handler.
 
 mod expires;
@@ -26,7 +26,7 @@ use hyper::ext::ReasonPhrase;
 
 use self::finish::{finish, reason};
 use self::search::{Next, RequestBody, Search};
-use self::strict::Refused;
+pub(crate) use self::strict::Refused;
 use crate::body::{Body, Cut, Keeping, Kind, Received, Source};
 use crate::forward::{self, Tunnel};
 use crate::model::{Handler, RequestBuffering};
@@ -43,7 +43,7 @@ use crate::variable::Exchange;
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// How a server spelled the names of its fields; hyper writes them the same way.
+    /// What else there is to say, such as a server's own words for the status.
     pub(crate) extensions: Extensions,
     pub(crate) kind: Kind,
     /// What the connection is used for after this answer, if not for HTTP.
@@ -65,32 +65,30 @@ enum Step {
 
 /// Answers one request.
 ///
-/// The future has a place of its own: hyper would keep room for it as long as the connection is
-/// open, and move it about.
+/// The future has a place of its own: whoever drives it moves it about.
 pub(crate) fn answer(
     session: Rc<Session>,
-    request: Request<impl Into<Received>>,
+    request: Request<Received>,
 ) -> Pin<Box<impl Future<Output = Result<Response<Body>, Cut>>>> {
     let (parts, incoming) = request.into_parts();
-    answer_parts(session, parts, incoming.into())
+    let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
+    answer_parts(session, parts, incoming, None)
 }
 
-fn answer_parts(
+/// Answers one request; one that was found to be none is `refused`.
+pub(crate) fn answer_parts(
     session: Rc<Session>,
     parts: Parts,
-    incoming: Received,
+    mut incoming: Option<Received>,
+    refused: Option<Refused>,
 ) -> Pin<Box<impl Future<Output = Result<Response<Body>, Cut>>>> {
-    let framing = session.begin_request(Moment::now());
+    session.begin_request(Moment::now());
     let (generation, entry) = session.generation();
-    let mut incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-    if incoming.is_some() {
-        session.expect_body();
-    }
     let mut transaction = Box::new(Transaction::new(session, generation, parts));
     let site = Rc::clone(&transaction.generation);
     let client = &site.site.router.default_server(entry).settings().client;
     let slashes = client.slashes;
-    let sound = framing.map_err(|fault| Refused { status: 400, reason: fault.words() });
+    let sound = refused.map_or(Ok(()), Err);
     let mut refused = match sound.and_then(|()| strict::check(&mut transaction.parts, &client.head)) {
         Ok(host) => {
             transaction.host = host;

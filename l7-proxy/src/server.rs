@@ -10,10 +10,9 @@
 mod census;
 mod connection;
 mod direct;
-mod framing;
+mod http1;
 mod http2;
 mod proxied;
-mod rest;
 mod session;
 mod sessions;
 mod spelling;
@@ -23,7 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -39,6 +38,7 @@ use tracing::warn;
 
 use self::census::{Census, Censuses};
 pub(crate) use self::direct::Direct;
+pub(crate) use self::http1::{Broken, RequestBody};
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;
 pub(crate) use self::spelling::Spelling;
@@ -100,8 +100,6 @@ pub(crate) struct Worker {
     shared: Shared,
     current: RefCell<Rc<Generation>>,
     sessions: RefCell<Sessions>,
-    /// Connections that have been idle lately and do not rest yet.
-    idle: RefCell<Vec<Weak<Session>>>,
     /// Connections that are open, to both sides.
     open: Cell<usize>,
     /// Connections of clients, and requests, so far.
@@ -114,7 +112,7 @@ pub(crate) struct Worker {
     /// Told when the last client connection ends.
     emptied: Notify,
     pub(crate) writers: Writers,
-    /// Header maps to be filled again; forwarding a request needs one more than hyper has.
+    /// Header maps to be filled again; a request needs two.
     spare_headers: RefCell<Vec<HeaderMap>>,
     /// For values that are written and read at once.
     pub(crate) scratch: RefCell<Vec<u8>>,
@@ -172,7 +170,6 @@ impl Proxy {
             current: RefCell::new(Rc::new(Generation::new(site, &shared))),
             shared,
             sessions: RefCell::default(),
-            idle: RefCell::default(),
             open: Cell::new(0),
             room: Notify::new(),
             emptied: Notify::new(),
@@ -408,7 +405,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often it is said that no connection can be accepted.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
 
-/// The longest head of a request: nginx's four buffers of 8 kB, and one for the request line.
+/// The longest head of a request of HTTP/2: nginx's four buffers of 8 kB, and one for the request line.
 const HEADER_SIZE_MAX: usize = 40 * 1024;
 
 /// Header maps that a worker keeps for later.

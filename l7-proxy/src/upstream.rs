@@ -32,6 +32,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::answer::{AskError, BrokenOff, Incoming, Question, ask};
 pub(crate) use self::budget::Budget;
+pub(crate) use self::chunks::{Chunks, Piece};
 pub(crate) use self::head::{Asked, Fields, Head};
 pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_alone};
 pub(crate) use self::line::Line;

@@ -61,7 +61,6 @@ pub(super) fn finish(
     {
         transaction.session.spelling.note("ETag");
     }
-    transaction.session.spelling.expect_head();
     if answer.tunnel.is_none() {
         persist(&transaction, route, answer.status, headers);
     }
@@ -201,7 +200,7 @@ fn carry(carried: &mut HeaderMap, headers: &mut HeaderMap) {
     }
 }
 
-/// Says whether the connection is kept; hyper does as the field says.
+/// Says whether the connection is kept; whoever writes the answer does as the field says.
 fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, headers: &mut HeaderMap) {
     let session = &transaction.session;
     let connection = &route.settings.connection;
@@ -218,6 +217,8 @@ fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, hea
     let parts = &transaction.parts;
     let over = session.order() != Order::Serve
         || worn
+        // It may send the body that it was not told to send, or not.
+        || session.expects_word()
         || ends_connection(status)
         || !is_wanted(parts)
         || is_disabled(connection, parts);

@@ -1,6 +1,6 @@
-//! What hyper lets through and a proxy must not, for two readers could read it differently.
+//! What parsers let through and a proxy must not, for two readers could read it differently.
 //!
-//! Framing is the other half of it and looked at below hyper, see the server's `framing`.
+//! Framing is the other half of it and looked at where heads are read.
 
 use http::header::{
     AUTHORIZATION, CONTENT_RANGE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -14,10 +14,10 @@ use crate::model::HeadLimits;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
-    pub(super) status: u16,
+pub(crate) struct Refused {
+    pub(crate) status: u16,
     /// In nginx's words, for the log.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// Refuses a request that has no single reading; returns the name that it is for, in lower case,
@@ -64,7 +64,7 @@ const UNIQUE: [HeaderName; 9] = [
     PROXY_AUTHORIZATION,
 ];
 
-/// Refuses a head that is larger than is allowed. hyper's own limit is above all of these.
+/// Refuses a head that is larger than is allowed.
 fn check_size(parts: &Parts, limits: &HeadLimits) -> Result<(), Refused> {
     let large = |status, reason| Err(Refused { status, reason });
     let line = parts.method.as_str().len() + target_size(parts) + "  HTTP/1.1".len();

@@ -1,6 +1,5 @@
 //! One client connection, from accept to its end: which protocol it speaks, and its one timer.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -8,26 +7,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use l4_proxy::proxy_protocol::Header;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, info};
 
-use super::rest::{self, Rested};
-use super::session::{Order, Overdue, Parting, Phase, Protocol, Rest, Session};
+use super::session::{Order, Overdue, Protocol, Session};
 use super::streams::Streams;
-use super::{Generation, HEADER_SIZE_MAX, Worker, http2, proxied, sessions};
+use super::{Generation, Worker, http1, http2, proxied};
 use crate::error_log::Errno;
-use crate::handle;
 use crate::moment::{COARSE, Moment};
 use crate::route::Entry;
-use crate::stream::Side;
 use crate::tls::{self, Handshake};
 use crate::variable::Captures;
-use crate::wire::{Readable, Wire};
 
 /// Serves a connection that was accepted.
 pub(super) async fn serve(
@@ -66,7 +58,7 @@ pub(super) async fn serve(
     } else if endpoint.http2 {
         Box::pin(client.serve_either(stream)).await;
     } else {
-        http1(client.session(Protocol::Http1, None), stream).await;
+        http1::serve(client.session(Protocol::Http1, None), stream.into()).await;
     }
 }
 
@@ -99,7 +91,7 @@ impl Client {
         match tokio::time::timeout(patience, stream.peek(&mut first)).await {
             // What begins with a letter is HTTP, and is told so.
             Ok(Ok(1)) if first[0].is_ascii_alphabetic() => {
-                return http1(self.session(Protocol::Http1InTheClear, None), stream).await;
+                return http1::serve(self.session(Protocol::Http1InTheClear, None), stream.into()).await;
             }
             Ok(Ok(1)) => {}
             Ok(Ok(_) | Err(_)) | Err(_) => return,
@@ -119,7 +111,7 @@ impl Client {
                     http2::serve(self.session(Protocol::Http2(Streams::default()), tls), stream, streams)
                         .await;
                 } else {
-                    http1(self.session(Protocol::Http1, tls), stream).await;
+                    http1::serve(self.session(Protocol::Http1, tls), stream.into()).await;
                 }
             }
             Err(error) => {
@@ -140,7 +132,7 @@ impl Client {
             Ok(Ok(true)) => {
                 http2::serve(self.session(Protocol::Http2(Streams::default()), None), stream, streams).await;
             }
-            Ok(Ok(false)) => http1(self.session(Protocol::Http1, None), stream).await,
+            Ok(Ok(false)) => http1::serve(self.session(Protocol::Http1, None), stream.into()).await,
             Ok(Err(_)) | Err(_) => {}
         }
     }
@@ -160,123 +152,42 @@ async fn begins_http2(stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-/// Serves a connection on which requests follow each other.
-async fn http1<S>(session: Rc<Session>, stream: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Into<Side> + Readable,
-{
-    let listed = sessions::enter(&session.worker, &session);
-    let mut wire = Wire::new(stream, Rc::clone(&session));
-    // What came right behind the handshake is in TLS already, and the socket does not tell of it.
-    let mut begins = session.tls.is_some();
-    while std::mem::take(&mut begins) || rest::rest(&wire, &session).await == Rested::Readable {
-        // In a place of its own, which is given back while the connection rests.
-        match Box::pin(talk(&session, wire)).await {
-            Some(resting) => wire = resting,
-            None => break,
-        }
-    }
-    drop(listed);
-}
-
-/// Lets hyper drive a connection; returns it when it is to rest, and nothing at its end.
-async fn talk<S>(session: &Rc<Session>, wire: Wire<S, Session>) -> Option<Wire<S, Session>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Into<Side>,
-{
-    let service = service_fn(|request| handle::answer(Rc::clone(session), request));
-    let mut http = protocol().serve_connection(wire, service);
-    let outcome = drive(session, &mut http, |http| Pin::new(http).graceful_shutdown()).await;
-    if let Outcome::Resting = outcome {
-        let parts = http.into_parts();
-        session.rest(&parts.read_buf);
-        let mut wire = parts.io;
-        wire.unread(parts.read_buf);
-        return Some(wire);
-    }
-    if let Outcome::Ended(Ok(())) = outcome
-        && let Some(tunnel) = session.take_tunnel()
-    {
-        let parts = http.into_parts();
-        let client = parts.io.into_stream().into();
-        tokio::select! {
-            () = tunnel.run(client, parts.read_buf) => {}
-            () = aborted(session) => {}
-        }
-        return None;
-    }
-    outcome.log(session);
-    if session.parting() == Parting::Reset {
-        l4_proxy::relay::reset_on_drop(http.into_parts().io.into_stream().into().socket());
-    }
-    None
-}
-
-fn protocol() -> http1::Builder {
-    let mut protocol = http1::Builder::new();
-    protocol
-        .max_header_size(HEADER_SIZE_MAX)
-        // The connection's own timer sees to it.
-        .header_read_timeout(None);
-    protocol
-}
-
 /// Why a connection is not driven any more.
-pub(super) enum Outcome {
+pub(super) enum Outcome<T> {
     /// It came to its end, or to that of its protocol.
-    Ended(hyper::Result<()>),
-    /// Nothing has happened for a moment.
-    Resting,
+    Ended(T),
     Overdue(Overdue),
     Aborted,
 }
 
-impl Outcome {
+impl<T> Outcome<T> {
     pub(super) fn log(&self, session: &Session) {
-        let say = |what: &dyn fmt::Display| debug!("*{} {what}, client: {}", session.serial, session.remote);
         match self {
-            Outcome::Ended(Err(error)) => say(error),
-            Outcome::Ended(Ok(())) | Outcome::Resting | Outcome::Aborted => {}
+            Outcome::Ended(_) | Outcome::Aborted => {}
             Outcome::Overdue(Overdue::KeepAlive | Overdue::Lingering) => {}
-            Outcome::Overdue(_) => say(&"client timed out"),
+            Outcome::Overdue(_) => debug!("*{} client timed out, client: {}", session.serial, session.remote),
         }
     }
 }
 
-/// Drives a connection until it ends, is overdue, or is told to end; `finish` lets it answer what
-/// it has begun and then close.
-pub(super) async fn drive<C>(session: &Rc<Session>, http: &mut C, finish: fn(&mut C)) -> Outcome
-where
-    C: Future<Output = hyper::Result<()>> + Unpin,
-{
+/// Drives a connection until it ends, is overdue, or is told to end at once. It is polled, too, when
+/// it is told to end soon.
+pub(super) async fn drive<C: Future>(session: &Rc<Session>, mut http: Pin<&mut C>) -> Outcome<C::Output> {
     let mut timer = pin!(sleep(session.worker.client_patience()));
-    let (mut finishing, mut hurried, mut armed) = (false, false, false);
+    let (mut hurried, mut armed) = (false, false);
     poll_fn(|cx| {
-        if let Poll::Ready(outcome) = Pin::new(&mut *http).poll(cx) {
-            return Poll::Ready(Outcome::Ended(outcome));
+        if let Poll::Ready(end) = http.as_mut().poll(cx) {
+            return Poll::Ready(Outcome::Ended(end));
         }
         let mut look = session.listen(cx.waker()) || !armed;
         match session.order() {
             Order::Abort => return Poll::Ready(Outcome::Aborted),
-            // A client that has not said a word yet may have a request on the way.
-            Order::Finish if !finishing && session.phase() != Phase::Fresh => {
-                finishing = true;
-                finish(http);
-                if let Poll::Ready(outcome) = Pin::new(&mut *http).poll(cx) {
-                    return Poll::Ready(Outcome::Ended(outcome));
-                }
+            // How long it may take is shorter from now on.
+            Order::Finish if !hurried => {
+                (hurried, look) = (true, true);
+                timer.as_mut().reset(Instant::now());
             }
-            Order::Serve if session.is_idle() => match session.rest.get() {
-                Rest::Due => return Poll::Ready(Outcome::Resting),
-                Rest::Watched => {}
-                Rest::No => rest::watch(session),
-            },
             Order::Finish | Order::Serve => {}
-        }
-        // How long it may take is shorter from now on.
-        if session.order() == Order::Finish && !hurried {
-            (hurried, look) = (true, true);
-            timer.as_mut().reset(Instant::now());
         }
         // A timer that has not fired knows whom to wake already.
         if !look && !timer.is_elapsed() {
@@ -288,11 +199,7 @@ where
     .await
 }
 
-pub(super) fn poll_deadline(
-    session: &Session,
-    mut timer: Pin<&mut Sleep>,
-    cx: &mut Context<'_>,
-) -> Poll<Overdue> {
+fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Overdue> {
     while timer.as_mut().poll(cx).is_ready() {
         let now = Moment::now();
         let next = now + session.worker.client_patience();
@@ -308,7 +215,7 @@ pub(super) fn poll_deadline(
 }
 
 /// Waits until the connection is ordered to end at once.
-async fn aborted(session: &Session) {
+pub(super) async fn aborted(session: &Session) {
     poll_fn(|cx| {
         session.listen(cx.waker());
         if session.order() == Order::Abort { Poll::Ready(()) } else { Poll::Pending }

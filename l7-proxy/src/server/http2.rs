@@ -4,7 +4,10 @@
 //! before they are answered, empty frames, continuations, and answers to settings and pings. What
 //! they leave open is set here: streams, windows, the size of a head.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{COOKIE, HOST};
@@ -13,9 +16,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
 
-use super::connection::drive;
-use super::{HEADER_SIZE_MAX, Session, sessions};
+use super::connection::{Outcome, drive};
+use super::session::Phase;
+use super::{HEADER_SIZE_MAX, Order, Session, sessions};
+use crate::body::Received;
 use crate::handle;
 use crate::wire::Wire;
 
@@ -27,11 +33,29 @@ where
 {
     let listed = sessions::enter(&session.worker, &session);
     let connection = Rc::clone(&session);
-    let service = service_fn(move |request| handle::answer(Session::stream(&connection), plain(request)));
+    let service = service_fn(move |request| {
+        handle::answer(Session::stream(&connection), plain(request).map(Received::Http2))
+    });
     let wire = Wire::new(stream, Rc::clone(&session));
-    let mut http = protocol(streams).serve_connection(wire, service);
-    let outcome = drive(&session, &mut http, |http| std::pin::Pin::new(http).graceful_shutdown()).await;
+    let mut http = pin!(protocol(streams).serve_connection(wire, service));
+    let mut finishing = false;
+    let conversation = poll_fn(|cx| {
+        if let Poll::Ready(ended) = http.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        // A client that has not said a word yet may have a request on the way.
+        if finishing || session.order() != Order::Finish || session.phase() == Phase::Fresh {
+            return Poll::Pending;
+        }
+        finishing = true;
+        http.as_mut().graceful_shutdown();
+        http.as_mut().poll(cx)
+    });
+    let outcome = drive(&session, pin!(conversation)).await;
     outcome.log(&session);
+    if let Outcome::Ended(Err(error)) = outcome {
+        debug!("*{} {error}, client: {}", session.serial, session.remote);
+    }
     drop(listed);
 }
 

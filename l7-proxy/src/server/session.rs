@@ -11,17 +11,16 @@ use std::time::{Duration, Instant};
 
 use l4_proxy::proxy_protocol::Header;
 
-use super::framing::{Fault, Framing};
 use super::spelling::Spelling;
 use super::streams::{Offer, Streams};
 use super::{Generation, Worker};
 use crate::forward::Tunnel;
-use crate::model::Settings;
+use crate::model::{HeadLimits, Settings};
 use crate::moment::Moment;
 use crate::route::Entry;
 use crate::tls::Handshake;
 use crate::variable::{self, Scheme};
-use crate::wire::{Closing, Watch};
+use crate::wire::Watch;
 
 /// One client connection.
 pub(crate) struct Session {
@@ -37,7 +36,6 @@ pub(crate) struct Session {
     requests: Cell<u64>,
     /// The configuration of the latest request, and where the connection's address is in it.
     generation: RefCell<(Rc<Generation>, Entry)>,
-    framing: RefCell<Framing>,
     pub(crate) spelling: Spelling,
     phase: Cell<Phase>,
     /// When the phase began.
@@ -47,11 +45,10 @@ pub(crate) struct Session {
     /// Since when a request's body waits for the client.
     body_since: Cell<Option<Moment>>,
     limits: Cell<Limits>,
-    /// Whether a request's body has not been read to its end.
-    body_unread: Cell<bool>,
+    /// Whether the client holds a body back until it is told to send it.
+    pub(super) expects_word: Cell<bool>,
     order: Cell<Order>,
     parting: Cell<Parting>,
-    pub(super) rest: Cell<Rest>,
     waker: RefCell<Option<Waker>>,
     /// The other protocol that the connection changes to when the answer is out.
     tunnel: RefCell<Option<Box<Tunnel>>>,
@@ -130,16 +127,6 @@ pub(super) enum Parting {
     Reset,
 }
 
-/// Whether an idle connection gives up what it does not need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    No,
-    /// It is in its worker's list of those that have been idle lately.
-    Watched,
-    /// It has been idle for long enough.
-    Due,
-}
-
 /// Why a connection is closed by the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
@@ -178,17 +165,15 @@ impl Session {
             born: Instant::now(),
             requests: Cell::new(0),
             generation: RefCell::new((generation, entry)),
-            framing: RefCell::default(),
             spelling: Spelling::default(),
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(now),
             write_since: Cell::new(None),
             body_since: Cell::new(None),
             limits: Cell::new(limits),
-            body_unread: Cell::new(false),
+            expects_word: Cell::new(false),
             order: Cell::new(Order::Serve),
             parting: Cell::new(Parting::Plain),
-            rest: Cell::new(Rest::No),
             waker: RefCell::new(None),
             tunnel: RefCell::new(None),
             protocol,
@@ -241,19 +226,29 @@ impl Session {
         }
     }
 
-    /// Begins a request; returns when it began, and whether its framing is sound.
-    pub(crate) fn begin_request(&self, now: Moment) -> Result<(), Fault> {
+    /// The beginning of a head has come, and not the rest.
+    pub(super) fn begin_head(&self) {
+        self.phase.set(Phase::Head);
+        self.since.set(Moment::now());
+    }
+
+    /// Begins a request.
+    pub(crate) fn begin_request(&self, now: Moment) {
         self.phase.set(Phase::Request);
         self.since.set(now);
         self.requests.set(self.requests.get() + 1);
         self.worker.begin_request();
-        if let Protocol::Stream(_) = self.protocol {
-            return Ok(());
-        }
-        if self.rest.get() == Rest::Due {
-            self.rest.set(Rest::No);
-        }
-        self.framing.borrow_mut().next_request()
+    }
+
+    /// How large a head may be.
+    pub(super) fn head_limits(&self) -> HeadLimits {
+        let (generation, entry) = &*self.generation.borrow();
+        generation.site.router.default_server(*entry).settings().client.head
+    }
+
+    /// Whether the client holds a body back until it is told to send it.
+    pub(crate) fn expects_word(&self) -> bool {
+        self.expects_word.get()
     }
 
     /// The configuration that the next request is answered by.
@@ -318,17 +313,6 @@ impl Session {
         self.body_since.set(None);
     }
 
-    /// There is a request's body to read.
-    pub(crate) fn expect_body(&self) {
-        self.body_unread.set(true);
-    }
-
-    /// A request's body has been read to its end.
-    pub(crate) fn end_body(&self) {
-        self.body_unread.set(false);
-        self.body_since.set(None);
-    }
-
     pub(super) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -344,23 +328,29 @@ impl Session {
         }
     }
 
-    /// Whether nothing is going on between two requests, and nothing is left to be written.
-    pub(super) fn is_idle(&self) -> bool {
-        self.phase.get() == Phase::Idle
-            && self.write_since.get().is_none()
-            && matches!(self.protocol, Protocol::Http1 | Protocol::Http1InTheClear)
+    /// From now on what the client sends is thrown away.
+    pub(super) fn begin_lingering(&self) {
+        let now = Moment::now();
+        self.phase.set(Phase::Lingering { began: now });
+        self.since.set(now);
+        self.body_since.set(None);
     }
 
-    /// Since when that has been so.
-    pub(super) fn idle_since(&self) -> Option<Moment> {
-        self.is_idle().then(|| self.since.get())
+    /// The client still sends what is thrown away.
+    pub(super) fn lingers(&self) {
+        self.since.set(Moment::now());
+        self.body_since.set(None);
     }
 
-    /// Rests; `received` is what there is of the next head.
-    pub(super) fn rest(&self, received: &[u8]) {
-        self.rest.set(Rest::No);
-        if !received.is_empty() {
-            self.phase.set(Phase::Head);
+    /// Something was written.
+    pub(super) fn written(&self) {
+        self.write_since.set(None);
+    }
+
+    /// A write has to wait for the client.
+    pub(super) fn write_waits(&self) {
+        if self.write_since.get().is_none() {
+            self.write_since.set(Some(Moment::now()));
         }
     }
 
@@ -374,7 +364,7 @@ impl Session {
     }
 
     /// Wakes the connection's task.
-    pub(super) fn wake(&self) {
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -401,7 +391,6 @@ impl Session {
 
     /// Changes to another protocol when the answer is out.
     pub(crate) fn change_protocol(&self, tunnel: Box<Tunnel>) {
-        self.framing.borrow_mut().stop();
         *self.tunnel.borrow_mut() = Some(tunnel);
     }
 
@@ -465,53 +454,19 @@ impl Limits {
 }
 
 impl Watch for Session {
-    fn read(&self, bytes: &[u8]) {
-        match self.phase.get() {
-            Phase::Lingering { .. } => {
-                self.since.set(Moment::now());
-                return;
-            }
-            Phase::Fresh | Phase::Idle if !bytes.is_empty() => {
-                self.phase.set(Phase::Head);
-                self.since.set(Moment::now());
-            }
-            Phase::Fresh | Phase::Head | Phase::Request | Phase::Idle => {}
+    fn read(&self, count: usize) {
+        if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) && count > 0 {
+            self.phase.set(Phase::Idle);
+            self.since.set(Moment::now());
         }
-        if self.is_http2() {
-            if self.phase.get() == Phase::Head {
-                self.phase.set(Phase::Idle);
-            }
-            return;
-        }
-        self.framing.borrow_mut().feed(bytes);
     }
 
-    fn read_waits(&self) {}
-
-    fn written(&self, _: usize) {
-        self.write_since.set(None);
+    fn written(&self) {
+        self.written();
     }
 
     fn write_waits(&self) {
-        if self.write_since.get().is_none() {
-            self.write_since.set(Some(Moment::now()));
-        }
-    }
-
-    fn spelling(&self) -> Option<&Spelling> {
-        Some(&self.spelling).filter(|spelling| spelling.is_needed())
-    }
-
-    fn closing(&self) -> Closing {
-        if !self.body_unread.get() {
-            return Closing::Close;
-        }
-        if !matches!(self.phase.get(), Phase::Lingering { .. }) {
-            let now = Moment::now();
-            self.phase.set(Phase::Lingering { began: now });
-            self.since.set(now);
-        }
-        Closing::Linger
+        self.write_waits();
     }
 }
 

@@ -1,11 +1,11 @@
-//! The chunked coding of a server's answer, taken apart.
+//! The chunked coding, taken apart: of a server's answer, and of a client's request.
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Takes chunks apart; pieces of data are handed on without a copy.
 #[derive(Debug)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     state: State,
     /// Bytes of sizes' extensions so far.
     extensions: usize,
@@ -32,7 +32,7 @@ enum State {
 
 /// What was found in chunks.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     Data(Bytes),
     /// Everything was taken, and there has to be more.
     Short,
@@ -41,7 +41,7 @@ pub(super) enum Piece {
 }
 
 impl Chunks {
-    pub(super) fn new() -> Chunks {
+    pub(crate) fn new() -> Chunks {
         Chunks { state: State::Size(0, 0), extensions: 0, trailers: Vec::new() }
     }
 
@@ -49,7 +49,7 @@ impl Chunks {
     ///
     /// # Errors
     /// It is not what chunks look like.
-    pub(super) fn next(&mut self, bytes: &mut Bytes) -> Result<Piece, Malformed> {
+    pub(crate) fn next(&mut self, bytes: &mut Bytes) -> Result<Piece, Malformed> {
         while let Some(&byte) = bytes.first() {
             self.state = match (self.state, byte) {
                 (State::Data(left), _) => {
@@ -119,7 +119,7 @@ impl Chunks {
 
 /// It is not what chunks look like.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// As many digits as a size may have that fits its type.
 const DIGITS_MAX: u8 = 16;

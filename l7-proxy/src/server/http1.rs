@@ -1,0 +1,163 @@
+//! HTTP/1.1 with clients: one request after the other, each answered before the next is looked at.
+//!
+//! A connection is one task. While nothing is on its way it is a socket, a timer and a [`Session`]:
+//! everything that a request needs is in a place of its own that is given back at its end.
+//!
+//! An answer may come before its request has been read. The rest of the body is then read and
+//! thrown away, within limits, and the connection goes on; nobody waits for a body that the client
+//! holds back until it is asked for.
+
+mod channel;
+mod head;
+mod reply;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::header::TE;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request};
+
+use self::channel::{Arrived, Channel};
+pub(crate) use self::channel::{Broken, RequestBody};
+use self::reply::{Asked, Persistence, Reply, Trailers, Unsent, Whole};
+use super::connection::{Outcome, aborted, drive};
+use super::session::{Order, Parting, Phase, Session};
+use super::sessions;
+use crate::body::Received;
+use crate::forward::Tunnel;
+use crate::handle;
+use crate::stream::Side;
+
+/// Serves a connection on which requests follow each other.
+pub(super) async fn serve(session: Rc<Session>, side: Side) {
+    let listed = sessions::enter(&session.worker, &session);
+    let channel = Rc::new(Channel::new(side, Rc::clone(&session)));
+    let outcome = drive(&session, pin!(converse(&channel))).await;
+    outcome.log(&session);
+    if session.parting() == Parting::Reset {
+        channel.reset_on_drop();
+    }
+    if let Outcome::Ended(End::Tunnel(tunnel)) = outcome
+        && let Ok(channel) = Rc::try_unwrap(channel)
+    {
+        let (client, received) = channel.into_parts();
+        // In a place of its own: few connections need one.
+        let tunnel = Box::pin(tunnel.run(client, received));
+        tokio::select! {
+            () = tunnel => {}
+            () = aborted(&session) => {}
+        }
+    }
+    drop(listed);
+}
+
+/// How a conversation came to its end.
+pub(super) enum End {
+    /// The connection is closed.
+    Closed,
+    /// It goes on in another protocol.
+    Tunnel(Box<Tunnel>),
+}
+
+/// What comes after an answer.
+enum Next {
+    /// The next request.
+    Request,
+    End(End),
+}
+
+/// Answers requests until one of the sides has enough.
+async fn converse(channel: &Rc<Channel>) -> End {
+    loop {
+        let arrived = poll_fn(|cx| {
+            let polled = channel.poll_head(cx);
+            let session = &channel.session;
+            if polled.is_pending() && session.order() == Order::Finish && session.phase() == Phase::Idle {
+                return Poll::Ready(Arrived::End);
+            }
+            polled
+        });
+        let next = match arrived.await {
+            Arrived::End => return End::Closed,
+            // In a place of its own, which is given back while the connection is idle.
+            arrived => Box::pin(exchange(channel, arrived)).await,
+        };
+        if let Next::End(end) = next {
+            return end;
+        }
+    }
+}
+
+/// Answers one request.
+async fn exchange(channel: &Rc<Channel>, arrived: Arrived) -> Next {
+    let session = &channel.session;
+    let (parts, refused) = match arrived {
+        Arrived::Head(head) => (head.parts, None),
+        Arrived::Refused(refused) => (unreadable(), Some(refused)),
+        Arrived::End => return Next::End(End::Closed),
+    };
+    let asked = Asked {
+        version: parts.version,
+        whole: if parts.method == Method::HEAD { Whole::HeadOnly } else { Whole::Body },
+        trailers: if takes_trailers(&parts.headers) { Trailers::Taken } else { Trailers::Dropped },
+    };
+    let body = channel.body().map(Received::Http1);
+    let mut answering = handle::answer_parts(Rc::clone(session), parts, body, refused);
+    let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(answered) => Poll::Ready(answered.ok()),
+        // What is dropped without an answer is logged as what it is.
+        Poll::Pending => channel.poll_gone(cx).map(|()| None),
+    })
+    .await;
+    drop(answering);
+    let Some(response) = answered else { return Next::End(End::Closed) };
+
+    let mut buffer = session.worker.scratch.take();
+    buffer.clear();
+    buffer.extend_from_slice(channel.take_word());
+    let mut reply = Reply::new(response, asked, &session.spelling, buffer);
+    let sent = poll_fn(|cx| reply.poll(cx, channel, asked)).await;
+    session.worker.scratch.replace(reply.take_buffer());
+    let persistence = reply.persistence;
+    drop(reply);
+    if let Err(Unsent) = sent {
+        return Next::End(End::Closed);
+    }
+    if let Some(tunnel) = session.take_tunnel() {
+        return Next::End(End::Tunnel(tunnel));
+    }
+    if persistence == Persistence::Kept && (channel.has_all() || skip_body(channel).await) {
+        return Next::Request;
+    }
+    channel.part().await;
+    Next::End(End::Closed)
+}
+
+/// Reads what is left of a body that nobody wants; returns whether the connection can go on.
+async fn skip_body(channel: &Channel) -> bool {
+    if !channel.is_worth_reading() {
+        return false;
+    }
+    let session = &channel.session;
+    session.begin_lingering();
+    let found = channel.discard_body().await;
+    session.end_response();
+    found
+}
+
+/// Whether the client takes fields behind a body.
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(TE).iter();
+    values.any(|value| {
+        let mut codings = value.as_bytes().split(|&byte| byte == b',');
+        codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+/// What stands for a request that cannot be read.
+fn unreadable() -> Parts {
+    Request::new(()).into_parts().0
+}

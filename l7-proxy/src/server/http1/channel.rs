@@ -1,0 +1,441 @@
+//! The client's end of a connection of HTTP/1.1: its socket, and what was received and not used yet.
+//!
+//! It has no buffer while nothing is on its way: bytes are read into memory that the worker's
+//! connections share, and only what is left over is kept. Whoever reads a request's body reads it
+//! from here, in whichever task that is; everything else is done by the task of the connection,
+//! which reads nothing while there is a body to come.
+//!
+//! What waits, and since when, is noted in the [`Session`]; the connection's one timer looks at it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::head::{self, Expectation, Framing, Head};
+use crate::handle::Refused;
+use crate::server::Session;
+use crate::stream::Side;
+use crate::upstream::{Chunks, Piece};
+
+/// The client's end of a connection.
+pub(crate) struct Channel {
+    pub(super) session: Rc<Session>,
+    side: RefCell<Side>,
+    /// Of the body at hand, or of the next request.
+    received: RefCell<Bytes>,
+    /// The beginning of a head that has not come whole.
+    partial: RefCell<Vec<u8>>,
+    /// What is to come of the body at hand.
+    left: RefCell<Left>,
+    /// How much the last read of a body brought.
+    last_read: Cell<usize>,
+    /// Whether the client waits for a word before it sends the body.
+    expectation: Cell<Expectation>,
+    /// What of that word is still to be written.
+    word: Cell<&'static [u8]>,
+}
+
+/// What is to come of a request's body.
+enum Left {
+    Nothing,
+    Length(u64),
+    Chunks(Box<Chunks>),
+    /// It broke off, or is no body: where the next request begins is not known.
+    Lost,
+}
+
+/// What has come while a request was waited for.
+#[expect(clippy::large_enum_variant, reason = "nearly all are heads, and are taken apart at once")]
+pub(super) enum Arrived {
+    Head(Head),
+    /// What has come is no request that could be answered.
+    Refused(Refused),
+    /// The connection has ended.
+    End,
+}
+
+/// A request's body as it comes from the client.
+pub(crate) struct RequestBody {
+    channel: Rc<Channel>,
+}
+
+/// A body that broke off, or is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+impl Channel {
+    pub(super) fn new(side: Side, session: Rc<Session>) -> Channel {
+        Channel {
+            session,
+            side: RefCell::new(side),
+            received: RefCell::default(),
+            partial: RefCell::default(),
+            left: RefCell::new(Left::Nothing),
+            last_read: Cell::new(0),
+            expectation: Cell::new(Expectation::Nothing),
+            word: Cell::new(b""),
+        }
+    }
+
+    /// Returns the socket, and what was received on it and not used.
+    pub(super) fn into_parts(self) -> (Side, Bytes) {
+        (self.side.into_inner(), self.received.into_inner())
+    }
+
+    /// Makes the socket send a reset in place of an end.
+    pub(super) fn reset_on_drop(&self) {
+        l4_proxy::relay::reset_on_drop(self.side.borrow().socket());
+    }
+
+    /// Waits for the head of the next request.
+    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Arrived> {
+        let received = self.received.take();
+        if !received.is_empty()
+            && let Some(arrived) = self.take_in(&received)
+        {
+            return Poll::Ready(arrived);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                let count = match ready!(self.poll_read(cx, scratch)) {
+                    Ok(0) | Err(_) => return Poll::Ready(Arrived::End),
+                    Ok(count) => count,
+                };
+                if let Some(arrived) = self.take_in(&scratch[..count]) {
+                    return Poll::Ready(arrived);
+                }
+            }
+        })
+    }
+
+    /// Reads a head from what was received so far and `bytes`, and keeps what is not a whole one.
+    fn take_in(&self, bytes: &[u8]) -> Option<Arrived> {
+        let mut partial = self.partial.borrow_mut();
+        if partial.is_empty() {
+            // Old clients send an empty line behind a body, which begins no request.
+            let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+            let read = self.read_head(&bytes[start..]);
+            if read.is_none() {
+                partial.extend_from_slice(&bytes[start..]);
+                self.session.begin_head();
+            }
+            return read;
+        }
+        partial.extend_from_slice(bytes);
+        // A head ends with a line.
+        if memchr::memchr(b'\n', bytes).is_none() {
+            return self.check_partial(&partial);
+        }
+        let read = self.read_head(&partial);
+        if read.is_some() {
+            *partial = Vec::new();
+        }
+        read
+    }
+
+    fn read_head(&self, bytes: &[u8]) -> Option<Arrived> {
+        match head::read(bytes, self.session.worker.take_headers()) {
+            Ok(Some((head, len))) => {
+                if len < bytes.len() {
+                    self.received.replace(Bytes::copy_from_slice(&bytes[len..]));
+                }
+                self.begin_body(&head);
+                Some(Arrived::Head(head))
+            }
+            Ok(None) => self.check_partial(bytes),
+            Err(refused) => {
+                self.left.replace(Left::Lost);
+                Some(Arrived::Refused(refused))
+            }
+        }
+    }
+
+    fn check_partial(&self, bytes: &[u8]) -> Option<Arrived> {
+        let refused = head::check_partial(bytes, &self.session.head_limits()).err()?;
+        self.left.replace(Left::Lost);
+        Some(Arrived::Refused(refused))
+    }
+
+    fn begin_body(&self, head: &Head) {
+        let left = match head.framing {
+            Framing::Length(0) => return,
+            Framing::Length(length) => Left::Length(length),
+            Framing::Chunks => Left::Chunks(Box::new(Chunks::new())),
+        };
+        self.left.replace(left);
+        self.last_read.set(0);
+        self.expectation.set(head.expectation);
+        self.session.expects_word.set(head.expectation == Expectation::Continue);
+    }
+
+    /// Returns the body of the request that was read last, if it has one.
+    pub(super) fn body(self: &Rc<Channel>) -> Option<RequestBody> {
+        match *self.left.borrow() {
+            Left::Nothing | Left::Lost => None,
+            Left::Length(_) | Left::Chunks(_) => Some(RequestBody { channel: Rc::clone(self) }),
+        }
+    }
+
+    /// Whether all of the request has come, so that the next one begins with what comes next.
+    pub(super) fn has_all(&self) -> bool {
+        matches!(*self.left.borrow(), Left::Nothing)
+    }
+
+    /// Whether a body may be read to its end so that the connection can go on.
+    pub(super) fn is_worth_reading(&self) -> bool {
+        !matches!(*self.left.borrow(), Left::Lost) && self.expectation.get() == Expectation::Nothing
+    }
+
+    /// Returns the next piece of the body.
+    fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            let received = &mut *self.received.borrow_mut();
+            match &mut *self.left.borrow_mut() {
+                Left::Nothing => return Poll::Ready(None),
+                Left::Lost => return Poll::Ready(Some(Err(Broken))),
+                _ if received.is_empty() => {}
+                left => {
+                    if let Some(taken) = left.take(received) {
+                        return Poll::Ready(taken);
+                    }
+                }
+            }
+            ready!(self.poll_encourage(cx));
+            match ready!(self.poll_receive(cx)) {
+                Ok(bytes) if !bytes.is_empty() => *received = bytes,
+                Ok(_) | Err(_) => {
+                    self.left.replace(Left::Lost);
+                }
+            }
+        }
+    }
+
+    /// Tells a client that waits for it that its body is wanted.
+    fn poll_encourage(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.expectation.replace(Expectation::Nothing) == Expectation::Continue {
+            self.session.expects_word.set(false);
+            self.word.set(CONTINUE);
+        }
+        while !self.word.get().is_empty() {
+            match ready!(self.poll_write(cx, [self.word.get(), b"", b""])) {
+                Ok(count) => self.word.set(&self.word.get()[count..]),
+                // Reading tells what there is to be told.
+                Err(_) => return Poll::Ready(()),
+            }
+            if self.word.get().is_empty() {
+                // What TLS keeps back goes out with the answer at the latest.
+                let _ = self.poll_flush(cx);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Returns what is left of an interim answer that was begun: the answer comes behind it.
+    pub(super) fn take_word(&self) -> &'static [u8] {
+        // It is too late for one that was not.
+        self.word.take()
+    }
+
+    fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        // What comes in large pieces is read in place; small ones are copied, so that they do not
+        // hold on to memory that they do not need.
+        let polled = match &mut *self.side.borrow_mut() {
+            Side::Plain(stream) if self.last_read.get() >= BULK => match stream.poll_read_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    // Memory is had when there is something to fill it with.
+                    let mut bytes = BytesMut::with_capacity(SCRATCH_SIZE);
+                    let polled = pin!(stream.read_buf(&mut bytes)).poll(cx);
+                    polled.map_ok(|_| bytes.freeze())
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            },
+            side => SCRATCH.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                let polled = Pin::new(side).poll_read(cx, &mut buffer);
+                polled.map_ok(|()| Bytes::copy_from_slice(buffer.filled()))
+            }),
+        };
+        match &polled {
+            Poll::Ready(Ok(bytes)) => self.last_read.set(bytes.len()),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.session.body_waits(),
+        }
+        polled
+    }
+
+    /// Waits for the client to leave while its request is being answered.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.has_all() || !self.received.borrow().is_empty() {
+            return Poll::Pending;
+        }
+        SCRATCH.with_borrow_mut(|scratch| match ready!(self.poll_read(cx, &mut scratch[..AHEAD])) {
+            Ok(0) | Err(_) => Poll::Ready(()),
+            Ok(count) => {
+                // The next request comes early; it is looked at when this one is done with.
+                self.received.replace(Bytes::copy_from_slice(&scratch[..count]));
+                Poll::Pending
+            }
+        })
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut *self.side.borrow_mut()).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes from these pieces, of which one at least is not empty.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
+        let mut side = self.side.borrow_mut();
+        let side = Pin::new(&mut *side);
+        let polled = match pieces {
+            [only, [], []] | [[], only, []] => side.poll_write(cx, only),
+            pieces => side.poll_write_vectored(cx, &pieces.map(IoSlice::new)),
+        };
+        match &polled {
+            Poll::Ready(Ok(_)) => self.session.written(),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.session.write_waits(),
+        }
+        polled
+    }
+
+    /// Writes what TLS has kept back.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.side.borrow_mut() {
+            // A socket has no buffer of its own above the kernel's.
+            Side::Plain(_) => Poll::Ready(Ok(())),
+            side @ Side::Tls(_) => {
+                let polled = Pin::new(side).poll_flush(cx);
+                match &polled {
+                    Poll::Ready(_) => self.session.written(),
+                    Poll::Pending => self.session.write_waits(),
+                }
+                polled
+            }
+        }
+    }
+
+    /// Reads and throws away what is left of the body; returns whether its end was found.
+    pub(super) async fn discard_body(&self) -> bool {
+        poll_fn(|cx| {
+            loop {
+                match ready!(self.poll_body(cx)) {
+                    Some(Ok(_)) => self.session.lingers(),
+                    Some(Err(Broken)) => return Poll::Ready(false),
+                    None => return Poll::Ready(true),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends our end. If the client may still be sending, that is read and thrown away: a socket
+    /// that is closed with unread bytes sends a reset, which may overtake the answer.
+    pub(super) async fn part(&self) {
+        let may_send = !self.has_all() || !self.received.borrow().is_empty() || self.has_unread();
+        if !may_send && matches!(*self.side.borrow(), Side::Plain(_)) {
+            // Closing it says as much.
+            return;
+        }
+        let sent = poll_fn(|cx| Pin::new(&mut *self.side.borrow_mut()).poll_shutdown(cx)).await;
+        if sent.is_err() || !may_send {
+            return;
+        }
+        self.session.begin_lingering();
+        poll_fn(|cx| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                loop {
+                    match ready!(self.poll_read(cx, scratch)) {
+                        Ok(0) | Err(_) => return Poll::Ready(()),
+                        Ok(_) => self.session.lingers(),
+                    }
+                }
+            })
+        })
+        .await;
+    }
+
+    /// Whether the socket has something that nobody will read. Asks the kernel only if the runtime
+    /// has been told of something.
+    fn has_unread(&self) -> bool {
+        matches!(self.side.borrow().socket().try_read(&mut [0]), Ok(1))
+    }
+}
+
+impl Left {
+    /// Takes a piece of the body from what was received; `None` if there is no whole one.
+    fn take(&mut self, received: &mut Bytes) -> Option<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Left::Nothing => Some(None),
+            Left::Lost => Some(Some(Err(Broken))),
+            Left::Length(left) => {
+                let now = usize::try_from(*left).unwrap_or(usize::MAX).min(received.len());
+                *left -= now as u64;
+                if *left == 0 {
+                    *self = Left::Nothing;
+                }
+                Some(Some(Ok(Frame::data(received.split_to(now)))))
+            }
+            Left::Chunks(chunks) => match chunks.next(received) {
+                Ok(Piece::Data(data)) => Some(Some(Ok(Frame::data(data)))),
+                Ok(Piece::Short) => None,
+                Ok(Piece::End(trailers)) => {
+                    *self = Left::Nothing;
+                    Some(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                }
+                Err(_) => {
+                    *self = Left::Lost;
+                    Some(Some(Err(Broken)))
+                }
+            },
+        }
+    }
+}
+
+impl RequestBody {
+    /// Returns the next piece.
+    pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.channel.poll_body(cx)
+    }
+
+    /// Whether nothing is to come.
+    pub(crate) fn is_end(&self) -> bool {
+        self.channel.has_all()
+    }
+
+    /// What is to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match *self.channel.left.borrow() {
+            Left::Nothing => SizeHint::with_exact(0),
+            Left::Length(left) => SizeHint::with_exact(left),
+            Left::Chunks(_) | Left::Lost => SizeHint::default(),
+        }
+    }
+}
+
+thread_local! {
+    /// One per worker: a read that has to wait needs no buffer, and one that does not is over
+    /// before the next begins.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into());
+}
+
+/// Large enough for bulk, small enough to stay in the cache.
+const SCRATCH_SIZE: usize = 64 * 1024;
+
+/// What a read brings where more of its kind is to be expected.
+const BULK: usize = 16 * 1024;
+
+/// The most that is read of requests to come while one is being answered.
+const AHEAD: usize = 4096;
+
+/// What a client that has announced a body is told.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

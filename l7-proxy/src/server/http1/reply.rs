@@ -1,0 +1,354 @@
+//! An answer on its way to the client: its head, then its body as it comes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use http_body::{Body as _, Frame};
+use hyper::ext::ReasonPhrase;
+
+use super::channel::Channel;
+use crate::body::Body;
+use crate::date;
+use crate::server::Spelling;
+
+/// What is being written to a client, in this order: `ours`, `data`, `tail`.
+pub(super) struct Reply {
+    /// The head, the sizes of chunks, and pieces of the body that are too small to be worth a
+    /// place of their own.
+    ours: Vec<u8>,
+    /// How many of these bytes are out.
+    written: usize,
+    /// A large piece of the body.
+    data: Bytes,
+    /// What follows the data of a chunk.
+    tail: &'static [u8],
+    body: Body,
+    coding: Coding,
+    state: State,
+    pub(super) persistence: Persistence,
+}
+
+/// How a body is framed for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// There is none.
+    None,
+    /// By its length, of which this much is to come.
+    Length(u64),
+    Chunks,
+    /// By the end of the connection.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// There is more to come.
+    Open,
+    /// What is left to be written is at hand.
+    Closing,
+    /// The same, and it is not all.
+    Broken,
+}
+
+/// Whether a connection goes on behind an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence {
+    Kept,
+    Closed,
+}
+
+/// What of a request says how it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) version: Version,
+    pub(super) whole: Whole,
+    pub(super) trailers: Trailers,
+}
+
+/// Whether an answer has a body at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    /// `HEAD`: no body follows, whatever the head says.
+    HeadOnly,
+    Body,
+}
+
+/// Whether a client takes fields behind the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trailers {
+    Taken,
+    Dropped,
+}
+
+/// An answer was not sent to its end: nobody is to take what was sent for all of it.
+#[derive(Debug)]
+pub(super) struct Unsent;
+
+impl Reply {
+    /// An answer of this head and body, behind what there is in `ours`.
+    pub(super) fn new(
+        response: Response<Body>,
+        asked: Asked,
+        spelling: &Spelling,
+        mut ours: Vec<u8>,
+    ) -> Reply {
+        let (head, body) = response.into_parts();
+        let coding = coding(&head, &body, asked);
+        let persistence = write_head(&head, coding, &body, spelling, &mut ours);
+        let state = match coding {
+            Coding::None | Coding::Length(0) => State::Closing,
+            _ => State::Open,
+        };
+        let data = Bytes::new();
+        Reply { ours, written: 0, data, tail: b"", body, coding, state, persistence }
+    }
+
+    /// Returns the memory of the head, for the next one.
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ours)
+    }
+
+    /// Writes what there is to write.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &Channel,
+        asked: Asked,
+    ) -> Poll<Result<(), Unsent>> {
+        loop {
+            // The beginning of a body is often there with the head: then one write does for both.
+            let staged = match self.state {
+                State::Open if self.data.is_empty() && self.tail.is_empty() => self.poll_body(cx, asked),
+                State::Broken => Poll::Ready(Err(Unsent)),
+                State::Open | State::Closing => Poll::Ready(Ok(())),
+            };
+            if let Poll::Ready(Err(Unsent)) = staged {
+                self.state = State::Broken;
+            }
+            let pieces = [&self.ours[self.written..], &self.data, self.tail];
+            if pieces.iter().any(|piece| !piece.is_empty()) {
+                let count = ready!(channel.poll_write(cx, pieces)).map_err(|_| Unsent)?;
+                self.advance(count);
+                continue;
+            }
+            if staged.is_pending() {
+                if channel.poll_flush(cx).map_err(|_| Unsent)?.is_pending()
+                    || channel.poll_gone(cx).is_pending()
+                {
+                    return Poll::Pending;
+                }
+                return Poll::Ready(Err(Unsent));
+            }
+            ready!(staged)?;
+            if self.state == State::Closing {
+                return channel.poll_flush(cx).map_err(|_| Unsent);
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        let ours = count.min(self.ours.len() - self.written);
+        self.written += ours;
+        let data = (count - ours).min(self.data.len());
+        self.data.advance(data);
+        self.tail = &self.tail[count - ours - data..];
+        if self.written == self.ours.len() {
+            self.ours.clear();
+            self.written = 0;
+        }
+    }
+
+    /// Gets the next piece of the body, and frames it.
+    fn poll_body(&mut self, cx: &mut Context<'_>, asked: Asked) -> Poll<Result<(), Unsent>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose().map_err(|_| Unsent)?;
+        let mut ends = frame.is_none() || self.body.is_end_stream();
+        let data = match frame.map(Frame::into_data) {
+            None => Bytes::new(),
+            Some(Ok(data)) => data,
+            Some(Err(frame)) => {
+                self.state = State::Closing;
+                if let (Coding::Chunks, Ok(trailers)) = (self.coding, frame.into_trailers()) {
+                    write_trailers(&trailers, asked.trailers, &mut self.ours);
+                }
+                return Poll::Ready(self.ended());
+            }
+        };
+        if let Coding::Length(left) = &mut self.coding {
+            // More than was announced would be taken for the next answer.
+            *left = left.checked_sub(data.len() as u64).ok_or(Unsent)?;
+            ends |= *left == 0;
+        }
+        if ends {
+            self.state = State::Closing;
+            self.ended()?;
+        }
+        let tail = match (self.coding, ends, data.is_empty()) {
+            (Coding::None | Coding::Length(_) | Coding::Close, ..) | (Coding::Chunks, false, true) => b"",
+            (Coding::Chunks, false, false) => &LAST_CHUNK[..2],
+            (Coding::Chunks, true, false) => LAST_CHUNK,
+            (Coding::Chunks, true, true) => &LAST_CHUNK[2..],
+        };
+        if self.coding == Coding::Chunks && !data.is_empty() {
+            write_size(data.len(), &mut self.ours);
+        }
+        if data.len() <= SMALL {
+            self.ours.extend_from_slice(&data);
+            self.ours.extend_from_slice(tail);
+        } else {
+            (self.data, self.tail) = (data, tail);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether a body that has ended has all that was announced.
+    fn ended(&self) -> Result<(), Unsent> {
+        match self.coding {
+            Coding::Length(1..) => Err(Unsent),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Decides how a body is framed.
+fn coding(head: &Parts, body: &Body, asked: Asked) -> Coding {
+    let bodiless = asked.whole == Whole::HeadOnly
+        || head.status.is_informational()
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if bodiless {
+        return Coding::None;
+    }
+    let told = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    match told.or_else(|| body.size_hint().exact()) {
+        Some(length) => Coding::Length(length),
+        None if asked.version == Version::HTTP_11 => Coding::Chunks,
+        None => Coding::Close,
+    }
+}
+
+/// Writes a head; returns what it says of the connection.
+fn write_head(
+    head: &Parts,
+    coding: Coding,
+    body: &Body,
+    spelling: &Spelling,
+    out: &mut Vec<u8>,
+) -> Persistence {
+    let Parts { status, headers, extensions, .. } = head;
+    // A server tells the version it has (RFC 9110, section 2.5), also to an older client.
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    let reason = extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    out.extend_from_slice(reason.or(status.canonical_reason().map(str::as_bytes)).unwrap_or_default());
+    out.extend_from_slice(b"\r\n");
+    let mut persistence = Persistence::Kept;
+    let (mut dated, mut length_told) = (false, false);
+    for (name, value) in headers {
+        match name.as_str().len() {
+            4 if name == DATE => dated = true,
+            14 if name == CONTENT_LENGTH => {
+                // An answer that can have no body has no length, either.
+                if status.is_informational() || *status == StatusCode::NO_CONTENT {
+                    continue;
+                }
+                length_told = true;
+            }
+            10 if name == CONNECTION => {
+                if coding == Coding::Close {
+                    continue;
+                }
+                if value.as_bytes().eq_ignore_ascii_case(b"close") {
+                    persistence = Persistence::Closed;
+                }
+            }
+            17 if name == TRANSFER_ENCODING => continue,
+            _ => {}
+        }
+        write_field(name, value, spelling, out);
+    }
+    if !dated && !status.is_informational() {
+        out.extend_from_slice(b"Date: ");
+        date::write_http(out);
+        out.extend_from_slice(b"\r\n");
+    }
+    match coding {
+        Coding::Length(length) if !length_told => {
+            out.extend_from_slice(b"Content-Length: ");
+            write_number(length, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        // What the answer to a `GET` would have.
+        Coding::None if !length_told && status.is_success() && *status != StatusCode::NO_CONTENT => {
+            if let Some(length @ 1..) = body.size_hint().exact() {
+                out.extend_from_slice(b"Content-Length: ");
+                write_number(length, out);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        Coding::None | Coding::Length(_) => {}
+        Coding::Chunks => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Coding::Close => {
+            persistence = Persistence::Closed;
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    spelling.forget();
+    persistence
+}
+
+fn write_field(name: &HeaderName, value: &HeaderValue, spelling: &Spelling, out: &mut Vec<u8>) {
+    spelling.write(name.as_str(), out);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the end of a chunked body, with its fields if the client takes such.
+fn write_trailers(fields: &HeaderMap, taken: Trailers, out: &mut Vec<u8>) {
+    out.extend_from_slice(&LAST_CHUNK[2..5]);
+    if taken == Trailers::Taken {
+        for (name, value) in fields.iter().filter(|(name, _)| may_trail(name)) {
+            write_field(name, value, &Spelling::default(), out);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field may stand behind a body: not if it says how to read the message (RFC 9110,
+/// section 6.5.1).
+fn may_trail(name: &HeaderName) -> bool {
+    *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != CONNECTION
+}
+
+fn write_size(size: usize, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    out.extend((0..digits).rev().map(|place| DIGITS[size >> (4 * place) & 15]));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a number in decimal.
+fn write_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// The end of a chunk's data, and the chunk that ends a body.
+const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
+/// Up to this size copying costs less than a list of pieces.
+const SMALL: usize = 4096;
