@@ -29,7 +29,6 @@
 //! - Bodies are streamed in both directions, never gathered or spilled to disk. A request of whose
 //!   body more than 64 kB have moved is therefore not sent again.
 //! - What is ambiguous is refused more often: see [`uri`] and [`host`].
-//! - A head that cannot be parsed is answered with 400 (or 414, 431) and no page.
 //!
 //! # From here
 //!
