@@ -13,6 +13,7 @@
 mod address;
 mod answer;
 mod auth;
+mod check;
 mod client_addr;
 mod core;
 mod effectless;
@@ -43,7 +44,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Config, LogFormat, Pattern, Settings, Zone};
+use crate::model::{Config, Expected, LogFormat, Pattern, Settings, UpstreamId, Zone};
 use crate::variable::{Names, Variable};
 
 use self::rules::Context;
@@ -213,6 +214,10 @@ struct Scope {
     stream: stream::Shared,
     /// Names of virtual servers that are taken, per address.
     claimed: HashSet<(SocketAddr, String)>,
+    /// What answers are checked against, by name.
+    matches: HashMap<String, Arc<Expected>>,
+    /// Upstreams whose servers are checked.
+    checked: HashSet<UpstreamId>,
     notes: Vec<Note>,
 }
 
@@ -230,6 +235,8 @@ impl Scope {
             stream_addresses: HashSet::new(),
             stream: stream::Shared::default(),
             claimed: HashSet::new(),
+            matches: HashMap::new(),
+            checked: HashSet::new(),
             notes: Vec::new(),
         }
     }

@@ -38,12 +38,13 @@ use l4_proxy::connections::Connections;
 use l4_proxy::worker::Workers;
 use lvs_core::{ConfigError, Director};
 use lvsadm::Control;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use self::administered::Administered;
 use self::worker::{Command, Duty, Serves, Switch};
 use crate::access_log::OpenError;
+use crate::check::{self, Checked};
 use crate::error_log::Errno;
 use crate::model::{self, Config, ControlSocket, Http, SocketOptions};
 use crate::server::Shared;
@@ -66,6 +67,10 @@ pub struct Daemon {
     administered: Arc<Administered>,
     commands: Vec<mpsc::UnboundedSender<Command>>,
     state: Mutex<State>,
+    /// The checks that are wanted.
+    checks: watch::Sender<Vec<Arc<Checked>>>,
+    /// Checks servers, where requests cannot delay it.
+    _service: Workers,
     /// Last, so that logs are written when nothing is served any more.
     _workers: Workers,
 }
@@ -150,7 +155,20 @@ impl Daemon {
         let administered = Administered::new(Arc::clone(&shared.director), Arc::clone(&connections));
         let administered = Arc::new(administered);
         let state = Mutex::new(state);
-        let daemon = Daemon { shared, connections, administered, commands, state, _workers: workers };
+        let (checks, wanted) = watch::channel(Vec::new());
+        let service = Workers::start(&format!("{}-service", options.name), 1).map_err(Error::Threads)?;
+        let director = Arc::clone(&shared.director);
+        service.run(0, move || check::follow(director, wanted));
+        let daemon = Daemon {
+            shared,
+            connections,
+            administered,
+            commands,
+            state,
+            checks,
+            _service: service,
+            _workers: workers,
+        };
         daemon.reload(config)?;
         Ok(daemon)
     }
@@ -228,7 +246,7 @@ impl Daemon {
         let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
         self.shared.logs.open(targets).map_err(Error::Log)?;
         let control = state.bind_control(process.control.as_ref())?;
-        self.administered.widen(&services).map_err(of_service)?;
+        self.administered.widen(&services, &site.checks).map_err(of_service)?;
 
         let stop: Vec<SocketAddr> = state
             .listening
@@ -253,6 +271,7 @@ impl Daemon {
         self.switch(&state, &site, &stop, &start);
         state.listening.retain(|addr, _| !gone.contains(addr));
         self.administered.settle(services).map_err(of_service)?;
+        self.checks.send_replace(site.checks.clone());
         state.answer_control(process.control, control, self.control())
     }
 

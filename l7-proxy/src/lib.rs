@@ -118,6 +118,7 @@ pub mod site;
 
 mod access_log;
 mod body;
+mod check;
 mod credentials;
 mod date;
 mod forward;

@@ -12,6 +12,7 @@
 
 mod answer;
 mod auth;
+mod check;
 mod client_addr;
 mod http;
 mod limit;
@@ -31,6 +32,7 @@ pub use self::answer::{
     Subject, Trailers,
 };
 pub use self::auth::{Auth, Satisfy};
+pub use self::check::{Expected, Field, FieldTest, HealthCheck, Holds, Mismatch, Statuses, Unchecked};
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::http::{
     Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, ProxyPass, Return,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use lvs_core::{ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Weight};
 
+use crate::check::{self, Checked};
 use crate::model::{Http, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream};
 use crate::route::{RouteError, Router, Server};
 use crate::tls::{Client, Terminator, TlsError};
@@ -29,6 +30,8 @@ pub struct Site {
     pub(crate) terminators: Box<[Arc<Terminator>]>,
     /// How TLS is spoken with servers, by what is configured of it.
     clients: HashMap<TlsClient, Client>,
+    /// How servers are checked.
+    pub(crate) checks: Vec<Arc<Checked>>,
 }
 
 /// Why a configuration cannot be served.
@@ -50,6 +53,7 @@ impl Site {
     /// For contradictions between its parts.
     pub fn new(http: Http) -> Result<Site, SiteError> {
         let keys = http.upstreams.iter().map(|upstream| ServiceKey::name(&upstream.name)).collect();
+        let checks = check::prepare(&http).map_err(SiteError::Tls)?;
         let router = Router::new(http).map_err(SiteError::Route)?;
         let least = |times: fn(&Settings) -> [Duration; 4]| {
             let times = router.all_settings().flat_map(times);
@@ -74,7 +78,7 @@ impl Site {
                 clients.insert(tls.clone(), Client::new(tls, &[]).map_err(SiteError::Tls)?);
             }
         }
-        Ok(Site { router, keys, client_patience, server_patience, terminators, clients })
+        Ok(Site { router, keys, client_patience, server_patience, terminators, clients, checks })
     }
 
     /// Returns how TLS is spoken with the servers of a location that forwards by `https://`.
@@ -105,7 +109,14 @@ fn terminator(server: &Server) -> Result<Arc<Terminator>, SiteError> {
 /// # Errors
 /// A server's parameters contradict each other.
 pub fn services(http: &Http) -> Result<Vec<ServiceConfig>, SiteError> {
-    http.upstreams.iter().map(|upstream| service(ServiceKey::name(&upstream.name), upstream)).collect()
+    let services = http.upstreams.iter().map(|upstream| service(ServiceKey::name(&upstream.name), upstream));
+    let mut services = services.collect::<Result<Vec<_>, _>>()?;
+    for (upstream, health) in check::checks(http) {
+        if let Some(service) = services.get_mut(upstream) {
+            (service.health.fall, service.health.rise) = (health.fails, health.passes);
+        }
+    }
+    Ok(services)
 }
 
 /// Returns the services that the upstreams of the TCP side stand for.
@@ -131,7 +142,7 @@ fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteEr
     let mut servers: Vec<ServerConfig> = Vec::with_capacity(upstream.servers.len());
     let mut places: HashMap<SocketAddr, usize> = HashMap::new();
     for server in &upstream.servers {
-        let weight = if server.down { 0 } else { u32::from(server.weight.get()) };
+        let weight = if server.down || server.drain { 0 } else { u32::from(server.weight.get()) };
         if let Some(&place) = places.get(&server.addr) {
             // nginx lets a server be listed again; to the balancer it is one with more weight.
             let sum = servers[place].weight.value().saturating_add(weight);
@@ -146,6 +157,7 @@ fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteEr
         places.insert(server.addr, servers.len());
         let mut config = ServerConfig::new(server.addr);
         config.weight = Weight::new(weight).map_err(SiteError::Service)?;
+        config.slow_start = server.slow_start;
         config.backup = server.role == Role::Backup;
         config.passive = Some(Passive {
             fails: server.max_fails,
@@ -219,6 +231,15 @@ mod tests {
         assert_eq!((second.thresholds.upper(), second.thresholds.lower()), (7, 7));
         assert!(third.backup && !first.backup);
         assert_eq!(third.passive.unwrap().eject, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn draining_server_has_no_weight_and_a_slow_start_is_the_servers_own() {
+        let slow = Server { slow_start: Duration::from_secs(30), ..server(2) };
+        let upstream = upstream(vec![Server { drain: true, ..server(1) }, slow]);
+        let service = service(ServiceKey::name("app"), &upstream).unwrap();
+        assert_eq!(service.servers[0].weight, Weight::ZERO);
+        assert_eq!(service.servers[1].slow_start, Duration::from_secs(30));
     }
 
     #[test]

@@ -94,6 +94,10 @@ pub struct ServerConfig {
     /// Overrides the service's rule for failures seen in traffic (nginx's `max_fails`).
     #[cfg_attr(feature = "serde", serde(default))]
     pub passive: Option<crate::health::Passive>,
+    /// How long it warms up when it comes back, in place of the service's time; 0 leaves it to the
+    /// service (nginx's `slow_start`).
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::serial::seconds"))]
+    pub slow_start: Duration,
 }
 
 /// What identifies a service.
@@ -433,6 +437,7 @@ impl ServerConfig {
             thresholds: Thresholds::default(),
             backup: false,
             passive: None,
+            slow_start: Duration::ZERO,
         }
     }
 

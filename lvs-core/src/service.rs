@@ -438,7 +438,7 @@ impl Service {
 
     /// The share of its strength that a server which warms up has reached.
     pub(crate) fn warmth(&self, server: usize, now: Time) -> Option<f64> {
-        let whole = self.config.health.slow_start;
+        let whole = self.slow_start(server);
         let passed = now.since(self.servers[server].live.warming()?);
         (passed < whole).then(|| (passed.as_secs_f64() / whole.as_secs_f64()).max(COLD))
     }
@@ -573,11 +573,18 @@ impl Service {
         }
     }
 
+    /// How long a server warms up.
+    fn slow_start(&self, server: usize) -> Duration {
+        let own = self.config.servers[server].slow_start;
+        if own > Duration::ZERO { own } else { self.config.health.slow_start }
+    }
+
     /// Has a server that came back warm up. Called under the writer lock.
     pub(crate) fn warm_up(&self, server: usize, now: Time) {
-        if self.config.health.slow_start > Duration::ZERO {
+        let whole = self.slow_start(server);
+        if whole > Duration::ZERO {
             self.servers[server].live.set_warming(Some(now));
-            let until = (now + self.config.health.slow_start).as_nanos();
+            let until = (now + whole).as_nanos();
             self.state.warm.fetch_max(until, Ordering::Relaxed);
             self.settle();
         }

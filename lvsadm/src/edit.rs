@@ -28,6 +28,7 @@ pub(crate) fn keep_the_unsaid(edit: Edit, present: &Config) -> Edit {
             if let Some(old) = find(present, &key, &server) {
                 server.backup |= old.backup;
                 server.passive = old.passive;
+                server.slow_start = old.slow_start;
             }
             Edit::EditServer(key, server)
         }

@@ -8,7 +8,7 @@ use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Packing, Setting
 use super::rules::{self, Context};
 use super::tree::Directive;
 use super::upstream::Upstreams;
-use super::{Error, Scope, client_addr, limit, log, map, server};
+use super::{Error, Scope, check, client_addr, limit, log, map, server};
 
 /// Reads an `http {}`.
 ///
@@ -26,6 +26,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     rules::apply(scope, client_addr::EXPLAIN, Context::HTTP, block, &mut explain_from)?;
     let definitions = map::read_all(scope, block)?;
     scope.upstreams = Upstreams::read(scope, Context::UPSTREAM, block)?;
+    check::read_all(scope, block)?;
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(server::read(scope, directive, &settings)?);

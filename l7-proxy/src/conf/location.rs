@@ -12,7 +12,7 @@ use super::rules::{self, ANY, Context, Fault, Rule};
 use super::server::pattern_fault;
 use super::tree::Directive;
 use super::value::parse_number;
-use super::{Error, Scope, rewrite};
+use super::{Error, Scope, check, rewrite};
 
 /// What fills in a [`Location`], apart from its settings.
 pub(super) const RULES: &[Rule<Location>] = &[
@@ -79,6 +79,7 @@ fn read(
     check_roots(block)?;
     super::settings_of(scope, Context::LOCATION, block, &mut location.settings)?;
     rules::apply(scope, RULES, Context::LOCATION, block, &mut location)?;
+    rules::apply(scope, check::RULES, Context::LOCATION, block, &mut location)?;
     (location.script, location.reply) = rewrite::read(scope, block, Some(&location))?;
     location.limit_except = limit_except(scope, block, &location)?;
     let (settings, matcher) = (&location.settings, &location.matcher);

@@ -3,8 +3,8 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, auth, client_addr, core, effectless, grpc, limit, location, log, map, proxy, rewrite, server,
-    settings, stream, tls, unsupported, upstream,
+    answer, auth, check, client_addr, core, effectless, grpc, limit, location, log, map, proxy, rewrite,
+    server, settings, stream, tls, unsupported, upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -68,6 +68,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(location::RULES))
         .chain(rewrite::SYNTAX)
         .chain(map::SYNTAX)
+        .chain(check::SYNTAX)
+        .chain(syntaxes(check::RULES))
         .chain(syntaxes(upstream::RULES))
         .chain(syntaxes(stream::SETTINGS))
         .chain(syntaxes(stream::RULES))

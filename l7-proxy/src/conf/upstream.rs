@@ -235,7 +235,14 @@ fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
                 return Err(Fault::new("balancing method does not support parameter \"backup\""));
             }
             ("down", None) => server.down = true,
-            ("slow_start" | "service" | "route", Some(_)) | ("resolve" | "drain", None) => {
+            ("drain", None) if scope.upstream_port.is_some() => server.drain = true,
+            ("slow_start", Some(value)) if takes_backups(&draft.balance.algorithm) => {
+                server.slow_start = parse_time(value).ok_or_else(invalid)?;
+            }
+            ("slow_start", Some(_)) => {
+                return Err(Fault::new("balancing method does not support parameter \"slow_start\""));
+            }
+            ("service" | "route", Some(_)) | ("resolve", None) => {
                 return Err(Fault::unsupported(word, directive));
             }
             _ => return Err(invalid()),

@@ -6,17 +6,19 @@
 use std::collections::HashSet;
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use l4_proxy::connections::{Connections, Open};
 use l4_proxy::relay::Side;
-use lvs_core::{Algorithm, Config, ConfigError, Director, ServiceConfig, Time};
+use lvs_core::{Algorithm, Changes, Config, ConfigError, Director, ServiceConfig, Time};
 use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit, Timeouts};
 use tracing::{info, warn};
 
 use super::desired;
-use crate::model::ControlSocket;
+use crate::check::{self, Checked};
+use crate::model::{ControlSocket, Unchecked};
 use crate::moment::Moment;
 
 /// The director of a proxy, and what its configuration asks of it.
@@ -24,8 +26,15 @@ pub(super) struct Administered {
     director: Arc<Director>,
     /// Those of `stream {}`; a request is no connection.
     connections: Arc<Connections>,
-    /// What the file asks for. Held while the table is changed, so that changes take turns.
-    desired: Mutex<Vec<ServiceConfig>>,
+    /// Held while the table is changed, so that changes take turns.
+    desired: Mutex<Desired>,
+}
+
+/// What the file asks for.
+#[derive(Default)]
+struct Desired {
+    services: Vec<ServiceConfig>,
+    checks: Vec<Arc<Checked>>,
 }
 
 impl Administered {
@@ -35,25 +44,43 @@ impl Administered {
 
     /// Serves what is wanted beside what is there: requests that workers still answer by the old
     /// configuration need its services until all have changed over.
-    pub(super) fn widen(&self, wanted: &[ServiceConfig]) -> Result<(), ConfigError> {
-        let before = self.desired();
+    pub(super) fn widen(&self, wanted: &[ServiceConfig], checks: &[Arc<Checked>]) -> Result<(), ConfigError> {
+        let mut before = self.desired();
         let present = self.director.config().services;
-        let mut services = desired::merge(&before, wanted, &present);
+        let mut services = desired::merge(&before.services, wanted, &present);
         services.extend(present.into_iter().filter(|old| !wanted.iter().any(|new| new.key == old.key)));
-        self.director.apply(Config { services }).map(drop)
+        before.checks = checks.to_vec();
+        self.apply(Config { services }, &before).map(drop)
     }
 
     /// Serves what is wanted and nothing else, with what `lvsadm` has changed.
     pub(super) fn settle(&self, wanted: Vec<ServiceConfig>) -> Result<(), ConfigError> {
         let mut before = self.desired();
-        let services = desired::merge(&before, &wanted, &self.director.config().services);
+        let services = desired::merge(&before.services, &wanted, &self.director.config().services);
         tell_differences(&wanted, &services);
-        self.director.apply(Config { services })?;
-        *before = wanted;
+        self.apply(Config { services }, &before)?;
+        before.services = wanted;
         Ok(())
     }
 
-    fn desired(&self) -> MutexGuard<'_, Vec<ServiceConfig>> {
+    /// Changes the table. A server that is new and has to be checked first gets nothing until then.
+    fn apply(&self, config: Config, desired: &Desired) -> Result<Changes, ConfigError> {
+        let changes = self.director.apply(config)?;
+        let strict = desired.checks.iter().filter(|check| check.health.unchecked == Unchecked::Down);
+        for check in strict {
+            let is_new = |server: SocketAddr| {
+                changes.services_added.contains(&check.key)
+                    || changes.servers_added.contains(&(check.key.clone(), server))
+            };
+            let config = self.director.config();
+            let servers = config.service(&check.key).map(|service| &*service.servers).unwrap_or_default();
+            let new = servers.iter().map(|server| server.address).filter(|server| is_new(*server));
+            new.for_each(|server| check::suspect(&self.director, check, server));
+        }
+        Ok(changes)
+    }
+
+    fn desired(&self) -> MutexGuard<'_, Desired> {
         self.desired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,7 +108,7 @@ impl Control for Administered {
     }
 
     fn commit(&self, edit: Edit) -> Result<(), CommitError> {
-        let _turn = self.desired();
+        let turn = self.desired();
         let present = self.director.config();
         let mut after = present.clone();
         edit.apply_to(&mut after)?;
@@ -91,7 +118,7 @@ impl Control for Administered {
             info!("upstream server {server} of \"{service}\" drains, as lvsadm says");
             return Ok(());
         }
-        let changes = self.director.apply(after)?;
+        let changes = self.apply(after, &turn)?;
         for (service, server) in &changes.servers_edited {
             info!("upstream server {server} of \"{service}\" was edited by lvsadm");
         }

@@ -7,6 +7,7 @@ use crate::conf::Place;
 use crate::stream::access::Network;
 use crate::variable::{Definitions, Value};
 
+use super::check::HealthCheck;
 use super::limit::Zone;
 use super::pattern::Pattern;
 use super::script::Instruction;
@@ -146,6 +147,8 @@ pub struct Location {
     pub try_files: Option<TryFiles>,
     /// Reachable by internal redirects only (`internal`); others get 404.
     pub internal: bool,
+    /// How the servers that it forwards to are checked (`health_check`).
+    pub health_check: Option<HealthCheck>,
     /// Where it is written, for explanations.
     pub place: Option<Place>,
 }
@@ -163,6 +166,7 @@ impl Location {
             settings,
             locations: Vec::new(),
             internal: false,
+            health_check: None,
             place: None,
         }
     }

@@ -78,6 +78,10 @@ pub struct Server {
     pub role: Role,
     /// Marked permanently unavailable (`down`).
     pub down: bool,
+    /// Gets no new clients, and keeps those that are bound to it (`drain`).
+    pub drain: bool,
+    /// How long it takes to get its whole share after it was unavailable; 0 by default.
+    pub slow_start: Duration,
 }
 
 impl Server {
@@ -92,6 +96,8 @@ impl Server {
             max_conns: None,
             role: Role::Primary,
             down: false,
+            drain: false,
+            slow_start: Duration::ZERO,
         }
     }
 }

@@ -9,6 +9,7 @@ mod control;
 mod explain;
 mod forward;
 mod guard;
+mod health;
 mod jsp;
 mod life;
 mod pages;

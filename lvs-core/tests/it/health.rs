@@ -403,6 +403,19 @@ fn share_of_a_server_that_comes_back_grows_with_time() {
 }
 
 #[test]
+fn server_with_a_slow_start_of_its_own_warms_up_where_the_service_has_none() {
+    for (own, share) in [(0, 100), (100, 66)] {
+        let mut service = service(Algorithm::Rr, &[1, 1]);
+        service.servers[1].slow_start = Duration::from_secs(own);
+        let director = director(service);
+        take_down(&director, 2);
+        director.probe(&vip(), address(2), Probe::Passed, at(0)).expect("it came up");
+        let choices = (0..200).map(|_| director.schedule(&vip(), &flow(1), at(50)).expect("a server"));
+        assert_eq!(choices.filter(|lease| lease.server() == address(2)).count(), share, "{own}");
+    }
+}
+
+#[test]
 fn server_that_comes_back_is_not_given_all_connections_by_those_who_look_for_the_fewest() {
     let mut service = service(Algorithm::Wlc, &[1, 1]);
     service.health.slow_start = Duration::from_secs(100);

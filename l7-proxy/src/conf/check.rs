@@ -1,0 +1,141 @@
+//! `health_check` and the `match {}` that it goes by.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::model::{
+    Expected, Field, FieldTest, Handler, HealthCheck, Holds, Location, Pattern, Statuses, Unchecked,
+};
+
+use super::rules::{ANY, Context, Fault, Rule, Syntax};
+use super::server::pattern_fault;
+use super::settings::field_name;
+use super::tree::Directive;
+use super::value::{parse_number, parse_time};
+use super::{Error, Scope};
+
+/// How a `match` is written.
+pub(super) const SYNTAX: &[Syntax] =
+    &[Syntax { name: "match", contexts: Context::HTTP, args: 1..=1, block: Some(Context::DATA) }];
+
+/// What fills in a location's check.
+pub(super) const RULES: &[Rule<Location>] =
+    &[Rule::new("health_check", Context::LOCATION, 0..=ANY, health_check)];
+
+/// Reads the `match {}` blocks, which checks name.
+pub(super) fn read_all(scope: &mut Scope, block: &[Directive]) -> Result<(), Error> {
+    for directive in block.iter().filter(|directive| directive.name == "match") {
+        let name = directive.arg(0).to_owned();
+        let mut expected = Expected { name: name.clone(), ..Expected::default() };
+        for line in &directive.block {
+            add(&mut expected, line).map_err(|fault| fault.at(line))?;
+        }
+        if scope.matches.insert(name.clone(), Arc::new(expected)).is_some() {
+            return Err(Error::at(&directive.place, format!("duplicate match \"{name}\"")));
+        }
+    }
+    Ok(())
+}
+
+fn add(expected: &mut Expected, line: &Directive) -> Result<(), Fault> {
+    let words: Vec<&str> = line.args.iter().map(|word| &**word).collect();
+    match (&*line.name, &*words) {
+        ("status", [..]) if !words.is_empty() && expected.status.is_none() => {
+            let (holds, words) = match words.split_first() {
+                Some((&"!", rest)) if !rest.is_empty() => (Holds::No, rest),
+                _ => (Holds::Yes, &*words),
+            };
+            let ranges = words.iter().map(|word| statuses(word)).collect::<Result<_, _>>()?;
+            expected.status = Some(Statuses { holds, ranges });
+            Ok(())
+        }
+        ("status", _) if expected.status.is_some() => Err(Fault::directive("is duplicate")),
+        ("header", [..]) => {
+            expected.fields.push(field(&words)?);
+            Ok(())
+        }
+        ("body", _) if expected.body.is_some() => Err(Fault::directive("is duplicate")),
+        ("body", [sign @ ("~" | "!~"), text]) => {
+            let holds = if *sign == "~" { Holds::Yes } else { Holds::No };
+            expected.body = Some((holds, pattern(text)?));
+            Ok(())
+        }
+        ("require", _) => Err(Fault::new("\"require\" is not supported by l7-proxy")),
+        ("status" | "body", _) => Err(Fault::directive("has invalid parameters")),
+        (name, _) => Err(Fault::new(format!("unknown directive \"{name}\""))),
+    }
+}
+
+/// Reads `200` or `200-399`.
+fn statuses(word: &str) -> Result<RangeInclusive<u16>, Fault> {
+    let (first, last) = word.split_once('-').unwrap_or((word, word));
+    let range = parse_number(first).zip(parse_number(last)).map(|(first, last): (u16, u16)| first..=last);
+    range.filter(|range| !range.is_empty() && range.contains(range.end())).ok_or_else(|| Fault::value(word))
+}
+
+/// Reads `NAME`, `! NAME`, `NAME = VALUE`, `NAME != VALUE`, `NAME ~ EXPRESSION` or `NAME !~ EXPRESSION`.
+fn field(words: &[&str]) -> Result<Field, Fault> {
+    let (holds, name, test) = match *words {
+        [name] => (Holds::Yes, name, FieldTest::IsThere),
+        ["!", name] => (Holds::No, name, FieldTest::IsThere),
+        [name, "=", value] => (Holds::Yes, name, FieldTest::Is(value.to_owned())),
+        [name, "!=", value] => (Holds::No, name, FieldTest::Is(value.to_owned())),
+        [name, "~", text] => (Holds::Yes, name, FieldTest::Matches(pattern(text)?)),
+        [name, "!~", text] => (Holds::No, name, FieldTest::Matches(pattern(text)?)),
+        _ => return Err(Fault::directive("has invalid parameters")),
+    };
+    Ok(Field { holds, name: field_name(name)?, test })
+}
+
+fn pattern(text: &str) -> Result<Pattern, Fault> {
+    Pattern::new(text).map_err(|error| pattern_fault(text, &error))
+}
+
+fn health_check(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {
+    let mut check = HealthCheck::default();
+    for word in &directive.args {
+        let invalid = || Fault::parameter(word);
+        let (key, value) = word.split_once('=').map_or((&**word, None), |(key, value)| (key, Some(value)));
+        let count = |value: &str| parse_number(value).filter(|&count| count > 0).ok_or_else(invalid);
+        match (key, value) {
+            ("interval", Some(value)) => {
+                let interval = parse_time(value).filter(|time| !time.is_zero());
+                check.interval = interval.ok_or_else(invalid)?;
+            }
+            ("jitter", Some(value)) => check.jitter = parse_time(value).ok_or_else(invalid)?,
+            ("fails", Some(value)) => check.fails = count(value)?,
+            ("passes", Some(value)) => check.passes = count(value)?,
+            ("uri", Some(value)) => {
+                let is_uri = value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic());
+                check.uri = Some(value.to_owned()).filter(|_| is_uri).ok_or_else(invalid)?;
+            }
+            ("port", Some(value)) => {
+                check.port = Some(parse_number(value).filter(|&port| port > 0).ok_or_else(invalid)?);
+            }
+            ("match", Some(name)) => {
+                let found = scope.matches.get(name).cloned();
+                check.expected = found.ok_or_else(|| Fault::new(format!("match \"{name}\" not found")))?;
+            }
+            ("keepalive_time", Some(value)) => {
+                check.keepalive_time = parse_time(value).ok_or_else(invalid)?
+            }
+            ("mandatory", None) => check.unchecked = Unchecked::Down,
+            // What a server was found to be outlives a reload in any case.
+            ("persistent", None) if check.unchecked == Unchecked::Down => {}
+            ("type", Some("http")) => {}
+            ("type" | "grpc_service" | "grpc_status", Some(_)) => {
+                return Err(Fault::unsupported(word, directive));
+            }
+            _ => return Err(invalid()),
+        }
+    }
+    let Handler::Proxy(pass) = &location.handler else {
+        return Err(Fault::directive("needs a \"proxy_pass\" in its location"));
+    };
+    if !scope.checked.insert(pass.upstream) {
+        let url = &pass.url;
+        return Err(Fault::new(format!("the servers of \"{url}\" are checked by another \"health_check\"")));
+    }
+    location.health_check = Some(check);
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Active checks of an upstream's servers, as `health_check` and `match` say them.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderName};
+
+use super::pattern::Pattern;
+
+/// How the servers of a location's upstream are checked (`health_check`).
+#[derive(Debug, Clone)]
+pub struct HealthCheck {
+    /// From one check of a server to the next; 5 s by default.
+    pub interval: Duration,
+    /// Up to so much later, at random; 0 by default.
+    pub jitter: Duration,
+    /// Failed checks in a row that take a server out; 1 by default.
+    pub fails: u32,
+    /// Passed checks in a row that bring it back; 1 by default.
+    pub passes: u32,
+    /// What is asked for; `/` by default.
+    pub uri: String,
+    /// The port that is asked, in place of the server's own.
+    pub port: Option<u16>,
+    /// What a server has to answer.
+    pub expected: Arc<Expected>,
+    /// How a server that was never checked counts.
+    pub unchecked: Unchecked,
+    /// How long one connection serves for checks; 0 makes a new one for each.
+    pub keepalive_time: Duration,
+}
+
+/// How a server that was never checked counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unchecked {
+    /// It is up.
+    Up,
+    /// It is down until it has passed (`mandatory`).
+    Down,
+}
+
+/// What a server has to answer (`match`); by default a status of 2xx or 3xx.
+#[derive(Debug, Clone, Default)]
+pub struct Expected {
+    /// What it is called.
+    pub name: String,
+    /// The status; `None` leaves it at 200 to 399.
+    pub status: Option<Statuses>,
+    /// The fields.
+    pub fields: Vec<Field>,
+    /// The body.
+    pub body: Option<(Holds, Pattern)>,
+}
+
+/// Whether a test is to hold or not (`!`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// It is to hold.
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// A set of statuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statuses {
+    /// Whether they are wanted.
+    pub holds: Holds,
+    /// Those.
+    pub ranges: Vec<RangeInclusive<u16>>,
+}
+
+/// What is asked of a field.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Whether the test is to hold.
+    pub holds: Holds,
+    /// Its name.
+    pub name: HeaderName,
+    /// What is tested.
+    pub test: FieldTest,
+}
+
+/// A test of a field.
+#[derive(Debug, Clone)]
+pub enum FieldTest {
+    /// It is there.
+    IsThere,
+    /// It has this value.
+    Is(String),
+    /// It matches.
+    Matches(Pattern),
+}
+
+/// What was wrong with an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The status.
+    Status(u16),
+    /// This field.
+    Field(HeaderName),
+    /// The body.
+    Body,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            jitter: Duration::ZERO,
+            fails: 1,
+            passes: 1,
+            uri: "/".to_owned(),
+            port: None,
+            expected: Arc::default(),
+            unchecked: Unchecked::Up,
+            keepalive_time: Duration::ZERO,
+        }
+    }
+}
+
+impl Holds {
+    fn agrees(self, found: bool) -> bool {
+        found == (self == Self::Yes)
+    }
+}
+
+impl Expected {
+    /// Judges the head of an answer.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn judge_head(&self, status: u16, fields: &HeaderMap) -> Result<(), Mismatch> {
+        let fits = match &self.status {
+            None => (200..400).contains(&status),
+            Some(wanted) => wanted.holds.agrees(wanted.ranges.iter().any(|range| range.contains(&status))),
+        };
+        if !fits {
+            return Err(Mismatch::Status(status));
+        }
+        for Field { holds, name, test } in &self.fields {
+            let mut values = fields.get_all(name).iter();
+            let found = match test {
+                FieldTest::IsThere => values.next().is_some(),
+                FieldTest::Is(wanted) => values.any(|value| value.as_bytes() == wanted.as_bytes()),
+                FieldTest::Matches(pattern) => values.any(|value| pattern.regex().is_match(value.as_bytes())),
+            };
+            if !holds.agrees(found) {
+                return Err(Mismatch::Field(name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the body of an answer, or as much of it as was read.
+    ///
+    /// # Errors
+    /// It is not as it should be.
+    pub fn judge_body(&self, body: &[u8]) -> Result<(), Mismatch> {
+        match &self.body {
+            Some((holds, pattern)) if !holds.agrees(pattern.regex().is_match(body)) => Err(Mismatch::Body),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "HTTP {status}"),
+            Self::Field(name) => write!(f, "field \"{name}\" does not match"),
+            Self::Body => f.write_str("body does not match"),
+        }
+    }
+}
+
+impl std::error::Error for Mismatch {}

@@ -1,0 +1,154 @@
+//! Active checks: which servers get requests, by what they answer when they are asked.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::peer::{Origin, Proxy, Visit, configuration, eventually, http};
+
+/// Answers `/up` with this while it is well, else with 503, and everything else with its name.
+fn checked(name: &'static str, well: &Arc<AtomicBool>, answer: &'static str) -> Origin {
+    let well = Arc::clone(well);
+    Origin::start(move |visit: &mut Visit| -> io::Result<()> {
+        loop {
+            let head = visit.request()?;
+            if !head.starts_with("GET /up ") {
+                visit.reply("", name)?;
+            } else if well.load(Ordering::SeqCst) {
+                visit.write(answer)?;
+            } else {
+                visit.write("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")?;
+            }
+        }
+    })
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nX-Kind: app\r\nContent-Length: 4\r\n\r\nwell";
+
+/// A proxy whose upstream has these servers, checked twenty times a second.
+fn site(origins: &[&Origin], blocks: &str, check: &str) -> String {
+    let servers: String = origins.iter().map(|origin| format!("server {};", origin.addr)).collect();
+    http(&format!(
+        "{blocks} upstream app {{ {servers} }}
+         server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://app;
+         health_check uri=/up interval=50ms {check}; }} }}"
+    ))
+}
+
+fn condition(proxy: &Proxy, server: usize) -> String {
+    proxy.daemon.director().stats()[0].servers[server].condition.to_string()
+}
+
+fn well() -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(true))
+}
+
+#[test]
+fn server_that_fails_its_checks_gets_no_request_until_it_passes() {
+    let (health, other) = (well(), well());
+    let (a, b) = (checked("a", &health, OK), checked("b", &other, OK));
+    let proxy = Proxy::start(&site(&[&a, &b], "", "fails=2 passes=2"));
+    health.store(false, Ordering::SeqCst);
+    eventually("it is down", || condition(&proxy, 0).starts_with("down"));
+    assert!(condition(&proxy, 0).ends_with("2 × HTTP 503"), "{}", condition(&proxy, 0));
+    (0..6).for_each(|_| assert_eq!(proxy.get("/").text(), "b"));
+    health.store(true, Ordering::SeqCst);
+    eventually("it is up", || condition(&proxy, 0) == "up");
+    let mut seen: Vec<String> = (0..2).map(|_| proxy.get("/").text().to_owned()).collect();
+    seen.sort();
+    assert_eq!(seen, ["a", "b"]);
+}
+
+#[test]
+fn answer_is_held_against_the_match() {
+    for (block, passes) in [
+        ("status 200;", true),
+        ("status 201-299;", false),
+        ("status ! 200-299;", false),
+        ("header X-Kind = app;", true),
+        ("header X-Kind != app;", false),
+        ("header X-Kind ~ ^a;", true),
+        ("header ! X-Kind;", false),
+        ("header X-Other;", false),
+        ("body ~ well;", true),
+        ("body !~ ^w;", false),
+        ("status 200; header X-Kind; body ~ ll$;", true),
+    ] {
+        let origin = checked("a", &well(), OK);
+        let blocks = format!("match fine {{ {block} }}");
+        let proxy = Proxy::start(&site(&[&origin], &blocks, "match=fine"));
+        // The first check is at hand when the second begins.
+        eventually("it was checked", || origin.requests().len() > 1);
+        assert_eq!(condition(&proxy, 0) == "up", passes, "{block} {}", condition(&proxy, 0));
+    }
+}
+
+#[test]
+fn mandatory_check_comes_before_the_first_request() {
+    let origin = Origin::start(|visit| {
+        loop {
+            let head = visit.request()?;
+            if head.starts_with("GET /up ") {
+                std::thread::sleep(std::time::Duration::from_millis(150));
+            }
+            visit.reply("", "a")?;
+        }
+    });
+    let proxy = Proxy::start(&site(&[&origin], "", "mandatory"));
+    assert_eq!(proxy.get("/").status, 502);
+    assert!(condition(&proxy, 0).contains("not checked yet"));
+    eventually("it has passed", || proxy.get("/").status == 200);
+    // What it was found to be outlives a reload.
+    proxy
+        .daemon
+        .reload(configuration(proxy.folder.path(), &site(&[&origin], "", "mandatory persistent")))
+        .unwrap();
+    assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
+fn server_that_comes_back_gets_its_share_little_by_little() {
+    let health = Arc::new(AtomicBool::new(false));
+    let (a, b) = (checked("a", &health, OK), checked("b", &well(), OK));
+    let text = site(&[&a, &b], "", "").replacen(';', " slow_start=1h;", 2);
+    let text = text.replacen("access_log off slow_start=1h", "access_log off", 1);
+    let proxy = Proxy::start(&text);
+    eventually("it is down", || condition(&proxy, 0).starts_with("down"));
+    health.store(true, Ordering::SeqCst);
+    eventually("it is up", || condition(&proxy, 0) == "up");
+    let to_a = (0..40).filter(|_| proxy.get("/").text() == "a").count();
+    assert!((1..=8).contains(&to_a), "{to_a} of 40");
+}
+
+#[test]
+fn server_that_nobody_checks_any_more_is_up() {
+    let health = Arc::new(AtomicBool::new(false));
+    let origin = checked("a", &health, OK);
+    let text = site(&[&origin], "", "");
+    let proxy = Proxy::start(&text);
+    eventually("it is down", || condition(&proxy, 0).starts_with("down"));
+    let (before, after) = text.split_once("health_check").unwrap();
+    let (_, after) = after.split_once(';').unwrap();
+    proxy.daemon.reload(configuration(proxy.folder.path(), &format!("{before}{after}"))).unwrap();
+    eventually("it is up", || condition(&proxy, 0) == "up");
+}
+
+#[test]
+fn check_asks_another_port_over_a_connection_that_lasts() {
+    let checks = checked("checks", &well(), OK);
+    let requests = Origin::named("a");
+    let check = format!("port={} keepalive_time=10s", checks.addr.port());
+    let proxy = Proxy::start(&site(&[&requests], "", &check));
+    eventually("it was checked", || checks.requests().len() >= 4);
+    assert_eq!(condition(&proxy, 0), "up");
+    assert_eq!(checks.connections(), 1);
+    assert_eq!(requests.requests().len(), 0);
+}
+
+#[test]
+fn server_that_does_not_listen_is_found_before_any_client_does() {
+    let (dead, alive) = (Origin::nobody(), checked("b", &well(), OK));
+    let proxy = Proxy::start(&site(&[&dead, &alive], "", ""));
+    eventually("it is down", || condition(&proxy, 0).contains("connect refused"));
+    assert_eq!(proxy.get("/").text(), "b");
+}
