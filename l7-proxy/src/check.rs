@@ -223,6 +223,7 @@ mod tests {
         let mut pass = ProxyPass {
             upstream: crate::model::UpstreamId(0),
             tls: false,
+            module: crate::model::PassModule::Proxy,
             host: "app".to_owned(),
             url: "http://app".to_owned(),
             port: 80,

@@ -19,7 +19,7 @@ pub(crate) fn explain(
     pass: &ProxyPass,
     target: &Target<'_>,
 ) -> String {
-    let settings = &*route.settings.proxy;
+    let settings = route.proxy();
     let Some(uri) = request_target(transaction, server, route, pass, target) else {
         return format!("proxy_pass {}: its path cannot be written, so the answer is 500", pass.url);
     };
