@@ -20,6 +20,7 @@ use tracing::{error, info};
 
 use crate::model::{Handler, HealthCheck, Http, Location, ProxyPass, SetHeader, TlsClient};
 use crate::moment::Moment;
+use crate::route::proxy_settings;
 use crate::tls::{Client, TlsError};
 use crate::variable::{Value, Variable};
 
@@ -56,7 +57,7 @@ pub(crate) fn prepare(http: &Http) -> Result<Vec<Arc<Checked>>, TlsError> {
             continue;
         };
         let Some(upstream) = http.upstreams.get(pass.upstream.0) else { continue };
-        let proxy = &location.settings.proxy;
+        let proxy = proxy_settings(&location.handler, &location.settings);
         let tls = match pass.tls {
             true => Some((Client::new(&TlsClient::clone(&proxy.tls), &[])?, told(&proxy.tls_name, pass))),
             false => None,

@@ -161,7 +161,8 @@ impl<'r> Route<'r> {
     }
 }
 
-fn proxy_settings<'s>(handler: &Handler, settings: &'s Settings) -> &'s ProxySettings {
+/// Returns how a handler forwards.
+pub(crate) fn proxy_settings<'s>(handler: &Handler, settings: &'s Settings) -> &'s ProxySettings {
     match handler {
         Handler::Proxy(ProxyPass { module: PassModule::Grpc, .. }) => &settings.grpc.0,
         Handler::Proxy(_) | Handler::Files | Handler::Status => &settings.proxy,
