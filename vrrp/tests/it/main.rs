@@ -3,4 +3,5 @@
 mod consent;
 mod fuzz;
 mod machine;
+mod os;
 mod simulation;

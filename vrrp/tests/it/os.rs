@@ -1,0 +1,9 @@
+//! Virtual routers on real interfaces: hosts in network namespaces on one bridge, with keepalived and
+//! tshark for company. Time is real here.
+
+#![allow(clippy::disallowed_methods, reason = "these hosts live in real time")]
+
+mod host;
+mod keepalived;
+mod lab;
+mod wire;
