@@ -83,7 +83,10 @@ impl Engine {
             let now = clock::now();
             let late = self.alarm.overdue(now);
             let busy = late.saturating_sub(now.saturating_sub(asleep_from));
-            self.host.delay = Some(watch.look(late, busy));
+            let cause = watch.look(late, busy);
+            if self.is_too_late(late) {
+                self.host.tell(Notice::Late { by: late, cause });
+            }
             for (unit, place) in ready.wires {
                 self.units[unit].receive(place, now, &mut self.host);
             }
@@ -97,6 +100,13 @@ impl Engine {
         for unit in &mut self.units {
             unit.stop(now, &mut self.host);
         }
+    }
+
+    /// Whether being so late is half-way to an advertisement that is missed.
+    fn is_too_late(&self, late: Duration) -> bool {
+        let members = self.units.iter().flat_map(|unit| &unit.members);
+        let shortest = members.map(|member| member.instance.interval).min();
+        shortest.is_some_and(|shortest| late * 2 > shortest)
     }
 
     fn wait(&mut self) -> io::Result<Ready> {
@@ -221,24 +231,28 @@ impl Engine {
         units.find_map(|(number, unit)| unit.place_of(instance).map(|place| (number, place)))
     }
 
-    /// Runs other virtual routers from now on; those that stay as they were do not notice.
+    /// Runs other virtual routers from now on; those that stay keep their places.
     fn reload(&mut self, settings: Settings, now: Moment) {
         let mut before = std::mem::take(&mut self.units);
         let mut after = Vec::new();
         for (name, instances) in units(settings) {
-            let same = before.iter().position(|unit| unit.is(name.as_deref(), &instances));
-            after.push(match same {
-                Some(place) => Ok(before.swap_remove(place)),
-                None => Err((name, instances)),
-            });
+            let same = before.iter().position(|unit| unit.is_made_of(name.as_deref(), &instances));
+            after.push((same.map(|place| before.remove(place)), name, instances));
         }
         // First what goes, so that its addresses can come anew.
         for mut unit in before {
             unit.stop(now, &mut self.host);
         }
         self.survey();
-        let new = |(name, instances)| Unit::new(name, instances);
-        self.units = after.into_iter().map(|unit| unit.unwrap_or_else(new)).collect();
+        for (same, name, instances) in after {
+            self.units.push(match same {
+                Some(mut unit) => {
+                    unit.reconfigure(instances, now, &mut self.host);
+                    unit
+                }
+                None => Unit::new(name, instances),
+            });
+        }
         self.reassess(now);
     }
 }

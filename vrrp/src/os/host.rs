@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use super::announce::{Announcements, Told};
 use super::links::Links;
 use super::netlink::Requests;
-use super::notice::{Delay, Notice};
+use super::notice::Notice;
 use super::settings::{Announcing, VirtualAddress};
 use super::{addresses, sys};
 use crate::router::{Moment, Occasion};
@@ -22,8 +22,6 @@ pub(super) struct Host {
     pub(super) links: Links,
     frames: OwnedFd,
     pub(super) announcements: Announcements,
-    /// What kept the node this time, if it is late and nobody was told yet.
-    pub(super) delay: Option<Delay>,
     notices: Box<dyn FnMut(Notice) + Send>,
 }
 
@@ -43,7 +41,6 @@ impl Host {
             links: Links::default(),
             frames,
             announcements: Announcements::default(),
-            delay: None,
             notices,
         };
         host.survey()?;

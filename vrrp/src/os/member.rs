@@ -157,6 +157,18 @@ impl Member {
         Ok(Some(address))
     }
 
+    /// Takes over other settings of the same virtual router.
+    pub(super) fn adopt(&mut self, instance: Instance, host: &Host) {
+        let before = std::mem::replace(&mut self.instance, instance);
+        if (&before.dialect, &before.reach) != (&self.instance.dialect, &self.instance.reach) {
+            self.wire = None;
+        }
+        self.complaints.clear();
+        let footing = self.footing(host);
+        // That it fails is found again, and told, when all is looked at.
+        let _ = self.connect(&footing);
+    }
+
     /// Does what the state machine says.
     pub(super) fn act(&mut self, action: Action, router: &Router, now: Moment, host: &mut Host) {
         let lifetime = router.consent().map(|until| until.saturating_sub(now));
@@ -191,12 +203,8 @@ impl Member {
             Action::Ask => host.tell(Notice::Asks { instance: self.instance.name.clone() }),
             Action::Release => host.tell(Notice::Releases { instance: self.instance.name.clone() }),
             Action::Became(state, reason) => self.became(state, reason, router.priority(), host),
-            Action::Warn(Warning::Late(by)) => {
-                // Said once, however many virtual routers were kept waiting.
-                if let Some(cause) = host.delay.take() {
-                    host.tell(Notice::Late { by, cause });
-                }
-            }
+            // Who runs them all says it once, and why.
+            Action::Warn(Warning::Late(_)) => {}
             Action::Warn(warning) => {
                 host.tell(Notice::Warned { instance: self.instance.name.clone(), warning });
             }

@@ -125,8 +125,11 @@ impl Handle {
         self.send(Command::Tell { instance: instance.into(), event: Event::Refused })
     }
 
-    /// Runs other virtual routers from now on, and waits until they do. Those that stay as they were
-    /// do not notice.
+    /// Runs other virtual routers from now on, and waits until they do.
+    ///
+    /// One that has the name, interface, number and family of one that runs stays what it is, master or
+    /// backup, with its counters and with what trackers said of it: of a tracker that is no more, all
+    /// is to be reported [`Verdict::Well`].
     ///
     /// # Errors
     /// When the node is [`Gone`].

@@ -266,6 +266,14 @@ impl Instance {
         }
     }
 
+    /// Whether another one is the same virtual router in the same place, set up in another way.
+    pub(super) fn is_same(&self, other: &Instance) -> bool {
+        let identity = |one: &Instance| {
+            (one.name.clone(), one.interface.clone(), one.vrid, one.is_v6(), one.mac.clone())
+        };
+        identity(self) == identity(other)
+    }
+
     /// Whether it speaks over IPv6: as its source does, its peers, its addresses.
     pub fn is_v6(&self) -> bool {
         let peer = match &self.reach {

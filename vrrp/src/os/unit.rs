@@ -1,11 +1,13 @@
 //! Virtual routers that change together, at work: a sync group, or one by itself.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::hear;
 use super::host::Host;
 use super::member::Member;
 use super::notice::{Notice, Status, Verdict};
 use super::settings::Instance;
-use super::wire::Incoming;
+use super::wire::{Incoming, Wire};
 use crate::group::Group;
 use crate::router::{Action, Event, Moment, Router, State};
 
@@ -21,10 +23,6 @@ pub(super) struct Unit {
 impl Unit {
     /// Virtual routers that have not started. They have no addresses of their own yet.
     pub(super) fn new(name: Option<String>, instances: Vec<Instance>) -> Unit {
-        let nowhere = |instance: &Instance| match instance.is_v6() {
-            false => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            true => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
         let routers = instances.iter().map(|instance| Router::new(instance.config(nowhere(instance))));
         Unit {
             name,
@@ -215,12 +213,32 @@ impl Unit {
         both.map(|(member, router)| member.status(router, self.name.as_deref()))
     }
 
-    /// Whether it is what is asked for.
-    pub(super) fn is(&self, name: Option<&str>, instances: &[Instance]) -> bool {
+    /// Whether these are its virtual routers, however they are set up.
+    pub(super) fn is_made_of(&self, name: Option<&str>, instances: &[Instance]) -> bool {
+        let mut both = self.members.iter().zip(instances);
         self.name.as_deref() == name
             && self.members.len() == instances.len()
-            && self.members.iter().zip(instances).all(|(member, instance)| member.instance == *instance)
+            && both.all(|(member, instance)| member.instance.is_same(instance))
     }
+
+    /// Sets its virtual routers up anew, where they differ; they keep their places.
+    pub(super) fn reconfigure(&mut self, instances: Vec<Instance>, now: Moment, host: &mut Host) {
+        for (place, instance) in instances.into_iter().enumerate() {
+            let member = &mut self.members[place];
+            if member.instance == instance {
+                continue;
+            }
+            member.adopt(instance, host);
+            let address = member.wire.as_ref().map_or_else(|| nowhere(&member.instance), Wire::own);
+            let actions = self.group.reconfigure(place, member.instance.config(address), now);
+            self.act(actions, now, host);
+        }
+    }
+}
+
+/// The address of a virtual router that has none yet.
+fn nowhere(instance: &Instance) -> IpAddr {
+    if instance.is_v6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 /// Whether something has to be tried again soon.

@@ -128,7 +128,7 @@ fn addresses_come_as_they_are_described() {
         "eth0    inet 10.8.0.100/32 scope global eth0\\",
         "eth0    inet 10.9.0.100/24 brd 10.9.0.255 scope link eth0:7\\",
         "other    inet 10.7.0.100/32 scope global other\\",
-        "eth0    inet6 fd00::100/64 scope global deprecated nodad \\",
+        "eth0    inet6 fd00::100/64 scope global nodad deprecated \\",
         "eth0    inet6 fd00::101/64 scope global nodad \\",
     ] {
         assert!(text.contains(wanted), "{wanted} in {text}");

@@ -1,7 +1,6 @@
 //! Hosts on a bridge, each in a network namespace of its own. All of it goes with the value.
 
 use std::fs::File;
-use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -231,12 +230,6 @@ pub(crate) struct Program {
 impl Program {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
-    }
-
-    /// Tells it something.
-    pub(crate) fn tell(&mut self, line: &str) {
-        let input = self.input.as_mut().expect("it listens");
-        writeln!(input, "{line}").expect("it listens");
     }
 
     /// Ends it by the end of its input.

@@ -4,7 +4,6 @@
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::process::Stdio;
-use std::time::Duration;
 
 use vrrp::os::{Authentication, Dialect, Instance, VirtualAddress};
 use vrrp::packet::Coverage;
