@@ -5,7 +5,7 @@
 //! `keepalived::keeper` acts. Each check ends within its time, whatever the server does.
 
 mod dns;
-mod file;
+pub(crate) mod file;
 mod http;
 mod misc;
 pub(crate) mod origin;

@@ -46,6 +46,8 @@ pub struct Loaded {
     pub model: Model,
     /// What could not be understood, and what is odd; in the order of the text.
     pub complaints: Vec<Complaint>,
+    /// What this director does not do although it is well written; [`Loaded::fit`] complains of it.
+    unfit: Vec<Complaint>,
 }
 
 /// Reads a configuration from its file. `id` is what lines that begin with `@id` go by.
@@ -83,8 +85,9 @@ pub fn read(file: &Path, text: &str, id: &str) -> Loaded {
     let (lines, mut complaints) = source::lines(file, text, id);
     let nodes = tree::statements(&lines, &mut complaints);
     let nodes = schema::check(nodes, &tables::FILE, &mut complaints);
-    let model = model::build(&nodes, &mut complaints);
-    let mut loaded = Loaded { model, complaints };
+    let mut unfit = Vec::new();
+    let model = model::build(&nodes, &mut complaints, &mut unfit);
+    let mut loaded = Loaded { model, complaints, unfit };
     loaded.sort();
     loaded
 }
@@ -95,6 +98,7 @@ impl Loaded {
     /// Only masquerading can be done by a proxy. Where the file asks for another method, that is an
     /// error; who is lenient gets masquerading.
     pub fn fit(&mut self, accepts: impl Fn(&Edit) -> Result<(), CommitError>) {
+        self.complaints.append(&mut self.unfit);
         let complaints = &mut self.complaints;
         self.model.services.retain_mut(|service| {
             let servers = service.servers.iter_mut().map(|server| &mut server.forwarding);

@@ -63,6 +63,7 @@ pub mod proxy_protocol;
 pub mod relay;
 pub mod script;
 mod settings;
+mod sync;
 mod sys;
 pub mod takeover;
 pub mod tls;

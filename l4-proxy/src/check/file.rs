@@ -28,7 +28,7 @@ pub(super) fn check(file: &NumberFile, dynamic: bool) -> Report {
 }
 
 /// The beginning of the file; a number is not longer.
-fn read(file: &NumberFile) -> std::io::Result<String> {
+pub(crate) fn read(file: &NumberFile) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = Vec::new();
     std::fs::File::open(&file.path)?.take(LENGTH_MAX).read_to_end(&mut text)?;

@@ -7,7 +7,9 @@ mod checker;
 mod global;
 mod lvs;
 mod router;
+mod sync;
 mod vrrp;
+mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -22,9 +24,11 @@ pub use self::check::{
     Body, Checker, Kind, Match, Method, Origin, Protocol, Query, Rhythm, SmtpHost, StatusCodes, Url, Wildcard,
 };
 pub use self::router::{
-    Address, Arbiter, ArbiterKind, Authentication, Etcd, Instance, Mail, Notify, OnArbiterLoss, Peer, State,
-    SyncGroup, Track, TrackFile, TrackProcess, Vrrp, VrrpScript,
+    Address, Announcing, Arbiter, ArbiterKind, Authentication, Etcd, Instance, Mail, Notify, OnArbiterLoss,
+    Peer, State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp, VrrpScript, Weight, Wire,
 };
+
+pub use self::sync::SyncDaemon;
 
 /// A whole `keepalived.conf`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,6 +54,8 @@ pub struct Global {
     pub log_all_failures: bool,
     /// Idle timeouts of connections: TCP, TCP after a FIN, UDP.
     pub lvs_timeouts: [Option<Duration>; 3],
+    /// Templates are shared with other directors.
+    pub sync: Option<SyncDaemon>,
 }
 
 /// A `virtual_server`, for one address or a group of them.

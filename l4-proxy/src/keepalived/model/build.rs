@@ -11,8 +11,10 @@ use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
 /// Reads the model out of statements that fit their tables.
-pub(crate) fn build(nodes: &[Node], complaints: &mut Vec<Complaint>) -> Model {
-    let mut build = Build { nodes, complaints };
+///
+/// What is `unfit` is well written, and this director does not do it.
+pub(crate) fn build(nodes: &[Node], complaints: &mut Vec<Complaint>, unfit: &mut Vec<Complaint>) -> Model {
+    let mut build = Build { nodes, complaints, unfit };
     let global = build.global();
     let services = build.services();
     let vrrp = build.vrrp(&global);
@@ -23,6 +25,7 @@ pub(crate) fn build(nodes: &[Node], complaints: &mut Vec<Complaint>) -> Model {
 pub(super) struct Build<'a> {
     pub(super) nodes: &'a [Node],
     pub(super) complaints: &'a mut Vec<Complaint>,
+    pub(super) unfit: &'a mut Vec<Complaint>,
 }
 
 impl<'a> Build<'a> {

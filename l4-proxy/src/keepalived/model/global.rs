@@ -22,6 +22,7 @@ impl Build<'_> {
                 }
             }
         }
+        global.sync = self.sync_daemon();
         global
     }
 

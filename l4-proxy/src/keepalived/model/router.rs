@@ -68,8 +68,50 @@ pub struct Instance {
     pub arbiter: Option<Arbiter>,
     /// Who is told.
     pub notify: Notify,
+    /// How adverts travel.
+    pub wire: Wire,
+    /// How neighbours are told who has the addresses.
+    pub announcing: Announcing,
     /// The keywords that the fields above say nothing of, with their values.
     pub further: Vec<Vec<String>>,
+}
+
+/// How adverts travel and when they are missed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// The group that they go to without peers, if not the usual one.
+    pub group: Option<IpAddr>,
+    /// Time to live of what peers are sent.
+    pub unicast_ttl: u8,
+    /// Only adverts of peers count.
+    pub checks_source: bool,
+    /// The checksum of version 3 over IPv4 covers the message alone.
+    pub checksum_as_v2: bool,
+    /// Silent intervals after which a master is taken for gone.
+    pub down_adverts: u8,
+    /// With a virtual MAC address: adverts go out with that of the interface below.
+    pub from_base: bool,
+}
+
+/// Gratuitous ARPs and unsolicited neighbour advertisements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcing {
+    /// How often at each time.
+    pub repeat: u32,
+    /// When once more; zero for never.
+    pub again: Duration,
+    /// From then on every so often; zero for never.
+    pub refresh: Duration,
+    /// How often then.
+    pub refresh_repeat: u32,
+    /// How often when a master of lower priority is heard.
+    pub contested_repeat: u32,
+    /// When once more after that; zero for never.
+    pub contested_again: Duration,
+    /// Time between two gratuitous ARPs.
+    pub arp_spacing: Duration,
+    /// Time between two neighbour advertisements.
+    pub na_spacing: Duration,
 }
 
 /// What an instance begins as.
@@ -162,15 +204,44 @@ pub struct Peer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Track {
     /// Interfaces.
-    pub interfaces: Vec<(String, Option<i64>)>,
+    pub interfaces: Vec<(String, Option<Weight>)>,
     /// Scripts.
-    pub scripts: Vec<(String, Option<i64>)>,
+    pub scripts: Vec<(String, Option<Weight>)>,
     /// Files.
-    pub files: Vec<(String, Option<i64>)>,
+    pub files: Vec<(String, Option<Weight>)>,
     /// Processes.
-    pub processes: Vec<(String, Option<i64>)>,
+    pub processes: Vec<(String, Option<Weight>)>,
     /// BFD sessions.
-    pub sessions: Vec<(String, Option<i64>)>,
+    pub sessions: Vec<(String, Option<Weight>)>,
+}
+
+/// What something that is watched does to a priority. Zero is a fault where it is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// Above zero it is added while the thing is up, below zero while it is down.
+    pub value: i64,
+    /// The other way round: taken off, or added.
+    pub reversed: bool,
+}
+
+impl Weight {
+    /// What is added to the priority while the thing is up or down, if it is no fault.
+    ///
+    /// ```
+    /// # use l4_proxy::keepalived::model::Weight;
+    /// let bonus = Weight { value: 20, reversed: false };
+    /// assert_eq!((bonus.adds(true), bonus.adds(false)), (Some(20), Some(0)));
+    /// let malus = Weight { value: -20, reversed: false };
+    /// assert_eq!((malus.adds(true), malus.adds(false)), (Some(0), Some(-20)));
+    /// assert_eq!(Weight::default().adds(false), None);
+    /// ```
+    pub fn adds(self, up: bool) -> Option<i64> {
+        if self.value == 0 {
+            return up.then_some(0);
+        }
+        let added = if (self.value > 0) == up { self.value } else { 0 };
+        Some(if self.reversed { -added } else { added })
+    }
 }
 
 /// Scripts that are told of changes, and whether mail is sent.
@@ -234,8 +305,8 @@ pub struct VrrpScript {
     pub interval: Duration,
     /// How long a run may take.
     pub timeout: Duration,
-    /// What it adds to the priority; 0 is a fault where it fails.
-    pub weight: i64,
+    /// What it does to a priority.
+    pub weight: Weight,
     /// Runs that must pass.
     pub rise: u32,
     /// Runs that must fail.
@@ -260,8 +331,8 @@ pub struct TrackProcess {
     pub name: String,
     /// The command, and its arguments if they count.
     pub command: Vec<String>,
-    /// What it adds to the priority.
-    pub weight: i64,
+    /// What it does to a priority.
+    pub weight: Weight,
     /// How many must run.
     pub quorum: u32,
     /// The whole command line is compared.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::build::{Build, address, count, duration, switched_on, text, user, weight};
+use super::build::{Build, address, count, duration, switched_on, text, user};
 use super::router::{
     Address, Authentication, Instance, Mail, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess,
-    Vrrp, VrrpScript,
+    Vrrp, VrrpScript, Weight,
 };
+use super::wire::{IDLE, UNFIT, WIRE_WORDS};
 use super::{Global, Script};
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
@@ -74,7 +75,7 @@ impl Build<'_> {
             script,
             interval,
             timeout: node.child("timeout").and_then(duration).unwrap_or(interval),
-            weight: node.child("weight").map_or(0, weight),
+            weight: node.child("weight").map_or(Weight::default(), weight_of),
             rise: node.child("rise").and_then(|child| count(child, 1)).unwrap_or(1),
             fall: node.child("fall").and_then(|child| count(child, 1)).unwrap_or(1),
             begins_failed: node.child("init_fail").is_some(),
@@ -89,7 +90,7 @@ impl Build<'_> {
         Some(TrackProcess {
             name: text(node)?,
             command: process.words[1..].iter().map(|word| word.text.clone()).collect(),
-            weight: node.child("weight").map_or(0, weight),
+            weight: node.child("weight").map_or(Weight::default(), weight_of),
             quorum: node.child("quorum").and_then(|child| count(child, 1)).unwrap_or(1),
             full_command: node.child("full_command").is_some(),
         })
@@ -133,6 +134,8 @@ impl Build<'_> {
             ignores_interface: false,
             arbiter: None,
             notify: Notify::default(),
+            wire: self.wire(node),
+            announcing: self.announcing(node),
             further: Vec::new(),
         };
         for child in node.children() {
@@ -151,8 +154,16 @@ impl Build<'_> {
             "authentication" => instance.authentication = self.authentication(node),
             "virtual_ipaddress" => instance.addresses.extend(self.addresses(node)),
             "virtual_ipaddress_excluded" => instance.excluded.extend(self.addresses(node)),
-            "virtual_routes" => instance.routes.extend(node.children().iter().map(words)),
-            "virtual_rules" => instance.rules.extend(node.children().iter().map(words)),
+            "virtual_routes" | "virtual_rules" => {
+                let list =
+                    if node.name() == "virtual_rules" { &mut instance.rules } else { &mut instance.routes };
+                list.extend(node.children().iter().map(words));
+                let message = format!(
+                    "{} are not put in place by this director: notify_master and notify_backup can run ip(8)",
+                    node.name()
+                );
+                self.unfit.push(node.blame(message));
+            }
             "unicast_peer" => {
                 for peer in node.children() {
                     instance.peers.extend(self.peer(peer));
@@ -169,7 +180,15 @@ impl Build<'_> {
             "arbiter" => instance.arbiter = self.arbiter(node, &instance.name),
             _ if self.track(node, vrrp, &mut instance.track) => {}
             _ if self.notify(node, &mut instance.notify) => {}
-            _ => instance.further.push(words(node)),
+            word if WIRE_WORDS.contains(&word) => {}
+            word => {
+                if let Some((_, why)) = UNFIT.iter().find(|(unfit, _)| *unfit == word) {
+                    self.unfit.push(node.blame(format!("{word}: {why}")));
+                } else if let Some((_, why)) = IDLE.iter().find(|(idle, _)| *idle == word) {
+                    self.unfit.push(node.blame(format!("{word} has no effect here: {why}")).only_warns());
+                }
+                instance.further.push(words(node));
+            }
         }
     }
 
@@ -298,6 +317,9 @@ impl Build<'_> {
             "track_bfd" => (&mut track.sessions, Some(("bfd_instance", sessions))),
             _ => return false,
         };
+        if node.name() == "track_bfd" {
+            self.unfit.push(node.blame("track_bfd: this director speaks no BFD"));
+        }
         for child in node.children() {
             let name = child.name();
             if let Some((kind, known)) = &known
@@ -311,7 +333,11 @@ impl Build<'_> {
                 continue;
             }
             let weight = child.text(2).and_then(schema::integer);
-            let weight = weight.map(|weight| if child.text(3) == Some("reverse") { -weight } else { weight });
+            let reversed = child.text(3).is_some_and(|word| word.eq_ignore_ascii_case("reverse"));
+            let weight = weight.map(|value| Weight { value, reversed });
+            if reversed && node.name() == "track_interface" {
+                self.unfit.push(child.blame("reverse: interfaces are not reversed by this director"));
+            }
             list.push((name.to_owned(), weight));
         }
         true
@@ -369,6 +395,11 @@ impl Build<'_> {
         self.check_arbiters(node, &group, vrrp);
         Some(group)
     }
+}
+
+fn weight_of(node: &Node) -> Weight {
+    let reversed = node.text(2).is_some_and(|word| word.eq_ignore_ascii_case("reverse"));
+    Weight { value: node.text(1).and_then(schema::integer).unwrap_or_default(), reversed }
 }
 
 fn words(node: &Node) -> Vec<String> {

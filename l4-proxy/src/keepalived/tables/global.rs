@@ -38,6 +38,9 @@ const KEYWORDS: &[Keyword] = &[
     flag("fifo_write_vrrp_states_on_reload"),
     // LVS.
     several("lvs_sync_daemon", 1, Kind::Text),
+    // Ours: who may take part in it.
+    word("lvs_sync_key", &[Kind::Text]),
+    block("lvs_sync_peers", &PEERS),
     several("lvs_timeouts", 2, Kind::Text),
     flag("lvs_flush"),
     optional("lvs_flush_on_stop", 0, &[Kind::Choice(&["VS"])]),
@@ -155,6 +158,8 @@ const KEYWORDS: &[Keyword] = &[
     word("vrrp_rx_bufs_policy", &[Kind::Text]),
     word("vrrp_rx_bufs_multiplier", &[Kind::Integer(1, MANY)]),
 ];
+
+static PEERS: Block = items("lvs_sync_peers", 1, &[Kind::Address], None);
 
 static EMAILS: Block = items("notification_email", 1, &[Kind::Text], None);
 

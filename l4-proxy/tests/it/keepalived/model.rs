@@ -172,6 +172,10 @@ fn lenient_reader_leaves_out_what_it_cannot_understand() {
     assert_eq!((model.services[0].servers[0].weight, warnings.len()), (1, 2));
 }
 
+fn weight(value: i64) -> Weight {
+    Weight { value, reversed: false }
+}
+
 #[test]
 fn vrrp_is_read_for_whoever_will_run_it() {
     let text = "vrrp_script c {\nscript \"killall -0 x\"\ninterval 2\nweight -4\n}\nvrrp_instance VI_1 {\nstate MASTER\ninterface eth0\nvirtual_router_id 51\npriority 150\nadvert_int 2\nauthentication {\nauth_type PASS\nauth_pass 1111\n}\nvirtual_ipaddress {\n192.0.2.9/24 dev eth1 label eth1:1\n}\nunicast_src_ip 192.0.2.1\nunicast_peer {\n192.0.2.2\n}\ntrack_script {\nc weight 2\n}\nnotify_master /bin/true\ngarp_master_delay 3\n}\nvrrp_sync_group G {\ngroup {\nVI_1\n}\n}";
@@ -185,9 +189,10 @@ fn vrrp_is_read_for_whoever_will_run_it() {
     );
     assert_eq!(instance.addresses[0].device.as_deref(), Some("eth1"));
     assert_eq!(instance.peers[0].address.to_string(), "192.0.2.2");
-    assert_eq!(instance.track.scripts, [("c".to_owned(), Some(2))]);
-    assert_eq!(instance.further, [["garp_master_delay", "3"]]);
-    assert_eq!((vrrp.groups[0].members.len(), vrrp.scripts[0].weight), (1, -4));
+    assert_eq!(instance.track.scripts, [("c".to_owned(), Some(weight(2)))]);
+    assert_eq!(instance.announcing.again, Duration::from_secs(3));
+    assert_eq!(instance.further, Vec::<Vec<String>>::new());
+    assert_eq!((vrrp.groups[0].members.len(), vrrp.scripts[0].weight), (1, weight(-4)));
 }
 
 #[test]

@@ -1,0 +1,224 @@
+//! Who is told when an instance or a group changes: the programs of `notify_*`, then `notify` with
+//! keepalived's four words, then the FIFOs.
+//!
+//! The programs of one instance run one after the other, so that the last one to run is that of the last
+//! change. One that hangs is ended after a minute; keepalived lets it run, beside the next one.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+use vrrp::router::State;
+
+use crate::keepalived::model::{Notify, Script};
+use crate::script::{self, Account, Ended};
+
+/// Who changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Who {
+    Instance(String),
+    Group(String),
+}
+
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// It is this now.
+    State(State),
+    /// As master it hears one of lower priority.
+    LowerPriority,
+    /// There are two masters.
+    SplitBrain,
+    /// It is in the configuration no longer.
+    Deleted,
+}
+
+/// Tells in turn.
+pub(super) struct Notifier {
+    queues: HashMap<Who, mpsc::Sender<Job>>,
+}
+
+/// One thing to be done for one who changed.
+struct Job {
+    scripts: Vec<Script>,
+    account: Account,
+    /// A line, and where it goes.
+    line: Option<(String, Vec<PathBuf>)>,
+    /// Is dropped when it is done.
+    _done: Option<oneshot::Sender<()>>,
+}
+
+/// How a change is told.
+pub(super) struct Telling<'a> {
+    pub(super) who: Who,
+    pub(super) what: What,
+    pub(super) priority: u8,
+    pub(super) notify: &'a Notify,
+    pub(super) account: &'a Account,
+    pub(super) fifos: &'a [PathBuf],
+}
+
+impl Notifier {
+    pub(super) fn new() -> Notifier {
+        Notifier { queues: HashMap::new() }
+    }
+
+    /// Tells, after what is being told of the same one. The other end is dropped when it has been told.
+    /// Call it on a runtime.
+    pub(super) fn tell(&mut self, telling: &Telling<'_>) -> oneshot::Receiver<()> {
+        let (done, over) = oneshot::channel();
+        let (account, fifos) = (telling.account.clone(), telling.fifos.to_vec());
+        let line = (!fifos.is_empty()).then(|| (telling.line(), fifos));
+        let job = Job { scripts: telling.scripts(), account, line, _done: Some(done) };
+        if job.scripts.is_empty() && job.line.is_none() {
+            return over;
+        }
+        let queue = self.queues.entry(telling.who.clone()).or_insert_with(|| {
+            let (queue, mut jobs) = mpsc::channel::<Job>(WAITING_MAX);
+            tokio::task::spawn_local(async move {
+                while let Some(job) = jobs.recv().await {
+                    job.run().await;
+                }
+            });
+            queue
+        });
+        if queue.try_send(job).is_err() {
+            warn!("{} changes faster than its programs run: one of them is left out", telling.who.name());
+        }
+        over
+    }
+}
+
+impl Who {
+    fn kind(&self) -> &'static str {
+        match self {
+            Who::Instance(_) => "INSTANCE",
+            Who::Group(_) => "GROUP",
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Who::Instance(name) | Who::Group(name) => name,
+        }
+    }
+}
+
+impl What {
+    fn word(self) -> &'static str {
+        match self {
+            What::State(State::Master) => "MASTER",
+            What::State(State::Backup) => "BACKUP",
+            What::State(State::Fault) => "FAULT",
+            What::State(State::Init) => "STOP",
+            What::LowerPriority => "MASTER_RX_LOWER_PRI",
+            What::SplitBrain => "SPLIT_BRAIN",
+            What::Deleted => "DELETED",
+        }
+    }
+}
+
+impl Telling<'_> {
+    /// The program for this change, and the one for all with what it is told.
+    fn scripts(&self) -> Vec<Script> {
+        let notify = self.notify;
+        let own = match self.what {
+            What::State(State::Master) => &notify.master,
+            What::State(State::Backup) => &notify.backup,
+            What::State(State::Fault) => &notify.fault,
+            What::State(State::Init) => &notify.stop,
+            What::LowerPriority => &notify.lower_priority,
+            What::SplitBrain => &notify.split_brain,
+            What::Deleted => &notify.deleted,
+        };
+        let mut any = notify.any.clone();
+        if let Some(any) = &mut any {
+            let words = [self.who.kind(), self.who.name(), self.what.word()].map(str::to_owned);
+            any.words.extend(words);
+            any.words.push(self.priority.to_string());
+        }
+        own.clone().into_iter().chain(any).collect()
+    }
+
+    /// `INSTANCE "VI_1" MASTER 100`
+    fn line(&self) -> String {
+        format!("{} \"{}\" {} {}\n", self.who.kind(), self.who.name(), self.what.word(), self.priority)
+    }
+}
+
+impl Job {
+    async fn run(self) {
+        if let Some((line, fifos)) = &self.line {
+            fifos.iter().for_each(|fifo| write(fifo, line));
+        }
+        for script in &self.scripts {
+            run(script, &self.account).await;
+        }
+    }
+}
+
+async fn run(script: &Script, account: &Account) {
+    let program = script.words.join(" ");
+    match script::run(script, account, PATIENCE).await {
+        Ok(Ended::Exit(0)) => info!("ran {program}"),
+        Ok(Ended::Exit(code)) => warn!("{program} exited with {code}"),
+        Ok(Ended::Signal(signal)) => warn!("{program} was ended by signal {signal}"),
+        Ok(Ended::TimedOut) => warn!("{program} took too long and was ended"),
+        Err(error) => warn!("cannot run {program}: {error}"),
+    }
+}
+
+/// A FIFO that nobody reads holds what fits; the rest is lost, as keepalived's is.
+fn write(fifo: &Path, line: &str) {
+    let made = mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
+    // Open for reading too, so that opening neither waits for a reader nor fails without one.
+    let opened = OpenOptions::new().read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(fifo);
+    let written = opened.and_then(|mut file| match file.metadata()?.file_type().is_fifo() {
+        true => file.write_all(line.as_bytes()),
+        false => Err(std::io::Error::other("it is not a FIFO")),
+    });
+    if let Err(error) = written.map_err(|error| made.err().map_or(error, |_| error)) {
+        info!("cannot write to {}: {error}", fifo.display());
+    }
+}
+
+/// Changes that wait for the programs of earlier ones.
+const WAITING_MAX: usize = 32;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(word: &str) -> Option<Script> {
+        Some(Script { words: vec![word.to_owned()], user: None })
+    }
+
+    #[test]
+    fn program_for_all_changes_is_told_what_keepalived_tells() {
+        let notify = Notify { master: script("m"), any: script("n"), stop: script("s"), ..Notify::default() };
+        let telling = |who, what| Telling {
+            who,
+            what,
+            priority: 150,
+            notify: &notify,
+            account: &Account::default(),
+            fifos: &[],
+        }
+        .scripts()
+        .into_iter()
+        .map(|script| script.words.join(" "))
+        .collect::<Vec<_>>();
+        let instance = || Who::Instance("VI_1".to_owned());
+        assert_eq!(telling(instance(), What::State(State::Master)), ["m", "n INSTANCE VI_1 MASTER 150"]);
+        assert_eq!(telling(Who::Group("G".to_owned()), What::State(State::Fault)), ["n GROUP G FAULT 150"]);
+        assert_eq!(telling(instance(), What::State(State::Init)), ["s", "n INSTANCE VI_1 STOP 150"]);
+    }
+}

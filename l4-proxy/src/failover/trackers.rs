@@ -1,0 +1,400 @@
+//! What instances depend on and what moves their priorities: scripts that are run, files with numbers,
+//! processes that have to be there. Interfaces are the node's own business.
+//!
+//! Each thing that is watched has one task, whoever tracks it; what it finds is weighed for each instance
+//! by that instance's own weight.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::info;
+
+use crate::check;
+use crate::keepalived::model::{Instance, NumberFile, Track, TrackProcess, Vrrp, VrrpScript, Weight};
+use crate::script::{self, Account, Ended};
+
+/// What a tracker says of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// This is added to its priority.
+    Adds(i32),
+    /// It cannot be master, for this reason.
+    Down(String),
+}
+
+/// Something that is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Watched {
+    Script(VrrpScript, Account),
+    File(NumberFile),
+    Process(TrackProcess),
+}
+
+/// Who tracks it, and by which weight.
+type Followers = Vec<(String, Weight)>;
+
+/// Where findings go: instance, tracker, finding.
+pub(super) type Sink = Arc<dyn Fn(&str, &str, Finding) + Send + Sync>;
+
+/// A tracker at work. It ends when this is dropped.
+pub(super) struct Tracker {
+    watched: Watched,
+    followers: watch::Sender<Followers>,
+}
+
+/// A tracker to begin, with the other end of its [`Tracker`].
+pub(super) struct Begun {
+    name: String,
+    watched: Watched,
+    followers: watch::Receiver<Followers>,
+}
+
+/// All that is watched, by what instances call it.
+#[derive(Default)]
+pub(super) struct Trackers {
+    running: BTreeMap<String, Tracker>,
+}
+
+impl Trackers {
+    /// Watches what these ask for; what stays the same goes on, with what it has found.
+    pub(super) fn follow(&mut self, vrrp: &Vrrp, account: &Account) -> Vec<Begun> {
+        let mut wanted = wanted(vrrp, account);
+        self.running.retain(|name, tracker| {
+            let same = wanted.get(name).is_some_and(|(watched, _)| *watched == tracker.watched);
+            if same && let Some((_, followers)) = wanted.remove(name) {
+                tracker.followers.send_replace(followers);
+            }
+            same
+        });
+        let mut begun = Vec::new();
+        for (name, (watched, followers)) in wanted {
+            let (sender, followers) = watch::channel(followers);
+            begun.push(Begun { name: name.clone(), watched: watched.clone(), followers });
+            self.running.insert(name, Tracker { watched, followers: sender });
+        }
+        begun
+    }
+}
+
+/// The names of the trackers that an instance waits for: a script says nothing before it has run.
+pub(super) fn awaited(vrrp: &Vrrp, instance: &Instance) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, _) in tracks(vrrp, instance).iter().flat_map(|(track, _)| &track.scripts) {
+        let begins_failed = vrrp.scripts.iter().any(|script| script.name == *name && script.begins_failed);
+        let name = script_name(name);
+        if !begins_failed && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// What an instance tracks itself, and what its groups track for it; of those weights count only where
+/// they are asked for.
+fn tracks<'a>(vrrp: &'a Vrrp, instance: &'a Instance) -> Vec<(&'a Track, bool)> {
+    let groups = vrrp.groups.iter().filter(|group| group.members.contains(&instance.name));
+    let groups = groups.map(|group| (&group.track, group.weights_count));
+    std::iter::once((&instance.track, true)).chain(groups).collect()
+}
+
+fn wanted(vrrp: &Vrrp, account: &Account) -> BTreeMap<String, (Watched, Followers)> {
+    let scripts: HashMap<&str, &VrrpScript> =
+        vrrp.scripts.iter().map(|script| (script.name.as_str(), script)).collect();
+    let processes: HashMap<&str, &TrackProcess> =
+        vrrp.processes.iter().map(|process| (process.name.as_str(), process)).collect();
+    let files: HashMap<&str, &NumberFile> =
+        vrrp.files.iter().map(|file| (file.name.as_str(), &file.file)).collect();
+    let mut wanted: BTreeMap<String, (Watched, Followers)> = BTreeMap::new();
+    for instance in &vrrp.instances {
+        for (track, weights_count) in tracks(vrrp, instance) {
+            let mut add = |name: String, watched: Watched, weight: Weight| {
+                let weight = if weights_count { weight } else { Weight::default() };
+                let (_, followers) = wanted.entry(name).or_insert_with(|| (watched, Vec::new()));
+                followers.push((instance.name.clone(), weight));
+            };
+            for (name, weight) in &track.scripts {
+                let Some(script) = scripts.get(name.as_str()) else { continue };
+                let watched = Watched::Script((*script).clone(), account.clone());
+                add(script_name(name), watched, weight.unwrap_or(script.weight));
+            }
+            for (name, weight) in &track.processes {
+                let Some(process) = processes.get(name.as_str()) else { continue };
+                let watched = Watched::Process((*process).clone());
+                add(format!("process {name}"), watched, weight.unwrap_or(process.weight));
+            }
+            for (name, weight) in &track.files {
+                let Some(file) = files.get(name.as_str()) else { continue };
+                let own = Weight { value: file.weight, reversed: false };
+                add(format!("file {name}"), Watched::File((*file).clone()), weight.unwrap_or(own));
+            }
+        }
+    }
+    wanted
+}
+
+fn script_name(name: &str) -> String {
+    format!("script {name}")
+}
+
+impl Begun {
+    /// Watches until its [`Tracker`] is dropped.
+    pub(super) async fn run(self, sink: Sink) {
+        let Begun { name, watched, mut followers } = self;
+        let (found, mut findings) = watch::channel(None::<Found>);
+        let watching = async {
+            match watched {
+                Watched::Script(script, account) => watch_script(&script, &account, &found).await,
+                Watched::File(file) => watch_file(&file, &found).await,
+                Watched::Process(process) => watch_process(&process, &found).await,
+            }
+        };
+        let telling = async {
+            loop {
+                if let Some(found) = &*findings.borrow_and_update() {
+                    for (instance, weight) in &*followers.borrow_and_update() {
+                        sink(instance, &name, found.weighed(*weight));
+                    }
+                }
+                tokio::select! {
+                    changed = findings.changed() => if changed.is_err() { return },
+                    changed = followers.changed() => if changed.is_err() { return },
+                }
+            }
+        };
+        tokio::select! {
+            () = watching => {}
+            () = telling => {}
+        }
+    }
+}
+
+/// What was found out about something that is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    Up,
+    Down(String),
+    Number(i64),
+}
+
+impl Found {
+    fn weighed(&self, weight: Weight) -> Finding {
+        let added = match self {
+            Found::Up => weight.adds(true),
+            Found::Down(_) => weight.adds(false),
+            Found::Number(number) if weight.value == 0 => (*number == 0).then_some(0),
+            Found::Number(number) => {
+                let product = number.saturating_mul(weight.value);
+                let product = if weight.reversed { product.saturating_neg() } else { product };
+                (product > FAULT).then_some(product.min(WEIGHT_MAX))
+            }
+        };
+        match (added, self) {
+            (Some(added), _) => Finding::Adds(added as i32),
+            (None, Found::Down(why)) => Finding::Down(why.clone()),
+            (None, Found::Number(number)) => Finding::Down(format!("the file says {number}")),
+            (None, Found::Up) => Finding::Adds(0),
+        }
+    }
+}
+
+async fn watch_script(script: &VrrpScript, account: &Account, found: &watch::Sender<Option<Found>>) {
+    let mut count = Count::new(script);
+    if script.begins_failed {
+        found.send_replace(Some(Found::Down("it has not passed yet".to_owned())));
+    }
+    let mut next = Instant::now();
+    loop {
+        let why = match script::run(&script.script, account, script.timeout).await {
+            Ok(Ended::Exit(0)) => None,
+            Ok(Ended::Exit(code)) => Some(format!("it exited with {code}")),
+            Ok(Ended::Signal(signal)) => Some(format!("it was ended by signal {signal}")),
+            Ok(Ended::TimedOut) => Some(format!("it took longer than {:?}", script.timeout)),
+            Err(error) => Some(format!("it cannot be run: {error}")),
+        };
+        match count.take(why.is_none()) {
+            Some(true) => {
+                info!("script {} passes", script.name);
+                found.send_replace(Some(Found::Up));
+            }
+            Some(false) => {
+                let why = why.unwrap_or_default();
+                info!("script {} fails: {why}", script.name);
+                found.send_replace(Some(Found::Down(why)));
+            }
+            None => {}
+        }
+        // From start to start, but never two at a time.
+        next = (next + script.interval).max(Instant::now());
+        sleep_until(next).await;
+    }
+}
+
+/// Runs in a row, as keepalived counts them: the first one decides at once.
+#[derive(Debug)]
+struct Count {
+    up: Option<bool>,
+    against: u32,
+    rise: u32,
+    fall: u32,
+}
+
+impl Count {
+    fn new(script: &VrrpScript) -> Count {
+        let up = script.begins_failed.then_some(false);
+        Count { up, against: 0, rise: script.rise, fall: script.fall }
+    }
+
+    /// Takes in a run; says what is true from now on, if that is news.
+    fn take(&mut self, passed: bool) -> Option<bool> {
+        let enough = match self.up {
+            None => 1,
+            Some(up) if up == passed => {
+                self.against = 0;
+                return None;
+            }
+            Some(up) => if up { self.fall } else { self.rise },
+        };
+        self.against += 1;
+        if self.against < enough {
+            return None;
+        }
+        (self.up, self.against) = (Some(passed), 0);
+        self.up
+    }
+}
+
+async fn watch_file(file: &NumberFile, found: &watch::Sender<Option<Found>>) {
+    loop {
+        let number = number_in(file);
+        found.send_if_modified(|known| known.replace(Found::Number(number)) != Some(Found::Number(number)));
+        sleep(FILE_PAUSE).await;
+    }
+}
+
+/// The number that a file begins with; 0 if there is none, as in keepalived.
+fn number_in(file: &NumberFile) -> i64 {
+    let text = check::file::read(file).unwrap_or_default();
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+async fn watch_process(process: &TrackProcess, found: &watch::Sender<Option<Found>>) {
+    loop {
+        let count = count_processes(process);
+        let now = if count >= process.quorum as usize {
+            Found::Up
+        } else {
+            Found::Down(format!("{count} of {} processes are there", process.quorum))
+        };
+        found.send_if_modified(|known| known.replace(now.clone()) != Some(now));
+        sleep(PROCESS_PAUSE).await;
+    }
+}
+
+fn count_processes(process: &TrackProcess) -> usize {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
+    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_process =
+        |path: &std::path::PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+    folders.filter(is_process).filter(|folder| is_meant(folder, process)).count()
+}
+
+/// Whether the process of a folder of `/proc` has the name, and the arguments where there are any.
+fn is_meant(folder: &Path, process: &TrackProcess) -> bool {
+    let Some((name, arguments)) = process.command.split_first() else { return false };
+    if !process.full_command && arguments.is_empty() {
+        let comm = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        // The kernel keeps 15 bytes.
+        let name = name.rsplit('/').next().unwrap_or_default();
+        return comm.trim_end().as_bytes() == &name.as_bytes()[..name.len().min(15)];
+    }
+    let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+    let mut words = line.strip_suffix(&[0]).unwrap_or(&line).split(|byte| *byte == 0);
+    let program = words.next().unwrap_or_default();
+    let base = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+    let same = if process.full_command { program == name.as_bytes() } else { base(program) == base(name.as_bytes()) };
+    same && words.eq(arguments.iter().map(String::as_bytes))
+}
+
+/// A sum from here on down is a fault.
+const FAULT: i64 = -254;
+
+const WEIGHT_MAX: i64 = 253;
+
+/// How often a file is looked at.
+const FILE_PAUSE: Duration = Duration::from_millis(250);
+
+const PROCESS_PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keepalived::model::Script;
+
+    fn script(rise: u32, fall: u32, begins_failed: bool) -> VrrpScript {
+        VrrpScript {
+            name: "c".to_owned(),
+            script: Script { words: vec!["/bin/true".to_owned()], user: None },
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            weight: Weight::default(),
+            rise,
+            fall,
+            begins_failed,
+        }
+    }
+
+    #[test]
+    fn script_counts_when_it_has_passed_or_failed_often_enough() {
+        let mut count = Count::new(&script(2, 3, false));
+        let runs = [true, false, false, true, false, false, false, true, true];
+        let news: Vec<_> = runs.into_iter().map(|passed| count.take(passed)).collect();
+        assert_eq!(news, [Some(true), None, None, None, None, None, Some(false), None, Some(true)]);
+        assert_eq!(Count::new(&script(5, 5, false)).take(false), Some(false), "the first run decides");
+        let mut count = Count::new(&script(2, 1, true));
+        assert_eq!([count.take(true), count.take(true)], [None, Some(true)]);
+    }
+
+    #[test]
+    fn weight_of_zero_makes_a_failure_a_fault_and_others_move_the_priority() {
+        let weight = |value| Weight { value, reversed: false };
+        let down = Found::Down("x".to_owned());
+        assert_eq!(down.weighed(weight(0)), Finding::Down("x".to_owned()));
+        assert_eq!(down.weighed(weight(-20)), Finding::Adds(-20));
+        assert_eq!(down.weighed(weight(20)), Finding::Adds(0));
+        assert_eq!(Found::Up.weighed(weight(20)), Finding::Adds(20));
+        assert_eq!(Found::Up.weighed(Weight { value: 20, reversed: true }), Finding::Adds(-20));
+        assert_eq!(Found::Number(3).weighed(weight(2)), Finding::Adds(6));
+        assert_eq!(Found::Number(1).weighed(weight(0)), Finding::Down("the file says 1".to_owned()));
+        assert_eq!(Found::Number(-127).weighed(weight(2)), Finding::Down("the file says -127".to_owned()));
+        assert_eq!(Found::Number(i64::MAX).weighed(weight(i64::MAX)), Finding::Adds(253));
+    }
+
+    #[test]
+    fn processes_are_counted_by_name_and_arguments() {
+        let mut child = std::process::Command::new("sleep").arg("61.25").spawn().expect("sleep");
+        let process = |words: &[&str]| TrackProcess {
+            name: "p".to_owned(),
+            command: words.iter().map(|word| (*word).to_owned()).collect(),
+            weight: Weight::default(),
+            quorum: 1,
+            full_command: false,
+        };
+        let folder = std::path::PathBuf::from(format!("/proc/{}", child.id()));
+        // Until it has become another program, the new process looks like this one.
+        let began = std::time::Instant::now();
+        while !is_meant(&folder, &process(&["sleep"])) {
+            assert!(began.elapsed() < Duration::from_secs(10), "it never began");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(is_meant(&folder, &process(&["/bin/sleep", "61.25"])));
+        assert!(!is_meant(&folder, &process(&["sleep", "61"])));
+        assert!(!is_meant(&folder, &process(&["sleeping"])));
+        assert!(count_processes(&process(&["sleep", "61.25"])) >= 1);
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+}

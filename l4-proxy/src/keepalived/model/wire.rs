@@ -1,0 +1,105 @@
+//! How an instance's adverts travel and its addresses are announced: its own words, or else those of
+//! `global_defs`, or else keepalived's defaults.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::build::{Build, address, count, duration, switched_on};
+use super::router::{Announcing, Wire};
+use crate::keepalived::tree::Node;
+
+impl<'a> Build<'a> {
+    pub(super) fn wire(&self, node: &'a Node) -> Wire {
+        let v6 = node
+            .child("virtual_ipaddress")
+            .is_some_and(|block| block.children().first().is_some_and(|first| first.name().contains(':')));
+        let group = if v6 { "vrrp_mcast_group6" } else { "vrrp_mcast_group4" };
+        let has = |name: &str| node.child(name).is_some();
+        Wire {
+            group: self
+                .either(node, "mcast_dst_ip", group)
+                .and_then(|word| address(word, 1))
+                .filter(IpAddr::is_multicast),
+            unicast_ttl: node
+                .child("unicast_ttl")
+                .and_then(|word| count(word, 1))
+                .map_or(255, |ttl| ttl as u8),
+            checks_source: has("check_unicast_src") || self.global_word("vrrp_check_unicast_src").is_some(),
+            checksum_as_v2: has("v3_checksum_as_v2") || self.global_word("v3_checksum_as_v2").is_some(),
+            down_adverts: self
+                .either(node, "down_timer_adverts", "vrrp_down_timer_adverts")
+                .and_then(|word| count(word, 1))
+                .map_or(3, |count| count as u8),
+            from_base: has("vmac_xmit_base"),
+        }
+    }
+
+    pub(super) fn announcing(&self, node: &'a Node) -> Announcing {
+        let fewest = self.global_word("vrrp_min_garp").is_some_and(switched_on);
+        let (usual_repeat, usual_again) = if fewest { (1, 0) } else { (5, 5) };
+        let number = |own: &str, global: &str| self.either(node, own, global).and_then(|word| count(word, 1));
+        let repeat = number("garp_master_repeat", "vrrp_garp_master_repeat").unwrap_or(usual_repeat);
+        let again = number("garp_master_delay", "vrrp_garp_master_delay").unwrap_or(usual_again);
+        let seconds = |count: u32| Duration::from_secs(count.into());
+        let spacing = |name: &str| self.global_word(name).and_then(duration).unwrap_or_default();
+        Announcing {
+            repeat,
+            again: seconds(again),
+            refresh: seconds(number("garp_master_refresh", "vrrp_garp_master_refresh").unwrap_or(0)),
+            refresh_repeat: number("garp_master_refresh_repeat", "vrrp_garp_master_refresh_repeat")
+                .unwrap_or(1),
+            contested_repeat: number("garp_lower_prio_repeat", "vrrp_garp_lower_prio_repeat")
+                .unwrap_or(repeat),
+            contested_again: seconds(
+                number("garp_lower_prio_delay", "vrrp_garp_lower_prio_delay").unwrap_or(again),
+            ),
+            arp_spacing: spacing("vrrp_garp_interval"),
+            na_spacing: spacing("vrrp_gna_interval"),
+        }
+    }
+
+    /// A word of an instance, or else one of `global_defs`.
+    fn either(&self, node: &'a Node, own: &str, global: &str) -> Option<&'a Node> {
+        node.child(own).or_else(|| self.global_word(global))
+    }
+
+    fn global_word(&self, name: &str) -> Option<&'a Node> {
+        self.blocks("global_defs").into_iter().find_map(|block| block.child(name))
+    }
+}
+
+/// What is read here.
+pub(super) const WIRE_WORDS: [&str; 14] = [
+    "mcast_dst_ip",
+    "unicast_ttl",
+    "check_unicast_src",
+    "v3_checksum_as_v2",
+    "down_timer_adverts",
+    "vmac_xmit_base",
+    "garp_master_delay",
+    "garp_master_repeat",
+    "garp_lower_prio_delay",
+    "garp_lower_prio_repeat",
+    "garp_master_refresh",
+    "garp_master_refresh_repeat",
+    "no_virtual_ipaddress",
+    "debug",
+];
+
+/// Words that would change what is done, and do not here.
+pub(super) const UNFIT: [(&str, &str); 4] = [
+    ("use_ipvlan", "this director makes no ipvlan interfaces"),
+    ("vrf", "this director knows no VRF"),
+    ("use_vmac_addr", "this director gives no address a virtual MAC of its own"),
+    ("unicast_fault_no_peer", "this director does not watch its peers"),
+];
+
+/// Words that are safe to do without, and why.
+pub(super) const IDLE: [(&str, &str); 6] = [
+    ("strict_mode", "RFC and keepalived are told apart word by word"),
+    ("timer_expired_backup", "timers run on a thread of their own"),
+    ("lower_prio_no_advert", "a master always answers one of lower priority"),
+    ("garp_extra_if", "neighbours of other interfaces learn of the addresses when they ask"),
+    ("promote_secondaries", "the kernel's setting is left alone"),
+    ("track_src_ip", "an interface without the source address is noticed when adverts are sent"),
+];
