@@ -88,8 +88,10 @@ pub(crate) enum Listing {
     },
     Connections(PersistenceColumns),
     Timeouts,
-    /// Connection synchronisation daemons, of which there are none.
+    /// What shares templates with other directors.
     Daemons,
+    /// VRRP instances. Not ipvsadm's.
+    VirtualRouters,
 }
 
 /// Which columns a listing of services has.

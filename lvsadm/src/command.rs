@@ -6,7 +6,7 @@ use crate::arguments::{self, Command, Extent, Format, Layout, Listing};
 use crate::beyond;
 use crate::connections;
 use crate::control::{Control, Edit, Timeouts};
-use crate::document::{self, Daemons, TimeoutValues, VERSION};
+use crate::document::{self, Daemons, TimeoutValues, VERSION, VirtualRouters};
 use crate::edit;
 use crate::listing::{Style, in_order};
 use crate::message::{Failure, Output, Subject};
@@ -164,7 +164,9 @@ impl Session<'_> {
             }
             Command::SetTimeouts(seconds) => self.set_timeouts(seconds)?,
             Command::Daemon => {
-                return Err(Failure::refused("Connection synchronization is not supported by this director"));
+                return Err(Failure::refused(
+                    "Synchronization follows keepalived.conf: lvs_sync_daemon in global_defs",
+                ));
             }
             Command::Help => return Ok(help(self.program)),
             Command::Version => return Ok(version(self.program)),
@@ -275,10 +277,20 @@ impl Session<'_> {
                 let (tcp, tcp_fin, udp) = (tcp.as_secs(), tcp_fin.as_secs(), udp.as_secs());
                 Ok(format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n"))
             }
-            Listing::Daemons if format == Format::Json => {
-                beyond::json(&Daemons { version: VERSION, daemons: Vec::new() })
+            Listing::Daemons => {
+                let daemons = Daemons { version: VERSION, daemons: self.control.sync_daemons() };
+                match format {
+                    Format::Text => Ok(daemons.to_string()),
+                    Format::Json => beyond::json(&daemons),
+                }
             }
-            Listing::Daemons => Ok(String::new()),
+            Listing::VirtualRouters => {
+                let routers = VirtualRouters { version: VERSION, instances: self.control.virtual_routers() };
+                match format {
+                    Format::Text => Ok(routers.to_string()),
+                    Format::Json => beyond::json(&routers),
+                }
+            }
         }
     }
 }
@@ -310,7 +322,7 @@ Usage:
   PROGRAM -d SERVICE -r SERVER
   PROGRAM -L|-l [SERVICE] [-n] [--stats|--rate|--thresholds|--persistent-conn|--tun-info|--health]
              [--exact] [--nosort] [--json]
-  PROGRAM -L -c|--timeout|--daemon [-n] [--json]
+  PROGRAM -L -c|--timeout|--daemon|--vrrp [-n] [--json]
   PROGRAM -Z [SERVICE]
   PROGRAM --set TCP TCPFIN UDP
   PROGRAM -S [-n] [--full] > FILE
@@ -380,7 +392,8 @@ Options of listings:
      --persistent-conn    persistence templates of real servers
      --tun-info           tunnels to real servers
      --timeout            timeouts
-     --daemon             synchronisation daemons (this director has none)
+     --daemon             what shares persistence templates with other directors
+     --vrrp               VRRP instances: who is master, since when and why
   -X --exact              counters in full
      --nosort             in the order in which they were added, real servers last added first
 ";

@@ -13,6 +13,8 @@ use lvs_core::{
     Time, Weight,
 };
 
+use crate::document::{SyncDaemon, VirtualRouter};
+
 /// A director that can be administered while it runs.
 ///
 /// The control socket carries out one command at a time, so none of these methods should wait
@@ -50,6 +52,16 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// The director cannot do that.
     fn set_timeouts(&self, timeouts: Timeouts) -> Result<(), CommitError>;
+
+    /// What shares persistence templates with other directors; nothing, where there are none.
+    fn sync_daemons(&self) -> Vec<SyncDaemon> {
+        Vec::new()
+    }
+
+    /// The VRRP instances that decide who has the virtual addresses; none, where nobody else could.
+    fn virtual_routers(&self) -> Vec<VirtualRouter> {
+        Vec::new()
+    }
 
     /// Hands over to the process at the other end of `stream`, which takes this one's place, and
     /// returns when that serves; it asked with [`client::ask_for_all`](crate::client::ask_for_all).

@@ -9,6 +9,7 @@
 //! | `-L -c --json` | [`Connections`] |
 //! | `-L --timeout --json` | [`TimeoutValues`] |
 //! | `-L --daemon --json` | [`Daemons`] |
+//! | `-L --vrrp --json` | [`VirtualRouters`] |
 //! | `--explain … --json` | `version`, and `explanation`, which is an [`Explanation`](lvs_core::Explanation) |
 //! | `--plan … --json` | `version`, and `plan`, which is [`Changes`](lvs_core::Changes) |
 //!
@@ -24,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use crate::control::Timeouts;
 use crate::listing::{flag_names, mask, method};
 use crate::standing::{Besides, Standing};
+
+pub use crate::failover::{Daemons, SyncDaemon, SyncRole, VirtualRouter, VirtualRouters};
 
 /// The version that every document begins with.
 pub const VERSION: u32 = 1;
@@ -204,15 +207,6 @@ pub struct TimeoutValues {
     pub tcp_fin_seconds: u64,
     /// A UDP flow.
     pub udp_seconds: u64,
-}
-
-/// Connection synchronisation daemons, of which there are none yet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Daemons {
-    /// [`VERSION`].
-    pub version: u32,
-    /// Empty.
-    pub daemons: Vec<String>,
 }
 
 impl Service {

@@ -64,6 +64,7 @@
 //! | `--explain VIP:PORT CLIENT` | the server that a client would get now, and what stands against the others |
 //! | `--plan FILE` | what a file of rules in the place of the present ones would change, and for whom |
 //! | `--top` | a live view (feature `top`, of the program only) |
+//! | `-L --vrrp` | VRRP instances: who is master, since when and why |
 //! | `-S --full` | thresholds, timeouts, backups and named pools too; `-R` and [`rules`] read it |
 //! | `--pool NAME`, as a service | a pool that no address leads to, such as an `upstream` of nginx |
 //! | `-a … --backup` | a server that serves only while no other can |
@@ -71,7 +72,8 @@
 //! # What is not as in ipvsadm
 //!
 //! - `-R` applies its edits as one. Words that are wrong in any line leave everything as it was.
-//! - `--pe` and the synchronisation daemons are refused: the director has none of these.
+//! - `--pe` is refused: the director has none. `--start-daemon` and `--stop-daemon` are refused too: what
+//!   is synchronised, and with whose key, is written in `keepalived.conf`. `-L --daemon` lists it.
 //! - Packets of TCP connections are counted as 0: a proxy sees their bytes.
 //! - From number to name, hosts are looked up in `/etc/hosts` only.
 //! - An address is four decimal numbers, or a name; a mask is written in full. ipvsadm takes
@@ -86,6 +88,7 @@ mod connections;
 mod control;
 pub mod document;
 mod edit;
+mod failover;
 mod frame;
 mod line;
 mod listing;

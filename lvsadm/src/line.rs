@@ -345,11 +345,11 @@ impl<'a> Line<'a> {
 
     /// What `-L` is to list.
     pub(crate) fn listing(&self) -> Result<Listing, Failure> {
-        use Opt::{Connection, Daemon, Health, PersistentConn, Rate, Stats, Thresholds, Timeout};
+        use Opt::{Connection, Daemon, Health, PersistentConn, Rate, Stats, Thresholds, Timeout, Vrrp};
         let has = |option| self.present.has(option);
-        let no_services = self.present.has_any(&[Connection, Timeout, Daemon]);
+        let no_services = self.present.has_any(&[Connection, Timeout, Daemon, Vrrp]);
         if (no_services && self.present.has_any(&[Stats, Rate, Thresholds, Health]))
-            || (has(PersistentConn) && self.present.has_any(&[Timeout, Daemon]))
+            || (has(PersistentConn) && self.present.has_any(&[Timeout, Daemon, Vrrp]))
         {
             return Err(Failure::words("options conflicts in the list command"));
         }
@@ -365,6 +365,9 @@ impl<'a> Line<'a> {
         }
         if has(Daemon) {
             return Ok(Listing::Daemons);
+        }
+        if has(Vrrp) {
+            return Ok(Listing::VirtualRouters);
         }
         let layout = if has(Health) {
             Layout::Health

@@ -85,7 +85,7 @@ impl Present {
                     Json,
                     Health,
                 ],
-                exclusive: &[Connection, Service, Timeout, Daemon],
+                exclusive: &[Connection, Service, Timeout, Daemon, Vrrp],
             },
             Verb::Zero => Rules { allowed: &[Service], ..Rules::default() },
             Verb::Save => Rules { allowed: &[Numeric, Full], ..Rules::default() },

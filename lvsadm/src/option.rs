@@ -72,6 +72,7 @@ pub(crate) enum Opt {
     McastInterface,
     Timeout,
     Daemon,
+    Vrrp,
     Stats,
     Rate,
     Thresholds,
@@ -241,7 +242,7 @@ impl Verb {
 
 impl Opt {
     /// Every option, in the order in which ipvsadm checks them, and then those it does not have.
-    pub(crate) const ALL: [Opt; 39] = [
+    pub(crate) const ALL: [Opt; 40] = [
         Opt::Numeric,
         Opt::Connection,
         Opt::Service,
@@ -256,6 +257,7 @@ impl Opt {
         Opt::McastInterface,
         Opt::Timeout,
         Opt::Daemon,
+        Opt::Vrrp,
         Opt::Stats,
         Opt::Rate,
         Opt::Thresholds,
@@ -307,7 +309,7 @@ const UNWANTED_VALUE: &str = "option does not take an argument";
 
 use Name::Plain;
 
-const SPECS: [Spec; 68] = [
+const SPECS: [Spec; 69] = [
     spec(Name::Verb(Verb::AddService), 'A', "add-service", Value::Never),
     spec(Name::Verb(Verb::EditService), 'E', "edit-service", Value::Never),
     spec(Name::Verb(Verb::DeleteService), 'D', "delete-service", Value::Never),
@@ -346,6 +348,7 @@ const SPECS: [Spec; 68] = [
     long(Plain(Opt::McastInterface), "mcast-interface", Value::Always),
     long(Plain(Opt::Timeout), "timeout", Value::Never),
     long(Plain(Opt::Daemon), "daemon", Value::Never),
+    long(Plain(Opt::Vrrp), "vrrp", Value::Never),
     long(Plain(Opt::Stats), "stats", Value::Never),
     long(Plain(Opt::Rate), "rate", Value::Never),
     long(Plain(Opt::Thresholds), "thresholds", Value::Never),

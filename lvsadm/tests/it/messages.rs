@@ -102,7 +102,7 @@ const TABLE: &[(&str, &str, u8)] = &[
     ("--stop-daemon master --mcast-ttl 1", "Illegal 'mcast-ttl' option with the 'stop-daemon' command\n", 2),
     (
         "--start-daemon backup --syncid 3",
-        "Connection synchronization is not supported by this director\n",
+        "Synchronization follows keepalived.conf: lvs_sync_daemon in global_defs\n",
         255,
     ),
     // Tunnels.
