@@ -69,15 +69,13 @@ impl Notifier {
         Notifier { queues: HashMap::new() }
     }
 
-    /// Tells, after what is being told of the same one. The other end is dropped when it has been told.
-    /// Call it on a runtime.
-    pub(super) fn tell(&mut self, telling: &Telling<'_>) -> oneshot::Receiver<()> {
-        let (done, over) = oneshot::channel();
+    /// Tells, after what is being told of the same one. Call it on a local runtime.
+    pub(super) fn tell(&mut self, telling: &Telling<'_>) {
         let (account, fifos) = (telling.account.clone(), telling.fifos.to_vec());
         let line = (!fifos.is_empty()).then(|| (telling.line(), fifos));
-        let job = Job { scripts: telling.scripts(), account, line, _done: Some(done) };
+        let job = Job { scripts: telling.scripts(), account, line, _done: None };
         if job.scripts.is_empty() && job.line.is_none() {
-            return over;
+            return;
         }
         let queue = self.queues.entry(telling.who.clone()).or_insert_with(|| {
             let (queue, mut jobs) = mpsc::channel::<Job>(WAITING_MAX);
@@ -91,7 +89,19 @@ impl Notifier {
         if queue.try_send(job).is_err() {
             warn!("{} changes faster than its programs run: one of them is left out", telling.who.name());
         }
-        over
+    }
+
+    /// Waits until all has been told.
+    pub(super) async fn settle(&mut self) {
+        for (_, queue) in self.queues.drain() {
+            let (done, over) = oneshot::channel();
+            let last =
+                Job { scripts: Vec::new(), account: Account::default(), line: None, _done: Some(done) };
+            if queue.send(last).await.is_ok() {
+                // Dropped when its turn is over.
+                let _ = over.await;
+            }
+        }
     }
 }
 

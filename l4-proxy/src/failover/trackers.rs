@@ -12,19 +12,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
+use vrrp::os::Verdict;
 
 use crate::check;
 use crate::keepalived::model::{Instance, NumberFile, Track, TrackProcess, Vrrp, VrrpScript, Weight};
 use crate::script::{self, Account, Ended};
-
-/// What a tracker says of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
-    /// This is added to its priority.
-    Adds(i32),
-    /// It cannot be master, for this reason.
-    Down(String),
-}
 
 /// Something that is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +29,8 @@ enum Watched {
 /// Who tracks it, and by which weight.
 type Followers = Vec<(String, Weight)>;
 
-/// Where findings go: instance, tracker, finding.
-pub(super) type Sink = Arc<dyn Fn(&str, &str, Finding) + Send + Sync>;
+/// Where verdicts go: instance, tracker, verdict.
+pub(super) type Sink = Arc<dyn Fn(&str, &str, Verdict) + Send + Sync>;
 
 /// A tracker at work. It ends when this is dropped.
 pub(super) struct Tracker {
@@ -181,7 +173,7 @@ enum Found {
 }
 
 impl Found {
-    fn weighed(&self, weight: Weight) -> Finding {
+    fn weighed(&self, weight: Weight) -> Verdict {
         let added = match self {
             Found::Up => weight.adds(true),
             Found::Down(_) => weight.adds(false),
@@ -193,10 +185,10 @@ impl Found {
             }
         };
         match (added, self) {
-            (Some(added), _) => Finding::Adds(added as i32),
-            (None, Found::Down(why)) => Finding::Down(why.clone()),
-            (None, Found::Number(number)) => Finding::Down(format!("the file says {number}")),
-            (None, Found::Up) => Finding::Adds(0),
+            (Some(added), _) => Verdict::Weight(added as i32),
+            (None, Found::Down(why)) => Verdict::Failed(why.clone()),
+            (None, Found::Number(number)) => Verdict::Failed(format!("the file says {number}")),
+            (None, Found::Up) => Verdict::Well,
         }
     }
 }
@@ -362,15 +354,15 @@ mod tests {
     fn weight_of_zero_makes_a_failure_a_fault_and_others_move_the_priority() {
         let weight = |value| Weight { value, reversed: false };
         let down = Found::Down("x".to_owned());
-        assert_eq!(down.weighed(weight(0)), Finding::Down("x".to_owned()));
-        assert_eq!(down.weighed(weight(-20)), Finding::Adds(-20));
-        assert_eq!(down.weighed(weight(20)), Finding::Adds(0));
-        assert_eq!(Found::Up.weighed(weight(20)), Finding::Adds(20));
-        assert_eq!(Found::Up.weighed(Weight { value: 20, reversed: true }), Finding::Adds(-20));
-        assert_eq!(Found::Number(3).weighed(weight(2)), Finding::Adds(6));
-        assert_eq!(Found::Number(1).weighed(weight(0)), Finding::Down("the file says 1".to_owned()));
-        assert_eq!(Found::Number(-127).weighed(weight(2)), Finding::Down("the file says -127".to_owned()));
-        assert_eq!(Found::Number(i64::MAX).weighed(weight(i64::MAX)), Finding::Adds(253));
+        assert_eq!(down.weighed(weight(0)), Verdict::Failed("x".to_owned()));
+        assert_eq!(down.weighed(weight(-20)), Verdict::Weight(-20));
+        assert_eq!(down.weighed(weight(20)), Verdict::Weight(0));
+        assert_eq!(Found::Up.weighed(weight(20)), Verdict::Weight(20));
+        assert_eq!(Found::Up.weighed(Weight { value: 20, reversed: true }), Verdict::Weight(-20));
+        assert_eq!(Found::Number(3).weighed(weight(2)), Verdict::Weight(6));
+        assert_eq!(Found::Number(1).weighed(weight(0)), Verdict::Failed("the file says 1".to_owned()));
+        assert_eq!(Found::Number(-127).weighed(weight(2)), Verdict::Failed("the file says -127".to_owned()));
+        assert_eq!(Found::Number(i64::MAX).weighed(weight(i64::MAX)), Verdict::Weight(253));
     }
 
     #[test]

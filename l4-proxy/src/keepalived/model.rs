@@ -56,6 +56,14 @@ pub struct Global {
     pub lvs_timeouts: [Option<Duration>; 3],
     /// Templates are shared with other directors.
     pub sync: Option<SyncDaemon>,
+    /// Pipes that changes of VRRP instances are written to.
+    pub fifos: Vec<PathBuf>,
+    /// Real-time priority of the thread that speaks VRRP.
+    pub vrrp_priority: Option<u8>,
+    /// Where SIGUSR1 writes how the instances stand, if not to the usual place.
+    pub state_file: Option<PathBuf>,
+    /// Where SIGUSR2 writes what they counted.
+    pub stats_file: Option<PathBuf>,
 }
 
 /// A `virtual_server`, for one address or a group of them.

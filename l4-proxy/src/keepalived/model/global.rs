@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Global;
-use super::build::{Build, switched_on, text, user};
+use super::build::{Build, count, switched_on, text, user};
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
@@ -17,6 +17,16 @@ impl Build<'_> {
                     "script_user" => global.script_user = user(node, 1),
                     "enable_script_security" => global.script_security = true,
                     "checker_log_all_failures" => global.log_all_failures = switched_on(node),
+                    "notify_fifo" | "vrrp_notify_fifo" => global.fifos.extend(text(node).map(Into::into)),
+                    "notify_fifo_script" | "vrrp_notify_fifo_script" => {
+                        let message = "nobody is started to read the FIFO: let a service of the system do that";
+                        self.unfit.push(node.blame(message).only_warns());
+                    }
+                    "vrrp_rt_priority" => {
+                        global.vrrp_priority = count(node, 1).and_then(|priority| priority.try_into().ok());
+                    }
+                    "json_dump_file" | "state_dump_file" => global.state_file = text(node).map(Into::into),
+                    "stats_dump_file" => global.stats_file = text(node).map(Into::into),
                     "lvs_timeouts" => self.timeouts(node, &mut global.lvs_timeouts),
                     _ => {}
                 }

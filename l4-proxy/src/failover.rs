@@ -1,0 +1,402 @@
+//! VRRP at work in a director: the instances of `keepalived.conf`, what they track, who is told, and the
+//! templates that go along.
+//!
+//! [`vrrp::os::Node`] speaks VRRP on a thread of its own, which nothing here can delay: it tells what
+//! happens through a channel that never blocks. Everything that takes time (scripts, notifications, the
+//! log, synchronisation) runs on another thread. The data path knows nothing of either: listeners are
+//! bound to addresses that need not be there ([`floating`]), and whoever has the address serves.
+
+mod dump;
+mod notify;
+mod record;
+mod settings;
+mod trackers;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use lvs_core::Director;
+use lvsadm::CommitError;
+use lvsadm::document::{SyncDaemon, SyncRole, VirtualRouter};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+use vrrp::os::{Gone, Node, Notice, Schedule, Settings, Status};
+use vrrp::router::{State, Warning};
+
+use self::notify::{Notifier, Telling, What, Who};
+use self::record::Records;
+use self::trackers::Trackers;
+use crate::keepalived::Model;
+use crate::keepalived::model::{Global, Notify, Vrrp};
+use crate::script::Account;
+use crate::sync::{Role, Synchronisation};
+use crate::worker::Workers;
+
+/// The VRRP instances of a director.
+pub(crate) struct Failover {
+    shared: Arc<Shared>,
+    /// Runs what takes time. Dropped with this, never by a task of its own.
+    service: Workers,
+}
+
+struct Shared {
+    director: Weak<Director>,
+    state: Mutex<Running>,
+    /// To the task that tells of changes.
+    news: mpsc::Sender<News>,
+}
+
+/// What runs now.
+#[derive(Default)]
+struct Running {
+    node: Option<Node>,
+    vrrp: Vrrp,
+    account: Account,
+    global: Global,
+    trackers: Trackers,
+    sync: Option<Sync>,
+    records: Records,
+}
+
+/// Templates that go along.
+struct Sync {
+    party: Arc<Synchronisation>,
+    /// It takes part as long as this lives.
+    role: watch::Sender<Role>,
+}
+
+/// What the task that tells of changes is told.
+enum News {
+    Notice(Notice),
+    Deleted(Box<(Who, Notify)>),
+    /// Everything before this is to be told before the other end is dropped.
+    Settle(oneshot::Sender<()>),
+}
+
+/// A configuration that can be run: what [`Failover::prepare`] found out.
+pub(crate) struct Prepared {
+    settings: Settings,
+    vrrp: Vrrp,
+    global: Global,
+}
+
+/// The addresses that come and go with the instances of a configuration. Nobody needs to have them to
+/// listen there.
+pub fn floating(model: &Model) -> HashSet<IpAddr> {
+    let instances = model.vrrp.instances.iter();
+    instances
+        .flat_map(|instance| instance.addresses.iter().chain(&instance.excluded))
+        .map(|address| address.address)
+        .collect()
+}
+
+impl Failover {
+    /// Runs nothing yet.
+    pub(crate) fn start(director: &Arc<Director>) -> std::io::Result<Failover> {
+        let (news, told) = mpsc::channel(NEWS_MAX);
+        let shared =
+            Arc::new(Shared { director: Arc::downgrade(director), state: Mutex::default(), news });
+        let service = Workers::start("failover", 1)?;
+        let teller = Arc::downgrade(&shared);
+        service.run(0, move || tell_of(teller, told));
+        Ok(Failover { shared, service })
+    }
+
+    /// Makes sure that a configuration can be run, and that this process may.
+    ///
+    /// # Errors
+    /// What cannot be done; then everything is as before.
+    pub(crate) fn prepare(&self, model: &Model) -> Result<Prepared, CommitError> {
+        let settings = settings::settings(&model.vrrp).map_err(CommitError::Refused)?;
+        let mut state = self.shared.state();
+        if state.node.is_none() && !settings.instances.is_empty() {
+            let schedule = Schedule::First(model.global.vrrp_priority.unwrap_or(PRIORITY));
+            let news = self.shared.news.clone();
+            // What does not fit is lost: nobody can tell so much, and the node must not wait.
+            let told = move |notice| drop(news.try_send(News::Notice(notice)));
+            let node = Node::start(Settings::default(), schedule, told).map_err(|error| cannot_run(&error))?;
+            state.node = Some(node);
+        }
+        Ok(Prepared { settings, vrrp: model.vrrp.clone(), global: model.global.clone() })
+    }
+
+    /// Runs what was prepared. Instances that stay as they were do not notice.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub(crate) fn follow(&self, prepared: Prepared) -> Result<(), CommitError> {
+        let Prepared { settings, vrrp, global } = prepared;
+        let account = Account::of(&global);
+        let mut state = self.shared.state();
+        let before = std::mem::replace(&mut state.vrrp, vrrp);
+        state.account = account.clone();
+        state.records.keep(&state.vrrp);
+        self.shared.farewell(&before, &state.vrrp);
+        let begun = {
+            let Running { trackers, vrrp, .. } = &mut *state;
+            trackers.follow(vrrp, &account)
+        };
+        self.synchronise(&mut state, &global);
+        state.global = global;
+        let handle = state.node.as_ref().map(|node| node.handle().clone());
+        drop(state);
+        let Some(handle) = handle else { return Ok(()) };
+        handle.reload(settings).map_err(|gone| CommitError::Refused(gone.to_string()))?;
+        for tracker in begun {
+            let handle = handle.clone();
+            let sink: trackers::Sink = Arc::new(move |instance, tracker, verdict| {
+                // A node that has stopped depends on nothing.
+                let _ = handle.report(instance, tracker, verdict);
+            });
+            self.service.run(0, move || tracker.run(sink));
+        }
+        self.shared.take_roles();
+        Ok(())
+    }
+
+    /// Templates go along as this configuration says.
+    fn synchronise(&self, state: &mut Running, global: &Global) {
+        if state.sync.as_ref().map(|sync| sync.party.daemon()) == global.sync.as_ref() {
+            return;
+        }
+        state.sync = global.sync.clone().map(|daemon| {
+            let role = if daemon.instance.is_some() { Role::Standby } else { Role::Both };
+            let (sender, role) = watch::channel(role);
+            let party = Arc::new(Synchronisation::new(daemon));
+            let (running, director) = (Arc::clone(&party), Weak::clone(&self.shared.director));
+            self.service.run(0, move || running.run(director, role));
+            Sync { party, role: sender }
+        });
+    }
+
+    /// Resigns, takes the addresses away, and tells who wants to know.
+    pub(crate) async fn end(&self) {
+        self.shared.resign();
+        let (done, told) = oneshot::channel();
+        if self.shared.news.send(News::Settle(done)).await.is_ok() {
+            // Dropped when all has been told.
+            let _ = told.await;
+        }
+    }
+
+    /// How the instances stand.
+    pub(crate) fn routers(&self) -> Vec<VirtualRouter> {
+        let statuses = self.shared.statuses();
+        let state = self.shared.state();
+        statuses.iter().map(|status| state.records.show(status)).collect()
+    }
+
+    /// What shares templates, as `ipvsadm` lists it.
+    pub(crate) fn sync_daemons(&self) -> Vec<SyncDaemon> {
+        let state = self.shared.state();
+        state.sync.as_ref().map_or_else(Vec::new, |sync| listed(&sync.party))
+    }
+
+    /// Writes how the instances stand, or what they counted, to a file.
+    pub(crate) fn dump(&self, what: Dump) {
+        let statuses = self.shared.statuses();
+        let (path, text) = {
+            let state = self.shared.state();
+            let (named, usual) = match what {
+                Dump::State => (&state.global.state_file, STATE_FILE),
+                Dump::Stats => (&state.global.stats_file, STATS_FILE),
+            };
+            let path = named.clone().unwrap_or_else(|| PathBuf::from(usual));
+            (path, dump::text(what, &state.vrrp, &statuses))
+        };
+        match dump::write(&path, &text) {
+            Ok(()) => info!("wrote {}", path.display()),
+            Err(error) => warn!("cannot write {}: {error}", path.display()),
+        }
+    }
+}
+
+/// What is written to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dump {
+    /// How the instances stand, and what they counted: SIGUSR1.
+    State,
+    /// What they counted: SIGUSR2.
+    Stats,
+}
+
+impl Drop for Failover {
+    fn drop(&mut self) {
+        self.shared.resign();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, Running> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Masters say that they stop, and their addresses go.
+    fn resign(&self) {
+        let node = self.state().node.take();
+        // Not held while the node ends.
+        drop(node);
+    }
+
+    fn statuses(&self) -> Vec<Status> {
+        let handle = self.state().node.as_ref().map(|node| node.handle().clone());
+        let statuses = handle.map_or(Ok(Vec::new()), |handle| handle.statuses());
+        statuses.unwrap_or_else(|Gone| Vec::new())
+    }
+
+    /// Tells of instances and groups that are not there any more.
+    fn farewell(&self, before: &Vrrp, after: &Vrrp) {
+        let instances = before.instances.iter();
+        let instances = instances.filter(|old| after.instances.iter().all(|new| new.name != old.name));
+        for gone in instances {
+            let who = Who::Instance(gone.name.clone());
+            drop(self.news.try_send(News::Deleted(Box::new((who, gone.notify.clone())))));
+        }
+        let groups = before.groups.iter();
+        for gone in groups.filter(|old| after.groups.iter().all(|new| new.name != old.name)) {
+            let who = Who::Group(gone.name.clone());
+            drop(self.news.try_send(News::Deleted(Box::new((who, gone.notify.clone())))));
+        }
+    }
+
+    /// Whoever follows an instance with its templates does what that is now.
+    fn take_roles(&self) {
+        let statuses = self.statuses();
+        let state = self.state();
+        for status in statuses {
+            state.take_role(&status.instance, status.state);
+        }
+    }
+
+    /// Takes in what happened, and has told who wants to know.
+    fn hear(&self, notice: &Notice, notifier: &mut Notifier) {
+        log(notice);
+        let mut state = self.state();
+        state.records.hear(notice);
+        let instance = |name: &str| state.vrrp.instances.iter().find(|instance| instance.name == name);
+        let (who, what, priority, notify) = match notice {
+            Notice::Became { instance: name, state: became, priority, .. } => {
+                state.take_role(name, *became);
+                let Some(instance) = instance(name) else { return };
+                (Who::Instance(name.clone()), What::State(*became), *priority, &instance.notify)
+            }
+            Notice::GroupBecame { group, state: became } => {
+                let Some(found) = state.vrrp.groups.iter().find(|found| found.name == *group) else { return };
+                (Who::Group(group.clone()), What::State(*became), 0, &found.notify)
+            }
+            Notice::Warned { instance: name, warning: Warning::Rival { priority, .. } } => {
+                let Some(instance) = instance(name) else { return };
+                let who = Who::Instance(name.clone());
+                let base = instance.priority;
+                let mut tell = |what| {
+                    let (notify, account, fifos) = (&instance.notify, &state.account, &state.global.fifos);
+                    let who = who.clone();
+                    notifier.tell(&Telling { who, what, priority: base, notify, account, fifos });
+                };
+                if *priority < base {
+                    tell(What::LowerPriority);
+                }
+                tell(What::SplitBrain);
+                return;
+            }
+            _ => return,
+        };
+        let (account, fifos) = (&state.account, &state.global.fifos);
+        notifier.tell(&Telling { who, what, priority, notify, account, fifos });
+    }
+}
+
+impl Running {
+    fn take_role(&self, instance: &str, became: State) {
+        let Some(sync) = &self.sync else { return };
+        if sync.party.daemon().instance.as_deref() == Some(instance) {
+            let role = if became == State::Master { Role::Active } else { Role::Standby };
+            sync.role.send_if_modified(|present| std::mem::replace(present, role) != role);
+        }
+    }
+}
+
+async fn tell_of(shared: Weak<Shared>, mut told: mpsc::Receiver<News>) {
+    let mut notifier = Notifier::new();
+    while let Some(news) = told.recv().await {
+        let Some(shared) = shared.upgrade() else { return };
+        match news {
+            News::Notice(notice) => shared.hear(&notice, &mut notifier),
+            News::Deleted(gone) => {
+                let (who, notify) = *gone;
+                let (account, fifos) = {
+                    let state = shared.state();
+                    (state.account.clone(), state.global.fifos.clone())
+                };
+                let what = What::Deleted;
+                notifier.tell(&Telling { who, what, priority: 0, notify: &notify, account: &account, fifos: &fifos });
+            }
+            News::Settle(done) => {
+                drop(shared);
+                notifier.settle().await;
+                drop(done);
+            }
+        }
+    }
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Warned { warning: Warning::Rival { .. } | Warning::TwoOwners { .. }, .. } => error!("{notice}"),
+        Notice::Warned { .. } | Notice::Late { .. } | Notice::Rejected { .. } | Notice::Trouble { .. } => {
+            warn!("{notice}");
+        }
+        _ => info!("{notice}"),
+    }
+}
+
+fn listed(party: &Synchronisation) -> Vec<SyncDaemon> {
+    let (daemon, progress) = (party.daemon(), party.progress());
+    let half = |role: SyncRole, count: u64| SyncDaemon {
+        role,
+        interface: daemon.interface.clone(),
+        id: daemon.id,
+        maxlen: daemon.size,
+        group: daemon.group,
+        peers: daemon.peers.clone(),
+        port: daemon.port,
+        ttl: daemon.ttl,
+        count,
+        others: progress.others.0,
+        others_complete: progress.others.1,
+        refused: progress.refused,
+        problem: progress.problem.clone(),
+    };
+    let mut halves = Vec::new();
+    if progress.role.tells() {
+        halves.push(half(SyncRole::Master, progress.told));
+    }
+    if progress.role.hears() {
+        halves.push(half(SyncRole::Backup, progress.learned));
+    }
+    halves
+}
+
+fn cannot_run(error: &std::io::Error) -> CommitError {
+    let hint = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            " (VRRP needs raw sockets and changes addresses: run it as root, or with CAP_NET_ADMIN and CAP_NET_RAW)"
+        }
+        _ => "",
+    };
+    CommitError::Refused(format!("cannot run the vrrp_instance blocks: {error}{hint}"))
+}
+
+/// Changes that wait to be told.
+const NEWS_MAX: usize = 4096;
+
+/// Real-time priority of the thread that speaks VRRP where nothing is said: before all that has none.
+const PRIORITY: u8 = 1;
+
+/// Where keepalived writes its JSON.
+const STATE_FILE: &str = "/tmp/keepalived.json";
+
+/// Beside it, since keepalived writes its statistics as text.
+const STATS_FILE: &str = "/tmp/keepalived.stats.json";
