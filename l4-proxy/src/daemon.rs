@@ -16,11 +16,11 @@ mod listening;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lvs_core::{
@@ -35,6 +35,8 @@ use self::endpoint::{Endpoint, endpoints};
 use self::listening::{Listening, Paused, Reason, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
+pub use crate::failover::Dump;
+use crate::failover::Failover;
 use crate::fwmark::Entrance;
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::{Keeper, Record, Records};
@@ -56,6 +58,9 @@ pub struct Options {
     /// Where what belongs to services by firewall mark comes in; without one for it, such a service is
     /// refused.
     pub entrances: Vec<Entrance>,
+    /// Addresses that come and go with VRRP, and need not be on this host to be listened on; until a
+    /// `keepalived.conf` is [followed](Daemon::follow), which has its own.
+    pub floating: HashSet<IpAddr>,
     /// When servers are probed, if at all.
     pub probes: Option<Schedule>,
     /// What probes and failures do to a server.
@@ -95,6 +100,8 @@ struct Shared {
     /// Takes the configurations to probe, on the service thread.
     probed: Option<mpsc::UnboundedSender<Config>>,
     workers: Workers,
+    /// VRRP, once a configuration has something for it to do.
+    failover: OnceLock<Failover>,
 }
 
 /// What only changes of configuration touch.
@@ -104,6 +111,8 @@ struct State {
     retired: HashMap<Endpoint, Listening>,
     /// Sockets that were given to the director and that no service has used yet.
     inherited: Inherited,
+    /// Addresses that need not be here.
+    floating: HashSet<IpAddr>,
     /// Services that keepalived.conf asks for: its checks judge them, and count by themselves.
     kept: HashSet<ServiceKey>,
     /// What its checks have found.
@@ -126,6 +135,7 @@ impl Default for Options {
             settings: Settings::default(),
             services: HashMap::new(),
             entrances: Vec::new(),
+            floating: HashSet::new(),
             probes: Some(Schedule::default()),
             health,
             connections_max: 10_000,
@@ -239,6 +249,7 @@ impl Daemon {
             listening: HashMap::new(),
             retired: HashMap::new(),
             inherited,
+            floating: options.floating.clone(),
             kept: HashSet::new(),
             checks: Records::default(),
             metrics: Vec::new(),
@@ -246,7 +257,9 @@ impl Daemon {
             closed: None,
         });
         let replaced = watch::Sender::new(false);
-        let shared = Shared { director, connections, flows, options, replaced, state, probed, workers };
+        let failover = OnceLock::new();
+        let shared =
+            Shared { director, connections, flows, options, replaced, state, probed, workers, failover };
         let shared = Arc::new(shared);
         let begun = with_health(Edit::Replace(config.clone()), shared.options.health, &HashSet::new());
         apply(begun, &shared.director)?;
@@ -315,6 +328,10 @@ impl Daemon {
     /// three seconds, or `deadline` has passed. What is left is cut when the value is dropped.
     pub async fn drain(&self, deadline: Duration) {
         let until = tokio::time::Instant::now() + deadline;
+        // First of all, so that another director serves whoever comes from now on.
+        if let Some(failover) = self.shared.failover.get() {
+            failover.end().await;
+        }
         self.shared.stop_listening(Reason::Ended);
         self.end_checks().await;
         while self.shared.carries() > 0 && tokio::time::Instant::now() < until {
@@ -327,6 +344,9 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // The control socket goes first, so that nobody talks to a director that is going.
         self.control = None;
+        if let Some(failover) = self.shared.failover.get() {
+            failover.resign();
+        }
         *self.keeper() = None;
         self.shared.stop_listening(Reason::Ended);
     }
@@ -385,7 +405,7 @@ impl Shared {
         let mut opened = Vec::new();
         for endpoint in wanted.iter().filter(|endpoint| !state.listening.contains_key(endpoint)) {
             if !state.retired.contains_key(endpoint) {
-                opened.push((endpoint.clone(), self.open(endpoint, &state.inherited)?));
+                opened.push((endpoint.clone(), self.open(endpoint, state)?));
             }
         }
         let wanted: HashSet<Endpoint> = wanted.into_iter().collect();
@@ -442,6 +462,14 @@ impl Shared {
             let mut state = self.state();
             if state.closed.is_some() {
                 return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            if self.failover.get().is_some_and(Failover::speaks) {
+                // Its addresses would be gone until the successor is elected: another director takes over
+                // better.
+                warn!(
+                    "not handed over: a director with vrrp_instance blocks hands over to another host (SIGTERM)"
+                );
+                return Err(io::ErrorKind::Unsupported.into());
             }
             let listening = state.listening.values();
             let mut sockets = listening.map(Listening::sockets).collect::<io::Result<Vec<_>>>()?;

@@ -4,7 +4,7 @@
 //! [`vrrp::os::Node`] speaks VRRP on a thread of its own, which nothing here can delay: it tells what
 //! happens through a channel that never blocks. Everything that takes time (scripts, notifications, the
 //! log, synchronisation) runs on another thread. The data path knows nothing of either: listeners are
-//! bound to addresses that need not be there ([`floating`]), and whoever has the address serves.
+//! bound to addresses that need not be there ([`Model::floating`]), and whoever has the address serves.
 
 mod dump;
 mod notify;
@@ -12,8 +12,6 @@ mod record;
 mod settings;
 mod trackers;
 
-use std::collections::HashSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -82,22 +80,11 @@ pub(crate) struct Prepared {
     global: Global,
 }
 
-/// The addresses that come and go with the instances of a configuration. Nobody needs to have them to
-/// listen there.
-pub fn floating(model: &Model) -> HashSet<IpAddr> {
-    let instances = model.vrrp.instances.iter();
-    instances
-        .flat_map(|instance| instance.addresses.iter().chain(&instance.excluded))
-        .map(|address| address.address)
-        .collect()
-}
-
 impl Failover {
     /// Runs nothing yet.
     pub(crate) fn start(director: &Arc<Director>) -> std::io::Result<Failover> {
         let (news, told) = mpsc::channel(NEWS_MAX);
-        let shared =
-            Arc::new(Shared { director: Arc::downgrade(director), state: Mutex::default(), news });
+        let shared = Arc::new(Shared { director: Arc::downgrade(director), state: Mutex::default(), news });
         let service = Workers::start("failover", 1)?;
         let teller = Arc::downgrade(&shared);
         service.run(0, move || tell_of(teller, told));
@@ -116,7 +103,8 @@ impl Failover {
             let news = self.shared.news.clone();
             // What does not fit is lost: nobody can tell so much, and the node must not wait.
             let told = move |notice| drop(news.try_send(News::Notice(notice)));
-            let node = Node::start(Settings::default(), schedule, told).map_err(|error| cannot_run(&error))?;
+            let node =
+                Node::start(Settings::default(), schedule, told).map_err(|error| cannot_run(&error))?;
             state.node = Some(node);
         }
         Ok(Prepared { settings, vrrp: model.vrrp.clone(), global: model.global.clone() })
@@ -130,14 +118,11 @@ impl Failover {
         let Prepared { settings, vrrp, global } = prepared;
         let account = Account::of(&global);
         let mut state = self.shared.state();
+        state.records.keep(&vrrp);
+        let begun = state.trackers.follow(&vrrp, &account);
         let before = std::mem::replace(&mut state.vrrp, vrrp);
-        state.account = account.clone();
-        state.records.keep(&state.vrrp);
+        state.account = account;
         self.shared.farewell(&before, &state.vrrp);
-        let begun = {
-            let Running { trackers, vrrp, .. } = &mut *state;
-            trackers.follow(vrrp, &account)
-        };
         self.synchronise(&mut state, &global);
         state.global = global;
         let handle = state.node.as_ref().map(|node| node.handle().clone());
@@ -169,6 +154,16 @@ impl Failover {
             self.service.run(0, move || running.run(director, role));
             Sync { party, role: sender }
         });
+    }
+
+    /// Whether it has any instances.
+    pub(crate) fn speaks(&self) -> bool {
+        !self.shared.state().vrrp.instances.is_empty()
+    }
+
+    /// Masters say that they stop, and their addresses go.
+    pub(crate) fn resign(&self) {
+        self.shared.resign();
     }
 
     /// Resigns, takes the addresses away, and tells who wants to know.
@@ -331,7 +326,14 @@ async fn tell_of(shared: Weak<Shared>, mut told: mpsc::Receiver<News>) {
                     (state.account.clone(), state.global.fifos.clone())
                 };
                 let what = What::Deleted;
-                notifier.tell(&Telling { who, what, priority: 0, notify: &notify, account: &account, fifos: &fifos });
+                notifier.tell(&Telling {
+                    who,
+                    what,
+                    priority: 0,
+                    notify: &notify,
+                    account: &account,
+                    fifos: &fifos,
+                });
             }
             News::Settle(done) => {
                 drop(shared);
@@ -344,7 +346,9 @@ async fn tell_of(shared: Weak<Shared>, mut told: mpsc::Receiver<News>) {
 
 fn log(notice: &Notice) {
     match notice {
-        Notice::Warned { warning: Warning::Rival { .. } | Warning::TwoOwners { .. }, .. } => error!("{notice}"),
+        Notice::Warned { warning: Warning::Rival { .. } | Warning::TwoOwners { .. }, .. } => {
+            error!("{notice}")
+        }
         Notice::Warned { .. } | Notice::Late { .. } | Notice::Rejected { .. } | Notice::Trouble { .. } => {
             warn!("{notice}");
         }

@@ -52,6 +52,7 @@ pub mod clock;
 mod congestion;
 pub mod connections;
 pub mod daemon;
+mod failover;
 pub mod fwmark;
 pub mod inherit;
 pub mod keepalived;

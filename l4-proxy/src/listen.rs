@@ -8,6 +8,16 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::congestion;
 
+/// Whether an address has to be on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It has to.
+    Here,
+    /// It comes and goes, as one that VRRP moves between hosts: who listens there is reached once the
+    /// address is here (`IP_FREEBIND`).
+    Floating,
+}
+
 /// Opens `count` listeners on `address`, among which the kernel spreads the connections
 /// (`SO_REUSEPORT`).
 ///
@@ -17,29 +27,29 @@ use crate::congestion;
 /// # Errors
 /// The address cannot be bound. A port that another process listens on is refused even if that
 /// process would share it, since sharing it by accident loses half the connections.
-pub fn group(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    let first = socket(address, false)?;
+pub fn group(address: SocketAddr, presence: Presence, count: usize) -> io::Result<Vec<TcpListener>> {
+    let first = socket(address, presence, Sharing::Alone)?;
     if count <= 1 {
         return Ok(vec![first]);
     }
     // The first bind proved that nobody else listens; now all of the group must share.
     let address = first.local_addr()?;
     drop(first);
-    (0..count).map(|_| socket(address, true)).collect()
+    (0..count).map(|_| socket(address, presence, Sharing::Group)).collect()
 }
 
 /// Opens `count` sockets for datagrams on `address`, among which the kernel spreads the clients.
 ///
 /// # Errors
 /// As for [`group`].
-pub fn datagrams(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
-    let first = datagram_socket(address, Sharing::Alone)?;
+pub fn datagrams(address: SocketAddr, presence: Presence, count: usize) -> io::Result<Vec<UdpSocket>> {
+    let first = datagram_socket(address, presence, Sharing::Alone)?;
     if count <= 1 {
         return Ok(vec![first]);
     }
     let address = first.local_addr()?;
     drop(first);
-    (0..count).map(|_| datagram_socket(address, Sharing::Group)).collect()
+    (0..count).map(|_| datagram_socket(address, presence, Sharing::Group)).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +58,7 @@ enum Sharing {
     Group,
 }
 
-fn datagram_socket(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
+fn datagram_socket(address: SocketAddr, presence: Presence, sharing: Sharing) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     if sharing == Sharing::Group {
@@ -59,15 +69,16 @@ fn datagram_socket(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocke
     }
     // Datagrams that find the queue full are lost; the kernel gives what `rmem_max` allows.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    allow(presence, &socket, address)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket.into())
 }
 
-fn socket(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
+fn socket(address: SocketAddr, presence: Presence, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
-    if share {
+    if sharing == Sharing::Group {
         socket.set_reuse_port(true)?;
     }
     if address.is_ipv6() {
@@ -76,9 +87,18 @@ fn socket(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
     congestion::unpace_if_local(SockRef::from(&socket), address.ip());
+    allow(presence, &socket, address)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+fn allow(presence: Presence, socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match (presence, address) {
+        (Presence::Here, _) => Ok(()),
+        (Presence::Floating, SocketAddr::V4(_)) => socket.set_freebind_v4(true),
+        (Presence::Floating, SocketAddr::V6(_)) => socket.set_freebind_v6(true),
+    }
 }
 
 /// Whether an accept failed for a reason of that connection alone, which the next one need not

@@ -9,7 +9,7 @@ mod sources;
 use std::path::Path;
 use std::process::ExitCode;
 
-use l4_proxy::daemon::{self, Daemon};
+use l4_proxy::daemon::{self, Daemon, Dump};
 use l4_proxy::takeover::Predecessor;
 use lvsadm::CommitError;
 use lvsadm::rules::{Rules, TimeoutRule};
@@ -52,11 +52,12 @@ fn fail(error: &str) -> ExitCode {
 }
 
 /// Runs the director until a signal ends it.
-fn start(run: Run) -> Result<(), String> {
+fn start(mut run: Run) -> Result<(), String> {
     let inherited = service_manager::sockets()?;
     // Before the first thread is started.
     run.user.as_deref().map(privileges::become_user).transpose()?;
     let read = run.sources.read()?;
+    run.daemon.floating = read.model.iter().flat_map(|model| model.floating()).collect();
     let _log = log::start(run.log.clone());
     read.warn();
     let daemon = match run.daemon.control.as_deref().filter(|_| run.takeover) {
@@ -105,9 +106,10 @@ fn serve(daemon: &Daemon, read: Read) -> Result<(), CommitError> {
     set_timeouts(daemon, rules.timeouts)
 }
 
-/// HUP reloads; TERM and INT drain, and end at once when one of them comes again.
+/// HUP reloads; USR1 and USR2 write files as keepalived does; TERM and INT drain, and end at once when one of them comes again.
 async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
+    let (mut state, mut stats) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Whoever reads this may send signals.
     info!(
@@ -119,6 +121,8 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
     loop {
         tokio::select! {
             _ = hangup.recv() => reload(daemon, &run.sources),
+            _ = state.recv() => daemon.dump(Dump::State),
+            _ = stats.recv() => daemon.dump(Dump::Stats),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = daemon.replaced() => {

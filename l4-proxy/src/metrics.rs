@@ -8,9 +8,11 @@
 //! A series is there for each service and server, and for nothing that a client can choose.
 
 mod exposition;
+mod failover;
 mod http;
 
 use lvs_core::{Condition, Director, Protocol, ServerStats, ServiceKey, ServiceStats};
+use lvsadm::document::{SyncDaemon, VirtualRouter};
 
 use self::exposition::{Exposition, Kind};
 pub(crate) use self::http::serve;
@@ -24,6 +26,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) flows: &'a Connections,
     /// Datagrams that were dropped, by service and reason.
     pub(crate) dropped: Vec<(ServiceKey, Dropped, u64)>,
+    pub(crate) routers: Vec<VirtualRouter>,
+    pub(crate) sync: Vec<SyncDaemon>,
 }
 
 /// Whose names are used.
@@ -64,6 +68,8 @@ pub(crate) fn render(sources: &Sources<'_>, names: Names) -> String {
         labels.push(("reason", why.name()));
         out.sample(&labels, *count);
     }
+    failover::of_routers(&mut out, &sources.routers);
+    failover::of_sync(&mut out, &sources.sync);
     if names == Names::WithNodeExporters {
         of_node_exporter(&mut out, &services);
     }

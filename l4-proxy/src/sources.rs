@@ -82,10 +82,6 @@ impl Read {
         for warning in &self.warnings {
             warn!("{warning}");
         }
-        let routers = self.model.as_ref().map_or(0, |model| model.vrrp.instances.len());
-        if routers > 0 {
-            warn!(instances = routers, "vrrp_instance blocks are checked, but not run yet");
-        }
     }
 
     /// What is in it, for people.

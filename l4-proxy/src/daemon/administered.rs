@@ -4,12 +4,14 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 use lvs_core::{Changes, Config, Director, Protocol, Time};
+use lvsadm::document::{SyncDaemon, VirtualRouter};
 use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit};
 
 use super::check::accepts;
 use super::{Shared, with_health};
 use crate::clock;
 use crate::connections::Open;
+use crate::failover::Failover;
 use crate::relay::{Side, Timeouts};
 
 pub(super) fn relay_timeouts(timeouts: lvsadm::Timeouts) -> Timeouts {
@@ -54,6 +56,14 @@ impl Control for Shared {
             listening.set_timeouts(timeouts);
         }
         Ok(())
+    }
+
+    fn sync_daemons(&self) -> Vec<SyncDaemon> {
+        self.failover.get().map_or_else(Vec::new, Failover::sync_daemons)
+    }
+
+    fn virtual_routers(&self) -> Vec<VirtualRouter> {
+        self.failover.get().map_or_else(Vec::new, Failover::routers)
     }
 
     fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {

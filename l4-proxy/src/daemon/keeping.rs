@@ -10,6 +10,7 @@ use lvsadm::{CommitError, Control, Edit};
 
 use super::{Daemon, Shared, cannot_start};
 use crate::clock;
+use crate::failover::{Dump, Failover, Prepared};
 use crate::keepalived::Model;
 use crate::keepalived::keeper::{Keeper, Table};
 
@@ -20,6 +21,19 @@ impl Daemon {
     /// # Errors
     /// As for [`Daemon::start`]; then nothing has changed.
     pub fn follow(&self, rules: Config, model: Model) -> Result<(), CommitError> {
+        let failover = self.prepare_failover(&model)?;
+        let floating = model.floating().collect();
+        let before = std::mem::replace(&mut self.shared.state().floating, floating);
+        let kept = self.keep(rules, model);
+        if kept.is_err() {
+            self.shared.state().floating = before;
+            return kept;
+        }
+        // Only now that everybody is served who comes when the addresses do.
+        failover.map_or(Ok(()), |(failover, prepared)| failover.follow(prepared))
+    }
+
+    fn keep(&self, rules: Config, model: Model) -> Result<(), CommitError> {
         let mut keeper = self.keeper();
         if let Some(keeper) = &*keeper {
             return keeper.follow(rules, model);
@@ -31,6 +45,26 @@ impl Daemon {
         self.shared.state().checks = started.records();
         *keeper = Some(started);
         Ok(())
+    }
+
+    /// Whoever runs the VRRP instances of a model, and what it is to do; none, where there never were any.
+    fn prepare_failover(&self, model: &Model) -> Result<Option<(&Failover, Prepared)>, CommitError> {
+        let slot = &self.shared.failover;
+        if slot.get().is_none() && !model.vrrp.instances.is_empty() | model.global.sync.is_some() {
+            let started = Failover::start(&self.shared.director).map_err(cannot_start)?;
+            // Whoever was faster has started another one.
+            let _ = slot.set(started);
+        }
+        let Some(failover) = slot.get() else { return Ok(None) };
+        Ok(Some((failover, failover.prepare(model)?)))
+    }
+
+    /// Writes what a `keepalived` writes on this signal: how its VRRP instances stand, or what they
+    /// counted. Without any, there is nothing to write.
+    pub fn dump(&self, what: Dump) {
+        if let Some(failover) = self.shared.failover.get() {
+            failover.dump(what);
+        }
     }
 
     /// Ends the checks, with the scripts that are to be told; a successor has its own.

@@ -14,12 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::Shared;
 use super::administered::relay_timeouts;
 use super::endpoint::{Endpoint, Whose};
+use super::{Shared, State};
 use crate::fwmark::{ByMark, are_marks_told};
-use crate::inherit::Inherited;
-use crate::listen;
+use crate::listen::{self, Presence};
 use crate::metrics::{self, Sources};
 use crate::proxy::{Proxy, Reception, accept};
 use crate::udp::{DatagramProxy, Dropped, Passing, Phase, Scheduling};
@@ -84,9 +83,11 @@ pub(super) enum Sockets {
 impl Shared {
     /// Binds what an endpoint listens on, unless it was inherited. The caller has made sure that it can be
     /// served.
-    pub(super) fn open(&self, endpoint: &Endpoint, inherited: &Inherited) -> Result<Sockets, CommitError> {
+    pub(super) fn open(&self, endpoint: &Endpoint, state: &State) -> Result<Sockets, CommitError> {
         let count = self.workers.count();
-        let address = endpoint.address;
+        let (address, inherited) = (endpoint.address, &state.inherited);
+        let floats = state.floating.contains(&address.ip());
+        let presence = if floats { Presence::Floating } else { Presence::Here };
         if endpoint.whose == Whose::Marked && are_marks_told() == Some(false) {
             return Err(CommitError::Refused(format!(
                 "the marks of connections to {address} cannot be told: set net.ipv4.tcp_fwmark_accept=1 (see \
@@ -95,11 +96,11 @@ impl Shared {
         }
         let listeners = || {
             let given = shared_out(inherited.listeners(address)?, count)?;
-            if given.is_empty() { listen::group(address, count) } else { Ok(given) }
+            if given.is_empty() { listen::group(address, presence, count) } else { Ok(given) }
         };
         let datagrams = || {
             let given = inherited.datagrams(address)?;
-            if given.is_empty() { listen::datagrams(address, count) } else { Ok(given) }
+            if given.is_empty() { listen::datagrams(address, presence, count) } else { Ok(given) }
         };
         let sockets = match (&endpoint.whose, endpoint.protocol) {
             (Whose::Marked, _) => listeners().map(Sockets::Marked),
@@ -218,7 +219,7 @@ impl Shared {
     ) -> Result<(), CommitError> {
         let inherited = self.state().inherited.listeners(address);
         let listeners = match inherited {
-            Ok(given) if given.is_empty() => listen::group(address, 1),
+            Ok(given) if given.is_empty() => listen::group(address, Presence::Here, 1),
             given => given,
         };
         let listeners = listeners.map_err(|error| cannot_listen(address, &error))?;
@@ -230,9 +231,15 @@ impl Shared {
             let shared = Arc::downgrade(self);
             let render = move |names| {
                 let shared = shared.upgrade()?;
+                let failover = shared.failover.get();
+                let (routers, sync) = failover
+                    .map_or_else(Default::default, |failover| (failover.routers(), failover.sync_daemons()));
                 let dropped = dropped(shared.state().listening.values());
                 let Shared { director, connections, flows, .. } = &*shared;
-                Some(metrics::render(&Sources { director, connections, flows, dropped }, names))
+                Some(metrics::render(
+                    &Sources { director, connections, flows, dropped, routers, sync },
+                    names,
+                ))
             };
             let mut replaced = self.replaced.subscribe();
             service.run(0, move || async move {

@@ -186,14 +186,19 @@ async fn run(script: &Script, account: &Account) {
 
 /// A FIFO that nobody reads holds what fits; the rest is lost, as keepalived's is.
 fn write(fifo: &Path, line: &str) {
-    let made = mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
+    // It is there but for the first time.
+    let _ = mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
     // Open for reading too, so that opening neither waits for a reader nor fails without one.
-    let opened = OpenOptions::new().read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(fifo);
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(fifo);
     let written = opened.and_then(|mut file| match file.metadata()?.file_type().is_fifo() {
         true => file.write_all(line.as_bytes()),
         false => Err(std::io::Error::other("it is not a FIFO")),
     });
-    if let Err(error) = written.map_err(|error| made.err().map_or(error, |_| error)) {
+    if let Err(error) = written {
         info!("cannot write to {}: {error}", fifo.display());
     }
 }
@@ -214,18 +219,13 @@ mod tests {
     #[test]
     fn program_for_all_changes_is_told_what_keepalived_tells() {
         let notify = Notify { master: script("m"), any: script("n"), stop: script("s"), ..Notify::default() };
-        let telling = |who, what| Telling {
-            who,
-            what,
-            priority: 150,
-            notify: &notify,
-            account: &Account::default(),
-            fifos: &[],
-        }
-        .scripts()
-        .into_iter()
-        .map(|script| script.words.join(" "))
-        .collect::<Vec<_>>();
+        let telling = |who, what| {
+            Telling { who, what, priority: 150, notify: &notify, account: &Account::default(), fifos: &[] }
+                .scripts()
+                .into_iter()
+                .map(|script| script.words.join(" "))
+                .collect::<Vec<_>>()
+        };
         let instance = || Who::Instance("VI_1".to_owned());
         assert_eq!(telling(instance(), What::State(State::Master)), ["m", "n INSTANCE VI_1 MASTER 150"]);
         assert_eq!(telling(Who::Group("G".to_owned()), What::State(State::Fault)), ["n GROUP G FAULT 150"]);

@@ -28,15 +28,14 @@ impl Records {
     }
 
     pub(super) fn hear(&mut self, notice: &Notice) {
-        let mut of = |name: &str| self.0.entry(name.to_owned()).or_default();
         match notice {
             Notice::Became { instance, was, .. } => {
-                let record = of(instance);
+                let record = self.of(instance);
                 record.previous = Some(*was).filter(|was| *was != State::Init);
                 record.rival = None;
             }
             Notice::Warned { instance, warning } => {
-                let record = of(instance);
+                let record = self.of(instance);
                 match warning {
                     Warning::Rival { .. } => record.rival = Some(warning.to_string()),
                     Warning::RivalGone { .. } => record.rival = None,
@@ -46,13 +45,17 @@ impl Records {
             }
             Notice::Rejected { instance, from, why } => {
                 let what = format!("advertisements from {from} do not count: {why}");
-                of(instance).warning = Some((what, Instant::now()));
+                self.of(instance).warning = Some((what, Instant::now()));
             }
             Notice::Odd { instance, what } | Notice::Trouble { instance: Some(instance), what } => {
-                of(instance).warning = Some((what.clone(), Instant::now()));
+                self.of(instance).warning = Some((what.clone(), Instant::now()));
             }
             _ => {}
         }
+    }
+
+    fn of(&mut self, name: &str) -> &mut Record {
+        self.0.entry(name.to_owned()).or_default()
     }
 
     /// An instance for people and programs to look at.

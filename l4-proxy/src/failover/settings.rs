@@ -18,13 +18,16 @@ use crate::keepalived::model::{self, Vrrp};
 /// What of it a node cannot do.
 pub(super) fn settings(vrrp: &Vrrp) -> Result<Settings, String> {
     let instances = vrrp.instances.iter().map(|one| instance(vrrp, one)).collect::<Result<_, _>>()?;
-    let group = |group: &model::SyncGroup| SyncGroup { name: group.name.clone(), members: group.members.clone() };
+    let group =
+        |group: &model::SyncGroup| SyncGroup { name: group.name.clone(), members: group.members.clone() };
     Ok(Settings { instances, groups: vrrp.groups.iter().map(group).collect() })
 }
 
 fn instance(vrrp: &Vrrp, from: &model::Instance) -> Result<Instance, String> {
     let addresses = |list: &[model::Address]| -> Result<Vec<VirtualAddress>, String> {
-        list.iter().map(|address| virtual_address(address).map_err(|why| format!("{}: {why}", from.name))).collect()
+        list.iter()
+            .map(|address| virtual_address(address).map_err(|why| format!("{}: {why}", from.name)))
+            .collect()
     };
     let interfaces = from.track.interfaces.iter();
     let groups = vrrp.groups.iter().filter(|group| group.members.contains(&from.name));
@@ -52,7 +55,11 @@ fn instance(vrrp: &Vrrp, from: &model::Instance) -> Result<Instance, String> {
             None => Mac::OfInterface,
             Some(name) => Mac::Virtual {
                 name: name.clone(),
-                advertises: if from.wire.from_base { Advertises::FromInterface } else { Advertises::Virtually },
+                advertises: if from.wire.from_base {
+                    Advertises::FromInterface
+                } else {
+                    Advertises::Virtually
+                },
             },
         },
         announcing: announcing(&from.announcing),
@@ -70,7 +77,11 @@ fn instance(vrrp: &Vrrp, from: &model::Instance) -> Result<Instance, String> {
 
 fn dialect(from: &model::Instance) -> Dialect {
     if from.version == 3 {
-        return Dialect::V3(if from.wire.checksum_as_v2 { Coverage::Message } else { Coverage::PseudoHeader });
+        return Dialect::V3(if from.wire.checksum_as_v2 {
+            Coverage::Message
+        } else {
+            Coverage::PseudoHeader
+        });
     }
     Dialect::V2(match &from.authentication {
         None => Authentication::None,
@@ -126,12 +137,14 @@ fn virtual_address(from: &model::Address) -> Result<VirtualAddress, String> {
             "brd" | "broadcast" => address.broadcast = broadcast(from, words.next()),
             "scope" => {
                 let word = words.next().unwrap_or_default();
-                address.scope = scope(word).ok_or_else(|| format!("unknown scope \"{word}\" of {}", from.address))?;
+                address.scope =
+                    scope(word).ok_or_else(|| format!("unknown scope \"{word}\" of {}", from.address))?;
             }
             "peer" | "to" => {
                 let end = words.next().unwrap_or_default();
                 let end = end.split('/').next().and_then(|end| end.parse::<IpAddr>().ok());
-                address.peer = Some(end.ok_or_else(|| format!("the peer of {} is no address", from.address))?);
+                address.peer =
+                    Some(end.ok_or_else(|| format!("the peer of {} is no address", from.address))?);
             }
             "preferred_lft" => {
                 if words.next() == Some("0") {
@@ -189,17 +202,30 @@ mod tests {
             .replace("state MASTER", "state BACKUP");
         let settings = read(&text).expect("a node can do that");
         let instance = &settings.instances[0];
-        assert_eq!((instance.name.as_str(), instance.vrid, instance.interval), ("A", 51, Duration::from_millis(500)));
-        assert_eq!((instance.preempt, &instance.dialect), (Preempt::Never, &Dialect::V3(Coverage::PseudoHeader)));
+        assert_eq!(
+            (instance.name.as_str(), instance.vrid, instance.interval),
+            ("A", 51, Duration::from_millis(500))
+        );
+        assert_eq!(
+            (instance.preempt, &instance.dialect),
+            (Preempt::Never, &Dialect::V3(Coverage::PseudoHeader))
+        );
         let own = &instance.addresses[0];
-        assert_eq!((own.prefix, own.device.as_deref(), own.label.as_deref()), (24, Some("eth1"), Some("eth1:v")));
+        assert_eq!(
+            (own.prefix, own.device.as_deref(), own.label.as_deref()),
+            (24, Some("eth1"), Some("eth1:v"))
+        );
         assert_eq!((own.broadcast, own.scope), (Some([10, 8, 0, 255].into()), Scope::Link));
         assert_eq!(instance.excluded[0].flags, [AddressFlag::Deprecated]);
         let Reach::Peers { peers, accepted: Accepted::Peers, .. } = &instance.reach else { panic!("peers") };
         assert_eq!(peers[0].ttl, (64, 255));
-        assert_eq!((instance.announcing.repeat, instance.announcing.refresh), (2, Some(Duration::from_secs(60))));
+        assert_eq!(
+            (instance.announcing.repeat, instance.announcing.refresh),
+            (2, Some(Duration::from_secs(60)))
+        );
         assert_eq!(instance.awaits, ["script c"]);
-        let links: Vec<_> = instance.links.iter().map(|link| (link.interface.as_str(), link.weight)).collect();
+        let links: Vec<_> =
+            instance.links.iter().map(|link| (link.interface.as_str(), link.weight)).collect();
         assert_eq!(links, [("eth2", Some(-5)), ("eth3", None)]);
     }
 

@@ -248,7 +248,13 @@ impl Count {
                 self.against = 0;
                 return None;
             }
-            Some(up) => if up { self.fall } else { self.rise },
+            Some(up) => {
+                if up {
+                    self.fall
+                } else {
+                    self.rise
+                }
+            }
         };
         self.against += 1;
         if self.against < enough {
@@ -289,8 +295,9 @@ async fn watch_process(process: &TrackProcess, found: &watch::Sender<Option<Foun
 fn count_processes(process: &TrackProcess) -> usize {
     let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
     let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_process =
-        |path: &std::path::PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+    let is_process = |path: &std::path::PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit())
+    };
     folders.filter(is_process).filter(|folder| is_meant(folder, process)).count()
 }
 
@@ -307,7 +314,11 @@ fn is_meant(folder: &Path, process: &TrackProcess) -> bool {
     let mut words = line.strip_suffix(&[0]).unwrap_or(&line).split(|byte| *byte == 0);
     let program = words.next().unwrap_or_default();
     let base = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
-    let same = if process.full_command { program == name.as_bytes() } else { base(program) == base(name.as_bytes()) };
+    let same = if process.full_command {
+        program == name.as_bytes()
+    } else {
+        base(program) == base(name.as_bytes())
+    };
     same && words.eq(arguments.iter().map(String::as_bytes))
 }
 

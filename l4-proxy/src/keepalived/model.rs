@@ -37,8 +37,18 @@ pub struct Model {
     pub global: Global,
     /// The virtual servers, in the order of the file.
     pub services: Vec<VirtualServer>,
-    /// VRRP, which is checked here and run elsewhere.
+    /// VRRP.
     pub vrrp: Vrrp,
+}
+
+impl Model {
+    /// The addresses that come and go with its VRRP instances: nobody needs to have them to listen
+    /// there.
+    pub fn floating(&self) -> impl Iterator<Item = IpAddr> {
+        let instances = self.vrrp.instances.iter();
+        let addresses = instances.flat_map(|instance| instance.addresses.iter().chain(&instance.excluded));
+        addresses.map(|address| address.address)
+    }
 }
 
 /// `global_defs`, as far as it says anything to a director.

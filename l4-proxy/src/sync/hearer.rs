@@ -238,7 +238,7 @@ mod tests {
             (self.dice >> 33) % sides
         }
 
-        fn to_hearer(&mut self, contents: Vec<Content>) {
+        fn carry(&mut self, contents: Vec<Content>) {
             for content in contents {
                 let times = if self.roll(100) < self.loss { 0 } else { 1 + self.roll(2) };
                 for _ in 0..times {
@@ -267,7 +267,7 @@ mod tests {
                             }
                             missing => self.teller.repeat(Speaker(8), &missing),
                         };
-                        self.to_hearer(answers);
+                        self.carry(answers);
                     }
                     Action::Send(_) => {}
                 }
@@ -285,7 +285,7 @@ mod tests {
             let mut contents = self.teller.tell(told, 3);
             contents.extend(self.teller.complete());
             contents.push(self.teller.beat());
-            self.to_hearer(contents);
+            self.carry(contents);
             let nonce = self.roll(u64::MAX);
             let actions = self.hearer.look(self.now, || nonce);
             self.obey(actions);

@@ -8,6 +8,7 @@ mod connecting;
 mod director;
 mod dns;
 mod drain;
+mod failover;
 mod faults;
 mod fwmark;
 mod keepalived;

@@ -19,7 +19,8 @@ impl Build<'_> {
                     "checker_log_all_failures" => global.log_all_failures = switched_on(node),
                     "notify_fifo" | "vrrp_notify_fifo" => global.fifos.extend(text(node).map(Into::into)),
                     "notify_fifo_script" | "vrrp_notify_fifo_script" => {
-                        let message = "nobody is started to read the FIFO: let a service of the system do that";
+                        let message =
+                            "nobody is started to read the FIFO: let a service of the system do that";
                         self.unfit.push(node.blame(message).only_warns());
                     }
                     "vrrp_rt_priority" => {

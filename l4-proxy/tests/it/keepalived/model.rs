@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use l4_proxy::keepalived::model::{ArbiterKind, Kind, OnArbiterLoss, RealServer, VirtualServer};
+use l4_proxy::keepalived::model::{ArbiterKind, Kind, OnArbiterLoss, RealServer, VirtualServer, Weight};
 use l4_proxy::keepalived::{self, Dialect};
 use lvs_core::{Algorithm, ServiceKey};
 

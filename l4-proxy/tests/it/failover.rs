@@ -1,0 +1,229 @@
+//! Two directors that share an address: what clients see when one of them goes.
+
+mod lab;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use self::lab::{CLIENTS, DIRECTORS, Director, Lab, VIP, ask};
+use crate::support::eventually;
+
+/// An instance of director 0 or 1, the first of which has the higher priority, and these lines.
+fn instance(number: usize, lines: &str) -> String {
+    format!(
+        "vrrp_instance VI {{\ninterface eth0\nvirtual_router_id 51\npriority {}\nvirtual_ipaddress {{\n{VIP}/24\n}}\n{lines}\n}}\n",
+        [150, 100][number]
+    )
+}
+
+const SYNC: &str =
+    "global_defs {\nlvs_sync_daemon eth0 VI id 3\nlvs_sync_key \"a key of this test alone\"\n}\n";
+
+/// The skew of the second director at an interval.
+fn skew(interval: Duration) -> Duration {
+    interval * (256 - 100) / 256
+}
+
+/// Both directors, the first of which is master and has told the second everything.
+fn pair(lab: &Lab, lines: &str) -> [Director; 2] {
+    let text = |number| format!("{SYNC}{}{}", instance(number, lines), lab.service());
+    let first = lab.director(0, &text(0));
+    first.says("VI is MASTER now");
+    let second = lab.director(1, &text(1));
+    second.says("VI is BACKUP now");
+    second.says("all templates of another director are known here");
+    [first, second]
+}
+
+/// Clients that come 200 times a second until they are told to stop; when they came and whether they
+/// were served.
+fn crowd(lab: &Lab, stop: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<Vec<(Instant, bool)>>> {
+    const THREADS: u32 = 4;
+    let clients = (0..THREADS).map(|thread_number| {
+        let stop = Arc::clone(stop);
+        lab.begin_within(3, move || {
+            let mut came = Vec::new();
+            let mut next = Instant::now() + Duration::from_millis(5) * thread_number;
+            let mut numbers = CLIENTS.cycle();
+            while !stop.load(Ordering::Relaxed) {
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+                next += Duration::from_millis(5) * THREADS;
+                let served = numbers.next().and_then(ask).is_some();
+                came.push((Instant::now(), served));
+            }
+            came
+        })
+    });
+    clients.collect()
+}
+
+/// Kills the master under load; returns how long nobody was served.
+fn outage(lab: &Lab, directors: &mut [Director; 2]) -> Duration {
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = crowd(lab, &stop);
+    thread::sleep(Duration::from_millis(500));
+    let killed = directors[0].kill();
+    directors[1].says("VI is MASTER now");
+    thread::sleep(Duration::from_millis(300));
+    stop.store(true, Ordering::Relaxed);
+    let came: Vec<_> = clients.into_iter().flat_map(|client| client.join().expect("clients")).collect();
+    let before = came.iter().filter(|(at, served)| *served && *at < killed).count();
+    assert!(before > 30, "only {before} clients were served before the director was killed");
+    let again = came.iter().filter(|(at, served)| *served && *at > killed + Duration::from_millis(5));
+    let again = again.map(|(at, _)| *at).min().expect("clients are served again");
+    for (at, from) in lab.served.lock().expect("whole").iter() {
+        let holder = if *at < again { DIRECTORS[0] } else { DIRECTORS[1] };
+        // What the first one had accepted may arrive while the second one begins.
+        let close = *at >= killed && *at <= again + Duration::from_millis(50);
+        assert!(*from == IpAddr::from(holder) || close, "a connection came through {from}");
+    }
+    again - killed
+}
+
+fn check_outage(lines: &str, interval: Duration) {
+    let Some(lab) = Lab::new() else { return };
+    let bound = interval * 3 + skew(interval) + Duration::from_millis(200);
+    let mut directors = pair(&lab, lines);
+    let servers = lab.ask_all();
+    assert_eq!(servers.len(), CLIENTS.len());
+    assert!(CLIENTS.clone().any(|number| servers[&number] != servers[&CLIENTS.start]), "both servers serve");
+    eventually("the other director knows all clients", || {
+        directors[1].lvsadm(&["-L", "-c", "-n"]).matches("10.97.0.").count() >= 3 * CLIENTS.len()
+    });
+    let outage = outage(&lab, &mut directors);
+    assert!(outage <= bound, "nobody was served for {outage:?}, which is more than {bound:?}");
+    assert_eq!(lab.ask_all(), servers, "clients keep their servers");
+}
+
+#[test]
+fn clients_are_served_again_in_time_and_by_their_servers_when_the_master_is_killed() {
+    check_outage("advert_int 1", Duration::from_secs(1));
+}
+
+#[test]
+fn clients_are_served_again_within_a_second_where_adverts_come_every_tenth() {
+    check_outage("version 3\nadvert_int 0.1", Duration::from_millis(100));
+}
+
+#[test]
+fn director_that_is_told_to_end_resigns_and_one_that_comes_back_knows_all_clients() {
+    let Some(lab) = Lab::new() else { return };
+    let told = lab.folder.path().join("told");
+    let notify =
+        format!("version 3\nadvert_int 0.2\nnotify \"/bin/sh -c 'echo $* >> {}' sh\"", told.display());
+    let mut directors = pair(&lab, &notify);
+    let servers = lab.ask_all();
+    assert_eq!(servers.len(), CLIENTS.len());
+    let began = Instant::now();
+    directors[0].signal(Signal::TERM);
+    directors[1].says("VI is MASTER now: the master resigned");
+    assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+    assert!(!lab.holds(0) && lab.holds(1));
+    assert_eq!(lab.ask_all(), servers);
+    assert!(directors[0].ends());
+    let text = std::fs::read_to_string(&told).expect("it was told");
+    assert!(text.contains("INSTANCE VI STOP 150\n"), "{text}");
+
+    // It takes the address back, and the clients find their servers.
+    directors[0] = pair_again(&lab, &notify);
+    eventually("the first one leads again", || lab.holds(0) && !lab.holds(1));
+    assert_eq!(lab.ask_all(), servers);
+    assert_eq!(directors[0].count("split brain") + directors[1].count("split brain"), 0);
+}
+
+fn pair_again(lab: &Lab, lines: &str) -> Director {
+    let director = lab.director(0, &format!("{SYNC}{}{}", instance(0, lines), lab.service()));
+    director.says("all templates of another director are known here");
+    director
+}
+
+#[test]
+fn reload_leaves_instances_alone_that_stay_the_same() {
+    let Some(lab) = Lab::new() else { return };
+    let text = |more: &str| format!("{}{more}{}", instance(0, "version 3\nadvert_int 0.1"), lab.service());
+    let director = lab.director(0, &text(""));
+    director.says("VI is MASTER now");
+    eventually("it serves", || lab.ask_all().len() == CLIENTS.len());
+    let other = instance(0, "version 3\nadvert_int 0.1\npriority 90")
+        .replace("vrrp_instance VI ", "vrrp_instance V2 ")
+        .replace("virtual_router_id 51", "virtual_router_id 52")
+        .replace(&VIP.to_string(), "10.97.0.101");
+    director.reload(&text(&other));
+    director.says("V2 is MASTER now");
+    director.reload(&text(""));
+    director.says("V2 is INIT now");
+    assert_eq!(director.count("VI is "), 2, "BACKUP at the start, then MASTER: {}", director.log());
+    assert!(lab.holds(0));
+    let view = director.lvsadm(&["-L", "--vrrp"]);
+    assert!(view.starts_with("VI MASTER for ") && !view.contains("V2"), "{view}");
+
+    // A file that is wrong changes nothing.
+    std::fs::write(lab.folder.path().join("0.conf"), text("vrrp_instance V3 {\n}\n")).expect("a file");
+    director.signal(Signal::HUP);
+    director.says("not reloaded, still serving as before");
+    assert!(lab.holds(0));
+}
+
+#[test]
+fn what_is_tracked_moves_the_address() {
+    let Some(lab) = Lab::new() else { return };
+    let path = |name: &str| lab.folder.path().join(name);
+    std::fs::write(path("number"), "0").expect("a file");
+    let tracked = format!(
+        "vrrp_script check {{\nscript \"/usr/bin/test ! -e {}\"\ninterval 0.1\n}}\ntrack_file number {{\nfile {}\n}}\n",
+        path("broken").display(),
+        path("number").display()
+    );
+    let lines = "version 3\nadvert_int 0.1\n";
+    let watched = format!("{lines}track_script {{\ncheck\n}}\ntrack_file {{\nnumber weight 1\n}}");
+    let first = lab.director(0, &format!("{tracked}{}{}", instance(0, &watched), lab.service()));
+    first.says("VI is MASTER now");
+    let _second = lab.director(1, &format!("{}{}", instance(1, lines), lab.service()));
+    let moves_to = |number: usize| {
+        eventually("the address moves", || lab.holds(number) && !lab.holds(1 - number));
+        assert_eq!(lab.ask_all().len(), CLIENTS.len());
+    };
+    moves_to(0);
+    std::fs::write(path("broken"), "").expect("a file");
+    moves_to(1);
+    assert!(first.lvsadm(&["-L", "--vrrp"]).contains("down: script check: it exited with 1"));
+    std::fs::remove_file(path("broken")).expect("it is there");
+    moves_to(0);
+    std::fs::write(path("number"), "-60").expect("a file");
+    moves_to(1);
+    eventually("its priority is told", || {
+        first.lvsadm(&["-L", "--vrrp"]).contains("priority 90 (150 -60 file number)")
+    });
+    std::fs::write(path("number"), "60").expect("a file");
+    moves_to(0);
+    lab.link(0, "down");
+    first.says("VI is FAULT now");
+}
+
+#[test]
+fn one_who_may_not_speak_vrrp_is_told_what_it_needs() {
+    let Some(lab) = Lab::new() else { return };
+    let text = format!("{}{}", instance(0, ""), lab.service());
+    let path = lab.folder.path().join("user.conf");
+    std::fs::write(&path, text).expect("a file");
+    let output = lab.within(1, move || {
+        let mut command = std::process::Command::new("setpriv");
+        command.args([
+            "--bounding-set",
+            "-net_raw",
+            "--inh-caps",
+            "-net_raw",
+            env!("CARGO_BIN_EXE_l4-proxy"),
+        ]);
+        command.arg("--config").arg(path).output()
+    });
+    let output = output.expect("setpriv (util-linux)");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains("run it as root, or with CAP_NET_ADMIN and CAP_NET_RAW"), "{said}");
+}

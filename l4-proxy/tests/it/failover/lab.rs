@@ -1,0 +1,265 @@
+//! Two directors, two real servers and a client on one bridge, each in a network namespace of its own.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{eventually, is_installed, skip};
+
+pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 100);
+pub(super) const DIRECTORS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 97, 0, 1), Ipv4Addr::new(10, 97, 0, 2)];
+const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 97, 0, 11), Ipv4Addr::new(10, 97, 0, 12)];
+
+/// Where clients come from: one address for each.
+pub(super) const CLIENTS: std::ops::Range<u8> = 50..70;
+
+const NAMES: [&str; 6] = ["switch", "d0", "d1", "client", "s0", "s1"];
+
+/// The namespaces. They go with the value, and everything in them.
+pub(super) struct Lab {
+    names: Vec<String>,
+    pub(super) folder: tempfile::TempDir,
+    /// Address of the director that a connection came from, and when, as the servers saw it.
+    pub(super) served: Arc<Mutex<Vec<(Instant, IpAddr)>>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Lab {
+    /// `None` where the test may not make them, after saying so.
+    pub(super) fn new() -> Option<Lab> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        if !is_installed("ip") {
+            skip("ip (iproute2)");
+            return None;
+        }
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let names = NAMES.map(|name| format!("vrrp-{}-{serial}-{name}", std::process::id())).to_vec();
+        let mut lab = Lab {
+            names,
+            folder: tempfile::tempdir().expect("a folder"),
+            served: Arc::default(),
+            stop: Arc::default(),
+            threads: Vec::new(),
+        };
+        if !lab.names.iter().all(|name| ip(&["netns", "add", name])) {
+            skip("the right to make network namespaces");
+            return None;
+        }
+        let switch = lab.names[0].clone();
+        run(&["-n", &switch, "link", "add", "bridge", "type", "bridge"]);
+        run(&["-n", &switch, "link", "set", "bridge", "up"]);
+        let [first, second] = DIRECTORS;
+        let clients: Vec<Ipv4Addr> = CLIENTS.map(client).collect();
+        let [one, other] = SERVERS;
+        let addresses = [vec![first], vec![second], clients, vec![one], vec![other]];
+        for (name, addresses) in lab.names[1..].iter().zip(addresses) {
+            let port = format!("p{}", addresses[0].octets()[3]);
+            run(&[
+                "-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", name,
+            ]);
+            run(&["-n", &switch, "link", "set", &port, "master", "bridge", "up"]);
+            for address in addresses {
+                run(&["-n", name, "address", "add", &format!("{address}/24"), "dev", "eth0"]);
+            }
+            run(&["-n", name, "link", "set", "lo", "up"]);
+            run(&["-n", name, "link", "set", "eth0", "up"]);
+        }
+        (0..2).for_each(|server| lab.serve(server));
+        Some(lab)
+    }
+
+    /// A real server that says its number and closes.
+    fn serve(&mut self, server: usize) {
+        let address = SocketAddr::from((SERVERS[server], 80));
+        let listener = self.within(4 + server, move || TcpListener::bind(address).expect("a free port"));
+        listener.set_nonblocking(true).expect("a socket");
+        let (stop, served) = (Arc::clone(&self.stop), Arc::clone(&self.served));
+        self.threads.push(thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((mut stream, peer)) => {
+                        served.lock().expect("whole").push((Instant::now(), peer.ip()));
+                        // A client that has gone does not matter.
+                        let _ = stream.write_all(&[b'0' + server as u8]);
+                    }
+                    Err(_) => thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        }));
+    }
+
+    /// Does something in one of the namespaces; sockets made there stay there.
+    pub(super) fn within<T: Send + 'static>(
+        &self,
+        who: usize,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.begin_within(who, what).join().expect("done")
+    }
+
+    pub(super) fn begin_within<T: Send + 'static>(
+        &self,
+        who: usize,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let path = format!("/run/netns/{}", self.names[who]);
+        thread::spawn(move || {
+            let namespace = File::open(path).expect("a namespace");
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("moved");
+            what()
+        })
+    }
+
+    /// The virtual server, as every configuration here has it.
+    pub(super) fn service(&self) -> String {
+        let [one, other] = SERVERS;
+        let server = |address| format!("real_server {address} 80 {{\nweight 1\n}}\n");
+        format!(
+            "virtual_server {VIP} 80 {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\npersistence_timeout 60\n{}{}}}\n",
+            server(one),
+            server(other)
+        )
+    }
+
+    /// Starts a director with this configuration.
+    pub(super) fn director(&self, number: usize, text: &str) -> Director {
+        let path = |what: &str| self.folder.path().join(format!("{number}.{what}"));
+        fs::write(path("conf"), text).expect("a file");
+        let log = fs::File::create(path("log")).expect("a file");
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.names[1 + number], env!("CARGO_BIN_EXE_l4-proxy")]);
+        command.arg("--config").arg(path("conf")).arg("--control").arg(path("sock"));
+        command.args(["--workers", "1", "--drain-timeout", "1"]);
+        let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("the program starts");
+        Director { child, folder: self.folder.path().to_owned(), number }
+    }
+
+    /// Which server answers each of the clients; none for those whom nobody answers.
+    pub(super) fn ask_all(&self) -> HashMap<u8, u8> {
+        self.within(3, || CLIENTS.filter_map(|number| Some((number, ask(number)?))).collect())
+    }
+
+    /// Whether a director has the virtual address on its interface.
+    pub(super) fn holds(&self, number: usize) -> bool {
+        let words = ["-n", &self.names[1 + number], "-o", "address", "show", "dev", "eth0"];
+        let output = Command::new("ip").args(words).output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).contains(&format!(" {VIP}/"))
+    }
+
+    /// Sets the link of a director up or down.
+    pub(super) fn link(&self, number: usize, state: &str) {
+        run(&["-n", &self.names[1 + number], "link", "set", "eth0", state]);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // What went wrong there has been said.
+            let _ = thread.join();
+        }
+        for name in &self.names {
+            ip(&["netns", "delete", name]);
+        }
+    }
+}
+
+fn client(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 97, 0, number)
+}
+
+/// What a client is answered, in the namespace of the clients.
+pub(super) fn ask(number: u8) -> Option<u8> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+    socket.bind(&SocketAddr::from((client(number), 0)).into()).ok()?;
+    socket.connect_timeout(&SocketAddr::from((VIP, 80)).into(), Duration::from_millis(300)).ok()?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let mut said = [0];
+    stream.read_exact(&mut said).ok()?;
+    Some(said[0])
+}
+
+/// A director, until it is killed or dropped.
+pub(super) struct Director {
+    child: Child,
+    folder: std::path::PathBuf,
+    number: usize,
+}
+
+impl Director {
+    fn path(&self, what: &str) -> std::path::PathBuf {
+        self.folder.join(format!("{}.{what}", self.number))
+    }
+
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    pub(super) fn says(&self, what: &str) {
+        eventually(what, || self.log().contains(what));
+    }
+
+    /// How often its log says this.
+    pub(super) fn count(&self, what: &str) -> usize {
+        self.log().matches(what).count()
+    }
+
+    pub(super) fn reload(&self, text: &str) {
+        fs::write(self.path("conf"), text).expect("a file");
+        let before = self.count("reloaded");
+        self.signal(Signal::HUP);
+        eventually("it reloads", || self.count("reloaded") > before);
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    pub(super) fn lvsadm(&self, words: &[&str]) -> String {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        let socket = self.path("sock").display().to_string();
+        lvsadm::client::run("lvsadm", words, Some(socket), std::io::empty()).stdout
+    }
+
+    /// Waits for it to end; says whether it ended well.
+    pub(super) fn ends(&mut self) -> bool {
+        self.child.wait().expect("it ends").success()
+    }
+
+    pub(super) fn kill(&mut self) -> Instant {
+        let at = Instant::now();
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+        at
+    }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ip(words: &[&str]) -> bool {
+    Command::new("ip").args(words).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn run(words: &[&str]) {
+    assert!(ip(words), "ip {}", words.join(" "));
+}
