@@ -29,7 +29,7 @@ use self::trackers::Trackers;
 use crate::keepalived::Model;
 use crate::keepalived::model::{Global, Notify, Vrrp};
 use crate::script::Account;
-use crate::sync::{Role, Synchronisation};
+use crate::sync::{self, Role, Synchronisation};
 use crate::worker::Workers;
 
 /// The VRRP instances of a director.
@@ -173,6 +173,10 @@ impl Failover {
         if self.shared.news.send(News::Settle(done)).await.is_ok() {
             // Dropped when all has been told.
             let _ = told.await;
+        }
+        let shares = self.shared.state().sync.is_some();
+        if shares {
+            tokio::time::sleep(sync::REST).await;
         }
     }
 

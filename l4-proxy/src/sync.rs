@@ -155,7 +155,14 @@ impl Party<'_> {
         let mut buffer = vec![0; MESSAGE_MAX];
         let (mut next_look, mut next_beat) = (Instant::now(), Instant::now());
         loop {
-            self.role = *role.borrow_and_update();
+            let before = std::mem::replace(&mut self.role, *role.borrow_and_update());
+            if before.tells()
+                && !self.role.tells()
+                && let Some(director) = director.upgrade()
+            {
+                // The last clients before another director took over.
+                self.tell_rest(&director).await;
+            }
             self.shared.lock().role = self.role;
             let actions = tokio::select! {
                 changed = role.changed() => {
@@ -189,15 +196,29 @@ impl Party<'_> {
         }
     }
 
+    /// Tells what is left to be told, and nothing more.
+    async fn tell_rest(&mut self, director: &Director) {
+        for _ in 0..REST_MAX {
+            if !self.tell_changes(director).await.1 {
+                break;
+            }
+        }
+        self.send(self.teller.beat()).await;
+        director.unfollow_templates();
+    }
+
     /// Tells what has changed; says whether there was something, and whether there is more.
     async fn tell(&mut self, director: &Director) -> (bool, bool) {
         if !self.role.tells() {
-            director.unfollow_templates();
             return (false, false);
         }
         if self.teller.begins_everything(Instant::now()) {
             director.change_all_templates();
         }
+        self.tell_changes(director).await
+    }
+
+    async fn tell_changes(&mut self, director: &Director) -> (bool, bool) {
         let (changed, more) = director.changed_templates(clock::now(), AT_ONCE);
         let mut contents = self.teller.tell(changed, message::room(self.shared.daemon.size));
         if !more {
@@ -233,7 +254,8 @@ impl Party<'_> {
                     self.send(welcome).await;
                 }
             }
-            content @ Content::Missing { .. } if self.role.tells() => {
+            // Also of one that has just given the addresses away.
+            content @ Content::Missing { .. } => {
                 for content in self.teller.repeat(message.speaker, content) {
                     self.send(content).await;
                 }
@@ -323,11 +345,17 @@ fn random() -> Option<u64> {
 /// How often changes are looked for: how old a standby's knowledge may be.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long the last changes take to be told.
+pub(crate) const REST: Duration = Duration::from_millis(100);
+
 /// Between parts of a large table, for the others to keep up.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Templates that are told in one go.
 const AT_ONCE: usize = 1000;
+
+/// Parts of the table that are told at the end: a crowd of the last moment, not everything.
+const REST_MAX: usize = 16;
 
 const BEAT: Duration = Duration::from_secs(1);
 

@@ -147,6 +147,7 @@ fn virtual_address(from: &model::Address) -> Result<VirtualAddress, String> {
                     Some(end.ok_or_else(|| format!("the peer of {} is no address", from.address))?);
             }
             "preferred_lft" => {
+                address.flags.retain(|flag| *flag != AddressFlag::Deprecated);
                 if words.next() == Some("0") {
                     address.flags.push(AddressFlag::Deprecated);
                 }

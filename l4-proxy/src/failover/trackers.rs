@@ -389,7 +389,7 @@ mod tests {
         let folder = std::path::PathBuf::from(format!("/proc/{}", child.id()));
         // Until it has become another program, the new process looks like this one.
         let began = std::time::Instant::now();
-        while !is_meant(&folder, &process(&["sleep"])) {
+        while !is_meant(&folder, &process(&["sleep"])) || !is_meant(&folder, &process(&["sleep", "61.25"])) {
             assert!(began.elapsed() < Duration::from_secs(10), "it never began");
             std::thread::sleep(Duration::from_millis(5));
         }
