@@ -42,6 +42,7 @@
 #![cfg_attr(not(feature = "os"), forbid(unsafe_code))]
 
 pub mod ah;
+pub mod arbiter;
 pub mod group;
 #[cfg(feature = "os")]
 pub mod os;

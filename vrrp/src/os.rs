@@ -18,6 +18,7 @@
 
 mod addresses;
 mod announce;
+mod arbiters;
 mod clock;
 mod engine;
 mod hear;
@@ -33,6 +34,7 @@ mod sys;
 mod unit;
 mod wire;
 
+pub use self::arbiters::{Arbiters, Said};
 pub use self::clock::now;
 pub use self::node::{Gone, Handle, Node, Schedule};
 pub use self::notice::{Counters, Delay, Fault, Notice, Status, Verdict};

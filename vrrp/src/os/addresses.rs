@@ -16,13 +16,17 @@ use super::settings::{AddressFlag, Scope, VirtualAddress};
 
 /// Puts an address on an interface; one that is there already is made to be as wanted.
 ///
-/// With a lifetime, the kernel takes it away by itself if nobody prolongs that. It counts in seconds.
+/// With a lifetime, the kernel takes it away by itself if nobody prolongs that. It counts in whole
+/// seconds, so that one that ends within a second cannot be kept.
 pub(super) fn place(
     kernel: &mut Requests,
     link: u32,
     wanted: &VirtualAddress,
     lifetime: Option<Duration>,
 ) -> io::Result<()> {
+    if lifetime.is_some_and(|lifetime| lifetime.as_secs() == 0) {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "the arbiter's consent ends within a second"));
+    }
     let mut message = identified(link, wanted.address, wanted.prefix);
     message.header.scope = match wanted.scope {
         Scope::Global => AddressScope::Universe,
@@ -52,8 +56,7 @@ pub(super) fn place(
             AddressFlag::Deprecated => {}
         }
     }
-    let valid =
-        lifetime.map_or(FOR_EVER, |lifetime| lifetime.as_secs().clamp(1, u64::from(FOR_EVER - 1)) as u32);
+    let valid = lifetime.map_or(FOR_EVER, |lifetime| lifetime.as_secs().min(u64::from(FOR_EVER - 1)) as u32);
     let mut lifetimes = CacheInfo::default();
     lifetimes.ifa_valid = valid;
     lifetimes.ifa_preferred = if wanted.flags.contains(&AddressFlag::Deprecated) { 0 } else { valid };

@@ -2,7 +2,8 @@
 //!
 //! What has arrived is always read before timers are looked at. A backup that was kept from running
 //! finds the advertisements it missed then, and does not take a live master for dead; a master finds
-//! who took its place, and gives way before it speaks.
+//! who took its place, and gives way before it speaks. Only the end of an arbiter's consent comes before
+//! all that: a master that was stopped for longer than it may be one gives its addresses away first.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -86,6 +87,9 @@ impl Engine {
             let cause = watch.look(late, busy);
             if self.is_too_late(late) {
                 self.host.tell(Notice::Late { by: late, cause });
+            }
+            for unit in &mut self.units {
+                unit.lapse(now, &mut self.host);
             }
             for (unit, place) in ready.wires {
                 self.units[unit].receive(place, now, &mut self.host);

@@ -142,6 +142,16 @@ impl Unit {
         self.members.iter().position(|member| member.instance.name == instance)
     }
 
+    /// Has masters whose consent is over give their addresses away.
+    pub(super) fn lapse(&mut self, now: Moment, host: &mut Host) {
+        for place in 0..self.members.len() {
+            let consent = self.group.routers().nth(place).and_then(Router::consent);
+            if consent.is_some_and(|until| until <= now) {
+                self.handle(place, Event::Timer, now, host);
+            }
+        }
+    }
+
     /// Has the virtual routers look at their timers.
     pub(super) fn look(&mut self, now: Moment, host: &mut Host) {
         for place in 0..self.members.len() {

@@ -1,0 +1,379 @@
+//! etcd as the arbiter: the addresses belong to whoever has a key, and the key hangs on a lease.
+//!
+//! etcd v3 is asked through its JSON gateway, which every member serves where it serves gRPC: plain HTTP
+//! and a few short documents, with no code generated from protocol descriptions.
+//!
+//! A key is put only where there is none, in a transaction, so there is one holder whatever the network
+//! does. Prolonging is the delicate part: members do not agree on it among each other as they do on
+//! transactions, so one that lost its lead, and does not know it because it was stopped for a while, may
+//! prolong a lease that the others let run out. So it is believed only when the same member, in the same
+//! term, then reads the key back by quorum: had there been another leader meanwhile, the term would have
+//! moved. In return nothing is written, and the history of keys, which etcd keeps until it is compacted,
+//! does not grow.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+
+use super::http::Server;
+use super::{Answer, Witness};
+
+/// How etcd is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Its members: `http://HOST:PORT` or `https://HOST:PORT`.
+    pub endpoints: Vec<String>,
+    /// The key that the holder has: the same for all that share the addresses.
+    pub key: String,
+    /// How others are told who holds it.
+    pub name: String,
+    /// How long a lease lasts, in whole seconds.
+    pub ttl: Duration,
+    /// Who signs its certificates; the system's list otherwise.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate and its key that are shown to it.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why etcd cannot be asked at all.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Unusable {
+    /// No endpoint, or one that is no `http://HOST:PORT`.
+    Endpoint(String),
+    /// A file with certificates or a key cannot be used.
+    File(PathBuf, String),
+}
+
+/// A client of etcd that holds one key, or wants to.
+pub struct Etcd {
+    servers: Vec<Server>,
+    /// The server that is asked first: the one that answered last.
+    first: usize,
+    key: String,
+    /// How others are told who holds it.
+    name: String,
+    /// What no other process has.
+    nonce: u64,
+    /// How often a lease was given back. Words of giving back may arrive late; a key that was put
+    /// before them is not taken for ours any more.
+    tenure: u64,
+    ttl: Duration,
+    lease: Option<String>,
+}
+
+impl Etcd {
+    /// Makes one; nothing is asked yet.
+    ///
+    /// # Errors
+    /// An endpoint is none, or a file cannot be read.
+    pub fn new(settings: &Settings) -> Result<Etcd, Unusable> {
+        let wants_tls = settings.endpoints.iter().any(|url| url.starts_with("https://"));
+        let tls = Arc::new(tls(settings, wants_tls)?);
+        let server = |url: &String| Server::new(url, &tls).ok_or_else(|| Unusable::Endpoint(url.clone()));
+        let servers: Vec<Server> = settings.endpoints.iter().map(server).collect::<Result<_, _>>()?;
+        if servers.is_empty() {
+            return Err(Unusable::Endpoint(String::new()));
+        }
+        Ok(Etcd {
+            servers,
+            first: 0,
+            key: base64(settings.key.as_bytes()),
+            name: settings.name.clone(),
+            nonce: RandomState::new().hash_one(std::process::id()),
+            tenure: 0,
+            ttl: settings.ttl,
+            lease: None,
+        })
+    }
+
+    /// What the key says when it is ours.
+    fn value(&self) -> String {
+        base64(format!("{} {:016x}-{}", self.name, self.nonce, self.tenure).as_bytes())
+    }
+
+    /// Asks one member after the other, each for its part of the time.
+    fn ask(
+        &mut self,
+        patience: Duration,
+        question: impl Fn(&mut Etcd, &Connection<'_>) -> Result<Answer, String>,
+    ) -> Answer {
+        let count = self.servers.len();
+        let began = Instant::now();
+        let mut failures = Vec::new();
+        for turn in 0..count {
+            let place = (self.first + turn) % count;
+            let server = self.servers[place].clone();
+            let deadline = began + patience * (turn as u32 + 1) / count as u32;
+            match question(self, &Connection { server: &server, deadline }) {
+                Ok(answer) => {
+                    self.first = place;
+                    return answer;
+                }
+                Err(why) => failures.push(why),
+            }
+        }
+        Answer::Silence(failures.join("; "))
+    }
+
+    /// The key, as the whole cluster has it now.
+    fn look(&self, connection: &Connection<'_>) -> Result<(Holder, Standing), String> {
+        let reply = connection.post("/v3/kv/range", &json!({ "key": self.key }))?;
+        Ok((self.holder(&reply["kvs"][0]), Standing::of(&reply)?))
+    }
+
+    fn holder(&self, entry: &Value) -> Holder {
+        match (text(entry, "value"), text(entry, "lease")) {
+            (None, _) => Holder::Nobody,
+            (Some(value), Some(lease)) if value == self.value() => Holder::Us(lease.to_owned()),
+            (Some(value), _) => Holder::Another(name(value)),
+        }
+    }
+
+    fn take(&mut self, connection: &Connection<'_>) -> Result<Answer, String> {
+        match self.look(connection)?.0 {
+            Holder::Another(name) => return Ok(Answer::Held(name)),
+            // An earlier question did its work although no answer came.
+            Holder::Us(lease) => {
+                self.lease = Some(lease);
+                return self.prolong(connection);
+            }
+            Holder::Nobody => {}
+        }
+        let seconds = self.ttl.as_secs().max(1);
+        let granted = connection.post("/v3/lease/grant", &json!({ "TTL": seconds.to_string() }))?;
+        let lease = text(&granted, "ID").ok_or("etcd granted a lease without a number")?.to_owned();
+        let lasts: u64 = text(&granted, "TTL").and_then(|ttl| ttl.parse().ok()).unwrap_or_default();
+        if lasts < seconds {
+            return Err(format!("etcd grants leases of {lasts} s only"));
+        }
+        self.lease = Some(lease.clone());
+        let reply = connection.post(
+            "/v3/kv/txn",
+            &json!({
+                "compare": [
+                    { "key": self.key, "target": "CREATE", "result": "EQUAL", "create_revision": "0" },
+                ],
+                "success": [{ "request_put": { "key": self.key, "value": self.value(), "lease": lease } }],
+                "failure": [{ "request_range": { "key": self.key } }],
+            }),
+        )?;
+        if reply["succeeded"] == Value::Bool(true) {
+            return Ok(Answer::Yes);
+        }
+        match self.holder(&reply["responses"][0]["response_range"]["kvs"][0]) {
+            Holder::Another(name) => {
+                self.give_back(connection);
+                Ok(Answer::Held(name))
+            }
+            _ => Err("etcd refused a key that nobody has".to_owned()),
+        }
+    }
+
+    fn prolong(&mut self, connection: &Connection<'_>) -> Result<Answer, String> {
+        let Some(lease) = self.lease.clone() else { return Ok(Answer::Gone) };
+        let reply = connection.post("/v3/lease/keepalive", &json!({ "ID": lease }))?;
+        let result = &reply["result"];
+        let before = Standing::of(result)?;
+        // A lease that is no more is answered without a time to live.
+        if text(result, "TTL").and_then(|ttl| ttl.parse::<u64>().ok()).unwrap_or_default()
+            < self.ttl.as_secs()
+        {
+            self.lease = None;
+            return Ok(Answer::Gone);
+        }
+        let (holder, after) = self.look(connection)?;
+        match holder {
+            _ if before != after => Err("etcd is changing its leader".to_owned()),
+            Holder::Us(ours) if ours == lease => Ok(Answer::Yes),
+            Holder::Another(name) => Ok(Answer::Held(name)),
+            Holder::Us(_) | Holder::Nobody => Ok(Answer::Gone),
+        }
+    }
+
+    /// Best effort: a lease that is not given back ends by itself.
+    fn give_back(&mut self, connection: &Connection<'_>) {
+        if let Some(lease) = &self.lease
+            && connection.post("/v3/lease/revoke", &json!({ "ID": lease })).is_ok()
+        {
+            self.lease = None;
+        }
+    }
+}
+
+impl Witness for Etcd {
+    fn acquire(&mut self, patience: Duration) -> Answer {
+        self.ask(patience, Etcd::take)
+    }
+
+    fn renew(&mut self, patience: Duration) -> Answer {
+        self.ask(patience, Etcd::prolong)
+    }
+
+    fn revoke(&mut self, patience: Duration) {
+        if self.lease.is_none() {
+            return;
+        }
+        self.tenure += 1;
+        self.ask(patience, |etcd, connection| {
+            etcd.give_back(connection);
+            if etcd.lease.is_none() { Ok(Answer::Gone) } else { Err(String::new()) }
+        });
+        self.lease = None;
+    }
+}
+
+/// One member that is asked, until a moment.
+struct Connection<'a> {
+    server: &'a Server,
+    deadline: Instant,
+}
+
+impl Connection<'_> {
+    fn post(&self, path: &str, question: &Value) -> Result<Value, String> {
+        let reply = self.server.post(path, &question.to_string(), self.deadline);
+        let reply = reply.map_err(|error| format!("{}: {error}", self.server))?;
+        let document: Value = serde_json::from_slice(&reply.body)
+            .map_err(|_| format!("{}: status {} and no JSON", self.server, reply.status))?;
+        if reply.status != 200 {
+            let why = text(&document, "message").or_else(|| text(&document, "error")).unwrap_or("refused");
+            return Err(format!("{}: {why}", self.server));
+        }
+        Ok(document)
+    }
+}
+
+/// Who has the key.
+enum Holder {
+    Nobody,
+    /// With this lease.
+    Us(String),
+    Another(String),
+}
+
+/// Which member answered, and in which term.
+#[derive(PartialEq, Eq)]
+struct Standing {
+    member: String,
+    term: String,
+}
+
+impl Standing {
+    fn of(reply: &Value) -> Result<Standing, String> {
+        let field =
+            |field| text(&reply["header"], field).map(str::to_owned).ok_or("an answer without a header");
+        Ok(Standing { member: field("member_id")?, term: field("raft_term")? })
+    }
+}
+
+fn text<'a>(document: &'a Value, field: &str) -> Option<&'a str> {
+    document.get(field).and_then(Value::as_str)
+}
+
+/// The name of a holder, out of what the key says.
+fn name(value: &str) -> String {
+    let plain = String::from_utf8_lossy(&unbase64(value)).into_owned();
+    plain.rsplit_once(' ').map_or(plain.clone(), |(name, _)| name.to_owned())
+}
+
+fn tls(settings: &Settings, is_used: bool) -> Result<ClientConfig, Unusable> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let unusable = |path: &Path, why: &dyn fmt::Display| Unusable::File(path.to_owned(), why.to_string());
+    let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, Unusable> {
+        let read = CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, &error))?;
+        read.collect::<Result<_, _>>().map_err(|error| unusable(path, &error))
+    };
+    let mut roots = RootCertStore::empty();
+    if is_used {
+        let path = settings.ca_file.as_deref().unwrap_or(Path::new(SYSTEM_ROOTS));
+        if roots.add_parsable_certificates(certificates(path)?).0 == 0 {
+            return Err(unusable(path, &"no certificate in it"));
+        }
+    }
+    let builder = builder.map_err(|error| unusable(Path::new(""), &error))?.with_root_certificates(roots);
+    let Some((certificate, key)) = &settings.certificate else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(certificate)?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    builder.with_client_auth_cert(chain, secret).map_err(|error| unusable(certificate, &error))
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::Endpoint(url) => write!(f, "etcd: \"{url}\" is no http://HOST:PORT"),
+            Unusable::File(path, why) => write!(f, "etcd: {}: {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+impl From<Unusable> for io::Error {
+    fn from(unusable: Unusable) -> io::Error {
+        io::Error::other(unusable)
+    }
+}
+
+/// Bytes in documents are written so (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, place| bits << 8 | u32::from(*group.get(place).unwrap_or(&0)));
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+/// What is no digit of it ends it.
+fn unbase64(text: &str) -> Vec<u8> {
+    let digit = |character: u8| DIGITS.iter().position(|digit| *digit == character);
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0_u32, 0);
+    for value in text.bytes().map_while(digit) {
+        bits = bits << 6 | value as u32;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Where Debian and its kin have the certificates that the system trusts.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_survive_base64() {
+        for (plain, written) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(plain.as_bytes()), written);
+            assert_eq!(unbase64(written), plain.as_bytes());
+        }
+    }
+
+    #[test]
+    fn holders_are_named_without_what_makes_them_unique() {
+        assert_eq!(name(&base64(b"lb 1 0123456789abcdef-0")), "lb 1");
+        assert_eq!(name(&base64(b"someone")), "someone");
+    }
+}

@@ -1,0 +1,181 @@
+//! Arbiters at work: each asked on a thread of its own, which may wait for an answer while everything else
+//! goes on, and told to the routers that want to know.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::clock;
+use super::node::Handle;
+use super::notice::Notice;
+use crate::arbiter::{Action, Arbiter, Event, Note, Terms, Witness};
+use crate::router::{self, Moment};
+
+/// The arbiters of a node.
+///
+/// What the node tells goes through [`Arbiters::hear`]; what arbiters say goes to the node once it is
+/// known ([`Arbiters::connect`]). Dropping them waits until what is held has been given back, or could
+/// not be.
+#[derive(Debug, Default)]
+pub struct Arbiters {
+    seats: BTreeMap<String, Seat>,
+    node: Arc<OnceLock<Handle>>,
+}
+
+/// What an arbiter said of a virtual router, or that it says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The virtual router, or one of the group that it is about.
+    pub instance: String,
+    /// What.
+    pub note: Note,
+}
+
+/// One arbiter's thread.
+#[derive(Debug)]
+struct Seat {
+    questions: Option<SyncSender<Event>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Arbiters {
+    /// None yet.
+    pub fn new() -> Arbiters {
+        Arbiters::default()
+    }
+
+    /// Has a witness asked for some virtual routers: one by itself, or all of a group.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub fn add(
+        &mut self,
+        instances: &[String],
+        terms: Terms,
+        witness: Box<dyn Witness>,
+        told: impl FnMut(Said) + Send + 'static,
+    ) -> io::Result<()> {
+        let Some(first) = instances.first() else { return Ok(()) };
+        let (sender, questions) = sync_channel(QUESTIONS);
+        let desk = Desk {
+            instance: first.clone(),
+            arbiter: Arbiter::new(terms),
+            patience: terms.patience(),
+            witness,
+            node: Arc::clone(&self.node),
+            told: Box::new(told),
+        };
+        let thread = thread::Builder::new().name("arbiter".to_owned()).spawn(move || desk.run(&questions))?;
+        for instance in &instances[1..] {
+            self.seats.insert(instance.clone(), Seat { questions: Some(sender.clone()), thread: None });
+        }
+        self.seats.insert(first.clone(), Seat { questions: Some(sender), thread: Some(thread) });
+        Ok(())
+    }
+
+    /// Says who is to be told.
+    pub fn connect(&self, node: Handle) {
+        // It is one node for all time.
+        let _ = self.node.set(node);
+    }
+
+    /// Takes in what the node tells: that consent is wanted, or no more. Never waits.
+    pub fn hear(&self, notice: &Notice) {
+        let (instance, event) = match notice {
+            Notice::Asks { instance } => (instance, Event::Ask),
+            Notice::Releases { instance } => (instance, Event::Release),
+            _ => return,
+        };
+        if let Some(questions) = self.seats.get(instance).and_then(|seat| seat.questions.as_ref()) {
+            // A router asks again; and what is not given back ends by itself.
+            let _ = questions.try_send(event);
+        }
+    }
+}
+
+impl Drop for Arbiters {
+    fn drop(&mut self) {
+        for seat in self.seats.values_mut() {
+            seat.questions = None;
+        }
+        for seat in self.seats.values_mut() {
+            if let Some(thread) = seat.thread.take() {
+                // A panic of the thread was told when it happened.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// Where one arbiter is asked.
+struct Desk {
+    instance: String,
+    arbiter: Arbiter,
+    patience: Duration,
+    witness: Box<dyn Witness>,
+    node: Arc<OnceLock<Handle>>,
+    told: Box<dyn FnMut(Said) + Send>,
+}
+
+impl Desk {
+    fn run(mut self, questions: &Receiver<Event>) {
+        loop {
+            let wait = self.arbiter.deadline().map_or(LONG, |due| due.saturating_sub(clock::now()));
+            match questions.recv_timeout(wait) {
+                Ok(event) => self.handle(event),
+                Err(RecvTimeoutError::Timeout) => self.handle(Event::Timer),
+                Err(RecvTimeoutError::Disconnected) => return self.handle(Event::Release),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.arbiter.handle(event, clock::now()) {
+                // Counted from before the question, however long the answer takes.
+                let asked = clock::now();
+                let answer = match action {
+                    Action::Acquire => self.witness.acquire(self.patience),
+                    Action::Renew => self.witness.renew(self.patience),
+                    Action::Revoke => {
+                        self.witness.revoke(self.patience);
+                        continue;
+                    }
+                    Action::Tell(event) => {
+                        self.tell(&event);
+                        continue;
+                    }
+                    Action::Note(note) => {
+                        (self.told)(Said { instance: self.instance.clone(), note });
+                        continue;
+                    }
+                };
+                events.push(Event::Answered { asked, answer });
+            }
+        }
+    }
+
+    fn tell(&self, event: &router::Event) {
+        let Some(node) = self.node.get() else { return };
+        // A node that is gone has no addresses.
+        let _ = match event {
+            router::Event::Granted { until } => node.grant(&self.instance, *until),
+            _ => node.refuse(&self.instance),
+        };
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.instance, self.note)
+    }
+}
+
+/// Words of one router that wait at most; it repeats those that matter.
+const QUESTIONS: usize = 64;
+const LONG: Moment = Moment::from_secs(3600);
