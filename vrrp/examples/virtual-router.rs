@@ -9,15 +9,18 @@
 use std::error::Error;
 use std::io::{self, BufRead};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lexopt::prelude::*;
+use vrrp::arbiter::etcd::{self, Etcd};
+use vrrp::arbiter::{OnLoss, Terms};
 use vrrp::os::{
-    Accepted, Authentication, Dialect, Handle, Instance, Node, Peer, Reach, Schedule, Settings, Verdict,
-    VirtualAddress,
+    Accepted, Arbiters, Authentication, Dialect, Handle, Instance, Node, Peer, Reach, Schedule, Settings,
+    Verdict, VirtualAddress,
 };
 use vrrp::packet::Coverage;
-use vrrp::router::Preempt;
+use vrrp::router::{Consent, Preempt};
 
 const HELP: &str = "\
 Usage: virtual-router --interface IF --vrid N --address IP[/PREFIX] [OPTIONS]
@@ -32,13 +35,29 @@ Usage: virtual-router --interface IF --vrid N --address IP[/PREFIX] [OPTIONS]
   --key TEXT            prove oneself by an authentication header
   --nopreempt           leave a master of lower priority alone
   --preempt-delay SECONDS
+  --etcd URL            be master only with a lease in this etcd; may be repeated
+  --etcd-key KEY        the key that the lease is for; /vrrp/example if it is not given
+  --ttl SECONDS         how long the lease lasts; 5 if it is not given
+  --keep                keep the address when etcd cannot be asked
 ";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let instance = instance(lexopt::Parser::from_env())?;
+    let (instance, arbiter) = instance(lexopt::Parser::from_env())?;
     let name = instance.name.clone();
+    let mut arbiters = Arbiters::new();
+    if let Some((etcd, on_loss)) = arbiter {
+        let terms = Terms { ttl: etcd.ttl, on_loss };
+        let witness = Box::new(Etcd::new(&etcd)?);
+        arbiters.add(std::slice::from_ref(&name), terms, witness, |said| println!("{said}"))?;
+    }
     let settings = Settings { instances: vec![instance], groups: Vec::new() };
-    let node = Node::start(settings, Schedule::First(1), |notice| println!("{notice}"))?;
+    let arbiters = Arc::new(arbiters);
+    let asked = Arc::clone(&arbiters);
+    let node = Node::start(settings, Schedule::First(1), move |notice| {
+        asked.hear(&notice);
+        println!("{notice}");
+    })?;
+    arbiters.connect(node.handle().clone());
     for line in io::stdin().lock().lines() {
         obey(&line?, &name, node.handle())?;
     }
@@ -57,8 +76,20 @@ fn obey(line: &str, name: &str, node: &Handle) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn instance(mut words: lexopt::Parser) -> Result<Instance, Box<dyn Error>> {
+/// The virtual router, and the arbiter that it needs the consent of.
+type Wanted = (Instance, Option<(etcd::Settings, OnLoss)>);
+
+fn instance(mut words: lexopt::Parser) -> Result<Wanted, Box<dyn Error>> {
     let mut instance = Instance::new("VI_1", "eth0", 51);
+    let mut on_loss = OnLoss::Yield;
+    let mut etcd = etcd::Settings {
+        endpoints: Vec::new(),
+        key: "/vrrp/example".to_owned(),
+        name: std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
+        ttl: Duration::from_secs(5),
+        ca_file: None,
+        certificate: None,
+    };
     let (mut peers, mut v3, mut coverage, mut proof) =
         (Vec::new(), false, Coverage::default(), Authentication::None);
     while let Some(word) = words.next()? {
@@ -82,6 +113,10 @@ fn instance(mut words: lexopt::Parser) -> Result<Instance, Box<dyn Error>> {
             Long("key") => proof = Authentication::Header(words.value()?.string()?.into_bytes()),
             Long("nopreempt") => instance.preempt = Preempt::Never,
             Long("preempt-delay") => instance.preempt = Preempt::After(seconds(&mut words)?),
+            Long("etcd") => etcd.endpoints.push(words.value()?.string()?),
+            Long("etcd-key") => etcd.key = words.value()?.string()?,
+            Long("ttl") => etcd.ttl = seconds(&mut words)?,
+            Long("keep") => on_loss = OnLoss::Keep,
             Long("help") | Short('h') => {
                 println!("{HELP}");
                 std::process::exit(0);
@@ -93,7 +128,11 @@ fn instance(mut words: lexopt::Parser) -> Result<Instance, Box<dyn Error>> {
         instance.reach = Reach::Peers { peers, ttl: 255, accepted: Accepted::All };
     }
     instance.dialect = if v3 { Dialect::V3(coverage) } else { Dialect::V2(proof) };
-    Ok(instance)
+    if etcd.endpoints.is_empty() {
+        return Ok((instance, None));
+    }
+    instance.consent = Consent::Needed;
+    Ok((instance, Some((etcd, on_loss))))
 }
 
 fn seconds(words: &mut lexopt::Parser) -> Result<Duration, Box<dyn Error>> {
