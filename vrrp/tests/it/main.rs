@@ -2,6 +2,7 @@
 
 mod arbitration;
 mod consent;
+mod etcd;
 mod fuzz;
 mod machine;
 mod os;
