@@ -1,6 +1,6 @@
 //! etcd as the arbiter: a real one, on loopback, also while it is stopped, killed and started again.
 
-#![allow(clippy::disallowed_methods, reason = "etcd lives in real time")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "etcd lives in real time")]
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -39,8 +39,7 @@ impl Cluster {
     /// One that is reached at an address.
     pub(crate) fn start_at(host: &str, size: usize) -> Option<Cluster> {
         if !is_installed("etcd") {
-            assert!(std::env::var_os("REQUIRE_PEERS").is_none(), "etcd (etcd-server) is needed");
-            eprintln!("skipped: etcd (etcd-server) is not there");
+            skip("etcd (etcd-server)");
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
@@ -94,7 +93,7 @@ impl Cluster {
         etcd.revoke(SECOND);
     }
 
-    fn signal(&self, place: usize, signal: Signal) {
+    pub(crate) fn signal(&self, place: usize, signal: Signal) {
         let process = self.members[place].process.as_ref().expect("it runs");
         kill_process(Pid::from_child(process), signal).expect("signalled");
     }
@@ -132,7 +131,14 @@ impl Drop for Cluster {
     }
 }
 
-pub(crate) fn is_installed(program: &str) -> bool {
+/// Says that a test needs something that is not here; where everything must be, that is a failure.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn skip(missing: &str) {
+    eprintln!("skipped: {missing} is not here");
+    assert!(std::env::var_os("REQUIRE_PEERS").is_none(), "{missing} is missing");
+}
+
+fn is_installed(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
 }
