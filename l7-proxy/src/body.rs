@@ -6,6 +6,7 @@
 //! that.
 
 mod pace;
+mod packed;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,6 +21,7 @@ use hyper::body::Incoming;
 use pin_project::{pin_project, pinned_drop};
 
 use self::pace::Pace;
+pub(crate) use self::packed::{Packed, Sizes};
 use crate::forward::Relayed;
 use crate::server::{Broken, Offer, RequestBody, Session};
 use crate::static_file::FileBody;
@@ -352,15 +354,43 @@ pub(crate) enum Kind {
     Whole(Bytes),
     File(#[pin] FileBody),
     Relayed(Box<Relayed>),
+    /// One of the others, compressed.
+    Packed(Box<Packed>),
 }
 
 impl Kind {
+    /// Returns the next piece.
+    fn poll_piece(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self.project() {
+            KindProjection::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            KindProjection::File(file) => {
+                file.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|_| Cut::File)))
+            }
+            KindProjection::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
+            KindProjection::Packed(packed) => packed.poll_frame(cx),
+        }
+    }
+
+    /// Whether there is nothing more to come.
+    fn is_over(&self) -> bool {
+        match self {
+            Kind::Whole(bytes) => bytes.is_empty(),
+            Kind::File(file) => file.is_end_stream(),
+            Kind::Relayed(relayed) => relayed.is_end_stream(),
+            Kind::Packed(packed) => packed.has_ended(),
+        }
+    }
+
     /// The size, where it is known.
     pub(crate) fn exact_size(&self) -> Option<u64> {
         match self {
             Kind::Whole(bytes) => Some(bytes.len() as u64),
             Kind::File(file) => file.size_hint().exact(),
             Kind::Relayed(relayed) => relayed.size_hint().exact(),
+            Kind::Packed(_) => None,
         }
     }
 }
@@ -390,16 +420,7 @@ impl HttpBody for Body {
             *this.sent += piece.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        let mut polled = match this.kind.project() {
-            KindProjection::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
-            }
-            KindProjection::File(file) => {
-                file.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|_| Cut::File)))
-            }
-            KindProjection::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
-        };
+        let mut polled = this.kind.poll_piece(cx);
         if let Some(pace) = this.pace
             && let Poll::Ready(Some(Ok(frame))) = polled
         {
@@ -425,11 +446,7 @@ impl HttpBody for Body {
         if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) {
             return false;
         }
-        match &self.kind {
-            Kind::Whole(bytes) => bytes.is_empty(),
-            Kind::File(file) => file.is_end_stream(),
-            Kind::Relayed(relayed) => relayed.is_end_stream(),
-        }
+        self.kind.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -443,12 +460,16 @@ impl PinnedDrop for Body {
         let whole = match &self.kind {
             _ if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) => false,
             Kind::Relayed(relayed) => relayed.has_ended(),
-            Kind::Whole(_) | Kind::File(_) => self.is_end_stream(),
+            Kind::Whole(_) | Kind::File(_) | Kind::Packed(_) => self.is_end_stream(),
+        };
+        let sizes = match &self.kind {
+            Kind::Packed(packed) => Some(packed.sizes),
+            _ => None,
         };
         let this = self.project();
         if let Some(mut transaction) = this.transaction.take() {
             let completion = if whole { Completion::Whole } else { Completion::Partial };
-            transaction.settle(*this.sent, completion);
+            transaction.settle(*this.sent, completion, sizes);
         }
         this.session.end_response();
     }

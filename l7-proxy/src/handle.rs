@@ -34,7 +34,7 @@ use crate::moment::Moment;
 use crate::pages::{self, Page};
 use crate::route::{Route, Server};
 use crate::server::Session;
-use crate::static_file::{self, Found};
+use crate::static_file::{self, Form, Found};
 use crate::transaction::Transaction;
 use crate::uri::Target;
 use crate::variable::Exchange;
@@ -212,11 +212,18 @@ const HOLD_MAX: usize = 1 << 20;
 fn serve_file(transaction: &Transaction, server: &Server, route: &Route<'_>, target: &Target<'_>) -> Step {
     let exchange = exchange(transaction, server, route, target);
     let scratch = &mut *transaction.session.worker.scratch.borrow_mut();
-    match static_file::find(&exchange, scratch) {
+    match static_file::find(&exchange, scratch, &mut transaction.session.worker.files.borrow_mut()) {
         Found::File(file) => Step::Done(Answer {
             status: file.status,
             headers: file.headers,
-            extensions: Extensions::new(),
+            extensions: match file.form {
+                Form::Only => Extensions::new(),
+                form @ Form::Chosen => {
+                    let mut extensions = Extensions::new();
+                    extensions.insert(form);
+                    extensions
+                }
+            },
             kind: Kind::File(file.body),
             tunnel: None,
         }),

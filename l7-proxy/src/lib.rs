@@ -121,6 +121,7 @@ mod body;
 mod check;
 mod credentials;
 mod date;
+mod encoding;
 mod forward;
 mod handle;
 mod limit;

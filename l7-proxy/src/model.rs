@@ -14,6 +14,7 @@ mod answer;
 mod auth;
 mod check;
 mod client_addr;
+mod compress;
 mod http;
 mod limit;
 mod pattern;
@@ -34,6 +35,7 @@ pub use self::answer::{
 pub use self::auth::{Auth, Satisfy};
 pub use self::check::{Expected, Field, FieldTest, HealthCheck, Holds, Mismatch, Statuses, Unchecked};
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
+pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};
 pub use self::http::{
     Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, ProxyPass, Return,
     ReturnBody, ServerName, SocketOptions, TryFiles, VirtualServer,
@@ -44,10 +46,11 @@ pub use self::limit::{
 pub use self::pattern::{Pattern, PatternError};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
-    AccessLog, AccessLogTarget, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape,
-    FieldNames, Files, GrpcSettings, HeadLimits, Http2, HttpVersion, IfModifiedSince, Inherit, Inheritance,
-    KeepaliveDisabled, LogFormat, NextUpstream, Packing, PassRequest, ProxySettings, Redirects,
-    RequestBuffering, RetryOn, Root, ServerTokens, SetHeader, Settings, Slashes, Types, When,
+    AccessLog, AccessLogTarget, AddHeader, CacheErrors, Client, ConnectionSettings, ErrorPage,
+    ErrorPageStatus, Escape, FieldNames, FileCache, Files, GrpcSettings, HeadLimits, Http2, HttpVersion,
+    IfModifiedSince, Inherit, Inheritance, KeepaliveDisabled, LogFormat, NextUpstream, Packing, PassRequest,
+    ProxySettings, Redirects, RequestBuffering, RetryOn, Root, ServerTokens, SetHeader, Settings, Slashes,
+    Types, When,
 };
 pub use self::stream::{
     ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,

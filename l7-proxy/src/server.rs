@@ -49,6 +49,7 @@ use crate::limit::{Table, Zones};
 use crate::model::Http;
 use crate::moment::Moment;
 use crate::site::{self, Site, SiteError};
+use crate::static_file;
 use crate::upstream::Pool;
 
 /// Serves HTTP on one thread.
@@ -116,6 +117,8 @@ pub(crate) struct Worker {
     spare_headers: RefCell<Vec<HeaderMap>>,
     /// For values that are written and read at once.
     pub(crate) scratch: RefCell<Vec<u8>>,
+    /// Files that are asked for again and again.
+    pub(crate) files: RefCell<static_file::Cache>,
     order: Cell<Order>,
     /// When accepting last complained.
     complained: Cell<Option<Moment>>,
@@ -175,6 +178,7 @@ impl Proxy {
             emptied: Notify::new(),
             spare_headers: RefCell::default(),
             scratch: RefCell::default(),
+            files: RefCell::default(),
             order: Cell::new(Order::Serve),
             complained: Cell::new(None),
         };
@@ -210,6 +214,7 @@ impl Proxy {
         self.worker.writers.flush();
         self.worker.publish();
         let now = Moment::now();
+        self.worker.files.borrow_mut().sweep(now);
         for pool in &self.worker.current().pools {
             pool.sweep(now);
         }

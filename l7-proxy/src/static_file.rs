@@ -9,28 +9,31 @@
 //! as in nginx.
 
 mod body;
+mod cache;
 mod conditional;
 mod range;
 
-use std::ffi::OsStr;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::encoding::takes_gzip;
 use crate::jsp;
-use crate::model::{Files, Root};
+use crate::model::{Prepared, Root};
 use crate::variable::Exchange;
 
 pub use self::body::FileBody;
+pub use self::cache::Cache;
+use self::cache::Opened;
 use self::conditional::Verdict;
 use self::range::Ranges;
 
@@ -60,12 +63,23 @@ pub struct FileAnswer {
     pub headers: HeaderMap,
     /// The bytes to send; empty for `HEAD` and 304.
     pub body: FileBody,
+    /// What of the file is sent.
+    pub form: Form,
+}
+
+/// Whether there are several forms of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// There is one.
+    Only,
+    /// There is one that was compressed beforehand, and what is sent depends on the client.
+    Chosen,
 }
 
 /// Returns what to answer for the request's path under the location's root.
 ///
 /// `scratch` is cleared and used for the file's name.
-pub fn find(exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> Found {
+pub fn find(exchange: &Exchange<'_>, scratch: &mut Vec<u8>, cache: &mut Cache) -> Found {
     let path = exchange.target.path();
     let method = exchange.method;
     let directory = path.ends_with(b"/");
@@ -84,20 +98,53 @@ pub fn find(exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> Found {
     if jsp::is_source(scratch) {
         return refusal(404);
     }
-    let (file, metadata) = match open(scratch) {
+    let rules = &exchange.settings.files.cache;
+    let (prepared, form) = prepared(exchange, scratch, cache);
+    let gzip = prepared.is_some();
+    let opened = match prepared.map_or_else(|| cache.open(scratch, rules), Ok) {
         Ok(opened) => opened,
-        Err(error) => return refusal(status_of(&error)),
+        Err(status) => return refusal(status),
     };
-    if metadata.is_dir() {
+    if opened.facts.kind.is_dir() {
         return Found::AddSlash;
     }
-    if !metadata.is_file() {
+    if !opened.facts.kind.is_file() {
         return refusal(404);
     }
     if *method == Method::POST {
         return refusal(405);
     }
-    describe(exchange, file, &metadata, path)
+    let mut found = describe(exchange, opened, path);
+    if let Found::File(file) = &mut found {
+        file.form = form;
+        if gzip {
+            file.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+    }
+    found
+}
+
+/// Returns the file that was compressed beforehand, if it is there and the client takes it.
+fn prepared(exchange: &Exchange<'_>, name: &mut Vec<u8>, cache: &mut Cache) -> (Option<Opened>, Form) {
+    let gzip = &exchange.settings.gzip;
+    if gzip.prepared == Prepared::Off {
+        return (None, Form::Only);
+    }
+    let takes = gzip.prepared == Prepared::Always
+        || takes_gzip(gzip, exchange.version, exchange.headers, &HeaderMap::new());
+    if !takes && !gzip.vary {
+        return (None, Form::Only);
+    }
+    name.extend_from_slice(b".gz");
+    let opened = cache.open(name, &exchange.settings.files.cache);
+    name.truncate(name.len() - b".gz".len());
+    match opened.ok().filter(|opened| opened.facts.kind.is_file()) {
+        Some(opened) => {
+            let form = if gzip.prepared == Prepared::On { Form::Chosen } else { Form::Only };
+            (Some(opened).filter(|_| takes), form)
+        }
+        None => (None, Form::Only),
+    }
 }
 
 /// Appends the name of the file that the path stands for.
@@ -141,16 +188,6 @@ fn index(exchange: &Exchange<'_>, directory: &mut Vec<u8>) -> Found {
     }
 }
 
-/// Opens a file for reading without waiting, whatever it is.
-fn open(name: &[u8]) -> io::Result<(File, Metadata)> {
-    // A fifo would wait for a writer, and a terminal could become ours.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(Path::new(OsStr::from_bytes(name)))?;
-    let metadata = file.metadata()?;
-    Ok((file, metadata))
-}
-
 fn status_of(error: &io::Error) -> u16 {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => 404,
@@ -166,20 +203,25 @@ fn refusal(status: u16) -> Found {
 }
 
 /// Returns the answer for an open file.
-fn describe(exchange: &Exchange<'_>, file: File, metadata: &Metadata, path: &[u8]) -> Found {
+fn describe(exchange: &Exchange<'_>, opened: Opened, path: &[u8]) -> Found {
     let files = &exchange.settings.files;
-    let validators = Validators::new(files, metadata);
+    let Opened { facts, file, content } = opened;
+    let mut validators = facts.validators.clone();
+    if !files.etag {
+        validators.etag = None;
+    }
     let mut headers = HeaderMap::with_capacity(8);
     match conditional::check(exchange.headers, &validators, files.if_modified_since) {
         Verdict::Send => {}
         Verdict::NotModified => {
             validators.describe(&mut headers);
             let status = StatusCode::NOT_MODIFIED;
-            return Found::File(FileAnswer { status, headers, body: FileBody::empty() });
+            return Found::File(FileAnswer { status, headers, body: FileBody::empty(), form: Form::Only });
         }
         Verdict::PreconditionFailed => return refusal(412),
     }
-    let size = metadata.len();
+    let size = facts.state.size;
+    let content = Content { file, whole: content };
     let ranges = match exchange.version {
         Version::HTTP_09 => Ranges::Whole,
         _ => range::asked(exchange.headers, &validators, size, files.max_ranges),
@@ -190,7 +232,7 @@ fn describe(exchange: &Exchange<'_>, file: File, metadata: &Metadata, path: &[u8
         Ranges::Whole => {
             status = StatusCode::OK;
             headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            FileBody::part(file, 0, size)
+            FileBody::part(content, 0, size)
         }
         Ranges::Unsatisfiable => {
             headers.insert(CONTENT_RANGE, text(&format!("bytes */{size}")));
@@ -198,11 +240,11 @@ fn describe(exchange: &Exchange<'_>, file: File, metadata: &Metadata, path: &[u8
         }
         Ranges::One(range) => {
             headers.insert(CONTENT_RANGE, text(&range.content_range(size)));
-            FileBody::part(file, range.start, range.len())
+            FileBody::part(content, range.start, range.len())
         }
         Ranges::Several(ranges) => {
-            let boundary = range::boundary(metadata);
-            let body = FileBody::multipart(file, &ranges, size, media_type, &boundary);
+            let boundary = range::boundary(facts.state.inode, size);
+            let body = FileBody::multipart(content, &ranges, size, media_type, &boundary);
             headers.insert(CONTENT_TYPE, text(&format!("multipart/byteranges; boundary={boundary}")));
             body
         }
@@ -220,31 +262,42 @@ fn describe(exchange: &Exchange<'_>, file: File, metadata: &Metadata, path: &[u8
         // It was cut short, or the disk fails; nothing of the answer is out yet.
         return refusal(500);
     }
-    Found::File(FileAnswer { status, headers, body })
+    Found::File(FileAnswer { status, headers, body, form: Form::Only })
 }
 
-/// What identifies one state of a file.
+/// What identifies one state of a file to a client.
 #[derive(Debug, Clone)]
 struct Validators {
     modified: SystemTime,
+    /// The same as a field's value.
+    date: HeaderValue,
     etag: Option<HeaderValue>,
 }
 
 impl Validators {
-    fn new(files: &Files, metadata: &Metadata) -> Self {
+    fn new(modified: i64, size: u64) -> Self {
         // To the second, as it is sent. Before 1970 there is no date that all clients read.
-        let seconds = u64::try_from(metadata.mtime()).unwrap_or(0);
+        let seconds = u64::try_from(modified).unwrap_or(0);
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let etag = files.etag.then(|| text(&format!("\"{seconds:x}-{:x}\"", metadata.len())));
-        Self { modified, etag }
+        let date = text(&httpdate::fmt_http_date(modified));
+        Self { modified, date, etag: Some(text(&format!("\"{seconds:x}-{size:x}\""))) }
     }
 
     fn describe(&self, headers: &mut HeaderMap) {
-        headers.insert(LAST_MODIFIED, text(&httpdate::fmt_http_date(self.modified)));
+        headers.insert(LAST_MODIFIED, self.date.clone());
         if let Some(etag) = &self.etag {
             headers.insert(ETAG, etag.clone());
         }
     }
+}
+
+/// Where the bytes of a file come from.
+#[derive(Debug, Default)]
+struct Content {
+    /// An open file.
+    file: Option<Arc<File>>,
+    /// All of it, where that is known.
+    whole: Option<Bytes>,
 }
 
 /// Returns a field of digits, letters and the like that we wrote ourselves.

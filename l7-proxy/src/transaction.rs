@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, Version, response};
 
 use l4_proxy::proxy_protocol::Addresses;
 
+use crate::body::Sizes;
 use crate::explain::Trace;
 use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
@@ -71,6 +72,8 @@ struct Answer {
     head_size: u64,
     body_size: u64,
     completion: Option<Completion>,
+    /// How much it was compressed.
+    packed: Option<Sizes>,
     /// The fields, where a log shows one.
     headers: Option<HeaderMap>,
 }
@@ -154,7 +157,8 @@ impl Transaction {
     }
 
     /// The answer is over: how much of it went out.
-    pub(crate) fn settle(&mut self, body_size: u64, completion: Completion) {
+    pub(crate) fn settle(&mut self, body_size: u64, completion: Completion, sizes: Option<Sizes>) {
+        self.answer.packed = sizes;
         self.answer.body_size = body_size;
         self.answer.completion = Some(completion);
     }
@@ -183,6 +187,7 @@ impl Transaction {
                 upstream_headers: self.upstream_headers.as_ref(),
                 body_bytes_sent: answer.body_size,
                 bytes_sent: answer.head_size + answer.body_size,
+                packed: answer.packed.map(|sizes| (sizes.plain, sizes.packed)),
                 completion: answer.completion.unwrap_or(Completion::Partial),
             }),
             ..exchange

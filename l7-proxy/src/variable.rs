@@ -149,6 +149,8 @@ pub enum Variable {
     Cookie(Box<str>),
     /// `$document_root`.
     DocumentRoot,
+    /// `$gzip_ratio`: how many times smaller an answer has become.
+    GzipRatio,
     /// `$host`: name the request is for, lower case, without port; else the server's first name.
     Host,
     /// `$hostname`: name of this machine.

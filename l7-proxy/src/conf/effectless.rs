@@ -49,21 +49,9 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("lingering_close", Context::SETTINGS),
     time("lingering_time", Context::SETTINGS),
     time("lingering_timeout", Context::SETTINGS),
-    several("open_file_cache", Context::SETTINGS, 1, 2),
-    time("open_file_cache_valid", Context::SETTINGS),
-    count("open_file_cache_min_uses", Context::SETTINGS),
-    switch("open_file_cache_errors", Context::SETTINGS),
     several("open_log_file_cache", Context::SETTINGS, 1, 4),
-    // Answers go out as they are; a client that takes gzip takes plain as well.
-    switch("gzip", Context::SETTINGS_IF),
-    switch("gzip_vary", Context::SETTINGS),
-    several("gzip_proxied", Context::SETTINGS, 1, ANY),
-    count("gzip_comp_level", Context::SETTINGS),
+    // Pieces are as large as they come out.
     several("gzip_buffers", Context::SETTINGS, 2, 2),
-    one("gzip_http_version", Context::SETTINGS),
-    several("gzip_types", Context::SETTINGS, 1, ANY),
-    size("gzip_min_length", Context::SETTINGS),
-    several("gzip_disable", Context::SETTINGS, 1, ANY),
     // Tables grow as they need.
     count("types_hash_max_size", Context::SETTINGS),
     count("types_hash_bucket_size", Context::SETTINGS),

@@ -3,8 +3,8 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, auth, check, client_addr, core, effectless, grpc, limit, location, log, map, proxy, rewrite,
-    server, settings, stream, tls, unsupported, upstream,
+    answer, auth, check, client_addr, compress, core, effectless, file_cache, grpc, limit, location, log,
+    map, proxy, rewrite, server, settings, stream, tls, unsupported, upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -57,6 +57,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(answer::RULES))
         .chain(syntaxes(client_addr::RULES))
         .chain(syntaxes(client_addr::EXPLAIN))
+        .chain(syntaxes(file_cache::RULES))
+        .chain(syntaxes(compress::RULES))
         .chain(syntaxes(limit::ZONES))
         .chain(syntaxes(limit::RULES))
         .chain(syntaxes(auth::RULES))

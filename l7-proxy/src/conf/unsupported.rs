@@ -58,7 +58,7 @@ const HTTP: &str = "
     geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf
     grpc_ssl_certificate_cache grpc_ssl_conf_command grpc_ssl_password_file gunzip gunzip_buffers
     gzip_hash gzip_no_buffer
-    gzip_static gzip_window hls http2_idle_timeout http2_max_concurrent_pushes
+    gzip_window hls http2_idle_timeout http2_max_concurrent_pushes
     http2_max_field_size http2_max_header_size http2_max_requests http2_pool_size http2_push
     http2_push_preload http2_recv_timeout http2_streams_index_size http3 http3_hq
     http3_max_concurrent_streams http3_stream_buffer_size image_filter image_filter_buffer

@@ -77,7 +77,7 @@ impl Tunnel {
         };
         let to_client = answered.len() as u64 + carried;
         if let Some(mut transaction) = self.transaction.take() {
-            transaction.settle(to_client, Completion::Whole);
+            transaction.settle(to_client, Completion::Whole, None);
         }
     }
 }

@@ -4,23 +4,24 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, ETAG, EXPIRES, LAST_MODIFIED, SERVER, SET_COOKIE,
-    TRANSFER_ENCODING, USER_AGENT,
+    ACCEPT_RANGES, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPIRES,
+    LAST_MODIFIED, SERVER, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
 use super::{Answer, exchange, expires};
-use crate::body::{Body, Kind};
-use crate::conf;
-use crate::model::{ConnectionSettings, ErrorPageStatus, Expires};
+use crate::body::{Body, Kind, Packed};
+use crate::model::{ConnectionSettings, ErrorPageStatus, Expires, Gzip, Prepared};
 use crate::pages;
 use crate::route::{Route, Server};
 use crate::server::{Carrier, Order, Protocol};
+use crate::static_file::Form;
 use crate::transaction::Transaction;
 use crate::uri::Target;
 use crate::variable::{Completion, Exchange, Response as Answered, Value};
+use crate::{conf, encoding};
 
 /// Makes the response of an answer: what every response has, and what the location adds.
 pub(super) fn finish(
@@ -55,6 +56,10 @@ pub(super) fn finish(
     }
     if !settings.add_headers.is_empty() {
         add_headers(&transaction, server, route, target, answer.status, headers);
+    }
+    if settings.gzip.on || settings.gzip.prepared != Prepared::Off {
+        let form = answer.extensions.remove::<Form>().unwrap_or(Form::Only);
+        compress(&transaction, &settings.gzip, answer.status, headers, &mut answer.kind, form);
     }
     if let Kind::File(_) = &answer.kind
         && headers.contains_key(ETAG)
@@ -92,6 +97,48 @@ pub(super) fn finish(
     let mut body = Body::new(answer.kind, session, transaction);
     body.limit(rate.most, rate.free);
     Response::from_parts(head, body)
+}
+
+/// Compresses an answer if that is wanted, and says that it depends on what the client takes.
+fn compress(
+    transaction: &Transaction,
+    gzip: &Gzip,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    kind: &mut Kind,
+    form: Form,
+) {
+    let parts = &transaction.parts;
+    let mut varies = form == Form::Chosen;
+    let suits = gzip.on
+        && matches!(status.as_u16(), 200 | 403 | 404)
+        && !headers.contains_key(CONTENT_ENCODING)
+        && parts.method != Method::HEAD
+        && headers.get(CONTENT_TYPE).is_some_and(|value| gzip.types.contain(value.as_bytes()))
+        && kind.exact_size().is_none_or(|size| size >= gzip.min_length);
+    if suits {
+        varies = true;
+        if encoding::takes_gzip(gzip, parts.version, &parts.headers, headers) {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            headers.remove(CONTENT_LENGTH);
+            headers.remove(ACCEPT_RANGES);
+            weaken(headers);
+            let plain = std::mem::replace(kind, Kind::Whole(Bytes::new()));
+            *kind = Kind::Packed(Box::new(Packed::new(plain, gzip.level)));
+        }
+    }
+    if varies && gzip.vary {
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+}
+
+/// Makes a validator say that the content is the same and its bytes may not be.
+fn weaken(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else { return };
+    match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        Ok(weak) => _ = headers.insert(ETAG, weak),
+        Err(_) => _ = headers.remove(ETAG),
+    }
 }
 
 /// How fast an answer is sent.
@@ -179,6 +226,7 @@ fn exchange_with<'a>(
         upstream_headers: transaction.upstream_headers.as_ref(),
         body_bytes_sent: 0,
         bytes_sent: 0,
+        packed: None,
         completion: Completion::Partial,
     };
     Exchange { response: Some(answered), ..exchange(transaction, server, route, target) }

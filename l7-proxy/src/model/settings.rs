@@ -12,6 +12,7 @@ use super::LogTarget;
 use super::answer::{Expires, Relay, Trailers};
 use super::auth::Auth;
 use super::client_addr::RealIp;
+use super::compress::Gzip;
 use super::limit::Limits;
 use super::tls::{TlsClient, TlsServer};
 
@@ -20,6 +21,8 @@ use super::tls::{TlsClient, TlsServer};
 pub struct Settings {
     /// How files are found and described.
     pub files: Files,
+    /// Which answers are sent compressed.
+    pub gzip: Arc<Gzip>,
     /// Limits on what a client sends.
     pub client: Client,
     /// Who may come in (`allow`, `deny`); nobody is kept out without a rule.
@@ -135,6 +138,39 @@ pub struct Files {
     pub if_modified_since: IfModifiedSince,
     /// The most ranges of one answer; 0 ignores `Range`; `None` sets no limit (`max_ranges`).
     pub max_ranges: Option<usize>,
+    /// Whether descriptors are kept, and for how long (`open_file_cache`).
+    pub cache: FileCache,
+}
+
+/// For how long open files are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileCache {
+    /// How many are kept by a worker at most; 0 keeps none, the default.
+    pub max: usize,
+    /// How long one may stay unused; 60 s by default.
+    pub inactive: Duration,
+    /// How long it is believed that a name still stands for the same file; 60 s by default.
+    pub valid: Duration,
+    /// How often it must have been used to be kept open.
+    pub min_uses: u32,
+    /// Whether it is also kept that a file is not there.
+    pub errors: CacheErrors,
+}
+
+/// Whether errors are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheErrors {
+    /// They are.
+    Kept,
+    /// They are not.
+    Forgotten,
+}
+
+impl Default for FileCache {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { max: 0, inactive: minute, valid: minute, min_uses: 1, errors: CacheErrors::Forgotten }
+    }
 }
 
 impl Default for Files {
@@ -147,6 +183,7 @@ impl Default for Files {
             etag: true,
             if_modified_since: IfModifiedSince::default(),
             max_ranges: None,
+            cache: FileCache::default(),
         }
     }
 }

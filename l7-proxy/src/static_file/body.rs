@@ -1,7 +1,6 @@
 //! The bytes of a file as a response body.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,7 +10,7 @@ use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
 
 use super::range::ByteRange;
-use super::{PIECE, read_at};
+use super::{Content, PIECE, read_at};
 
 /// Parts of a file and the text between them.
 ///
@@ -20,7 +19,7 @@ use super::{PIECE, read_at};
 /// The next piece is read only when the one before has gone, so that a slow client holds one piece.
 #[derive(Debug)]
 pub struct FileBody {
-    file: Option<File>,
+    content: Content,
     segments: VecDeque<Segment>,
     left: u64,
 }
@@ -38,7 +37,7 @@ enum Segment {
 impl FileBody {
     /// Returns a body without bytes.
     pub fn empty() -> Self {
-        Self { file: None, segments: VecDeque::new(), left: 0 }
+        Self { content: Content::default(), segments: VecDeque::new(), left: 0 }
     }
 
     /// Returns how many bytes are still to come.
@@ -47,16 +46,16 @@ impl FileBody {
     }
 
     /// Returns `len` bytes of a file.
-    pub(super) fn part(file: File, offset: u64, len: u64) -> Self {
+    pub(super) fn part(content: Content, offset: u64, len: u64) -> Self {
         if len == 0 {
             return Self::empty();
         }
-        Self { file: Some(file), segments: VecDeque::from([Segment::File { offset, len }]), left: len }
+        Self { content, segments: VecDeque::from([Segment::File { offset, len }]), left: len }
     }
 
     /// Returns several parts of a file in the `multipart/byteranges` format.
     pub(super) fn multipart(
-        file: File,
+        content: Content,
         ranges: &[ByteRange],
         size: u64,
         media_type: Option<&HeaderValue>,
@@ -78,17 +77,16 @@ impl FileBody {
         }
         segments.push_back(Segment::Text(format!("\r\n--{boundary}--\r\n").into()));
         let left = segments.iter().map(Segment::len).sum();
-        Self { file: Some(file), segments, left }
+        Self { content, segments, left }
     }
 
     /// Reads a small body whole, so that the file is closed and a failure can still be answered.
     pub(super) fn read_small(&mut self) -> io::Result<()> {
         let [Segment::File { offset, len }] = *self.segments.make_contiguous() else { return Ok(()) };
-        let Some(file) = &self.file else { return Ok(()) };
         let Some(len) = usize::try_from(len).ok().filter(|&len| len <= PIECE) else { return Ok(()) };
-        let text = read_at(file, offset, len)?;
+        let text = self.content.piece(offset, len)?;
         self.segments = VecDeque::from([Segment::Text(text)]);
-        self.file = None;
+        self.content = Content::default();
         Ok(())
     }
 
@@ -97,10 +95,8 @@ impl FileBody {
         let piece = match self.segments.pop_front()? {
             Segment::Text(text) => text,
             Segment::File { offset, len } => {
-                // Only bodies with a file have such segments.
-                let file = self.file.as_ref()?;
                 let now = usize::try_from(len).unwrap_or(PIECE).min(PIECE);
-                let piece = match read_at(file, offset, now) {
+                let piece = match self.content.piece(offset, now) {
                     Ok(piece) => piece,
                     Err(error) => {
                         self.segments.clear();
@@ -116,6 +112,22 @@ impl FileBody {
         };
         self.left -= piece.len() as u64;
         Some(Ok(piece))
+    }
+}
+
+impl Content {
+    /// Returns some bytes of the file.
+    fn piece(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        if let Some(whole) = &self.whole
+            && let Ok(start) = usize::try_from(offset)
+            && start.checked_add(len).is_some_and(|end| end <= whole.len())
+        {
+            return Ok(whole.slice(start..start + len));
+        }
+        match &self.file {
+            Some(file) => read_at(file, offset, len),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 

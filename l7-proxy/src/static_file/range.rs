@@ -1,8 +1,6 @@
 //! Which parts of a file a client asks for, by nginx's reading of `Range` and `If-Range`.
 
-use std::fs::Metadata;
 use std::hash::{BuildHasher, RandomState};
-use std::os::unix::fs::MetadataExt;
 
 use http::HeaderMap;
 use http::header::{IF_RANGE, RANGE};
@@ -141,7 +139,7 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// Returns a text that does not occur in the file but by malice or a miracle.
-pub(super) fn boundary(metadata: &Metadata) -> String {
+pub(super) fn boundary(inode: u64, size: u64) -> String {
     // Seeded anew at each call, so that nobody can put the boundary into a file beforehand.
-    format!("{:020}", RandomState::new().hash_one((metadata.ino(), metadata.len())))
+    format!("{:020}", RandomState::new().hash_one((inode, size)))
 }

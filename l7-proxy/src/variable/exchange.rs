@@ -165,6 +165,8 @@ pub struct Response<'a> {
     pub body_bytes_sent: u64,
     /// Bytes that went out, the head included.
     pub bytes_sent: u64,
+    /// Bytes of the body before and after it was compressed, if it was.
+    pub packed: Option<(u64, u64)>,
     /// Whether the answer went out whole.
     pub completion: Completion,
 }

@@ -153,6 +153,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "content_type" => Variable::RequestHeader(CONTENT_TYPE),
         "document_root" => Variable::DocumentRoot,
         "document_uri" | "uri" => Variable::Uri,
+        "gzip_ratio" => Variable::GzipRatio,
         "host" => Variable::Host,
         "http2" => Variable::Http2,
         "hostname" => Variable::Hostname,

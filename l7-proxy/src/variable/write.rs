@@ -118,6 +118,7 @@ impl Variable {
             }
             Self::Cookie(name) => return text(cookie(exchange.headers, name), out),
             Self::DocumentRoot => document_root(exchange, out),
+            Self::GzipRatio => return gzip_ratio(exchange, out),
             Self::Host if exchange.host.is_empty() => out.extend_from_slice(exchange.server_name.as_bytes()),
             Self::Host => out.extend_from_slice(exchange.host.as_bytes()),
             Self::Hostname => out.extend_from_slice(HOSTNAME.as_bytes()),
@@ -249,6 +250,18 @@ fn text(value: Option<&[u8]>, out: &mut Vec<u8>) -> Presence {
         }
         None => Presence::Missing,
     }
+}
+
+/// Writes how many times smaller an answer has become, with two decimals.
+fn gzip_ratio(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
+    let packed = exchange.response.and_then(|response| response.packed);
+    let Some((plain, packed @ 1..)) = packed else { return Presence::Missing };
+    let hundredths = (plain * 100 + packed / 2) / packed;
+    number(hundredths / 100, out);
+    out.push(b'.');
+    out.push(b'0' + (hundredths / 10 % 10) as u8);
+    out.push(b'0' + (hundredths % 10) as u8);
+    Presence::Present
 }
 
 fn limit_status(status: Option<LimitStatus>, out: &mut Vec<u8>) -> Presence {

@@ -165,7 +165,7 @@ http {
     assert_eq!(process.pid, Path::new("/run/nginx.pid"));
     assert_eq!(process.user, Some(("www-data".into(), None)));
     let notes: Vec<_> = loaded.notes.iter().map(|note| note.message.split('"').nth(1).unwrap()).collect();
-    assert_eq!(notes, ["sendfile", "tcp_nopush", "types_hash_max_size", "gzip"]);
+    assert_eq!(notes, ["sendfile", "tcp_nopush", "types_hash_max_size"]);
     let server = &loaded.config.http.unwrap().servers[0];
     assert!(server.listen[0].default_server);
     let files = &server.settings.files;

@@ -224,6 +224,14 @@ impl Client {
         }
     }
 
+    /// Reads one chunk.
+    pub(crate) fn chunk(&mut self) -> io::Result<Vec<u8>> {
+        let size = usize::from_str_radix(&self.line()?, 16).unwrap();
+        let chunk = self.exactly(size)?;
+        assert_eq!(self.line()?, "");
+        Ok(chunk)
+    }
+
     fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.received.windows(2).position(|window| window == b"\r\n") {

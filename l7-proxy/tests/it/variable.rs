@@ -164,6 +164,7 @@ fn variables_of_the_answer() {
         upstream_headers: Some(&upstream),
         body_bytes_sent: 1000,
         bytes_sent: 1200,
+        packed: None,
         completion: Completion::Whole,
     };
     let text = "$status $body_bytes_sent $bytes_sent $sent_http_x_a $upstream_http_x_a $request_completion";

@@ -1,0 +1,141 @@
+//! Answers as gzip: to whom, what, and what is said of it.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+
+use crate::peer::{Origin, Proxy, Response, http, server};
+
+const PAGE: &str = "<p>One page, and again one page, and again one page, and again one page.</p>";
+
+fn ask(proxy: &Proxy, path: &str, fields: &str) -> Response {
+    let mut client = proxy.client();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: example.org\r\n{fields}\r\n"));
+    client.response()
+}
+
+fn unpacked(answer: &Response) -> String {
+    let mut text = String::new();
+    GzDecoder::new(&*answer.body).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+    packer.write_all(text.as_bytes()).unwrap();
+    packer.finish().unwrap()
+}
+
+#[test]
+fn page_is_packed_for_who_takes_it() {
+    let proxy = Proxy::start(&server(
+        "gzip on; gzip_vary on; gzip_types application/json; gzip_disable 'Old.*';
+         types { text/html html; application/json json; image/png png; }
+         location /long/ { gzip_min_length 1k; alias html/; }
+         location /off/ { gzip off; alias html/; }",
+    ));
+    for name in ["page.html", "page.json", "page.png"] {
+        proxy.file(&format!("html/{name}"), PAGE);
+    }
+    let plain = ask(&proxy, "/page.html", "");
+    assert_eq!((plain.text(), plain.header("Content-Encoding")), (PAGE, None));
+    assert_eq!(plain.header("Vary"), Some("Accept-Encoding"));
+    let tag = plain.header("ETag").unwrap().to_owned();
+    let answer = ask(&proxy, "/page.html", "Accept-Encoding: br, gzip\r\n");
+    assert_eq!(answer.header("Content-Encoding"), Some("gzip"));
+    assert_eq!(answer.header("ETag"), Some(&*format!("W/{tag}")));
+    assert_eq!((answer.header("Content-Length"), answer.header("Accept-Ranges")), (None, None));
+    assert_eq!(answer.header("Vary"), Some("Accept-Encoding"));
+    assert_eq!(unpacked(&answer), PAGE);
+    // Who has it already is told so, by the weak tag as well.
+    let known = ask(&proxy, "/page.html", &format!("Accept-Encoding: gzip\r\nIf-None-Match: W/{tag}\r\n"));
+    assert_eq!(known.status, 304);
+    let is_packed = |path: &str, fields: &str| {
+        let answer = ask(&proxy, path, &format!("Accept-Encoding: gzip\r\n{fields}"));
+        answer.header("Content-Encoding") == Some("gzip")
+    };
+    assert!(is_packed("/page.json", "") && is_packed("/nothing", ""));
+    assert!(!is_packed("/page.png", ""), "another type");
+    assert!(!is_packed("/long/page.html", ""), "too short");
+    assert!(!is_packed("/off/page.html", ""));
+    assert!(!is_packed("/page.html", "User-Agent: the Older one\r\n"));
+    assert!(!is_packed("/page.html", "Via: 1.1 other\r\n"));
+    assert!(!is_packed("/page.html", "Range: bytes=0-3\r\n"), "a part is sent as it is");
+    let mut client = proxy.client();
+    client.send("HEAD /page.html HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+    assert!(!client.head().unwrap().contains("Content-Encoding"));
+    let mut client = proxy.client();
+    client.send("GET /page.html HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n");
+    assert!(!client.head().unwrap().contains("Content-Encoding"), "HTTP/1.0");
+}
+
+#[test]
+fn forwarded_answer_is_packed_as_it_comes() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.write("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        visit.write("5\r\nfirst\r\n")?;
+        // The rest comes when the client has seen the first word.
+        visit.request()?;
+        visit.write("6\r\nsecond\r\n0\r\n\r\n")
+    });
+    let proxy = Proxy::start(&server(&format!(
+        "gzip on; location / {{ proxy_pass http://{addr}; }}
+         location /via {{ gzip_proxied any; proxy_pass http://{addr}; }}",
+        addr = origin.addr
+    )));
+    let mut client = proxy.client();
+    client.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+    assert!(client.head().unwrap().contains("Content-Encoding: gzip"));
+    let first = client.chunk().unwrap();
+    let mut word = [0; 5];
+    GzDecoder::new(&*first).read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"first");
+}
+
+#[test]
+fn server_that_packs_itself_is_left_alone() {
+    let body = packed(PAGE);
+    let origin = Origin::start(move |visit| {
+        visit.request()?;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        visit.write(head)?;
+        visit.write(&body)
+    });
+    let proxy =
+        Proxy::start(&server(&format!("gzip on; location / {{ proxy_pass http://{}; }}", origin.addr)));
+    let answer = ask(&proxy, "/", "Accept-Encoding: gzip\r\n");
+    assert_eq!(unpacked(&answer), PAGE);
+    assert!(answer.header("Content-Length").is_some());
+}
+
+#[test]
+fn file_that_was_packed_beforehand_is_sent_to_who_takes_it() {
+    let proxy = Proxy::start(&http(
+        "server { listen 127.0.0.1:1; root html; types { text/css css; }
+             gzip_static on; gzip_vary on;
+             location /always/ { alias html/; gzip_static always; } }",
+    ));
+    proxy.file("html/a.css", "plain");
+    proxy.file("html/a.css.gz", packed("prepared"));
+    proxy.file("html/b.css", "alone");
+    proxy.file("html/c.css.gz", packed("only"));
+    let answer = ask(&proxy, "/a.css", "Accept-Encoding: gzip\r\n");
+    assert_eq!(unpacked(&answer), "prepared");
+    assert_eq!(answer.header("Content-Type"), Some("text/css"));
+    assert_eq!(answer.header("Content-Encoding"), Some("gzip"));
+    assert_eq!(answer.header("Content-Length"), Some(&*packed("prepared").len().to_string()));
+    let plain = ask(&proxy, "/a.css", "");
+    assert_eq!((plain.text(), plain.header("Vary")), ("plain", Some("Accept-Encoding")));
+    let alone = ask(&proxy, "/b.css", "Accept-Encoding: gzip\r\n");
+    assert_eq!((alone.text(), alone.header("Vary")), ("alone", None));
+    assert_eq!(ask(&proxy, "/c.css", "").status, 404);
+    assert_eq!(unpacked(&ask(&proxy, "/always/c.css", "")), "only");
+}
