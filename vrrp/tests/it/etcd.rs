@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use vrrp::arbiter::etcd::{Etcd, Settings};
 use vrrp::arbiter::{Answer, Witness};
 
+use crate::os::lab::{is_installed, skip};
+
 const SECOND: Duration = Duration::from_secs(1);
 const TTL: Duration = Duration::from_secs(3);
 
@@ -129,18 +131,6 @@ impl Drop for Cluster {
             self.kill(place);
         }
     }
-}
-
-/// Says that a test needs something that is not here; where everything must be, that is a failure.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn skip(missing: &str) {
-    eprintln!("skipped: {missing} is not here");
-    assert!(std::env::var_os("REQUIRE_PEERS").is_none(), "{missing} is missing");
-}
-
-fn is_installed(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
 }
 
 /// A port that no connecting socket is given.

@@ -5,5 +5,6 @@
 
 mod host;
 mod keepalived;
-mod lab;
+pub(crate) mod lab;
+mod partition;
 mod wire;

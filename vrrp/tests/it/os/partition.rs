@@ -1,0 +1,202 @@
+//! Two directors with etcd between them, whatever parts them or stops them: the address is never in two
+//! places, looked at every ten milliseconds, and soon in one again.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::lab::{Lab, Program, VIP, eventually, eventually_or, throughout};
+use crate::etcd::Cluster;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Host 1 is preferred to host 2; host 3 has etcd.
+const ETCD: u8 = 3;
+
+struct Site {
+    lab: Lab,
+    cluster: Cluster,
+    directors: [Program; 2],
+    watch: Watch,
+}
+
+impl Site {
+    /// Both directors at work, and the address with one of them; these words are for both.
+    fn new(words: &[&str]) -> Option<Site> {
+        let lab = Lab::new(ETCD)?;
+        let cluster = lab.within(ETCD, || Cluster::start_at(&format!("10.8.0.{ETCD}"), 1))?;
+        let etcd = &cluster.endpoints()[0];
+        let director = |host, priority| {
+            let own = ["--address", VIP, "--priority", priority, "--etcd", etcd];
+            lab.program(host, &[&own, words].concat())
+        };
+        let directors = [director(1, "150"), director(2, "100")];
+        let watch = Watch::new(&lab);
+        let site = Site { lab, cluster, directors, watch };
+        eventually("somebody holds the address", || site.holder().is_some());
+        Some(site)
+    }
+
+    fn holder(&self) -> Option<u8> {
+        (1..=2).find(|host| self.lab.has(*host, VIP))
+    }
+
+    #[track_caller]
+    fn is_held_by(&self, host: u8) {
+        eventually_or(
+            || format!("host {host} holds the address\n{}", self.logs()),
+            || self.holder() == Some(host),
+        );
+    }
+
+    fn logs(&self) -> String {
+        format!("{}\n--\n{}", self.directors[0].log(), self.directors[1].log())
+    }
+
+    fn times_master(&self) -> usize {
+        self.logs().matches("is MASTER now").count()
+    }
+
+    /// Ends it; the address was never in two places.
+    fn check(self) {
+        let logs = self.logs();
+        let (one, both) = self.watch.end();
+        assert!(one > 100, "seen {one} times only");
+        assert_eq!(both, 0, "{one} times it was in one place\n{logs}");
+    }
+}
+
+/// Looks at both hosts all the time.
+struct Watch {
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<(usize, usize)>,
+}
+
+impl Watch {
+    fn new(lab: &Lab) -> Watch {
+        // A file of a network namespace stays one of that namespace, whoever reads it.
+        let open = || File::open("/proc/thread-self/net/fib_trie").expect("a list of addresses");
+        let mut files = [lab.within(1, open), lab.within(2, open)];
+        let ends = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ends);
+        let thread = thread::spawn(move || {
+            let (mut one, mut both) = (0, 0);
+            while !seen.load(Ordering::Relaxed) {
+                let mut has = |place: usize| {
+                    let mut text = String::new();
+                    files[place].rewind().expect("rewound");
+                    files[place].read_to_string(&mut text).expect("read");
+                    text.contains(&format!("-- {VIP}\n"))
+                };
+                match (has(0), has(1)) {
+                    (true, true) => both += 1,
+                    (false, false) => {}
+                    _ => one += 1,
+                }
+                thread::sleep(SECOND / 100);
+            }
+            (one, both)
+        });
+        Watch { ends, thread }
+    }
+
+    /// How often one of them had the address, and how often both.
+    fn end(self) -> (usize, usize) {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.join().expect("watched")
+    }
+}
+
+fn parted(time: Duration) {
+    let Some(site) = Site::new(&[]) else { return };
+    site.is_held_by(1);
+    site.lab.cable(1, "down");
+    let cut = Instant::now();
+    site.is_held_by(2);
+    thread::sleep(time.saturating_sub(cut.elapsed()));
+    site.lab.cable(1, "up");
+    // The first one is preferred; it has to claim what the second one has the consent for.
+    site.is_held_by(1);
+    let before = site.times_master();
+    assert!((3..=4).contains(&before), "it changed hands too often: {}", site.logs());
+    throughout(SECOND * 6, "host 1 holds the address", || site.holder() == Some(1));
+    assert_eq!(site.times_master(), before, "{}", site.logs());
+    site.check();
+}
+
+#[test]
+fn address_changes_sides_in_a_partition_without_ever_being_on_both() {
+    parted(SECOND * 12);
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn address_changes_sides_in_a_long_partition_without_ever_being_on_both() {
+    parted(SECOND * 60);
+}
+
+#[test]
+fn directors_that_do_not_hear_each_other_never_both_hold_the_address() {
+    let Some(site) = Site::new(&["--peer", "10.8.0.99"]) else { return };
+    let holder = site.holder();
+    throughout(SECOND * 8, "the same one holds it", || site.holder() == holder);
+    site.check();
+}
+
+#[test]
+fn kernel_takes_the_address_from_a_master_that_is_stopped_and_it_does_not_come_back() {
+    let Some(site) = Site::new(&[]) else { return };
+    site.is_held_by(1);
+    site.directors[0].signal(Signal::STOP);
+    site.is_held_by(2);
+    throughout(SECOND * 3, "host 2 holds the address", || site.holder() == Some(2));
+    site.directors[0].signal(Signal::CONT);
+    eventually("it notices", || site.directors[0].log().contains("the arbiter's consent ran out"));
+    // It is preferred, and gets the address back in an orderly way.
+    site.is_held_by(1);
+    assert!(!site.directors[0].log().contains("put back"), "{}", site.logs());
+    site.check();
+}
+
+#[test]
+fn address_that_a_killed_master_leaves_behind_is_gone_before_another_one_has_it() {
+    let Some(site) = Site::new(&[]) else { return };
+    site.is_held_by(1);
+    let Site { lab, cluster, directors: [first, second], watch } = site;
+    first.kill();
+    assert!(lab.has(1, VIP), "the kernel has it still");
+    eventually("host 2 holds the address", || lab.has(2, VIP));
+    assert!(!lab.has(1, VIP));
+    assert_eq!(watch.end().1, 0, "{}", second.log());
+    drop(cluster);
+}
+
+#[test]
+fn address_goes_with_an_arbiter_that_is_gone_and_comes_back_with_it() {
+    let Some(site) = Site::new(&[]) else { return };
+    site.is_held_by(1);
+    site.cluster.signal(0, Signal::STOP);
+    eventually("nobody holds the address", || site.holder().is_none());
+    throughout(SECOND * 5, "nobody holds the address", || site.holder().is_none());
+    site.cluster.signal(0, Signal::CONT);
+    eventually("somebody holds the address", || site.holder().is_some());
+    site.check();
+}
+
+#[test]
+fn address_that_is_to_be_kept_outlives_the_arbiter() {
+    let Some(site) = Site::new(&["--keep"]) else { return };
+    site.is_held_by(1);
+    site.cluster.signal(0, Signal::STOP);
+    throughout(SECOND * 12, "host 1 holds the address", || site.holder() == Some(1));
+    assert!(site.directors[0].log().contains("the addresses are kept"), "{}", site.logs());
+    site.cluster.signal(0, Signal::CONT);
+    eventually("it is found", || site.directors[0].log().contains("the arbiter answers again"));
+    throughout(SECOND * 3, "host 1 holds the address", || site.holder() == Some(1));
+    site.check();
+}
