@@ -16,8 +16,8 @@ use lexopt::prelude::*;
 use vrrp::arbiter::etcd::{self, Etcd};
 use vrrp::arbiter::{OnLoss, Terms};
 use vrrp::os::{
-    Accepted, Arbiters, Authentication, Dialect, Handle, Instance, Node, Peer, Reach, Schedule, Settings,
-    Verdict, VirtualAddress,
+    Accepted, Advertises, Arbiters, Authentication, Dialect, Handle, Instance, Mac, Node, Peer, Reach,
+    Schedule, Settings, Verdict, VirtualAddress,
 };
 use vrrp::packet::Coverage;
 use vrrp::router::{Consent, Preempt};
@@ -33,6 +33,7 @@ Usage: virtual-router --interface IF --vrid N --address IP[/PREFIX] [OPTIONS]
   --source IP           where advertisements come from
   --password TEXT       prove oneself by a password
   --key TEXT            prove oneself by an authentication header
+  --vmac                have a MAC address of the virtual router's own
   --nopreempt           leave a master of lower priority alone
   --preempt-delay SECONDS
   --etcd URL            be master only with a lease in this etcd; may be repeated
@@ -111,6 +112,7 @@ fn instance(mut words: lexopt::Parser) -> Result<Wanted, Box<dyn Error>> {
             Long("source") => instance.source = Some(words.value()?.parse()?),
             Long("password") => proof = Authentication::Password(words.value()?.string()?.into_bytes()),
             Long("key") => proof = Authentication::Header(words.value()?.string()?.into_bytes()),
+            Long("vmac") => instance.mac = Mac::Virtual { name: None, advertises: Advertises::Virtually },
             Long("nopreempt") => instance.preempt = Preempt::Never,
             Long("preempt-delay") => instance.preempt = Preempt::After(seconds(&mut words)?),
             Long("etcd") => etcd.endpoints.push(words.value()?.string()?),

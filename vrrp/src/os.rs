@@ -22,6 +22,7 @@ mod arbiters;
 mod clock;
 mod engine;
 mod hear;
+mod holdings;
 mod host;
 mod lateness;
 mod links;
@@ -32,6 +33,7 @@ mod notice;
 mod settings;
 mod sys;
 mod unit;
+mod vmac;
 mod wire;
 
 pub use self::arbiters::{Arbiters, Said};

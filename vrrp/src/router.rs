@@ -493,16 +493,18 @@ impl Router {
             self.timer = Some(now + self.config.interval);
             return;
         }
-        if now > self.tolerant_until {
-            let known = self.rival.replace((from, now)).is_some_and(|(rival, _)| rival == from);
-            if !known {
-                actions.push(Action::Warn(Warning::Rival { address: from, priority }));
-            }
-        }
         if (priority, from) > (self.priority(), self.config.address) {
+            // No rival: this is how a better one takes its place. Where both have led for a while, the
+            // better one hears the other and says so.
             self.listen(Reason::Outranked { by: from, priority }, now, actions);
             self.wait(interval, now);
         } else {
+            if now > self.tolerant_until {
+                let known = self.rival.replace((from, now)).is_some_and(|(rival, _)| rival == from);
+                if !known {
+                    actions.push(Action::Warn(Warning::Rival { address: from, priority }));
+                }
+            }
             // So that the other one steps down now, and the neighbours look here again.
             actions.push(self.send(self.priority()));
             actions.push(Action::Announce(Occasion::Contested));

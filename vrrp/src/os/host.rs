@@ -9,11 +9,12 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::announce::{Announcements, Told};
-use super::links::Links;
+use super::links::{Link, Links};
 use super::netlink::Requests;
 use super::notice::Notice;
 use super::settings::{Announcing, VirtualAddress};
-use super::{addresses, sys};
+use super::vmac::{Switch, Wanted};
+use super::{addresses, sys, vmac};
 use crate::router::{Moment, Occasion};
 
 /// The host, as its virtual routers see it.
@@ -68,6 +69,30 @@ impl Host {
     pub(super) fn remove(&mut self, link: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
         self.announcements.withdraw(link, address);
         addresses::remove(&mut self.kernel, link, address, prefix)
+    }
+
+    /// The index of an interface with a MAC address of a virtual router's own, which is made if it is not
+    /// there.
+    pub(super) fn make_vmac(&mut self, wanted: &Wanted) -> io::Result<u32> {
+        if self.links.by_name(&wanted.name).is_none() {
+            wanted.create(&mut self.kernel)?;
+            self.survey()?;
+        }
+        let is_wanted = |link: &&Link| link.mac == Some(wanted.mac) && link.below == Some(wanted.below.1);
+        match self.links.by_name(&wanted.name).filter(is_wanted) {
+            Some(link) => Ok(link.index),
+            None => Err(io::Error::other(format!("{} is there, and is another interface", wanted.name))),
+        }
+    }
+
+    /// Switches an interface on or off.
+    pub(super) fn switch(&mut self, link: u32, to: Switch) -> io::Result<()> {
+        vmac::switch(&mut self.kernel, link, to)
+    }
+
+    /// Removes an interface.
+    pub(super) fn delete(&mut self, link: u32) -> io::Result<()> {
+        vmac::delete(&mut self.kernel, link)
     }
 
     /// Has the neighbours told who has an address, if they are the kind that has to be told.

@@ -16,6 +16,8 @@ pub(super) struct Link {
     pub(super) up: bool,
     /// Its address, where neighbours are found by asking for theirs.
     pub(super) mac: Option<[u8; 6]>,
+    /// The interface below it, if it is one above another.
+    pub(super) below: Option<u32>,
 }
 
 /// An address of an interface.
@@ -69,6 +71,11 @@ impl Links {
         self.links.values().find(|link| link.name == name)
     }
 
+    /// Whether there is such an interface.
+    pub(super) fn exists(&self, link: u32) -> bool {
+        self.links.contains_key(&link)
+    }
+
     /// Whether there is such an interface, and it is up.
     pub(super) fn is_up(&self, link: u32) -> bool {
         self.links.get(&link).is_some_and(|link| link.up)
@@ -110,18 +117,19 @@ impl Held {
 
 fn link(message: &LinkMessage, known: Option<String>) -> Option<Link> {
     let header = &message.header;
-    let (mut name, mut mac) = (known, None);
+    let (mut name, mut mac, mut below) = (known, None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(found) => name = Some(found.clone()),
             LinkAttribute::Address(found) => mac = <[u8; 6]>::try_from(found.as_slice()).ok(),
+            LinkAttribute::Link(found) => below = Some(*found),
             _ => {}
         }
     }
     let asked_for =
         header.link_layer_type == LinkLayerType::Ether && !header.flags.contains(LinkFlags::Noarp);
     let up = header.flags.contains(LinkFlags::Up | LinkFlags::Running);
-    Some(Link { index: header.index, name: name?, up, mac: mac.filter(|_| asked_for) })
+    Some(Link { index: header.index, name: name?, up, mac: mac.filter(|_| asked_for), below })
 }
 
 fn held(message: &AddressMessage) -> Option<Held> {

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use super::clock;
-use super::host::{Host, Placed};
+use super::holdings::Holdings;
+use super::host::Host;
 use super::links::Link;
 use super::notice::{Counters, Fault, Notice, Status, Verdict};
-use super::settings::{Dependence, Dialect, Instance};
+use super::settings::{Advertises, Dependence, Dialect, Instance, Mac, Reach};
+use super::vmac::{Switch, Wanted};
 use super::wire::Wire;
 use crate::router::{Action, Moment, OWNER, Reason, Router, State, Warning};
 
@@ -27,7 +29,7 @@ pub(super) struct Member {
     reason: Option<Reason>,
     /// Whom it heard last, while it was not master itself.
     pub(super) heard: Option<(IpAddr, u8)>,
-    placed: Vec<Placed>,
+    holdings: Holdings,
     /// Whose advertisements were complained about, and why.
     pub(super) complaints: BTreeSet<(IpAddr, String)>,
     cannot_send: bool,
@@ -54,7 +56,7 @@ impl Member {
             since: clock::wall(),
             reason: None,
             heard: None,
-            placed: Vec::new(),
+            holdings: Holdings::default(),
             complaints: BTreeSet::new(),
             cannot_send: false,
         }
@@ -104,6 +106,12 @@ impl Member {
             };
             footing.faults.push(fault(instance.interface.as_deref().unwrap_or("any"), &why));
         }
+        if let Some(vmac) = self.holdings.vmac
+            && !host.links.exists(vmac)
+        {
+            // It is made anew, and then all begins again.
+            footing.faults.push(fault("of its own", "was removed"));
+        }
         for watched in &instance.links {
             let state = down(host.links.by_name(&watched.interface));
             match (watched.weight, state) {
@@ -139,26 +147,53 @@ impl Member {
         self.weights.extend(footing.weights.iter().cloned());
     }
 
-    /// Opens its sockets where they have to be now. Returns its own address, if that is another one
-    /// now.
-    pub(super) fn connect(&mut self, footing: &Footing) -> io::Result<Option<IpAddr>> {
+    /// Opens its sockets where they have to be now, and makes its own interface. Returns its own
+    /// address, if that is another one now.
+    pub(super) fn connect(&mut self, footing: &Footing, host: &mut Host) -> io::Result<Option<IpAddr>> {
         let Some(address) = footing.address else {
             self.wire = None;
             return Ok(None);
         };
+        self.make_vmac(footing, host)?;
+        let out = self.holdings.vmac.filter(|_| self.advertises_virtually()).or(footing.link);
         let serial = match &self.wire {
-            Some(wire) if wire.is_on(footing.link, address) => return Ok(None),
+            Some(wire) if wire.is_on(footing.link, out, address) => return Ok(None),
             Some(wire) => wire.serial(),
             // Numbers of authentication headers have to grow, also over a restart.
             None => self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as u32,
         };
         self.wire = None;
-        self.wire = Some(Wire::open(&self.instance, footing.link, address, serial)?);
+        self.wire = Some(Wire::open(&self.instance, footing.link, out, address, serial)?);
         Ok(Some(address))
     }
 
+    /// Peers are spoken to as the host speaks to them: a frame to one is answered to where it came from.
+    fn advertises_virtually(&self) -> bool {
+        let virtually = matches!(self.instance.mac, Mac::Virtual { advertises: Advertises::Virtually, .. });
+        virtually && matches!(self.instance.reach, Reach::Group(_))
+    }
+
+    /// Makes the interface with its own MAC address, or takes up one that was left over.
+    fn make_vmac(&mut self, footing: &Footing, host: &mut Host) -> io::Result<()> {
+        let instance = &self.instance;
+        let (Mac::Virtual { name, .. }, Some(below), Some(index)) =
+            (&instance.mac, &instance.interface, footing.link)
+        else {
+            self.holdings.vmac = None;
+            return Ok(());
+        };
+        let wanted = Wanted::new(name.as_deref(), (below.clone(), index), instance.vrid, instance.is_v6());
+        let link = host.make_vmac(&wanted)?;
+        if self.holdings.vmac.replace(link) != Some(link) {
+            wanted.prepare()?;
+            let to = if self.state == State::Master { Switch::On } else { Switch::Off };
+            host.switch(link, to)?;
+        }
+        Ok(())
+    }
+
     /// Takes over other settings of the same virtual router.
-    pub(super) fn adopt(&mut self, instance: Instance, host: &Host) {
+    pub(super) fn adopt(&mut self, instance: Instance, host: &mut Host) {
         let before = std::mem::replace(&mut self.instance, instance);
         if (&before.dialect, &before.reach) != (&self.instance.dialect, &self.instance.reach) {
             self.wire = None;
@@ -166,12 +201,12 @@ impl Member {
         self.complaints.clear();
         let footing = self.footing(host);
         // That it fails is found again, and told, when all is looked at.
-        let _ = self.connect(&footing);
+        let _ = self.connect(&footing, host);
     }
 
     /// Does what the state machine says.
     pub(super) fn act(&mut self, action: Action, router: &Router, now: Moment, host: &mut Host) {
-        let lifetime = router.consent().map(|until| until.saturating_sub(now));
+        let (lifetime, instance) = (lifetime(router, now), &self.instance);
         match action {
             Action::Send(advert) => {
                 let result = match &mut self.wire {
@@ -192,12 +227,12 @@ impl Member {
                     self.trouble(host, format!("advertisements cannot be sent: {error}"));
                 }
             }
-            Action::AddAddresses => self.place(lifetime, host),
-            Action::ProlongAddresses => self.prolong(lifetime, host),
-            Action::RemoveAddresses => self.remove_all(host),
+            Action::AddAddresses => self.holdings.place(instance, lifetime, host),
+            Action::ProlongAddresses => self.holdings.prolong(instance, lifetime, host),
+            Action::RemoveAddresses => self.holdings.remove_all(instance, host),
             Action::Announce(occasion) => {
-                for placed in &self.placed {
-                    host.announce(placed, &self.instance.announcing, occasion, now);
+                for placed in self.holdings.placed() {
+                    host.announce(placed, &instance.announcing, occasion, now);
                 }
             }
             Action::Ask => host.tell(Notice::Asks { instance: self.instance.name.clone() }),
@@ -226,7 +261,7 @@ impl Member {
             self.heard = Some((by, priority));
         }
         if was == State::Init && state != State::Master {
-            self.remove_left_over(host);
+            self.holdings.remove_left_over(&self.instance, host);
         }
         (self.since, self.reason) = (clock::wall(), Some(reason));
         let (instance, faults) = (self.instance.name.clone(), self.faults());
@@ -242,110 +277,23 @@ impl Member {
         host.tell(Notice::Trouble { instance: Some(self.instance.name.clone()), what });
     }
 
-    fn odd(&self, host: &mut Host, what: String) {
-        host.tell(Notice::Odd { instance: self.instance.name.clone(), what });
-    }
-
-    /// Where its addresses have to be, as far as there are such interfaces.
-    fn places(&self, host: &mut Host) -> Vec<Placed> {
-        let mut places = Vec::new();
-        for address in self.instance.all_addresses() {
-            let device = address.device.as_ref().or(self.instance.interface.as_ref());
-            match device.and_then(|device| host.links.by_name(device)) {
-                Some(link) => places.push(Placed { link: link.index, address: address.clone() }),
-                None => {
-                    let device = device.map_or("none is named", |device| device.as_str());
-                    let what = format!("{} has no interface to be put on: {device}", address.address);
-                    self.trouble(host, what);
-                }
-            }
-        }
-        places
-    }
-
-    /// Puts its addresses where they have to be, and takes away those that were there before and are
-    /// not wanted any more.
-    fn place(&mut self, lifetime: Option<Duration>, host: &mut Host) {
-        let places = self.places(host);
-        for old in std::mem::take(&mut self.placed) {
-            let place = |placed: &Placed| (placed.link, placed.address.address, placed.address.prefix);
-            let same = |new: &Placed| place(new) == place(&old);
-            if !places.iter().any(same) {
-                self.remove(old.link, old.address.address, old.address.prefix, host);
-            }
-        }
-        for placed in places {
-            if let Err(error) = host.place(&placed, lifetime) {
-                let what = format!("{} cannot be put on its interface: {error}", placed.address.address);
-                self.trouble(host, what);
-            }
-            // Kept also where it failed, so that it is tried again and taken away in the end.
-            self.placed.push(placed);
-        }
-    }
-
-    /// Has the kernel leave its addresses for longer.
-    fn prolong(&self, lifetime: Option<Duration>, host: &mut Host) {
-        for placed in &self.placed {
-            if let Err(error) = host.place(placed, lifetime) {
-                self.trouble(host, format!("{} cannot be prolonged: {error}", placed.address.address));
-            }
-        }
-    }
-
-    fn remove_all(&mut self, host: &mut Host) {
-        for placed in std::mem::take(&mut self.placed) {
-            self.remove(placed.link, placed.address.address, placed.address.prefix, host);
-        }
-    }
-
-    fn remove(&self, link: u32, address: IpAddr, prefix: u8, host: &mut Host) {
-        if let Err(error) = host.remove(link, address, prefix) {
-            self.trouble(host, format!("{address} cannot be taken from its interface: {error}"));
-        }
-    }
-
-    /// Takes its addresses from their interfaces, where one that was killed left them. Those of an
-    /// owner are the host's own.
-    fn remove_left_over(&self, host: &mut Host) {
-        if self.instance.priority == OWNER {
-            return;
-        }
-        for wanted in self.places(host) {
-            let address = wanted.address.address;
-            let left: Vec<u8> = host
-                .links
-                .addresses_of(wanted.link)
-                .filter(|held| held.address == address)
-                .map(|held| held.prefix)
-                .collect();
-            for prefix in left {
-                let what =
-                    format!("{address} was on its interface already: it was left over, and is taken away");
-                self.odd(host, what);
-                self.remove(wanted.link, address, prefix, host);
-            }
-        }
-    }
-
-    /// Addresses that it put on an interface and that are not there, as far as is known.
+    /// Whether an address that it put on an interface is not there, as far as is known.
     pub(super) fn lacks(&self, host: &Host) -> bool {
-        self.state == State::Master && self.placed.iter().any(|placed| is_missing(placed, host))
+        self.state == State::Master && self.holdings.lacks(host)
     }
 
     /// Puts back what somebody has taken away.
     pub(super) fn put_back(&self, router: &Router, now: Moment, host: &mut Host) {
-        let lifetime = router.consent().map(|until| until.saturating_sub(now));
-        for placed in &self.placed {
-            if is_missing(placed, host) {
-                let address = placed.address.address;
-                match host.place(placed, lifetime) {
-                    Ok(()) => {
-                        self.odd(host, format!("{address} was taken from its interface, and is put back"))
-                    }
-                    Err(error) => self.trouble(host, format!("{address} cannot be put back: {error}")),
-                }
-            }
+        self.holdings.put_back(&self.instance, lifetime(router, now), host);
+    }
+
+    /// Leaves nothing behind.
+    pub(super) fn retire(&mut self, host: &mut Host) {
+        self.wire = None;
+        if let Some(vmac) = self.holdings.vmac.take()
+            && let Err(error) = host.delete(vmac)
+        {
+            self.trouble(host, format!("the interface of its own cannot be removed: {error}"));
         }
     }
 
@@ -375,17 +323,15 @@ impl Member {
             master_down: router.master_down(),
             interval: instance.interval,
             addresses: instance.all_addresses().map(|own| own.address).collect(),
-            held: self.placed.iter().map(|placed| placed.address.address).collect(),
+            held: self.holdings.placed().iter().map(|placed| placed.address.address).collect(),
             counters: self.counters,
         }
     }
 }
 
-/// Whether an address is not where it was put, although it could be.
-fn is_missing(placed: &Placed, host: &Host) -> bool {
-    let wanted = (placed.address.address, placed.address.prefix);
-    host.links.is_up(placed.link)
-        && !host.links.addresses_of(placed.link).any(|held| (held.address, held.prefix) == wanted)
+/// How long the arbiter lets its addresses stay.
+fn lifetime(router: &Router, now: Moment) -> Option<Duration> {
+    router.consent().map(|until| until.saturating_sub(now))
 }
 
 /// Why an interface does not serve.

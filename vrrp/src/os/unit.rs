@@ -83,7 +83,7 @@ impl Unit {
                 // It says goodbye where it was, if it can.
                 self.changed(place, before, now, host);
             }
-            match self.members[place].connect(&footing) {
+            match self.members[place].connect(&footing, host) {
                 Ok(None) => {}
                 Ok(Some(address)) => self.group.set_address(place, address),
                 Err(error) => {
@@ -200,6 +200,9 @@ impl Unit {
     pub(super) fn stop(&mut self, now: Moment, host: &mut Host) {
         for place in 0..self.members.len() {
             self.handle(place, Event::Stop, now, host);
+        }
+        for member in &mut self.members {
+            member.retire(host);
         }
     }
 

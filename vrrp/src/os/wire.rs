@@ -22,10 +22,12 @@ use crate::router::Moment;
 /// The sockets of one virtual router.
 pub(super) struct Wire {
     receiver: Socket,
-    sender: Socket,
+    /// On the interface that it sends out of, and where that is down, on that which it hears on.
+    senders: Vec<(Socket, u32)>,
     own: IpAddr,
-    /// Index of the interface, for addresses that mean another host on every interface.
+    /// Indexes of the interfaces that it hears on and sends out of; zero is any.
     link: u32,
+    out: u32,
     destinations: Vec<IpAddr>,
     group: Option<IpAddr>,
     ttl: u8,
@@ -57,20 +59,28 @@ pub(super) enum Bad {
 }
 
 impl Wire {
-    /// Sockets on an interface, speaking from one of its addresses.
-    pub(super) fn open(instance: &Instance, link: Option<u32>, own: IpAddr, serial: u32) -> io::Result<Wire> {
+    /// Sockets that hear on an interface and send out of it, or out of another one, from one of its
+    /// addresses.
+    pub(super) fn open(
+        instance: &Instance,
+        link: Option<u32>,
+        out: Option<u32>,
+        own: IpAddr,
+        serial: u32,
+    ) -> io::Result<Wire> {
         let key = match &instance.dialect {
             Dialect::V2(Authentication::Header(key)) => Some(key.clone()),
             _ => None,
         };
         let protocol = if key.is_some() { PROTOCOL_AH } else { PROTOCOL };
         let domain = if own.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-        let open = || -> io::Result<Socket> {
+        let (link, out) = (link.unwrap_or(0), out.unwrap_or(0));
+        let open = |link| -> io::Result<Socket> {
             let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(protocol))))?;
             socket.set_nonblocking(true)?;
             match own {
-                IpAddr::V4(_) => socket.bind_device_by_index_v4(link.and_then(NonZeroU32::new))?,
-                IpAddr::V6(_) => socket.bind_device_by_index_v6(link.and_then(NonZeroU32::new))?,
+                IpAddr::V4(_) => socket.bind_device_by_index_v4(NonZeroU32::new(link))?,
+                IpAddr::V6(_) => socket.bind_device_by_index_v6(NonZeroU32::new(link))?,
             }
             Ok(socket)
         };
@@ -78,12 +88,16 @@ impl Wire {
             Reach::Group(_) => instance.destinations().first().copied(),
             Reach::Peers { .. } => None,
         };
-        let link = link.unwrap_or(0);
+        let mut senders = vec![(open(out)?, out)];
+        if out != link {
+            senders.push((open(link)?, link));
+        }
         let wire = Wire {
-            receiver: open()?,
-            sender: open()?,
+            receiver: open(link)?,
+            senders,
             own,
             link,
+            out,
             destinations: instance.destinations(),
             group,
             ttl: instance.ttl(),
@@ -97,14 +111,16 @@ impl Wire {
             silence: instance.interval * u32::from(instance.down_adverts),
         };
         wire.prepare_receiver(instance.vrid)?;
-        wire.prepare_sender()?;
+        for (sender, link) in &wire.senders {
+            wire.prepare_sender(sender, *link)?;
+        }
         Ok(wire)
     }
 
     fn prepare_receiver(&self, vrid: u8) -> io::Result<()> {
         // Before it is bound, so that nothing passes it.
         self.receiver.attach_filter(&self.filter(vrid))?;
-        self.receiver.bind(&self.address(self.group.unwrap_or(self.own)))?;
+        self.receiver.bind(&address(self.group.unwrap_or(self.own), self.link))?;
         match self.group {
             Some(IpAddr::V4(group)) => {
                 self.receiver.set_multicast_all_v4(false)?;
@@ -119,23 +135,25 @@ impl Wire {
         Ok(())
     }
 
-    fn prepare_sender(&self) -> io::Result<()> {
+    fn prepare_sender(&self, sender: &Socket, link: u32) -> io::Result<()> {
         // It hears nothing: every datagram would wait in it for ever.
-        self.sender.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
-        sockopt::set_socket_send_buffer_size(&self.sender, SEND_BUFFER)?;
+        sender.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
+        sockopt::set_socket_send_buffer_size(sender, SEND_BUFFER)?;
         match self.own {
             IpAddr::V4(_) => {
-                self.sender.set_header_included_v4(true)?;
-                self.sender.set_multicast_loop_v4(false)?;
+                sender.set_header_included_v4(true)?;
+                sender.set_multicast_loop_v4(false)?;
             }
             IpAddr::V6(_) => {
-                self.sender.bind(&self.address(self.own))?;
-                self.sender.set_multicast_loop_v6(false)?;
-                self.sender.set_multicast_hops_v6(TTL.into())?;
-                self.sender.set_unicast_hops_v6(self.ttl.into())?;
-                self.sender.set_tclass_v6(TOS.into())?;
-                if self.link != 0 {
-                    self.sender.set_multicast_if_v6(self.link)?;
+                // The address is not that of an interface which only lends its MAC address.
+                sender.set_freebind_v6(true)?;
+                sender.bind(&address(self.own, link))?;
+                sender.set_multicast_loop_v6(false)?;
+                sender.set_multicast_hops_v6(TTL.into())?;
+                sender.set_unicast_hops_v6(self.ttl.into())?;
+                sender.set_tclass_v6(TOS.into())?;
+                if link != 0 {
+                    sender.set_multicast_if_v6(link)?;
                 }
             }
         }
@@ -160,19 +178,9 @@ impl Wire {
         filter
     }
 
-    fn address(&self, address: IpAddr) -> SockAddr {
-        match address {
-            IpAddr::V4(_) => SocketAddr::new(address, 0).into(),
-            IpAddr::V6(v6) => {
-                let scope = if v6.is_unicast_link_local() || v6.is_multicast() { self.link } else { 0 };
-                SocketAddrV6::new(v6, 0, 0, scope).into()
-            }
-        }
-    }
-
-    /// Whether it is the way to speak from an address of an interface.
-    pub(super) fn is_on(&self, link: Option<u32>, own: IpAddr) -> bool {
-        (self.link, self.own) == (link.unwrap_or(0), own)
+    /// Whether it is the way to hear on an interface and to send out of one, from an address.
+    pub(super) fn is_on(&self, link: Option<u32>, out: Option<u32>, own: IpAddr) -> bool {
+        (self.link, self.out, self.own) == (link.unwrap_or(0), out.unwrap_or(0), own)
     }
 
     /// Where it speaks from.
@@ -207,8 +215,14 @@ impl Wire {
             (IpAddr::V4(source), IpAddr::V4(destination)) => self.in_v4(source, destination, &message),
             _ => message,
         };
-        self.sender.send_to(&bytes, &self.address(destination))?;
-        Ok(())
+        let mut result = Ok(());
+        for (sender, link) in &self.senders {
+            match sender.send_to(&bytes, &address(destination, *link)) {
+                Ok(_) => return Ok(()),
+                Err(error) => result = Err(error),
+            }
+        }
+        result
     }
 
     fn in_v4(&mut self, source: Ipv4Addr, destination: Ipv4Addr, message: &[u8]) -> Vec<u8> {
@@ -291,6 +305,17 @@ fn read(payload: &[u8], from: IpAddr, to: IpAddr, ttl: u8) -> Incoming {
     match Advert::parse(payload, from, to) {
         Ok(received) => Incoming::Advert { from, ttl, received },
         Err(why) => Incoming::Bad { from, ttl, why: Bad::Malformed(why) },
+    }
+}
+
+/// An address, which means another host on every interface if it is a link's.
+fn address(address: IpAddr, link: u32) -> SockAddr {
+    match address {
+        IpAddr::V4(_) => SocketAddr::new(address, 0).into(),
+        IpAddr::V6(v6) => {
+            let scope = if v6.is_unicast_link_local() || v6.is_multicast() { link } else { 0 };
+            SocketAddrV6::new(v6, 0, 0, scope).into()
+        }
     }
 }
 

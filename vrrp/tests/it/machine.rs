@@ -133,8 +133,8 @@ fn master_answers_as_the_rfc_says() {
     let stays = |names: &[&str]| (named(names), Some(now + SECOND), State::Master);
     let goes = |names: &[&str]| (named(names), Some(now + DOWN), State::Backup);
     assert_eq!(answer(heard(3, 0)), stays(&["send 100"]));
-    assert_eq!(answer(heard(3, 101)), goes(&["rival", "remove", "BACKUP"]));
-    assert_eq!(answer(heard(3, 100)), goes(&["rival", "remove", "BACKUP"]));
+    assert_eq!(answer(heard(3, 101)), goes(&["remove", "BACKUP"]));
+    assert_eq!(answer(heard(3, 100)), goes(&["remove", "BACKUP"]));
     assert_eq!(answer(heard(1, 100)), stays(&["rival", "send 100", "announce contested"]));
     assert_eq!(answer(heard(3, 99)), stays(&["rival", "send 100", "announce contested"]));
     assert_eq!(answer(Event::Stop), (named(&["send 0", "remove", "INIT"]), None, State::Init));

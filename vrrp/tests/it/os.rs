@@ -7,4 +7,5 @@ mod host;
 mod keepalived;
 pub(crate) mod lab;
 mod partition;
+mod vmac;
 mod wire;

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use vrrp::os::{Accepted, Authentication, Counters, Dialect, Instance, Peer, Reach, VirtualAddress};
+use vrrp::os::{
+    Accepted, Advertises, Authentication, Counters, Dialect, Instance, Mac, Peer, Reach, VirtualAddress,
+};
 use vrrp::packet::Coverage;
 use vrrp::router::{Preempt, Reason, State};
 
@@ -26,10 +28,12 @@ struct Speech {
     dialect: Dialect,
     peers: bool,
     v6: bool,
+    /// Both have a MAC address of the virtual router's own.
+    vmac: bool,
 }
 
 fn speeches() -> Vec<Speech> {
-    let speech = |name, dialect, peers, v6| Speech { name, dialect, peers, v6 };
+    let speech = |name, dialect, peers, v6| Speech { name, dialect, peers, v6, vmac: false };
     let v2 = |proof| Dialect::V2(proof);
     let v3 = Dialect::V3(Coverage::PseudoHeader);
     vec![
@@ -39,6 +43,7 @@ fn speeches() -> Vec<Speech> {
         speech("v2 AH", v2(Authentication::Header(b"secret12".to_vec())), false, false),
         speech("v3", v3.clone(), false, false),
         speech("v3 to peers", v3.clone(), true, false),
+        Speech { vmac: true, ..speech("v3 use_vmac", v3.clone(), false, false) },
         speech("v3 IPv6", v3.clone(), false, true),
         speech("v3 IPv6 to peers", v3, true, true),
     ]
@@ -70,7 +75,15 @@ impl Speech {
             let peers = vec![Peer { address: self.address(lab, THEIRS), ttl: (0, 255) }];
             instance.reach = Reach::Peers { peers, ttl: 255, accepted: Accepted::Peers };
         }
+        if self.vmac {
+            instance.mac = Mac::Virtual { name: None, advertises: Advertises::Virtually };
+        }
         instance
+    }
+
+    /// Where the address is put.
+    fn device(&self) -> &'static str {
+        if self.vmac { "vrrp.51" } else { "eth0" }
     }
 
     /// The same for the program.
@@ -90,6 +103,9 @@ impl Speech {
                 words.extend(["--key", &secret]);
             }
             Dialect::V3(_) => words.push("--v3"),
+        }
+        if self.vmac {
+            words.push("--vmac");
         }
         if self.peers {
             peer = self.address(lab, THEIRS).to_string();
@@ -121,6 +137,9 @@ impl Speech {
             let word = String::from_utf8_lossy(word);
             write!(text, " authentication {{\n auth_type {kind}\n auth_pass {word}\n }}\n")
                 .expect("a string");
+        }
+        if self.vmac {
+            text.push_str(" use_vmac\n");
         }
         if self.peers {
             let (own, other) = (self.address(lab, THEIRS), self.address(lab, OURS));
@@ -233,7 +252,7 @@ fn backup_of_a_keepalived_takes_over_and_gives_back() {
         assert!(matches!(ours.status().reason, Some(Reason::Silence(_))));
 
         // What is dead keeps its address until somebody takes it away.
-        lab.run(THEIRS, &["address", "delete", &lab.line(THEIRS, vip), "dev", "eth0"]);
+        lab.run(THEIRS, &["address", "delete", &lab.line(THEIRS, vip), "dev", speech.device()]);
         let theirs = Keepalived::start(lab, &speech.block(lab, 150, ""));
         ours.becomes(State::Backup);
         assert!(!lab.has(OURS, vip));
