@@ -7,6 +7,7 @@
 
 mod pace;
 mod packed;
+mod trailing;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -22,10 +23,11 @@ use pin_project::{pin_project, pinned_drop};
 
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
+pub(crate) use self::trailing::{Added, Trailing};
 use crate::forward::Relayed;
 use crate::server::{Broken, Offer, RequestBody, Session};
 use crate::static_file::FileBody;
-use crate::transaction::Transaction;
+use crate::transaction::{Origin, Transaction};
 use crate::variable::Completion;
 
 /// Why a connection is cut, so that nobody takes what was sent for all of it.
@@ -346,6 +348,8 @@ pub(crate) struct Body {
     sent: u64,
     /// `None` where nothing limits the rate.
     pace: Option<Box<Pace>>,
+    /// What comes behind it.
+    trailing: Trailing,
 }
 
 #[pin_project(project = KindProjection)]
@@ -374,7 +378,16 @@ impl Kind {
         }
     }
 
-    /// Whether there is nothing more to come.
+    /// Whose it is.
+    pub(crate) fn origin(&self) -> Origin {
+        match self {
+            Kind::Whole(_) | Kind::File(_) => Origin::Own,
+            Kind::Relayed(_) => Origin::Server,
+            Kind::Packed(packed) => packed.origin(),
+        }
+    }
+
+    /// Whether nothing is to come.
     fn is_over(&self) -> bool {
         match self {
             Kind::Whole(bytes) => bytes.is_empty(),
@@ -397,7 +410,12 @@ impl Kind {
 
 impl Body {
     pub(crate) fn new(kind: Kind, session: Rc<Session>, transaction: Option<Box<Transaction>>) -> Body {
-        Body { kind, session, transaction, sent: 0, pace: None }
+        Body { kind, session, transaction, sent: 0, pace: None, trailing: Trailing::Nothing }
+    }
+
+    /// Is followed by this.
+    pub(crate) fn trail(&mut self, trailing: Trailing) {
+        self.trailing = trailing;
     }
 
     /// Is sent at no more than `rate` bytes per second after the first `free` ones; a rate of 0 sets no
@@ -420,6 +438,7 @@ impl HttpBody for Body {
             *this.sent += piece.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
+        let origin = this.kind.origin();
         let mut polled = this.kind.poll_piece(cx);
         if let Some(pace) = this.pace
             && let Poll::Ready(Some(Ok(frame))) = polled
@@ -432,6 +451,20 @@ impl HttpBody for Body {
                 Err(frame) => Poll::Ready(Some(Ok(frame))),
             };
         }
+        // What ends a body may have something behind it.
+        let ended = match &polled {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if ended {
+            let frame = match polled {
+                Poll::Ready(Some(Ok(frame))) => frame.into_trailers().ok(),
+                _ => None,
+            };
+            let fields = this.trailing.end(this.transaction, *this.sent, origin, frame);
+            polled = Poll::Ready(fields.map(|fields| Ok(Frame::trailers(fields))));
+        }
         this.session.offered(match &polled {
             Poll::Ready(Some(Ok(_))) => Offer::Taken,
             _ => Offer::Nothing,
@@ -443,14 +476,13 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) {
-            return false;
-        }
-        self.kind.is_over()
+        let waits = self.pace.as_ref().is_some_and(|pace| !pace.is_empty());
+        !waits && !self.trailing.is_due() && self.kind.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.kind.exact_size().map_or_else(SizeHint::default, SizeHint::with_exact)
+        let size = self.kind.exact_size().filter(|_| !self.trailing.hides_size());
+        size.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -460,15 +492,17 @@ impl PinnedDrop for Body {
         let whole = match &self.kind {
             _ if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) => false,
             Kind::Relayed(relayed) => relayed.has_ended(),
-            Kind::Whole(_) | Kind::File(_) | Kind::Packed(_) => self.is_end_stream(),
+            Kind::Whole(_) | Kind::File(_) | Kind::Packed(_) => self.kind.is_over(),
         };
         let sizes = match &self.kind {
             Kind::Packed(packed) => Some(packed.sizes),
             _ => None,
         };
+        let origin = self.kind.origin();
         let this = self.project();
         if let Some(mut transaction) = this.transaction.take() {
             let completion = if whole { Completion::Whole } else { Completion::Partial };
+            transaction.count(*this.sent, origin);
             transaction.settle(*this.sent, completion, sizes);
         }
         this.session.end_response();

@@ -402,8 +402,7 @@ impl Journey<'_> {
         let account = Account { lease, traffic: rest.traffic() };
         let claim = Claim { account, pool: Rc::clone(&self.pool) };
         let session = Rc::clone(&transaction.session);
-        let relayed =
-            Relayed::new(rest, claim, session, transaction.parts.version, self.settings.relay.trailers);
+        let relayed = Relayed::new(rest, claim, session, transaction.parts.version);
         Answer { status, headers, extensions, kind: Kind::Relayed(Box::new(relayed)), tunnel: None }
     }
 

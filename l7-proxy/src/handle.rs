@@ -12,6 +12,7 @@ mod script;
 mod search;
 mod secure;
 mod strict;
+mod trailing;
 mod tried;
 
 use std::pin::Pin;

@@ -10,6 +10,7 @@
 mod census;
 mod connection;
 mod direct;
+mod flood;
 mod http1;
 mod http2;
 mod proxied;

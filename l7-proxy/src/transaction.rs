@@ -46,6 +46,8 @@ pub(crate) struct Transaction {
     pub(crate) path: PathOrigin,
     /// The fields that a server sent, where a variable may show them.
     pub(crate) upstream_headers: Option<HeaderMap>,
+    /// The fields that a server sent behind its body, likewise.
+    pub(crate) upstream_trailers: Option<HeaderMap>,
     /// Fields of a server that stay when another location answers in its place.
     pub(crate) carried: HeaderMap,
     /// What led to the answer, where that is asked for in place of the answer.
@@ -76,6 +78,16 @@ struct Answer {
     packed: Option<Sizes>,
     /// The fields, where a log shows one.
     headers: Option<HeaderMap>,
+    /// Those behind the body, likewise.
+    trailers: Option<HeaderMap>,
+}
+
+/// Whose body an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Server,
+    /// Ours: a file or a page.
+    Own,
 }
 
 impl Transaction {
@@ -96,6 +108,7 @@ impl Transaction {
             redirected: None,
             path: PathOrigin::Located,
             upstream_headers: None,
+            upstream_trailers: None,
             carried: HeaderMap::new(),
             trace: None,
             places: Vec::new(),
@@ -156,19 +169,41 @@ impl Transaction {
         }
     }
 
-    /// The answer is over: how much of it went out.
+    /// The answer is over.
     pub(crate) fn settle(&mut self, body_size: u64, completion: Completion, sizes: Option<Sizes>) {
         self.answer.packed = sizes;
         self.answer.body_size = body_size;
         self.answer.completion = Some(completion);
     }
 
-    fn log(&self) {
+    /// Keeps what the server sent behind its body, where a variable may show it.
+    pub(crate) fn receive_trailers(&mut self, fields: &HeaderMap) {
+        if self.generation.site.router.needs().upstream_fields {
+            self.upstream_trailers = Some(fields.clone());
+        }
+    }
+
+    /// Keeps the fields behind the body, where a log shows one.
+    pub(crate) fn trail(&mut self, fields: &HeaderMap) {
+        if self.generation.site.router.needs().sent_fields {
+            self.answer.trailers = Some(fields.clone());
+        }
+    }
+
+    /// Notes how many bytes of the answer's body are out; `from` says whether they are those of the latest attempt.
+    pub(crate) fn count(&mut self, body_size: u64, from: Origin) {
+        self.answer.body_size = body_size;
+        if from == Origin::Server
+            && let Some(attempt) = self.attempts.last_mut()
+        {
+            attempt.length = body_size;
+        }
+    }
+
+    /// Lets somebody look at what is known of the request and its answer when that is out, or nearly.
+    pub(crate) fn look(&self, look: impl FnOnce(&Route<'_>, &Exchange<'_>)) {
         let Some(place) = self.place else { return };
         let (server, route) = self.generation.site.router.at(place);
-        if route.settings.access_log.is_empty() {
-            return;
-        }
         let asked = match self.redirected {
             Some(_) => None,
             // A path that cannot be read is in the log as `$request_uri`.
@@ -184,7 +219,9 @@ impl Transaction {
             response: Some(Response {
                 status,
                 headers: answer.headers.as_ref().unwrap_or(&none),
+                trailers: answer.trailers.as_ref(),
                 upstream_headers: self.upstream_headers.as_ref(),
+                upstream_trailers: self.upstream_trailers.as_ref(),
                 body_bytes_sent: answer.body_size,
                 bytes_sent: answer.head_size + answer.body_size,
                 packed: answer.packed.map(|sizes| (sizes.plain, sizes.packed)),
@@ -192,9 +229,19 @@ impl Transaction {
             }),
             ..exchange
         };
-        for log in &route.settings.access_log {
-            self.session.worker.writers.log(log, &exchange);
+        look(&route, &exchange);
+    }
+
+    fn log(&self) {
+        let logs = |place: Place| !self.generation.site.router.at(place).1.settings.access_log.is_empty();
+        if !self.place.is_some_and(logs) {
+            return;
         }
+        self.look(|route, exchange| {
+            for log in &route.settings.access_log {
+                self.session.worker.writers.log(log, exchange);
+            }
+        });
     }
 
     /// What a line in the log of errors says of the request it is about.

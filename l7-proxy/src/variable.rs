@@ -215,6 +215,8 @@ pub enum Variable {
     Scheme,
     /// `$sent_http_NAME`: a field of the answer.
     SentHeader(HeaderName),
+    /// `$sent_trailer_NAME`: a field behind the body.
+    SentTrailer(HeaderName),
     /// `$server_addr`.
     ServerAddr,
     /// `$server_name`: first name of the virtual server.
@@ -237,8 +239,12 @@ pub enum Variable {
     UpstreamHeaderTime,
     /// `$upstream_http_NAME`: a field of the server's answer.
     UpstreamHeader(HeaderName),
+    /// `$upstream_response_length`: size of the body of each attempt.
+    UpstreamResponseLength,
     /// `$upstream_response_time`, per server that was tried.
     UpstreamResponseTime,
+    /// `$upstream_trailer_NAME`: a field that the server sent behind its body.
+    UpstreamTrailer(HeaderName),
     /// `$upstream_status`, per server that was tried.
     UpstreamStatus,
     /// `$uri`, `$document_uri`: the path that is matched.

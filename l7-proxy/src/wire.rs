@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Looks on while a [`Wire`] is used.
 pub(crate) trait Watch {
-    /// This many bytes were read; none at the end of the connection.
-    fn read(&self, count: usize);
-    /// Something was written.
-    fn written(&self);
+    /// These bytes were read; none at the end of the connection.
+    fn read(&self, bytes: &[u8]);
+    /// This many bytes were written.
+    fn written(&self, count: usize);
     /// A write has to wait for the peer.
     fn write_waits(&self);
 }
@@ -35,7 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Wire<S, W> {
 
     fn note(&self, polled: &Poll<io::Result<usize>>) {
         match polled {
-            Poll::Ready(Ok(_)) => self.watch.written(),
+            Poll::Ready(Ok(count)) => self.watch.written(*count),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.watch.write_waits(),
         }
@@ -55,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Read for Wire<S, W> {
             let mut buffer = ReadBuf::new(&mut scratch[..room]);
             let polled = Pin::new(&mut this.stream).poll_read(cx, &mut buffer);
             if let Poll::Ready(Ok(())) = polled {
-                this.watch.read(buffer.filled().len());
+                this.watch.read(buffer.filled());
                 cursor.put_slice(buffer.filled());
             }
             polled

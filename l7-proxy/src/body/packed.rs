@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use http_body::Frame;
 
 use super::{Cut, Kind};
+use crate::transaction::Origin;
 
 /// Another body, as gzip.
 ///
@@ -44,6 +45,11 @@ impl Packed {
             trailers: None,
             sizes: Sizes::default(),
         }
+    }
+
+    /// Whose body it is.
+    pub(super) fn origin(&self) -> Origin {
+        self.inner.origin()
     }
 
     /// Whether all of it was given out.

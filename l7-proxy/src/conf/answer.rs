@@ -25,6 +25,12 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     })
     .many(|_| {}),
+    Rule::new("add_trailer", Context::SETTINGS_IF, 2..=3, |scope, settings: &mut Settings, directive| {
+        let field = added(scope, directive)?;
+        settings.add_trailers.push(field);
+        Ok(())
+    })
+    .many(|_| {}),
     Rule::new("expires", Context::SETTINGS_IF, 1..=2, expires),
     Rule::new("proxy_hide_header", Context::SETTINGS, 1..=1, |_, settings, directive| {
         let name = field_name(directive.arg(0))?;
@@ -73,11 +79,16 @@ pub(super) const RULES: &[Rule<Settings>] = &[
 ];
 
 /// What a block has of the fields that outer blocks add.
-pub(super) const INHERITANCE: &[Rule<Settings>] =
-    &[Rule::new("add_header_inherit", Context::SETTINGS, 1..=1, |_, settings, directive| {
+pub(super) const INHERITANCE: &[Rule<Settings>] = &[
+    Rule::new("add_header_inherit", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.inherit.headers = inheritance(directive)?;
         Ok(())
-    })];
+    }),
+    Rule::new("add_trailer_inherit", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.inherit.trailers = inheritance(directive)?;
+        Ok(())
+    }),
+];
 
 fn inheritance(directive: &Directive) -> Result<Inheritance, Fault> {
     match directive.arg(0) {
@@ -98,6 +109,9 @@ pub(super) fn disinherit(settings: &mut Settings, block: &[Directive]) {
     };
     if goes(settings.inherit.headers, "add_header") {
         settings.add_headers.clear();
+    }
+    if goes(settings.inherit.trailers, "add_trailer") {
+        settings.add_trailers.clear();
     }
 }
 

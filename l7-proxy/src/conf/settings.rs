@@ -139,6 +139,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.client.head.fields = number(directive)?;
         Ok(())
     }),
+    Rule::new("chunked_transfer_encoding", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.chunked = flag(directive)?;
+        Ok(())
+    }),
     Rule::new("tcp_nodelay", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.connection.tcp_nodelay = flag(directive)?;
         Ok(())

@@ -36,7 +36,7 @@ const MAIN: &str = "
 
 /// In `http {}`, its servers and locations.
 const HTTP: &str = "
-    add_trailer add_trailer_inherit chunked_transfer_encoding recursive_error_pages
+    recursive_error_pages
     add_after_body add_before_body addition_types ancient_browser ancient_browser_value api
     auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
     auth_request_set autoindex autoindex_exact_size autoindex_format autoindex_localtime charset

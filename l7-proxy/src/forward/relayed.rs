@@ -12,7 +12,6 @@ use lvs_core::{Event, Lease};
 use tracing::error;
 
 use crate::body::Cut;
-use crate::model::Trailers;
 use crate::moment::Moment;
 use crate::server::Session;
 use crate::upstream::{BrokenOff, Connection, Incoming, Link, Pool, Streamed};
@@ -31,7 +30,6 @@ pub(crate) struct Relayed {
     session: Rc<Session>,
     /// The client's version: in HTTP/1.0 the end of the connection may be that of the body.
     version: Version,
-    trailers: Trailers,
 }
 
 /// The rest of an answer, and what it comes on.
@@ -72,14 +70,8 @@ impl Drop for Account {
 }
 
 impl Relayed {
-    pub(super) fn new(
-        rest: Rest,
-        claim: Claim,
-        session: Rc<Session>,
-        version: Version,
-        trailers: Trailers,
-    ) -> Relayed {
-        let mut relayed = Relayed { rest, claim: Some(claim), whole: false, session, version, trailers };
+    pub(super) fn new(rest: Rest, claim: Claim, session: Rc<Session>, version: Version) -> Relayed {
+        let mut relayed = Relayed { rest, claim: Some(claim), whole: false, session, version };
         relayed.note_end();
         relayed
     }
@@ -175,8 +167,7 @@ impl Body for Relayed {
         };
         // Nobody asks whether something comes after what ends a body.
         this.note_end();
-        let passes = |frame: &Frame<Bytes>| frame.is_data() || this.trailers == Trailers::Passed;
-        Poll::Ready(frame.filter(passes).map(Ok))
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
-use super::{Answer, exchange, expires};
+use super::{Answer, exchange, expires, trailing};
 use crate::body::{Body, Kind, Packed};
 use crate::model::{ConnectionSettings, ErrorPageStatus, Expires, Gzip, Prepared};
 use crate::pages;
@@ -76,16 +76,23 @@ pub(super) fn finish(
         headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         *bytes = Bytes::new();
     }
+    let trailing = trailing::of(&transaction, route, &mut answer);
     let rate = rate(&transaction, server, route, target, &answer);
     let session = Rc::clone(&transaction.session);
     let mut response = Response::new(());
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     *response.extensions_mut() = answer.extensions;
-    let (head, ()) = response.into_parts();
-    // It has to outlive this call only for its line in the log, and for what limits count.
+    let (mut head, ()) = response.into_parts();
+    // It has to outlive this call only for its line in the log, for trailers, and for what limits count.
     let size = answer.kind.exact_size();
-    let outlives = !settings.access_log.is_empty() || !transaction.places.is_empty();
+    if trailing::closes_for_its_end(&transaction, route, size, &head) {
+        // What is not written in chunks.
+        head.version = Version::HTTP_10;
+    }
+    let outlives = !settings.access_log.is_empty()
+        || !settings.add_trailers.is_empty()
+        || !transaction.places.is_empty();
     let mut transaction = outlives.then(|| {
         transaction.answer(&head, size);
         transaction
@@ -96,6 +103,7 @@ pub(super) fn finish(
     }
     let mut body = Body::new(answer.kind, session, transaction);
     body.limit(rate.most, rate.free);
+    body.trail(trailing);
     Response::from_parts(head, body)
 }
 
@@ -223,7 +231,9 @@ fn exchange_with<'a>(
     let answered = Answered {
         status: status.as_u16(),
         headers,
+        trailers: None,
         upstream_headers: transaction.upstream_headers.as_ref(),
+        upstream_trailers: None,
         body_bytes_sent: 0,
         bytes_sent: 0,
         packed: None,

@@ -45,6 +45,8 @@ pub struct Settings {
     pub grpc: GrpcSettings,
     /// Fields added to answers (`add_header`).
     pub add_headers: Vec<AddHeader>,
+    /// Fields added behind the bodies of answers (`add_trailer`).
+    pub add_trailers: Vec<AddHeader>,
     /// What blocks have of the fields that outer blocks add.
     pub inherit: Inherit,
     /// How long answers are good for (`expires`).
@@ -85,11 +87,13 @@ impl Default for Http2 {
     }
 }
 
-/// What a block has of the fields that outer blocks add (`add_header_inherit`).
+/// What a block has of the fields that outer blocks add (`add_header_inherit`, `add_trailer_inherit`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inherit {
     /// Those of `add_header`.
     pub headers: Inheritance,
+    /// Those of `add_trailer`.
+    pub trailers: Inheritance,
 }
 
 /// What a block has of what outer blocks add.
@@ -339,6 +343,9 @@ pub struct ConnectionSettings {
     pub keepalive_time: Duration,
     /// The browsers whose connections are not kept (`keepalive_disable`).
     pub keepalive_disabled: KeepaliveDisabled,
+    /// Whether a body of unknown size goes out in chunks (`chunked_transfer_encoding`, on by default);
+    /// without them the end of the connection is that of the body.
+    pub chunked: bool,
     /// Whether Nagle's algorithm is off (`tcp_nodelay`, on by default).
     pub tcp_nodelay: bool,
 }
@@ -360,6 +367,7 @@ impl Default for ConnectionSettings {
             keepalive_requests: 1000,
             keepalive_time: Duration::from_secs(3600),
             keepalive_disabled: KeepaliveDisabled { msie6: true, safari: false },
+            chunked: true,
             tcp_nodelay: true,
         }
     }
@@ -540,7 +548,7 @@ impl RetryOn {
     }
 }
 
-/// A field added to answers.
+/// A field added to answers, in front of the body or behind it.
 #[derive(Debug, Clone)]
 pub struct AddHeader {
     /// The name.

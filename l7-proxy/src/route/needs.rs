@@ -71,7 +71,7 @@ impl Needs {
     }
 
     fn settings(&mut self, settings: &Settings) {
-        for field in &settings.add_headers {
+        for field in settings.add_headers.iter().chain(&settings.add_trailers) {
             self.value(&field.value);
         }
         for log in &settings.access_log {
@@ -94,11 +94,14 @@ impl Needs {
     fn value(&mut self, value: &Value) {
         for variable in value.variables() {
             match variable {
-                Variable::UpstreamHeader(_) | Variable::UpstreamCookie(_) => self.upstream_fields = true,
-                Variable::SentHeader(_) => self.sent_fields = true,
+                Variable::UpstreamHeader(_) | Variable::UpstreamCookie(_) | Variable::UpstreamTrailer(_) => {
+                    self.upstream_fields = true;
+                }
+                Variable::SentHeader(_) | Variable::SentTrailer(_) => self.sent_fields = true,
                 Variable::UpstreamAddr
                 | Variable::UpstreamStatus
                 | Variable::UpstreamHeaderTime
+                | Variable::UpstreamResponseLength
                 | Variable::UpstreamResponseTime => self.attempts = true,
                 Variable::RequestBody => self.body = true,
                 _ => {}

@@ -108,8 +108,7 @@ impl Client {
                 let tls = Some(Rc::new(handshake));
                 if is_http2 {
                     let streams = default.settings().http2.streams;
-                    http2::serve(self.session(Protocol::Http2(Streams::default()), tls), stream, streams)
-                        .await;
+                    http2::serve(self.session(Protocol::Http2(Streams::new()), tls), stream, streams).await;
                 } else {
                     http1::serve(self.session(Protocol::Http1, tls), stream.into()).await;
                 }
@@ -130,7 +129,7 @@ impl Client {
         let (patience, streams) = (settings.client.header_timeout, settings.http2.streams);
         match tokio::time::timeout(patience, begins_http2(&stream)).await {
             Ok(Ok(true)) => {
-                http2::serve(self.session(Protocol::Http2(Streams::default()), None), stream, streams).await;
+                http2::serve(self.session(Protocol::Http2(Streams::new()), None), stream, streams).await;
             }
             Ok(Ok(false)) => http1::serve(self.session(Protocol::Http1, None), stream.into()).await,
             Ok(Err(_)) | Err(_) => {}

@@ -40,7 +40,7 @@ impl Proxy {
         let worker: &Rc<Worker> = &self.worker;
         let generation = worker.current();
         let entry = generation.site.router.entry(direct.local)?;
-        let streams = Protocol::Http2(Streams::default());
+        let streams = Protocol::Http2(Streams::new());
         let mut connection =
             Session::new(Rc::clone(worker), direct.remote, direct.local, generation, entry, streams, None);
         connection.scheme = direct.scheme;

@@ -16,13 +16,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::TE;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request};
+use http::{Method, Request};
 
 use self::channel::{Arrived, Channel};
 pub(crate) use self::channel::{Broken, RequestBody};
-use self::reply::{Asked, Persistence, Reply, Trailers, Unsent, Whole};
+use self::reply::{Asked, Persistence, Reply, Unsent, Whole};
 use super::connection::{Outcome, aborted, drive};
 use super::session::{Order, Parting, Phase, Session};
 use super::sessions;
@@ -102,7 +101,6 @@ async fn exchange(channel: &Rc<Channel>, arrived: Arrived) -> Next {
     let asked = Asked {
         version: parts.version,
         whole: if parts.method == Method::HEAD { Whole::HeadOnly } else { Whole::Body },
-        trailers: if takes_trailers(&parts.headers) { Trailers::Taken } else { Trailers::Dropped },
     };
     let body = channel.body().map(Received::Http1);
     let mut answering = handle::answer_parts(Rc::clone(session), parts, body, refused);
@@ -119,7 +117,7 @@ async fn exchange(channel: &Rc<Channel>, arrived: Arrived) -> Next {
     buffer.clear();
     buffer.extend_from_slice(channel.take_word());
     let mut reply = Reply::new(response, asked, &session.spelling, buffer);
-    let sent = poll_fn(|cx| reply.poll(cx, channel, asked)).await;
+    let sent = poll_fn(|cx| reply.poll(cx, channel)).await;
     session.worker.scratch.replace(reply.take_buffer());
     let persistence = reply.persistence;
     drop(reply);
@@ -146,15 +144,6 @@ async fn skip_body(channel: &Channel) -> bool {
     let found = channel.discard_body().await;
     session.end_response();
     found
-}
-
-/// Whether the client takes fields behind a body.
-fn takes_trailers(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(TE).iter();
-    values.any(|value| {
-        let mut codings = value.as_bytes().split(|&byte| byte == b',');
-        codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    })
 }
 
 /// What stands for a request that cannot be read.

@@ -1,8 +1,8 @@
 //! HTTP/2 with clients: hyper's, within limits.
 //!
-//! What a flood of frames could cost is bounded by hyper and h2: streams that a client resets
-//! before they are answered, empty frames, continuations, and answers to settings and pings. What
-//! they leave open is set here: streams, windows, the size of a head.
+//! What a flood of frames could make us remember is bounded by h2: streams that a client resets before
+//! they are answered, empty frames, continuations. What they leave open is set here (streams, windows,
+//! the size of a head) or noticed below hyper, see `flood`.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -52,6 +52,15 @@ where
         http.as_mut().poll(cx)
     });
     let outcome = drive(&session, pin!(conversation)).await;
+    if let Outcome::Aborted = outcome {
+        // A last word, as far as the client takes it.
+        http.as_mut().graceful_shutdown();
+        poll_fn(|cx| {
+            let _ = http.as_mut().poll(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
     outcome.log(&session);
     if let Outcome::Ended(Err(error)) = outcome {
         debug!("*{} {error}, client: {}", session.serial, session.remote);

@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use l4_proxy::proxy_protocol::Header;
+use tracing::info;
 
 use super::spelling::Spelling;
 use super::streams::{Offer, Streams};
@@ -454,15 +455,25 @@ impl Limits {
 }
 
 impl Watch for Session {
-    fn read(&self, count: usize) {
-        if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) && count > 0 {
+    fn read(&self, bytes: &[u8]) {
+        if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) && !bytes.is_empty() {
             self.phase.set(Phase::Idle);
             self.since.set(Moment::now());
         }
+        if let Protocol::Http2(streams) = &self.protocol
+            && streams.received(bytes).is_err()
+            && self.order.get() != Order::Abort
+        {
+            info!("*{} http2 flood detected, client: {}", self.serial, self.remote.ip());
+            self.command(Order::Abort);
+        }
     }
 
-    fn written(&self) {
+    fn written(&self, count: usize) {
         self.written();
+        if let Protocol::Http2(streams) = &self.protocol {
+            streams.sent(count);
+        }
     }
 
     fn write_waits(&self) {

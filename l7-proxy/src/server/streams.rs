@@ -3,15 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
+use super::flood::{Flood, Flooded};
 use super::session::{Overdue, Session};
 use crate::moment::Moment;
 
 /// The open streams of a connection.
-#[derive(Default)]
 pub(crate) struct Streams {
     open: Cell<usize>,
     /// For their limits; those that have ended are left out when the list is next looked through.
     list: RefCell<Vec<Weak<Session>>>,
+    flood: RefCell<Flood>,
 }
 
 /// What an answer has at hand for its client.
@@ -24,6 +25,25 @@ pub(crate) enum Offer {
 }
 
 impl Streams {
+    /// A connection that has just been made.
+    pub(super) fn new() -> Streams {
+        Streams {
+            open: Cell::new(0),
+            list: RefCell::default(),
+            flood: RefCell::new(Flood::new(Moment::now())),
+        }
+    }
+
+    /// The client has sent this.
+    pub(super) fn received(&self, bytes: &[u8]) -> Result<(), Flooded> {
+        self.flood.borrow_mut().feed(bytes, Moment::now())
+    }
+
+    /// The client has been sent so much.
+    pub(super) fn sent(&self, count: usize) {
+        self.flood.borrow_mut().written(count);
+    }
+
     pub(super) fn begin(&self, stream: &Rc<Session>) {
         self.open.set(self.open.get() + 1);
         let mut list = self.list.borrow_mut();

@@ -50,6 +50,8 @@ struct Channel {
     /// Since when there is none.
     idle_since: Cell<Moment>,
     retired: Cell<bool>,
+    /// Whether the server has answered, and so has told its limit on streams.
+    greeted: Cell<bool>,
 }
 
 /// A connection that is being made.
@@ -203,6 +205,7 @@ async fn connect(worker: &Rc<Worker>, route: Route<'_>) -> Result<Rc<Channel>, C
         open: Cell::new(0),
         idle_since: Cell::new(now),
         retired: Cell::new(false),
+        greeted: Cell::new(false),
     }))
 }
 
@@ -210,6 +213,8 @@ fn builder() -> client::Builder {
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)
+        // Until the server tells its own limit.
+        .initial_max_send_streams(1)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * STREAMS_MAX)
         .max_header_list_size(HEAD_MAX)
@@ -233,7 +238,12 @@ impl Channel {
 
     /// Whether the server takes another stream beside those that are open.
     fn has_room(&self) -> bool {
-        self.open.get() < self.sender.current_max_send_streams().min(STREAMS_MAX as usize)
+        let limit = match self.greeted.get() {
+            true => self.sender.current_max_send_streams().min(STREAMS_MAX as usize),
+            // What the server turns out not to take at once waits in h2.
+            false => STREAMS_MAX as usize,
+        };
+        self.open.get() < limit
     }
 }
 
@@ -243,6 +253,11 @@ impl Slot {
         channel.open.set(open + 1);
         channel.requests.set(requests + 1);
         Slot { channel: Rc::clone(channel), kept: open == 0 && requests > 0 }
+    }
+
+    /// The server has answered.
+    fn greeted(&self) {
+        self.channel.greeted.set(true);
     }
 
     /// Its connection gets no more requests.

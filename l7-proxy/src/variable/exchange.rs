@@ -141,6 +141,8 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// How long it took.
     pub elapsed: Duration,
+    /// Bytes of its body that we have passed on.
+    pub length: u64,
     /// How long it took until the head of the answer; `None` if there was none.
     pub answered: Option<Duration>,
 }
@@ -148,7 +150,7 @@ pub struct Attempt {
 impl Attempt {
     /// Returns an attempt of which only this is known.
     pub fn new(server: Option<SocketAddr>, status: Option<u16>, elapsed: Duration) -> Self {
-        Self { server, status, elapsed, answered: None }
+        Self { server, status, elapsed, length: 0, answered: None }
     }
 }
 
@@ -159,8 +161,12 @@ pub struct Response<'a> {
     pub status: u16,
     /// The fields.
     pub headers: &'a HeaderMap,
+    /// The fields behind the body, as far as they are put together.
+    pub trailers: Option<&'a HeaderMap>,
     /// The fields that the server sent, before any of ours; `None` if we answered ourselves.
     pub upstream_headers: Option<&'a HeaderMap>,
+    /// The fields that the server sent behind its body.
+    pub upstream_trailers: Option<&'a HeaderMap>,
     /// Bytes of the body that went out.
     pub body_bytes_sent: u64,
     /// Bytes that went out, the head included.

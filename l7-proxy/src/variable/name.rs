@@ -193,6 +193,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "time_local" => Variable::TimeLocal,
         "upstream_addr" => Variable::UpstreamAddr,
         "upstream_header_time" => Variable::UpstreamHeaderTime,
+        "upstream_response_length" => Variable::UpstreamResponseLength,
         "upstream_response_time" => Variable::UpstreamResponseTime,
         "upstream_status" => Variable::UpstreamStatus,
         _ => return prefixed(&name).ok_or_else(|| ValueError::Unknown(written.to_owned())),
@@ -212,6 +213,12 @@ fn prefixed(name: &str) -> Option<Variable> {
     }
     if let Some(rest) = name.strip_prefix("upstream_cookie_") {
         return Some(Variable::UpstreamCookie(rest.into()));
+    }
+    if let Some(rest) = name.strip_prefix("upstream_trailer_") {
+        return field(rest).map(Variable::UpstreamTrailer);
+    }
+    if let Some(rest) = name.strip_prefix("sent_trailer_") {
+        return field(rest).map(Variable::SentTrailer);
     }
     if let Some(rest) = name.strip_prefix("sent_http_") {
         return field(rest).map(Variable::SentHeader);

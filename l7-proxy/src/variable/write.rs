@@ -197,6 +197,10 @@ impl Variable {
                 Some(response) => return fields(response.headers, name, out),
                 None => return Presence::Missing,
             },
+            Self::SentTrailer(name) => match exchange.response.and_then(|response| response.trailers) {
+                Some(trailers) => return fields(trailers, name, out),
+                None => return Presence::Missing,
+            },
             Self::ServerAddr => address(exchange.connection.local, out),
             Self::ServerName => out.extend_from_slice(exchange.server_name.as_bytes()),
             Self::ServerPort => number(u64::from(exchange.connection.local.port()), out),
@@ -221,6 +225,9 @@ impl Variable {
                     None => return Presence::Missing,
                 }
             }
+            Self::UpstreamResponseLength => {
+                return per_attempt(exchange, out, |attempt, out| number(attempt.length, out));
+            }
             Self::UpstreamResponseTime => {
                 return per_attempt(exchange, out, |attempt, out| milliseconds(attempt.elapsed, out));
             }
@@ -229,6 +236,12 @@ impl Variable {
                     Some(code) => status(code, out),
                     None => out.push(b'-'),
                 });
+            }
+            Self::UpstreamTrailer(name) => {
+                match exchange.response.and_then(|response| response.upstream_trailers) {
+                    Some(trailers) => return fields(trailers, name, out),
+                    None => return Presence::Missing,
+                }
             }
             Self::Uri => out.extend_from_slice(exchange.target.path()),
         }

@@ -161,6 +161,8 @@ fn variables_of_the_answer() {
     let response = Response {
         status: 99,
         headers: &headers,
+        trailers: None,
+        upstream_trailers: None,
         upstream_headers: Some(&upstream),
         body_bytes_sent: 1000,
         bytes_sent: 1200,

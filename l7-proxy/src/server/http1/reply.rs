@@ -66,7 +66,6 @@ pub(super) enum Persistence {
 pub(super) struct Asked {
     pub(super) version: Version,
     pub(super) whole: Whole,
-    pub(super) trailers: Trailers,
 }
 
 /// Whether an answer has a body at all.
@@ -75,13 +74,6 @@ pub(super) enum Whole {
     /// `HEAD`: no body follows, whatever the head says.
     HeadOnly,
     Body,
-}
-
-/// Whether a client takes fields behind the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trailers {
-    Taken,
-    Dropped,
 }
 
 /// An answer was not sent to its end: nobody is to take what was sent for all of it.
@@ -113,16 +105,13 @@ impl Reply {
     }
 
     /// Writes what there is to write.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        channel: &Channel,
-        asked: Asked,
-    ) -> Poll<Result<(), Unsent>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, channel: &Channel) -> Poll<Result<(), Unsent>> {
         loop {
             // The beginning of a body is often there with the head: then one write does for both.
             let staged = match self.state {
-                State::Open if self.data.is_empty() && self.tail.is_empty() => self.poll_body(cx, asked),
+                State::Open if self.data.is_empty() && self.tail.is_empty() => {
+                    self.poll_body(cx, &channel.session.spelling)
+                }
                 State::Broken => Poll::Ready(Err(Unsent)),
                 State::Open | State::Closing => Poll::Ready(Ok(())),
             };
@@ -163,7 +152,7 @@ impl Reply {
     }
 
     /// Gets the next piece of the body, and frames it.
-    fn poll_body(&mut self, cx: &mut Context<'_>, asked: Asked) -> Poll<Result<(), Unsent>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, spelling: &Spelling) -> Poll<Result<(), Unsent>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose().map_err(|_| Unsent)?;
         let mut ends = frame.is_none() || self.body.is_end_stream();
         let data = match frame.map(Frame::into_data) {
@@ -172,7 +161,7 @@ impl Reply {
             Some(Err(frame)) => {
                 self.state = State::Closing;
                 if let (Coding::Chunks, Ok(trailers)) = (self.coding, frame.into_trailers()) {
-                    write_trailers(&trailers, asked.trailers, &mut self.ours);
+                    write_trailers(&trailers, spelling, &mut self.ours);
                 }
                 return Poll::Ready(self.ended());
             }
@@ -224,7 +213,8 @@ fn coding(head: &Parts, body: &Body, asked: Asked) -> Coding {
     let told = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     match told.or_else(|| body.size_hint().exact()) {
         Some(length) => Coding::Length(length),
-        None if asked.version == Version::HTTP_11 => Coding::Chunks,
+        // An answer of the old version is one that is not to be in chunks.
+        None if asked.version == Version::HTTP_11 && head.version == Version::HTTP_11 => Coding::Chunks,
         None => Coding::Close,
     }
 }
@@ -308,14 +298,14 @@ fn write_field(name: &HeaderName, value: &HeaderValue, spelling: &Spelling, out:
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the end of a chunked body, with its fields if the client takes such.
-fn write_trailers(fields: &HeaderMap, taken: Trailers, out: &mut Vec<u8>) {
+/// Writes the end of a chunked body, with its fields: as nginx does, also for a client that does not
+/// say that it takes them, and has to read over them (RFC 9112, section 7.1.2).
+fn write_trailers(fields: &HeaderMap, spelling: &Spelling, out: &mut Vec<u8>) {
     out.extend_from_slice(&LAST_CHUNK[2..5]);
-    if taken == Trailers::Taken {
-        for (name, value) in fields.iter().filter(|(name, _)| may_trail(name)) {
-            write_field(name, value, &Spelling::default(), out);
-        }
+    for (name, value) in fields.iter().filter(|(name, _)| may_trail(name)) {
+        write_field(name, value, spelling, out);
     }
+    spelling.forget();
     out.extend_from_slice(b"\r\n");
 }
 

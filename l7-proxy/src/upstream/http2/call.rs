@@ -93,7 +93,9 @@ pub(crate) async fn call(slot: Slot, call: Call<'_>) -> Result<(Head, Streamed),
         // Whoever does not answer one may not answer the next.
         slot.retire();
     }
-    let (head, stream) = read(answered?, fields, head_max).map_err(AskError::Invalid)?;
+    let answered = answered?;
+    slot.greeted();
+    let (head, stream) = read(answered, fields, head_max).map_err(AskError::Invalid)?;
     let bodiless = asked == Asked::HeadOnly
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || stream.is_end_stream();

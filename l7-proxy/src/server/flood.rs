@@ -1,0 +1,205 @@
+//! Follows the frames of a client of HTTP/2, and notices when they are a flood.
+//!
+//! h2 bounds what a client can make it remember: streams that are reset at once, continuations, empty
+//! data. What remains costs only time, yet costs us more than the client: settings and pings to be
+//! answered, windows of one byte, streams that begin an exchange with a server and are reset just
+//! later. So frames that move nothing are paid for from an account. It fills by the second, and by what
+//! the client asks for and is sent; nobody who reads what he asks for gets near its end. nginx holds
+//! bytes of frames against bytes of content in the same way.
+
+use crate::moment::Moment;
+
+/// The account of one connection.
+#[derive(Debug)]
+pub(super) struct Flood {
+    state: State,
+    /// What the client may spend yet.
+    credit: u32,
+    filled: Moment,
+    /// Bytes sent to the client that have earned nothing yet.
+    sent: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// In the preface, of which so much is to come.
+    Preface(usize),
+    /// In the head of a frame, of which so much has come.
+    Head([u8; HEAD], usize),
+    /// In a frame's payload, of which so much is to come.
+    Payload(usize),
+    /// The account was overdrawn.
+    Over,
+}
+
+/// The client has sent too many frames that move nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flooded;
+
+impl Flood {
+    pub(super) fn new(now: Moment) -> Flood {
+        Flood { state: State::Preface(PREFACE), credit: CREDIT_MAX, filled: now, sent: 0 }
+    }
+
+    /// Bytes went out to the client, which it may confirm.
+    pub(super) fn written(&mut self, count: usize) {
+        self.sent += count;
+        self.earn(self.sent / SENT_PER_CREDIT);
+        self.sent %= SENT_PER_CREDIT;
+    }
+
+    /// Follows the next bytes of the connection.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], now: Moment) -> Result<(), Flooded> {
+        while let Some(&byte) = bytes.first() {
+            let taken = match &mut self.state {
+                State::Over => return Err(Flooded),
+                State::Preface(left) | State::Payload(left) => {
+                    let taken = (*left).min(bytes.len());
+                    *left -= taken;
+                    if *left == 0 {
+                        self.state = State::Head([0; HEAD], 0);
+                    }
+                    taken
+                }
+                State::Head(head, filled) => {
+                    head[*filled] = byte;
+                    *filled += 1;
+                    if *filled == HEAD {
+                        let head = *head;
+                        self.begin(head, now)?;
+                    }
+                    1
+                }
+            };
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+
+    /// A frame begins.
+    fn begin(&mut self, head: [u8; HEAD], now: Moment) -> Result<(), Flooded> {
+        let size = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        self.state = if size == 0 { State::Head([0; HEAD], 0) } else { State::Payload(size) };
+        let (kind, ends) = (head[3], head[4] & END_STREAM != 0);
+        let price = match kind {
+            DATA if size > 0 || ends => return Ok(()),
+            HEADERS => {
+                self.earn(HEADERS_CREDIT);
+                return Ok(());
+            }
+            RST_STREAM => RESET_PRICE,
+            _ => 1,
+        };
+        let seconds = now.since(self.filled).as_secs();
+        if seconds > 0 {
+            self.filled = now;
+            self.earn(usize::try_from(seconds).unwrap_or(usize::MAX).saturating_mul(CREDIT_PER_SECOND));
+        }
+        match self.credit.checked_sub(price) {
+            Some(credit) => {
+                self.credit = credit;
+                Ok(())
+            }
+            None => {
+                self.state = State::Over;
+                Err(Flooded)
+            }
+        }
+    }
+
+    fn earn(&mut self, credit: usize) {
+        let credit = u32::try_from(credit).unwrap_or(u32::MAX);
+        self.credit = self.credit.saturating_add(credit).min(CREDIT_MAX);
+    }
+}
+
+const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+const HEAD: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const END_STREAM: u8 = 1;
+
+/// What a client may spend at once.
+const CREDIT_MAX: u32 = 2000;
+
+/// What it gets by the second.
+const CREDIT_PER_SECOND: usize = 100;
+
+/// What it gets for a request: the windows, priorities and pings around it.
+const HEADERS_CREDIT: usize = 10;
+
+/// What it pays for taking a request back: that, and something more.
+const RESET_PRICE: u32 = 15;
+
+/// How many bytes it has to be sent for one: clients confirm pieces of a few kilobytes, twice each.
+const SENT_PER_CREDIT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, size: usize) -> Vec<u8> {
+        let mut frame = vec![0, (size >> 8) as u8, size as u8, kind, flags, 0, 0, 0, 1];
+        frame.resize(HEAD + size, 7);
+        frame
+    }
+
+    fn begun() -> Flood {
+        let mut flood = Flood::new(Moment::now());
+        flood.feed(&[b'x'; PREFACE], Moment::now()).unwrap();
+        flood
+    }
+
+    /// Sends these frames again and again; returns how often that went well, `most` times at most.
+    fn endure(frames: &[Vec<u8>], most: u32) -> u32 {
+        let (mut flood, now) = (begun(), Moment::now());
+        let bytes = frames.concat();
+        (0..most).find(|_| flood.feed(&bytes, now).is_err()).unwrap_or(most)
+    }
+
+    #[test]
+    fn frames_that_move_nothing_are_borne_for_a_while() {
+        for (kind, size) in [(4, 6), (6, 8), (8, 4), (2, 5), (9, 0), (0, 0), (0xbe, 40)] {
+            assert_eq!(endure(&[frame(kind, 0, size)], 100_000), CREDIT_MAX, "{kind}");
+        }
+        let reset = [frame(HEADERS, 5, 30), frame(RST_STREAM, 0, 4)];
+        assert_eq!(endure(&reset, 100_000), 398);
+    }
+
+    #[test]
+    fn requests_with_what_belongs_to_them_are_borne_for_ever() {
+        let upload =
+            [frame(HEADERS, 4, 30), frame(DATA, 0, 100), frame(8, 0, 4), frame(8, 0, 4), frame(0, 1, 0)];
+        assert_eq!(endure(&upload, 100_000), 100_000);
+        // Pieces of nine bytes, each of which is content.
+        assert_eq!(endure(&[frame(DATA, 0, 9)], 100_000), 100_000);
+    }
+
+    #[test]
+    fn what_is_sent_and_what_time_passes_pays_for_frames() {
+        let mut flood = begun();
+        let mut now = Moment::now();
+        for _ in 0..100_000 {
+            flood.written(1024);
+            flood.feed(&[frame(8, 0, 4), frame(8, 0, 4)].concat(), now).unwrap();
+        }
+        for _ in 0..1000 {
+            now = now + Duration::from_secs(1);
+            (0..50).for_each(|_| flood.feed(&frame(6, 0, 8), now).unwrap());
+        }
+    }
+
+    #[test]
+    fn frames_are_told_apart_however_they_are_cut() {
+        let bytes = [frame(HEADERS, 4, 300), frame(DATA, 0, 300), frame(6, 0, 8)].concat();
+        for size in 1..bytes.len() {
+            let mut flood = begun();
+            bytes.chunks(size).for_each(|piece| flood.feed(piece, Moment::now()).unwrap());
+            assert_eq!(flood.credit, CREDIT_MAX - 1, "in pieces of {size}");
+        }
+    }
+}
