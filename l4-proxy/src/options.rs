@@ -197,8 +197,8 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
        l4-proxy --control PATH [options]        start empty, configure with lvsadm
        l4-proxy -t --config FILE|--rules FILE   check the files and exit
 
-  --config FILE           virtual servers, real servers and their checks in keepalived's format;
-                          read again on SIGHUP; may stand beside --rules
+  --config FILE           virtual servers, real servers, their checks and VRRP instances in
+                          keepalived's format; read again on SIGHUP; may stand beside --rules
   -i, --config-id ID      what lines that begin with @ID go by (default: the machine's name)
   --lenient               leave out lines that cannot be understood, as keepalived does
   --rules FILE            services and servers as ipvsadm-save writes them; read again on SIGHUP
@@ -207,7 +207,7 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
                           UDP flows, counters and health, and its rules if no files are given
   --metrics ADDRESS:PORT  where Prometheus finds /metrics (default: nowhere)
   --user NAME[:GROUP]     whom to become, keeping only the capabilities to bind low ports, to be
-                          transparent and to ping
+                          transparent, to ping and to speak VRRP
   --workers N             worker threads (default: the number of cores)
   --relay ENGINE          auto, copy, pooled or tokio-splice (default: auto)
   --max-connections N     most connections at a time (default: what the descriptor limit allows)
@@ -233,6 +233,8 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   -h, --help              this text
   -V, --version           the version
 
-SIGHUP reloads the files; SIGTERM and SIGINT stop accepting and let connections end, a second one
-ends them.
+SIGHUP reloads the files; SIGTERM and SIGINT give virtual addresses to another director, stop accepting
+and let connections end, a second one ends them. SIGUSR1 writes how the VRRP instances stand to
+/tmp/keepalived.json (or json_dump_file of global_defs), SIGUSR2 what they counted to
+/tmp/keepalived.stats.json (or stats_dump_file).
 ";

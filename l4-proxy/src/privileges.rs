@@ -39,7 +39,11 @@ fn set(uid: Uid, gid: Gid) -> io::Result<()> {
     set_thread_groups(&[gid])?;
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
-    let wanted = CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+    // Raw sockets and addresses are VRRP's too, and so is a thread that load cannot make late.
+    let wanted = CapabilitySet::NET_BIND_SERVICE
+        | CapabilitySet::NET_ADMIN
+        | CapabilitySet::NET_RAW
+        | CapabilitySet::SYS_NICE;
     // Some of them may not be there to be kept.
     let kept = wanted & rustix::thread::capabilities(None)?.permitted;
     let inheritable = CapabilitySet::empty();

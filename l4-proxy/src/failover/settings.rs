@@ -229,10 +229,4 @@ mod tests {
             instance.links.iter().map(|link| (link.interface.as_str(), link.weight)).collect();
         assert_eq!(links, [("eth2", Some(-5)), ("eth3", None)]);
     }
-
-    #[test]
-    fn what_a_node_cannot_do_is_an_error() {
-        let text = "vrrp_instance A {\ninterface eth0\nvirtual_router_id 51\nvirtual_ipaddress {\n10.8.0.100 scope far\n}\n}";
-        assert_eq!(read(text).err().as_deref(), Some("A: unknown scope \"far\" of 10.8.0.100"));
-    }
 }

@@ -273,6 +273,12 @@ impl Build<'_> {
                 }
                 let value = if takes_value { words.next() } else { None };
                 match (word.text.as_str(), value) {
+                    ("scope", Some(value)) if !is_scope(&value.text) => {
+                        self.complain(value.blame("wanted global, site, link, host or a number from 0 to 255"));
+                    }
+                    ("peer" | "to", Some(value)) if schema::network(&value.text).is_none() => {
+                        self.complain(value.blame("wanted an IP address"));
+                    }
                     ("dev", Some(value)) => found.device = Some(value.text.clone()),
                     ("label", Some(value)) => found.label = Some(value.text.clone()),
                     (_, None) if takes_value => {
@@ -395,6 +401,10 @@ impl Build<'_> {
         self.check_arbiters(node, &group, vrrp);
         Some(group)
     }
+}
+
+fn is_scope(word: &str) -> bool {
+    ["global", "universe", "site", "link", "host"].contains(&word) || word.parse::<u8>().is_ok()
 }
 
 fn weight_of(node: &Node) -> Weight {
