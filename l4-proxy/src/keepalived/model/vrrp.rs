@@ -274,7 +274,9 @@ impl Build<'_> {
                 let value = if takes_value { words.next() } else { None };
                 match (word.text.as_str(), value) {
                     ("scope", Some(value)) if !is_scope(&value.text) => {
-                        self.complain(value.blame("wanted global, site, link, host or a number from 0 to 255"));
+                        self.complain(
+                            value.blame("wanted global, site, link, host or a number from 0 to 255"),
+                        );
                     }
                     ("peer" | "to", Some(value)) if schema::network(&value.text).is_none() => {
                         self.complain(value.blame("wanted an IP address"));
