@@ -20,7 +20,7 @@ use lvsadm::CommitError;
 use lvsadm::document::{SyncDaemon, SyncRole, VirtualRouter};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
-use vrrp::os::{Gone, Node, Notice, Schedule, Settings, Status};
+use vrrp::os::{Gone, Node, Notice, Schedule, Settings, Status, Verdict};
 use vrrp::router::{State, Warning};
 
 use self::notify::{Notifier, Telling, What, Who};
@@ -119,7 +119,7 @@ impl Failover {
         let account = Account::of(&global);
         let mut state = self.shared.state();
         state.records.keep(&vrrp);
-        let begun = state.trackers.follow(&vrrp, &account);
+        let (begun, freed) = state.trackers.follow(&vrrp, &account);
         let before = std::mem::replace(&mut state.vrrp, vrrp);
         state.account = account;
         self.shared.farewell(&before, &state.vrrp);
@@ -129,6 +129,11 @@ impl Failover {
         drop(state);
         let Some(handle) = handle else { return Ok(()) };
         handle.reload(settings).map_err(|gone| CommitError::Refused(gone.to_string()))?;
+        for (instance, tracker) in freed {
+            // A node that has stopped depends on nothing.
+            let _ = handle.report(instance, tracker, Verdict::Well);
+        }
+        self.shared.state().trackers.tell_again();
         for tracker in begun {
             let handle = handle.clone();
             let sink: trackers::Sink = Arc::new(move |instance, tracker, verdict| {

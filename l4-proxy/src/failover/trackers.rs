@@ -52,9 +52,20 @@ pub(super) struct Trackers {
 }
 
 impl Trackers {
-    /// Watches what these ask for; what stays the same goes on, with what it has found.
-    pub(super) fn follow(&mut self, vrrp: &Vrrp, account: &Account) -> Vec<Begun> {
+    /// Watches what these ask for; what stays the same goes on, with what it has found. Returns what
+    /// begins, and which instances do not depend on which trackers any more.
+    pub(super) fn follow(&mut self, vrrp: &Vrrp, account: &Account) -> (Vec<Begun>, Vec<(String, String)>) {
         let mut wanted = wanted(vrrp, account);
+        let still = |name: &str, instance: &str| {
+            let followers = wanted.get(name).map(|(_, followers)| followers);
+            followers.is_some_and(|followers| followers.iter().any(|(follower, _)| follower == instance))
+        };
+        let mut freed = Vec::new();
+        for (name, tracker) in &self.running {
+            let followers = tracker.followers.borrow();
+            let gone = followers.iter().filter(|(instance, _)| !still(name, instance));
+            freed.extend(gone.map(|(instance, _)| (instance.clone(), name.clone())));
+        }
         self.running.retain(|name, tracker| {
             let same = wanted.get(name).is_some_and(|(watched, _)| *watched == tracker.watched);
             if same && let Some((_, followers)) = wanted.remove(name) {
@@ -68,7 +79,12 @@ impl Trackers {
             begun.push(Begun { name: name.clone(), watched: watched.clone(), followers });
             self.running.insert(name, Tracker { watched, followers: sender });
         }
-        begun
+        (begun, freed)
+    }
+
+    /// Has every tracker say again what it has found, for instances that were not there to hear it.
+    pub(super) fn tell_again(&self) {
+        self.running.values().for_each(|tracker| tracker.followers.send_modify(|_| {}));
     }
 }
 

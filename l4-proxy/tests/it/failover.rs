@@ -206,6 +206,38 @@ fn what_is_tracked_moves_the_address() {
 }
 
 #[test]
+fn reload_moves_what_is_tracked_to_whoever_tracks_it_now() {
+    let Some(lab) = Lab::new() else { return };
+    let broken = lab.folder.path().join("broken");
+    let script = format!(
+        "vrrp_script check {{\nscript \"/usr/bin/test ! -e {}\"\ninterval 0.1\n}}\n",
+        broken.display()
+    );
+    let fast = |lines: &str| instance(0, &format!("version 3\nadvert_int 0.1\n{lines}"));
+    let other = |lines: &str| {
+        fast(lines)
+            .replace("vrrp_instance VI ", "vrrp_instance V2 ")
+            .replace("virtual_router_id 51", "virtual_router_id 52")
+            .replace(&VIP.to_string(), "10.97.0.101")
+    };
+    const TRACKED: &str = "track_script {\ncheck\n}";
+    let director = lab.director(0, &format!("{script}{}{}", fast(TRACKED), lab.service()));
+    director.says("VI is MASTER now");
+    // One that comes later hears of a script that has run before.
+    director.reload(&format!("{script}{}{}{}", fast(TRACKED), other(TRACKED), lab.service()));
+    director.says("V2 is MASTER now");
+    assert_eq!(director.count("VI is "), 2, "BACKUP at the start, then MASTER: {}", director.log());
+    std::fs::write(&broken, "").expect("a file");
+    director.says("VI is FAULT now: script check: it exited with 1");
+    director.says("V2 is FAULT now");
+    // Who does not track it any more is well, be the script still there for others or not.
+    director.reload(&format!("{script}{}{}{}", fast(""), other(TRACKED), lab.service()));
+    eventually("the first one leads", || lab.holds(0));
+    director.reload(&format!("{script}{}{}{}", fast(""), other(""), lab.service()));
+    eventually("both lead", || director.lvsadm(&["-L", "--vrrp"]).matches(" MASTER for ").count() == 2);
+}
+
+#[test]
 fn one_who_may_not_speak_vrrp_is_told_what_it_needs() {
     let Some(lab) = Lab::new() else { return };
     let text = format!("{}{}", instance(0, ""), lab.service());
