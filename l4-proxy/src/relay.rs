@@ -28,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use self::direction::Direction;
+pub use self::pipe::Pipe;
 use crate::listen;
 
 /// How bytes are moved.

@@ -24,7 +24,7 @@ use pin_project::{pin_project, pinned_drop};
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
 pub(crate) use self::trailing::{Added, Trailing};
-use crate::forward::Relayed;
+use crate::forward::{Piped, Relayed};
 use crate::server::{Broken, Offer, RequestBody, Session};
 use crate::static_file::FileBody;
 use crate::transaction::{Origin, Transaction};
@@ -416,6 +416,20 @@ impl Body {
     /// Is followed by this.
     pub(crate) fn trail(&mut self, trailing: Trailing) {
         self.trailing = trailing;
+    }
+
+    /// Moves what comes next into a pipe, where that costs less than to read it and nothing has to
+    /// look at it; `None` if it is to be read.
+    pub(crate) fn poll_splice(&mut self, cx: &mut Context<'_>) -> Option<Poll<Result<Piped, Cut>>> {
+        let Kind::Relayed(relayed) = &mut self.kind else { return None };
+        if self.pace.is_some() || !matches!(self.trailing, Trailing::Nothing) {
+            return None;
+        }
+        let polled = relayed.poll_splice(cx)?;
+        if let Poll::Ready(Ok(piped)) = &polled {
+            self.sent += piped.bytes as u64;
+        }
+        Some(polled)
     }
 
     /// Is sent at no more than `rate` bytes per second after the first `free` ones; a rate of 0 sets no

@@ -24,8 +24,8 @@ use lvs_core::{Cause, Event, Flow, Lease, Refusal};
 use tracing::{error, warn};
 
 pub(crate) use self::explained::explain;
-pub(crate) use self::relayed::Relayed;
 use self::relayed::{Account, Claim, Rest};
+pub(crate) use self::relayed::{Piped, Relayed};
 pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
 use crate::error_log::Errno;

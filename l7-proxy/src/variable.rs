@@ -26,7 +26,7 @@ pub use self::findings::Findings;
 pub(crate) use self::name::split_variable;
 pub use self::name::{Names, ValueError};
 pub use self::proxied::Proxied;
-pub(crate) use self::write::escape_log;
+pub(crate) use self::write::{escape_log, number};
 
 /// A text with variables in it.
 #[derive(Clone)]

@@ -185,7 +185,7 @@ impl Direction {
                 self.bulk = false;
                 return Poll::Ready(Ok(()));
             };
-            match source.try_io(Interest::READABLE, || pipe.fill_from(source)) {
+            match source.try_io(Interest::READABLE, || pipe.fill_from(source, usize::MAX)) {
                 Ok(bytes) => {
                     self.spliced(pipe, bytes, source);
                     return Poll::Ready(Ok(()));
@@ -216,7 +216,7 @@ impl Direction {
     /// much is.
     fn take_gathered(&mut self, source: &TcpStream) -> io::Result<()> {
         if let Some(mut pipe) = Pipe::take() {
-            match pipe.fill_from(source) {
+            match pipe.fill_from(source, usize::MAX) {
                 Ok(bytes) => {
                     if bytes < GATHER_LEAST {
                         self.stop_gathering(source);

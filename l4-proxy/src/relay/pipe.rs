@@ -11,15 +11,18 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// A pipe of a useful size.
-pub(super) struct Pipe {
+/// A pipe of a useful size, for splicing.
+///
+/// It is taken to be filled and drained, and given back when it is empty.
+#[derive(Debug)]
+pub struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
 }
 
 impl Pipe {
     /// An empty pipe, from the pool or new; `None` if the system has none of a useful size.
-    pub(super) fn take() -> Option<Pipe> {
+    pub fn take() -> Option<Pipe> {
         POOL.with_borrow_mut(Vec::pop).or_else(Pipe::new)
     }
 
@@ -30,7 +33,7 @@ impl Pipe {
     }
 
     /// Puts the pipe, which must be empty, back into the pool.
-    pub(super) fn give_back(self) {
+    pub fn give_back(self) {
         POOL.with_borrow_mut(|pool| {
             if pool.len() < POOLED_MAX {
                 pool.push(self);
@@ -38,13 +41,22 @@ impl Pipe {
         });
     }
 
-    /// Moves bytes from a socket into the pipe; 0 at the end of the stream.
-    pub(super) fn fill_from(&mut self, source: impl AsFd) -> io::Result<usize> {
-        Ok(splice(source, None, &self.writer, None, usize::MAX >> 1, SpliceFlags::NONBLOCK)?)
+    /// Moves at most `bytes` from a socket into the pipe; returns how many, 0 at the end of the
+    /// stream.
+    ///
+    /// # Errors
+    /// Those of splice(2). "Would block" means the socket as long as the pipe is empty.
+    pub fn fill_from(&mut self, source: impl AsFd, bytes: usize) -> io::Result<usize> {
+        // Lengths are signed in the kernel.
+        let bytes = bytes.min(usize::MAX >> 1);
+        Ok(splice(source, None, &self.writer, None, bytes, SpliceFlags::NONBLOCK)?)
     }
 
-    /// Moves at most `bytes` from the pipe into a socket.
-    pub(super) fn drain_into(&mut self, sink: impl AsFd, bytes: usize) -> io::Result<usize> {
+    /// Moves at most `bytes` from the pipe into a socket; returns how many.
+    ///
+    /// # Errors
+    /// Those of splice(2).
+    pub fn drain_into(&mut self, sink: impl AsFd, bytes: usize) -> io::Result<usize> {
         Ok(splice(&self.reader, None, sink, None, bytes, SpliceFlags::NONBLOCK)?)
     }
 }

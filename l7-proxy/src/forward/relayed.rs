@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
+use l4_proxy::relay::Pipe;
 use lvs_core::{Event, Lease};
 use tracing::error;
 
@@ -38,6 +39,12 @@ pub(super) enum Rest {
     Http2(Box<Streamed>),
     /// It has come, or will never come.
     Over,
+}
+
+/// A piece of a body in a pipe.
+pub(crate) struct Piped {
+    pub(crate) pipe: Pipe,
+    pub(crate) bytes: usize,
 }
 
 /// What is held until the body has ended.
@@ -79,6 +86,29 @@ impl Relayed {
     /// Whether the server's answer was read to its end.
     pub(crate) fn has_ended(&self) -> bool {
         self.whole
+    }
+
+    /// Moves what comes next into a pipe, if that costs less than to read it; `None` if it does not.
+    pub(crate) fn poll_splice(&mut self, cx: &mut Context<'_>) -> Option<Poll<Result<Piped, Cut>>> {
+        let Rest::Http1(incoming, _) = &mut self.rest else { return None };
+        if !incoming.is_bulk() {
+            return None;
+        }
+        let mut pipe = Pipe::take()?;
+        let bytes = match incoming.poll_splice(cx, &mut pipe) {
+            Poll::Ready(Ok(bytes)) => bytes,
+            Poll::Ready(Err(reason)) => {
+                pipe.give_back();
+                self.broke_off(reason);
+                return Some(Poll::Ready(Err(Cut::Server)));
+            }
+            Poll::Pending => {
+                pipe.give_back();
+                return Some(Poll::Pending);
+            }
+        };
+        self.note_end();
+        Some(Poll::Ready(Ok(Piped { pipe, bytes })))
     }
 
     /// Ends the claim if the body has ended: the connection may carry the next request.

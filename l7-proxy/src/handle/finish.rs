@@ -304,12 +304,15 @@ fn is_wanted(parts: &Parts) -> bool {
 
 /// Whether the client is a browser that keep-alive is off for.
 fn is_disabled(connection: &ConnectionSettings, parts: &Parts) -> bool {
+    let disabled = connection.keepalive_disabled;
+    let posts = disabled.msie6 && parts.method == Method::POST;
+    if !posts && !disabled.safari {
+        return false;
+    }
     let Some(agent) = parts.headers.get(USER_AGENT).map(HeaderValue::as_bytes) else { return false };
     let has = |text: &str| memchr::memmem::find(agent, text.as_bytes()).is_some();
-    let disabled = connection.keepalive_disabled;
     let old_msie = || has("MSIE 4.") || has("MSIE 5.") || has("MSIE 6.");
-    (disabled.msie6 && parts.method == Method::POST && old_msie())
-        || (disabled.safari && has("Mac OS X") && has("Safari/") && !has("Chrome/"))
+    (posts && old_msie()) || (disabled.safari && has("Mac OS X") && has("Safari/") && !has("Chrome/"))
 }
 
 /// Statuses after which nginx does not trust the connection any more.

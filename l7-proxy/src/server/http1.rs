@@ -116,7 +116,9 @@ async fn exchange(channel: &Rc<Channel>, arrived: Arrived) -> Next {
     let mut buffer = session.worker.scratch.take();
     buffer.clear();
     buffer.extend_from_slice(channel.take_word());
-    let mut reply = Reply::new(response, asked, &session.spelling, buffer);
+    let (head, body) = response.into_parts();
+    let mut reply = Reply::new(&head, body, asked, &session.spelling, buffer);
+    session.worker.keep_headers(head.headers);
     let sent = poll_fn(|cx| reply.poll(cx, channel)).await;
     session.worker.scratch.replace(reply.take_buffer());
     let persistence = reply.persistence;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use l4_proxy::relay::Pipe;
 use tokio::task::AbortHandle;
 
 use super::chunks::{Chunks, Piece};
@@ -274,6 +275,33 @@ impl Incoming {
         }
     }
 
+    /// Whether what comes next had better be moved by [`Incoming::poll_splice`].
+    pub(crate) fn is_bulk(&self) -> bool {
+        matches!(self.left, Left::Length(BULK_LEFT..)) && self.received.is_empty() && self.link.is_plain()
+    }
+
+    /// Moves what comes next into an empty pipe; returns how much. What is not
+    /// [bulk](Incoming::is_bulk) is [read](Incoming::poll_frame).
+    pub(crate) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Result<usize, BrokenOff>> {
+        let Left::Length(left) = self.left else { return Poll::Ready(Err(BrokenOff::Malformed)) };
+        // Never more than the body: what comes behind it is nobody's.
+        match self.link.poll_splice(cx, pipe, usize::try_from(left).unwrap_or(usize::MAX)) {
+            Poll::Ready(Ok(count @ 1..)) => {
+                self.left = match left - count as u64 {
+                    0 => Left::Nothing,
+                    left => Left::Length(left),
+                };
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(_) => Poll::Ready(Err(BrokenOff::Closed)),
+            Poll::Pending => self.link.poll_expired(cx).map(|_| Err(BrokenOff::Expired)),
+        }
+    }
+
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BrokenOff>> {
         // One byte more than there should be: a read that fills its memory would have to be followed
         // by another one to learn that nothing is left, and what nobody asked for shows at once.
@@ -361,6 +389,9 @@ const READ_MAX: usize = 64 * 1024;
 
 /// What a read brings where more of its kind is to be expected.
 const BULK: usize = 16 * 1024;
+
+/// What is to come of a body where moving it without a look costs less than two copies.
+const BULK_LEFT: u64 = 32 * 1024;
 
 /// The most interim answers before the one that counts.
 const INTERIM_MAX: u32 = 16;

@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use l4_proxy::relay::Pipe;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::client::TlsStream;
@@ -194,6 +195,36 @@ impl Link {
         self.note_read(polled).map_ok(|_| bytes.freeze())
     }
 
+    /// Moves at most `most` bytes into an empty pipe; returns how many, nothing at the end of the
+    /// connection.
+    pub(super) fn poll_splice(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let polled = match &*self.transport.borrow() {
+            Transport::Plain(stream) => loop {
+                match stream.poll_read_ready(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                    Poll::Pending => break Poll::Pending,
+                }
+                match stream.try_io(Interest::READABLE, || pipe.fill_from(stream, most)) {
+                    Err(error) if is_transient(&error) => {}
+                    moved => break Poll::Ready(moved),
+                }
+            },
+            Transport::Tls(_) | Transport::Gone => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        };
+        self.note_read(polled)
+    }
+
+    /// Whether bytes can be moved without a look at them.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(*self.transport.borrow(), Transport::Plain(_))
+    }
+
     /// Writes from these pieces, of which one at least is not empty.
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
         let polled = match (&mut *self.transport.borrow_mut(), pieces) {
@@ -272,6 +303,11 @@ impl Link {
             timer.as_mut().reset(Instant::now() + until.since(now).max(COARSE));
         }
     }
+}
+
+/// Whether a system call is to be tried again, now or when the socket is ready.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Reads what a server sent over TLS. What we wrote and the socket has not taken yet goes out first.

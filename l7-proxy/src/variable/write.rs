@@ -281,7 +281,8 @@ fn limit_status(status: Option<LimitStatus>, out: &mut Vec<u8>) -> Presence {
     text(status.map(|status| status.as_str().as_bytes()), out)
 }
 
-fn number(value: u64, out: &mut Vec<u8>) {
+/// Writes a number in decimal.
+pub(crate) fn number(value: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     let mut left = value;
@@ -321,13 +322,22 @@ fn since_epoch(now: SystemTime) -> Duration {
 fn address(addr: SocketAddr, out: &mut Vec<u8>) {
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => {
-            let octets = ip.octets();
-            for (place, octet) in octets.into_iter().enumerate() {
-                if place > 0 {
-                    out.push(b'.');
+            let mut text = [b'.'; "255.255.255.255".len()];
+            let mut end = 0;
+            for octet in ip.octets() {
+                let (hundreds, tens) = (octet / 100, octet / 10);
+                for (digit, is_shown) in [(hundreds, hundreds > 0), (tens % 10, tens > 0), (octet % 10, true)]
+                {
+                    text[end] = b'0' + digit;
+                    end += usize::from(is_shown);
                 }
-                number(u64::from(octet), out);
+                // What is there is overwritten or a dot.
+                if let Some(dot) = text.get_mut(end) {
+                    *dot = b'.';
+                }
+                end += 1;
             }
+            out.extend_from_slice(&text[..end - 1]);
         }
         // Writing to a Vec cannot fail.
         IpAddr::V6(ip) => _ = write!(out, "{ip}"),
@@ -516,6 +526,22 @@ fn escape_json(raw: &[u8], out: &mut Vec<u8>) {
             '\u{c}' => out.extend_from_slice(b"\\f"),
             char if char < ' ' => _ = write!(out, "\\u{:04X}", u32::from(char)),
             char => _ = write!(out, "{char}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn addresses_are_written_without_their_port() {
+        for ip in
+            ["0.0.0.0", "1.20.100.5", "127.0.0.1", "255.255.255.255", "10.99.109.200", "::1", "2001:db8::1"]
+        {
+            let mut out = b"x".to_vec();
+            address((ip.parse::<std::net::IpAddr>().unwrap(), 80).into(), &mut out);
+            assert_eq!(std::str::from_utf8(&out[1..]).unwrap(), ip);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod balance;
+mod bulk;
 mod client_addr;
 mod command;
 mod compress;
@@ -29,5 +30,6 @@ mod stream;
 mod strict;
 mod support;
 mod tunnel;
+mod turns;
 mod upstream;
 mod variable;

@@ -16,9 +16,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 
 use super::head::{self, Expectation, Framing, Head};
+use crate::forward::Piped;
 use crate::handle::Refused;
 use crate::server::Session;
 use crate::stream::Side;
@@ -308,6 +309,35 @@ impl Channel {
         polled
     }
 
+    /// Whether bytes can be moved to the socket without a look at them.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(*self.side.borrow(), Side::Plain(_))
+    }
+
+    /// Moves bytes from a pipe to the socket, which has to be [plain](Channel::is_plain).
+    pub(super) fn poll_drain(&self, cx: &mut Context<'_>, piped: &mut Piped) -> Poll<io::Result<()>> {
+        let side = self.side.borrow();
+        let stream = side.socket();
+        while piped.bytes > 0 {
+            if stream.poll_write_ready(cx)?.is_pending() {
+                self.session.write_waits();
+                return Poll::Pending;
+            }
+            let drained = stream.try_io(Interest::WRITABLE, || piped.pipe.drain_into(stream, piped.bytes));
+            match drained {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    piped.bytes -= count;
+                    self.session.written();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Writes what TLS has kept back.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.side.borrow_mut() {
@@ -342,7 +372,7 @@ impl Channel {
     /// that is closed with unread bytes sends a reset, which may overtake the answer.
     pub(super) async fn part(&self) {
         let may_send = !self.has_all() || !self.received.borrow().is_empty() || self.has_unread();
-        if !may_send && matches!(*self.side.borrow(), Side::Plain(_)) {
+        if !may_send && self.is_plain() {
             // Closing it says as much.
             return;
         }

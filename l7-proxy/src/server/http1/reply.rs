@@ -1,19 +1,22 @@
 //! An answer on its way to the client: its head, then its body as it comes.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use hyper::ext::ReasonPhrase;
 
 use super::channel::Channel;
 use crate::body::Body;
 use crate::date;
+use crate::forward::Piped;
 use crate::server::Spelling;
+use crate::variable::number;
 
 /// What is being written to a client, in this order: `ours`, `data`, `tail`.
 pub(super) struct Reply {
@@ -26,6 +29,8 @@ pub(super) struct Reply {
     data: Bytes,
     /// What follows the data of a chunk.
     tail: &'static [u8],
+    /// A piece of a large body that nobody looks at, in place of `data`.
+    piped: Option<Piped>,
     body: Body,
     coding: Coding,
     state: State,
@@ -83,20 +88,20 @@ pub(super) struct Unsent;
 impl Reply {
     /// An answer of this head and body, behind what there is in `ours`.
     pub(super) fn new(
-        response: Response<Body>,
+        head: &Parts,
+        body: Body,
         asked: Asked,
         spelling: &Spelling,
         mut ours: Vec<u8>,
     ) -> Reply {
-        let (head, body) = response.into_parts();
-        let coding = coding(&head, &body, asked);
-        let persistence = write_head(&head, coding, &body, spelling, &mut ours);
+        let coding = coding(head, &body, asked);
+        let persistence = write_head(head, coding, &body, spelling, &mut ours);
         let state = match coding {
             Coding::None | Coding::Length(0) => State::Closing,
             _ => State::Open,
         };
         let data = Bytes::new();
-        Reply { ours, written: 0, data, tail: b"", body, coding, state, persistence }
+        Reply { ours, written: 0, data, tail: b"", piped: None, body, coding, state, persistence }
     }
 
     /// Returns the memory of the head, for the next one.
@@ -107,11 +112,10 @@ impl Reply {
     /// Writes what there is to write.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, channel: &Channel) -> Poll<Result<(), Unsent>> {
         loop {
+            ready!(self.poll_drain(cx, channel)).map_err(|_| Unsent)?;
             // The beginning of a body is often there with the head: then one write does for both.
             let staged = match self.state {
-                State::Open if self.data.is_empty() && self.tail.is_empty() => {
-                    self.poll_body(cx, &channel.session.spelling)
-                }
+                State::Open if self.data.is_empty() && self.tail.is_empty() => self.poll_body(cx, channel),
                 State::Broken => Poll::Ready(Err(Unsent)),
                 State::Open | State::Closing => Poll::Ready(Ok(())),
             };
@@ -133,7 +137,7 @@ impl Reply {
                 return Poll::Ready(Err(Unsent));
             }
             ready!(staged)?;
-            if self.state == State::Closing {
+            if self.state == State::Closing && self.piped.is_none() {
                 return channel.poll_flush(cx).map_err(|_| Unsent);
             }
         }
@@ -151,8 +155,43 @@ impl Reply {
         }
     }
 
+    /// Empties the pipe, if there is one.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, channel: &Channel) -> Poll<io::Result<()>> {
+        if let Some(piped) = &mut self.piped {
+            ready!(channel.poll_drain(cx, piped))?;
+        }
+        if let Some(Piped { pipe, .. }) = self.piped.take() {
+            pipe.give_back();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gets the next piece of a large body that is on its way from one socket to another.
+    fn poll_splice(&mut self, cx: &mut Context<'_>, channel: &Channel) -> Option<Poll<Result<(), Unsent>>> {
+        let Coding::Length(left) = &mut self.coding else { return None };
+        // What is to be written stands before it.
+        if !self.ours.is_empty() || !channel.is_plain() {
+            return None;
+        }
+        let piped = match self.body.poll_splice(cx)? {
+            Poll::Ready(Ok(piped)) => piped,
+            Poll::Ready(Err(_)) => return Some(Poll::Ready(Err(Unsent))),
+            Poll::Pending => return Some(Poll::Pending),
+        };
+        let Some(rest) = left.checked_sub(piped.bytes as u64) else { return Some(Poll::Ready(Err(Unsent))) };
+        *left = rest;
+        if rest == 0 {
+            self.state = State::Closing;
+        }
+        self.piped = Some(piped);
+        Some(Poll::Ready(Ok(())))
+    }
+
     /// Gets the next piece of the body, and frames it.
-    fn poll_body(&mut self, cx: &mut Context<'_>, spelling: &Spelling) -> Poll<Result<(), Unsent>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, channel: &Channel) -> Poll<Result<(), Unsent>> {
+        if let Some(polled) = self.poll_splice(cx, channel) {
+            return polled;
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose().map_err(|_| Unsent)?;
         let mut ends = frame.is_none() || self.body.is_end_stream();
         let data = match frame.map(Frame::into_data) {
@@ -161,7 +200,7 @@ impl Reply {
             Some(Err(frame)) => {
                 self.state = State::Closing;
                 if let (Coding::Chunks, Ok(trailers)) = (self.coding, frame.into_trailers()) {
-                    write_trailers(&trailers, spelling, &mut self.ours);
+                    write_trailers(&trailers, &channel.session.spelling, &mut self.ours);
                 }
                 return Poll::Ready(self.ended());
             }
@@ -268,14 +307,14 @@ fn write_head(
     match coding {
         Coding::Length(length) if !length_told => {
             out.extend_from_slice(b"Content-Length: ");
-            write_number(length, out);
+            number(length, out);
             out.extend_from_slice(b"\r\n");
         }
         // What the answer to a `GET` would have.
         Coding::None if !length_told && status.is_success() && *status != StatusCode::NO_CONTENT => {
             if let Some(length @ 1..) = body.size_hint().exact() {
                 out.extend_from_slice(b"Content-Length: ");
-                write_number(length, out);
+                number(length, out);
                 out.extend_from_slice(b"\r\n");
             }
         }
@@ -320,21 +359,6 @@ fn write_size(size: usize, out: &mut Vec<u8>) {
     let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
     out.extend((0..digits).rev().map(|place| DIGITS[size >> (4 * place) & 15]));
     out.extend_from_slice(b"\r\n");
-}
-
-/// Writes a number in decimal.
-fn write_number(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
 }
 
 /// The end of a chunk's data, and the chunk that ends a body.
