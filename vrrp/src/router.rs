@@ -303,6 +303,7 @@ impl Router {
     /// goes on waiting. Returns what is to be done.
     pub fn reconfigure(&mut self, config: Config, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.lapse(&Event::Timer, now, &mut actions);
         let was = std::mem::replace(&mut self.config, config).consent;
         match (was, self.config.consent) {
             (Consent::Needed, Consent::NotNeeded) => {

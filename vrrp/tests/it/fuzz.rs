@@ -1,6 +1,10 @@
 //! Whatever arrives is read or refused, and what was written is read as it was meant.
 
+#[path = "../../fuzz/play.rs"]
+mod play;
+
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -75,5 +79,36 @@ proptest! {
         // A changed bit changes the sum; a changed version or number of addresses is seen before.
         let read = Advert::parse(&bytes, source, source).map(|received| received.advert);
         prop_assert_ne!(read, Ok(advert));
+    }
+}
+
+/// Plays what the fuzzer kept; the name of the one that fails is in the message.
+fn play_kept(target: &str, play: impl Fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut played = 0;
+    for file in corpus.read_dir().expect("a corpus") {
+        let path = file.expect("a file").path();
+        let bytes = std::fs::read(&path).expect("bytes");
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play(&bytes)));
+        assert!(result.is_ok(), "{}", path.display());
+        played += 1;
+    }
+    assert!(played >= 20, "{played} inputs");
+}
+
+#[test]
+fn datagrams_that_the_fuzzer_kept_do_no_harm() {
+    play_kept("datagram", play::datagram);
+}
+
+#[test]
+fn events_that_the_fuzzer_kept_do_no_harm() {
+    play_kept("group", play::group);
+}
+
+proptest! {
+    #[test]
+    fn no_events_are_too_odd(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        play::group(&bytes);
     }
 }

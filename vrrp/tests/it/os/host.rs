@@ -2,6 +2,7 @@
 //! disappear or were left behind, being late, and settings that change.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -290,4 +291,30 @@ fn master_that_was_stopped_gives_way_before_it_speaks() {
     );
     assert_eq!(second.status().counters.received, sent, "it spoke before it listened");
     assert_eq!(second.state(), State::Master);
+}
+
+#[test]
+fn busy_processors_do_not_delay_advertisements() {
+    let Some(lab) = Lab::new(2) else { return };
+    let quick = |priority| Instance { interval: Duration::from_millis(100), ..instance(priority) };
+    let (first, second) = (lab.router(1, quick(150)), lab.router(2, quick(100)));
+    first.becomes(State::Master);
+    second.becomes(State::Backup);
+    let before = (first.log().len(), second.log().len());
+    let load = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let workers = std::thread::available_parallelism().map_or(2, usize::from) * 8;
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while load.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        load.store(false, Ordering::Relaxed);
+    });
+    // What is said of being late is said, too.
+    assert_eq!((first.log().len(), second.log().len()), before, "{:#?} {:#?}", first.log(), second.log());
+    assert_eq!((first.state(), second.state()), (State::Master, State::Backup));
 }
