@@ -303,7 +303,7 @@ fn busy_processors_do_not_delay_advertisements() {
     let before = (first.log().len(), second.log().len());
     let load = AtomicBool::new(true);
     std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism().map_or(2, usize::from) * 8;
+        let workers = std::thread::available_parallelism().map_or(2, usize::from) * 3;
         for _ in 0..workers {
             scope.spawn(|| {
                 while load.load(Ordering::Relaxed) {
@@ -311,7 +311,7 @@ fn busy_processors_do_not_delay_advertisements() {
                 }
             });
         }
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_millis(1500));
         load.store(false, Ordering::Relaxed);
     });
     // What is said of being late is said, too.
