@@ -28,6 +28,7 @@ mod location;
 mod log;
 mod map;
 mod proxy;
+mod resolver;
 mod rewrite;
 mod rules;
 mod server;
@@ -46,7 +47,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Config, Expected, LogFormat, Pattern, Settings, UpstreamId, Zone};
+use crate::model::{Config, Expected, LogFormat, Pattern, Resolving, Settings, UpstreamId, Zone};
 use crate::variable::{Names, Variable};
 
 use self::rules::Context;
@@ -196,6 +197,7 @@ fn settings_of(
     rules::apply(scope, tls::HTTP2, context, block, settings)?;
     rules::apply(scope, tls::HTTP_PROXY, context, block, settings)?;
     rules::apply(scope, tls::HTTP_PROXY_NAME, context, block, settings)?;
+    rules::apply(scope, resolver::RULES, context, block, settings)?;
     rules::apply(scope, log::RULES, context, block, settings)
 }
 
@@ -211,6 +213,8 @@ struct Scope {
     upstreams: Upstreams,
     /// The port of a server that is written without one: 80 in `http`, none in `stream`.
     upstream_port: Option<u16>,
+    /// Who upstreams ask for names, unless they say otherwise.
+    resolving: Resolving,
     default_servers: HashSet<SocketAddr>,
     socket_options: HashSet<SocketAddr>,
     stream_addresses: HashSet<SocketAddr>,
@@ -234,6 +238,7 @@ impl Scope {
             zones: Vec::new(),
             upstreams: Upstreams::default(),
             upstream_port: None,
+            resolving: Resolving::default(),
             default_servers: HashSet::new(),
             socket_options: HashSet::new(),
             stream_addresses: HashSet::new(),

@@ -47,6 +47,7 @@ use crate::access_log::OpenError;
 use crate::check::{self, Checked};
 use crate::error_log::Errno;
 use crate::model::{self, Config, ControlSocket, Http, SocketOptions};
+use crate::names::{self, Followed};
 use crate::server::Shared;
 use crate::site::{self, Site, SiteError};
 use crate::stream;
@@ -69,7 +70,9 @@ pub struct Daemon {
     state: Mutex<State>,
     /// The checks that are wanted.
     checks: watch::Sender<Vec<Arc<Checked>>>,
-    /// Checks servers, where requests cannot delay it.
+    /// The names that are followed.
+    names: watch::Sender<Vec<Arc<Followed>>>,
+    /// Checks servers and asks for names, where requests cannot delay it.
     _service: Workers,
     /// Last, so that logs are written when nothing is served any more.
     _workers: Workers,
@@ -159,6 +162,9 @@ impl Daemon {
         let service = Workers::start(&format!("{}-service", options.name), 1).map_err(Error::Threads)?;
         let director = Arc::clone(&shared.director);
         service.run(0, move || check::follow(director, wanted));
+        let (names, wanted) = watch::channel(Vec::new());
+        let told = Arc::clone(&administered);
+        service.run(0, move || names::follow(told, wanted));
         let daemon = Daemon {
             shared,
             connections,
@@ -166,6 +172,7 @@ impl Daemon {
             commands,
             state,
             checks,
+            names,
             _service: service,
             _workers: workers,
         };
@@ -246,7 +253,7 @@ impl Daemon {
         let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
         self.shared.logs.open(targets).map_err(Error::Log)?;
         let control = state.bind_control(process.control.as_ref())?;
-        self.administered.widen(&services, &site.checks).map_err(of_service)?;
+        self.administered.widen(&services, &site).map_err(of_service)?;
 
         let stop: Vec<SocketAddr> = state
             .listening
@@ -272,6 +279,7 @@ impl Daemon {
         state.listening.retain(|addr, _| !gone.contains(addr));
         self.administered.settle(services).map_err(of_service)?;
         self.checks.send_replace(site.checks.clone());
+        self.names.send_replace(site.names.clone());
         state.answer_control(process.control, control, self.control())
     }
 

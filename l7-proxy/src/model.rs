@@ -18,6 +18,7 @@ mod compress;
 mod http;
 mod limit;
 mod pattern;
+mod resolver;
 mod script;
 mod settings;
 mod stream;
@@ -44,6 +45,7 @@ pub use self::limit::{
     ConnectionsLimit, Enforcement, Excess, LimitStatus, Limits, RequestsLimit, Zone, ZoneId, ZoneKind,
 };
 pub use self::pattern::{Pattern, PatternError};
+pub use self::resolver::{Families, Resolver, Resolving};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
     AccessLog, AccessLogTarget, AddHeader, CacheErrors, Client, ConnectionSettings, ErrorPage,
@@ -57,7 +59,7 @@ pub use self::stream::{
     StreamServer, StreamSettings, StreamTarget, StreamUpstream,
 };
 pub use self::tls::{CertificatePair, SessionCache, TlsClient, TlsServer, TlsVersions, VerifyClient};
-pub use self::upstream::{Balance, Keepalive, Queue, Role, Server, Upstream, UpstreamId};
+pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Upstream, UpstreamId};
 
 /// A whole configuration: the process, and the protocols that it serves.
 #[derive(Debug, Clone, Default)]

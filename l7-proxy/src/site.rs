@@ -12,7 +12,8 @@ use std::time::Duration;
 use lvs_core::{ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Weight};
 
 use crate::check::{self, Checked};
-use crate::model::{Http, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream};
+use crate::model::{self, Http, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream};
+use crate::names::{self, Followed};
 use crate::route::{RouteError, Router, Server};
 use crate::tls::{Client, Terminator, TlsError};
 
@@ -32,6 +33,8 @@ pub struct Site {
     clients: HashMap<TlsClient, Client>,
     /// How servers are checked.
     pub(crate) checks: Vec<Arc<Checked>>,
+    /// The names whose addresses are servers.
+    pub(crate) names: Vec<Arc<Followed>>,
 }
 
 /// Why a configuration cannot be served.
@@ -54,6 +57,7 @@ impl Site {
     pub fn new(http: Http) -> Result<Site, SiteError> {
         let keys = http.upstreams.iter().map(|upstream| ServiceKey::name(&upstream.name)).collect();
         let checks = check::prepare(&http).map_err(SiteError::Tls)?;
+        let names = names::names(&http);
         let router = Router::new(http).map_err(SiteError::Route)?;
         let least = |times: fn(&Settings) -> [Duration; 4]| {
             let times = router.all_settings().flat_map(times);
@@ -78,7 +82,7 @@ impl Site {
                 clients.insert(tls.clone(), Client::new(tls, &[]).map_err(SiteError::Tls)?);
             }
         }
-        Ok(Site { router, keys, client_patience, server_patience, terminators, clients, checks })
+        Ok(Site { router, keys, client_patience, server_patience, terminators, clients, checks, names })
     }
 
     /// Returns how TLS is spoken with the servers of a location that forwards by `https://`.
@@ -155,23 +159,29 @@ fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteEr
             continue;
         }
         places.insert(server.addr, servers.len());
-        let mut config = ServerConfig::new(server.addr);
-        config.weight = Weight::new(weight).map_err(SiteError::Service)?;
-        config.slow_start = server.slow_start;
-        config.backup = server.role == Role::Backup;
-        config.passive = Some(Passive {
-            fails: server.max_fails,
-            window: server.fail_timeout,
-            eject: server.fail_timeout,
-        });
-        if let Some(most) = server.max_conns {
-            // Open again as soon as one request ends, as in nginx.
-            config.thresholds = Thresholds::new(most.get(), most.get()).map_err(SiteError::Service)?;
-        }
-        servers.push(config);
+        servers.push(server_config(server)?);
     }
     let mut config = ServiceConfig::new(key, upstream.balance.algorithm);
     config.servers = servers;
+    Ok(config)
+}
+
+/// Returns what the director is told of a server.
+///
+/// # Errors
+/// Its parameters contradict each other.
+pub(crate) fn server_config(server: &model::Server) -> Result<ServerConfig, SiteError> {
+    let weight = if server.down || server.drain { 0 } else { u32::from(server.weight.get()) };
+    let mut config = ServerConfig::new(server.addr);
+    config.weight = Weight::new(weight).map_err(SiteError::Service)?;
+    config.slow_start = server.slow_start;
+    config.backup = server.role == Role::Backup;
+    config.passive =
+        Some(Passive { fails: server.max_fails, window: server.fail_timeout, eject: server.fail_timeout });
+    if let Some(most) = server.max_conns {
+        // Open again as soon as one request ends, as in nginx.
+        config.thresholds = Thresholds::new(most.get(), most.get()).map_err(SiteError::Service)?;
+    }
     Ok(config)
 }
 

@@ -25,6 +25,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     let mut explain_from = Vec::new();
     rules::apply(scope, client_addr::EXPLAIN, Context::HTTP, block, &mut explain_from)?;
     let definitions = map::read_all(scope, block)?;
+    scope.resolving = settings.resolving.clone();
     scope.upstreams = Upstreams::read(scope, Context::UPSTREAM, block)?;
     check::read_all(scope, block)?;
     let mut servers = Vec::new();

@@ -78,8 +78,8 @@ const HTTP: &str = "
     proxy_cache_valid proxy_force_ranges proxy_ignore_client_abort proxy_no_cache proxy_send_lowat
     proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache proxy_ssl_conf_command
     proxy_ssl_password_file proxy_store proxy_store_access quic_active_connection_id_limit quic_gso
-    quic_host_key quic_retry random_index referer_hash_bucket_size referer_hash_max_size resolver
-    resolver_timeout scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
+    quic_host_key quic_retry random_index referer_hash_bucket_size referer_hash_max_size 
+     scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
     scgi_busy_buffers_size scgi_cache scgi_cache_background_update scgi_cache_bypass scgi_cache_key
     scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout scgi_cache_max_range_offset
     scgi_cache_methods scgi_cache_min_uses scgi_cache_path scgi_cache_revalidate
@@ -121,7 +121,7 @@ const HTTP: &str = "
 
 /// In `upstream {}`.
 const UPSTREAM: &str = "
-    ntlm resolver resolver_timeout state sticky
+    ntlm   state sticky
 ";
 
 /// In `stream {}` and its servers.

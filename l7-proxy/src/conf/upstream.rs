@@ -1,17 +1,18 @@
 //! `upstream {}` of `http` and of `stream`, and the upstreams that an address in `proxy_pass` implies.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use lvs_core::Algorithm;
 
-use crate::model::{Balance, Keepalive, Queue, Role, Server, Upstream, UpstreamId};
+use crate::model::{Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Upstream, UpstreamId};
 use crate::variable::Value;
 
 use super::rules::{self, Context, Fault, Rule};
 use super::tree::Directive;
 use super::value::{number, parse_number, parse_time, time};
-use super::{Error, Scope, address};
+use super::{Error, Scope, address, resolver};
 
 /// An `upstream {}` while it is read.
 #[derive(Debug)]
@@ -20,11 +21,20 @@ pub(super) struct Draft {
     keepalive: Keepalive,
     balance: Balance,
     queue: Option<Queue>,
+    named: Vec<NamedServer>,
+    resolving: Resolving,
 }
 
 /// What fills in a [`Draft`].
 pub(super) const RULES: &[Rule<Draft>] = &[
     Rule::new("server", BOTH, 1..=rules::ANY, server).many(|_| {}),
+    Rule::new("resolver", Context::UPSTREAM, 1..=rules::ANY, |_, draft, directive| {
+        resolver::set(&mut draft.resolving, directive)
+    }),
+    Rule::new("resolver_timeout", Context::UPSTREAM, 1..=1, |_, draft, directive| {
+        draft.resolving.timeout = Some(time(directive, 0)?);
+        Ok(())
+    }),
     Rule::new("keepalive", Context::UPSTREAM, 1..=2, |_, draft, directive| {
         let word = directive.arg(0);
         let invalid = || Fault::new(format!("invalid value \"{word}\" in \"keepalive\" directive"));
@@ -141,18 +151,27 @@ impl Upstreams {
                 keepalive: Keepalive::new(KEEPALIVE),
                 balance: Balance::default(),
                 queue: None,
+                named: Vec::new(),
+                resolving: scope.resolving.clone(),
             };
             rules::apply(scope, RULES, inside, &directive.block, &mut draft)?;
-            let Draft { servers, keepalive, balance, queue } = draft;
-            if servers.is_empty() {
+            let Draft { servers, keepalive, balance, queue, named, resolving } = draft;
+            let resolver = resolving.resolver().filter(|_| !named.is_empty());
+            if resolver.is_none() && !named.is_empty() {
+                let message =
+                    format!("no resolver defined to resolve names at run time in upstream \"{name}\"");
+                return Err(Error::at(&directive.place, message));
+            }
+            if servers.is_empty() && named.is_empty() {
                 return Err(Error::at(&directive.place, "no servers are inside upstream"));
             }
-            if servers.iter().all(|server| server.role == Role::Backup) {
+            let mut all = servers.iter().chain(named.iter().map(|named| &named.server));
+            if all.all(|server| server.role == Role::Backup) {
                 return Err(Error::at(&directive.place, format!("no servers in upstream \"{name}\"")));
             }
             let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
             let keepalive = if inside == Context::UPSTREAM { keepalive } else { None };
-            upstreams.list.push(Upstream { name, servers, keepalive, balance, queue });
+            upstreams.list.push(Upstream { name, servers, keepalive, balance, named, resolver, queue });
         }
         upstreams.explicit = upstreams.list.len();
         Ok(upstreams)
@@ -212,12 +231,20 @@ fn takes_backups(algorithm: &Algorithm) -> bool {
     )
 }
 
+/// What a `server` says of a name whose addresses are asked for while the proxy runs.
+#[derive(Default)]
+struct Name {
+    is_followed: bool,
+    service: Option<String>,
+}
+
+/// Stands for an address that is not known yet.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result<(), Fault> {
     let text = directive.arg(0);
-    let addrs = address::resolve(text, scope.upstream_port)
-        .map_err(|reason| Fault::new(format!("{reason} in upstream \"{text}\"")))?;
-    let Some(&first) = addrs.first() else { return Ok(()) };
-    let mut server = Server { name: text.to_owned(), ..Server::new(first) };
+    let mut name = Name::default();
+    let mut server = Server { name: text.to_owned(), ..Server::new(NOWHERE) };
     for word in &directive.args[1..] {
         let invalid = || Fault::parameter(word);
         let (key, value) = word.split_once('=').map_or((&**word, None), |(key, value)| (key, Some(value)));
@@ -242,12 +269,29 @@ fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
             ("slow_start", Some(_)) => {
                 return Err(Fault::new("balancing method does not support parameter \"slow_start\""));
             }
+            ("resolve", None) if scope.upstream_port.is_some() => name.is_followed = true,
+            ("service", Some(service)) if scope.upstream_port.is_some() && !service.is_empty() => {
+                name.service = Some(service.to_owned());
+            }
             ("service" | "route", Some(_)) | ("resolve", None) => {
                 return Err(Fault::unsupported(word, directive));
             }
             _ => return Err(invalid()),
         }
     }
+    let fault = |reason| Fault::new(format!("{reason} in upstream \"{text}\""));
+    let (host, port) = address::split(text).map_err(fault)?;
+    if name.service.is_some() && (!name.is_followed || port.is_some()) {
+        let why = if name.is_followed { "may not have a port" } else { "requires \"resolve\" parameter" };
+        return Err(Fault::new(format!("service upstream \"{host}\" {why}")));
+    }
+    let is_name = host.parse::<IpAddr>().is_err() && !host.starts_with('[');
+    if name.is_followed && is_name {
+        let port = port.or(scope.upstream_port).unwrap_or(0);
+        draft.named.push(NamedServer { host: host.to_owned(), port, service: name.service, server });
+        return Ok(());
+    }
+    let addrs = address::resolve(text, scope.upstream_port).map_err(fault)?;
     draft.servers.extend(addrs.into_iter().map(|addr| Server { addr, ..server.clone() }));
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Every change of the director's table goes through here, whether it comes from a file or from
 //! `lvsadm`. Which upstreams there are is the file's to say, for nothing would lead to another.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
@@ -12,14 +12,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use l4_proxy::connections::{Connections, Open};
 use l4_proxy::relay::Side;
-use lvs_core::{Algorithm, Changes, Config, ConfigError, Director, ServiceConfig, Time};
+use lvs_core::{
+    Algorithm, Changes, Config, ConfigError, Director, ServerConfig, ServiceConfig, ServiceKey, Time,
+};
 use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit, Timeouts};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::desired;
 use crate::check::{self, Checked};
 use crate::model::{ControlSocket, Unchecked};
 use crate::moment::Moment;
+use crate::names::{Followed, Told};
+use crate::site::Site;
 
 /// The director of a proxy, and what its configuration asks of it.
 pub(super) struct Administered {
@@ -33,8 +37,30 @@ pub(super) struct Administered {
 /// What the file asks for.
 #[derive(Default)]
 struct Desired {
+    /// What the file says itself.
+    file: Vec<ServiceConfig>,
+    /// The same with the servers that names stand for.
     services: Vec<ServiceConfig>,
     checks: Vec<Arc<Checked>>,
+    names: Vec<Arc<Followed>>,
+    /// What names stand for.
+    found: HashMap<(ServiceKey, String), Vec<ServerConfig>>,
+}
+
+impl Desired {
+    /// Returns services with the servers that names stand for.
+    fn with_names(&self, mut services: Vec<ServiceConfig>) -> Vec<ServiceConfig> {
+        for name in &self.names {
+            let Some(found) = self.found.get(&name.identity()) else { continue };
+            let Some(service) = services.iter_mut().find(|service| service.key == name.key) else { continue };
+            for server in found {
+                if !service.servers.iter().any(|other| other.address == server.address) {
+                    service.servers.push(server.clone());
+                }
+            }
+        }
+        services
+    }
 }
 
 impl Administered {
@@ -44,21 +70,32 @@ impl Administered {
 
     /// Serves what is wanted beside what is there: requests that workers still answer by the old
     /// configuration need its services until all have changed over.
-    pub(super) fn widen(&self, wanted: &[ServiceConfig], checks: &[Arc<Checked>]) -> Result<(), ConfigError> {
+    pub(super) fn widen(&self, wanted: &[ServiceConfig], site: &Site) -> Result<(), ConfigError> {
         let mut before = self.desired();
+        before.checks.clone_from(&site.checks);
+        before.names.clone_from(&site.names);
         let present = self.director.config().services;
-        let mut services = desired::merge(&before.services, wanted, &present);
+        let all = before.with_names(wanted.to_vec());
+        let mut services = desired::merge(&before.services, &all, &present);
         services.extend(present.into_iter().filter(|old| !wanted.iter().any(|new| new.key == old.key)));
-        before.checks = checks.to_vec();
         self.apply(Config { services }, &before).map(drop)
     }
 
     /// Serves what is wanted and nothing else, with what `lvsadm` has changed.
-    pub(super) fn settle(&self, wanted: Vec<ServiceConfig>) -> Result<(), ConfigError> {
+    pub(super) fn settle(&self, file: Vec<ServiceConfig>) -> Result<(), ConfigError> {
         let mut before = self.desired();
+        let known: HashSet<_> = before.names.iter().map(|name| name.identity()).collect();
+        before.found.retain(|identity, _| known.contains(identity));
+        before.file = file;
+        self.serve(&mut before)
+    }
+
+    /// Serves what the file says and what names stand for, with what `lvsadm` has changed.
+    fn serve(&self, before: &mut Desired) -> Result<(), ConfigError> {
+        let wanted = before.with_names(before.file.clone());
         let services = desired::merge(&before.services, &wanted, &self.director.config().services);
         tell_differences(&wanted, &services);
-        self.apply(Config { services }, &before)?;
+        self.apply(Config { services }, before)?;
         before.services = wanted;
         Ok(())
     }
@@ -82,6 +119,23 @@ impl Administered {
 
     fn desired(&self) -> MutexGuard<'_, Desired> {
         self.desired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told for Administered {
+    fn found(&self, name: &Followed, servers: Vec<ServerConfig>) {
+        let mut desired = self.desired();
+        let identity = name.identity();
+        let is_wanted = desired.names.iter().any(|other| other.identity() == identity);
+        if !is_wanted || desired.found.get(&identity) == Some(&servers) {
+            return;
+        }
+        let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+        info!("{name} stands for {}", addresses.join(", "));
+        desired.found.insert(identity, servers);
+        if let Err(error) = self.serve(&mut desired) {
+            error!("{name} cannot be served: {error}");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::auth::Auth;
 use super::client_addr::RealIp;
 use super::compress::Gzip;
 use super::limit::Limits;
+use super::resolver::Resolving;
 use super::tls::{TlsClient, TlsServer};
 
 /// Everything that holds at one location, inherited values included.
@@ -63,6 +64,8 @@ pub struct Settings {
     pub tls: Arc<TlsServer>,
     /// Whether and how HTTP/2 is spoken with clients.
     pub http2: Http2,
+    /// Who is asked for the addresses of names.
+    pub resolving: Resolving,
 }
 
 impl Settings {

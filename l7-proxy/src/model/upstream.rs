@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_core::Algorithm;
 
 use crate::variable::Value;
+
+use super::resolver::Resolver;
 
 /// Position of an [`Upstream`] in its configuration's `upstreams`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +27,10 @@ pub struct Upstream {
     pub keepalive: Option<Keepalive>,
     /// How a server is chosen.
     pub balance: Balance,
+    /// Servers that are known by name, and whose addresses are asked for while the proxy runs.
+    pub named: Vec<NamedServer>,
+    /// Who is asked for them; without anybody they have no addresses.
+    pub resolver: Option<Arc<Resolver>>,
     /// What becomes of requests while every server has reached its `max_conns`; `None` refuses them.
     pub queue: Option<Queue>,
 }
@@ -31,7 +38,15 @@ pub struct Upstream {
 impl Upstream {
     /// Returns a group whose servers take turns, without kept connections and without a queue.
     pub fn new(name: impl Into<String>, servers: Vec<Server>) -> Self {
-        Self { name: name.into(), servers, keepalive: None, balance: Balance::default(), queue: None }
+        Self {
+            name: name.into(),
+            servers,
+            keepalive: None,
+            balance: Balance::default(),
+            named: Vec::new(),
+            resolver: None,
+            queue: None,
+        }
     }
 }
 
@@ -98,6 +113,31 @@ impl Server {
             down: false,
             drain: false,
             slow_start: Duration::ZERO,
+        }
+    }
+}
+
+/// A server that is known by name (`server NAME resolve`): each of its addresses is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedServer {
+    /// The name.
+    pub host: String,
+    /// The port; of no meaning where `service` names the port too.
+    pub port: u16,
+    /// What is looked for under the name (`service=`): `http`, or a name with dots.
+    pub service: Option<String>,
+    /// The parameters of each server, with an address that means nothing.
+    pub server: Server,
+}
+
+impl NamedServer {
+    /// Returns the name that is asked for.
+    pub fn question(&self) -> String {
+        let host = &self.host;
+        match &self.service {
+            None => host.clone(),
+            Some(service) if service.contains('.') => format!("{service}.{host}"),
+            Some(service) => format!("_{service}._tcp.{host}"),
         }
     }
 }

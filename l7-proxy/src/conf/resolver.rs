@@ -1,0 +1,54 @@
+//! `resolver` and `resolver_timeout`.
+
+use std::sync::Arc;
+
+use crate::model::{Families, Resolver, Resolving, Settings};
+
+use super::address;
+use super::rules::{ANY, Context, Fault, Rule};
+use super::tree::Directive;
+use super::value::{parse_time, time};
+
+/// What fills in the name servers of [`Settings`].
+pub(super) const RULES: &[Rule<Settings>] = &[
+    Rule::new("resolver", Context::SETTINGS, 1..=ANY, |_, settings: &mut Settings, directive| {
+        set(&mut settings.resolving, directive)
+    }),
+    Rule::new("resolver_timeout", Context::SETTINGS, 1..=1, |_, settings: &mut Settings, directive| {
+        settings.resolving.timeout = Some(time(directive, 0)?);
+        Ok(())
+    }),
+];
+
+/// Reads a `resolver`.
+pub(super) fn set(resolving: &mut Resolving, directive: &Directive) -> Result<(), Fault> {
+    let mut resolver = Resolver::new(Vec::new());
+    let (mut v4, mut v6) = (true, true);
+    for word in &directive.args {
+        let invalid = || Fault::parameter(word);
+        match word.split_once('=') {
+            Some(("valid", value)) => resolver.valid = Some(parse_time(value).ok_or_else(invalid)?),
+            Some(("ipv4", value @ ("on" | "off"))) => v4 = value == "on",
+            Some(("ipv6", value @ ("on" | "off"))) => v6 = value == "on",
+            // Counts of the resolver; there is no page that would show them.
+            Some(("status_zone", _)) => {}
+            Some(_) => return Err(invalid()),
+            None => {
+                let servers = address::resolve(word, Some(53));
+                let fault = |reason| Fault::new(format!("{reason} in resolver \"{word}\""));
+                resolver.servers.extend(servers.map_err(fault)?);
+            }
+        }
+    }
+    resolver.families = match (v4, v6) {
+        (true, true) => Families::Both,
+        (true, false) => Families::V4,
+        (false, true) => Families::V6,
+        (false, false) => return Err(Fault::new("\"ipv4\" and \"ipv6\" cannot both be \"off\"")),
+    };
+    if resolver.servers.is_empty() {
+        return Err(Fault::new("no name servers defined"));
+    }
+    resolving.resolver = Some(Arc::new(resolver));
+    Ok(())
+}

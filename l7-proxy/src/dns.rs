@@ -1,0 +1,239 @@
+//! Names and their addresses, asked of the name servers that `resolver` lists.
+//!
+//! The system's resolver waits on a thread, knows no times to live and no `SRV`; so names that may
+//! change while the proxy runs are asked for here. It is a stub: the servers listed do the walking.
+//! There is no search list, as in nginx. Each question goes out from a port of its own with a number
+//! that cannot be guessed; over TCP, if the answer does not fit into a datagram.
+
+mod message;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use self::message::{Answer, Fault, Kind, Record};
+use crate::model::{Families, Resolver};
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found<T> {
+    pub(crate) found: Vec<T>,
+    /// How long that may be gone by.
+    pub(crate) valid: Duration,
+}
+
+/// One server of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) addr: SocketAddr,
+    pub(crate) weight: u16,
+    /// Whether others have a better priority.
+    pub(crate) is_backup: bool,
+}
+
+/// Why a name could not be resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ResolveError {
+    /// It is no name.
+    NoName,
+    /// The name servers have said so: the code of their answer.
+    Code(u8),
+    /// There is nothing of this kind under the name.
+    Nothing,
+    /// No name server has answered in time.
+    TimedOut,
+    /// The answer cannot be read.
+    Malformed,
+    /// No name server can be reached.
+    Unreachable(io::ErrorKind),
+}
+
+/// Returns the addresses of a name.
+///
+/// # Errors
+/// It has none, or nobody knows.
+pub(crate) async fn addresses(resolver: &Resolver, name: &str) -> Result<Found<IpAddr>, ResolveError> {
+    let wanted = |kind: Kind| async move {
+        let asked = match (resolver.families, kind) {
+            (Families::V4, Kind::Aaaa) | (Families::V6, Kind::A) => return None,
+            _ => ask(resolver, name, kind).await,
+        };
+        Some(asked)
+    };
+    let (v4, v6) = tokio::join!(wanted(Kind::A), wanted(Kind::Aaaa));
+    let mut found = Found { found: Vec::new(), valid: Duration::MAX };
+    let mut failure = ResolveError::Nothing;
+    for outcome in [v4, v6].into_iter().flatten() {
+        match outcome {
+            Ok(answer) => {
+                for record in answer.records {
+                    if let Record::Address(address) = record
+                        && !found.found.contains(&address)
+                    {
+                        found.found.push(address);
+                        found.valid = found.valid.min(answer.ttl);
+                    }
+                }
+            }
+            Err(error) => failure = error,
+        }
+    }
+    if found.found.is_empty() {
+        return Err(failure);
+    }
+    found.valid = resolver.valid.unwrap_or(found.valid);
+    Ok(found)
+}
+
+/// Returns the servers of a service: `NAME` of `_http._tcp.NAME`, say.
+///
+/// # Errors
+/// There are none, or nobody knows.
+pub(crate) async fn services(resolver: &Resolver, name: &str) -> Result<Found<Service>, ResolveError> {
+    let answer = ask(resolver, name, Kind::Srv).await?;
+    let best = answer.records.iter().filter_map(|record| match record {
+        Record::Service { priority, .. } => Some(*priority),
+        Record::Address(_) => None,
+    });
+    let best = best.min().ok_or(ResolveError::Nothing)?;
+    let mut found = Found { found: Vec::new(), valid: answer.ttl };
+    let mut failure = ResolveError::Nothing;
+    for record in &answer.records {
+        let Record::Service { priority, weight, port, target } = record else { continue };
+        match addresses(resolver, target).await {
+            Ok(addresses) => {
+                found.valid = found.valid.min(addresses.valid);
+                found.found.extend(addresses.found.into_iter().map(|address| Service {
+                    addr: SocketAddr::new(address, *port),
+                    weight: (*weight).max(1),
+                    is_backup: *priority > best,
+                }));
+            }
+            Err(error) => failure = error,
+        }
+    }
+    if found.found.is_empty() {
+        return Err(failure);
+    }
+    found.valid = resolver.valid.unwrap_or(found.valid);
+    Ok(found)
+}
+
+/// Asks one name server after the other.
+async fn ask(resolver: &Resolver, name: &str, kind: Kind) -> Result<Answer, ResolveError> {
+    let asked = async {
+        let mut failure = ResolveError::TimedOut;
+        // The first is another one each time, so that they share the work.
+        let first = usize::from(random());
+        for turn in 0..resolver.servers.len() * ROUNDS {
+            let server = resolver.servers[(first + turn) % resolver.servers.len()];
+            failure = match timeout(ATTEMPT, ask_one(server, name, kind)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                // That there is no such name is an answer; that a server cannot say is none.
+                Ok(Err(error @ (ResolveError::Code(NO_SUCH_NAME) | ResolveError::NoName))) => {
+                    return Err(error);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => ResolveError::TimedOut,
+            };
+        }
+        Err(failure)
+    };
+    timeout(resolver.timeout, asked).await.unwrap_or(Err(ResolveError::TimedOut))
+}
+
+async fn ask_one(server: SocketAddr, name: &str, kind: Kind) -> Result<Answer, ResolveError> {
+    let id = random();
+    let question = message::question(id, name, kind).ok_or(ResolveError::NoName)?;
+    let unreachable = |error: io::Error| ResolveError::Unreachable(error.kind());
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await.map_err(unreachable)?;
+    socket.connect(server).await.map_err(unreachable)?;
+    socket.send(&question).await.map_err(unreachable)?;
+    let mut datagram = vec![0; DATAGRAM_MAX];
+    loop {
+        let length = socket.recv(&mut datagram).await.map_err(unreachable)?;
+        match message::answer(&datagram[..length], id, name, kind) {
+            Err(Fault::Stray) => {}
+            Err(Fault::Truncated) => return ask_over_tcp(server, &question, id, name, kind).await,
+            other => return other.map_err(ResolveError::from),
+        }
+    }
+}
+
+async fn ask_over_tcp(
+    server: SocketAddr,
+    question: &[u8],
+    id: u16,
+    name: &str,
+    kind: Kind,
+) -> Result<Answer, ResolveError> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(server).await?;
+        let length = u16::try_from(question.len()).unwrap_or(u16::MAX);
+        stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
+        let length = usize::from(stream.read_u16().await?);
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer).await?;
+        io::Result::Ok(answer)
+    };
+    let answer = exchange.await.map_err(|error| ResolveError::Unreachable(error.kind()))?;
+    message::answer(&answer, id, name, kind).map_err(ResolveError::from)
+}
+
+/// A number that cannot be guessed. Without any entropy the port is all that protects an answer.
+fn random() -> u16 {
+    let mut bytes = [0; 2];
+    let _ = SystemRandom::new().fill(&mut bytes);
+    u16::from_be_bytes(bytes)
+}
+
+impl From<Fault> for ResolveError {
+    fn from(fault: Fault) -> ResolveError {
+        match fault {
+            Fault::Code(code) => ResolveError::Code(code),
+            Fault::Stray | Fault::Truncated | Fault::Malformed => ResolveError::Malformed,
+        }
+    }
+}
+
+/// In nginx's words.
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResolveError::NoName => f.write_str("it is no name"),
+            ResolveError::Code(1) => f.write_str("1: Format error"),
+            ResolveError::Code(2) => f.write_str("2: Server failure"),
+            ResolveError::Code(NO_SUCH_NAME) => f.write_str("3: Host not found"),
+            ResolveError::Code(4) => f.write_str("4: Unimplemented"),
+            ResolveError::Code(5) => f.write_str("5: Operation refused"),
+            ResolveError::Code(code) => write!(f, "{code}: Unknown error"),
+            ResolveError::Nothing => f.write_str("no address under this name"),
+            ResolveError::TimedOut => f.write_str("110: Operation timed out"),
+            ResolveError::Malformed => f.write_str("the answer cannot be read"),
+            ResolveError::Unreachable(kind) => write!(f, "no name server can be reached: {kind}"),
+        }
+    }
+}
+
+impl std::error::Error for ResolveError {}
+
+/// How long one name server is waited for, before another is asked.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// How often each is asked.
+const ROUNDS: usize = 2;
+
+/// Answers over UDP are shorter, without extensions.
+const DATAGRAM_MAX: usize = 4096;
+
+const NO_SUCH_NAME: u8 = 3;

@@ -1,0 +1,78 @@
+//! What the file says of upstreams beyond nginx's free edition: what is taken, and what is refused how.
+
+use l7_proxy::conf::{Source, load};
+
+/// The error that a configuration with this at its top and in its `http {}` is refused with.
+fn error(top: &str, http: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("{top} events {{}} http {{ {http} }}");
+    std::fs::write(folder.path().join("nginx.conf"), text).unwrap();
+    let source =
+        Source { file: "nginx.conf".into(), prefix: folder.path().to_owned(), globals: String::new() };
+    load(&source).map(drop).map_err(|error| error.message().to_owned()).err().unwrap_or_default()
+}
+
+#[test]
+fn wrong_words_are_named() {
+    let app = "upstream app { server 127.0.0.1:1; }";
+    let check = |words: &str| format!("{app} server {{ location / {{ proxy_pass http://app; {words} }} }}");
+    for (top, http, expected) in [
+        ("lvs_control /run/x;", String::new(), "invalid parameter \"/run/x\""),
+        ("lvs_control unix:x mode=8;", String::new(), "invalid parameter \"mode=8\""),
+        ("", "lvs_explain_from here;".into(), "invalid parameter \"here\""),
+        ("", check("health_check interval=0;"), "invalid parameter \"interval=0\""),
+        ("", check("health_check uri=x;"), "invalid parameter \"uri=x\""),
+        ("", check("health_check match=none;"), "match \"none\" not found"),
+        ("", check("health_check persistent;"), "invalid parameter \"persistent\""),
+        (
+            "",
+            format!("{app} server {{ location / {{ health_check; }} }}"),
+            "\"health_check\" directive needs a \"proxy_pass\" in its location",
+        ),
+        (
+            "",
+            check("health_check; location /a/ { proxy_pass http://app; health_check; }"),
+            "the servers of \"http://app\" are checked by another \"health_check\"",
+        ),
+        ("", "match a { status 99x; }".into(), "invalid value \"99x\""),
+        ("", "match a { header; }".into(), "\"header\" directive has invalid parameters"),
+        ("", "match a { } match a { }".into(), "duplicate match \"a\""),
+        (
+            "",
+            "upstream u { server a.test:1 resolve; }".into(),
+            "no resolver defined to resolve names at run time in upstream \"u\"",
+        ),
+        (
+            "",
+            "upstream u { resolver 127.0.0.1; server a.test service=http; }".into(),
+            "service upstream \"a.test\" requires \"resolve\" parameter",
+        ),
+        (
+            "",
+            "upstream u { resolver 127.0.0.1; server a.test:1 service=http resolve; }".into(),
+            "service upstream \"a.test\" may not have a port",
+        ),
+        ("", "resolver 127.0.0.1 ipv4=off ipv6=off;".into(), "\"ipv4\" and \"ipv6\" cannot both be \"off\""),
+        ("", "resolver 127.0.0.1 valid=x;".into(), "invalid parameter \"valid=x\""),
+        (
+            "",
+            "upstream u { ip_hash; server 127.0.0.1 slow_start=1s; }".into(),
+            "balancing method does not support parameter \"slow_start\"",
+        ),
+    ] {
+        assert_eq!(error(top, &http), expected, "{top} {http}");
+    }
+}
+
+#[test]
+fn right_words_are_taken() {
+    for (top, http) in [
+        ("lvs_control unix:x mode=660;", ""),
+        ("lvs_control off;", "lvs_explain_from 127.0.0.1 ::1 10.0.0.0/8;"),
+        ("", "resolver 127.0.0.1:53 [::1] valid=30s ipv6=off status_zone=x; resolver_timeout 5s;"),
+        ("", "upstream u { zone u 64k; resolver 127.0.0.1; server a.test resolve; server 127.0.0.1 drain; }"),
+        ("", "match m { status ! 500 502-504; header A; header ! B; header C ~ x; body !~ \"y z\"; }"),
+    ] {
+        assert_eq!(error(top, http), "", "{top} {http}");
+    }
+}
