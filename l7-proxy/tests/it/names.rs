@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +17,7 @@ use crate::peer::{Origin, Proxy, configuration, eventually, http};
 struct Dnsmasq {
     child: Child,
     folder: tempfile::TempDir,
-    port: u16,
+    addr: SocketAddr,
 }
 
 impl Dnsmasq {
@@ -29,20 +29,25 @@ impl Dnsmasq {
             let _ = writeln!(std::io::stderr(), "dnsmasq is missing: names are not tested with it");
             return None;
         };
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Nobody else uses this address, so that no port of it is taken.
+        static SERVERS: AtomicU8 = AtomicU8::new(100);
+        let [low, high, ..] = std::process::id().to_le_bytes();
+        let ip = [127, high | 1, low, SERVERS.fetch_add(1, Ordering::SeqCst)];
+        let addr = SocketAddr::from((ip, 5353));
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("hosts"), "").unwrap();
         let child = Command::new(program)
             .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
-            .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--pid-file", "--user="])
+            .args(["--bind-interfaces", "--pid-file", "--user="])
             .args(["--local-ttl=1", "--local=/test/"])
-            .arg(format!("--port={port}"))
+            .arg(format!("--listen-address={}", addr.ip()))
+            .arg(format!("--port={}", addr.port()))
             .arg(format!("--addn-hosts={}", folder.path().join("hosts").display()))
             .args(options)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Some(Dnsmasq { child, folder, port })
+        Some(Dnsmasq { child, folder, addr })
     }
 
     /// Has names stand for addresses: lines of `ADDRESS NAME`.
@@ -50,7 +55,7 @@ impl Dnsmasq {
         fs::write(self.folder.path().join("hosts"), hosts).unwrap();
         let process = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         // It begins to read its files when it is told so, not before it has read them once.
-        eventually("it answers", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        eventually("it answers", || TcpStream::connect(self.addr).is_ok());
         kill_process(process, Signal::HUP).unwrap();
     }
 }
@@ -63,9 +68,9 @@ impl Drop for Dnsmasq {
 }
 
 /// A proxy for the servers under a name.
-fn site(port: u16, server: &str) -> String {
+fn site(resolver: SocketAddr, server: &str) -> String {
     http(&format!(
-        "resolver 127.0.0.1:{port} ipv6=off valid=200ms; resolver_timeout 1s;
+        "resolver {resolver} ipv6=off valid=200ms; resolver_timeout 1s;
          upstream app {{ {server} }}
          server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://app; }} }}"
     ))
@@ -100,7 +105,7 @@ fn addresses_of_a_name_are_the_servers_and_follow_its_changes() {
     let (one, two) = twins();
     names.tell("127.0.0.1 app.test\n");
     let server = format!("server app.test:{} resolve max_fails=0;", one.addr.port());
-    let text = site(names.port, &server);
+    let text = site(names.addr, &server);
     let proxy = Proxy::start(&text);
     eventually("the name is resolved", || proxy.get("/").text() == "one");
     let before = proxy.daemon.director().stats()[0].servers[0].connections;
@@ -138,7 +143,7 @@ fn services_bring_their_ports_weights_and_backups() {
     let options: Vec<&str> = options.iter().map(|option| &**option).collect();
     let Some(names) = Dnsmasq::start(&options) else { return };
     names.tell("127.0.0.1 a.test\n127.0.0.2 b.test\n");
-    let proxy = Proxy::start(&site(names.port, "server app.test service=http resolve;"));
+    let proxy = Proxy::start(&site(names.addr, "server app.test service=http resolve;"));
     eventually("the service is resolved", || servers(&proxy).len() == 3);
     (0..8).for_each(|_| assert_eq!(proxy.get("/").status, 200));
     let asked = [&one, &two, &spare].map(|origin| origin.requests().len());
@@ -150,14 +155,14 @@ fn answer_that_does_not_fit_into_a_datagram_is_asked_for_over_tcp() {
     let Some(names) = Dnsmasq::start(&["--edns-packet-max=512"]) else { return };
     let hosts: String = (1..=120).map(|last| format!("127.0.7.{last} many.test\n")).collect();
     names.tell(&hosts);
-    let proxy = Proxy::start(&site(names.port, "server many.test:9 resolve;"));
+    let proxy = Proxy::start(&site(names.addr, "server many.test:9 resolve;"));
     eventually("all are there", || servers(&proxy).len() == 120);
 }
 
 /// A name server that answers with nothing but this code while it is told to, and else with an address.
-fn scripted(broken: Arc<AtomicBool>) -> u16 {
+fn scripted(broken: Arc<AtomicBool>) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
+    let addr = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut datagram = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut datagram) {
@@ -174,15 +179,15 @@ fn scripted(broken: Arc<AtomicBool>) -> u16 {
             }
         }
     });
-    port
+    addr
 }
 
 #[test]
 fn failure_of_the_name_servers_keeps_the_last_answer() {
     let broken = Arc::new(AtomicBool::new(true));
-    let port = scripted(Arc::clone(&broken));
+    let resolver = scripted(Arc::clone(&broken));
     let origin = Origin::named("a");
-    let proxy = Proxy::start(&site(port, &format!("server app.test:{} resolve;", origin.addr.port())));
+    let proxy = Proxy::start(&site(resolver, &format!("server app.test:{} resolve;", origin.addr.port())));
     assert_eq!(proxy.get("/").status, 502);
     broken.store(false, Ordering::SeqCst);
     eventually("it is resolved", || proxy.get("/").status == 200);
