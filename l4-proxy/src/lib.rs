@@ -57,7 +57,7 @@ pub mod fwmark;
 pub mod inherit;
 pub mod keepalived;
 pub mod listen;
-mod metrics;
+pub mod metrics;
 pub mod probe;
 mod proxy;
 pub mod proxy_protocol;

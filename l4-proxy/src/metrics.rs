@@ -14,7 +14,7 @@ mod http;
 use lvs_core::{Condition, Director, Protocol, ServerStats, ServiceKey, ServiceStats};
 use lvsadm::document::{SyncDaemon, VirtualRouter};
 
-use self::exposition::{Exposition, Kind};
+pub use self::exposition::{Exposition, Kind};
 pub(crate) use self::http::serve;
 use crate::connections::Connections;
 use crate::udp::Dropped;
@@ -75,6 +75,13 @@ pub(crate) fn render(sources: &Sources<'_>, names: Names) -> String {
     }
     of_process(&mut out);
     out.finish()
+}
+
+/// Adds what a director has counted of its services and their servers.
+pub fn of_director(out: &mut Exposition, director: &Director) {
+    let services = director.stats();
+    of_services(out, &services);
+    of_servers(out, &services);
 }
 
 fn of_services(out: &mut Exposition, services: &[ServiceStats]) {
@@ -218,7 +225,7 @@ fn of_node_exporter(out: &mut Exposition, services: &[ServiceStats]) {
 }
 
 /// The process as every exporter tells of it; what cannot be read is left out.
-fn of_process(out: &mut Exposition) {
+pub fn of_process(out: &mut Exposition) {
     use rustix::process::{Resource, getrlimit};
     if let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") {
         out.family("process_open_fds", Kind::Gauge, "Number of open file descriptors.");

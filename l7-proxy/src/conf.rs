@@ -33,6 +33,7 @@ mod rewrite;
 mod rules;
 mod server;
 mod settings;
+mod sticky;
 mod stream;
 mod tables;
 mod tls;

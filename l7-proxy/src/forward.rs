@@ -157,7 +157,7 @@ impl Journey<'_> {
         self.pool.budget.count(began);
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut last = None;
-        let mut chosen = None;
+        let mut chosen = self.bound_to(transaction);
         // Held while another server than the first is asked.
         let mut repetition = None;
         let worker = Rc::clone(&transaction.session.worker);
@@ -243,6 +243,13 @@ impl Journey<'_> {
             }
             last = Some(status);
         }
+    }
+
+    /// The server that the client is bound to, if it is to any.
+    fn bound_to(&self, transaction: &Transaction) -> Option<Lease> {
+        let bound = self.pool.bound.as_ref()?;
+        let exchange = exchange(transaction, self.server, self.route, self.target);
+        bound.take(&exchange, transaction.session.worker.director(), &self.pool.key)
     }
 
     /// What the choice of a server goes by.
@@ -382,7 +389,11 @@ impl Journey<'_> {
 
     /// Makes the answer of a server's response.
     fn answer(&self, transaction: &Transaction, lease: Lease, response: Response) -> Answer {
-        let Response { head: Head { status, headers, reason, .. }, rest } = response;
+        let Response { head: Head { status, mut headers, reason, .. }, rest } = response;
+        if let Some(bound) = &self.pool.bound {
+            let exchange = exchange(transaction, self.server, self.route, self.target);
+            bound.bind(&exchange, lease.server(), &mut headers);
+        }
         if let Some(source) = &self.source {
             source.settle();
         }

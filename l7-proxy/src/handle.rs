@@ -11,6 +11,7 @@ mod relay;
 mod script;
 mod search;
 mod secure;
+mod status;
 mod strict;
 mod trailing;
 mod tried;
@@ -21,7 +22,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 
@@ -137,7 +138,7 @@ pub(crate) fn answer_parts(
                     transaction.tell(|| forward::explain(&transaction, server, &route, pass, &target));
                     Step::Done(explained::asked())
                 }
-                (None, Handler::Status) => status_page(&transaction),
+                (None, Handler::Status(page)) => status::answer(&transaction, *page),
                 (None, Handler::Proxy(pass)) => {
                     if let Some(incoming) = incoming.take() {
                         body = Some(source(&transaction, &route, incoming));
@@ -232,17 +233,6 @@ fn serve_file(transaction: &Transaction, server: &Server, route: &Route<'_>, tar
         Found::AddSlash => pages::add_slash(&exchange).map_or(Step::status(500), Step::page),
         Found::Status(status, headers) => Step::Status(status, headers),
     }
-}
-
-/// Answers with the page of counts.
-fn status_page(transaction: &Transaction) -> Step {
-    if !matches!(*transaction.method(), Method::GET | Method::HEAD) {
-        return Step::status(405);
-    }
-    let text = transaction.session.worker.census().to_string();
-    let mut answer = Answer::plain(StatusCode::OK, text.into());
-    answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    Step::Done(answer)
 }
 
 /// What variables are read from at a route.

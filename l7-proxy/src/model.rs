@@ -21,6 +21,7 @@ mod pattern;
 mod resolver;
 mod script;
 mod settings;
+mod sticky;
 mod stream;
 mod tls;
 mod upstream;
@@ -39,7 +40,7 @@ pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};
 pub use self::http::{
     Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, ProxyPass, Return,
-    ReturnBody, ServerName, SocketOptions, TryFiles, VirtualServer,
+    ReturnBody, ServerName, SocketOptions, StatusPage, TryFiles, VirtualServer,
 };
 pub use self::limit::{
     ConnectionsLimit, Enforcement, Excess, LimitStatus, Limits, RequestsLimit, Zone, ZoneId, ZoneKind,
@@ -54,6 +55,7 @@ pub use self::settings::{
     ProxySettings, Redirects, RequestBuffering, RetryOn, Root, ServerTokens, SetHeader, Settings, Slashes,
     Types, When,
 };
+pub use self::sticky::{Learn, Sticky, StickyCookie};
 pub use self::stream::{
     ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,
     StreamServer, StreamSettings, StreamTarget, StreamUpstream,

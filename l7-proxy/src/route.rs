@@ -165,7 +165,7 @@ impl<'r> Route<'r> {
 pub(crate) fn proxy_settings<'s>(handler: &Handler, settings: &'s Settings) -> &'s ProxySettings {
     match handler {
         Handler::Proxy(ProxyPass { module: PassModule::Grpc, .. }) => &settings.grpc.0,
-        Handler::Proxy(_) | Handler::Files | Handler::Status => &settings.proxy,
+        Handler::Proxy(_) | Handler::Files | Handler::Status(_) => &settings.proxy,
     }
 }
 

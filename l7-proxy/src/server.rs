@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use l4_proxy::listen;
 use lvs_core::Director;
 use tokio::net::{TcpListener, TcpStream};
@@ -37,7 +37,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::warn;
 
-use self::census::{Census, Censuses};
+pub(crate) use self::census::Census;
+use self::census::Censuses;
 pub(crate) use self::direct::Direct;
 pub(crate) use self::http1::{Broken, RequestBody};
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
@@ -51,7 +52,7 @@ use crate::model::Http;
 use crate::moment::Moment;
 use crate::site::{self, Site, SiteError};
 use crate::static_file;
-use crate::upstream::Pool;
+use crate::upstream::{Pool, SessionZones};
 
 /// Serves HTTP on one thread.
 ///
@@ -95,6 +96,8 @@ pub struct Shared {
     pub(crate) zones: Arc<Zones>,
     /// What the workers have counted.
     pub(crate) censuses: Arc<Censuses>,
+    /// Sessions that clients are bound to servers by.
+    pub(crate) sessions: Arc<SessionZones>,
 }
 
 /// One thread's share of the proxy.
@@ -107,6 +110,8 @@ pub(crate) struct Worker {
     /// Connections of clients, and requests, so far.
     accepted: Cell<u64>,
     requests: Cell<u64>,
+    /// Answers, by the first digit of their status.
+    responses: Cell<[u64; 5]>,
     /// Where other workers read what this one has counted.
     census: Arc<Mutex<Census>>,
     /// Told when a connection ends while accepting waits for that.
@@ -149,6 +154,7 @@ impl Shared {
             worker_connections: 512,
             zones: Arc::default(),
             censuses: Arc::default(),
+            sessions: Arc::default(),
         }
     }
 }
@@ -171,6 +177,7 @@ impl Proxy {
             census: shared.censuses.join(),
             accepted: Cell::new(0),
             requests: Cell::new(0),
+            responses: Cell::default(),
             current: RefCell::new(Rc::new(Generation::new(site, &shared))),
             shared,
             sessions: RefCell::default(),
@@ -218,6 +225,11 @@ impl Proxy {
         self.worker.files.borrow_mut().sweep(now);
         for pool in &self.worker.current().pools {
             pool.sweep(now);
+            if let Some(bound) = &pool.bound
+                && let Some(service) = self.worker.director().config().service(&pool.key)
+            {
+                bound.learn(service.servers.iter().map(|server| server.address));
+            }
         }
     }
 
@@ -329,6 +341,15 @@ impl Worker {
         self.requests.set(self.requests.get() + 1);
     }
 
+    /// Counts an answer.
+    pub(crate) fn count_response(&self, status: StatusCode) {
+        let mut responses = self.responses.get();
+        if let Some(count) = responses.get_mut(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
+            *count += 1;
+        }
+        self.responses.set(responses);
+    }
+
     /// Returns what all workers have counted.
     pub(crate) fn census(&self) -> Census {
         self.publish();
@@ -338,7 +359,8 @@ impl Worker {
     /// Writes what this worker has counted to where the others read it.
     fn publish(&self) {
         let (accepted, requests) = (self.accepted.get(), self.requests.get());
-        let mut census = Census { accepted, requests, ..Census::default() };
+        let responses = self.responses.get();
+        let mut census = Census { accepted, requests, responses, ..Census::default() };
         self.sessions.borrow().count(&mut census);
         census::publish(&self.census, census);
     }
@@ -390,7 +412,9 @@ impl Worker {
 impl Generation {
     fn new(site: Arc<Site>, shared: &Shared) -> Generation {
         let pools = site.router.upstreams().iter().zip(&site.keys);
-        let pools = pools.map(|(upstream, key)| Rc::new(Pool::new(upstream, key.clone()))).collect();
+        let pools = pools
+            .map(|(upstream, key)| Rc::new(Pool::new(upstream, key.clone(), &shared.sessions)))
+            .collect();
         let zones = shared.zones.of(site.router.zones());
         Generation { site, pools, zones }
     }

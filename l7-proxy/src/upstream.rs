@@ -17,6 +17,7 @@ mod head;
 mod http2;
 mod line;
 mod link;
+mod sticky;
 mod upload;
 
 use std::cell::RefCell;
@@ -37,6 +38,7 @@ pub(crate) use self::head::{Asked, Fields, Head};
 pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_alone};
 pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};
+pub(crate) use self::sticky::{Bound, SessionZones};
 use crate::model::{Keepalive, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
@@ -52,6 +54,8 @@ pub(crate) struct Pool {
     /// Whether servers are chosen by how fast they answer.
     pub(crate) is_timed: bool,
     pub(crate) line: Option<Line>,
+    /// What binds clients to servers, if anything does.
+    pub(crate) bound: Option<Bound>,
     pub(crate) budget: Budget,
     pub(crate) keepalive: Option<Keepalive>,
     /// Connections of HTTP/2.
@@ -94,13 +98,14 @@ pub(crate) enum ConnectError {
 }
 
 impl Pool {
-    pub(crate) fn new(upstream: &Upstream, key: ServiceKey) -> Pool {
+    pub(crate) fn new(upstream: &Upstream, key: ServiceKey, zones: &SessionZones) -> Pool {
         let balance = &upstream.balance;
         Pool {
             key,
             hashed: balance.key.clone(),
             is_timed: matches!(balance.algorithm, Algorithm::LeastTime | Algorithm::Ewma),
             line: upstream.queue.map(Line::new),
+            bound: Bound::new(upstream, zones),
             budget: Budget::new(Moment::now()),
             keepalive: upstream.keepalive.clone(),
             channels: Channels::default(),

@@ -177,6 +177,24 @@ impl Director {
             .schedule(flow, tried, now, None, Service::ticket, |service| self.lapse(&service.state.key, now))
     }
 
+    /// Counts a connection on this server, whom something that the director does not know of has bound
+    /// its client to: a cookie, say.
+    ///
+    /// As for a persistent client, that it is quiesced does not stand in the way. That it is down,
+    /// ejected or full does; then there is no lease, and the client is scheduled as any other.
+    pub fn schedule_on(&self, service: &ServiceKey, server: SocketAddr, now: Time) -> Option<Lease> {
+        let table = self.table.load();
+        let service = table.services.get(service)?;
+        if service.has_lapsed(now) {
+            self.lapse(&service.state.key, now);
+        }
+        let live = &service.servers[service.position(server)?].live;
+        if !service.keeps_clients(live) || live.is_full() {
+            return None;
+        }
+        Some(Lease::new(live.bind(), None))
+    }
+
     /// Takes in what became of a connection or request; says if its server was ejected by it.
     pub fn report(&self, lease: &Lease, event: Event, now: Time) -> Option<Transition> {
         let live = lease.live();

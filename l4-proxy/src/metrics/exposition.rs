@@ -3,15 +3,15 @@
 use std::fmt::{Display, Write};
 
 /// A text in the making: families with their samples, one after the other.
-#[derive(Default)]
-pub(super) struct Exposition {
+#[derive(Debug, Default)]
+pub struct Exposition {
     text: String,
     family: &'static str,
 }
 
 /// What a family's values do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// They only grow.
     Counter,
     /// They go up and down.
@@ -20,7 +20,7 @@ pub(super) enum Kind {
 
 impl Exposition {
     /// Begins a family; the samples that follow are its.
-    pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
+    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -32,7 +32,7 @@ impl Exposition {
     }
 
     /// Adds one sample.
-    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(self.family);
         for (index, (name, content)) in labels.iter().enumerate() {
             self.text.push(if index == 0 { '{' } else { ',' });
@@ -54,7 +54,8 @@ impl Exposition {
         let _ = writeln!(self.text, " {value}");
     }
 
-    pub(super) fn finish(self) -> String {
+    /// Returns the text.
+    pub fn finish(self) -> String {
         self.text
     }
 }

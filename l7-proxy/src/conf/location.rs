@@ -4,7 +4,7 @@ use http::Method;
 
 use crate::model::{
     Fallback, Handler, LimitExcept, Location, Matcher, PassModule, Pattern, ProxyPass, Return, ReturnBody,
-    Root, Settings, TryFiles,
+    Root, Settings, StatusPage, TryFiles,
 };
 use crate::variable::{Value, Variable};
 
@@ -32,7 +32,15 @@ pub(super) const RULES: &[Rule<Location>] = &[
     }),
     Rule::new("try_files", Context::LOCATION, 2..=ANY, try_files),
     Rule::new("stub_status", Context::LOCATION, 0..=1, |_, location, _| {
-        location.handler = Handler::Status;
+        location.handler = Handler::Status(StatusPage::Stub);
+        Ok(())
+    }),
+    Rule::new("lvs_metrics", Context::LOCATION, 0..=0, |_, location, _| {
+        location.handler = Handler::Status(StatusPage::Metrics);
+        Ok(())
+    }),
+    Rule::new("lvs_status", Context::LOCATION, 0..=0, |_, location, _| {
+        location.handler = Handler::Status(StatusPage::Upstreams);
         Ok(())
     }),
     Rule::new("internal", Context::LOCATION, 0..=0, |_, location, _| {

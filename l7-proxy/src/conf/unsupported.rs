@@ -121,7 +121,7 @@ const HTTP: &str = "
 
 /// In `upstream {}`.
 const UPSTREAM: &str = "
-    ntlm   state sticky
+    ntlm   state
 ";
 
 /// In `stream {}` and its servers.

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use lvs_core::Algorithm;
 
-use crate::model::{Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Upstream, UpstreamId};
+use crate::model::{
+    Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Sticky, Upstream, UpstreamId,
+};
 use crate::variable::Value;
 
 use super::rules::{self, Context, Fault, Rule};
 use super::tree::Directive;
 use super::value::{number, parse_number, parse_time, time};
-use super::{Error, Scope, address, resolver};
+use super::{Error, Scope, address, resolver, sticky};
 
 /// An `upstream {}` while it is read.
 #[derive(Debug)]
@@ -23,11 +25,16 @@ pub(super) struct Draft {
     queue: Option<Queue>,
     named: Vec<NamedServer>,
     resolving: Resolving,
+    sticky: Option<Sticky>,
 }
 
 /// What fills in a [`Draft`].
 pub(super) const RULES: &[Rule<Draft>] = &[
     Rule::new("server", BOTH, 1..=rules::ANY, server).many(|_| {}),
+    Rule::new("sticky", Context::UPSTREAM, 1..=rules::ANY, |scope, draft, directive| {
+        draft.sticky = Some(sticky::read(scope, directive)?);
+        Ok(())
+    }),
     Rule::new("resolver", Context::UPSTREAM, 1..=rules::ANY, |_, draft, directive| {
         resolver::set(&mut draft.resolving, directive)
     }),
@@ -153,9 +160,10 @@ impl Upstreams {
                 queue: None,
                 named: Vec::new(),
                 resolving: scope.resolving.clone(),
+                sticky: None,
             };
             rules::apply(scope, RULES, inside, &directive.block, &mut draft)?;
-            let Draft { servers, keepalive, balance, queue, named, resolving } = draft;
+            let Draft { servers, keepalive, balance, queue, named, resolving, sticky } = draft;
             let resolver = resolving.resolver().filter(|_| !named.is_empty());
             if resolver.is_none() && !named.is_empty() {
                 let message =
@@ -171,7 +179,16 @@ impl Upstreams {
             }
             let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
             let keepalive = if inside == Context::UPSTREAM { keepalive } else { None };
-            upstreams.list.push(Upstream { name, servers, keepalive, balance, named, resolver, queue });
+            upstreams.list.push(Upstream {
+                name,
+                servers,
+                keepalive,
+                balance,
+                named,
+                resolver,
+                sticky,
+                queue,
+            });
         }
         upstreams.explicit = upstreams.list.len();
         Ok(upstreams)
@@ -238,6 +255,9 @@ struct Name {
     service: Option<String>,
 }
 
+/// The longest name of a server that nginx takes.
+const ROUTE_MAX: usize = 32;
+
 /// Stands for an address that is not known yet.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
@@ -272,6 +292,9 @@ fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
             ("resolve", None) if scope.upstream_port.is_some() => name.is_followed = true,
             ("service", Some(service)) if scope.upstream_port.is_some() && !service.is_empty() => {
                 name.service = Some(service.to_owned());
+            }
+            ("route", Some(route)) if scope.upstream_port.is_some() && route.len() <= ROUTE_MAX => {
+                server.route = Some(route.to_owned());
             }
             ("service" | "route", Some(_)) | ("resolve", None) => {
                 return Err(Fault::unsupported(word, directive));

@@ -77,6 +77,7 @@ pub(super) fn finish(
         *bytes = Bytes::new();
     }
     let trailing = trailing::of(&transaction, route, &mut answer);
+    transaction.session.worker.count_response(answer.status);
     let rate = rate(&transaction, server, route, target, &answer);
     let session = Rc::clone(&transaction.session);
     let mut response = Response::new(());

@@ -234,8 +234,19 @@ pub enum Handler {
     Files,
     /// The servers of an upstream.
     Proxy(ProxyPass),
-    /// A page of counts (`stub_status`).
-    Status,
+    /// A page of counts.
+    Status(StatusPage),
+}
+
+/// Which page of counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusPage {
+    /// nginx's (`stub_status`).
+    Stub,
+    /// That which Prometheus reads (`lvs_metrics`).
+    Metrics,
+    /// The upstreams and their servers, as JSON (`lvs_status`).
+    Upstreams,
 }
 
 /// `proxy_pass`, `grpc_pass`: where requests go, and under which path.

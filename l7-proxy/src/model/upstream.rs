@@ -10,6 +10,7 @@ use lvs_core::Algorithm;
 use crate::variable::Value;
 
 use super::resolver::Resolver;
+use super::sticky::Sticky;
 
 /// Position of an [`Upstream`] in its configuration's `upstreams`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +32,8 @@ pub struct Upstream {
     pub named: Vec<NamedServer>,
     /// Who is asked for them; without anybody they have no addresses.
     pub resolver: Option<Arc<Resolver>>,
+    /// What binds a client to one server, if anything does.
+    pub sticky: Option<Sticky>,
     /// What becomes of requests while every server has reached its `max_conns`; `None` refuses them.
     pub queue: Option<Queue>,
 }
@@ -45,6 +48,7 @@ impl Upstream {
             balance: Balance::default(),
             named: Vec::new(),
             resolver: None,
+            sticky: None,
             queue: None,
         }
     }
@@ -95,6 +99,8 @@ pub struct Server {
     pub down: bool,
     /// Gets no new clients, and keeps those that are bound to it (`drain`).
     pub drain: bool,
+    /// What clients are bound to it by (`route`), in place of its address.
+    pub route: Option<String>,
     /// How long it takes to get its whole share after it was unavailable; 0 by default.
     pub slow_start: Duration,
 }
@@ -112,6 +118,7 @@ impl Server {
             role: Role::Primary,
             down: false,
             drain: false,
+            route: None,
             slow_start: Duration::ZERO,
         }
     }

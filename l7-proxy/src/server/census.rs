@@ -18,15 +18,17 @@ pub(crate) struct Censuses {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     /// Connections that were accepted.
-    pub(super) accepted: u64,
+    pub(crate) accepted: u64,
     /// Requests that were begun.
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// Connections that a head is being read of.
-    pub(super) reading: u64,
+    pub(crate) reading: u64,
     /// Connections that a request of is being answered.
-    pub(super) writing: u64,
+    pub(crate) writing: u64,
     /// Connections that wait for a request.
-    pub(super) waiting: u64,
+    pub(crate) waiting: u64,
+    /// Answers, by the first digit of their status.
+    pub(crate) responses: [u64; 5],
 }
 
 impl Censuses {
@@ -62,6 +64,7 @@ impl Add for Census {
             reading: self.reading + other.reading,
             writing: self.writing + other.writing,
             waiting: self.waiting + other.waiting,
+            responses: std::array::from_fn(|class| self.responses[class] + other.responses[class]),
         }
     }
 }
@@ -75,7 +78,7 @@ impl Sum for Census {
 impl fmt::Display for Census {
     /// Writes nginx's page, trailing blanks included.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Census { accepted, requests, reading, writing, waiting } = self;
+        let Census { accepted, requests, reading, writing, waiting, .. } = self;
         let active = reading + writing + waiting;
         writeln!(f, "Active connections: {active} ")?;
         writeln!(f, "server accepts handled requests")?;

@@ -388,7 +388,7 @@ fn fault_in_a_value_names_the_value() {
             "upstream u { server no.such.host.invalid:81; }",
             "host not found in upstream \"no.such.host.invalid:81\"",
         ),
-        ("upstream u { sticky cookie x; }", "\"sticky\" directive is not supported by l7-proxy"),
+        ("upstream u { ntlm; }", "\"ntlm\" directive is not supported by l7-proxy"),
         (
             "upstream u { server 127.0.0.1; } server { location / { proxy_pass http://u:81; } }",
             "upstream \"u\" may not have port 81",
@@ -707,7 +707,7 @@ fn proxy_pass_names_an_upstream_or_implies_one() {
         .iter()
         .map(|location| match &location.handler {
             Handler::Proxy(proxy) => (proxy.upstream.0, &*proxy.host, proxy.port, proxy.uri.clone()),
-            Handler::Files | Handler::Status => panic!("{:?}", location.matcher),
+            Handler::Files | Handler::Status(_) => panic!("{:?}", location.matcher),
         })
         .collect();
     let literal = |text: &str| Some(Value::literal(text));

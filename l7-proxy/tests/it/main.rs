@@ -28,6 +28,8 @@ mod script;
 mod secure;
 mod serve;
 mod static_file;
+mod status;
+mod sticky;
 mod stream;
 mod strict;
 mod support;

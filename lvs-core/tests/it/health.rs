@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lvs_core::{
     Algorithm, AllEjected, Condition, Director, Event, Lease, Notice, Passive, Persistence, Probe, Refusal,
-    ServiceConfig, SlowStart,
+    ServiceConfig, SlowStart, Thresholds,
 };
 
 use crate::setup::{
@@ -484,4 +484,20 @@ fn history_knows_what_failed_and_not_what_was_planned() {
     assert_eq!(one.availability(), Some(0.95));
     assert_eq!((two.planned, two.availability()), (Duration::from_secs(100), Some(1.0)));
     assert_eq!((history.service.failures, history.service.availability()), (0, Some(1.0)));
+}
+
+#[test]
+fn client_bound_to_a_server_gets_it_unless_it_is_down_or_full() {
+    let mut service = service(Algorithm::Rr, &[1, 1]);
+    service.servers[0].thresholds = Thresholds::new(1, 1).expect("thresholds");
+    let director = director(service);
+    let on = |server| director.schedule_on(&vip(), address(server), at(0));
+    director.edit_server(&vip(), server(2, 0)).expect("an edit");
+    assert_eq!(on(2).expect("quiesced is no hindrance").server(), address(2));
+    let lease = on(1).expect("room for one");
+    assert!(on(1).is_none(), "it is full");
+    drop(lease);
+    assert!(on(1).is_some());
+    take_down(&director, 1);
+    assert!(on(1).is_none() && on(9).is_none());
 }

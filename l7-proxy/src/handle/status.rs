@@ -1,0 +1,94 @@
+//! Pages of counts: nginx's, one for Prometheus, and one for programs.
+//!
+//! Each is made when it is asked for, of what is counted anyway. Its series follow the
+//! configuration: nothing that a client chooses makes one more.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use l4_proxy::metrics::{Exposition, Kind, of_director, of_process};
+use lvs_core::{Director, Time};
+use lvsadm::{CommitError, Connection, Control, Edit, Timeouts};
+
+use super::{Answer, Step};
+use crate::model::StatusPage;
+use crate::moment::Moment;
+use crate::server::{Census, Worker};
+use crate::transaction::Transaction;
+
+/// Answers with a page of counts.
+pub(super) fn answer(transaction: &Transaction, page: StatusPage) -> Step {
+    if !matches!(*transaction.method(), Method::GET | Method::HEAD) {
+        return Step::status(405);
+    }
+    let worker = &*transaction.session.worker;
+    let (text, kind) = match page {
+        StatusPage::Stub => (worker.census().to_string(), "text/plain"),
+        StatusPage::Metrics => (metrics(worker), "text/plain; version=0.0.4; charset=utf-8"),
+        StatusPage::Upstreams => match upstreams(worker.director()) {
+            Some(text) => (text, "application/json"),
+            None => return Step::status(500),
+        },
+    };
+    let mut answer = Answer::plain(StatusCode::OK, text.into());
+    answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    Step::Done(answer)
+}
+
+/// What Prometheus reads, in its text format.
+fn metrics(worker: &Worker) -> String {
+    let mut out = Exposition::default();
+    out.family("lvs_build_info", Kind::Gauge, "The version that runs; always 1.");
+    out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
+    let Census { accepted, requests, reading, writing, waiting, responses } = worker.census();
+    out.family("lvs_http_connections_accepted_total", Kind::Counter, "Connections of clients.");
+    out.sample(&[], accepted);
+    out.family("lvs_http_requests_total", Kind::Counter, "Requests that were begun.");
+    out.sample(&[], requests);
+    out.family("lvs_http_connections", Kind::Gauge, "Connections of clients, by what they are about.");
+    for (state, count) in [("reading", reading), ("writing", writing), ("waiting", waiting)] {
+        out.sample(&[("state", state)], count);
+    }
+    out.family("lvs_http_responses_total", Kind::Counter, "Answers, by the class of their status.");
+    for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(responses) {
+        out.sample(&[("code", class)], count);
+    }
+    of_director(&mut out, worker.director());
+    of_process(&mut out);
+    out.finish()
+}
+
+/// The upstreams and their servers: the document of `lvsadm -L --json`.
+fn upstreams(director: &Director) -> Option<String> {
+    let words = ["-L", "--json", "-n"].map(str::to_owned);
+    let output = lvsadm::run(&words, "", &Looked(director));
+    (output.code == 0).then_some(output.stdout)
+}
+
+/// A director that is looked at and not touched.
+struct Looked<'a>(&'a Director);
+
+impl Control for Looked<'_> {
+    fn director(&self) -> &Director {
+        self.0
+    }
+
+    fn now(&self) -> Time {
+        Moment::now().as_time()
+    }
+
+    fn commit(&self, _: Edit) -> Result<(), CommitError> {
+        Err(CommitError::Refused("a page changes nothing".to_owned()))
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        Vec::new()
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        Timeouts::default()
+    }
+
+    fn set_timeouts(&self, _: Timeouts) -> Result<(), CommitError> {
+        self.commit(Edit::Replace(lvs_core::Config::default()))
+    }
+}
