@@ -132,6 +132,8 @@ impl Bound {
                     bytes_sent: 0,
                     completion: Completion::Partial,
                     packed: None,
+                    trailers: None,
+                    upstream_trailers: None,
                 };
                 let exchange = Exchange { response: Some(answered), ..*exchange };
                 if let (Some(session), Some(sessions)) = (first(&learn.create, &exchange), &self.sessions) {
