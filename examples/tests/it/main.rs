@@ -1,5 +1,6 @@
 //! The examples as a person would run them.
 
+mod boundary;
 mod nginx_hashes;
 mod programs;
 mod replay;

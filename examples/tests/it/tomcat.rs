@@ -9,7 +9,17 @@ use std::time::Duration;
 
 use crate::programs::{Program, accepts, binary, eventually, free_ports, output, peer};
 
-const TOMCAT: &str = "/usr/share/tomcat10/bin/catalina.sh";
+pub(crate) const CATALINA: &str = "/usr/share/tomcat10/bin/catalina.sh";
+
+/// Starts the Tomcat that is configured in this folder.
+pub(crate) fn start(base: &Path) -> Program {
+    let log = fs::File::create(base.join("logs/out.log")).expect("a file");
+    let mut tomcat = Command::new(CATALINA);
+    tomcat.arg("run").env("CATALINA_HOME", "/usr/share/tomcat10").env("CATALINA_BASE", base);
+    tomcat.env("CATALINA_OPTS", "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1");
+    tomcat.stdout(log.try_clone().expect("a descriptor")).stderr(log);
+    Program::start(&mut tomcat)
+}
 
 /// The folder `examples/tomcat` at work, on ports of its own.
 struct Split {
@@ -80,12 +90,7 @@ impl Split {
 
     fn start_tomcat(&mut self, index: usize) {
         let base = self.path(&format!("tomcat{}", index + 1));
-        let log = fs::File::create(base.join("logs/out.log")).expect("a file");
-        let mut tomcat = Command::new(TOMCAT);
-        tomcat.arg("run").env("CATALINA_HOME", "/usr/share/tomcat10").env("CATALINA_BASE", &base);
-        tomcat.env("CATALINA_OPTS", "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1");
-        tomcat.stdout(log.try_clone().expect("a descriptor")).stderr(log);
-        self.tomcats[index] = Some(Program::start(&mut tomcat));
+        self.tomcats[index] = Some(start(&base));
     }
 
     /// Waits for the page, not the port: the first request compiles it.
@@ -162,7 +167,7 @@ impl Split {
 
 #[test]
 fn split_with_real_tomcats_loses_nothing_when_its_parts_die() {
-    if !peer("Tomcat 10", TOMCAT) || !peer("curl", "/usr/bin/curl") {
+    if !peer("Tomcat 10", CATALINA) || !peer("curl", "/usr/bin/curl") {
         return;
     }
     let mut split = Split::start();
