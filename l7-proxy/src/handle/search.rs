@@ -240,6 +240,12 @@ impl Search {
                 }
             };
         }
+        let backslash = target.path().contains(&b'\\');
+        if backslash && !leads_there_with_slashes(server, transaction, target.path()) {
+            transaction
+                .tell(|| "refused with 400: with slashes for backslashes it leads elsewhere".to_owned());
+            return (server.fallback(), Some(Step::status(400)));
+        }
         let located = server.locate(target.path(), &mut transaction.captures);
         let route = located.route();
         if route.internal && !self.internal {
@@ -317,6 +323,16 @@ impl Search {
         self.error_page = Some(kept);
         Some(ErrorPage::Path(target))
     }
+}
+
+/// Whether a path leads to the same location when its backslashes are read as slashes. Some servers read
+/// them so (Tomcat's `allowBackslash`), and what one location denies must not get there through another.
+fn leads_there_with_slashes(server: &Server, transaction: &mut Transaction, path: &[u8]) -> bool {
+    let slashed: Vec<u8> = path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
+    let Ok(slashed) = Target::internal(&slashed, None) else { return false };
+    let captures = &mut transaction.captures;
+    let as_slashed = server.locate(slashed.path(), captures).route().place;
+    as_slashed == server.locate(path, captures).route().place
 }
 
 /// Splits a place into path and query.
