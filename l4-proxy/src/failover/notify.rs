@@ -147,7 +147,9 @@ impl Telling<'_> {
             What::SplitBrain => &notify.split_brain,
             What::Deleted => &notify.deleted,
         };
-        let mut any = notify.any.clone();
+        // Of what is no state only those are told who ask for it: a program for all states knows no others.
+        let is_state = matches!(self.what, What::State(_) | What::Deleted);
+        let mut any = notify.any.clone().filter(|_| is_state);
         if let Some(any) = &mut any {
             let words = [self.who.kind(), self.who.name(), self.what.word()].map(str::to_owned);
             any.words.extend(words);
@@ -218,7 +220,13 @@ mod tests {
 
     #[test]
     fn program_for_all_changes_is_told_what_keepalived_tells() {
-        let notify = Notify { master: script("m"), any: script("n"), stop: script("s"), ..Notify::default() };
+        let notify = Notify {
+            master: script("m"),
+            any: script("n"),
+            stop: script("s"),
+            split_brain: script("b"),
+            ..Notify::default()
+        };
         let telling = |who, what| {
             Telling { who, what, priority: 150, notify: &notify, account: &Account::default(), fifos: &[] }
                 .scripts()
@@ -230,5 +238,7 @@ mod tests {
         assert_eq!(telling(instance(), What::State(State::Master)), ["m", "n INSTANCE VI_1 MASTER 150"]);
         assert_eq!(telling(Who::Group("G".to_owned()), What::State(State::Fault)), ["n GROUP G FAULT 150"]);
         assert_eq!(telling(instance(), What::State(State::Init)), ["s", "n INSTANCE VI_1 STOP 150"]);
+        assert_eq!(telling(instance(), What::SplitBrain), ["b"]);
+        assert_eq!(telling(instance(), What::LowerPriority), [""; 0]);
     }
 }

@@ -21,8 +21,12 @@ fn instance(number: usize, lines: &str) -> String {
     )
 }
 
+/// By multicast, told by whoever is master.
 const SYNC: &str =
     "global_defs {\nlvs_sync_daemon eth0 VI id 3\nlvs_sync_key \"a key of this test alone\"\n}\n";
+
+/// Between the two alone, told by both.
+const SYNC_OF_PEERS: &str = "global_defs {\nlvs_sync_daemon eth0 maxlen 512\nlvs_sync_key hex:00112233445566778899aabbccddeeff\nlvs_sync_peers {\n10.97.0.1\n10.97.0.2\n}\n}\n";
 
 /// The skew of the second director at an interval.
 fn skew(interval: Duration) -> Duration {
@@ -30,8 +34,8 @@ fn skew(interval: Duration) -> Duration {
 }
 
 /// Both directors, the first of which is master and has told the second everything.
-fn pair(lab: &Lab, lines: &str) -> [Director; 2] {
-    let text = |number| format!("{SYNC}{}{}", instance(number, lines), lab.service());
+fn pair(lab: &Lab, sync: &str, lines: &str) -> [Director; 2] {
+    let text = |number| format!("{sync}{}{}", instance(number, lines), lab.service());
     let first = lab.director(0, &text(0));
     first.says("VI is MASTER now");
     let second = lab.director(1, &text(1));
@@ -85,10 +89,10 @@ fn outage(lab: &Lab, directors: &mut [Director; 2]) -> Duration {
     again - killed
 }
 
-fn check_outage(lines: &str, interval: Duration) {
+fn check_outage(sync: &str, lines: &str, interval: Duration) {
     let Some(lab) = Lab::new() else { return };
     let bound = interval * 3 + skew(interval) + Duration::from_millis(200);
-    let mut directors = pair(&lab, lines);
+    let mut directors = pair(&lab, sync, lines);
     let servers = lab.ask_all();
     assert_eq!(servers.len(), CLIENTS.len());
     assert!(CLIENTS.clone().any(|number| servers[&number] != servers[&CLIENTS.start]), "both servers serve");
@@ -102,12 +106,12 @@ fn check_outage(lines: &str, interval: Duration) {
 
 #[test]
 fn clients_are_served_again_in_time_and_by_their_servers_when_the_master_is_killed() {
-    check_outage("advert_int 1", Duration::from_secs(1));
+    check_outage(SYNC, "advert_int 1", Duration::from_secs(1));
 }
 
 #[test]
 fn clients_are_served_again_within_a_second_where_adverts_come_every_tenth() {
-    check_outage("version 3\nadvert_int 0.1", Duration::from_millis(100));
+    check_outage(SYNC_OF_PEERS, "version 3\nadvert_int 0.1", Duration::from_millis(100));
 }
 
 #[test]
@@ -116,7 +120,7 @@ fn director_that_is_told_to_end_resigns_and_one_that_comes_back_knows_all_client
     let told = lab.folder.path().join("told");
     let notify =
         format!("version 3\nadvert_int 0.2\nnotify \"/bin/sh -c 'echo $* >> {}' sh\"", told.display());
-    let mut directors = pair(&lab, &notify);
+    let mut directors = pair(&lab, SYNC, &notify);
     let servers = lab.ask_all();
     assert_eq!(servers.len(), CLIENTS.len());
     let began = Instant::now();
