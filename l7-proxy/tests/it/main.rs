@@ -4,6 +4,7 @@ mod answers;
 mod balance;
 mod bulk;
 mod client_addr;
+mod clients;
 mod command;
 mod compress;
 mod conf;
