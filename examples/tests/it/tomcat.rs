@@ -182,6 +182,14 @@ fn split_with_real_tomcats_loses_nothing_when_its_parts_die() {
     for header in ["host: 127.0.0.1", "x-real-ip: 127.0.0.1", "x-forwarded-for: 127.0.0.1"] {
         assert!(page.contains(header), "Tomcat did not see {header} but\n{page}");
     }
+    if peer("a Java compiler", "/usr/bin/javac") {
+        // Java's own client, which offers to go over to HTTP/2.
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/HttpClientPeer.java");
+        let mut java = Command::new("timeout");
+        java.args(["60", "java", "-Xmx96m"]).arg(source).args([&split.url("/index.jsp"), "Dynamic page"]);
+        assert_eq!(output(&mut java).trim(), "{HTTP_1_1 200 page=100}");
+    }
+
     let table = split.director_table();
     assert!(table.contains(&format!("TCP  127.0.0.1:{} rr\n", split.ports[0])), "{table}");
 
