@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 use vrrp::arbiter::etcd::{self, Etcd};
-use vrrp::arbiter::{OnLoss, Terms};
+use vrrp::arbiter::{OnLoss, Terms, Witness};
 use vrrp::os::{
-    Accepted, Advertises, Arbiters, Authentication, Dialect, Handle, Instance, Mac, Node, Peer, Reach,
+    Accepted, Advertises, Arbiters, Authentication, Dialect, Handle, Instance, Mac, Node, Peer, Ping, Reach,
     Schedule, Settings, Verdict, VirtualAddress,
 };
 use vrrp::packet::Coverage;
@@ -37,6 +37,7 @@ Usage: virtual-router --interface IF --vrid N --address IP[/PREFIX] [OPTIONS]
   --nopreempt           leave a master of lower priority alone
   --preempt-delay SECONDS
   --etcd URL            be master only with a lease in this etcd; may be repeated
+  --ping IP             be master only while this gateway answers
   --etcd-key KEY        the key that the lease is for; /vrrp/example if it is not given
   --ttl SECONDS         how long the lease lasts; 5 if it is not given
   --keep                keep the address when etcd cannot be asked
@@ -46,9 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (instance, arbiter) = instance(lexopt::Parser::from_env())?;
     let name = instance.name.clone();
     let mut arbiters = Arbiters::new();
-    if let Some((etcd, on_loss)) = arbiter {
-        let terms = Terms { ttl: etcd.ttl, on_loss };
-        let witness = Box::new(Etcd::new(&etcd)?);
+    if let Some((terms, witness)) = arbiter {
         arbiters.add(std::slice::from_ref(&name), terms, witness, |said| println!("{said}"))?;
     }
     let settings = Settings { instances: vec![instance], groups: Vec::new() };
@@ -78,11 +77,11 @@ fn obey(line: &str, name: &str, node: &Handle) -> Result<(), Box<dyn Error>> {
 }
 
 /// The virtual router, and the arbiter that it needs the consent of.
-type Wanted = (Instance, Option<(etcd::Settings, OnLoss)>);
+type Wanted = (Instance, Option<(Terms, Box<dyn Witness>)>);
 
 fn instance(mut words: lexopt::Parser) -> Result<Wanted, Box<dyn Error>> {
     let mut instance = Instance::new("VI_1", "eth0", 51);
-    let mut on_loss = OnLoss::Yield;
+    let (mut on_loss, mut ping) = (OnLoss::Yield, None);
     let mut etcd = etcd::Settings {
         endpoints: Vec::new(),
         key: "/vrrp/example".to_owned(),
@@ -116,6 +115,7 @@ fn instance(mut words: lexopt::Parser) -> Result<Wanted, Box<dyn Error>> {
             Long("nopreempt") => instance.preempt = Preempt::Never,
             Long("preempt-delay") => instance.preempt = Preempt::After(seconds(&mut words)?),
             Long("etcd") => etcd.endpoints.push(words.value()?.string()?),
+            Long("ping") => ping = Some(words.value()?.parse()?),
             Long("etcd-key") => etcd.key = words.value()?.string()?,
             Long("ttl") => etcd.ttl = seconds(&mut words)?,
             Long("keep") => on_loss = OnLoss::Keep,
@@ -130,11 +130,14 @@ fn instance(mut words: lexopt::Parser) -> Result<Wanted, Box<dyn Error>> {
         instance.reach = Reach::Peers { peers, ttl: 255, accepted: Accepted::All };
     }
     instance.dialect = if v3 { Dialect::V3(coverage) } else { Dialect::V2(proof) };
-    if etcd.endpoints.is_empty() {
-        return Ok((instance, None));
-    }
+    let terms = Terms { ttl: etcd.ttl, on_loss };
+    let witness: Box<dyn Witness> = match ping {
+        Some(gateway) => Box::new(Ping::new(gateway, instance.interface.clone())),
+        None if etcd.endpoints.is_empty() => return Ok((instance, None)),
+        None => Box::new(Etcd::new(&etcd)?),
+    };
     instance.consent = Consent::Needed;
-    Ok((instance, Some((etcd, on_loss))))
+    Ok((instance, Some((terms, witness))))
 }
 
 fn seconds(words: &mut lexopt::Parser) -> Result<Duration, Box<dyn Error>> {

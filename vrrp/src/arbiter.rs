@@ -9,7 +9,7 @@
 //! the addresses away, by whole seconds and up to one second late.
 //!
 //! [`Arbiter`] is pure, like the routers: events and the time go in, and what is to be asked comes out.
-//! Whoever does the asking is a [`Witness`]: [`etcd`] or [`ping`].
+//! Whoever does the asking is a [`Witness`]: a lease in etcd, or a gateway that answers.
 
 // The part that speaks with somebody needs sockets, and a clock to give up by.
 #[cfg(feature = "etcd")]

@@ -30,6 +30,7 @@ mod member;
 mod netlink;
 mod node;
 mod notice;
+mod ping;
 mod settings;
 mod sys;
 mod unit;
@@ -40,6 +41,7 @@ pub use self::arbiters::{Arbiters, Said};
 pub use self::clock::now;
 pub use self::node::{Gone, Handle, Node, Schedule};
 pub use self::notice::{Counters, Delay, Fault, Notice, Status, Verdict};
+pub use self::ping::Ping;
 pub use self::settings::{
     Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Instance, Mac, Peer,
     Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,

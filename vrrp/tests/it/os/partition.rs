@@ -189,6 +189,24 @@ fn address_goes_with_an_arbiter_that_is_gone_and_comes_back_with_it() {
 }
 
 #[test]
+fn director_that_does_not_reach_the_gateway_gives_way_to_the_one_that_does() {
+    let Some(lab) = Lab::new(3) else { return };
+    let director =
+        |host, priority| lab.program(host, &["--address", VIP, "--priority", priority, "--ping", "10.8.0.3"]);
+    let directors = [director(1, "150"), director(2, "100")];
+    let watch = Watch::new(&lab);
+    eventually("host 1 holds the address", || lab.has(1, VIP));
+    lab.cable(1, "down");
+    // That its cable is cut is not what it sees: the bridge's end of it is down, not its own.
+    eventually("host 1 has let go", || !lab.has(1, VIP));
+    eventually("host 2 holds the address", || lab.has(2, VIP));
+    assert!(directors[1].log().contains("is MASTER now"));
+    lab.cable(1, "up");
+    eventually("host 1 holds the address again", || lab.has(1, VIP) && !lab.has(2, VIP));
+    let _ = watch.end();
+}
+
+#[test]
 fn address_that_is_to_be_kept_outlives_the_arbiter() {
     let Some(site) = Site::new(&["--keep"]) else { return };
     site.is_held_by(1);
