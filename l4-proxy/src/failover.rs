@@ -6,6 +6,7 @@
 //! log, synchronisation) runs on another thread. The data path knows nothing of either: listeners are
 //! bound to addresses that need not be there ([`Model::floating`]), and whoever has the address serves.
 
+mod arbiters;
 mod dump;
 mod notify;
 mod record;
@@ -23,6 +24,7 @@ use tracing::{error, info, warn};
 use vrrp::os::{Gone, Node, Notice, Schedule, Settings, Status, Verdict};
 use vrrp::router::{State, Warning};
 
+use self::arbiters::Arbiters;
 use self::notify::{Notifier, Telling, What, Who};
 use self::record::Records;
 use self::trackers::Trackers;
@@ -53,6 +55,7 @@ struct Running {
     vrrp: Vrrp,
     account: Account,
     global: Global,
+    arbiters: Arbiters,
     trackers: Trackers,
     sync: Option<Sync>,
     records: Records,
@@ -76,6 +79,7 @@ enum News {
 /// A configuration that can be run: what [`Failover::prepare`] found out.
 pub(crate) struct Prepared {
     settings: Settings,
+    arbiters: arbiters::Prepared,
     vrrp: Vrrp,
     global: Global,
 }
@@ -102,12 +106,19 @@ impl Failover {
             let schedule = Schedule::First(model.global.vrrp_priority.unwrap_or(PRIORITY));
             let news = self.shared.news.clone();
             // What does not fit is lost: nobody can tell so much, and the node must not wait.
-            let told = move |notice| drop(news.try_send(News::Notice(notice)));
+            let mut asked = state.arbiters.ear();
+            let told = move |notice| {
+                asked(&notice);
+                drop(news.try_send(News::Notice(notice)));
+            };
             let node =
                 Node::start(Settings::default(), schedule, told).map_err(|error| cannot_run(&error))?;
+            state.arbiters.connect(node.handle().clone());
             state.node = Some(node);
         }
-        Ok(Prepared { settings, vrrp: model.vrrp.clone(), global: model.global.clone() })
+        let name = model.global.router_id.clone().unwrap_or_else(host_name);
+        let arbiters = state.arbiters.prepare(&model.vrrp, &name).map_err(CommitError::Refused)?;
+        Ok(Prepared { settings, arbiters, vrrp: model.vrrp.clone(), global: model.global.clone() })
     }
 
     /// Runs what was prepared. Instances that stay as they were do not notice.
@@ -115,9 +126,10 @@ impl Failover {
     /// # Errors
     /// The node has stopped.
     pub(crate) fn follow(&self, prepared: Prepared) -> Result<(), CommitError> {
-        let Prepared { settings, vrrp, global } = prepared;
+        let Prepared { settings, arbiters, vrrp, global } = prepared;
         let account = Account::of(&global);
         let mut state = self.shared.state();
+        state.arbiters.follow(arbiters).map_err(|error| cannot_run(&error))?;
         state.records.keep(&vrrp);
         let (begun, freed) = state.trackers.follow(&vrrp, &account);
         let before = std::mem::replace(&mut state.vrrp, vrrp);
@@ -239,9 +251,13 @@ impl Shared {
 
     /// Masters say that they stop, and their addresses go.
     fn resign(&self) {
-        let node = self.state().node.take();
-        // Not held while the node ends.
+        let (node, arbiters) = {
+            let mut state = self.state();
+            (state.node.take(), std::mem::take(&mut state.arbiters))
+        };
+        // Not held while they end: first the addresses go, then the consent.
         drop(node);
+        drop(arbiters);
     }
 
     fn statuses(&self) -> Vec<Status> {
@@ -390,6 +406,11 @@ fn listed(party: &Synchronisation) -> Vec<SyncDaemon> {
         halves.push(half(SyncRole::Backup, progress.learned));
     }
     halves
+}
+
+/// What this machine is called.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn cannot_run(error: &std::io::Error) -> CommitError {

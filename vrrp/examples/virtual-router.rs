@@ -46,12 +46,11 @@ Usage: virtual-router --interface IF --vrid N --address IP[/PREFIX] [OPTIONS]
 fn main() -> Result<(), Box<dyn Error>> {
     let (instance, arbiter) = instance(lexopt::Parser::from_env())?;
     let name = instance.name.clone();
-    let mut arbiters = Arbiters::new();
+    let arbiters = Arc::new(Arbiters::new());
     if let Some((terms, witness)) = arbiter {
         arbiters.add(std::slice::from_ref(&name), terms, witness, |said| println!("{said}"))?;
     }
     let settings = Settings { instances: vec![instance], groups: Vec::new() };
-    let arbiters = Arc::new(arbiters);
     let asked = Arc::clone(&arbiters);
     let node = Node::start(settings, Schedule::First(1), move |notice| {
         asked.hear(&notice);

@@ -7,7 +7,7 @@ use vrrp::os::{
     Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
 };
 use vrrp::packet::Coverage;
-use vrrp::router::Preempt;
+use vrrp::router::{Consent, Preempt};
 
 use super::trackers;
 use crate::keepalived::model::{self, Vrrp};
@@ -71,6 +71,7 @@ fn instance(vrrp: &Vrrp, from: &model::Instance) -> Result<Instance, String> {
             })
             .collect(),
         awaits: trackers::awaited(vrrp, from),
+        consent: if from.arbiter.is_some() { Consent::Needed } else { Consent::NotNeeded },
         ..Instance::new(&from.name, "", from.router_id)
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::router::{self, Moment};
 /// not be.
 #[derive(Debug, Default)]
 pub struct Arbiters {
-    seats: BTreeMap<String, Seat>,
+    seats: Mutex<BTreeMap<String, Seat>>,
     node: Arc<OnceLock<Handle>>,
 }
 
@@ -38,7 +38,7 @@ pub struct Said {
 /// One arbiter's thread.
 #[derive(Debug)]
 struct Seat {
-    questions: Option<SyncSender<Event>>,
+    questions: SyncSender<Event>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -48,18 +48,20 @@ impl Arbiters {
         Arbiters::default()
     }
 
-    /// Has a witness asked for some virtual routers: one by itself, or all of a group.
+    /// Has a witness asked for some virtual routers: one by itself, or all of a group. One that was
+    /// asked for them before is not any more.
     ///
     /// # Errors
     /// The system has no more threads.
     pub fn add(
-        &mut self,
+        &self,
         instances: &[String],
         terms: Terms,
         witness: Box<dyn Witness>,
         told: impl FnMut(Said) + Send + 'static,
     ) -> io::Result<()> {
         let Some(first) = instances.first() else { return Ok(()) };
+        self.remove(instances);
         let (sender, questions) = sync_channel(QUESTIONS);
         let desk = Desk {
             instance: first.clone(),
@@ -70,11 +72,26 @@ impl Arbiters {
             told: Box::new(told),
         };
         let thread = thread::Builder::new().name("arbiter".to_owned()).spawn(move || desk.run(&questions))?;
+        let mut seats = self.seats();
         for instance in &instances[1..] {
-            self.seats.insert(instance.clone(), Seat { questions: Some(sender.clone()), thread: None });
+            seats.insert(instance.clone(), Seat { questions: sender.clone(), thread: None });
         }
-        self.seats.insert(first.clone(), Seat { questions: Some(sender), thread: Some(thread) });
+        seats.insert(first.clone(), Seat { questions: sender, thread: Some(thread) });
         Ok(())
+    }
+
+    /// Has nobody asked for these any more; waits until what is held has been given back, or could not
+    /// be.
+    pub fn remove(&self, instances: &[String]) {
+        let gone: Vec<Seat> = {
+            let mut seats = self.seats();
+            instances.iter().filter_map(|instance| seats.remove(instance)).collect()
+        };
+        leave(gone);
+    }
+
+    fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says who is to be told.
@@ -90,24 +107,27 @@ impl Arbiters {
             Notice::Releases { instance } => (instance, Event::Release),
             _ => return,
         };
-        if let Some(questions) = self.seats.get(instance).and_then(|seat| seat.questions.as_ref()) {
+        if let Some(seat) = self.seats().get(instance) {
             // A router asks again; and what is not given back ends by itself.
-            let _ = questions.try_send(event);
+            let _ = seat.questions.try_send(event);
         }
     }
 }
 
 impl Drop for Arbiters {
     fn drop(&mut self) {
-        for seat in self.seats.values_mut() {
-            seat.questions = None;
-        }
-        for seat in self.seats.values_mut() {
-            if let Some(thread) = seat.thread.take() {
-                // A panic of the thread was told when it happened.
-                let _ = thread.join();
-            }
-        }
+        let seats = std::mem::take(&mut *self.seats());
+        leave(seats.into_values().collect());
+    }
+}
+
+/// Lets threads end, and waits for it.
+fn leave(seats: Vec<Seat>) {
+    // A thread ends when nobody can ask it any more: all ways to it go before it is waited for.
+    let threads: Vec<_> = seats.into_iter().filter_map(|seat| seat.thread).collect();
+    for thread in threads {
+        // A panic of the thread was told when it happened.
+        let _ = thread.join();
     }
 }
 
