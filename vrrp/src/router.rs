@@ -496,9 +496,12 @@ impl Router {
         }
         if (priority, from) > (self.priority(), self.config.address) {
             // No rival: this is how a better one takes its place. Where both have led for a while, the
-            // better one hears the other and says so.
+            // better one hears the other and says so: also from the one that heard it first, whose last
+            // word this is. It has the better one announce the addresses, which neighbours know elsewhere.
+            let last = self.send(self.priority());
             self.listen(Reason::Outranked { by: from, priority }, now, actions);
             self.wait(interval, now);
+            actions.push(last);
         } else {
             if now > self.tolerant_until {
                 let known = self.rival.replace((from, now)).is_some_and(|(rival, _)| rival == from);

@@ -99,7 +99,7 @@ fn consent_is_given_back_after_the_addresses_are_gone() {
     assert_eq!(names(&router.handle(Event::Stop, began)), ["send 0", "remove", "release", "INIT"]);
     let (mut router, began) = master(100);
     let actions = names(&router.handle(heard(3, 200), began + SECOND));
-    assert_eq!(actions, ["remove", "release", "BACKUP"]);
+    assert_eq!(actions, ["remove", "release", "BACKUP", "send 100"]);
 }
 
 #[test]

@@ -133,8 +133,8 @@ fn master_answers_as_the_rfc_says() {
     let stays = |names: &[&str]| (named(names), Some(now + SECOND), State::Master);
     let goes = |names: &[&str]| (named(names), Some(now + DOWN), State::Backup);
     assert_eq!(answer(heard(3, 0)), stays(&["send 100"]));
-    assert_eq!(answer(heard(3, 101)), goes(&["remove", "BACKUP"]));
-    assert_eq!(answer(heard(3, 100)), goes(&["remove", "BACKUP"]));
+    assert_eq!(answer(heard(3, 101)), goes(&["remove", "BACKUP", "send 100"]));
+    assert_eq!(answer(heard(3, 100)), goes(&["remove", "BACKUP", "send 100"]));
     assert_eq!(answer(heard(1, 100)), stays(&["rival", "send 100", "announce contested"]));
     assert_eq!(answer(heard(3, 99)), stays(&["rival", "send 100", "announce contested"]));
     assert_eq!(answer(Event::Stop), (named(&["send 0", "remove", "INIT"]), None, State::Init));
@@ -293,4 +293,16 @@ fn refreshed_announcements_begin_where_the_second_one_is_left_out() {
     master.handle(Event::Start, Moment::ZERO);
     master.handle(Event::Take, Moment::ZERO);
     check(&mut master, Event::Timer, SECOND / 2, &["announce refresh"], Some(SECOND));
+}
+
+#[test]
+fn after_a_split_the_better_one_announces_whoever_heard_the_other_first() {
+    let mut worse = router(100, State::Master);
+    let mut better = router(150, State::Master);
+    let last = worse.handle(heard(3, 150), SECOND * 5);
+    assert_eq!(
+        last.last().map(|action| names(std::slice::from_ref(action))),
+        Some(vec!["send 100".to_owned()])
+    );
+    assert_eq!(names(&better.handle(heard(1, 100), SECOND * 5)), ["rival", "send 150", "announce contested"]);
 }
