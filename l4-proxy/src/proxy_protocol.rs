@@ -139,6 +139,17 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
     }
 }
 
+/// The same, except that a checksum is not looked at: what nginx does.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_unchecked(bytes: &[u8]) -> Result<Parsed, ParseError> {
+    match bytes.strip_prefix(v2::SIGNATURE) {
+        Some(_) => v2::parse_as(bytes, v2::Checksum::Ignored),
+        None => parse(bytes),
+    }
+}
+
 /// The pair in one family: both as they are, or both as IPv6.
 fn same_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
     let (source, destination) = (canonical(source), canonical(destination));

@@ -83,6 +83,8 @@ struct State {
     /// By the address as configured.
     listening: HashMap<SocketAddr, Listening>,
     workers_wanted: model::Workers,
+    /// How long what is served by the present configuration may last after the next.
+    shutdown_timeout: Option<Duration>,
     phase: Phase,
     /// What answers `lvsadm`, and the configuration of it.
     control: Option<(ControlSocket, lvsadm::Server)>,
@@ -151,6 +153,7 @@ impl Daemon {
         let state = State {
             listening: HashMap::new(),
             workers_wanted: config.process.workers,
+            shutdown_timeout: None,
             phase: Phase::Serving,
             control: None,
         };
@@ -276,6 +279,7 @@ impl Daemon {
         }
         let gone: Vec<SocketAddr> = stop.iter().filter(|addr| !start.contains(addr)).copied().collect();
         self.switch(&state, &site, &stop, &start);
+        state.shutdown_timeout = process.shutdown_timeout;
         state.listening.retain(|addr, _| !gone.contains(addr));
         self.administered.settle(services).map_err(of_service)?;
         self.checks.send_replace(site.checks.clone());
@@ -294,7 +298,12 @@ impl Daemon {
                 Some((*addr, listener, listening.serves.clone()))
             });
             let (done, changed) = std::sync::mpsc::channel();
-            let switch = Switch { stop: stop.to_vec(), site: Arc::clone(site), start: start.collect() };
+            let switch = Switch {
+                stop: stop.to_vec(),
+                site: Arc::clone(site),
+                start: start.collect(),
+                cut_after: state.shutdown_timeout,
+            };
             if commands.send(Command::Switch(switch, done)).is_ok() {
                 changing.push(changed);
             }

@@ -12,6 +12,7 @@ mod outgoing;
 mod relayed;
 mod tunnel;
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -30,7 +31,7 @@ pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
 use crate::error_log::Errno;
 use crate::handle::{Answer, exchange};
-use crate::model::{HttpVersion, ProxyPass, ProxySettings, RetryOn};
+use crate::model::{HttpVersion, PassUri, ProxyPass, ProxySettings, RetryOn};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::{PathOrigin, Transaction, request_uri};
@@ -67,12 +68,14 @@ pub(crate) async fn forward(
         return Err(411);
     }
     let is_told = transaction.generation.site.router.needs().attempts;
-    let pool = Rc::clone(&transaction.generation.pools[pass.upstream.0]);
+    let pool = transaction.generation.pool(pass.upstream);
     let secure = match pass.tls {
         true => Some(secure(transaction, server, route, target, settings)?),
         false => None,
     };
-    let journey = Journey { secure, server, route, target, settings, is_told, uri, source, origin, pool };
+    let connected = Cell::default();
+    let journey =
+        Journey { secure, server, route, target, settings, is_told, connected, uri, source, origin, pool };
     journey.run(transaction).await
 }
 
@@ -84,6 +87,8 @@ struct Journey<'a> {
     settings: &'a ProxySettings,
     /// Whether a log or a field may show the attempts.
     is_told: bool,
+    /// How long it took the present attempt to connect.
+    connected: Cell<Option<Duration>>,
     uri: Uri,
     source: Option<Rc<Source>>,
     /// The address that connections come from, where it is not the system's choice.
@@ -188,7 +193,7 @@ impl Journey<'_> {
             let failure = match sent {
                 Ok(response) => {
                     let status = response.head.status.as_u16();
-                    note(transaction, server, Some(status), attempted, Arrival::Head);
+                    self.note(transaction, server, status, attempted, Arrival::Head);
                     let next = self.settings.next_upstream.on.statuses.contains(&status);
                     if !next {
                         let event = match attempted {
@@ -227,7 +232,7 @@ impl Journey<'_> {
                 Err(failure) => failure,
             };
             let status = failure.status();
-            note(transaction, server, Some(status), attempted, Arrival::Nothing);
+            self.note(transaction, server, status, attempted, Arrival::Nothing);
             self.report(transaction, &lease, &failure);
             drop(lease);
             tried.push(server);
@@ -250,6 +255,23 @@ impl Journey<'_> {
         let bound = self.pool.bound.as_ref()?;
         let exchange = exchange(transaction, self.server, self.route, self.target);
         bound.take(&exchange, transaction.session.worker.director(), &self.pool.key)
+    }
+
+    /// Takes down what became of an attempt, where that may be shown.
+    fn note(
+        &self,
+        transaction: &mut Transaction,
+        server: SocketAddr,
+        status: u16,
+        began: Option<Instant>,
+        arrival: Arrival,
+    ) {
+        if let Some(began) = began {
+            let attempt = Attempt::new(Some(server), Some(status), began.elapsed());
+            let answered = (arrival == Arrival::Head).then_some(attempt.elapsed);
+            let connected = self.connected.take();
+            transaction.attempts.push(Attempt { answered, connected, ..attempt });
+        }
     }
 
     /// What the choice of a server goes by.
@@ -297,16 +319,25 @@ impl Journey<'_> {
         let kept = pooled.is_some();
         let worker = &transaction.session.worker;
         let connection = match pooled {
-            Some(connection) => connection,
-            None => upstream::connect(
-                worker,
-                server,
-                self.secure.as_deref(),
-                self.origin,
-                self.settings.connect_timeout,
-            )
-            .await
-            .map_err(Failure::Connect)?,
+            Some(connection) => {
+                self.connected.set(Some(Duration::ZERO));
+                connection
+            }
+            None => {
+                self.connected.set(None);
+                let began = self.is_told.then(Instant::now);
+                let connection = upstream::connect(
+                    worker,
+                    server,
+                    self.secure.as_deref(),
+                    self.origin,
+                    self.settings.connect_timeout,
+                )
+                .await
+                .map_err(Failure::Connect)?;
+                self.connected.set(began.map(|began| began.elapsed()));
+                connection
+            }
         };
         let link = &connection.link;
         link.begin(self.settings);
@@ -485,21 +516,6 @@ enum Arrival {
     Nothing,
 }
 
-/// Adds an attempt to the list that variables show, if any could.
-fn note(
-    transaction: &mut Transaction,
-    server: SocketAddr,
-    status: Option<u16>,
-    began: Option<Instant>,
-    arrival: Arrival,
-) {
-    if let Some(began) = began {
-        let attempt = Attempt::new(Some(server), status, began.elapsed());
-        let answered = (arrival == Arrival::Head).then_some(attempt.elapsed);
-        transaction.attempts.push(Attempt { answered, ..attempt });
-    }
-}
-
 /// Whether doing it twice does what doing it once does (nginx's list).
 fn is_idempotent(method: &Method) -> bool {
     !(*method == Method::POST || *method == Method::PATCH || method.as_str() == "LOCK")
@@ -536,19 +552,17 @@ fn request_target(
             }
             forwarded.into_owned()
         }
-        Some(uri) => match uri.as_literal() {
-            Some(prefix) => {
-                let mut path = String::from_utf8(prefix.to_vec()).ok()?;
-                path.push_str(&target.forwarded_after(route.prefix_len));
-                path
-            }
-            None => {
-                let exchange = exchange(transaction, server, route, target);
-                let mut whole = Vec::new();
-                uri.write(&exchange, &mut whole);
-                return Some(Uri::from(PathAndQuery::try_from(whole).ok()?));
-            }
-        },
+        Some(PassUri::Prefix(prefix)) => {
+            let mut path = prefix.clone();
+            path.push_str(&target.forwarded_after(route.prefix_len));
+            path
+        }
+        Some(PassUri::Whole(uri)) => {
+            let exchange = exchange(transaction, server, route, target);
+            let mut whole = Vec::new();
+            uri.write(&exchange, &mut whole);
+            return Some(Uri::from(PathAndQuery::try_from(whole).ok()?));
+        }
     };
     if let Some(args) = target.args() {
         path.push('?');

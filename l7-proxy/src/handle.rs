@@ -3,6 +3,7 @@
 //! Before anything else comes the strict layer: what parsers take and what two readers could take
 //! differently is refused here, once, for every handler.
 
+mod computed;
 mod expires;
 mod explained;
 mod finish;
@@ -131,7 +132,22 @@ pub(crate) fn answer_parts(
                 let tried = route.try_files?;
                 tried::look(&mut transaction, server, &route, &mut target, tried)
             });
+            let computed;
+            let (route, step) = match (step, route.handler) {
+                (None, Handler::ProxyTo(url)) => {
+                    match computed::pass(&transaction, server, &route, &target, url) {
+                        Ok(pass) => {
+                            computed = Handler::Proxy(pass);
+                            (Route { handler: &computed, ..route }, None)
+                        }
+                        Err(status) => (route, Some(Step::status(status))),
+                    }
+                }
+                (step, _) => (route, step),
+            };
             let step = match (step, route.handler) {
+                // It has become another handler, or a status.
+                (None, Handler::ProxyTo(_)) => Step::status(500),
                 (Some(step), _) => step,
                 (None, Handler::Files) => serve_file(&transaction, server, &route, &target),
                 (None, Handler::Proxy(pass)) if transaction.trace.is_some() => {

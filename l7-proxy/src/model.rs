@@ -39,7 +39,7 @@ pub use self::check::{Expected, Field, FieldTest, HealthCheck, Holds, Mismatch, 
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};
 pub use self::http::{
-    Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, ProxyPass, Return,
+    Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, PassUri, ProxyPass, Return,
     ReturnBody, ServerName, SocketOptions, StatusPage, TryFiles, VirtualServer,
 };
 pub use self::limit::{

@@ -165,7 +165,7 @@ impl<'r> Route<'r> {
 pub(crate) fn proxy_settings<'s>(handler: &Handler, settings: &'s Settings) -> &'s ProxySettings {
     match handler {
         Handler::Proxy(ProxyPass { module: PassModule::Grpc, .. }) => &settings.grpc.0,
-        Handler::Proxy(_) | Handler::Files | Handler::Status(_) => &settings.proxy,
+        Handler::Proxy(_) | Handler::ProxyTo(_) | Handler::Files | Handler::Status(_) => &settings.proxy,
     }
 }
 
@@ -304,7 +304,11 @@ impl Router {
     pub(crate) fn secured_passes(&self) -> impl Iterator<Item = &TlsClient> {
         let locations = self.servers.iter().flat_map(|server| &server.locations);
         locations
-            .filter(|location| matches!(&location.handler, Handler::Proxy(pass) if pass.tls))
+            .filter(|location| match &location.handler {
+                Handler::Proxy(pass) => pass.tls,
+                Handler::ProxyTo(_) => true,
+                Handler::Files | Handler::Status(_) => false,
+            })
             .map(|location| &proxy_settings(&location.handler, &location.settings).tls)
     }
 

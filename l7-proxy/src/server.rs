@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use l4_proxy::listen;
-use lvs_core::Director;
+use lvs_core::{Director, ServiceKey};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -48,7 +48,7 @@ pub(crate) use self::streams::Offer;
 use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
 use crate::limit::{Table, Zones};
-use crate::model::Http;
+use crate::model::{self, Http, Upstream, UpstreamId};
 use crate::moment::Moment;
 use crate::site::{self, Site, SiteError};
 use crate::static_file;
@@ -137,6 +137,8 @@ pub(crate) struct Generation {
     pub(crate) pools: Box<[Rc<Pool>]>,
     /// What limits have counted, by the zone's number.
     pub(crate) zones: Box<[Arc<Table>]>,
+    /// Servers that only requests have named; their numbers follow those of the upstreams.
+    reached: RefCell<Vec<(SocketAddr, Rc<Pool>)>>,
 }
 
 /// A connection's place among those of its worker; given back when dropped.
@@ -201,6 +203,15 @@ impl Proxy {
         self.worker.current.replace(Rc::new(Generation::new(site, &self.worker.shared)));
     }
 
+    /// Cuts the connections that are still answered by another configuration than the present one.
+    pub fn cut_left_behind(&self) {
+        let current = self.worker.current();
+        let sessions = self.worker.sessions.borrow().all();
+        for session in sessions.iter().filter(|session| !session.is_answered_by(&current)) {
+            session.command(Order::Abort);
+        }
+    }
+
     /// The director that chooses servers.
     pub fn director(&self) -> &Arc<Director> {
         &self.worker.shared.director
@@ -223,7 +234,9 @@ impl Proxy {
         self.worker.publish();
         let now = Moment::now();
         self.worker.files.borrow_mut().sweep(now);
-        for pool in &self.worker.current().pools {
+        let current = self.worker.current();
+        let reached = current.reached.borrow();
+        for pool in current.pools.iter().chain(reached.iter().map(|(_, pool)| pool)) {
             pool.sweep(now);
             if let Some(bound) = &pool.bound
                 && let Some(service) = self.worker.director().config().service(&pool.key)
@@ -416,7 +429,36 @@ impl Generation {
             .map(|(upstream, key)| Rc::new(Pool::new(upstream, key.clone(), &shared.sessions)))
             .collect();
         let zones = shared.zones.of(site.router.zones());
-        Generation { site, pools, zones }
+        Generation { site, pools, zones, reached: RefCell::default() }
+    }
+
+    /// Returns the idle connections to the servers of an upstream.
+    ///
+    /// # Panics
+    /// If the upstream belongs to another configuration.
+    pub(crate) fn pool(&self, upstream: UpstreamId) -> Rc<Pool> {
+        match self.pools.get(upstream.0) {
+            Some(pool) => Rc::clone(pool),
+            None => Rc::clone(&self.reached.borrow()[upstream.0 - self.pools.len()].1),
+        }
+    }
+
+    /// Returns the upstream of one server that a request names; `None` if there are too many.
+    pub(crate) fn reach(&self, addr: SocketAddr, worker: &Worker) -> Option<UpstreamId> {
+        let mut reached = self.reached.borrow_mut();
+        let place = match reached.iter().position(|(known, _)| *known == addr) {
+            Some(place) => place,
+            None if reached.len() >= REACHED_MAX => return None,
+            None => {
+                let upstream = Upstream::new(addr.to_string(), vec![model::Server::new(addr)]);
+                let key = ServiceKey::name(&upstream.name);
+                // Another worker may have been first.
+                let _ = worker.director().add_service(site::service(key.clone(), &upstream).ok()?);
+                reached.push((addr, Rc::new(Pool::new(&upstream, key, &worker.shared.sessions))));
+                reached.len() - 1
+            }
+        };
+        Some(UpstreamId(self.pools.len() + place))
     }
 }
 
@@ -437,6 +479,9 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
 
 /// The longest head of a request of HTTP/2: nginx's four buffers of 8 kB, and one for the request line.
 const HEADER_SIZE_MAX: usize = 40 * 1024;
+
+/// How many servers requests may name that the configuration does not: each is counted for good.
+const REACHED_MAX: usize = 256;
 
 /// Header maps that a worker keeps for later.
 const SPARE_HEADERS_MAX: usize = 64;

@@ -142,7 +142,7 @@ pub(crate) fn stream_key(upstream: &Upstream) -> ServiceKey {
     ServiceKey::name(&format!("stream/{}", upstream.name))
 }
 
-fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteError> {
+pub(crate) fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteError> {
     let mut servers: Vec<ServerConfig> = Vec::with_capacity(upstream.servers.len());
     let mut places: HashMap<SocketAddr, usize> = HashMap::new();
     for server in &upstream.servers {

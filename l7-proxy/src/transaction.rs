@@ -328,7 +328,7 @@ pub(crate) fn request_uri(parts: &Parts) -> &str {
 fn proxy_pass<'a>(route: &Route<'a>) -> Option<&'a ProxyPass> {
     match route.handler {
         Handler::Proxy(pass) => Some(pass),
-        Handler::Files | Handler::Status(_) => None,
+        Handler::Files | Handler::Status(_) | Handler::ProxyTo(_) => None,
     }
 }
 

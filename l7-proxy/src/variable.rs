@@ -233,6 +233,8 @@ pub enum Variable {
     TimeLocal,
     /// `$upstream_addr`: the servers that were tried.
     UpstreamAddr,
+    /// `$upstream_connect_time`: until there was a connection, per server that was tried.
+    UpstreamConnectTime,
     /// `$upstream_cookie_NAME`: a cookie that the server sets.
     UpstreamCookie(Box<str>),
     /// `$upstream_header_time`: until the head of its answer, per server that was tried.
@@ -241,6 +243,8 @@ pub enum Variable {
     UpstreamHeader(HeaderName),
     /// `$upstream_response_length`: size of the body of each attempt.
     UpstreamResponseLength,
+    /// `$upstream_cache_status`: nothing, for nothing is cached.
+    UpstreamCacheStatus,
     /// `$upstream_response_time`, per server that was tried.
     UpstreamResponseTime,
     /// `$upstream_trailer_NAME`: a field that the server sent behind its body.

@@ -3,8 +3,8 @@
 use http::Method;
 
 use crate::model::{
-    Fallback, Handler, LimitExcept, Location, Matcher, PassModule, Pattern, ProxyPass, Return, ReturnBody,
-    Root, Settings, StatusPage, TryFiles,
+    Fallback, Handler, LimitExcept, Location, Matcher, PassModule, PassUri, Pattern, ProxyPass, Return,
+    ReturnBody, Root, Settings, StatusPage, TryFiles,
 };
 use crate::variable::{Value, Variable};
 
@@ -260,21 +260,24 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
     let url = directive.arg(0);
     let plain = strip_scheme(url, "http://").map(|rest| (rest, 80, false));
     let secure = || strip_scheme(url, "https://").map(|rest| (rest, 443, true));
-    let Some((rest, default_port, tls)) = plain.or_else(secure) else {
-        if url.starts_with('$') {
-            return Err(Fault::new("\"proxy_pass\" to a variable is not supported by l7-proxy"));
+    let split = plain.or_else(secure).map(|(rest, port, tls)| {
+        let (authority, uri) = rest.split_at(rest.find(['/', '?', '$']).unwrap_or(rest.len()));
+        (authority, uri, port, tls)
+    });
+    let (authority, uri, default_port, tls) = match split {
+        None if url.contains('$') => return proxy_to(scope, location, url),
+        None => return Err(Fault::new("invalid URL prefix")),
+        Some((authority, uri, port, tls)) if uri.starts_with('$') => {
+            // `http://name$request_uri` is usual; in `http://$name` or `http://name$port` it is the host
+            // that varies.
+            let variable = Value::parse(uri, &scope.names)?.variables().next().cloned();
+            if authority.is_empty() || !matches!(variable, Some(Variable::RequestUri | Variable::Uri)) {
+                return proxy_to(scope, location, url);
+            }
+            (authority, uri, port, tls)
         }
-        return Err(Fault::new("invalid URL prefix"));
+        Some(split) => split,
     };
-    let (authority, uri) = rest.split_at(rest.find(['/', '?', '$']).unwrap_or(rest.len()));
-    if uri.starts_with('$') {
-        // `http://name$request_uri` is usual; in `http://$name` or `http://name$port` it is the host
-        // that varies.
-        let variable = Value::parse(uri, &scope.names)?.variables().next().cloned();
-        if authority.is_empty() || !matches!(variable, Some(Variable::RequestUri | Variable::Uri)) {
-            return Err(Fault::new("\"proxy_pass\" to a variable is not supported by l7-proxy"));
-        }
-    }
     if !uri.is_empty()
         && !uri.contains('$')
         && matches!(location.matcher, Matcher::Regex(_) | Matcher::Named(_))
@@ -287,13 +290,19 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
     let uri = match uri {
         "" => None,
         // A query without a path is appended to the root.
-        uri if uri.starts_with('?') => Some(Value::parse(&format!("/{uri}"), &scope.names)?),
-        uri => Some(Value::parse(uri, &scope.names)?),
+        uri if uri.starts_with('?') => Some(format!("/{uri}")),
+        uri => Some(uri.to_owned()),
+    };
+    let uri = match uri {
+        Some(uri) if uri.contains('$') => Some(PassUri::Whole(Value::parse(&uri, &scope.names)?)),
+        uri => uri.map(PassUri::Prefix),
     };
     let referred = scope.upstreams.refer(authority, Some(default_port))?;
-    let plain = uri.as_ref().is_none_or(|uri| uri.as_literal().is_some());
     let scheme = if tls { "https" } else { "http" };
-    let url = if plain { url.to_owned() } else { format!("{scheme}://{authority}") };
+    let url = match uri {
+        Some(PassUri::Whole(_)) => format!("{scheme}://{authority}"),
+        _ => url.to_owned(),
+    };
     location.handler = Handler::Proxy(ProxyPass {
         upstream: referred.id,
         tls,
@@ -303,6 +312,12 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
         port: referred.port,
         uri,
     });
+    Ok(())
+}
+
+/// Takes a URL that says only with a request whom it is about.
+fn proxy_to(scope: &Scope, location: &mut Location, url: &str) -> Result<(), Fault> {
+    location.handler = Handler::ProxyTo(Value::parse(url, &scope.names)?);
     Ok(())
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Switch {
     pub(super) site: Arc<Site>,
     /// Addresses to listen at, after everything else has changed.
     pub(super) start: Vec<(SocketAddr, TcpListener, Serves)>,
+    /// After this time connections are cut that are still answered by the configuration before.
+    pub(super) cut_after: Option<Duration>,
 }
 
 /// Who gets the connections of a listener.
@@ -82,6 +84,13 @@ pub(super) async fn run(
             Some(Command::Switch(switch, done)) => {
                 stop(switch.stop.iter().filter_map(|addr| listening.remove(addr)).collect()).await;
                 proxy.replace(switch.site);
+                if let Some(time) = switch.cut_after {
+                    let proxy = proxy.clone();
+                    tokio::task::spawn_local(async move {
+                        tokio::time::sleep(time).await;
+                        proxy.cut_left_behind();
+                    });
+                }
                 for (addr, listener, serves) in switch.start {
                     if let Some(started) = start(&proxy, listener, serves) {
                         listening.insert(addr, started);

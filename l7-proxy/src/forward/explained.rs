@@ -1,7 +1,5 @@
 //! What would be sent to whom, for an explanation.
 
-use std::rc::Rc;
-
 use lvs_core::Explanation;
 
 use super::{Journey, headers, request_target, secure};
@@ -23,14 +21,25 @@ pub(crate) fn explain(
     let Some(uri) = request_target(transaction, server, route, pass, target) else {
         return format!("proxy_pass {}: its path cannot be written, so the answer is 500", pass.url);
     };
-    let pool = Rc::clone(&transaction.generation.pools[pass.upstream.0]);
+    let pool = transaction.generation.pool(pass.upstream);
     let secure = match pass.tls {
         true => secure(transaction, server, route, target, settings).ok(),
         false => None,
     };
     let is_told = false;
-    let journey =
-        Journey { secure, server, route, target, settings, is_told, uri, source: None, origin: None, pool };
+    let journey = Journey {
+        secure,
+        server,
+        route,
+        target,
+        settings,
+        is_told,
+        connected: std::cell::Cell::default(),
+        uri,
+        source: None,
+        origin: None,
+        pool,
+    };
     let flow = journey.flow(transaction);
     let director = transaction.session.worker.director();
     let chosen = match director.explain(&journey.pool.key, &flow, Moment::now().as_time()) {

@@ -12,7 +12,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Answer, Step, exchange};
-use crate::model::{Errors, Handler, ProxyPass, RedirectRule, RedirectRules, Relay, Replace, Subject};
+use crate::model::{
+    Errors, Handler, PassUri, ProxyPass, RedirectRule, RedirectRules, Relay, Replace, Subject,
+};
 use crate::pages;
 use crate::route::{Route, Server};
 use crate::transaction::Transaction;
@@ -133,8 +135,8 @@ fn find_url(refresh: &[u8]) -> Option<usize> {
 /// Replaces what `proxy_pass` says by what the location says.
 fn by_default(pass: &ProxyPass, route: &Route<'_>, exchange: &Exchange<'_>, text: &[u8]) -> Option<Vec<u8>> {
     match &pass.uri {
-        Some(uri) => {
-            uri.as_literal()?;
+        Some(PassUri::Whole(_)) => None,
+        Some(PassUri::Prefix(_)) => {
             let rest = text.strip_prefix(pass.url.as_bytes())?;
             let path = exchange.target.path();
             Some([path.get(..route.prefix_len).unwrap_or(b"/"), rest].concat())

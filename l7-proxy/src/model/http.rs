@@ -234,6 +234,8 @@ pub enum Handler {
     Files,
     /// The servers of an upstream.
     Proxy(ProxyPass),
+    /// Servers that are known only with the request: a `proxy_pass` with variables in its host.
+    ProxyTo(Value),
     /// A page of counts.
     Status(StatusPage),
 }
@@ -265,10 +267,17 @@ pub struct ProxyPass {
     pub url: String,
     /// Port as written or the scheme's: the value of `$proxy_port`.
     pub port: u16,
-    /// The path that takes the place of what the location's prefix matched; `None` keeps the path.
-    ///
-    /// With variables in it the value is the whole request target.
-    pub uri: Option<Value>,
+    /// The path that servers are asked for; `None` keeps the client's.
+    pub uri: Option<PassUri>,
+}
+
+/// The path that a `proxy_pass` has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PassUri {
+    /// It takes the place of what the location's prefix matched.
+    Prefix(String),
+    /// It is the whole of the request's target, for it has variables in it.
+    Whole(Value),
 }
 
 /// Which directives say how requests are forwarded.

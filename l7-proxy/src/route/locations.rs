@@ -55,7 +55,7 @@ impl Level {
         for mut location in locations {
             let nested = std::mem::take(&mut location.locations);
             let matcher = location.matcher.clone();
-            let forwards = matches!(location.handler, Handler::Proxy(_));
+            let forwards = matches!(location.handler, Handler::Proxy(_) | Handler::ProxyTo(_));
             let nested = Self::compile(nested, upstreams, all)?;
             let place = Location::push(location, nested, upstreams, all)?;
             match matcher {

@@ -1,6 +1,6 @@
 //! What a configuration's variables show, so that what none shows need not be kept.
 
-use crate::model::{Expires, Http, Instruction, Location, ReturnBody, Settings, VirtualServer};
+use crate::model::{Expires, Handler, Http, Instruction, Location, ReturnBody, Settings, VirtualServer};
 use crate::variable::{Definitions, Value, Variable};
 
 /// What the variables of a configuration show of a request.
@@ -42,6 +42,9 @@ impl Needs {
     fn location(&mut self, location: &Location) {
         self.script(&location.script);
         self.reply(location.reply.as_ref());
+        if let Handler::ProxyTo(url) = &location.handler {
+            self.value(url);
+        }
         self.settings(&location.settings);
         location.locations.iter().for_each(|location| self.location(location));
         if let Some(except) = &location.limit_except {
@@ -101,6 +104,7 @@ impl Needs {
                 Variable::UpstreamAddr
                 | Variable::UpstreamStatus
                 | Variable::UpstreamHeaderTime
+                | Variable::UpstreamConnectTime
                 | Variable::UpstreamResponseLength
                 | Variable::UpstreamResponseTime => self.attempts = true,
                 Variable::RequestBody => self.body = true,

@@ -28,7 +28,7 @@ async fn find(stream: &mut TcpStream) -> io::Result<Header> {
         // What follows belongs to another reader: the bytes stay where they are.
         let count = stream.peek(&mut seen).await?;
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        match proxy_protocol::parse(&seen[..count]).map_err(invalid)? {
+        match proxy_protocol::parse_unchecked(&seen[..count]).map_err(invalid)? {
             Parsed::Whole(header, size) => {
                 stream.read_exact(&mut seen[..size]).await?;
                 return Ok(header);

@@ -269,6 +269,11 @@ impl Session {
         (Rc::clone(&latest.0), latest.1)
     }
 
+    /// Whether its latest request was answered by this configuration.
+    pub(super) fn is_answered_by(&self, generation: &Rc<Generation>) -> bool {
+        Rc::ptr_eq(&self.generation.borrow().0, generation)
+    }
+
     /// What the settings of a request's location say of waiting holds from now on.
     pub(crate) fn adopt(&self, settings: &Settings) {
         self.limits.set(Limits::of(settings));

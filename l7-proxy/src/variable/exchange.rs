@@ -143,6 +143,8 @@ pub struct Attempt {
     pub elapsed: Duration,
     /// Bytes of its body that we have passed on.
     pub length: u64,
+    /// How long it took to connect: nothing for a kept connection, `None` if there was none.
+    pub connected: Option<Duration>,
     /// How long it took until the head of the answer; `None` if there was none.
     pub answered: Option<Duration>,
 }
@@ -150,7 +152,7 @@ pub struct Attempt {
 impl Attempt {
     /// Returns an attempt of which only this is known.
     pub fn new(server: Option<SocketAddr>, status: Option<u16>, elapsed: Duration) -> Self {
-        Self { server, status, elapsed, length: 0, answered: None }
+        Self { server, status, elapsed, length: 0, connected: None, answered: None }
     }
 }
 

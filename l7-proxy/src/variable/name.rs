@@ -192,6 +192,8 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "time_iso8601" => Variable::TimeIso8601,
         "time_local" => Variable::TimeLocal,
         "upstream_addr" => Variable::UpstreamAddr,
+        "upstream_cache_status" => Variable::UpstreamCacheStatus,
+        "upstream_connect_time" => Variable::UpstreamConnectTime,
         "upstream_header_time" => Variable::UpstreamHeaderTime,
         "upstream_response_length" => Variable::UpstreamResponseLength,
         "upstream_response_time" => Variable::UpstreamResponseTime,

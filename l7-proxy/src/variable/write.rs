@@ -212,6 +212,10 @@ impl Variable {
             Self::TimeIso8601 => date::write_iso8601(exchange.moment.now(), out),
             Self::TimeLocal => date::write_log(exchange.moment.now(), out),
             Self::UpstreamAddr => return upstream_addr(exchange, out),
+            Self::UpstreamCacheStatus => return Presence::Missing,
+            Self::UpstreamConnectTime => {
+                return per_attempt(exchange, out, |attempt, out| time_or_dash(attempt.connected, out));
+            }
             Self::UpstreamHeaderTime => {
                 return per_attempt(exchange, out, |attempt, out| time_or_dash(attempt.answered, out));
             }

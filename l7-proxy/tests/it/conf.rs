@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use l7_proxy::conf::{self, Loaded, Source};
 use l7_proxy::model::{
-    AccessLogTarget, Config, ErrorPageStatus, Escape, Handler, HttpVersion, LogTarget, Matcher, ReturnBody,
-    Role, Root, ServerName, Settings, StreamContent, StreamServer, StreamTarget, UpstreamId, When, Workers,
+    AccessLogTarget, Config, ErrorPageStatus, Escape, Handler, HttpVersion, LogTarget, Matcher, PassUri,
+    ReturnBody, Role, Root, ServerName, Settings, StreamContent, StreamServer, StreamTarget, UpstreamId,
+    When, Workers,
 };
 use l7_proxy::variable::{Value, Variable};
 use proptest::prelude::*;
@@ -707,11 +708,11 @@ fn proxy_pass_names_an_upstream_or_implies_one() {
         .iter()
         .map(|location| match &location.handler {
             Handler::Proxy(proxy) => (proxy.upstream.0, &*proxy.host, proxy.port, proxy.uri.clone()),
-            Handler::Files | Handler::Status(_) => panic!("{:?}", location.matcher),
+            Handler::Files | Handler::Status(_) | Handler::ProxyTo(_) => panic!("{:?}", location.matcher),
         })
         .collect();
-    let literal = |text: &str| Some(Value::literal(text));
-    let request_uri = Some(Value::variable(Variable::RequestUri));
+    let literal = |text: &str| Some(PassUri::Prefix(text.to_owned()));
+    let request_uri = Some(PassUri::Whole(Value::variable(Variable::RequestUri)));
     let expected = [
         (0, "u", 80, None),
         (0, "U", 80, literal("/x/")),

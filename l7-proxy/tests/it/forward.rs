@@ -404,3 +404,30 @@ fn client_that_goes_away_amid_an_answer_gives_its_place_back() {
     drop(client);
     eventually("the place is free", || proxy.active() == 0);
 }
+
+#[test]
+fn host_of_variables_is_a_group_or_an_address_and_nothing_else() {
+    let (origin, other) = (Origin::named("a"), Origin::named("b"));
+    let proxy = Proxy::start(&http(&format!(
+        "upstream app {{ server {}; }}
+         server {{ listen 127.0.0.1:1;
+             location / {{ proxy_pass http://$arg_to; }}
+             location /whole {{ proxy_pass http:/$arg_to; }}
+             location /path {{ proxy_pass http://$arg_to/x$uri?y; }} }}",
+        origin.addr
+    )));
+    assert_eq!(proxy.get("/p/q?to=app").text(), "a");
+    assert!(origin.last_request().starts_with("GET /p/q?to=app HTTP/1.1\r\nHost: app\r\n"));
+    // Named by the request alone.
+    let to = other.addr;
+    assert_eq!(proxy.get(&format!("/?to={to}")).text(), "b");
+    assert_eq!(proxy.get(&format!("/?to={to}")).text(), "b");
+    assert_eq!(other.connections(), 2, "an address that nobody configured is not kept connected");
+    assert_eq!(proxy.get("/path?to=APP").text(), "a");
+    assert!(origin.last_request().starts_with("GET /x/path?y HTTP/1.1\r\n"));
+    assert_eq!(proxy.get("/whole?to=/app").text(), "a");
+    for nowhere in ["nothing.example", "127.0.0.1:x"] {
+        assert_eq!(proxy.get(&format!("/?to={nowhere}")).status, 502, "{nowhere}");
+    }
+    assert_eq!((proxy.get("/").status, proxy.get("/whole?to=x").status), (500, 500));
+}

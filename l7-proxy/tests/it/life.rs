@@ -249,3 +249,21 @@ fn address_is_free_again_when_the_proxy_has_gone() {
     let _daemon = Daemon::start(config, Options::default()).unwrap();
     assert_eq!(Client::connect(addr).get("/").text(), "new");
 }
+
+#[test]
+fn what_is_left_of_the_old_configuration_is_cut_when_its_time_is_over() {
+    let text = |answer: &str| {
+        format!(
+            "worker_shutdown_timeout 1s; events {{}} http {{ access_log off;
+            server {{ listen 127.0.0.1:1; return 200 {answer}; }} }}"
+        )
+    };
+    let proxy = Proxy::start(&text("old"));
+    let (mut silent, mut kept) = (proxy.client(), proxy.client());
+    assert_eq!(kept.get("/").text(), "old");
+    proxy.reload(&text("new"));
+    // Who has come over to the new one stays.
+    assert_eq!(kept.get("/").text(), "new");
+    assert!(silent.is_closed());
+    assert_eq!(kept.get("/").text(), "new");
+}
