@@ -19,16 +19,16 @@ use crate::binary::{Director, rules};
 use crate::support::{Pattern, accept, connect, eventually, free_port, listener};
 
 /// Length of a stream that fills every buffer on its way several times.
-fn long() -> usize {
+pub(crate) fn long() -> usize {
     std::env::var("FAULT_BYTES").map_or(24_000_000, |bytes| bytes.parse().expect("a number of bytes"))
 }
 
-fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an open socket");
 }
 
 /// Sends a whole stream each way at once and ends both; each side must have all of the other's.
-fn exchange(client: TcpStream, server: TcpStream, size: usize) {
+pub(crate) fn exchange(client: TcpStream, server: TcpStream, size: usize) {
     let play = |stream: TcpStream, sends: u64, hears: u64| {
         thread::spawn(move || {
             let reading = stream.try_clone().expect("a descriptor");
@@ -153,18 +153,22 @@ fn bytes_on_their_way_to_a_stalled_reader_arrive_before_the_end() {
     }
 }
 
-fn director(engine: Engine) -> (Director, TcpListener, std::net::SocketAddr) {
-    let (server, server_address) = listener();
-    let vip = free_port();
-    let name = match engine {
+/// As `--relay` names it.
+pub(crate) fn name(engine: Engine) -> &'static str {
+    match engine {
         Engine::Auto => "auto",
         Engine::Copy => "copy",
         Engine::Pooled => "pooled",
         Engine::TokioSplice => "tokio-splice",
-    };
+    }
+}
+
+fn director(engine: Engine) -> (Director, TcpListener, std::net::SocketAddr) {
+    let (server, server_address) = listener();
+    let vip = free_port();
     let director = Director::start_with(&rules(vip, server_address), |program| {
         let mut command = Command::new(program);
-        command.args(["--relay", name]);
+        command.args(["--relay", name(engine)]);
         command
     });
     (director, server, vip)

@@ -13,6 +13,7 @@ mod faults;
 mod fwmark;
 mod keepalived;
 mod life;
+mod matrix;
 mod metrics;
 mod namespaces;
 mod proxy_protocol;
