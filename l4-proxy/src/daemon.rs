@@ -39,7 +39,7 @@ pub use crate::failover::Dump;
 use crate::failover::Failover;
 use crate::fwmark::Entrance;
 use crate::inherit::Inherited;
-use crate::keepalived::keeper::{Keeper, Record, Records};
+use crate::keepalived::keeper::{Keeper, Outcome, Record, Records};
 use crate::probe::{Prober, Schedule};
 use crate::settings::Settings;
 use crate::takeover::{self, Belongings, Predecessor};
@@ -262,7 +262,7 @@ impl Daemon {
             Shared { director, connections, flows, options, replaced, state, probed, workers, failover };
         let shared = Arc::new(shared);
         let begun = with_health(Edit::Replace(config.clone()), shared.options.health, &HashSet::new());
-        apply(begun, &shared.director)?;
+        apply(begun, &shared.director, &[])?;
         prepare(&shared.director);
         shared.commit(Edit::Replace(config))?;
         let kept = Arc::downgrade(&shared);
@@ -388,10 +388,11 @@ impl Shared {
 
     /// Makes one change, or none of it.
     fn commit(&self, edit: Edit) -> Result<(), CommitError> {
-        self.commit_to(&mut self.state(), edit)
+        self.commit_to(&mut self.state(), edit, &[])
     }
 
-    fn commit_to(&self, state: &mut State, edit: Edit) -> Result<(), CommitError> {
+    /// The same with what is said of servers' health, which holds from the same moment on.
+    fn commit_to(&self, state: &mut State, edit: Edit, health: &[Outcome]) -> Result<(), CommitError> {
         if let Some(why) = state.closed {
             return Err(CommitError::Refused(why.to_owned()));
         }
@@ -412,7 +413,7 @@ impl Shared {
         let gone = state.listening.extract_if(|endpoint, _| !wanted.contains(endpoint));
         let needed = stop(gone.map(|(_, listening)| listening).collect(), Reason::Ended);
         state.retired.extend(needed.into_iter().map(|listening| (listening.endpoint().clone(), listening)));
-        for (_, server) in apply(edit, &self.director)?.servers_removed {
+        for (_, server) in apply(edit, &self.director, health)?.servers_removed {
             self.connections.recall(server);
         }
         let back = state.retired.extract_if(|endpoint, _| wanted.contains(endpoint));
@@ -506,7 +507,8 @@ impl Shared {
     }
 }
 
-fn apply(edit: Edit, director: &Director) -> Result<Changes, CommitError> {
+/// `health` belongs to a whole configuration.
+fn apply(edit: Edit, director: &Director, health: &[Outcome]) -> Result<Changes, CommitError> {
     let applied = match edit {
         Edit::AddService(service) => director.add_service(service),
         Edit::EditService(service) => director.edit_service(service),
@@ -515,7 +517,9 @@ fn apply(edit: Edit, director: &Director) -> Result<Changes, CommitError> {
         Edit::EditServer(service, server) => director.edit_server(&service, server),
         Edit::DeleteServer(service, server) => director.delete_server(&service, server),
         Edit::Drain { service, server, deadline } => director.drain(&service, server, deadline),
-        Edit::Replace(config) => director.apply(config).map_err(Rejected::Config),
+        Edit::Replace(config) => {
+            director.amend(|present| *present = config, health, clock::now()).map_err(Rejected::Config)
+        }
     };
     Ok(applied?)
 }

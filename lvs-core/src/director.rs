@@ -3,6 +3,7 @@
 //! Readers take one snapshot and go; they never wait for a writer. Writers (`apply`, probes,
 //! failures) take turns on one lock, build what changes beside what serves, and store once.
 
+mod amend;
 mod handover;
 mod succession;
 
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
+use self::amend::Outcomes;
 use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey, Weight};
 use crate::explain::Explanation;
 use crate::flow::Flow;
@@ -370,7 +372,7 @@ impl Director {
     /// # Errors
     /// Says what contradicts itself; then nothing has changed.
     pub fn apply(&self, config: Config) -> Result<Changes, ConfigError> {
-        self.replace(&mut self.writer(), config, None)
+        self.replace(&mut self.writer(), config, None, &Outcomes::NONE)
     }
 
     /// What [`Director::apply`] would change, without changing it.
@@ -509,7 +511,7 @@ impl Director {
         let mut writer = self.writer();
         let mut config = writer.config.clone();
         edit(&mut config).map_err(Rejected::Edit)?;
-        self.replace(&mut writer, config, touched).map_err(Rejected::Config)
+        self.replace(&mut writer, config, touched, &Outcomes::NONE).map_err(Rejected::Config)
     }
 
     fn replace(
@@ -517,6 +519,7 @@ impl Director {
         writer: &mut Writer,
         config: Config,
         touched: Option<(ServiceKey, SocketAddr)>,
+        outcomes: &Outcomes<'_>,
     ) -> Result<Changes, ConfigError> {
         config.check()?;
         let old = self.table.load_full();
@@ -527,7 +530,9 @@ impl Director {
             let before = old.services.get(&wanted.key);
             let touched = touched.as_ref().filter(|(key, _)| *key == wanted.key).map(|(_, server)| *server);
             let service = match before {
-                Some(before) if before.config == *wanted && touched.is_none() => Arc::clone(before),
+                Some(before) if before.config == *wanted && touched.is_none() && !outcomes.turn(before) => {
+                    Arc::clone(before)
+                }
                 Some(before) => {
                     let state = Arc::clone(&before.state);
                     let service = Service::build(wanted.clone(), state, Some(before), touched);
@@ -542,6 +547,7 @@ impl Director {
             };
             services.insert(wanted.key.clone(), service);
         }
+        outcomes.reach(&services);
         let table = Arc::new(Table { services });
         self.table.store(Arc::clone(&table));
         self.generation.fetch_add(1, Ordering::Release);

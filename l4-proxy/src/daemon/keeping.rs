@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lvs_core::{Condition, Config, Director, Probe, ServiceConfig, ServiceKey};
+use lvs_core::{Condition, Config, EditError, ServiceConfig, ServiceKey};
 use lvsadm::{CommitError, Control, Edit};
 
 use super::{Daemon, Shared, cannot_start};
 use crate::clock;
 use crate::failover::{Dump, Failover, Prepared};
 use crate::keepalived::Model;
-use crate::keepalived::keeper::{Keeper, Table};
+use crate::keepalived::keeper::{Keeper, Outcome, Table};
 
 impl Daemon {
     /// Serves these rules and what a `keepalived.conf` asks for, and nothing else; checks its servers
@@ -82,25 +82,38 @@ impl Daemon {
 }
 
 impl Table for Shared {
-    fn replace(&self, mut rules: Config, kept: Vec<ServiceConfig>) -> Result<(), CommitError> {
+    fn replace(
+        &self,
+        mut rules: Config,
+        kept: Vec<ServiceConfig>,
+        health: &[Outcome],
+    ) -> Result<(), CommitError> {
         let keys = kept.iter().map(|service| service.key.clone()).collect::<HashSet<_>>();
         rules.services.extend(kept);
         let mut state = self.state();
         let before = std::mem::replace(&mut state.kept, keys);
-        let committed = self.commit_to(&mut state, Edit::Replace(rules));
+        let committed = self.commit_to(&mut state, Edit::Replace(rules), health);
         if committed.is_err() {
             state.kept = before;
         }
         committed
     }
 
-    fn edit(&self, edit: Edit) -> Result<(), CommitError> {
-        self.commit(edit)
-    }
-
-    fn probe(&self, service: &ServiceKey, server: SocketAddr, probe: Probe) {
-        // What came of it has been said already, with more words.
-        let _ = Director::probe(&self.director, service, server, probe, clock::now());
+    fn amend(&self, edits: &[Edit], health: &[Outcome]) -> Result<Vec<EditError>, CommitError> {
+        let state = self.state();
+        if let Some(why) = state.closed {
+            return Err(CommitError::Refused(why.to_owned()));
+        }
+        let mut left_out = Vec::new();
+        let make = |config: &mut Config| {
+            left_out.extend(edits.iter().filter_map(|edit| edit.apply_to(config).err()));
+        };
+        // What has passed through `replace` can be served, whatever becomes of its servers' weights.
+        let changes = self.director.amend(make, health, clock::now()).map_err(CommitError::Config)?;
+        for (_, server) in changes.servers_removed {
+            self.connections.recall(server);
+        }
+        Ok(left_out)
     }
 
     fn down(&self) -> HashSet<(ServiceKey, SocketAddr)> {

@@ -3,8 +3,9 @@
 //! Every check is a task on a thread of its own, away from those that relay. What it finds goes
 //! through the virtual server's [`Pool`]; where that changes what the table has to say, the table is
 //! edited: a server that is down is down in the director's health, with its reason, and one that is
-//! inhibited has weight 0. What takes clients is always put in before anything is taken out, so
-//! there is no moment with an empty pool where keepalived has one.
+//! inhibited has weight 0. All that follows from one outcome is one change of the table, so there is no
+//! moment with an empty pool where keepalived has one, nor one in which the sorry server serves beside
+//! those it stands in for.
 
 mod change;
 mod record;
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lvs_core::{Config, Probe, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use lvs_core::{Config, EditError, Probe, ServerConfig, ServiceConfig, ServiceKey, Weight};
 use lvsadm::{CommitError, Edit};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{info, warn};
@@ -30,21 +31,24 @@ use crate::worker::Workers;
 
 /// What a keeper edits.
 pub(crate) trait Table: Send + Sync {
-    /// Serves these rules and these services, which nobody else checks, and nothing else.
-    fn replace(&self, rules: Config, kept: Vec<ServiceConfig>) -> Result<(), CommitError>;
+    /// Serves these rules and these services, which nobody else checks, and nothing else. What is said of
+    /// servers' health holds from the same moment on.
+    fn replace(&self, rules: Config, kept: Vec<ServiceConfig>, health: &[Outcome])
+    -> Result<(), CommitError>;
 
-    /// Makes one edit.
-    fn edit(&self, edit: Edit) -> Result<(), CommitError>;
+    /// Makes these edits and takes in these outcomes, as one change; returns the edits that fitted nothing,
+    /// and were left out.
+    fn amend(&self, edits: &[Edit], health: &[Outcome]) -> Result<Vec<EditError>, CommitError>;
 
     /// The servers that are known to be down.
     fn down(&self) -> HashSet<(ServiceKey, SocketAddr)>;
 
-    /// Says how a check of a server ended.
-    fn probe(&self, service: &ServiceKey, server: SocketAddr, probe: Probe);
-
     /// Says how long connections may be idle, where a time is given: TCP, TCP after a FIN, UDP.
     fn set_timeouts(&self, timeouts: [Option<Duration>; 3]);
 }
+
+/// How the checks of a server of a service stand.
+pub(crate) type Outcome = (ServiceKey, SocketAddr, Probe);
 
 /// The checks of a configuration, and what they do to a table.
 pub(crate) struct Keeper {
@@ -134,11 +138,11 @@ impl Keeper {
             };
             services.push(Kept::new(service, known, &mut next, &mut begun));
         }
-        let kept = services.iter().flat_map(|kept| kept.configs(&state.services)).collect();
-        self.shared.table.replace(rules, kept)?;
+        let kept = services.iter().flat_map(Kept::configs).collect();
+        let health: Vec<Outcome> = services.iter().flat_map(Kept::outcomes).collect();
+        self.shared.table.replace(rules, kept, &health)?;
         let mut scripts = Vec::new();
         for kept in &mut services {
-            kept.place_all(&*self.shared.table);
             scripts.extend(kept.news.take().and_then(|change| tell(&kept.service, change)));
         }
         self.shared.table.set_timeouts(model.global.lvs_timeouts);
@@ -203,11 +207,19 @@ impl Shared {
     }
 }
 
-/// The services that a model asks for, before any check has been made.
+/// The services that a model asks for, before any check has been made. What a server that is not known to
+/// be well has of a weight it gets with its health.
 pub fn services(model: &Model) -> Vec<ServiceConfig> {
     let kept = |service: &VirtualServer| {
         let known = Known { before: None, record: None, down: &HashSet::new() };
-        Kept::new(service.clone(), known, &mut 0, &mut Vec::new()).configs(&[])
+        let kept = Kept::new(service.clone(), known, &mut 0, &mut Vec::new());
+        let mut configs = kept.configs();
+        for server in configs.iter_mut().flat_map(|config| config.servers.iter_mut().zip(&kept.placed)) {
+            if let (server, Placement::Out(_)) = server {
+                server.weight = Weight::ZERO;
+            }
+        }
+        configs
     };
     model.services.iter().flat_map(kept).collect()
 }
@@ -317,40 +329,33 @@ impl Kept {
             .collect()
     }
 
-    /// The services as they are to begin: a server that is out and was not out before has weight 0
-    /// until the director knows that it is down.
-    fn configs(&self, before: &[Kept]) -> Vec<ServiceConfig> {
+    /// The services as they are to be, but for their servers' health.
+    fn configs(&self) -> Vec<ServiceConfig> {
         let config = |key: &ServiceKey| {
-            let known = before.iter().find(|kept| kept.service.keys.contains(key));
             let mut config = ServiceConfig::new(key.clone(), self.service.algorithm);
             config.flags = self.service.flags;
             config.persistence = self.service.persistence;
             config.one_packet = self.service.one_packet;
-            for (server, placement) in self.service.servers.iter().zip(&self.placed) {
-                let mut config_of = server_config(server, placement);
-                if let Placement::Out(_) = placement
-                    && !known.is_some_and(|kept| kept.has_out(server.address))
-                {
-                    config_of.weight = Weight::ZERO;
-                }
-                config = config.server(config_of);
-            }
-            if let Some(sorry) = self.sorry_config() {
-                config = config.server(sorry);
-            }
-            config
+            let servers = self.service.servers.iter().zip(&self.placed);
+            let servers = servers.map(|(server, placement)| server_config(server, placement));
+            servers.chain(self.sorry_config()).fold(config, ServiceConfig::server)
         };
         self.service.keys.iter().map(config).collect()
+    }
+
+    /// The health of every server.
+    fn outcomes(&self) -> Vec<Outcome> {
+        let of_server = |(server, placement): (&RealServer, &Placement)| {
+            let probe = probe(placement);
+            let outcome = move |key: &ServiceKey| (key.clone(), server.address, probe.clone());
+            self.service.keys.iter().map(outcome).collect::<Vec<_>>()
+        };
+        self.service.servers.iter().zip(&self.placed).flat_map(of_server).collect()
     }
 
     fn is_down(&self, address: SocketAddr) -> bool {
         let server = self.service.servers.iter().position(|server| server.address == address);
         server.is_some_and(|server| !self.pool.is_up(server))
-    }
-
-    fn has_out(&self, address: SocketAddr) -> bool {
-        let mut servers = self.service.servers.iter().zip(&self.placed);
-        servers.any(|(server, placement)| server.address == address && matches!(placement, Placement::Out(_)))
     }
 
     /// The sorry server as the table has to have it, if at all.
@@ -365,52 +370,45 @@ impl Kept {
         }
     }
 
-    /// Says of every server what it is, after all of them have been configured.
-    fn place_all(&mut self, table: &dyn Table) {
-        for (server, placement) in self.service.servers.iter().zip(&self.placed) {
-            for key in &self.service.keys {
-                table.probe(key, server.address, probe(placement));
-                if let Placement::Out(_) = placement {
-                    edit(table, Edit::EditServer(key.clone(), server_config(server, placement)));
-                }
-            }
-        }
-    }
-
-    /// Brings the table up to date with the pool: first what takes clients, then what does not.
+    /// Brings the table up to date with the pool.
     fn place(&mut self, table: &dyn Table) {
-        let wanted = self.pool.placements();
-        let sorry = self.pool.is_sorry();
-        let placed = std::mem::replace(&mut self.placed, wanted);
-        let sorry_before = std::mem::replace(&mut self.sorry, sorry);
-        if sorry && !sorry_before {
-            self.place_sorry(table);
-        }
-        for serving in [true, false] {
-            for (index, server) in self.service.servers.iter().enumerate() {
-                let wanted = &self.placed[index];
-                if *wanted != placed[index] && matches!(wanted, Placement::Serves(_)) == serving {
-                    place_server(table, &self.service.keys, server, &placed[index], wanted);
+        let before = std::mem::replace(&mut self.placed, self.pool.placements());
+        let was_sorry = std::mem::replace(&mut self.sorry, self.pool.is_sorry());
+        let (mut edits, mut health) = (Vec::new(), Vec::new());
+        for key in &self.service.keys {
+            for (server, (wanted, before)) in
+                self.service.servers.iter().zip(self.placed.iter().zip(&before)).filter(|(_, (a, b))| a != b)
+            {
+                let config = server_config(server, wanted);
+                if config != server_config(server, before) {
+                    edits.push(Edit::EditServer(key.clone(), config));
                 }
+                health.push((key.clone(), server.address, probe(wanted)));
+            }
+            if self.sorry != was_sorry {
+                edits.extend(self.sorry_edit(key));
             }
         }
-        if !sorry && sorry_before {
-            self.place_sorry(table);
+        match table.amend(&edits, &health) {
+            // It was overtaken by somebody's `ipvsadm -D`; the next one may fit.
+            Ok(left_out) => left_out.iter().for_each(|error| {
+                warn!("the table is not as keepalived.conf left it: {error}");
+            }),
+            Err(error) => {
+                // To be made up for with the next change.
+                (self.placed, self.sorry) = (before, was_sorry);
+                warn!("the table cannot be as keepalived.conf wants it: {error}");
+            }
         }
     }
 
-    fn place_sorry(&self, table: &dyn Table) {
-        let Some(sorry) = &self.service.sorry else { return };
-        for key in &self.service.keys {
-            edit(
-                table,
-                match (self.sorry_config(), sorry.inhibit) {
-                    (Some(config), true) => Edit::EditServer(key.clone(), config),
-                    (Some(config), false) => Edit::AddServer(key.clone(), config),
-                    (None, _) => Edit::DeleteServer(key.clone(), sorry.address),
-                },
-            );
-        }
+    fn sorry_edit(&self, key: &ServiceKey) -> Option<Edit> {
+        let sorry = self.service.sorry.as_ref()?;
+        Some(match (self.sorry_config(), sorry.inhibit) {
+            (Some(config), true) => Edit::EditServer(key.clone(), config),
+            (Some(config), false) => Edit::AddServer(key.clone(), config),
+            (None, _) => Edit::DeleteServer(key.clone(), sorry.address),
+        })
     }
 
     /// The scripts to run at the end: everything goes down.
@@ -422,21 +420,6 @@ impl Kept {
         let servers = servers.filter_map(|(_, server)| server.notify_down.clone());
         let quorum = self.service.quorum_down.clone().filter(|_| self.pool.is_enough());
         servers.chain(quorum).collect()
-    }
-}
-
-fn place_server(
-    table: &dyn Table,
-    keys: &[ServiceKey],
-    server: &RealServer,
-    before: &Placement,
-    wanted: &Placement,
-) {
-    for key in keys {
-        if server_config(server, before) != server_config(server, wanted) {
-            edit(table, Edit::EditServer(key.clone(), server_config(server, wanted)));
-        }
-        table.probe(key, server.address, probe(wanted));
     }
 }
 
@@ -458,13 +441,6 @@ fn server_config(server: &RealServer, placement: &Placement) -> ServerConfig {
     config.forwarding = server.forwarding;
     config.thresholds = server.thresholds;
     config
-}
-
-/// An edit that the table refuses was overtaken by somebody's `ipvsadm -D`; the next one may fit.
-fn edit(table: &dyn Table, edit: Edit) {
-    if let Err(error) = table.edit(edit) {
-        warn!("the table is not as keepalived.conf left it: {error}");
-    }
 }
 
 /// Checks under way at a time, each with a socket or a process.

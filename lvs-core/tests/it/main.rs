@@ -1,5 +1,6 @@
 //! The crate through its public door: one binary, a module per promise.
 
+mod amend;
 mod concurrency;
 mod docs;
 mod explain;

@@ -272,6 +272,36 @@ fn scripts_and_files_set_the_weight() {
     director.end();
 }
 
+#[test]
+fn clients_that_ask_without_a_pause_never_find_nobody_while_the_sorry_server_comes_and_goes() {
+    let (one, sorry) = (Server::start(any(), "one"), Server::start(any(), "sorry"));
+    let vip = free_port();
+    let lines = format!("sorry_server {} {}", sorry.address.ip(), sorry.address.port());
+    let check =
+        "MISC_CHECK {\nmisc_path \"/bin/sh -c 'test -e FOLDER/well'\"\nwarmup 0\ndelay_loop 0.02\nretry 0\n}";
+    let real = format!("real_server {} {} {{\n{check}\n}}\n", one.address.ip(), one.address.port());
+    let mut director = Director::start(&service(vip, &lines, &[real]));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut nobody = 0;
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                nobody += usize::from(ask(vip).is_empty());
+            }
+            nobody
+        });
+        for _ in 0..5 {
+            eventually("the sorry server serves", || ask(vip) == "sorry");
+            fs::write(director.folder.path().join("well"), "").expect("a file");
+            eventually("the server serves", || ask(vip) == "one");
+            fs::remove_file(director.folder.path().join("well")).expect("a file");
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(asking.join().expect("asked"), 0);
+    });
+    director.end();
+}
+
 /// What `-t` says about a text, and whether it takes it.
 fn test(text: &str, options: &[&str]) -> (bool, String) {
     let folder = tempfile::tempdir().expect("a folder");
