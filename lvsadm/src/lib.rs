@@ -105,7 +105,7 @@ pub use command::run;
 pub use control::{CommitError, Connection, ConnectionState, Control, Edit, Timeouts};
 pub use message::Output;
 pub use names::Naming;
-pub use server::{Listener, Server, bind, bind_over, serve};
+pub use server::{Listener, Server, answer, bind, bind_over, serve};
 
 /// Where a director is administered, if nothing else was said.
 pub const DEFAULT_SOCKET: &str = "/run/l4-proxy.sock";

@@ -135,7 +135,7 @@ fn accept(socket: &UnixListener, shared: &Arc<Shared>) {
                 // Without a thread to answer it, the client sees the connection close.
                 let _ = thread::Builder::new()
                     .name("control client".to_owned())
-                    .spawn(move || answer(&stream, &place.0));
+                    .spawn(move || answer_in_turn(&stream, &*place.0.control, &place.0.turn));
             }
             Err(_) if shared.stopped.load(Ordering::Relaxed) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -144,18 +144,24 @@ fn accept(socket: &UnixListener, shared: &Arc<Shared>) {
     }
 }
 
-fn answer(stream: &UnixStream, shared: &Shared) {
+/// Answers the one request of a client, on a connection that the caller has accepted.
+pub fn answer(stream: &UnixStream, control: &dyn Control) {
+    answer_in_turn(stream, control, &Mutex::new(()));
+}
+
+/// One client after the other has its command carried out.
+fn answer_in_turn(stream: &UnixStream, control: &dyn Control, turn: &Mutex<()>) {
     let output = match Request::read(stream, REQUEST_TIME) {
         Ok(request) if request.args == [HAND_OVER] => {
-            let _turn = lock(&shared.turn);
+            let _turn = lock(turn);
             // The successor sees the connection end; what went wrong is the director's to tell.
-            let _ = shared.control.hand_over(stream);
+            let _ = control.hand_over(stream);
             return;
         }
         Ok(request) => {
             let command = Prepared::new(&request.program, &request.args, &request.stdin);
-            let _turn = lock(&shared.turn);
-            command.execute(&*shared.control)
+            let _turn = lock(turn);
+            command.execute(control)
         }
         Err(error) => {
             let stderr = format!("The director did not understand the request: {error}\n");

@@ -10,6 +10,7 @@ mod dns;
 mod drain;
 mod failover;
 mod faults;
+mod fuzz;
 mod fwmark;
 mod keepalived;
 mod life;

@@ -1,13 +1,16 @@
 //! Kept inputs, changed by the dice: rules and what comes over the control socket may be anything, and
 //! nothing of it ends a director.
 
+#[path = "../../fuzz/play.rs"]
+mod play;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lvsadm::{Control, Naming, Timeouts};
+use lvsadm::Control;
 
 use crate::director::Fake;
 
@@ -25,7 +28,7 @@ impl Dice {
 
 /// The inputs of a folder, in the same order everywhere.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let mut files: Vec<_> = folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     assert!(files.len() >= 4, "{files:?}");
@@ -63,30 +66,31 @@ fn mutant(corpus: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
 }
 
 #[test]
+fn inputs_that_the_fuzzer_kept_do_no_harm() {
+    corpus("rules").iter().for_each(|bytes| play::rules(bytes));
+    let answered = corpus("frames").iter().filter(|bytes| play::frames(bytes)).count();
+    assert!(answered >= 4, "{answered}");
+}
+
+#[test]
+fn damaged_requests_are_answered_and_leave_the_table_sound() {
+    let corpus = corpus("frames");
+    let mut dice = Dice(0xD1CE);
+    for _ in 0..1_500 {
+        play::frames(&mutant(&corpus, &mut dice));
+    }
+}
+
+#[test]
 fn damaged_rules_are_read_or_refused_with_their_line() {
     let corpus = corpus("rules");
     let mut dice = Dice(0x5EED);
     let mut read = 0;
     for _ in 0..1_500 {
         let bytes = mutant(&corpus, &mut dice);
+        play::rules(&bytes);
         let text = String::from_utf8_lossy(&bytes);
-        match lvsadm::rules::read("file", &text, |_| Ok(())) {
-            Ok(rules) => {
-                read += 1;
-                // What was understood is understood again.
-                let saved = lvsadm::rules::save_full(&rules.config, Timeouts::default(), Naming::Numeric);
-                let again = lvsadm::rules::read("file", &saved, |_| Ok(())).expect(&text);
-                let saved_again =
-                    lvsadm::rules::save_full(&again.config, Timeouts::default(), Naming::Numeric);
-                assert_eq!(saved_again, saved, "{text}");
-            }
-            Err(error) => {
-                let said = error.to_string();
-                let line = said.strip_prefix("file:").and_then(|rest| rest.split(':').next());
-                let line: usize = line.and_then(|line| line.parse().ok()).expect(&said);
-                assert!((1..=text.split('\n').count()).contains(&line), "{said} in {text:?}");
-            }
-        }
+        read += usize::from(lvsadm::rules::read("file", &text, |_| Ok(())).is_ok());
     }
     assert!((50..1_400).contains(&read), "the damage is too little or too much: {read} were read");
 }

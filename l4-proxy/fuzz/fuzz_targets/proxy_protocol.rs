@@ -1,0 +1,8 @@
+//! `cargo fuzz run proxy_protocol`, in the folder of the crate `l4-proxy`.
+
+#![no_main]
+
+#[path = "../play.rs"]
+mod play;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| play::proxy_protocol(bytes));
