@@ -7,6 +7,7 @@ mod accept;
 mod connect;
 mod first;
 mod identify;
+mod legs;
 mod opening;
 
 use std::future::poll_fn;
@@ -26,6 +27,7 @@ use tracing::info;
 pub(crate) use self::accept::{Reception, accept};
 pub(crate) use self::connect::cause;
 pub use self::identify::Unidentified;
+use self::legs::Legs;
 use crate::clock;
 use crate::connections::{self, Connections, Entry};
 use crate::relay::{self, End, Progress, Side, Tally, Timeouts};
@@ -243,13 +245,10 @@ impl Drop for Place {
 /// A client and its server.
 struct Connection {
     account: Account,
-    client: TcpStream,
-    server: TcpStream,
+    legs: Legs,
     proxy: Proxy,
     /// Those that it began with.
     settings: Arc<Settings>,
-    /// Servers that could not be connected to.
-    failed: usize,
     began: Instant,
     place: Option<Place>,
 }
@@ -257,14 +256,15 @@ struct Connection {
 impl Connection {
     /// Relays to the end, or until the connection may go on no longer.
     fn relay(&mut self) -> impl Future<Output = End> {
-        let Connection { account, client, server, settings, .. } = self;
-        relay::relay(client, server, settings.engine, &settings.timeouts, &*account)
+        let Connection { account, legs, settings, .. } = self;
+        relay::relay(&mut legs.client, &mut legs.server, settings.engine, &settings.timeouts, &*account)
     }
 
     fn close(self, end: End) -> Outcome {
-        let Connection { account, client, server, proxy, failed, began, place, .. } = self;
+        let Connection { account, legs, proxy, began, place, .. } = self;
         proxy.report(&account.lease, &end);
-        drop((client, server));
+        let failed = legs.failed as usize;
+        legs.settle();
         let open = Arc::clone(&account.entry.open);
         drop(account);
         let outcome = Outcome {

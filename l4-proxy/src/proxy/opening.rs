@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::connect::{self, Failure, cause};
 use super::first::{self, First};
 use super::identify::{self, Unidentified};
+use super::legs::Legs;
 use super::{Account, Connection, Ended, Outcome, Place, Proxy, Shared};
 use crate::clock;
 use crate::connections::{Call, Open};
@@ -202,7 +203,8 @@ impl Passage {
 
     fn arrive(self, server: TcpStream, account: Account) -> Connection {
         let Passage { proxy, settings, client, failed, began, place, .. } = self;
-        Connection { account, client, server, proxy, settings, failed: failed.len(), began, place }
+        let legs = Legs::new(client, server, failed.len());
+        Connection { account, legs, proxy, settings, began, place }
     }
 
     fn turn_away(self, ended: Ended) -> Outcome {

@@ -168,7 +168,8 @@ fn director(engine: Engine) -> (Director, TcpListener, std::net::SocketAddr) {
     let vip = free_port();
     let director = Director::start_with(&rules(vip, server_address), |program| {
         let mut command = Command::new(program);
-        command.args(["--relay", name(engine)]);
+        // However long the streams are.
+        command.args(["--relay", name(engine), "--drain-timeout", "3600"]);
         command
     });
     (director, server, vip)
@@ -181,7 +182,7 @@ fn streams_cross_unharmed_while_the_director_reloads_and_drains() {
         let (client, served) = (connect(vip), accept(&server));
         let playing = thread::spawn(move || exchange(client, served, long()));
         director.signal(Signal::HUP);
-        eventually("it has reloaded", || director.log().contains("reloaded"));
+        eventually("it has reloaded", || director.log().contains(" reloaded /"));
         director.signal(Signal::TERM);
         playing.join().expect("every byte arrived");
         assert!(director.wait().success());

@@ -47,7 +47,8 @@ impl Scene {
         addresses.iter().for_each(|server| rules += &format!("-a -t {vip} -r {server} -m\n"));
         let director = Director::start_with(&rules, |program| {
             let mut command = Command::new(program);
-            command.args(["--relay", name(engine), "--connect-timeout", "0.5"]);
+            // However long the streams are.
+            command.args(["--relay", name(engine), "--connect-timeout", "0.5", "--drain-timeout", "3600"]);
             command
         });
         Scene { director, successor: None, vip, servers }
@@ -61,7 +62,7 @@ impl Scene {
         match event {
             Event::Reload => {
                 self.director.signal(Signal::HUP);
-                eventually("it has reloaded", || self.director.log().contains("reloaded"));
+                eventually("it has reloaded", || self.director.log().contains(" reloaded /"));
             }
             Event::Takeover => {
                 self.successor = Some(Successor::start(&self.director, &[]));
@@ -205,6 +206,41 @@ fn server_that_refuses_or_hangs_is_passed_over() {
                 scene.ends(event);
             }
         }
+    }
+}
+
+/// A stream that the drain's deadline cuts, and a connection that rests.
+#[test]
+fn connection_that_outlasts_the_drain_is_reset_on_both_sides() {
+    for engine in ENGINES {
+        let (server, address) = listener();
+        let vip = free_port();
+        let mut director = Director::start_with(&crate::binary::rules(vip, address), |program| {
+            let mut command = Command::new(program);
+            command.args(["--relay", name(engine), "--drain-timeout", "0.3"]);
+            command
+        });
+        let (busy, busy_served) = (connect(vip), accept(&server));
+        let (idle, idle_served) = (connect(vip), accept(&server));
+        let sender = send(busy_served, 8, usize::MAX);
+        Pattern::new(8).read_part(&busy, 1_000_000).expect("the beginning");
+        director.signal(Signal::TERM);
+        let mut rest = vec![0; 1 << 20];
+        let end = loop {
+            match (&busy).read(&mut rest) {
+                Ok(0) => panic!("{engine:?}: an end, which is not true"),
+                Ok(_) => {}
+                Err(error) => break error.kind(),
+            }
+        };
+        assert_eq!(end, ErrorKind::ConnectionReset);
+        sender.join().expect("sent").expect_err("nobody takes it");
+        for mut side in [&idle, &idle_served] {
+            let heard = side.read(&mut rest).expect_err("an end, which is not true");
+            assert_eq!(heard.kind(), ErrorKind::ConnectionReset);
+        }
+        assert!(director.wait().success());
+        assert!(director.log().contains("connections cut connections=2"), "{}", director.log());
     }
 }
 
