@@ -34,6 +34,7 @@ mod sticky;
 mod stream;
 mod strict;
 mod support;
+mod trailers;
 mod tunnel;
 mod turns;
 mod upstream;
