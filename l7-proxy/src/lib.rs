@@ -94,6 +94,7 @@
 //!   written ([`jsp`]), and path parameters (`;jsessionid=1`) are no part of what is matched ([`uri`]).
 //! - A path with dot segments or doubled slashes is forwarded normalised, not as it was sent.
 //! - The framing of requests is stricter: what could smuggle a second request is answered 400.
+//! - A target with a fragment is answered 400; nginx matches what is before it and forwards all of it.
 //! - A host named in the target takes the place of `Host`, which is rewritten with it; nginx leaves two names.
 //! - Of a request's body 1 MB is held before a server is asked, in memory; the rest streams.
 //! - A directive that is not supported is an error that says so; some are accepted without effect,

@@ -28,6 +28,7 @@ mod route;
 mod script;
 mod secure;
 mod serve;
+mod smuggling;
 mod static_file;
 mod status;
 mod sticky;

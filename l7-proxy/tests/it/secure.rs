@@ -69,7 +69,7 @@ pub(crate) fn anonymous() -> Arc<ClientConfig> {
 }
 
 /// Whether a program is here; one that is missing is a fault where `REQUIRE_PEERS` is set.
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     assert!(found || std::env::var_os("REQUIRE_PEERS").is_none(), "{program} is missing");
     #[allow(clippy::print_stderr)] // Whoever reads the test's output must see it.

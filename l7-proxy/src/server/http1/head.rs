@@ -101,6 +101,10 @@ fn parse<'b>(
     let (Some(method), Some(path), Some(minor)) = (request.method, request.path, request.version) else {
         return Err(bad("client sent invalid request"));
     };
+    // A fragment is nobody's business but the client's: one server drops it, another takes it for path.
+    if memchr::memchr(b'#', path.as_bytes()).is_some() {
+        return Err(bad("client sent invalid request"));
+    }
     let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad("client sent invalid method"))?;
     // One copy of the head, which all values share.
@@ -286,6 +290,12 @@ mod tests {
         assert_eq!(read.parts.uri, "/a?b");
         assert_eq!(read.parts.headers["x"].as_bytes(), "\u{e4}".as_bytes());
         assert_eq!(read.parts.headers.len(), 3);
+    }
+
+    #[test]
+    fn target_with_a_fragment_is_refused() {
+        let head = "GET /a#/b HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert!(read(head.as_bytes(), HeaderMap::new()).is_err());
     }
 
     #[test]
