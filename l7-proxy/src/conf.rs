@@ -143,19 +143,51 @@ pub fn load(source: &Source) -> Result<Loaded, Error> {
     let (from_file, files) = tree::read_file(&source.prefix.join(&source.file))?;
     directives.extend(from_file);
     let mut scope = Scope::new(source.prefix.clone());
-    let config = read(&mut scope, &directives)?;
+    let config = read(&mut scope, &directives, Events::Required)?;
     Ok(Loaded { config, notes: scope.notes, files })
 }
 
-fn read(scope: &mut Scope, directives: &[Directive]) -> Result<Config, Error> {
+/// Reads and checks a configuration that a program has as text, by the same grammar; `prefix` is the
+/// folder that relative paths in it belong to, and files that it includes.
+///
+/// Places in it are written `configuration:LINE`. `events {}` may be left out.
+///
+/// ```
+/// use l7_proxy::conf;
+///
+/// let text = "http {\n    server { listen 8080; lokation / {} }\n}";
+/// let error = conf::parse(text, "/srv/shop".as_ref()).unwrap_err();
+/// assert_eq!(error.to_string(), "unknown directive \"lokation\" in configuration:2");
+/// ```
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, prefix: &Path) -> Result<Loaded, Error> {
+    let (directives, files) = tree::read_named(text, "configuration".as_ref(), prefix)?;
+    let mut scope = Scope::new(prefix.to_owned());
+    let config = read(&mut scope, &directives, Events::MayBeAbsent)?;
+    Ok(Loaded { config, notes: scope.notes, files })
+}
+
+/// Whether there has to be an `events {}`, as in nginx's file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Events {
+    Required,
+    MayBeAbsent,
+}
+
+fn read(scope: &mut Scope, directives: &[Directive], events: Events) -> Result<Config, Error> {
     scope.note_effectless(directives, Context::MAIN)?;
     let mut config = Config::default();
     config.process.pid = scope.path("logs/nginx.pid");
     rules::apply(scope, core::PROCESS, Context::MAIN, directives, &mut config.process)?;
-    let Some(events) = only(directives, "events")? else {
-        return Err(Error::general("no \"events\" section in configuration"));
-    };
-    rules::apply(scope, core::EVENTS, Context::EVENTS, &events.block, &mut config.events)?;
+    match only(directives, "events")? {
+        Some(block) => {
+            rules::apply(scope, core::EVENTS, Context::EVENTS, &block.block, &mut config.events)?;
+        }
+        None if events == Events::MayBeAbsent => {}
+        None => return Err(Error::general("no \"events\" section in configuration")),
+    }
     if let Some(http) = only(directives, "http")? {
         config.http = Some(http::read(scope, http)?);
     }

@@ -45,8 +45,9 @@ use self::administered::Administered;
 use self::worker::{Command, Duty, Serves, Switch};
 use crate::access_log::OpenError;
 use crate::check::{self, Checked};
+use crate::embed::{self, Service};
 use crate::error_log::Errno;
-use crate::model::{self, Config, ControlSocket, Http, SocketOptions};
+use crate::model::{self, Config, ControlSocket, Http, SocketOptions, Stream};
 use crate::names::{self, Followed};
 use crate::server::Shared;
 use crate::site::{self, Site, SiteError};
@@ -59,6 +60,18 @@ pub struct Options {
     pub name: String,
     /// How many workers there are; `None` leaves it to `worker_processes`.
     pub workers: Option<NonZeroUsize>,
+    /// Where its requests come from.
+    pub entry: Entry,
+}
+
+/// Where a proxy's requests come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Entry {
+    /// The addresses of the configuration, and the program ([`Daemon::service`]).
+    #[default]
+    Sockets,
+    /// The program alone: no address is listened at, and what a `stream {}` says has no effect.
+    Program,
 }
 
 /// A running proxy. Dropping it ends it at once, with its connections.
@@ -67,13 +80,16 @@ pub struct Daemon {
     connections: Arc<Connections>,
     administered: Arc<Administered>,
     commands: Vec<mpsc::UnboundedSender<Command>>,
+    /// Hands the program's requests to the workers.
+    service: Service,
+    entry: Entry,
     state: Mutex<State>,
     /// The checks that are wanted.
     checks: watch::Sender<Vec<Arc<Checked>>>,
     /// The names that are followed.
     names: watch::Sender<Vec<Arc<Followed>>>,
     /// Checks servers and asks for names, where requests cannot delay it.
-    _service: Workers,
+    _background: Workers,
     /// Last, so that logs are written when nothing is served any more.
     _workers: Workers,
 }
@@ -126,7 +142,7 @@ pub enum Error {
 impl Default for Options {
     /// Threads called `worker-0` and so on, as many as the configuration says.
     fn default() -> Options {
-        Options { name: "worker".to_owned(), workers: None }
+        Options { name: "worker".to_owned(), workers: None, entry: Entry::Sockets }
     }
 }
 
@@ -143,11 +159,12 @@ impl Daemon {
         let workers = Workers::start(&options.name, count.get()).map_err(Error::Threads)?;
         let empty = Arc::new(Site::new(Http::default()).map_err(Error::Site)?);
         let mut commands = Vec::with_capacity(count.get());
-        for index in 0..count.get() {
+        let (service, requests) = embed::channels(count.get());
+        for (index, requests) in requests.into_iter().enumerate() {
             let (sender, receiver) = mpsc::unbounded_channel();
             let (site, shared) = (Arc::clone(&empty), shared.clone());
             let duty = if index == 0 { Duty::Clock } else { Duty::None };
-            workers.run(index, move || worker::run(site, shared, duty, receiver));
+            workers.run(index, move || worker::run(site, shared, duty, receiver, requests));
             commands.push(sender);
         }
         let state = State {
@@ -162,21 +179,23 @@ impl Daemon {
         let administered = Arc::new(administered);
         let state = Mutex::new(state);
         let (checks, wanted) = watch::channel(Vec::new());
-        let service = Workers::start(&format!("{}-service", options.name), 1).map_err(Error::Threads)?;
+        let background = Workers::start(&format!("{}-service", options.name), 1).map_err(Error::Threads)?;
         let director = Arc::clone(&shared.director);
-        service.run(0, move || check::follow(director, wanted));
+        background.run(0, move || check::follow(director, wanted));
         let (names, wanted) = watch::channel(Vec::new());
         let told = Arc::clone(&administered);
-        service.run(0, move || names::follow(told, wanted));
+        background.run(0, move || names::follow(told, wanted));
         let daemon = Daemon {
             shared,
             connections,
             administered,
             commands,
+            service,
+            entry: options.entry,
             state,
             checks,
             names,
-            _service: service,
+            _background: background,
             _workers: workers,
         };
         daemon.reload(config)?;
@@ -191,6 +210,11 @@ impl Daemon {
     /// The upstreams for `lvsadm`'s commands: what the control socket talks to.
     pub fn control(&self) -> Arc<dyn Control> {
         Arc::clone(&self.administered) as _
+    }
+
+    /// The proxy for requests that the program has already; see [`embed`].
+    pub fn service(&self) -> Service {
+        self.service.clone()
     }
 
     /// The addresses that are listened at: those of the configuration, with the port that the
@@ -222,7 +246,10 @@ impl Daemon {
         }
 
         // All that can fail comes first.
-        let stream = stream.unwrap_or_default();
+        let stream = match self.entry {
+            Entry::Sockets => stream.unwrap_or_default(),
+            Entry::Program => Stream::default(),
+        };
         let relays =
             stream::relays(&stream, &self.shared.director, &self.connections, &self.shared.connections)
                 .map_err(Error::Site)?;
@@ -231,7 +258,11 @@ impl Daemon {
         for relay in relays {
             wanted.push((relay.addr, relay.options, Serves::Stream(relay.door)));
         }
-        for socket in http_sockets(http.as_ref())? {
+        let sockets = match self.entry {
+            Entry::Sockets => http_sockets(http.as_ref())?,
+            Entry::Program => Vec::new(),
+        };
+        for socket in sockets {
             wanted.push((socket.0, socket.1, Serves::Http));
         }
         for (addr, options, serves) in &wanted {

@@ -25,6 +25,7 @@ use lvs_core::{Cause, Event, Flow, Lease, Refusal};
 use tracing::{error, warn};
 
 pub(crate) use self::explained::explain;
+pub(crate) use self::headers::nominated;
 use self::relayed::{Account, Claim, Rest};
 pub(crate) use self::relayed::{Piped, Relayed};
 pub(crate) use self::tunnel::Tunnel;

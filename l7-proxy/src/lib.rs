@@ -10,15 +10,17 @@
 //! one normalised path that is matched *and* forwarded. It is given to a second server only where
 //! that cannot make it happen twice. What a server broke off looks broken off to the client.
 //!
-//! # Three ways to use it
+//! # Four ways to use it
 //!
 //! | want | take |
 //! |---|---|
 //! | nginx's place | the binary `l7-proxy`: nginx's file, options and signals |
 //! | the same inside a program, with threads of its own | [`daemon::Daemon`] |
 //! | connections served on a runtime of yours | [`Proxy`] |
+//! | requests that a program has already, as from axum | [`embed::Service`] |
 //!
-//! A configuration comes from a file ([`conf::load`]) or is built by hand ([`model`]).
+//! A configuration comes from a file ([`conf::load`]), from text ([`conf::parse`]), or is built by hand
+//! ([`model`]).
 //!
 //! # What differs from nginx
 //!
@@ -102,6 +104,7 @@
 
 pub mod conf;
 pub mod daemon;
+pub mod embed;
 pub mod error_log;
 pub mod explain;
 pub mod host;

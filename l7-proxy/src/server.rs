@@ -328,6 +328,16 @@ impl Proxy {
         });
     }
 
+    /// Waits until one more connection may be open.
+    pub(crate) async fn has_room(&self) {
+        self.worker.wait_for_room().await;
+    }
+
+    /// Counts a request that came by no connection of ours, until the place is dropped.
+    pub(crate) fn place(&self) -> Place {
+        self.worker.place()
+    }
+
     /// Serves one connection from `peer` to its end.
     pub async fn handle(&self, stream: TcpStream, peer: SocketAddr) {
         let place = self.worker.place();

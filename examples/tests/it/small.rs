@@ -60,3 +60,8 @@ fn drain_ends_when_the_server_is_empty_or_its_time_is_over() {
 fn http_client_asks_a_slow_server_seldom() {
     check("http_client", "from the slow one");
 }
+
+#[test]
+fn axum_app_serves_a_route_files_two_origins_and_streams() {
+    check("axum_app", "three pieces came back one by one");
+}

@@ -72,6 +72,18 @@ pub(super) fn read_text(text: &str) -> Result<Vec<Directive>, Error> {
     Ok(found)
 }
 
+/// Reads text as a file of that name, which need not be there; what it includes is relative to `base`.
+pub(super) fn read_named(
+    text: &str,
+    name: &Path,
+    base: &Path,
+) -> Result<(Vec<Directive>, Vec<SourceFile>), Error> {
+    let mut reader = Reader { base: base.to_owned(), depth: 0, files: Vec::new() };
+    let mut found = Vec::new();
+    reader.read(text.as_bytes(), Some(name.into()), Context::MAIN, &mut found)?;
+    Ok((found, reader.files))
+}
+
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {

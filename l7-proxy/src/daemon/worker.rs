@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
+use crate::embed::{self, Job};
 use crate::error_log::Errno;
 use crate::moment::Moment;
 use crate::server::{Proxy, Shared};
@@ -51,7 +52,7 @@ pub(super) enum Duty {
     None,
 }
 
-/// A listener at work.
+/// A listener at work, or what takes the program's requests.
 struct Listening {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -63,10 +64,12 @@ pub(super) async fn run(
     shared: Shared,
     duty: Duty,
     mut commands: mpsc::UnboundedReceiver<Command>,
+    requests: mpsc::Receiver<Job>,
 ) {
     let director = Arc::clone(&shared.director);
     let proxy = Proxy::with_shared(site, shared);
     let mut listening: HashMap<SocketAddr, Listening> = HashMap::new();
+    let mut from_program = Some(take(&proxy, requests));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -100,7 +103,8 @@ pub(super) async fn run(
                 let _ = done.send(());
             }
             Some(Command::Finish(done)) => {
-                stop(listening.drain().map(|(_, listening)| listening).collect()).await;
+                let sockets = listening.drain().map(|(_, listening)| listening);
+                stop(sockets.chain(from_program.take()).collect()).await;
                 proxy.finish();
                 let proxy = proxy.clone();
                 tokio::task::spawn_local(async move {
@@ -133,6 +137,14 @@ fn start(proxy: &Proxy, listener: TcpListener, serves: Serves) -> Option<Listeni
         }
     });
     Some(Listening { stop, task })
+}
+
+/// Takes the program's requests.
+fn take(proxy: &Proxy, requests: mpsc::Receiver<Job>) -> Listening {
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async { stopped.await.unwrap_or_default() };
+    let task = tokio::task::spawn_local(embed::serve(proxy.clone(), requests, stopped));
+    Listening { stop, task }
 }
 
 /// Stops listeners, and waits until what was in their queues has been accepted.

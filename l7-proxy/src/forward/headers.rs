@@ -167,7 +167,7 @@ pub(super) fn is_unambiguous(name: &HeaderName, taken: FieldNames) -> bool {
 }
 
 /// The fields that `Connection` names as belonging to the connection.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+pub(crate) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names = Vec::new();
     for value in headers.get_all(CONNECTION) {
         for token in value.as_bytes().split(|&byte| byte == b',') {

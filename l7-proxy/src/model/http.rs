@@ -30,6 +30,37 @@ pub struct Http {
 }
 
 impl Http {
+    /// Adds an upstream; returns what `proxy_pass http://NAME` is with its name.
+    ///
+    /// ```
+    /// use l7_proxy::model::{Handler, Http, Listen, Location, Matcher, Server, Upstream, VirtualServer};
+    ///
+    /// let mut http = Http::default();
+    /// let servers = vec![Server::new("127.0.0.1:9001".parse()?), Server::new("127.0.0.1:9002".parse()?)];
+    /// let app = http.add_upstream(Upstream::new("app", servers));
+    /// let mut all = Location::new(Matcher::Prefix(b"/".into()), Default::default());
+    /// all.handler = Handler::Proxy(app);
+    /// http.servers.push(VirtualServer {
+    ///     listen: vec![Listen::new("127.0.0.1:8080".parse()?)],
+    ///     locations: vec![all],
+    ///     ..Default::default()
+    /// });
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
+    pub fn add_upstream(&mut self, upstream: Upstream) -> ProxyPass {
+        let (host, id) = (upstream.name.clone(), UpstreamId(self.upstreams.len()));
+        self.upstreams.push(upstream);
+        ProxyPass {
+            upstream: id,
+            tls: false,
+            module: PassModule::Proxy,
+            url: format!("http://{host}"),
+            host,
+            port: 80,
+            uri: None,
+        }
+    }
+
     /// Returns the upstream that `id` stands for.
     ///
     /// # Panics

@@ -3,20 +3,25 @@
 //! Each is treated as a stream of a connection of its own, so that everything behind
 //! [`handle::answer`] knows one kind of request. Whoever hands it in sees to the client's time limits.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
 
-use super::session::{Protocol, Session};
+use super::session::{Order, Protocol, Session};
+use super::sessions::{self, Listed};
 use super::streams::Streams;
 use super::{Proxy, Worker};
 use crate::body::{Body, Cut, Received};
+use crate::forward;
 use crate::handle;
 use crate::variable::Scheme;
 
@@ -29,14 +34,31 @@ pub(crate) struct Direct {
     pub(crate) scheme: Scheme,
 }
 
+/// What stands for the connection of such a request; to be kept until its answer was taken.
+pub(crate) struct Connection {
+    session: Rc<Session>,
+    _listed: Listed,
+}
+
+impl Connection {
+    /// Waits until it is told to end at once.
+    pub(crate) async fn aborted(&self) {
+        poll_fn(|cx| {
+            self.session.listen(cx.waker());
+            if self.session.order() == Order::Abort { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
 impl Proxy {
-    /// Answers a request that comes by no connection; `None` if the configuration does not listen at
-    /// its address.
+    /// Answers a request that comes by no connection: returns what stands for its connection, and the
+    /// answer to be; `None` if the configuration does not listen at its address.
     pub(crate) fn answer(
         &self,
         direct: Direct,
         request: Request<Received>,
-    ) -> Option<impl Future<Output = Result<Response<Body>, Cut>> + use<>> {
+    ) -> Option<(Connection, impl Future<Output = Result<Response<Body>, Cut>> + use<>)> {
         let worker: &Rc<Worker> = &self.worker;
         let generation = worker.current();
         let entry = generation.site.router.entry(direct.local)?;
@@ -45,13 +67,23 @@ impl Proxy {
             Session::new(Rc::clone(worker), direct.remote, direct.local, generation, entry, streams, None);
         connection.scheme = direct.scheme;
         let request = plain(request);
-        Some(handle::answer(Session::stream(&Rc::new(connection)), request))
+        let session = Rc::new(connection);
+        let listed = sessions::enter(worker, &session);
+        let answer = handle::answer(Session::stream(&session), request);
+        Some((Connection { session, _listed: listed }, answer))
+    }
+
+    /// The first address of the configuration.
+    pub(crate) fn first_address(&self) -> Option<SocketAddr> {
+        self.worker.current().site.router.sockets().first().map(|socket| socket.addr)
     }
 
     /// Explains a request: what would be answered, and why.
     pub(crate) async fn explain(&self, parts: Parts, direct: Direct) -> String {
         let empty: Pin<Box<_>> = Box::pin(Empty::<Bytes>::new().map_err(|never| match never {}));
-        let Some(answered) = self.answer(direct, Request::from_parts(parts, Received::Other(empty))) else {
+        let Some((_connection, answered)) =
+            self.answer(direct, Request::from_parts(parts, Received::Other(empty)))
+        else {
             return "no server listens at this address\n".to_owned();
         };
         match answered.await {
@@ -64,13 +96,24 @@ impl Proxy {
     }
 }
 
-/// A name where a program may have left it in the URL, and no other protocol to change to: there is
-/// no connection that could.
+/// A name where a program may have left it in the URL; nothing that belonged to the connection that it
+/// came by, and a length if the body has one, whatever was written of it.
 fn plain(mut request: Request<Received>) -> Request<Received> {
     let authority = request.uri().authority().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
+    let size = request.body().size_hint().exact();
     let headers = request.headers_mut();
-    headers.remove(UPGRADE);
-    headers.remove(CONNECTION);
+    for name in forward::nominated(headers) {
+        headers.remove(name);
+    }
+    for name in [UPGRADE, CONNECTION, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    let told = headers.remove(CONTENT_LENGTH).is_some();
+    if let Some(size) = size
+        && (told || size > 0)
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+    }
     if let Some(authority) = authority
         && !headers.contains_key(HOST)
     {

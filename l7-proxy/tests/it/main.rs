@@ -10,6 +10,7 @@ mod compress;
 mod conf;
 mod conf_upstream;
 mod control;
+mod embed;
 mod explain;
 mod file_cache;
 mod forward;
