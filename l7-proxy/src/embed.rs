@@ -6,7 +6,8 @@
 //! `tower_service::Service`.
 //!
 //! Bodies are streamed in both directions, and whoever is slow slows the other end down: a request's
-//! body is polled where it is sent on, an answer's waits [a few pieces](PIECES) ahead of who reads it.
+//! body is polled where it is sent on, an answer's is read no more than a few
+//! pieces ahead of whoever takes it.
 //!
 //! ```no_run
 //! use l7_proxy::conf;
@@ -46,7 +47,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
+use pin_project::pin_project;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::answering::serve;
@@ -168,8 +169,30 @@ where
 
 impl Upload {
     fn new<B: HttpBody + Send + 'static>(body: B) -> Upload {
-        let frames = body.map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())));
-        Upload(Box::pin(frames.map_err(|_| Cut::Client)))
+        Upload(Box::pin(Given(body)))
+    }
+}
+
+/// A program's body, in our types. It keeps its size, by which a server is told of it.
+#[pin_project]
+struct Given<B>(#[pin] B);
+
+impl<B: HttpBody> HttpBody for Given<B> {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let frame = ready!(self.project().0.poll_frame(cx));
+        let whole = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(whole)).map_err(|_| Cut::Client)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
     }
 }
 
