@@ -2,13 +2,14 @@
 //! each.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 
 use lvs_core::Protocol;
 
+use crate::consents::Consents;
 use crate::relay::Progress;
 
 /// Every open connection, or every flow of datagrams, of the proxies that share it.
@@ -16,6 +17,8 @@ pub struct Connections {
     max: usize,
     count: AtomicUsize,
     serial: AtomicU64,
+    /// What keeps clients out although there is room.
+    consents: Consents,
     /// By serial number, spread so that workers seldom meet.
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -64,8 +67,13 @@ pub(crate) struct Entry {
 impl Connections {
     /// None yet, and never more than `max`.
     pub fn new(max: usize) -> Arc<Connections> {
+        Connections::with_consents(max, Consents::default())
+    }
+
+    pub(crate) fn with_consents(max: usize, consents: Consents) -> Arc<Connections> {
         Arc::new(Connections {
             max,
+            consents,
             count: AtomicUsize::new(0),
             serial: AtomicU64::new(0),
             shards: Default::default(),
@@ -101,6 +109,11 @@ impl Connections {
     /// Whether there is room for one more.
     pub fn has_room(&self) -> bool {
         self.count() < self.max
+    }
+
+    /// Whether clients of this address may be taken in: it may have become another director's.
+    pub(crate) fn may_serve(&self, address: IpAddr) -> bool {
+        self.consents.allow(address)
     }
 
     /// Takes a place. The caller looked for room before it accepted; workers that did so at the

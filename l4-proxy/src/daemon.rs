@@ -35,6 +35,7 @@ use self::endpoint::{Endpoint, endpoints};
 use self::listening::{Listening, Paused, Reason, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
+use crate::consents::Consents;
 pub use crate::failover::Dump;
 use crate::failover::Failover;
 use crate::fwmark::Entrance;
@@ -102,6 +103,8 @@ struct Shared {
     workers: Workers,
     /// VRRP, once a configuration has something for it to do.
     failover: OnceLock<Failover>,
+    /// What the arbiters of those instances say.
+    consents: Consents,
 }
 
 /// What only changes of configuration touch.
@@ -218,7 +221,8 @@ impl Daemon {
     ) -> Result<Daemon, CommitError> {
         let director = Arc::new(Director::new());
         let service = Workers::start("director", 1).map_err(cannot_start)?;
-        let connections = Connections::new(options.connections_max);
+        let consents = Consents::default();
+        let connections = Connections::with_consents(options.connections_max, consents.clone());
         let (ticking, overdue) = (Arc::downgrade(&director), Arc::clone(&connections));
         service.run(0, move || async move {
             while let Some(director) = ticking.upgrade() {
@@ -238,7 +242,7 @@ impl Daemon {
             service.run(0, move || follow(Prober::new(director, schedule), configs));
             probed
         });
-        let flows = Connections::new(options.flows_max);
+        let flows = Connections::with_consents(options.flows_max, consents.clone());
         let workers = Workers::start("worker", options.workers).map_err(cannot_start)?;
         let timeouts = lvsadm::Timeouts {
             tcp: options.settings.timeouts.idle,
@@ -258,8 +262,18 @@ impl Daemon {
         });
         let replaced = watch::Sender::new(false);
         let failover = OnceLock::new();
-        let shared =
-            Shared { director, connections, flows, options, replaced, state, probed, workers, failover };
+        let shared = Shared {
+            director,
+            connections,
+            flows,
+            options,
+            replaced,
+            state,
+            probed,
+            workers,
+            failover,
+            consents,
+        };
         let shared = Arc::new(shared);
         let begun = with_health(Edit::Replace(config.clone()), shared.options.health, &HashSet::new());
         apply(begun, &shared.director, &[])?;

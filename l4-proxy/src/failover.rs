@@ -28,6 +28,7 @@ use self::arbiters::Arbiters;
 use self::notify::{Notifier, Telling, What, Who};
 use self::record::Records;
 use self::trackers::Trackers;
+use crate::consents::Consents;
 use crate::keepalived::Model;
 use crate::keepalived::model::{Global, Notify, Vrrp};
 use crate::script::Account;
@@ -44,6 +45,8 @@ pub(crate) struct Failover {
 struct Shared {
     director: Weak<Director>,
     state: Mutex<Running>,
+    /// Where whoever takes clients in looks.
+    consents: Consents,
     /// To the task that tells of changes.
     news: mpsc::Sender<News>,
 }
@@ -86,9 +89,10 @@ pub(crate) struct Prepared {
 
 impl Failover {
     /// Runs nothing yet.
-    pub(crate) fn start(director: &Arc<Director>) -> std::io::Result<Failover> {
+    pub(crate) fn start(director: &Arc<Director>, consents: Consents) -> std::io::Result<Failover> {
         let (news, told) = mpsc::channel(NEWS_MAX);
-        let shared = Arc::new(Shared { director: Arc::downgrade(director), state: Mutex::default(), news });
+        let shared =
+            Arc::new(Shared { director: Arc::downgrade(director), state: Mutex::default(), consents, news });
         let service = Workers::start("failover", 1)?;
         let teller = Arc::downgrade(&shared);
         service.run(0, move || tell_of(teller, told));
@@ -130,6 +134,7 @@ impl Failover {
         let account = Account::of(&global);
         let mut state = self.shared.state();
         state.arbiters.follow(arbiters).map_err(|error| cannot_run(&error))?;
+        self.shared.consents.need(state.arbiters.consents(&vrrp));
         state.records.keep(&vrrp);
         let (begun, freed) = state.trackers.follow(&vrrp, &account);
         let before = std::mem::replace(&mut state.vrrp, vrrp);

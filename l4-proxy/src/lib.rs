@@ -51,6 +51,7 @@ pub mod check;
 pub mod clock;
 mod congestion;
 pub mod connections;
+mod consents;
 pub mod daemon;
 mod failover;
 pub mod fwmark;

@@ -85,6 +85,8 @@ pub enum Ended {
     Starved(io::Error),
     /// It came from where a PROXY header is expected and sent none; it was reset.
     Unidentified(Unidentified),
+    /// The virtual address may be another director's by now; the client was reset.
+    Elsewhere,
 }
 
 impl Proxy {
@@ -195,6 +197,9 @@ impl Proxy {
             }
             Ended::Starved(error) => {
                 info!(target: "connection", %client, %service, ms, failed, "refused: {error}");
+            }
+            Ended::Elsewhere => {
+                info!(target: "connection", %client, %service, ms, "refused: the address may be another director's");
             }
             Ended::Unidentified(error) => {
                 info!(target: "connection", %client, %service, ms, "refused: {error}");
@@ -326,6 +331,7 @@ const CONNECTIONS_MAX: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consents::Consents;
 
     #[tokio::test]
     async fn what_an_open_connection_holds_stays_small() {
@@ -334,8 +340,45 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let peer = client.peer_addr().unwrap();
-        // With what the runtime adds to a task, 640 bytes; its two sockets are 256 each.
+        // With what the runtime adds to a task, 640 bytes; its two sockets are 256 each. A little more where
+        // others have tokio's timers built with more in them.
         let forward = proxy.forward(client, peer, None, None);
-        assert!(size_of_val(&forward) <= 456, "{}", size_of_val(&forward));
+        assert!(size_of_val(&forward) <= 480, "{}", size_of_val(&forward));
+    }
+
+    #[tokio::test]
+    async fn client_of_an_address_that_an_arbiter_has_not_agreed_to_is_reset() {
+        let arbiters = vrrp::os::Arbiters::new();
+        let terms = vrrp::arbiter::Terms { ttl: Duration::from_secs(5), on_loss: Default::default() };
+        arbiters.add(&["web".to_owned()], terms, Box::new(Silent), |_| {}).unwrap();
+        let consents = Consents::default();
+        let consent = arbiters.consent("web").unwrap();
+        consents.need([(std::net::Ipv4Addr::LOCALHOST.into(), consent)].into_iter());
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = ServiceKey::tcp(listener.local_addr().unwrap());
+        let connections = Connections::with_consents(10, consents);
+        let proxy =
+            Proxy::with_connections(Arc::new(Director::new()), service, Settings::default(), connections);
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        assert!(matches!(proxy.handle(accepted, peer).await.ended, Ended::Elsewhere));
+        let error = client.readable().await.and_then(|()| client.try_read(&mut [0])).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    /// Never answers.
+    struct Silent;
+
+    impl vrrp::arbiter::Witness for Silent {
+        fn acquire(&mut self, _: Duration) -> vrrp::arbiter::Answer {
+            vrrp::arbiter::Answer::Silence(String::new())
+        }
+
+        fn renew(&mut self, _: Duration) -> vrrp::arbiter::Answer {
+            vrrp::arbiter::Answer::Silence(String::new())
+        }
+
+        fn revoke(&mut self, _: Duration) {}
     }
 }

@@ -75,6 +75,8 @@ pub enum Dropped {
     Full,
     /// The system did not take it: it was too large for the way, or a queue was full.
     Unsendable,
+    /// The virtual address may be another director's by now.
+    Elsewhere,
 }
 
 /// Whether new clients are taken.
@@ -233,7 +235,7 @@ pub enum Scheduling {
 
 impl Dropped {
     /// Every reason there is.
-    pub const ALL: [Dropped; 3] = [Dropped::Refused, Dropped::Full, Dropped::Unsendable];
+    pub const ALL: [Dropped; 4] = [Dropped::Refused, Dropped::Full, Dropped::Unsendable, Dropped::Elsewhere];
 
     /// The reason in one word, as metrics label it.
     pub fn name(self) -> &'static str {
@@ -241,6 +243,7 @@ impl Dropped {
             Dropped::Refused => "refused",
             Dropped::Full => "full",
             Dropped::Unsendable => "unsendable",
+            Dropped::Elsewhere => "elsewhere",
         }
     }
 }

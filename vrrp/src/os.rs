@@ -37,7 +37,7 @@ mod unit;
 mod vmac;
 mod wire;
 
-pub use self::arbiters::{Arbiters, Said};
+pub use self::arbiters::{Arbiters, Consent, Said};
 pub use self::clock::now;
 pub use self::node::{Gone, Handle, Node, Schedule};
 pub use self::notice::{Counters, Delay, Fault, Notice, Status, Verdict};

@@ -2,11 +2,12 @@
 //! it was goes on over a reload, with what it holds.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tracing::{info, warn};
 use vrrp::arbiter::{Note, OnLoss, Terms, Witness};
-use vrrp::os::{self, Handle, Notice, Ping, Said};
+use vrrp::os::{self, Consent, Handle, Notice, Ping, Said};
 
 use crate::keepalived::model::{Arbiter, ArbiterKind, Etcd, Instance, OnArbiterLoss, Vrrp};
 
@@ -84,6 +85,20 @@ impl Arbiters {
             self.seats.push(seat);
         }
         Ok(())
+    }
+}
+
+impl Arbiters {
+    /// The consents that the addresses of these instances need.
+    pub(super) fn consents(&self, vrrp: &Vrrp) -> impl Iterator<Item = (IpAddr, Arc<Consent>)> {
+        let with_arbiter = vrrp
+            .instances
+            .iter()
+            .filter_map(|instance| self.running.consent(&instance.name).map(|consent| (instance, consent)));
+        with_arbiter.flat_map(|(instance, consent)| {
+            let addresses = instance.addresses.iter().chain(&instance.excluded);
+            addresses.map(move |address| (address.address, Arc::clone(&consent)))
+        })
     }
 }
 

@@ -86,6 +86,9 @@ enum Begun {
 impl Passage {
     /// Identifies the client, and connects to a server, or to another if one is lost while it still may be.
     async fn find(&mut self) -> Result<(TcpStream, Account), Ended> {
+        if !self.proxy.shared.connections.may_serve(self.virtual_address.ip()) {
+            return Err(Ended::Elsewhere);
+        }
         self.identify().await.map_err(Ended::Unidentified)?;
         let mut held = Vec::new();
         loop {

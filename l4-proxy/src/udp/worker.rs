@@ -180,7 +180,9 @@ impl<'a> Worker<'a> {
             for (buffer, meta) in buffers.slots.iter().zip(&*buffers.metas).take(count) {
                 let key = Key { client: meta.addr, to: self.offload.sent_to(meta), server: None };
                 let joined = Datagrams { bytes: &buffer[..meta.len], stride: meta.stride };
-                let outcome = if one_packet {
+                let outcome = if !self.shared.flows.may_serve(self.sent_to(key).ip()) {
+                    Err(Dropped::Elsewhere)
+                } else if one_packet {
                     joined.apart().try_for_each(|alone| self.pass_alone(key, alone, now))
                 } else {
                     self.pass(key, joined, now)
@@ -473,6 +475,9 @@ impl<'a> Worker<'a> {
                     warn!(%service, datagrams, max = self.shared.flows.max(), "dropped: no room for more flows");
                 }
                 (Dropped::Unsendable, _) => warn!(%service, datagrams, "dropped: could not be sent"),
+                (Dropped::Elsewhere, _) => {
+                    info!(%service, datagrams, "dropped: the address may be another director's");
+                }
             }
         }
     }

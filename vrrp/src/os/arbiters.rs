@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -35,9 +36,20 @@ pub struct Said {
     pub note: Note,
 }
 
+/// Until when an arbiter's consent lasts: a word that anyone may look at, without asking anybody.
+///
+/// It is on the node's clock, so that a process which was stopped, or slept with its host, finds it over
+/// in its first moment, before anybody could have told it.
+#[derive(Debug, Default)]
+pub struct Consent {
+    /// Nanoseconds of that clock.
+    until: AtomicU64,
+}
+
 /// One arbiter's thread.
 #[derive(Debug)]
 struct Seat {
+    consent: Arc<Consent>,
     questions: SyncSender<Event>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,8 +75,10 @@ impl Arbiters {
         let Some(first) = instances.first() else { return Ok(()) };
         self.remove(instances);
         let (sender, questions) = sync_channel(QUESTIONS);
+        let consent = Arc::new(Consent::default());
         let desk = Desk {
             instance: first.clone(),
+            consent: Arc::clone(&consent),
             arbiter: Arbiter::new(terms),
             patience: terms.patience(),
             witness,
@@ -74,9 +88,10 @@ impl Arbiters {
         let thread = thread::Builder::new().name("arbiter".to_owned()).spawn(move || desk.run(&questions))?;
         let mut seats = self.seats();
         for instance in &instances[1..] {
-            seats.insert(instance.clone(), Seat { questions: sender.clone(), thread: None });
+            let consent = Arc::clone(&consent);
+            seats.insert(instance.clone(), Seat { consent, questions: sender.clone(), thread: None });
         }
-        seats.insert(first.clone(), Seat { questions: sender, thread: Some(thread) });
+        seats.insert(first.clone(), Seat { consent, questions: sender, thread: Some(thread) });
         Ok(())
     }
 
@@ -88,6 +103,11 @@ impl Arbiters {
             instances.iter().filter_map(|instance| seats.remove(instance)).collect()
         };
         leave(gone);
+    }
+
+    /// The consent for a virtual router, if it has an arbiter.
+    pub fn consent(&self, instance: &str) -> Option<Arc<Consent>> {
+        self.seats().get(instance).map(|seat| Arc::clone(&seat.consent))
     }
 
     fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Seat>> {
@@ -134,6 +154,7 @@ fn leave(seats: Vec<Seat>) {
 /// Where one arbiter is asked.
 struct Desk {
     instance: String,
+    consent: Arc<Consent>,
     arbiter: Arbiter,
     patience: Duration,
     witness: Box<dyn Witness>,
@@ -154,6 +175,9 @@ impl Desk {
     }
 
     fn handle(&mut self, event: Event) {
+        if event == Event::Release {
+            self.consent.end();
+        }
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             for action in self.arbiter.handle(event, clock::now()) {
@@ -181,6 +205,10 @@ impl Desk {
     }
 
     fn tell(&self, event: &router::Event) {
+        match event {
+            router::Event::Granted { until } => self.consent.last(*until),
+            _ => self.consent.end(),
+        }
         let Some(node) = self.node.get() else { return };
         // A node that is gone has no addresses.
         let _ = match event {
@@ -188,6 +216,25 @@ impl Desk {
             _ => node.refuse(&self.instance),
         };
     }
+}
+
+impl Consent {
+    /// Whether it lasts at this moment.
+    pub fn holds(&self) -> bool {
+        nanos(clock::now()) < self.until.load(Ordering::Acquire)
+    }
+
+    fn last(&self, until: Moment) {
+        self.until.store(nanos(until), Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+}
+
+fn nanos(moment: Moment) -> u64 {
+    u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Display for Said {
