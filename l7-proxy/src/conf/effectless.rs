@@ -71,7 +71,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("client_body_buffer_size", Context::SETTINGS),
     switch("client_body_in_single_buffer", Context::SETTINGS),
     several("client_body_temp_path", Context::SETTINGS, 1, 4),
-    size("client_header_buffer_size", SERVERS),
     several("proxy_temp_path", Context::SETTINGS, 1, 4),
     several("fastcgi_temp_path", Context::SETTINGS, 1, 4),
     several("uwsgi_temp_path", Context::SETTINGS, 1, 4),

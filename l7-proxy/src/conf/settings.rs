@@ -129,6 +129,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.client.names.odd = !flag(directive)?;
         Ok(())
     }),
+    Rule::new("client_header_buffer_size", SERVERS, 1..=1, |_, settings, directive| {
+        let size = parse_size(directive.arg(0)).filter(|&size| size > 0);
+        settings.client.head.first = size.ok_or_else(|| Fault::directive("invalid value"))?;
+        Ok(())
+    }),
     Rule::new("large_client_header_buffers", SERVERS, 2..=2, |_, settings, directive| {
         settings.client.head.lines = number(directive)?;
         let size = parse_size(directive.arg(1)).filter(|&size| size > 0);

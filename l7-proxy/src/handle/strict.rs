@@ -67,19 +67,19 @@ const UNIQUE: [HeaderName; 9] = [
 /// Refuses a head that is larger than is allowed.
 fn check_size(parts: &Parts, limits: &HeadLimits) -> Result<(), Refused> {
     let large = |status, reason| Err(Refused { status, reason });
-    let line = parts.method.as_str().len() + target_size(parts) + "  HTTP/1.1".len();
-    if line as u64 > limits.line {
+    let line = parts.method.as_str().len() + target_size(parts) + "  HTTP/1.1\r\n".len();
+    if line as u64 > limits.line_max() {
         return large(414, "client sent too long URI");
     }
     let mut sum = line as u64;
     for (name, value) in &parts.headers {
-        let line = (name.as_str().len() + value.len() + ": ".len()) as u64;
+        let line = (name.as_str().len() + value.len() + ": \r\n".len()) as u64;
         sum += line;
-        if line > limits.line {
+        if line > limits.line_max() {
             return large(494, "client sent too long header line");
         }
     }
-    if sum > limits.line.saturating_mul(limits.lines) {
+    if sum > limits.size_max() {
         return large(494, "client sent too large request");
     }
     // The `Host` that we made of HTTP/2's pseudo-header is no field of the client's.

@@ -316,12 +316,16 @@ pub struct FieldNames {
     pub odd: bool,
 }
 
-/// How large a request's head may be.
+/// How large a request's head may be, the ends of its lines included.
+///
+/// Nothing is allocated by these sizes; they only bound what is taken, where nginx's buffers would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// How many lines of the largest size it may have (`large_client_header_buffers`).
+    /// What is taken whatever its lines are like (`client_header_buffer_size`).
+    pub first: u64,
+    /// How many lines of the largest size it may have beyond that (`large_client_header_buffers`).
     pub lines: u64,
-    /// The largest line, without its end.
+    /// The largest line, unless `first` is larger.
     pub line: u64,
     /// The most fields (`max_headers`).
     pub fields: usize,
@@ -329,7 +333,19 @@ pub struct HeadLimits {
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self { lines: 4, line: 8192, fields: 1000 }
+        Self { first: 1024, lines: 4, line: 8192, fields: 1000 }
+    }
+}
+
+impl HeadLimits {
+    /// Returns the largest line that is taken.
+    pub(crate) fn line_max(&self) -> u64 {
+        self.first.max(self.line)
+    }
+
+    /// Returns how large all lines together may be.
+    pub(crate) fn size_max(&self) -> u64 {
+        self.line.saturating_mul(self.lines).saturating_add(self.first)
     }
 }
 

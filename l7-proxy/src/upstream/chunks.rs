@@ -60,6 +60,7 @@ impl Chunks {
                 }
                 (State::Size(size, 1..), b'\r') => State::SizeEnd(size),
                 (State::Size(size, 1..), b';' | b' ' | b'\t') => State::Extension(size),
+                (State::Size(SIZE_MAX.., _), _) => return Err(Malformed),
                 (State::Size(_, DIGITS_MAX..), _) => return Err(Malformed),
                 (State::Size(size, digits), _) => {
                     let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
@@ -120,6 +121,9 @@ impl Chunks {
 /// It is not what chunks look like.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
+
+/// A size to which no digit can be added, for it has to fit a signed number: many readers keep it in one.
+const SIZE_MAX: u64 = 1 << (63 - 4);
 
 /// As many digits as a size may have that fits its type.
 const DIGITS_MAX: u8 = 16;

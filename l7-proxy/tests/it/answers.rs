@@ -176,7 +176,7 @@ fn request_goes_on_with_the_method_body_and_fields_that_are_configured() {
 #[test]
 fn head_is_taken_up_to_its_limits() {
     let proxy = Proxy::start(&http(
-        "large_client_header_buffers 2 200; max_headers 3; server { listen 127.0.0.1:1; return 204; }",
+        "client_header_buffer_size 100; large_client_header_buffers 2 200; max_headers 3; server { listen 127.0.0.1:1; return 204; }",
     ));
     let status = |request: String| {
         let mut client = proxy.client();
@@ -184,11 +184,12 @@ fn head_is_taken_up_to_its_limits() {
         client.response().status
     };
     let line = |size: usize| {
-        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(size - "GET / HTTP/1.1".len()))
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(size - "GET / HTTP/1.1\r\n".len()))
     };
     assert_eq!((status(line(200)), status(line(201))), (204, 414));
-    let field =
-        |size: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(size - "A: ".len()));
+    let field = |size: usize| {
+        format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(size - "A: \r\n".len()))
+    };
     assert_eq!((status(field(200)), status(field(201))), (204, 400));
     let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "B: 1\r\n".repeat(count - 1));
     assert_eq!((status(fields(3)), status(fields(4))), (204, 400));

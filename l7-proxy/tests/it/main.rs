@@ -21,6 +21,7 @@ mod http2_peer;
 mod http2_upstream;
 mod jsp;
 mod life;
+mod limits;
 mod names;
 mod pages;
 mod peer;

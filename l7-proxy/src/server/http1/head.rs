@@ -60,18 +60,18 @@ pub(super) fn read(bytes: &[u8], fields: HeaderMap) -> Result<Option<(Head, usiz
 /// Refuses a beginning of a head that cannot become one within the limits.
 pub(super) fn check_partial(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refused> {
     let size = bytes.len() as u64;
-    if size <= limits.line {
+    if size <= limits.line_max() {
         return Ok(());
     }
     if memchr::memchr(b'\n', bytes).is_none() {
         return Err(Refused { status: 414, reason: "client sent too long URI" });
     }
     let last = memchr::memrchr(b'\n', bytes).map_or(bytes, |end| &bytes[end + 1..]);
-    if last.len() as u64 > limits.line {
+    if last.len() as u64 > limits.line_max() {
         return Err(Refused { status: 494, reason: "client sent too long header line" });
     }
-    // The ends of lines do not count, so that this is above what is looked at in a whole head.
-    if size > limits.line.saturating_mul(limits.lines.saturating_add(1)) {
+    // Blanks around values do not count, so that this is above what is looked at in a whole head.
+    if size > limits.size_max().saturating_add(limits.line_max()) {
         return Err(Refused { status: 494, reason: "client sent too large request" });
     }
     Ok(())
@@ -190,15 +190,17 @@ impl Framed {
     }
 }
 
-/// Digits and nothing else: no sign, no list.
+/// Digits and nothing else: no sign, no list; and no more than a signed number holds, which is what most
+/// servers keep it in.
 fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }
-    value.iter().try_fold(0_u64, |length, &byte| {
+    let length = value.iter().try_fold(0_u64, |length, &byte| {
         let digit = char::from(byte).to_digit(10)?;
         length.checked_mul(10)?.checked_add(digit.into())
-    })
+    })?;
+    (length <= LENGTH_MAX).then_some(length)
 }
 
 fn bad(reason: &'static str) -> Unread {
@@ -208,6 +210,9 @@ fn bad(reason: &'static str) -> Unread {
 fn too_many() -> Refused {
     Refused { status: 494, reason: "client sent too many header lines" }
 }
+
+/// The largest length, as in nginx.
+const LENGTH_MAX: u64 = i64::MAX as u64;
 
 /// As many fields as there is room for on the stack.
 const FIELDS_USUAL: usize = 64;
@@ -242,6 +247,7 @@ mod tests {
         assert_eq!(framing(""), Ok(Framing::Length(0)));
         assert_eq!(framing("Content-Length: 5\r\n"), Ok(Framing::Length(5)));
         assert_eq!(framing("content-length:005\r\n"), Ok(Framing::Length(5)));
+        assert_eq!(framing("Content-Length: 9223372036854775807\r\n"), Ok(Framing::Length(LENGTH_MAX)));
         assert_eq!(framing("Transfer-Encoding: CHUNKED\r\n"), Ok(Framing::Chunks));
         assert_eq!(framing("Content-Lengths: 1\r\nTransfer-Encodin: x\r\n"), Ok(Framing::Length(0)));
     }
@@ -260,6 +266,7 @@ mod tests {
             "Content-Length: +5\r\n",
             "Content-Length: 0x5\r\n",
             "Content-Length:\r\n",
+            "Content-Length: 9223372036854775808\r\n",
             "Content-Length: 18446744073709551616\r\n",
             "Transfer-Encoding: identity\r\n",
             "Transfer-Encoding: chunked, identity\r\n",
@@ -311,13 +318,13 @@ mod tests {
 
     #[test]
     fn beginning_of_a_head_is_bounded() {
-        let limits = HeadLimits { lines: 2, line: 10, fields: 100 };
+        let limits = HeadLimits { first: 5, lines: 2, line: 10, fields: 100 };
         let check =
             |bytes: &str| check_partial(bytes.as_bytes(), &limits).err().map(|refused| refused.status);
         assert_eq!(check("GET /67890"), None);
         assert_eq!(check("GET /678901"), Some(414));
         assert_eq!(check("GET /\r\n1234567890"), None);
         assert_eq!(check("GET /\r\n12345678901"), Some(494));
-        assert_eq!(check("GET /\r\n12345678\r\n12345678\r\n1234"), Some(494));
+        assert_eq!(check("GET /\r\n12345678\r\n12345678\r\n12345678\r\n"), Some(494));
     }
 }
