@@ -138,5 +138,7 @@ mod upstream;
 mod wire;
 
 pub use access_log::{LogFiles, OpenError};
+#[doc(hidden)]
+pub use server::read_head;
 pub use server::{Proxy, Shared};
 pub use site::{Site, SiteError};

@@ -40,6 +40,7 @@ use tracing::warn;
 pub(crate) use self::census::Census;
 use self::census::Censuses;
 pub(crate) use self::direct::Direct;
+pub use self::http1::read_head;
 pub(crate) use self::http1::{Broken, RequestBody};
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;

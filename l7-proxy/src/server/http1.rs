@@ -21,6 +21,7 @@ use http::{Method, Request};
 
 use self::channel::{Arrived, Channel};
 pub(crate) use self::channel::{Broken, RequestBody};
+pub use self::head::read_head;
 use self::reply::{Asked, Persistence, Reply, Unsent, Whole};
 use super::connection::{Outcome, aborted, drive};
 use super::session::{Order, Parting, Phase, Session};

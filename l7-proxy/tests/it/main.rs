@@ -14,6 +14,7 @@ mod embed;
 mod explain;
 mod file_cache;
 mod forward;
+mod fuzz;
 mod guard;
 mod health;
 mod http2_flood;

@@ -57,6 +57,18 @@ pub(super) fn read(bytes: &[u8], fields: HeaderMap) -> Result<Option<(Head, usiz
     }
 }
 
+/// [`read`] for fuzzers: the head, how long it is, and the length of its body, `None` if that comes in chunks.
+///
+/// # Errors
+/// The status that it is refused with.
+pub fn read_head(bytes: &[u8]) -> Result<Option<(Parts, usize, Option<u64>)>, u16> {
+    let read = read(bytes, HeaderMap::new()).map_err(|refused| refused.status)?;
+    Ok(read.map(|(head, len)| match head.framing {
+        Framing::Length(length) => (head.parts, len, Some(length)),
+        Framing::Chunks => (head.parts, len, None),
+    }))
+}
+
 /// Refuses a beginning of a head that cannot become one within the limits.
 pub(super) fn check_partial(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refused> {
     let size = bytes.len() as u64;

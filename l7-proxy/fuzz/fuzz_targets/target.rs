@@ -1,0 +1,8 @@
+//! `cargo fuzz run target`, in the folder of the crate `l7-proxy`.
+
+#![no_main]
+
+#[path = "../play.rs"]
+mod play;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| _ = play::target(bytes));
