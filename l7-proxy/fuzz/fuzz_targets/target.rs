@@ -5,4 +5,6 @@
 #[path = "../play.rs"]
 mod play;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| _ = play::target(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    play::target(bytes);
+});
