@@ -30,7 +30,7 @@ use self::record::Records;
 use self::trackers::Trackers;
 use crate::consents::Consents;
 use crate::keepalived::Model;
-use crate::keepalived::model::{Global, Notify, Vrrp};
+use crate::keepalived::model::{Global, Instance, Notify, Vrrp};
 use crate::script::Account;
 use crate::sync::{self, Role, Synchronisation};
 use crate::worker::Workers;
@@ -311,19 +311,19 @@ impl Shared {
                 let Some(found) = state.vrrp.groups.iter().find(|found| found.name == *group) else { return };
                 (Who::Group(group.clone()), What::State(*became), 0, &found.notify)
             }
-            Notice::Warned { instance: name, warning: Warning::Rival { priority, .. } } => {
-                let Some(instance) = instance(name) else { return };
-                let who = Who::Instance(name.clone());
-                let base = instance.priority;
-                let mut tell = |what| {
-                    let (notify, account, fifos) = (&instance.notify, &state.account, &state.global.fifos);
-                    let who = who.clone();
-                    notifier.tell(&Telling { who, what, priority: base, notify, account, fifos });
-                };
-                if *priority < base {
-                    tell(What::LowerPriority);
+            Notice::Warned { instance: name, warning: warning @ Warning::Rival { priority, .. } } => {
+                if let Some(instance) = instance(name) {
+                    if *priority < instance.priority {
+                        state.tell(instance, What::LowerPriority, notifier);
+                    }
+                    state.tell(instance, What::SplitBrain(&warning.to_string()), notifier);
                 }
-                tell(What::SplitBrain);
+                return;
+            }
+            Notice::Claimed { instance: name, claim } => {
+                if let Some(instance) = instance(name) {
+                    state.tell(instance, What::SplitBrain(&claim.to_string()), notifier);
+                }
                 return;
             }
             _ => return,
@@ -334,6 +334,13 @@ impl Shared {
 }
 
 impl Running {
+    /// Tells what is amiss with an instance, which stays what it is.
+    fn tell(&self, instance: &Instance, what: What<'_>, notifier: &mut Notifier) {
+        let (notify, account, fifos) = (&instance.notify, &self.account, &self.global.fifos);
+        let (who, priority) = (Who::Instance(instance.name.clone()), instance.priority);
+        notifier.tell(&Telling { who, what, priority, notify, account, fifos });
+    }
+
     fn take_role(&self, instance: &str, became: State) {
         let Some(sync) = &self.sync else { return };
         if sync.party.daemon().instance.as_deref() == Some(instance) {
@@ -376,9 +383,8 @@ async fn tell_of(shared: Weak<Shared>, mut told: mpsc::Receiver<News>) {
 
 fn log(notice: &Notice) {
     match notice {
-        Notice::Warned { warning: Warning::Rival { .. } | Warning::TwoOwners { .. }, .. } => {
-            error!("{notice}")
-        }
+        Notice::Warned { warning: Warning::Rival { .. } | Warning::TwoOwners { .. }, .. }
+        | Notice::Claimed { .. } => error!("{notice}"),
         Notice::Warned { .. } | Notice::Late { .. } | Notice::Rejected { .. } | Notice::Trouble { .. } => {
             warn!("{notice}");
         }

@@ -21,6 +21,7 @@ mod announce;
 mod arbiters;
 mod clock;
 mod engine;
+mod frame;
 mod hear;
 mod holdings;
 mod host;
@@ -31,6 +32,7 @@ mod netlink;
 mod node;
 mod notice;
 mod ping;
+mod probe;
 mod settings;
 mod sys;
 mod unit;
@@ -40,7 +42,7 @@ mod wire;
 pub use self::arbiters::{Arbiters, Consent, Said};
 pub use self::clock::now;
 pub use self::node::{Gone, Handle, Node, Schedule};
-pub use self::notice::{Counters, Delay, Fault, Notice, Status, Verdict};
+pub use self::notice::{Claim, Counters, Delay, Fault, Notice, Status, Verdict};
 pub use self::ping::Ping;
 pub use self::settings::{
     Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Instance, Mac, Peer,

@@ -1,5 +1,6 @@
 //! Who is told when an instance or a group changes: the programs of `notify_*`, then `notify` with
-//! keepalived's four words, then the FIFOs.
+//! keepalived's four words, then the FIFOs. That of `notify_split_brain` is told the four words and the
+//! evidence.
 //!
 //! The programs of one instance run one after the other, so that the last one to run is that of the last
 //! change. One that hangs is ended after a minute; keepalived lets it run, beside the next one.
@@ -28,13 +29,13 @@ pub(super) enum Who {
 
 /// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum What<'a> {
     /// It is this now.
     State(State),
     /// As master it hears one of lower priority.
     LowerPriority,
-    /// There are two masters.
-    SplitBrain,
+    /// There are two masters, or another host has the address: the evidence.
+    SplitBrain(&'a str),
     /// It is in the configuration no longer.
     Deleted,
 }
@@ -57,7 +58,7 @@ struct Job {
 /// How a change is told.
 pub(super) struct Telling<'a> {
     pub(super) who: Who,
-    pub(super) what: What,
+    pub(super) what: What<'a>,
     pub(super) priority: u8,
     pub(super) notify: &'a Notify,
     pub(super) account: &'a Account,
@@ -120,7 +121,7 @@ impl Who {
     }
 }
 
-impl What {
+impl What<'_> {
     fn word(self) -> &'static str {
         match self {
             What::State(State::Master) => "MASTER",
@@ -128,7 +129,7 @@ impl What {
             What::State(State::Fault) => "FAULT",
             What::State(State::Init) => "STOP",
             What::LowerPriority => "MASTER_RX_LOWER_PRI",
-            What::SplitBrain => "SPLIT_BRAIN",
+            What::SplitBrain(_) => "SPLIT_BRAIN",
             What::Deleted => "DELETED",
         }
     }
@@ -138,24 +139,33 @@ impl Telling<'_> {
     /// The program for this change, and the one for all with what it is told.
     fn scripts(&self) -> Vec<Script> {
         let notify = self.notify;
-        let own = match self.what {
+        let mut own = match self.what {
             What::State(State::Master) => &notify.master,
             What::State(State::Backup) => &notify.backup,
             What::State(State::Fault) => &notify.fault,
             What::State(State::Init) => &notify.stop,
             What::LowerPriority => &notify.lower_priority,
-            What::SplitBrain => &notify.split_brain,
+            What::SplitBrain(_) => &notify.split_brain,
             What::Deleted => &notify.deleted,
-        };
+        }
+        .clone();
+        if let (What::SplitBrain(evidence), Some(own)) = (self.what, &mut own) {
+            own.words.extend(self.words());
+            own.words.push(evidence.to_owned());
+        }
         // Of what is no state only those are told who ask for it: a program for all states knows no others.
         let is_state = matches!(self.what, What::State(_) | What::Deleted);
         let mut any = notify.any.clone().filter(|_| is_state);
         if let Some(any) = &mut any {
-            let words = [self.who.kind(), self.who.name(), self.what.word()].map(str::to_owned);
-            any.words.extend(words);
-            any.words.push(self.priority.to_string());
+            any.words.extend(self.words());
         }
-        own.clone().into_iter().chain(any).collect()
+        own.into_iter().chain(any).collect()
+    }
+
+    /// keepalived's four words.
+    fn words(&self) -> [String; 4] {
+        let [kind, name, what] = [self.who.kind(), self.who.name(), self.what.word()].map(str::to_owned);
+        [kind, name, what, self.priority.to_string()]
     }
 
     /// `INSTANCE "VI_1" MASTER 100`
@@ -238,7 +248,8 @@ mod tests {
         assert_eq!(telling(instance(), What::State(State::Master)), ["m", "n INSTANCE VI_1 MASTER 150"]);
         assert_eq!(telling(Who::Group("G".to_owned()), What::State(State::Fault)), ["n GROUP G FAULT 150"]);
         assert_eq!(telling(instance(), What::State(State::Init)), ["s", "n INSTANCE VI_1 STOP 150"]);
-        assert_eq!(telling(instance(), What::SplitBrain), ["b"]);
+        let split = What::SplitBrain("two of them");
+        assert_eq!(telling(instance(), split), ["b INSTANCE VI_1 SPLIT_BRAIN 150 two of them"]);
         assert_eq!(telling(instance(), What::LowerPriority), [""; 0]);
     }
 }

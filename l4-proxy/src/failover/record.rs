@@ -1,6 +1,6 @@
 //! What is remembered of each instance beside what it is: what it was, and what was last amiss.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Instant, SystemTime};
 
 use lvsadm::document::VirtualRouter;
@@ -19,6 +19,8 @@ struct Record {
     warning: Option<(String, Instant)>,
     /// What is known of a second master.
     rival: Option<String>,
+    /// By their MAC addresses, hosts that answer for an address of it.
+    claims: BTreeMap<[u8; 6], String>,
 }
 
 impl Records {
@@ -33,6 +35,15 @@ impl Records {
                 let record = self.of(instance);
                 record.previous = Some(*was).filter(|was| *was != State::Init);
                 record.rival = None;
+                record.claims.clear();
+            }
+            Notice::Claimed { instance, claim } => {
+                let record = self.of(instance);
+                record.claims.insert(claim.mac, claim.to_string());
+                record.warning = Some((claim.to_string(), Instant::now()));
+            }
+            Notice::Unclaimed { instance, claim } => {
+                self.of(instance).claims.remove(&claim.mac);
             }
             Notice::Warned { instance, warning } => {
                 let record = self.of(instance);
@@ -74,7 +85,8 @@ impl Records {
             awaits: status.awaits.clone(),
             last_warning: warning.map(|(text, _)| text.clone()),
             last_warning_seconds: warning.map(|(_, at)| at.elapsed().as_secs_f64()),
-            split_brain: record.and_then(|record| record.rival.clone()),
+            split_brain: record
+                .and_then(|record| record.rival.as_ref().or(record.claims.values().next()).cloned()),
             interface: status.interface.clone(),
             virtual_router_id: status.vrid,
             version: status.version,

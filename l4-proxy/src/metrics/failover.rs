@@ -24,9 +24,11 @@ pub(super) fn of_routers(out: &mut Exposition, routers: &[VirtualRouter]) {
         ("lvs_vrrp_addresses_held", "Virtual addresses that are on this host.", |router| {
             router.held.len() as f64
         }),
-        ("lvs_vrrp_split_brain", "1 while another master is heard beside this one.", |router| {
-            u8::from(router.split_brain.is_some()).into()
-        }),
+        (
+            "lvs_vrrp_split_brain",
+            "1 while another master is heard, or another host answers for an address of this one.",
+            |router| u8::from(router.split_brain.is_some()).into(),
+        ),
     ];
     for (name, help, value) in families {
         out.family(name, Kind::Gauge, help);

@@ -140,6 +140,26 @@ fn director_that_is_told_to_end_resigns_and_one_that_comes_back_knows_all_client
     assert_eq!(directors[0].count("split brain") + directors[1].count("split brain"), 0);
 }
 
+#[test]
+fn host_that_has_the_address_and_speaks_no_vrrp_is_told_of() {
+    let Some(lab) = Lab::new() else { return };
+    let told = lab.folder.path().join("told");
+    let lines = format!(
+        "version 3\nadvert_int 0.1\nnotify_split_brain \"/bin/sh -c 'echo $* >> {}' sh\"",
+        told.display()
+    );
+    let mac = lab.takes_the_address(1);
+    let director = lab.director(0, &format!("{}{}", instance(0, &lines), lab.service()));
+    let evidence = format!("{mac} on eth0 answers for {VIP}");
+    director.says(&format!("ERROR l4_proxy::failover: VI: split brain: {evidence}"));
+    eventually("its program is told", || {
+        std::fs::read_to_string(&told)
+            .is_ok_and(|text| text == format!("INSTANCE VI SPLIT_BRAIN 150 {evidence}\n"))
+    });
+    let view = director.lvsadm(&["-L", "--vrrp"]);
+    assert!(view.contains(&format!("SPLIT BRAIN: {evidence}")), "{view}");
+}
+
 fn pair_again(lab: &Lab, lines: &str) -> Director {
     let director = lab.director(0, &format!("{SYNC}{}{}", instance(0, lines), lab.service()));
     director.says("all templates of another director are known here");

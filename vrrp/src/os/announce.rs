@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use super::frame;
 use crate::router::Moment;
 
 /// What is to be told, in the order it is to be told.
@@ -93,59 +94,21 @@ impl Told {
 
 /// A question to all for an address that the asker has: who knew it elsewhere learns better.
 fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
-    const ETHERNET_IPV4_REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
-    let mut frame = ethernet(BROADCAST, mac, 0x0806);
-    frame.extend(ETHERNET_IPV4_REQUEST);
-    frame.extend(mac);
-    frame.extend(address.octets());
-    frame.extend(BROADCAST);
-    frame.extend(address.octets());
-    frame
+    frame::arp_request(mac, address, frame::BROADCAST, address)
 }
 
 /// Says to all who has an address, and that it takes the place of what they knew (RFC 4861, section
 /// 4.4).
 fn unsolicited_advertisement(mac: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
-    let mut message = vec![NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, OVERRIDE, 0, 0, 0];
+    let mut message = vec![frame::NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, OVERRIDE, 0, 0, 0];
     message.extend(address.octets());
-    message.extend([TARGET_LINK_LAYER_ADDRESS, 1]);
+    message.extend([frame::TARGET_LINK_LAYER_ADDRESS, 1]);
     message.extend(mac);
-    let length = message.len() as u16;
-    let sum = words(&address.octets()) + words(&ALL_NODES.octets()) + u32::from(length) + u32::from(ICMPV6);
-    let mut sum = sum + words(&message);
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    message[2..4].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-    let mut frame = ethernet(ALL_NODES_MAC, mac, 0x86dd);
-    frame.extend([0x60, 0, 0, 0]);
-    frame.extend(length.to_be_bytes());
-    frame.extend([ICMPV6, 255]);
-    frame.extend(address.octets());
-    frame.extend(ALL_NODES.octets());
-    frame.extend(message);
-    frame
+    frame::icmpv6(mac, address, ALL_NODES, message)
 }
 
-fn ethernet(to: [u8; 6], from: [u8; 6], kind: u16) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(86);
-    frame.extend(to);
-    frame.extend(from);
-    frame.extend(kind.to_be_bytes());
-    frame
-}
-
-fn words(bytes: &[u8]) -> u32 {
-    bytes.chunks_exact(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum()
-}
-
-const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
-const ICMPV6: u8 = 58;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const OVERRIDE: u8 = 0x20;
-const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -201,18 +164,5 @@ mod tests {
             0, 1, 10, 8, 0, 100, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 10, 8, 0, 100,
         ];
         assert_eq!(told(100).frame(), wanted);
-    }
-
-    #[test]
-    fn advertisement_has_a_checksum_that_holds() {
-        let address: Ipv6Addr = "fd00::100".parse().expect("an address");
-        let frame = unsolicited_advertisement(MAC, address);
-        assert_eq!(frame.len(), 14 + 40 + 32);
-        // The pseudo header's length and protocol, the addresses, the message with its own sum.
-        let mut sum = 32 + u32::from(ICMPV6) + words(&frame[22..]);
-        while sum > 0xffff {
-            sum = (sum >> 16) + (sum & 0xffff);
-        }
-        assert_eq!(sum, 0xffff);
     }
 }

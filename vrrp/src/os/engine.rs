@@ -97,6 +97,9 @@ impl Engine {
             if ready.news {
                 self.learn(now);
             }
+            if ready.answers {
+                self.hear_neighbours(now);
+            }
             running = self.obey(now);
             self.look(now);
         }
@@ -115,7 +118,8 @@ impl Engine {
 
     fn wait(&mut self) -> io::Result<Ready> {
         let units = self.units.iter().filter_map(Unit::deadline);
-        let next = units.chain(self.host.announcements.deadline()).chain(self.retry).min();
+        let host = [self.host.announcements.deadline(), self.host.ears.deadline()];
+        let next = units.chain(host.into_iter().flatten()).chain(self.retry).min();
         self.alarm.set(next)?;
         let mut sources: Vec<BorrowedFd<'_>> = vec![self.bell.as_fd(), self.news.as_fd(), self.alarm.as_fd()];
         let mut wires = Vec::new();
@@ -127,6 +131,7 @@ impl Engine {
                 }
             }
         }
+        sources.extend(self.host.ears.sources());
         let mut polled: Vec<PollFd<'_>> =
             sources.into_iter().map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
         match poll(&mut polled, None) {
@@ -134,8 +139,10 @@ impl Engine {
             Err(error) => return Err(error.into()),
         }
         let ready: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
-        let wires = wires.into_iter().zip(&ready[OTHERS..]).filter(|(_, ready)| **ready);
-        Ok(Ready { news: ready[1], wires: wires.map(|(wire, _)| wire).collect() })
+        let (others, ears) = ready.split_at(OTHERS + wires.len());
+        let answers = ears.contains(&true);
+        let wires = wires.into_iter().zip(&others[OTHERS..]).filter(|(_, ready)| **ready);
+        Ok(Ready { news: others[1], wires: wires.map(|(wire, _)| wire).collect(), answers })
     }
 
     /// Takes in what the kernel says of interfaces and addresses.
@@ -158,6 +165,15 @@ impl Engine {
             }
         }
         self.reassess(now);
+    }
+
+    /// Takes in who else says to have a virtual address.
+    fn hear_neighbours(&mut self, now: Moment) {
+        for answer in self.host.answers() {
+            for member in self.units.iter_mut().flat_map(|unit| &mut unit.members) {
+                member.answered(&answer, now, &mut self.host);
+            }
+        }
     }
 
     fn survey(&mut self) {
@@ -188,6 +204,7 @@ impl Engine {
             unit.look(now, &mut self.host);
         }
         self.host.announce_due(now);
+        self.host.ears.close_due(now);
     }
 
     /// Does as it is told; returns whether it is to go on.
@@ -267,6 +284,8 @@ struct Ready {
     news: bool,
     /// Unit and place of virtual routers that something has arrived for.
     wires: Vec<(usize, usize)>,
+    /// Neighbours may have answered.
+    answers: bool,
 }
 
 /// The groups, and those that are in none.

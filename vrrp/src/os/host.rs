@@ -12,6 +12,7 @@ use super::announce::{Announcements, Told};
 use super::links::{Link, Links};
 use super::netlink::Requests;
 use super::notice::Notice;
+use super::probe::{self, Answer, Ears};
 use super::settings::{Announcing, VirtualAddress};
 use super::vmac::{Switch, Wanted};
 use super::{addresses, sys, vmac};
@@ -23,6 +24,9 @@ pub(super) struct Host {
     pub(super) links: Links,
     frames: OwnedFd,
     pub(super) announcements: Announcements,
+    pub(super) ears: Ears,
+    /// Why answers of neighbours could not be heard last.
+    deaf: Option<String>,
     notices: Box<dyn FnMut(Notice) + Send>,
 }
 
@@ -42,6 +46,8 @@ impl Host {
             links: Links::default(),
             frames,
             announcements: Announcements::default(),
+            ears: Ears::default(),
+            deaf: None,
             notices,
         };
         host.survey()?;
@@ -115,5 +121,29 @@ impl Host {
             // Those who miss it learn it from the next one, or find out by themselves.
             let _ = sys::send_frame(&self.frames, told.link, &told.frame());
         }
+    }
+
+    /// Asks the neighbours who else has an address, if they are the kind that can be asked. Returns
+    /// whether they have been.
+    pub(super) fn ask(&mut self, placed: &Placed, now: Moment) -> bool {
+        let Some(mac) = self.links.mac_of(placed.link) else { return false };
+        let address = placed.address.address;
+        if let Err(error) = self.ears.prick(address, now) {
+            let what = format!("cannot hear who else has a virtual address: {error}");
+            if self.deaf.as_ref() != Some(&what) {
+                self.deaf = Some(what.clone());
+                self.tell(Notice::Trouble { instance: None, what });
+            }
+            return false;
+        }
+        self.deaf = None;
+        sys::send_frame(&self.frames, placed.link, &probe::question(mac, address)).is_ok()
+    }
+
+    /// What others answered; an answer of an interface of this host, wherever it was heard, is none.
+    pub(super) fn answers(&self) -> Vec<Answer> {
+        let mut answers = self.ears.answers();
+        answers.retain(|answer| !self.links.has_mac(answer.mac));
+        answers
     }
 }

@@ -86,6 +86,16 @@ impl Links {
         self.links.get(&link)?.mac
     }
 
+    /// Whether an interface has this address.
+    pub(super) fn has_mac(&self, mac: [u8; 6]) -> bool {
+        self.links.values().any(|link| link.mac == Some(mac))
+    }
+
+    /// Name of an interface.
+    pub(super) fn name_of(&self, link: u32) -> Option<&str> {
+        self.links.get(&link).map(|link| link.name.as_str())
+    }
+
     /// Addresses of an interface.
     pub(super) fn addresses_of(&self, link: u32) -> impl Iterator<Item = &Held> {
         self.addresses.iter().filter(move |held| held.link == link)

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use super::clock;
 use super::holdings::Holdings;
-use super::host::Host;
+use super::host::{Host, Placed};
 use super::links::Link;
-use super::notice::{Counters, Fault, Notice, Status, Verdict};
+use super::notice::{Claim, Counters, Fault, Notice, Status, Verdict};
+use super::probe::{Answer, Inquiry, News};
 use super::settings::{Advertises, Dependence, Dialect, Instance, Mac, Reach};
 use super::vmac::{Switch, Wanted};
 use super::wire::Wire;
@@ -30,6 +31,8 @@ pub(super) struct Member {
     /// Whom it heard last, while it was not master itself.
     pub(super) heard: Option<(IpAddr, u8)>,
     holdings: Holdings,
+    /// Who else has its addresses; asked as long as it is master.
+    pub(super) inquiry: Option<Inquiry>,
     /// Whose advertisements were complained about, and why.
     pub(super) complaints: BTreeSet<(IpAddr, String)>,
     cannot_send: bool,
@@ -57,6 +60,7 @@ impl Member {
             reason: None,
             heard: None,
             holdings: Holdings::default(),
+            inquiry: None,
             complaints: BTreeSet::new(),
             cannot_send: false,
         }
@@ -237,7 +241,7 @@ impl Member {
             }
             Action::Ask => host.tell(Notice::Asks { instance: self.instance.name.clone() }),
             Action::Release => host.tell(Notice::Releases { instance: self.instance.name.clone() }),
-            Action::Became(state, reason) => self.became(state, reason, router.priority(), host),
+            Action::Became(state, reason) => self.became(state, reason, router.priority(), now, host),
             // Who runs them all says it once, and why.
             Action::Warn(Warning::Late(_)) => {}
             Action::Warn(warning) => {
@@ -246,13 +250,18 @@ impl Member {
         }
     }
 
-    fn became(&mut self, state: State, reason: Reason, priority: u8, host: &mut Host) {
+    fn became(&mut self, state: State, reason: Reason, priority: u8, now: Moment, host: &mut Host) {
         let was = std::mem::replace(&mut self.state, state);
         match (was, state) {
             (State::Master, State::Master) => {}
             (State::Master, _) => self.counters.released_master += 1,
             (_, State::Master) => self.counters.became_master += 1,
             _ => {}
+        }
+        match state {
+            State::Master if was == state => {}
+            State::Master => self.inquiry = Some(Inquiry::new(now)),
+            _ => self.inquiry = None,
         }
         if state == State::Master || state == State::Fault {
             self.heard = None;
@@ -266,6 +275,33 @@ impl Member {
         (self.since, self.reason) = (clock::wall(), Some(reason));
         let (instance, faults) = (self.instance.name.clone(), self.faults());
         host.tell(Notice::Became { instance, was, state, reason, faults, priority });
+    }
+
+    /// Asks the neighbours who else has its addresses, when it is time to.
+    pub(super) fn ask_neighbours(&mut self, now: Moment, host: &mut Host) {
+        let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.deadline() <= now) else { return };
+        let placed = self.holdings.placed();
+        let round = inquiry.round(now, placed.len()).into_iter().map(|place| &placed[place]);
+        let asked: Vec<IpAddr> =
+            round.filter(|placed| host.ask(placed, now)).map(|placed| placed.address.address).collect();
+        let held: Vec<IpAddr> = placed.iter().map(|placed| placed.address.address).collect();
+        for claim in inquiry.asked(&asked, &held) {
+            host.tell(Notice::Unclaimed { instance: self.instance.name.clone(), claim });
+        }
+    }
+
+    /// Takes in that another host has an address, which may be one of its own.
+    pub(super) fn answered(&mut self, answer: &Answer, now: Moment, host: &mut Host) {
+        let Some(inquiry) = &mut self.inquiry else { return };
+        let own = |placed: &Placed| (placed.link, placed.address.address) == (answer.link, answer.address);
+        if !self.holdings.placed().iter().any(own) {
+            return;
+        }
+        let interface = host.links.name_of(answer.link).unwrap_or("?").to_owned();
+        let claim = Claim { address: answer.address, mac: answer.mac, interface };
+        if inquiry.answered(&claim, now) == News::Claimed {
+            host.tell(Notice::Claimed { instance: self.instance.name.clone(), claim });
+        }
     }
 
     fn faults(&self) -> Vec<Fault> {

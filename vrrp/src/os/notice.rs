@@ -49,6 +49,21 @@ pub enum Notice {
         /// What it is.
         warning: Warning,
     },
+    /// As master it finds that another host answers for an address of its own. Said once for each other
+    /// host, until it is [`Notice::Unclaimed`] or the state changes.
+    Claimed {
+        /// The virtual router that is master.
+        instance: String,
+        /// What the other one answered.
+        claim: Claim,
+    },
+    /// The other host does not answer any more.
+    Unclaimed {
+        /// The virtual router that is master.
+        instance: String,
+        /// What the other one answered.
+        claim: Claim,
+    },
     /// The node was run too late.
     Late {
         /// By how much.
@@ -79,6 +94,17 @@ pub enum Notice {
         /// What, and why not.
         what: String,
     },
+}
+
+/// A host that says to have a virtual address which is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The first address that it answered for.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// The interface that it was heard on.
+    pub interface: String,
 }
 
 /// What a tracker says of a virtual router: a script, a file, a process, whatever it depends on.
@@ -218,6 +244,13 @@ impl fmt::Display for Notice {
             Notice::Asks { instance } => write!(f, "{instance} asks for the arbiter's consent"),
             Notice::Releases { instance } => write!(f, "{instance} needs the arbiter's consent no more"),
             Notice::Warned { instance, warning } => write!(f, "{instance}: {warning}"),
+            Notice::Claimed { instance, claim } => write!(
+                f,
+                "{instance}: split brain: {claim} as well; most likely another director is master there and neither \
+                 hears the other's advertisements, or a real server has the address and answers for it (arp_ignore \
+                 is 0 there), or a host was given it by mistake"
+            ),
+            Notice::Unclaimed { instance, claim } => write!(f, "{instance}: it is over: {claim} no longer"),
             Notice::Late { by, cause } => write!(f, "VRRP ran {:.3} s too late: {cause}", by.as_secs_f64()),
             Notice::Rejected { instance, from, why } => {
                 write!(f, "{instance}: advertisements from {from} do not count: {why}")
@@ -226,6 +259,17 @@ impl fmt::Display for Notice {
             Notice::Trouble { instance: Some(instance), what } => write!(f, "{instance}: {what}"),
             Notice::Trouble { instance: None, what } => f.write_str(what),
         }
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.mac;
+        write!(
+            f,
+            "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x} on {} answers for {}",
+            self.interface, self.address
+        )
     }
 }
 

@@ -24,6 +24,19 @@ pub(super) fn send_frame(socket: impl AsFd, interface: u32, frame: &[u8]) -> io:
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Receives a whole frame from a packet socket. Returns how long it is and which interface it came in on.
+pub(super) fn receive_frame(socket: impl AsFd, frame: &mut [u8]) -> io::Result<(usize, u32)> {
+    // SAFETY: all fields of a `sockaddr_ll` are integers, for which zero is a value.
+    let mut from: libc::sockaddr_ll = unsafe { zeroed() };
+    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    let (address, bytes, size) = ((&raw mut from).cast(), frame.as_mut_ptr().cast(), frame.len());
+    // SAFETY: the descriptor is open, since it is borrowed; both pointers go with the lengths of what
+    // they point at, which outlives the call and is nobody else's meanwhile.
+    let got = unsafe { libc::recvfrom(socket.as_fd().as_raw_fd(), bytes, size, 0, address, &raw mut length) };
+    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    Ok((got, from.sll_ifindex.cast_unsigned()))
+}
+
 /// What a datagram came with.
 pub(super) struct Arrival {
     /// Its bytes.

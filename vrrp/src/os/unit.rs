@@ -34,7 +34,8 @@ impl Unit {
 
     /// When it wants to be called next.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.group.deadline()
+        let inquiries = self.members.iter().filter_map(|member| Some(member.inquiry.as_ref()?.deadline()));
+        inquiries.chain(self.group.deadline()).min()
     }
 
     /// Begins, if no tracker has to say something before.
@@ -159,6 +160,7 @@ impl Unit {
             if due.is_some_and(|due| due <= now) {
                 self.handle(place, Event::Timer, now, host);
             }
+            self.members[place].ask_neighbours(now, host);
         }
     }
 

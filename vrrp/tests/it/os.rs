@@ -7,5 +7,6 @@ mod host;
 mod keepalived;
 pub(crate) mod lab;
 mod partition;
+mod probe;
 mod vmac;
 mod wire;

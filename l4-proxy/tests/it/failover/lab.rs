@@ -158,6 +158,15 @@ impl Lab {
         String::from_utf8_lossy(&output.stdout).contains(&format!(" {VIP}/"))
     }
 
+    /// Gives the virtual address to the host of a director that does not run. Returns its MAC address.
+    pub(super) fn takes_the_address(&self, number: usize) -> &'static str {
+        const MAC: &str = "02:00:00:00:09:09";
+        let name = &self.names[1 + number];
+        run(&["-n", name, "link", "set", "eth0", "address", MAC]);
+        run(&["-n", name, "address", "add", &format!("{VIP}/24"), "dev", "eth0"]);
+        MAC
+    }
+
     /// Sets the link of a director up or down.
     pub(super) fn link(&self, number: usize, state: &str) {
         run(&["-n", &self.names[1 + number], "link", "set", "eth0", state]);
