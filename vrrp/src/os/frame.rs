@@ -15,7 +15,7 @@ pub(super) fn arp_request(mac: [u8; 6], from: Ipv4Addr, target_mac: [u8; 6], tar
     frame
 }
 
-/// A message of neighbour discovery to a group; its checksum is filled in.
+/// A message of neighbour discovery to a group; its checksum, zero as yet, is filled in.
 pub(super) fn icmpv6(mac: [u8; 6], from: Ipv6Addr, group: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
     let length = message.len() as u16;
     let sum = words(&from.octets()) + words(&group.octets()) + u32::from(length) + u32::from(ICMPV6);
@@ -73,7 +73,9 @@ mod tests {
     fn message_has_a_checksum_that_holds() {
         let address: Ipv6Addr = "fd00::100".parse().expect("an address");
         let group = "ff02::1".parse().expect("an address");
-        let frame = icmpv6([2, 0, 0, 0, 0, 1], address, group, vec![NEIGHBOUR_ADVERTISEMENT; 32]);
+        let mut message = vec![0x5a; 32];
+        message[2..4].fill(0);
+        let frame = icmpv6([2, 0, 0, 0, 0, 1], address, group, message);
         assert_eq!(frame.len(), 14 + 40 + 32);
         assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
         // The pseudo header's length and protocol, the addresses, the message with its own sum.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::notice::Claim;
-use super::wire::{JUMP_IF_EQUAL, LOAD_BYTE, RETURN};
+use super::wire::{JUMP_IF_EQUAL, LOAD_BYTE, LOAD_HALF, RETURN};
 use super::{frame, sys};
 use crate::router::Moment;
 
@@ -253,7 +253,7 @@ fn said(bytes: &[u8]) -> Option<(IpAddr, [u8; 6])> {
     }
 }
 
-/// From becoming master to the first question: who was master before has its word of that.
+/// From becoming master to the first question: by then who was master before has given them away.
 const FIRST: Duration = Duration::from_secs(1);
 /// From one question to the next, and where another one has answered.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -268,8 +268,6 @@ const UNANSWERED: u32 = 2;
 const CLAIMS: usize = 16;
 /// Frames that are read before timers are looked at.
 const AT_ONCE: usize = 64;
-/// Beside those of `wire.rs`: two bytes, from the start of the frame.
-const LOAD_HALF: u16 = 0x28;
 
 #[cfg(test)]
 mod tests {
