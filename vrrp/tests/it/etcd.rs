@@ -98,6 +98,12 @@ impl Cluster {
     pub(crate) fn signal(&self, place: usize, signal: Signal) {
         let process = self.members[place].process.as_ref().expect("it runs");
         kill_process(Pid::from_child(process), signal).expect("signalled");
+        // One of its threads has to run to stop them all, and on a busy machine the others work on meanwhile.
+        let until = Instant::now() + SECOND * 20;
+        while signal == Signal::STOP && !is_stopped(process.id()) {
+            assert!(Instant::now() < until, "it does not stop");
+            thread::sleep(SECOND / 1000);
+        }
     }
 
     fn kill(&mut self, place: usize) {
@@ -131,6 +137,14 @@ impl Drop for Cluster {
             self.kill(place);
         }
     }
+}
+
+/// Whether every thread of a process is stopped.
+fn is_stopped(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs").flatten();
+    let mut states = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    // The state stands behind the name, which is in parentheses.
+    states.all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
 }
 
 /// A port that no connecting socket is given.
