@@ -57,7 +57,7 @@ pub(super) fn read(bytes: &[u8], fields: HeaderMap) -> Result<Option<(Head, usiz
     }
 }
 
-/// [`read`] for fuzzers: the head, how long it is, and the length of its body, `None` if that comes in chunks.
+/// What `read` does, for fuzzers: the head, how long it is, and the length of its body, `None` if that comes in chunks.
 ///
 /// # Errors
 /// The status that it is refused with.
