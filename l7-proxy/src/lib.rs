@@ -132,6 +132,7 @@ mod handle;
 mod limit;
 mod moment;
 mod names;
+mod outgoing;
 mod server;
 mod transaction;
 mod upstream;

@@ -3,22 +3,13 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
-
 use super::link::Link;
 use crate::body::{Cut, Source};
+use crate::outgoing::{Outgoing, Piece};
 
-/// What is being written to a server, in this order: `ours`, `data`, `tail`.
+/// What is being written to a server.
 pub(super) struct Upload {
-    /// The head, the sizes of chunks, and pieces of the body that are too small to be worth a
-    /// place of their own.
-    ours: Vec<u8>,
-    /// How many of these bytes are out.
-    written: usize,
-    /// A large piece of the body.
-    data: Bytes,
-    /// What follows the data of a chunk.
-    tail: &'static [u8],
+    outgoing: Outgoing,
     body: Option<Rc<Source>>,
     coding: Coding,
     state: State,
@@ -59,12 +50,12 @@ impl Upload {
             _ => Coding::Length,
         };
         let state = if body.is_some() { State::Open } else { State::Closing };
-        Upload { ours: head, written: 0, data: Bytes::new(), tail: b"", body, coding, state }
+        Upload { outgoing: Outgoing::new(head), body, coding, state }
     }
 
     /// Returns the memory of the head, for the next one.
     pub(super) fn take_buffer(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.ours)
+        self.outgoing.take_buffer()
     }
 
     /// Writes what there is to write.
@@ -72,13 +63,12 @@ impl Upload {
         loop {
             // The beginning of a body is often there with the head: then one write does for both.
             let staged = match self.state {
-                State::Open if self.data.is_empty() && self.tail.is_empty() => self.poll_body(cx)?,
+                State::Open if self.outgoing.has_room() => self.poll_body(cx)?,
                 _ => Poll::Ready(()),
             };
-            let pieces = [&self.ours[self.written..], &self.data, self.tail];
-            if pieces.iter().any(|piece| !piece.is_empty()) {
+            if let Some(pieces) = self.outgoing.pieces() {
                 let count = ready!(link.poll_write(cx, pieces)).map_err(|_| UploadError::Server)?;
-                self.advance(count);
+                self.outgoing.advance(count);
                 continue;
             }
             ready!(staged);
@@ -87,18 +77,6 @@ impl Upload {
                 link.sent();
                 return Poll::Ready(Ok(()));
             }
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        let ours = count.min(self.ours.len() - self.written);
-        self.written += ours;
-        let data = (count - ours).min(self.data.len());
-        self.data.advance(data);
-        self.tail = &self.tail[count - ours - data..];
-        if self.written == self.ours.len() {
-            self.ours.clear();
-            self.written = 0;
         }
     }
 
@@ -115,27 +93,10 @@ impl Upload {
         if ends {
             self.state = State::Closing;
         }
-        let tail = match (self.coding, ends, data.is_empty()) {
-            (Coding::Length, ..) | (Coding::Chunks, false, true) => b"",
-            (Coding::Chunks, false, false) => &LAST_CHUNK[..2],
-            (Coding::Chunks, true, false) => LAST_CHUNK,
-            (Coding::Chunks, true, true) => &LAST_CHUNK[2..],
-        };
-        if self.coding == Coding::Chunks && !data.is_empty() {
-            self.ours.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-        }
-        if data.len() <= SMALL {
-            self.ours.extend_from_slice(&data);
-            self.ours.extend_from_slice(tail);
-        } else {
-            (self.data, self.tail) = (data, tail);
+        match self.coding {
+            Coding::Length => self.outgoing.put(data),
+            Coding::Chunks => self.outgoing.put_chunk(data, if ends { Piece::Last } else { Piece::Inner }),
         }
         Ok(Poll::Ready(()))
     }
 }
-
-/// The end of a chunk's data, and the chunk that ends a body.
-const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
-
-/// Up to this size copying costs less than a list of pieces.
-const SMALL: usize = 4096;

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
@@ -15,21 +15,14 @@ use super::channel::Channel;
 use crate::body::Body;
 use crate::date;
 use crate::forward::Piped;
+use crate::outgoing::{Outgoing, Piece};
 use crate::server::Spelling;
 use crate::variable::number;
 
-/// What is being written to a client, in this order: `ours`, `data`, `tail`.
+/// What is being written to a client.
 pub(super) struct Reply {
-    /// The head, the sizes of chunks, and pieces of the body that are too small to be worth a
-    /// place of their own.
-    ours: Vec<u8>,
-    /// How many of these bytes are out.
-    written: usize,
-    /// A large piece of the body.
-    data: Bytes,
-    /// What follows the data of a chunk.
-    tail: &'static [u8],
-    /// A piece of a large body that nobody looks at, in place of `data`.
+    outgoing: Outgoing,
+    /// A piece of a large body that nobody looks at, behind what is outgoing.
     piped: Option<Piped>,
     body: Body,
     coding: Coding,
@@ -100,13 +93,12 @@ impl Reply {
             Coding::None | Coding::Length(0) => State::Closing,
             _ => State::Open,
         };
-        let data = Bytes::new();
-        Reply { ours, written: 0, data, tail: b"", piped: None, body, coding, state, persistence }
+        Reply { outgoing: Outgoing::new(ours), piped: None, body, coding, state, persistence }
     }
 
     /// Returns the memory of the head, for the next one.
     pub(super) fn take_buffer(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.ours)
+        self.outgoing.take_buffer()
     }
 
     /// Writes what there is to write.
@@ -115,17 +107,16 @@ impl Reply {
             ready!(self.poll_drain(cx, channel)).map_err(|_| Unsent)?;
             // The beginning of a body is often there with the head: then one write does for both.
             let staged = match self.state {
-                State::Open if self.data.is_empty() && self.tail.is_empty() => self.poll_body(cx, channel),
+                State::Open if self.outgoing.has_room() => self.poll_body(cx, channel),
                 State::Broken => Poll::Ready(Err(Unsent)),
                 State::Open | State::Closing => Poll::Ready(Ok(())),
             };
             if let Poll::Ready(Err(Unsent)) = staged {
                 self.state = State::Broken;
             }
-            let pieces = [&self.ours[self.written..], &self.data, self.tail];
-            if pieces.iter().any(|piece| !piece.is_empty()) {
+            if let Some(pieces) = self.outgoing.pieces() {
                 let count = ready!(channel.poll_write(cx, pieces)).map_err(|_| Unsent)?;
-                self.advance(count);
+                self.outgoing.advance(count);
                 continue;
             }
             if staged.is_pending() {
@@ -140,18 +131,6 @@ impl Reply {
             if self.state == State::Closing && self.piped.is_none() {
                 return channel.poll_flush(cx).map_err(|_| Unsent);
             }
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        let ours = count.min(self.ours.len() - self.written);
-        self.written += ours;
-        let data = (count - ours).min(self.data.len());
-        self.data.advance(data);
-        self.tail = &self.tail[count - ours - data..];
-        if self.written == self.ours.len() {
-            self.ours.clear();
-            self.written = 0;
         }
     }
 
@@ -170,7 +149,7 @@ impl Reply {
     fn poll_splice(&mut self, cx: &mut Context<'_>, channel: &Channel) -> Option<Poll<Result<(), Unsent>>> {
         let Coding::Length(left) = &mut self.coding else { return None };
         // What is to be written stands before it.
-        if !self.ours.is_empty() || !channel.is_plain() {
+        if !self.outgoing.is_empty() || !channel.is_plain() {
             return None;
         }
         let piped = match self.body.poll_splice(cx)? {
@@ -200,7 +179,7 @@ impl Reply {
             Some(Err(frame)) => {
                 self.state = State::Closing;
                 if let (Coding::Chunks, Ok(trailers)) = (self.coding, frame.into_trailers()) {
-                    write_trailers(&trailers, &channel.session.spelling, &mut self.ours);
+                    write_trailers(&trailers, &channel.session.spelling, self.outgoing.buffer());
                 }
                 return Poll::Ready(self.ended());
             }
@@ -214,20 +193,9 @@ impl Reply {
             self.state = State::Closing;
             self.ended()?;
         }
-        let tail = match (self.coding, ends, data.is_empty()) {
-            (Coding::None | Coding::Length(_) | Coding::Close, ..) | (Coding::Chunks, false, true) => b"",
-            (Coding::Chunks, false, false) => &LAST_CHUNK[..2],
-            (Coding::Chunks, true, false) => LAST_CHUNK,
-            (Coding::Chunks, true, true) => &LAST_CHUNK[2..],
-        };
-        if self.coding == Coding::Chunks && !data.is_empty() {
-            write_size(data.len(), &mut self.ours);
-        }
-        if data.len() <= SMALL {
-            self.ours.extend_from_slice(&data);
-            self.ours.extend_from_slice(tail);
-        } else {
-            (self.data, self.tail) = (data, tail);
+        match self.coding {
+            Coding::None | Coding::Length(_) | Coding::Close => self.outgoing.put(data),
+            Coding::Chunks => self.outgoing.put_chunk(data, if ends { Piece::Last } else { Piece::Inner }),
         }
         Poll::Ready(Ok(()))
     }
@@ -340,7 +308,7 @@ fn write_field(name: &HeaderName, value: &HeaderValue, spelling: &Spelling, out:
 /// Writes the end of a chunked body, with its fields: as nginx does, also for a client that does not
 /// say that it takes them, and has to read over them (RFC 9112, section 7.1.2).
 fn write_trailers(fields: &HeaderMap, spelling: &Spelling, out: &mut Vec<u8>) {
-    out.extend_from_slice(&LAST_CHUNK[2..5]);
+    out.extend_from_slice(b"0\r\n");
     for (name, value) in fields.iter().filter(|(name, _)| may_trail(name)) {
         write_field(name, value, spelling, out);
     }
@@ -353,16 +321,3 @@ fn write_trailers(fields: &HeaderMap, spelling: &Spelling, out: &mut Vec<u8>) {
 fn may_trail(name: &HeaderName) -> bool {
     *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != CONNECTION
 }
-
-fn write_size(size: usize, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
-    out.extend((0..digits).rev().map(|place| DIGITS[size >> (4 * place) & 15]));
-    out.extend_from_slice(b"\r\n");
-}
-
-/// The end of a chunk's data, and the chunk that ends a body.
-const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
-
-/// Up to this size copying costs less than a list of pieces.
-const SMALL: usize = 4096;
