@@ -161,7 +161,7 @@ mod tests {
         "{PLAIN}open sesame",
         "{plain}open sesame",
         "{SHA}W8r/fyL/UzygmbNAjq2HbA67qac=",
-        "{SSHA}hNYeQ/3/SXXXY9MY8GjJRoIGc95wZXBwZXI=",
+        "{SSHA}hN5uxFJUEWCPg56kk42tnVCdJ61zYWx0",
         "$1$abcd$39O0.yr1y3kRxT4Wbf5Zo.",
         "$apr1$saltsalt$HIDXe7D36X22w1CH4M1cQ.",
         "$5$somesalt$6XwqLSgSLhGSGin7fH1LqkWScZmeI37F5I2aPSIE7KA",

@@ -277,6 +277,14 @@ impl Frames {
         frames
     }
 
+    /// A server's connection, the preface read and empty settings sent.
+    pub(crate) fn accept(stream: TcpStream) -> Frames {
+        let mut frames = Frames::of(stream);
+        frames.stream.read_exact(&mut [0; PREFACE.len()]).unwrap();
+        frames.send(SETTINGS, 0, 0, &[]).unwrap();
+        frames
+    }
+
     pub(crate) fn of(stream: TcpStream) -> Frames {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -11,8 +11,8 @@ use http::Response;
 use tokio::sync::Barrier;
 
 use crate::http2_peer::{
-    END_HEADERS, Frames, GOAWAY, HEADERS, Messages, Origin, PREFACE, SETTINGS, Visit, ask, block, connect,
-    message, read, request, run, send, whole,
+    END_HEADERS, Frames, GOAWAY, HEADERS, Messages, Origin, Visit, ask, block, connect, message, read,
+    request, run, send, whole,
 };
 use crate::peer::{Proxy, eventually, http};
 use crate::secure::certificate;
@@ -120,9 +120,7 @@ fn request_above_the_last_stream_of_a_goaway_goes_to_another_server() {
     let taking = Origin::start(|mut visit| async move { visit.reply("here") });
     let thread = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        let mut frames = Frames::of(stream);
-        std::io::Read::read_exact(&mut frames.stream, &mut [0; PREFACE.len()]).unwrap();
-        frames.send(SETTINGS, 0, 0, &[]).unwrap();
+        let mut frames = Frames::accept(stream);
         frames.next_of(HEADERS).unwrap();
         frames.send(GOAWAY, 0, 0, &[0; 8]).unwrap();
         // The connection stays open as long as the other side wants it.
@@ -145,9 +143,7 @@ fn post_that_a_server_may_have_acted_on_is_not_sent_again() {
     let other = Origin::start(|mut visit| async move { visit.reply("here") });
     let thread = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        let mut frames = Frames::of(stream);
-        std::io::Read::read_exact(&mut frames.stream, &mut [0; PREFACE.len()]).unwrap();
-        frames.send(SETTINGS, 0, 0, &[]).unwrap();
+        let mut frames = Frames::accept(stream);
         frames.next_of(HEADERS).unwrap();
     });
     let proxy = proxy(&[dying, other.addr], PROXY);
@@ -167,9 +163,7 @@ fn connection_that_its_server_closed_while_idle_costs_no_answer() {
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut frames = Frames::of(stream.unwrap());
-            std::io::Read::read_exact(&mut frames.stream, &mut [0; PREFACE.len()]).unwrap();
-            frames.send(SETTINGS, 0, 0, &[]).unwrap();
+            let mut frames = Frames::accept(stream.unwrap());
             let stream = frames.next_of(HEADERS).unwrap().stream;
             frames.send(HEADERS, END_HEADERS | 1, stream, &block(&[(":status", "204")])).unwrap();
         }

@@ -1,57 +1,10 @@
 //! What a client may send, at each limit and one beyond it; nginx is asked the same, where it is installed.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::{SocketAddr, TcpStream};
 
-use crate::peer::{Origin, PATIENCE, Proxy, eventually, http};
-
-/// nginx with a configuration, in a folder of its own.
-struct Nginx {
-    child: Child,
-    _folder: tempfile::TempDir,
-}
-
-impl Nginx {
-    fn start(addr: SocketAddr, content: &str) -> Nginx {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().display();
-        let text = format!(
-            "daemon off; master_process off; error_log stderr emerg; pid {path}/pid; events {{ }}
-             http {{ access_log off; client_body_temp_path {path}/b; proxy_temp_path {path}/p;
-             fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s; {content} }}"
-        );
-        let file = folder.path().join("nginx.conf");
-        std::fs::write(&file, text).unwrap();
-        let child = Command::new("nginx").arg("-c").arg(&file).stderr(Stdio::null()).spawn().unwrap();
-        let nginx = Nginx { child, _folder: folder };
-        eventually("nginx listens", || TcpStream::connect(addr).is_ok());
-        nginx
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that nobody has, below those that the system gives to connecting sockets.
-fn free_port() -> SocketAddr {
-    const FIRST: u16 = 10_500;
-    const COUNT: u16 = 9_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let place = (std::process::id() % u32::from(COUNT)) as u16 + NEXT.fetch_add(1, Ordering::Relaxed);
-        let addr = SocketAddr::from(([127, 0, 0, 1], FIRST + place % COUNT));
-        if TcpListener::bind(addr).is_ok() {
-            return addr;
-        }
-    }
-}
+use crate::nginx::Nginx;
+use crate::peer::{Origin, PATIENCE, Proxy, http};
 
 /// Sends the bytes; returns the status of each answer up to the end of the connection.
 fn statuses(to: SocketAddr, bytes: &str) -> Vec<u16> {
@@ -86,11 +39,9 @@ fn check(directives: &str, cases: &[(String, &[u16])]) {
     for (bytes, expected) in cases {
         assert_eq!(statuses(proxy.addr(), bytes), *expected, "{directives} {bytes:?}");
     }
-    if crate::secure::has("nginx") {
-        let addr = free_port();
-        let _nginx = Nginx::start(addr, &content(&addr.to_string()));
+    if let Some(nginx) = Nginx::start(|addr| content(&addr.to_string())) {
         for (bytes, expected) in cases {
-            assert_eq!(statuses(addr, bytes), *expected, "nginx: {directives} {bytes:?}");
+            assert_eq!(statuses(nginx.addr, bytes), *expected, "nginx: {directives} {bytes:?}");
         }
     }
 }

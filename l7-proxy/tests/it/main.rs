@@ -24,6 +24,7 @@ mod jsp;
 mod life;
 mod limits;
 mod names;
+mod nginx;
 mod pages;
 mod peer;
 mod retry;

@@ -6,12 +6,11 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::peer::{Client, Origin, Proxy, eventually, field, http};
+use crate::nginx::Nginx;
+use crate::peer::{Client, Origin, Proxy, field, http};
 
 /// What is hidden where a reader may find it.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a\r\nX-Mark: /hidden\r\nX-Number: 0.0\r\n\r\n";
@@ -184,65 +183,21 @@ fn origin() -> Origin {
 
 /// A proxy of ours in front of `server`.
 fn ours(server: SocketAddr, fields: &str) -> Proxy {
-    Proxy::start(&http(&format!(
-        "upstream app {{ server {server}; keepalive 8; }}
-         server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://app; proxy_http_version 1.1;
-         proxy_set_header Connection ''; proxy_set_header Host $host; {fields} }} }}"
-    )))
+    Proxy::start(&http(&hop("127.0.0.1:1", server, fields)))
 }
 
 /// nginx in front of `server`, if it is installed.
-struct Nginx {
-    child: Child,
-    addr: SocketAddr,
-    _folder: tempfile::TempDir,
+fn nginx(server: SocketAddr, fields: &str) -> Option<Nginx> {
+    Nginx::start(|addr| hop(&addr.to_string(), server, fields))
 }
 
-impl Nginx {
-    fn start(server: SocketAddr, fields: &str) -> Option<Nginx> {
-        if !crate::secure::has("nginx") {
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().display();
-        let addr = free_port();
-        let text = format!(
-            "daemon off; master_process off; error_log stderr emerg; pid {path}/pid; events {{ }}
-             http {{ access_log off; client_body_temp_path {path}/b; proxy_temp_path {path}/p;
-             fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;
-             upstream app {{ server {server}; keepalive 8; }}
-             server {{ listen {addr}; location / {{ proxy_pass http://app; proxy_http_version 1.1;
-             proxy_set_header Connection ''; proxy_set_header Host $host; {fields} }} }} }}"
-        );
-        let file = folder.path().join("nginx.conf");
-        std::fs::write(&file, text).unwrap();
-        let child = Command::new("nginx").arg("-c").arg(&file).stderr(Stdio::null()).spawn().unwrap();
-        let nginx = Nginx { child, addr, _folder: folder };
-        eventually("nginx listens", || TcpStream::connect(addr).is_ok());
-        Some(nginx)
-    }
-}
-
-/// A port that nobody has, and that the system gives to no connecting socket.
-fn free_port() -> SocketAddr {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let place = (std::process::id() % u32::from(COUNT)) as u16 + NEXT.fetch_add(1, Ordering::Relaxed);
-        let addr = SocketAddr::from(([127, 0, 0, 1], FIRST + place % COUNT));
-        if TcpListener::bind(addr).is_ok() {
-            return addr;
-        }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What either is told.
+fn hop(listen: &str, server: SocketAddr, fields: &str) -> String {
+    format!(
+        "upstream app {{ server {server}; keepalive 8; }}
+         server {{ listen {listen}; location / {{ proxy_pass http://app; proxy_http_version 1.1;
+         proxy_set_header Connection ''; proxy_set_header Host $host; {fields} }} }}"
+    )
 }
 
 /// Sends every case to the first hop, and looks at what the origin has seen.
@@ -285,7 +240,7 @@ fn two_proxies_of_ours_count_the_same_requests() {
 #[test]
 fn nginx_behind_us_counts_the_same_requests() {
     let origin = origin();
-    let Some(second) = Nginx::start(origin.addr, "") else { return };
+    let Some(second) = nginx(origin.addr, "") else { return };
     let first = ours(second.addr, MARKS);
     judge(first.addr(), &origin);
 }
@@ -294,6 +249,6 @@ fn nginx_behind_us_counts_the_same_requests() {
 fn nginx_in_front_of_us_counts_the_same_requests() {
     let origin = origin();
     let second = ours(origin.addr, "");
-    let Some(first) = Nginx::start(second.addr(), MARKS) else { return };
+    let Some(first) = nginx(second.addr(), MARKS) else { return };
     judge(first.addr, &origin);
 }
