@@ -62,7 +62,10 @@ impl Inherited {
     }
 
     /// The listeners of an address, which stay here until they are [forgotten](Inherited::forget).
-    pub(crate) fn listeners(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub fn listeners(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
         let found = self.listeners.iter().filter(|(other, _)| *other == address);
         found.map(|(_, listener)| listener.try_clone()).collect()
     }
@@ -85,7 +88,7 @@ impl Inherited {
     }
 
     /// Lets go of the sockets of an address: they are in use, or in nobody's.
-    pub(crate) fn forget(&mut self, protocol: Protocol, address: SocketAddr) {
+    pub fn forget(&mut self, protocol: Protocol, address: SocketAddr) {
         match protocol {
             Protocol::Udp => self.datagrams.retain(|(other, _)| *other != address),
             _ => self.listeners.retain(|(other, _)| *other != address),

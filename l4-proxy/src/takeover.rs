@@ -15,7 +15,7 @@
 //! flows.
 
 mod estate;
-mod sockets;
+pub mod sockets;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;

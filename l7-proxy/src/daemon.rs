@@ -24,6 +24,7 @@
 mod administered;
 mod desired;
 mod listen;
+mod succession;
 mod worker;
 
 use std::collections::HashMap;
@@ -35,13 +36,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use l4_proxy::connections::Connections;
+use l4_proxy::inherit::Inherited;
 use l4_proxy::worker::Workers;
 use lvs_core::{ConfigError, Director};
 use lvsadm::Control;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use self::administered::Administered;
+use self::administered::{Administered, Claim};
 use self::worker::{Command, Duty, Serves, Switch};
 use crate::access_log::OpenError;
 use crate::check::{self, Checked};
@@ -102,6 +104,10 @@ struct State {
     /// How long what is served by the present configuration may last after the next.
     shutdown_timeout: Option<Duration>,
     phase: Phase,
+    /// Sockets of a predecessor; none once the first configuration is served.
+    inherited: Inherited,
+    /// How the control socket is bound.
+    claim: Claim,
     /// What answers `lvsadm`, and the configuration of it.
     control: Option<(ControlSocket, lvsadm::Server)>,
 }
@@ -109,6 +115,8 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
+    /// No connection is accepted, until further notice.
+    Resting,
     Finishing,
 }
 
@@ -116,7 +124,8 @@ enum Phase {
 struct Listening {
     /// The address in fact: the kernel chooses a port where the configuration says 0.
     bound: SocketAddr,
-    /// A hold on each worker's socket, so that another kind of server can go on at the address.
+    /// A hold on the workers' sockets, so that another kind of server, or another process, can go on at
+    /// the address. As many as there are workers, unless a predecessor had another number of them.
     sockets: Vec<TcpListener>,
     serves: Serves,
 }
@@ -153,6 +162,10 @@ impl Daemon {
     /// The configuration contradicts itself, an address cannot be bound, a log cannot be opened, or
     /// the system has no more threads.
     pub fn start(config: Config, options: Options) -> Result<Daemon, Error> {
+        Daemon::begin(config, options, Inherited::default(), Claim::Free)
+    }
+
+    fn begin(config: Config, options: Options, inherited: Inherited, claim: Claim) -> Result<Daemon, Error> {
         let count = options.workers.unwrap_or_else(|| worker_count(config.process.workers));
         let mut shared = Shared::new(Arc::new(Director::new()));
         shared.worker_connections = config.events.worker_connections;
@@ -172,6 +185,8 @@ impl Daemon {
             workers_wanted: config.process.workers,
             shutdown_timeout: None,
             phase: Phase::Serving,
+            inherited,
+            claim,
             control: None,
         };
         let connections = Connections::new(config.events.worker_connections.saturating_mul(count.get()));
@@ -199,6 +214,8 @@ impl Daemon {
             _workers: workers,
         };
         daemon.reload(config)?;
+        // What is left of them belongs to no address of the configuration.
+        daemon.state().inherited = Inherited::default();
         Ok(daemon)
     }
 
@@ -230,11 +247,13 @@ impl Daemon {
     /// changed over, a moment; it must not be called on one of the workers.
     ///
     /// Counts, health and open connections stay with whatever keeps its name and address. So do
-    /// the number of workers and of connections that each may have.
+    /// the number of workers and of connections that each may have. A proxy that
+    /// [rests](Daemon::rest) resumes.
     ///
     /// # Errors
     /// As [`start`](Daemon::start); then nothing has changed.
     pub fn reload(&self, config: Config) -> Result<(), Error> {
+        self.resume();
         let mut state = self.state();
         if state.phase == Phase::Finishing {
             return Err(Error::Finishing);
@@ -267,7 +286,7 @@ impl Daemon {
         }
         for (addr, options, serves) in &wanted {
             if !state.listening.contains_key(addr) && !opened.contains_key(addr) {
-                opened.insert(*addr, self.open(*addr, options, serves)?);
+                opened.insert(*addr, self.open(&state.inherited, *addr, options, serves)?);
             }
         }
         if let Some(http) = &mut http {
@@ -322,17 +341,11 @@ impl Daemon {
     fn switch(&self, state: &State, site: &Arc<Site>, stop: &[SocketAddr], start: &[SocketAddr]) {
         let mut changing = Vec::with_capacity(self.commands.len());
         for (index, commands) in self.commands.iter().enumerate() {
-            let start = start.iter().filter_map(|addr| {
-                let listening = state.listening.get(addr)?;
-                // A descriptor of the same socket: closing one does not end the other.
-                let listener = listening.sockets.get(index)?.try_clone().ok()?;
-                Some((*addr, listener, listening.serves.clone()))
-            });
             let (done, changed) = std::sync::mpsc::channel();
             let switch = Switch {
                 stop: stop.to_vec(),
                 site: Arc::clone(site),
-                start: start.collect(),
+                start: self.share(state, start, index),
                 cut_after: state.shutdown_timeout,
             };
             if commands.send(Command::Switch(switch, done)).is_ok() {
@@ -345,8 +358,39 @@ impl Daemon {
         }
     }
 
-    fn open(&self, addr: SocketAddr, options: &SocketOptions, serves: &Serves) -> Result<Listening, Error> {
-        let opened = listen::group(addr, options, self.commands.len());
+    /// What a worker listens at. Closing one of these does not end the socket.
+    fn share(
+        &self,
+        state: &State,
+        addresses: &[SocketAddr],
+        worker: usize,
+    ) -> Vec<(SocketAddr, TcpListener, Serves)> {
+        let mut shared = Vec::new();
+        for addr in addresses {
+            let Some(Listening { sockets, serves, .. }) = state.listening.get(addr) else { continue };
+            // A predecessor may have had more workers, or fewer: no socket may be left alone, for
+            // the kernel gives it its part of the connections.
+            let mut own: Vec<_> = sockets.iter().skip(worker).step_by(self.commands.len()).collect();
+            if own.is_empty() {
+                own.extend(sockets.get(worker % sockets.len().max(1)));
+            }
+            let own = own.into_iter().filter_map(|socket| socket.try_clone().ok());
+            shared.extend(own.map(|socket| (*addr, socket, serves.clone())));
+        }
+        shared
+    }
+
+    fn open(
+        &self,
+        inherited: &Inherited,
+        addr: SocketAddr,
+        options: &SocketOptions,
+        serves: &Serves,
+    ) -> Result<Listening, Error> {
+        let opened = match inherited.listeners(addr) {
+            Ok(sockets) if sockets.is_empty() => listen::group(addr, options, self.commands.len()),
+            inherited => inherited,
+        };
         let bound = opened
             .and_then(|sockets| Ok((sockets.first().map_or(Ok(addr), TcpListener::local_addr)?, sockets)));
         let (bound, sockets) = bound.map_err(|error| Error::Bind(addr, error))?;
@@ -414,7 +458,7 @@ impl State {
         match (wanted, &self.control) {
             (None, _) => Ok(None),
             (Some(wanted), Some((bound, _))) if bound.path == wanted.path => Ok(None),
-            (Some(wanted), _) => administered::bind(wanted).map(Some).map_err(Error::Control),
+            (Some(wanted), _) => administered::bind(wanted, self.claim).map(Some).map_err(Error::Control),
         }
     }
 

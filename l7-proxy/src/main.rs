@@ -1,12 +1,14 @@
 //! `l7-proxy`: an HTTP proxy that is started, configured and signalled as nginx is.
 
+mod launch;
 mod options;
+mod service;
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use l7_proxy::LogFiles;
 use l7_proxy::conf::{self, Loaded, Source};
@@ -16,10 +18,11 @@ use l7_proxy::explain::{self, Question};
 use l7_proxy::model::{self, Config, ControlSocket, LogLevel, LogTarget};
 use l7_proxy::site::{self, Site};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
+use crate::launch::Origin;
 use crate::options::{Options, Task, Voice};
+use crate::service::{PidFile, Service, Signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -205,29 +208,63 @@ fn run(options: &Options) -> Result<(), Reported> {
         if log.writes_to_stderr() { Reported } else { emerg(error) }
     };
 
+    let origin = Origin::find().map_err(|error| fail(&error))?;
     let loaded = options.load().map_err(|error| fail(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| fail(&error))?;
+    if let (Origin::Outside, true) = (&origin, loaded.config.process.daemon) {
+        let started = runtime.block_on(launch::background()).map_err(|error| fail(&error))?;
+        // What it failed at it has said itself.
+        return started.map_err(|_| Reported);
+    }
     log.write_to(&places(&loaded.config, &early)).map_err(|error| fail(&error))?;
     for note in &loaded.notes {
         warn!("{note}");
     }
     let process = loaded.config.process.clone();
-    let daemon = Daemon::start(loaded.config, DaemonOptions::default()).map_err(|error| fail(&error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| fail(&error))?;
+    let (daemon, starter) = match origin {
+        Origin::Outside => (Daemon::start(loaded.config, DaemonOptions::default()), None),
+        Origin::Background(starter) => {
+            (Daemon::start(loaded.config, DaemonOptions::default()), Some(starter))
+        }
+        Origin::Successor(starter, inherited) => {
+            (Daemon::succeed(loaded.config, DaemonOptions::default(), inherited), Some(starter))
+        }
+    };
+    let daemon = daemon.map_err(|error| fail(&error))?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(|error| fail(&error))?;
         let pid_file = PidFile::write(&process.pid).map_err(|error| fail(&error))?;
-        if process.daemon {
-            info!(
-                "daemon on: this build stays in the foreground; a service manager puts it into the background"
-            );
-        }
         info!("l7-proxy/{} started", env!("CARGO_PKG_VERSION"));
-        let mut service =
-            Service { options, daemon, log: log.clone(), early: early.clone(), pid_file, process };
+        if let Some(starter) = &starter {
+            if process.daemon {
+                leave_terminal(&log).map_err(|error| fail(&error))?;
+            }
+            starter.tell();
+        }
+        let mut service = Service {
+            options,
+            daemon,
+            log: log.clone(),
+            early: early.clone(),
+            pid_file,
+            process,
+            starter,
+            successor: None,
+        };
         service.serve(&mut signals).await;
         Ok(())
     })
+}
+
+/// Lets go of the terminal, or whatever the standard streams are.
+fn leave_terminal(log: &ErrorLog) -> io::Result<()> {
+    let null = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    if !log.writes_to_stderr() {
+        rustix::stdio::dup2_stderr(&null)?;
+    }
+    Ok(())
 }
 
 /// Where errors go: where the configuration says, else where the command line says.
@@ -238,152 +275,3 @@ fn places(config: &Config, early: &model::ErrorLog) -> Vec<model::ErrorLog> {
         config.process.error_log.clone()
     }
 }
-
-/// The running program.
-struct Service<'a> {
-    options: &'a Options,
-    daemon: Daemon,
-    log: ErrorLog,
-    early: model::ErrorLog,
-    pid_file: PidFile,
-    process: model::Process,
-}
-
-/// The signals that nginx's users send.
-struct Signals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
-    hup: tokio::signal::unix::Signal,
-    usr1: tokio::signal::unix::Signal,
-    usr2: tokio::signal::unix::Signal,
-    winch: tokio::signal::unix::Signal,
-}
-
-/// What a signal asks for.
-enum Wish {
-    Stop,
-    Quit,
-    Reload,
-    Reopen,
-    Unsupported(&'static str),
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hup: signal(SignalKind::hangup())?,
-            usr1: signal(SignalKind::user_defined1())?,
-            usr2: signal(SignalKind::user_defined2())?,
-            winch: signal(SignalKind::window_change())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            biased;
-            _ = self.term.recv() => Wish::Stop,
-            _ = self.int.recv() => Wish::Stop,
-            _ = self.quit.recv() => Wish::Quit,
-            _ = self.hup.recv() => Wish::Reload,
-            _ = self.usr1.recv() => Wish::Reopen,
-            _ = self.usr2.recv() => Wish::Unsupported("USR2"),
-            _ = self.winch.recv() => Wish::Unsupported("WINCH"),
-        }
-    }
-}
-
-impl Service<'_> {
-    async fn serve(&mut self, signals: &mut Signals) {
-        loop {
-            match signals.next().await {
-                Wish::Stop => {
-                    info!("exiting");
-                    return;
-                }
-                Wish::Quit => return self.finish(signals).await,
-                Wish::Reload => self.reload(),
-                Wish::Reopen => {
-                    info!("reopening logs");
-                    self.daemon.reopen_logs();
-                    if let Err(error) = self.log.reopen() {
-                        error!(target: EMERG, "{error}");
-                    }
-                }
-                Wish::Unsupported(name) => warn!("signal {name} is not supported by this version"),
-            }
-        }
-    }
-
-    /// Finishes what is at hand; a further word to stop ends it at once.
-    async fn finish(&self, signals: &mut Signals) {
-        info!("gracefully shutting down");
-        let deadline = self.process.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
-        let finishing = self.daemon.shutdown(deadline);
-        let stop = async { while !matches!(signals.next().await, Wish::Stop) {} };
-        tokio::select! {
-            finished = finishing => {
-                if !finished {
-                    warn!("connections were cut: they took longer than {} s", deadline.as_secs());
-                }
-            }
-            () = stop => {}
-        }
-        info!("exiting");
-    }
-
-    /// Reads the configuration anew; if anything is wrong with it, nothing changes.
-    fn reload(&mut self) {
-        info!("reconfiguring");
-        let loaded = match self.options.load() {
-            Ok(loaded) => loaded,
-            Err(error) => return error!(target: EMERG, "{error}"),
-        };
-        for note in &loaded.notes {
-            warn!("{note}");
-        }
-        let (process, places) = (loaded.config.process.clone(), places(&loaded.config, &self.early));
-        if let Err(error) = self.daemon.reload(loaded.config) {
-            return error!(target: EMERG, "{error}");
-        }
-        if let Err(error) = self.log.write_to(&places) {
-            error!(target: EMERG, "{error}");
-        }
-        if process.pid != self.process.pid {
-            match PidFile::write(&process.pid) {
-                Ok(pid_file) => self.pid_file = pid_file,
-                Err(error) => error!(target: EMERG, "{error}"),
-            }
-        }
-        self.process = process;
-        info!("reconfigured");
-    }
-}
-
-/// The file with the process id; removed when dropped.
-struct PidFile(PathBuf);
-
-impl PidFile {
-    fn write(path: &Path) -> Result<PidFile, String> {
-        std::fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|error| format!("open() \"{}\" failed ({})", path.display(), Errno(&error)))?;
-        Ok(PidFile(path.to_owned()))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        // It may have been removed, or be somebody else's by now.
-        let own =
-            std::fs::read_to_string(&self.0).is_ok_and(|text| text.trim() == std::process::id().to_string());
-        if own && let Err(error) = std::fs::remove_file(&self.0) {
-            warn!("unlink() \"{}\" failed ({})", self.0.display(), Errno(&error));
-        }
-    }
-}
-
-/// How long connections may take to end where `worker_shutdown_timeout` does not say.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);

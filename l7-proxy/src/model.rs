@@ -85,13 +85,15 @@ pub struct Process {
     pub error_log: Vec<ErrorLog>,
     /// The file that receives the process id.
     pub pid: PathBuf,
-    /// Whether to leave the terminal and run in the background (`daemon`, on by default).
+    /// Whether to leave the terminal and run in the background (`daemon`). Off by default, unlike in
+    /// nginx: whoever wants it says so, as service managers' units for nginx do.
     pub daemon: bool,
     /// `master_process`; recorded, the workers are threads of one process either way.
     pub master_process: bool,
     /// `user NAME [GROUP]`; recorded, privileges are the service manager's business.
     pub user: Option<(String, Option<String>)>,
-    /// How long open connections may take to end after a graceful stop; `None` waits for ever.
+    /// How long open connections may take to end after a graceful stop, and after a reload those that the
+    /// configuration before still serves. Without a word 30 s after a stop, for ever after a reload.
     pub shutdown_timeout: Option<Duration>,
     /// Where `lvsadm` finds the upstreams, if it may (`lvs_control`).
     pub control: Option<ControlSocket>,
@@ -119,7 +121,7 @@ impl Default for Process {
             workers: Workers::default(),
             error_log: Vec::new(),
             pid: PathBuf::from("logs/nginx.pid"),
-            daemon: true,
+            daemon: false,
             master_process: true,
             user: None,
             shutdown_timeout: None,

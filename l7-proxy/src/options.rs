@@ -216,8 +216,10 @@ Options:
                   with -H 'Name: value', --method, --from address
   --control path: socket for lvsadm (default: as lvs_control in the file says, or none)
 
-The proxy stays in the foreground. Signals: TERM, INT stop at once; QUIT finishes
-what is at hand; HUP reloads the configuration; USR1 reopens the logs."
+The proxy stays in the foreground unless the file says \"daemon on\". Signals: TERM, INT
+stop at once; QUIT finishes what is at hand; HUP reloads the configuration; USR1 reopens
+the logs; USR2 starts the program anew beside this process, with its sockets; WINCH accepts
+no more, until HUP."
 );
 
 #[cfg(test)]

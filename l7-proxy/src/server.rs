@@ -253,6 +253,12 @@ impl Proxy {
         self.command(Order::Finish);
     }
 
+    /// Serves connections that are handed in from now on to their ends again, after
+    /// [`finish`](Proxy::finish).
+    pub fn resume(&self) {
+        self.worker.order.set(Order::Serve);
+    }
+
     /// Waits until no client connection is open.
     pub async fn finished(&self) {
         while !self.worker.sessions.borrow().is_empty() {

@@ -11,10 +11,10 @@ use rustix::net::{
 };
 
 /// Sends sockets; whoever receives them has to know how many they are.
-pub(super) fn send<'a>(
-    stream: &UnixStream,
-    sockets: impl IntoIterator<Item = &'a OwnedFd>,
-) -> io::Result<()> {
+///
+/// # Errors
+/// The other side is gone, or the system refuses.
+pub fn send<'a>(stream: &UnixStream, sockets: impl IntoIterator<Item = &'a OwnedFd>) -> io::Result<()> {
     let borrowed: Vec<BorrowedFd<'_>> = sockets.into_iter().map(AsFd::as_fd).collect();
     for part in borrowed.chunks(AT_ONCE) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
@@ -27,7 +27,10 @@ pub(super) fn send<'a>(
 }
 
 /// Receives so many sockets, in order. For those that this process has no descriptors for there is nothing.
-pub(super) fn receive(stream: &UnixStream, count: usize) -> io::Result<Vec<Option<OwnedFd>>> {
+///
+/// # Errors
+/// The other side is gone before it has sent them all.
+pub fn receive(stream: &UnixStream, count: usize) -> io::Result<Vec<Option<OwnedFd>>> {
     let mut sockets = Vec::new();
     while sockets.len() < count {
         let wanted = (count - sockets.len()).min(AT_ONCE);

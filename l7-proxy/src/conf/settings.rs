@@ -87,6 +87,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.connection.keepalive_requests = number(directive)?;
         Ok(())
     }),
+    Rule::new("keepalive_min_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.keepalive_min = time(directive, 0)?;
+        Ok(())
+    }),
     Rule::new("keepalive_time", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.connection.keepalive_time = time(directive, 0)?;
         Ok(())

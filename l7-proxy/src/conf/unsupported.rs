@@ -64,7 +64,7 @@ const HTTP: &str = "
     http3_max_concurrent_streams http3_stream_buffer_size image_filter image_filter_buffer
     image_filter_interlace image_filter_jpeg_quality image_filter_sharpen image_filter_transparency
     image_filter_webp_quality js_body_filter js_content js_header_filter js_import js_path
-    js_preload_object js_set js_shared_dict_zone js_var keepalive_min_timeout keyval keyval_zone
+    js_preload_object js_set js_shared_dict_zone js_var keyval keyval_zone
     memcached_bind memcached_buffer_size memcached_connect_timeout
     memcached_gzip_flag memcached_next_upstream memcached_next_upstream_timeout
     memcached_next_upstream_tries memcached_pass memcached_read_timeout memcached_send_timeout

@@ -244,9 +244,21 @@ fn listed(open: &Open) -> Connection {
     }
 }
 
+/// How a control socket is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Where nobody answers.
+    Free,
+    /// In the place of a predecessor, which answers there until then.
+    Predecessor,
+}
+
 /// Binds a control socket.
-pub(super) fn bind(control: &ControlSocket) -> io::Result<lvsadm::Listener> {
-    let listener = lvsadm::bind(&control.path)?;
+pub(super) fn bind(control: &ControlSocket, claim: Claim) -> io::Result<lvsadm::Listener> {
+    let listener = match claim {
+        Claim::Free => lvsadm::bind(&control.path)?,
+        Claim::Predecessor => lvsadm::bind_over(&control.path)?,
+    };
     permit(control)?;
     Ok(listener)
 }

@@ -22,6 +22,10 @@ use crate::stream::{self, Door};
 pub(super) enum Command {
     /// Serve this from now on.
     Switch(Switch, std::sync::mpsc::Sender<()>),
+    /// Accept no more, and end connections as they come to an end of their own.
+    Rest,
+    /// Accept at these addresses again.
+    Resume(Vec<(SocketAddr, TcpListener, Serves)>),
     /// Accept no more, and end when the last client connection has ended.
     Finish(oneshot::Sender<()>),
 }
@@ -68,7 +72,7 @@ pub(super) async fn run(
 ) {
     let director = Arc::clone(&shared.director);
     let proxy = Proxy::with_shared(site, shared);
-    let mut listening: HashMap<SocketAddr, Listening> = HashMap::new();
+    let mut listening: HashMap<SocketAddr, Vec<Listening>> = HashMap::new();
     let mut from_program = Some(take(&proxy, requests));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -85,7 +89,7 @@ pub(super) async fn run(
         };
         match command {
             Some(Command::Switch(switch, done)) => {
-                stop(switch.stop.iter().filter_map(|addr| listening.remove(addr)).collect()).await;
+                stop(switch.stop.iter().filter_map(|addr| listening.remove(addr)).flatten().collect()).await;
                 proxy.replace(switch.site);
                 if let Some(time) = switch.cut_after {
                     let proxy = proxy.clone();
@@ -94,16 +98,20 @@ pub(super) async fn run(
                         proxy.cut_left_behind();
                     });
                 }
-                for (addr, listener, serves) in switch.start {
-                    if let Some(started) = start(&proxy, listener, serves) {
-                        listening.insert(addr, started);
-                    }
-                }
+                start_all(&proxy, switch.start, &mut listening);
                 // Nobody waits if the daemon is going.
                 let _ = done.send(());
             }
+            Some(Command::Rest) => {
+                stop(listening.drain().flat_map(|(_, listening)| listening).collect()).await;
+                proxy.finish();
+            }
+            Some(Command::Resume(sockets)) => {
+                proxy.resume();
+                start_all(&proxy, sockets, &mut listening);
+            }
             Some(Command::Finish(done)) => {
-                let sockets = listening.drain().map(|(_, listening)| listening);
+                let sockets = listening.drain().flat_map(|(_, listening)| listening);
                 stop(sockets.chain(from_program.take()).collect()).await;
                 proxy.finish();
                 let proxy = proxy.clone();
@@ -115,6 +123,16 @@ pub(super) async fn run(
             }
             None => return,
         }
+    }
+}
+
+fn start_all(
+    proxy: &Proxy,
+    sockets: Vec<(SocketAddr, TcpListener, Serves)>,
+    listening: &mut HashMap<SocketAddr, Vec<Listening>>,
+) {
+    for (addr, listener, serves) in sockets {
+        listening.entry(addr).or_default().extend(start(proxy, listener, serves));
     }
 }
 

@@ -360,6 +360,12 @@ pub struct ConnectionSettings {
     pub keepalive_requests: u64,
     /// How old a connection may become before it is closed after its request; 1 h by default.
     pub keepalive_time: Duration,
+    /// How long after its last answer a kept-alive connection is left open when the process is to
+    /// end (`keepalive_min_timeout`); 200 ms by default, where nginx has 0.
+    ///
+    /// A client that sends one request after the other gets an answer to its next, and is told then;
+    /// otherwise its request would meet the end of the connection.
+    pub keepalive_min: Duration,
     /// The browsers whose connections are not kept (`keepalive_disable`).
     pub keepalive_disabled: KeepaliveDisabled,
     /// Whether a body of unknown size goes out in chunks (`chunked_transfer_encoding`, on by default);
@@ -385,6 +391,7 @@ impl Default for ConnectionSettings {
             keepalive_header: None,
             keepalive_requests: 1000,
             keepalive_time: Duration::from_secs(3600),
+            keepalive_min: Duration::from_millis(200),
             keepalive_disabled: KeepaliveDisabled { msie6: true, safari: false },
             chunked: true,
             tcp_nodelay: true,

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, info};
 
-use super::session::{Order, Overdue, Protocol, Session};
+use super::session::{Order, Overdue, Phase, Protocol, Session};
 use super::streams::Streams;
 use super::{Generation, Worker, http1, http2, proxied};
 use crate::error_log::Errno;
@@ -185,6 +185,15 @@ pub(super) async fn drive<C: Future>(session: &Rc<Session>, mut http: Pin<&mut C
             Order::Finish if !hurried => {
                 (hurried, look) = (true, true);
                 timer.as_mut().reset(Instant::now());
+            }
+            // And once more when the request at hand is over.
+            Order::Finish if session.phase() == Phase::Idle => {
+                let left = session.deadline().map(|(deadline, _)| deadline.since(Moment::now()));
+                let until = left.map(|left| Instant::now() + left.max(COARSE));
+                if let Some(until) = until.filter(|until| *until < timer.deadline()) {
+                    timer.as_mut().reset(until);
+                    look = true;
+                }
             }
             Order::Finish | Order::Serve => {}
         }

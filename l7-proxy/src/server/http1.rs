@@ -24,7 +24,7 @@ pub(crate) use self::channel::{Broken, RequestBody};
 pub use self::head::read_head;
 use self::reply::{Asked, Persistence, Reply, Unsent, Whole};
 use super::connection::{Outcome, aborted, drive};
-use super::session::{Order, Parting, Phase, Session};
+use super::session::{Order, Parting, Session};
 use super::sessions;
 use crate::body::Received;
 use crate::forward::Tunnel;
@@ -75,7 +75,7 @@ async fn converse(channel: &Rc<Channel>) -> End {
         let arrived = poll_fn(|cx| {
             let polled = channel.poll_head(cx);
             let session = &channel.session;
-            if polled.is_pending() && session.order() == Order::Finish && session.phase() == Phase::Idle {
+            if polled.is_pending() && session.order() == Order::Finish && !session.is_awaited() {
                 return Poll::Ready(Arrived::End);
             }
             polled

@@ -104,6 +104,8 @@ pub(super) enum Phase {
 struct Limits {
     header: Duration,
     keepalive: Duration,
+    /// How long it may be when the process is to end.
+    keepalive_min: Duration,
     body: Duration,
     send: Duration,
 }
@@ -323,6 +325,13 @@ impl Session {
         self.phase.get()
     }
 
+    /// Whether there is something to wait for on a connection that is to end soon: anything but a
+    /// further request, or that for a short while.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.phase.get() != Phase::Idle
+            || Moment::now().since(self.since.get()) < self.limits.get().keepalive_min
+    }
+
     pub(crate) fn order(&self) -> Order {
         self.order.get()
     }
@@ -416,6 +425,9 @@ impl Session {
             Phase::Idle if self.is_http2() && self.order.get() != Order::Serve => {
                 Some((since + GOODBYE_GRACE, Overdue::KeepAlive))
             }
+            Phase::Idle if self.order.get() != Order::Serve => {
+                Some((since + limits.keepalive_min, Overdue::KeepAlive))
+            }
             Phase::Idle => Some((since + limits.keepalive, Overdue::KeepAlive)),
             Phase::Request => None,
             Phase::Lingering { began } => {
@@ -453,6 +465,7 @@ impl Limits {
             // Without keep-alive the connection is closed after its answer; this is for the client
             // that does not read it.
             keepalive: settings.connection.keepalive_timeout.unwrap_or(LINGERING_WHOLE),
+            keepalive_min: settings.connection.keepalive_min,
             body: settings.client.body_timeout,
             send: settings.client.send_timeout,
         }

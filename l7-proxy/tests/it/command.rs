@@ -1,128 +1,13 @@
 //! The binary: its command line, its messages, its signals.
 
 use std::fs;
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::peer::{Client, Origin, eventually};
-
-/// A folder with an nginx.conf for the binary.
-struct Site {
-    folder: tempfile::TempDir,
-    addr: SocketAddr,
-}
-
-/// A running binary; ended when dropped.
-struct Running {
-    child: Child,
-}
-
-impl Site {
-    /// A site whose only server has this content. Its port was free a moment ago, and stays free:
-    /// nobody else uses its address.
-    fn new(content: &str) -> Site {
-        static SITES: AtomicU8 = AtomicU8::new(0);
-        let [low, high, ..] = std::process::id().to_le_bytes();
-        let ip = [127, high | 1, low, SITES.fetch_add(1, Ordering::SeqCst) + 1];
-        let addr = TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap();
-        let site = Site { folder: tempfile::tempdir().unwrap(), addr };
-        site.write(content);
-        site
-    }
-
-    fn write(&self, content: &str) {
-        self.write_whole(&format!(
-            "pid l7.pid; error_log error.log notice; events {{}}\n\
-             http {{ access_log access.log;\n server {{ listen {};\n {content} }} }}\n",
-            self.addr
-        ));
-    }
-
-    fn write_whole(&self, text: &str) {
-        fs::write(self.path("nginx.conf"), text).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_default()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_l7-proxy"));
-        command.arg("-p").arg(self.folder.path()).args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// Runs the binary and returns its exit code and what it says on standard error, the folder's
-    /// name left out.
-    fn say(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.run(arguments);
-        let text = String::from_utf8(output.stderr).unwrap();
-        let folder = format!("{}/", self.folder.path().display());
-        (output.status.code().unwrap(), text.replace(&folder, ""))
-    }
-
-    fn start(&self) -> Running {
-        let child = self.command(&[]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut running = Running { child };
-        eventually("the pid file is written", || {
-            assert!(running.child.try_wait().unwrap().is_none(), "it ended: {}", running.complaints());
-            self.read("l7.pid").trim() == running.child.id().to_string()
-        });
-        running
-    }
-
-    fn client(&self) -> Client {
-        Client::connect(self.addr)
-    }
-
-    fn get(&self) -> String {
-        self.client().get("/").text().to_owned()
-    }
-}
-
-impl Running {
-    fn signal(&self, signal: Signal) {
-        let process = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(process, signal).unwrap();
-    }
-
-    fn complaints(&mut self) -> String {
-        let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-        text
-    }
-
-    /// Waits until it has ended; returns its exit code.
-    fn end(&mut self) -> i32 {
-        let mut code = None;
-        eventually("it ends", || {
-            code = self.child.try_wait().unwrap();
-            code.is_some()
-        });
-        code.unwrap().code().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::peer::{Origin, eventually};
+use crate::program::Site;
 
 #[test]
 fn good_configuration_is_called_good() {

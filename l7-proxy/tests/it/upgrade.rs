@@ -1,0 +1,267 @@
+//! The program's changes under load: a new file by HUP, a new binary by USR2, and the ways back.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::peer::{Client, Origin, eventually};
+use crate::program::{Running, Site};
+
+/// A process of the program that the test has not started itself; ended when dropped.
+struct Heir(Pid);
+
+impl Heir {
+    /// The process that the pid file names, once it names another than `before`.
+    fn of(site: &Site, before: u32) -> Heir {
+        let mut found = None;
+        eventually("there is a successor", || {
+            found =
+                site.read("l7.pid").trim().parse().ok().filter(|pid| *pid != i32::try_from(before).unwrap());
+            found.is_some()
+        });
+        Heir(Pid::from_raw(found.unwrap()).unwrap())
+    }
+
+    fn id(&self) -> u32 {
+        u32::try_from(self.0.as_raw_nonzero().get()).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.0, signal).unwrap();
+    }
+
+    fn is_alive(&self) -> bool {
+        // One that has ended and that nobody has asked for is still there, as a zombie.
+        let status = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        test_kill_process(self.0).is_ok() && !status.contains(") Z ")
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+/// Clients that ask again and again, of which half keep their connection; they count their answers
+/// and fail at the first request without one.
+struct Load {
+    over: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<usize>>,
+}
+
+impl Load {
+    fn start(addr: SocketAddr) -> Load {
+        let over = Arc::new(AtomicBool::new(false));
+        let clients = (0..4).map(|number| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                let (mut client, mut count) = (Client::connect(addr), 0);
+                while !over.load(Ordering::SeqCst) {
+                    let answer = client.get("/");
+                    assert_eq!(answer.status, 200);
+                    count += 1;
+                    if number % 2 == 0 || answer.header("connection") == Some("close") {
+                        client = Client::connect(addr);
+                    }
+                }
+                count
+            })
+        });
+        let clients = clients.collect();
+        Load { over, clients }
+    }
+
+    /// Ends it; returns how many requests were answered, all that were sent.
+    fn end(self) -> usize {
+        self.over.store(true, Ordering::SeqCst);
+        self.clients.into_iter().map(|client| client.join().unwrap()).sum()
+    }
+}
+
+/// A site that forwards to `origin`, with so many workers.
+fn write(site: &Site, origin: &Origin, workers: usize, more: &str) {
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log notice; worker_processes {workers}; {more} events {{}}
+         http {{ access_log off; 
+         server {{ listen {}; location / {{ proxy_pass http://{}; }} }} }}",
+        site.addr, origin.addr
+    ));
+}
+
+/// Waits until the origin has got some more requests.
+fn some_more(origin: &Origin) {
+    let before = origin.requests().len();
+    eventually("requests go on", || origin.requests().len() > before + 20);
+}
+
+fn start(origin: &Origin) -> (Site, Running) {
+    let site = Site::new("");
+    write(&site, origin, 2, "");
+    let running = site.start();
+    (site, running)
+}
+
+#[test]
+fn hangup_under_load_loses_no_request() {
+    let origin = Origin::named("a");
+    let (site, running) = start(&origin);
+    let load = Load::start(site.addr);
+    for turn in 1..=10 {
+        running.signal(Signal::HUP);
+        eventually("it has reloaded", || site.read("error.log").matches("reconfigured").count() == turn);
+        some_more(&origin);
+    }
+    assert_eq!(load.end(), origin.requests().len());
+}
+
+#[test]
+fn binary_upgrade_under_load_loses_no_request() {
+    let origin = Origin::named("a");
+    let (site, mut running) = start(&origin);
+    let load = Load::start(site.addr);
+    some_more(&origin);
+    running.signal(Signal::USR2);
+    let mut heir = Heir::of(&site, running.child.id());
+    assert_eq!(site.read("l7.pid.oldbin").trim(), running.child.id().to_string());
+    some_more(&origin);
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    assert!(!site.path("l7.pid.oldbin").exists());
+    // The successor has successors, with more workers and with fewer.
+    for workers in [3, 1, 2] {
+        some_more(&origin);
+        write(&site, &origin, workers, "");
+        heir.signal(Signal::USR2);
+        let next = Heir::of(&site, heir.id());
+        some_more(&origin);
+        heir.signal(Signal::QUIT);
+        eventually("the old one has ended", || !heir.is_alive());
+        heir = next;
+    }
+    some_more(&origin);
+    assert_eq!(load.end(), origin.requests().len());
+    assert!(heir.is_alive());
+}
+
+#[test]
+fn successor_that_fails_leaves_everything_as_it_was() {
+    let origin = Origin::named("a");
+    let (site, running) = start(&origin);
+    let load = Load::start(site.addr);
+    site.write_whole("nonsense");
+    running.signal(Signal::USR2);
+    eventually("the new one has failed", || site.read("error.log").contains("new binary process exited"));
+    eventually("the pid file is back", || {
+        site.read("l7.pid").trim() == running.child.id().to_string() && !site.path("l7.pid.oldbin").exists()
+    });
+    some_more(&origin);
+    assert_eq!(load.end(), origin.requests().len());
+    // It can be tried again.
+    write(&site, &origin, 2, "");
+    running.signal(Signal::USR2);
+    let heir = Heir::of(&site, running.child.id());
+    // One at a time.
+    running.signal(Signal::USR2);
+    heir.signal(Signal::USR2);
+    eventually("both refuse", || {
+        site.read("error.log").matches("the changing binary signal is ignored").count() == 2
+    });
+}
+
+#[test]
+fn old_binary_comes_back_after_it_has_stopped_accepting() {
+    let origin = Origin::named("a");
+    let (site, running) = start(&origin);
+    let load = Load::start(site.addr);
+    running.signal(Signal::USR2);
+    let heir = Heir::of(&site, running.child.id());
+    running.signal(Signal::WINCH);
+    eventually("the old one rests", || site.read("error.log").contains("accepting no more connections"));
+    some_more(&origin);
+    running.signal(Signal::HUP);
+    eventually("it is back", || site.read("error.log").contains("accepting connections again"));
+    heir.signal(Signal::QUIT);
+    eventually("the new one has ended", || !heir.is_alive());
+    eventually("the pid file is back", || site.read("l7.pid").trim() == running.child.id().to_string());
+    some_more(&origin);
+    // Without a word, too: it rests, the new one dies.
+    running.signal(Signal::USR2);
+    let heir = Heir::of(&site, running.child.id());
+    running.signal(Signal::WINCH);
+    eventually("the old one rests", || {
+        site.read("error.log").matches("accepting no more connections").count() == 2
+    });
+    heir.signal(Signal::QUIT);
+    some_more(&origin);
+    eventually("it is back", || site.read("error.log").matches("accepting connections again").count() == 2);
+    some_more(&origin);
+    assert_eq!(load.end(), origin.requests().len());
+}
+
+/// What `lvsadm` lists at the site's control socket.
+fn list(site: &Site) -> String {
+    let socket = site.path("control").display().to_string();
+    let output = lvsadm::client::run("lvsadm", vec!["-Ln".to_owned()], Some(socket), std::io::empty());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    output.stdout
+}
+
+#[test]
+fn control_socket_is_the_successors_and_comes_back_if_that_fails() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let site = Site::new("");
+    let control = "lvs_control unix:control;";
+    write(&site, &old, 1, control);
+    let mut running = site.start();
+    assert!(list(&site).contains(&old.addr.to_string()));
+    write(&site, &new, 1, control);
+    running.signal(Signal::USR2);
+    let heir = Heir::of(&site, running.child.id());
+    assert!(list(&site).contains(&new.addr.to_string()));
+    heir.signal(Signal::QUIT);
+    eventually("the new one has ended", || !heir.is_alive());
+    eventually("the pid file is back", || site.read("l7.pid").trim() == running.child.id().to_string());
+    eventually("the socket is there", || site.path("control").exists());
+    assert!(list(&site).contains(&old.addr.to_string()));
+    running.signal(Signal::USR2);
+    let heir = Heir::of(&site, running.child.id());
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    assert!(list(&site).contains(&new.addr.to_string()), "the old one has left the socket alone");
+    heir.signal(Signal::TERM);
+    eventually("the new one has ended", || !heir.is_alive());
+    assert!(!site.path("control").exists());
+}
+
+#[test]
+fn daemon_is_in_the_background_when_its_starter_ends() {
+    let site = Site::new("");
+    let write = |content: &str| {
+        site.write_whole(&format!(
+            "daemon on; pid l7.pid; error_log error.log notice; events {{}}
+             http {{ access_log off; server {{ listen {}; {content} }} }}",
+            site.addr
+        ));
+    };
+    write("return 200 hello;");
+    // Nothing of the terminal is held on to: the pipes end with the starter.
+    let output = site.run(&[]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(site.get(), "hello");
+    let heir = Heir::of(&site, std::process::id());
+    let stat = fs::read_to_string(format!("/proc/{}/stat", heir.id())).unwrap();
+    let session = stat.split_whitespace().nth(5).unwrap();
+    assert_eq!(session, heir.id().to_string(), "it is a session of its own");
+    // Another one fails, and the starter says why.
+    let (code, said) = site.say(&[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("failed (98: Address already in use)"), "{said}");
+    assert_eq!(site.say(&["-s", "quit"]), (0, String::new()));
+    eventually("it has ended", || !heir.is_alive());
+    assert!(!site.path("l7.pid").exists());
+}
