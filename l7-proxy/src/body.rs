@@ -397,6 +397,14 @@ impl Kind {
         }
     }
 
+    /// Fields that describe it, as they go out, where the answer has none for that.
+    pub(crate) fn head(&self) -> Option<&[u8]> {
+        match self {
+            Kind::File(file) => file.head(),
+            Kind::Whole(_) | Kind::Relayed(_) | Kind::Packed(_) => None,
+        }
+    }
+
     /// The size, where it is known.
     pub(crate) fn exact_size(&self) -> Option<u64> {
         match self {
@@ -430,6 +438,28 @@ impl Body {
             self.sent += piped.bytes as u64;
         }
         Some(polled)
+    }
+
+    /// Fields that describe it, as they go out; its length is among them.
+    pub(crate) fn head(&self) -> Option<&[u8]> {
+        self.kind.head()
+    }
+
+    /// The file that what comes next can be moved from, where nothing has to look at it.
+    pub(crate) fn file(&mut self) -> Option<&mut FileBody> {
+        match &mut self.kind {
+            Kind::File(file)
+                if self.pace.is_none() && matches!(self.trailing, Trailing::Nothing) && file.is_movable() =>
+            {
+                Some(file)
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts bytes that were [moved](Body::file).
+    pub(crate) fn moved(&mut self, count: usize) {
+        self.sent += count as u64;
     }
 
     /// Is sent at no more than `rate` bytes per second after the first `free` ones; a rate of 0 sets no

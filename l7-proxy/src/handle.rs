@@ -32,7 +32,7 @@ use self::search::{Next, RequestBody, Search};
 pub(crate) use self::strict::Refused;
 use crate::body::{Body, Cut, Keeping, Kind, Received, Source};
 use crate::forward::{self, Tunnel};
-use crate::model::{Handler, RequestBuffering};
+use crate::model::{ErrorPageStatus, Handler, RequestBuffering};
 use crate::moment::Moment;
 use crate::pages::{self, Page};
 use crate::route::{Route, Server};
@@ -149,7 +149,9 @@ pub(crate) fn answer_parts(
                 // It has become another handler, or a status.
                 (None, Handler::ProxyTo(_)) => Step::status(500),
                 (Some(step), _) => step,
-                (None, Handler::Files) => serve_file(&transaction, server, &route, &target),
+                (None, Handler::Files) => {
+                    serve_file(&transaction, server, &route, &target, search.status())
+                }
                 (None, Handler::Proxy(pass)) if transaction.trace.is_some() => {
                     transaction.tell(|| forward::explain(&transaction, server, &route, pass, &target));
                     Step::Done(explained::asked())
@@ -227,10 +229,18 @@ async fn hold(route: &Route<'_>, body: Option<&Rc<Source>>) -> Result<(), Cut> {
 const HOLD_MAX: usize = 1 << 20;
 
 /// Answers with a file.
-fn serve_file(transaction: &Transaction, server: &Server, route: &Route<'_>, target: &Target<'_>) -> Step {
+fn serve_file(
+    transaction: &Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    target: &Target<'_>,
+    error_page: Option<ErrorPageStatus>,
+) -> Step {
     let exchange = exchange(transaction, server, route, target);
     let scratch = &mut *transaction.session.worker.scratch.borrow_mut();
-    match static_file::find(&exchange, scratch, &mut transaction.session.worker.files.borrow_mut()) {
+    let cache = &mut transaction.session.worker.files.borrow_mut();
+    let describing = finish::describing(transaction, route, error_page);
+    match static_file::find(&exchange, describing, scratch, cache) {
         Found::File(file) => Step::Done(Answer {
             status: file.status,
             headers: file.headers,

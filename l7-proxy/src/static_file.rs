@@ -11,19 +11,17 @@
 mod body;
 mod cache;
 mod conditional;
+mod describe;
 mod range;
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED,
-};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::header::VARY;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rustix::io::Errno;
 
 use crate::encoding::takes_gzip;
@@ -32,12 +30,16 @@ use crate::model::{Prepared, Root};
 use crate::variable::Exchange;
 
 pub use self::body::FileBody;
+pub(crate) use self::body::MOVED_MAX;
 pub use self::cache::Cache;
 use self::cache::Opened;
-use self::conditional::Verdict;
-use self::range::Ranges;
+use self::describe::{Coding, describe};
 
-/// Files up to this size are read at once; larger ones in pieces of it.
+/// Files up to this size are kept in memory and sent from there: to copy them costs less than a second
+/// system call.
+const SMALL: usize = 16 * 1024;
+
+/// How much is read at a time of what the kernel cannot move by itself.
 const PIECE: usize = 64 * 1024;
 
 /// What a path amounts to.
@@ -59,7 +61,8 @@ pub enum Found {
 pub struct FileAnswer {
     /// 200, 206 or 304.
     pub status: StatusCode,
-    /// What describes the file, `Content-Length` included.
+    /// What describes the file, `Content-Length` included; empty where the body has a [text](FileBody::head)
+    /// that does.
     pub headers: HeaderMap,
     /// The bytes to send; empty for `HEAD` and 304.
     pub body: FileBody,
@@ -76,10 +79,27 @@ pub enum Form {
     Chosen,
 }
 
+/// How a file is described.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Describing {
+    /// By fields, which whoever makes the answer may look at and change.
+    Fields,
+    /// By a text that is made once for a file, where it is sent whole; else by fields.
+    Text,
+    /// By the fields of an error's answer: it is sent whole, whatever a client asked for of what it did
+    /// not get.
+    ErrorPage,
+}
+
 /// Returns what to answer for the request's path under the location's root.
 ///
 /// `scratch` is cleared and used for the file's name.
-pub fn find(exchange: &Exchange<'_>, scratch: &mut Vec<u8>, cache: &mut Cache) -> Found {
+pub fn find(
+    exchange: &Exchange<'_>,
+    describing: Describing,
+    scratch: &mut Vec<u8>,
+    cache: &mut Cache,
+) -> Found {
     let path = exchange.target.path();
     let method = exchange.method;
     let directory = path.ends_with(b"/");
@@ -100,10 +120,14 @@ pub fn find(exchange: &Exchange<'_>, scratch: &mut Vec<u8>, cache: &mut Cache) -
     }
     let rules = &exchange.settings.files.cache;
     let (prepared, form) = prepared(exchange, scratch, cache);
-    let gzip = prepared.is_some();
+    let coding = if prepared.is_some() { Coding::Gzip } else { Coding::Plain };
     let opened = match prepared.map_or_else(|| cache.open(scratch, rules), Ok) {
         Ok(opened) => opened,
-        Err(status) => return refusal(status),
+        Err(status) => {
+            let varies = form == Form::Chosen && exchange.settings.gzip.vary;
+            let vary = varies.then_some((VARY, HeaderValue::from_static("Accept-Encoding")));
+            return Found::Status(status, HeaderMap::from_iter(vary));
+        }
     };
     if opened.facts.kind.is_dir() {
         return Found::AddSlash;
@@ -114,12 +138,9 @@ pub fn find(exchange: &Exchange<'_>, scratch: &mut Vec<u8>, cache: &mut Cache) -
     if *method == Method::POST {
         return refusal(405);
     }
-    let mut found = describe(exchange, opened, path);
+    let mut found = describe(exchange, opened, coding, describing);
     if let Found::File(file) = &mut found {
         file.form = form;
-        if gzip {
-            file.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
     }
     found
 }
@@ -202,95 +223,6 @@ fn refusal(status: u16) -> Found {
     Found::Status(status, HeaderMap::new())
 }
 
-/// Returns the answer for an open file.
-fn describe(exchange: &Exchange<'_>, opened: Opened, path: &[u8]) -> Found {
-    let files = &exchange.settings.files;
-    let Opened { facts, file, content } = opened;
-    let mut validators = facts.validators.clone();
-    if !files.etag {
-        validators.etag = None;
-    }
-    let mut headers = HeaderMap::with_capacity(8);
-    match conditional::check(exchange.headers, &validators, files.if_modified_since) {
-        Verdict::Send => {}
-        Verdict::NotModified => {
-            validators.describe(&mut headers);
-            let status = StatusCode::NOT_MODIFIED;
-            return Found::File(FileAnswer { status, headers, body: FileBody::empty(), form: Form::Only });
-        }
-        Verdict::PreconditionFailed => return refusal(412),
-    }
-    let size = facts.state.size;
-    let content = Content { file, whole: content };
-    let ranges = match exchange.version {
-        Version::HTTP_09 => Ranges::Whole,
-        _ => range::asked(exchange.headers, &validators, size, files.max_ranges),
-    };
-    let media_type = files.types.of(path).or(files.default_type.as_ref());
-    let mut status = StatusCode::PARTIAL_CONTENT;
-    let mut body = match ranges {
-        Ranges::Whole => {
-            status = StatusCode::OK;
-            headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            FileBody::part(content, 0, size)
-        }
-        Ranges::Unsatisfiable => {
-            headers.insert(CONTENT_RANGE, text(&format!("bytes */{size}")));
-            return Found::Status(416, headers);
-        }
-        Ranges::One(range) => {
-            headers.insert(CONTENT_RANGE, text(&range.content_range(size)));
-            FileBody::part(content, range.start, range.len())
-        }
-        Ranges::Several(ranges) => {
-            let boundary = range::boundary(facts.state.inode, size);
-            let body = FileBody::multipart(content, &ranges, size, media_type, &boundary);
-            headers.insert(CONTENT_TYPE, text(&format!("multipart/byteranges; boundary={boundary}")));
-            body
-        }
-    };
-    if let Some(media_type) = media_type
-        && !headers.contains_key(CONTENT_TYPE)
-    {
-        headers.insert(CONTENT_TYPE, media_type.clone());
-    }
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.left()));
-    validators.describe(&mut headers);
-    if *exchange.method == Method::HEAD {
-        body = FileBody::empty();
-    } else if body.read_small().is_err() {
-        // It was cut short, or the disk fails; nothing of the answer is out yet.
-        return refusal(500);
-    }
-    Found::File(FileAnswer { status, headers, body, form: Form::Only })
-}
-
-/// What identifies one state of a file to a client.
-#[derive(Debug, Clone)]
-struct Validators {
-    modified: SystemTime,
-    /// The same as a field's value.
-    date: HeaderValue,
-    etag: Option<HeaderValue>,
-}
-
-impl Validators {
-    fn new(modified: i64, size: u64) -> Self {
-        // To the second, as it is sent. Before 1970 there is no date that all clients read.
-        let seconds = u64::try_from(modified).unwrap_or(0);
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let date = text(&httpdate::fmt_http_date(modified));
-        Self { modified, date, etag: Some(text(&format!("\"{seconds:x}-{size:x}\""))) }
-    }
-
-    fn describe(&self, headers: &mut HeaderMap) {
-        headers.insert(LAST_MODIFIED, self.date.clone());
-        if let Some(etag) = &self.etag {
-            headers.insert(ETAG, etag.clone());
-        }
-    }
-}
-
 /// Where the bytes of a file come from.
 #[derive(Debug, Default)]
 struct Content {
@@ -298,11 +230,6 @@ struct Content {
     file: Option<Arc<File>>,
     /// All of it, where that is known.
     whole: Option<Bytes>,
-}
-
-/// Returns a field of digits, letters and the like that we wrote ourselves.
-fn text(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Reads `len` bytes at `offset`.

@@ -145,15 +145,16 @@ impl Transaction {
         }
     }
 
-    /// Keeps what logs may show of an answer that is about to be sent with a body of this size.
-    pub(crate) fn answer(&mut self, head: &response::Parts, size: Option<u64>) {
+    /// Keeps what logs may show of an answer that is about to be sent with a body of this size, and so many
+    /// bytes of [fields](crate::body::Kind::head) beside those of its head.
+    pub(crate) fn answer(&mut self, head: &response::Parts, size: Option<u64>, written: usize) {
         self.answer.status = head.status.as_u16();
         let field = |name: usize, value: usize| name + value + ": \r\n".len();
         let fields = head.headers.iter().map(|(name, value)| field(name.as_str().len(), value.len()));
         let reason = head.status.canonical_reason().unwrap_or_default().len();
         // What hyper adds of its own accord.
         let framing = match size {
-            _ if head.headers.contains_key(CONTENT_LENGTH) => 0,
+            _ if written > 0 || head.headers.contains_key(CONTENT_LENGTH) => 0,
             Some(size) => field("Content-Length".len(), size.to_string().len()),
             None if self.parts.version == Version::HTTP_11 => {
                 field("Transfer-Encoding".len(), "chunked".len())
@@ -162,7 +163,7 @@ impl Transaction {
         };
         let date = field("Date".len(), "Thu, 01 Jan 1970 00:00:00 GMT".len());
         let first_line = "HTTP/1.1 200 \r\n".len() + reason;
-        let size = first_line + fields.sum::<usize>() + framing + date + "\r\n".len();
+        let size = first_line + written + fields.sum::<usize>() + framing + date + "\r\n".len();
         self.answer.head_size = size as u64;
         if self.generation.site.router.needs().sent_fields {
             self.answer.headers = Some(head.headers.clone());

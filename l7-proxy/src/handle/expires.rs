@@ -33,6 +33,20 @@ pub(super) fn of(
     fields(time, SystemTime::now(), modified.and_then(|text| httpdate::parse_http_date(text).ok()))
 }
 
+/// Whether what it says may depend on the fields of an answer.
+pub(super) fn looks(expires: &Expires) -> bool {
+    match expires {
+        Expires::Off => false,
+        Expires::Known(time) => {
+            matches!(
+                time,
+                ExpiryTime::Before(ExpiresFrom::Modified, _) | ExpiryTime::After(ExpiresFrom::Modified, _)
+            )
+        }
+        Expires::Value { .. } => true,
+    }
+}
+
 /// Returns the values of `Expires` and `Cache-Control`; `None` where nothing is said.
 fn fields(
     time: ExpiryTime,

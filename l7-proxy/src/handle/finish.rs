@@ -17,7 +17,7 @@ use crate::model::{ConnectionSettings, ErrorPageStatus, Expires, Gzip, Prepared}
 use crate::pages;
 use crate::route::{Route, Server};
 use crate::server::{Carrier, Order, Protocol};
-use crate::static_file::Form;
+use crate::static_file::{Describing, Form};
 use crate::transaction::Transaction;
 use crate::uri::Target;
 use crate::variable::{Completion, Exchange, Response as Answered, Value};
@@ -95,7 +95,7 @@ pub(super) fn finish(
         || !settings.add_trailers.is_empty()
         || !transaction.places.is_empty();
     let mut transaction = outlives.then(|| {
-        transaction.answer(&head, size);
+        transaction.answer(&head, size, answer.kind.head().map_or(0, <[u8]>::len));
         transaction
     });
     if let Some(mut tunnel) = answer.tunnel {
@@ -106,6 +106,29 @@ pub(super) fn finish(
     body.limit(rate.most, rate.free);
     body.trail(trailing);
     Response::from_parts(head, body)
+}
+
+/// Returns how a file has to be described that is answered with: by fields wherever one of them may be
+/// looked at or changed before they go out.
+pub(super) fn describing(
+    transaction: &Transaction,
+    route: &Route<'_>,
+    error_page: Option<ErrorPageStatus>,
+) -> Describing {
+    if matches!(error_page, Some(ErrorPageStatus::Set(status)) if status != 200) {
+        return Describing::ErrorPage;
+    }
+    let settings = route.settings;
+    let of_one_connection =
+        matches!(transaction.session.protocol, Protocol::Http1 | Protocol::Http1InTheClear);
+    let looked_at = transaction.generation.site.router.needs().sent_fields
+        || expires::looks(&settings.expires)
+        || settings.add_headers.iter().any(|add| REPLACED.contains(&add.name))
+        || !settings.add_trailers.is_empty()
+        || settings.gzip.on
+        || settings.gzip.prepared != Prepared::Off
+        || !transaction.carried.is_empty();
+    if of_one_connection && !looked_at { Describing::Text } else { Describing::Fields }
 }
 
 /// Compresses an answer if that is wanted, and says that it depends on what the client takes.

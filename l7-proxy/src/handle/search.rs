@@ -83,6 +83,11 @@ impl Search {
         (server, route, Some(Step::status(status)))
     }
 
+    /// The status to answer with, while an error is being answered by an error page.
+    pub(super) fn status(&self) -> Option<ErrorPageStatus> {
+        self.error_page
+    }
+
     /// Says what comes after a step.
     pub(super) fn follow(
         &mut self,

@@ -1,8 +1,13 @@
 //! The bytes of a file as a response body.
+//!
+//! Where nobody has to look at them, the kernel moves them from the file to the client's socket
+//! ([`FileBody::move_to`]); else they are read.
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,7 +15,7 @@ use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
 
 use super::range::ByteRange;
-use super::{Content, PIECE, read_at};
+use super::{Content, PIECE, SMALL, read_at};
 
 /// Parts of a file and the text between them.
 ///
@@ -19,8 +24,11 @@ use super::{Content, PIECE, read_at};
 /// The next piece is read only when the one before has gone, so that a slow client holds one piece.
 #[derive(Debug)]
 pub struct FileBody {
+    /// What stands in front of it, fields as they go out.
+    head: Option<Rc<[u8]>>,
     content: Content,
-    segments: VecDeque<Segment>,
+    now: Option<Segment>,
+    later: VecDeque<Segment>,
     left: u64,
 }
 
@@ -37,7 +45,7 @@ enum Segment {
 impl FileBody {
     /// Returns a body without bytes.
     pub fn empty() -> Self {
-        Self { content: Content::default(), segments: VecDeque::new(), left: 0 }
+        Self { head: None, content: Content::default(), now: None, later: VecDeque::new(), left: 0 }
     }
 
     /// Returns how many bytes are still to come.
@@ -45,12 +53,27 @@ impl FileBody {
         self.left
     }
 
+    /// Returns what describes the file, fields as they go out, where the answer has none for that.
+    pub fn head(&self) -> Option<&[u8]> {
+        self.head.as_deref()
+    }
+
     /// Returns `len` bytes of a file.
     pub(super) fn part(content: Content, offset: u64, len: u64) -> Self {
         if len == 0 {
             return Self::empty();
         }
-        Self { content, segments: VecDeque::from([Segment::File { offset, len }]), left: len }
+        Self { content, now: Some(Segment::File { offset, len }), left: len, ..Self::empty() }
+    }
+
+    /// Has this in front of it.
+    pub(super) fn with_head(self, head: Rc<[u8]>) -> Self {
+        Self { head: Some(head), ..self }
+    }
+
+    /// Has no bytes any more.
+    pub(super) fn clear(&mut self) {
+        *self = Self { head: self.head.take(), ..Self::empty() };
     }
 
     /// Returns several parts of a file in the `multipart/byteranges` format.
@@ -77,41 +100,77 @@ impl FileBody {
         }
         segments.push_back(Segment::Text(format!("\r\n--{boundary}--\r\n").into()));
         let left = segments.iter().map(Segment::len).sum();
-        Self { content, segments, left }
+        Self { content, now: segments.pop_front(), later: segments, left, ..Self::empty() }
     }
 
     /// Reads a small body whole, so that the file is closed and a failure can still be answered.
     pub(super) fn read_small(&mut self) -> io::Result<()> {
-        let [Segment::File { offset, len }] = *self.segments.make_contiguous() else { return Ok(()) };
-        let Some(len) = usize::try_from(len).ok().filter(|&len| len <= PIECE) else { return Ok(()) };
-        let text = self.content.piece(offset, len)?;
-        self.segments = VecDeque::from([Segment::Text(text)]);
-        self.content = Content::default();
+        let Some(Segment::File { offset, len }) = self.now else { return Ok(()) };
+        let Some(len) = usize::try_from(len).ok().filter(|&len| len <= SMALL) else { return Ok(()) };
+        if self.later.is_empty() {
+            self.now = Some(Segment::Text(self.content.piece(offset, len)?));
+            self.content = Content::default();
+        }
         Ok(())
+    }
+
+    /// Whether what comes next can be moved from the file to a socket.
+    pub(crate) fn is_movable(&self) -> bool {
+        let known = self.content.whole.is_some() || self.content.file.is_none();
+        !known && matches!(self.now, Some(Segment::File { .. }))
+    }
+
+    /// Moves bytes from the file to a socket, as many as that takes now, but no more than
+    /// [`MOVED_MAX`]; returns how many.
+    ///
+    /// # Errors
+    /// The file ends before what was promised of it, the socket takes nothing now, or one of the two fails.
+    pub(crate) fn move_to(&mut self, socket: impl AsFd) -> io::Result<usize> {
+        let (Some(file), Some(Segment::File { offset, len })) = (&self.content.file, &mut self.now) else {
+            return Ok(0);
+        };
+        let most = usize::try_from(*len).unwrap_or(MOVED_MAX).min(MOVED_MAX);
+        let count = rustix::fs::sendfile(socket, file, Some(offset), most)?;
+        if count == 0 {
+            self.stop();
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *len -= count as u64;
+        if *len == 0 {
+            self.now = self.later.pop_front();
+        }
+        self.left -= count as u64;
+        Ok(count)
     }
 
     /// Returns the next piece.
     fn next(&mut self) -> Option<io::Result<Bytes>> {
-        let piece = match self.segments.pop_front()? {
+        let mut rest = None;
+        let piece = match self.now.take()? {
             Segment::Text(text) => text,
             Segment::File { offset, len } => {
                 let now = usize::try_from(len).unwrap_or(PIECE).min(PIECE);
                 let piece = match self.content.piece(offset, now) {
                     Ok(piece) => piece,
                     Err(error) => {
-                        self.segments.clear();
+                        self.stop();
                         return Some(Err(error));
                     }
                 };
                 if len > now as u64 {
-                    let rest = Segment::File { offset: offset + now as u64, len: len - now as u64 };
-                    self.segments.push_front(rest);
+                    rest = Some(Segment::File { offset: offset + now as u64, len: len - now as u64 });
                 }
                 piece
             }
         };
+        self.now = rest.or_else(|| self.later.pop_front());
         self.left -= piece.len() as u64;
         Some(Ok(piece))
+    }
+
+    /// Has come to its end before the end.
+    fn stop(&mut self) {
+        (self.now, self.later) = (None, VecDeque::new());
     }
 }
 
@@ -152,10 +211,14 @@ impl Body for FileBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.segments.is_empty()
+        self.now.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
 }
+
+/// The most that is moved in one go: a disk that has to be waited for, or a client that is as fast as we
+/// are, keeps the worker's other connections waiting so long.
+pub(crate) const MOVED_MAX: usize = 2 << 20;

@@ -23,7 +23,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use rustix::fs::{FileType, OFlags, Stat, fstat, stat};
 
-use super::{PIECE, Validators, read_at, status_of};
+use super::describe::{Head, Validators};
+use super::{SMALL, read_at, status_of};
 use crate::model::{CacheErrors, FileCache};
 use crate::moment::Moment;
 
@@ -73,6 +74,7 @@ pub(super) struct Facts {
     pub(super) state: State,
     pub(super) kind: FileType,
     pub(super) validators: Validators,
+    pub(super) head: Head,
 }
 
 /// What tells one state of a file from another.
@@ -221,7 +223,7 @@ impl Opened {
         if !facts.kind.is_file() {
             return Ok(Opened { facts, file: None, content: None });
         }
-        let small = usize::try_from(facts.state.size).ok().filter(|&size| size <= PIECE);
+        let small = usize::try_from(facts.state.size).ok().filter(|&size| size <= SMALL);
         let content = match small {
             Some(size) => Some(read_at(&file, 0, size)?),
             None => None,
@@ -234,7 +236,8 @@ impl Facts {
     fn of(found: &Stat) -> Facts {
         let state = State::of(found);
         let validators = Validators::new(state.modified.0, state.size);
-        Facts { state, kind: FileType::from_raw_mode(found.st_mode), validators }
+        let kind = FileType::from_raw_mode(found.st_mode);
+        Facts { state, kind, validators, head: Head::default() }
     }
 }
 

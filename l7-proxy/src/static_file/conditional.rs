@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::model::IfModifiedSince;
 
-use super::Validators;
+use super::describe::Validators;
 
 /// What the conditions of a request come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,8 @@ fn lists(headers: &HeaderMap, name: http::HeaderName, validators: &Validators, b
     })
 }
 
-/// Splits a list of tags: the first one with its quotes, how it may be compared, and the rest.
+/// Splits a list of tags: the first one with its quotes, how it may be compared, and the rest. What is no
+/// list has no tags from there on.
 fn next_tag(list: &[u8]) -> Option<(&[u8], Comparison, &[u8])> {
     let start = list.iter().position(|&byte| !matches!(byte, b' ' | b'\t' | b','))?;
     let list = &list[start..];
@@ -97,5 +98,6 @@ fn next_tag(list: &[u8]) -> Option<(&[u8], Comparison, &[u8])> {
     // A tag may hold commas, so that it ends at its quote and nowhere else.
     let end = memchr::memchr(b'"', list.strip_prefix(b"\"")?)? + 2;
     let (tag, rest) = list.split_at(end);
-    Some((tag, strength, rest))
+    let next = rest.iter().find(|&&byte| !matches!(byte, b' ' | b'\t'));
+    next.is_none_or(|&byte| byte == b',').then_some((tag, strength, rest))
 }

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use http::HeaderMap;
 use http::header::{IF_RANGE, RANGE};
 
-use super::Validators;
 use super::conditional::date;
+use super::describe::Validators;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ fn parse(list: &[u8], size: u64, ranges_max: usize) -> Ranges {
     let mut ranges = Vec::new();
     let mut sum = 0_u64;
     for item in list.split(|&byte| byte == b',') {
-        let range = match parse_one(item.trim_ascii(), size) {
+        let range = match parse_one(trim(item), size) {
             Item::Range(range) => range,
             Item::Outside => continue,
             Item::Malformed => return Ranges::Unsatisfiable,
@@ -105,7 +105,7 @@ enum Item {
 
 fn parse_one(item: &[u8], size: u64) -> Item {
     let Some(dash) = memchr::memchr(b'-', item) else { return Item::Malformed };
-    let (first, last) = (item[..dash].trim_ascii(), item[dash + 1..].trim_ascii());
+    let (first, last) = (trim(&item[..dash]), trim(&item[dash + 1..]));
     let (start, end) = match (first, last) {
         (b"", b"") => return Item::Malformed,
         (b"", last) => match number(last) {
@@ -130,12 +130,21 @@ fn parse_one(item: &[u8], size: u64) -> Item {
     }
 }
 
-/// Reads digits; `None` if there is anything else, or too many of them.
+/// Takes blanks away, of which nginx knows one here.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
+        text = rest;
+    }
+    text
+}
+
+/// Reads digits; `None` if there is anything else, or more than a file can have bytes.
 fn number(text: &[u8]) -> Option<u64> {
     if !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let number = std::str::from_utf8(text).ok()?.parse().ok()?;
+    i64::try_from(number).is_ok().then_some(number)
 }
 
 /// Returns a text that does not occur in the file but by malice or a miracle.

@@ -6,7 +6,7 @@ use std::path::Path;
 use l7_proxy::conf::{self, Source};
 use l7_proxy::model::Handler;
 use l7_proxy::route::Router;
-use l7_proxy::static_file::{Cache, Found, find};
+use l7_proxy::static_file::{Cache, Describing, Found, find};
 use l7_proxy::uri::Target;
 use l7_proxy::variable::Captures;
 
@@ -74,7 +74,7 @@ fn fate(router: &Router, request_uri: &str) -> Fate {
         let mut request = Request::get("/");
         request.target = target.into_owned();
         request.settings = route.settings.clone();
-        match find(&request.exchange(None), &mut Vec::new(), &mut Cache::default()) {
+        match find(&request.exchange(None), Describing::Fields, &mut Vec::new(), &mut Cache::default()) {
             Found::File(_) => return Fate::Sent,
             Found::Status(status, _) => return Fate::Refused(status),
             Found::AddSlash => return Fate::Refused(301),

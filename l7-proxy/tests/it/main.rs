@@ -13,6 +13,7 @@ mod control;
 mod embed;
 mod explain;
 mod file_cache;
+mod files;
 mod forward;
 mod fuzz;
 mod guard;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 use l7_proxy::model::{IfModifiedSince, Root, Types};
-use l7_proxy::static_file::{Cache, FileBody, Found, find};
+use l7_proxy::static_file::{Cache, Describing, FileBody, Found, find};
 use l7_proxy::variable::Value;
 
 use crate::support::Request;
@@ -55,7 +55,7 @@ fn read(body: FileBody) -> Option<Vec<u8>> {
 
 /// Status, head and body of an answer.
 fn answer(request: &Request) -> (u16, HeaderMap, Vec<u8>) {
-    match find(&request.exchange(None), &mut Vec::new(), &mut Cache::default()) {
+    match find(&request.exchange(None), Describing::Fields, &mut Vec::new(), &mut Cache::default()) {
         Found::File(file) => {
             let declared =
                 file.headers.get("content-length").map(|length| length.to_str().unwrap().to_owned());
@@ -362,7 +362,9 @@ fn file_that_is_cut_short_breaks_the_answer() {
     let folder = folder();
     write(folder.path(), "large", &[7; 200_000]);
     let request = Request::get("/large").root(folder.path());
-    let Found::File(file) = find(&request.exchange(None), &mut Vec::new(), &mut Cache::default()) else {
+    let Found::File(file) =
+        find(&request.exchange(None), Describing::Fields, &mut Vec::new(), &mut Cache::default())
+    else {
         panic!("no file")
     };
     fs::File::options().write(true).open(folder.path().join("large")).unwrap().set_len(100_000).unwrap();

@@ -16,12 +16,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
+use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::head::{self, Expectation, Framing, Head};
 use crate::forward::Piped;
 use crate::handle::Refused;
 use crate::server::Session;
+use crate::static_file::FileBody;
 use crate::stream::Side;
 use crate::upstream::{Chunks, Piece};
 
@@ -314,25 +317,47 @@ impl Channel {
         matches!(*self.side.borrow(), Side::Plain(_))
     }
 
-    /// Moves bytes from a pipe to the socket, which has to be [plain](Channel::is_plain).
-    pub(super) fn poll_drain(&self, cx: &mut Context<'_>, piped: &mut Piped) -> Poll<io::Result<()>> {
+    /// Writes what a file [follows](Channel::poll_move), so that both leave together.
+    pub(super) fn poll_write_ahead(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_io(cx, |socket| Ok(send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?))
+    }
+
+    /// Moves bytes from a file to the socket, which has to be [plain](Channel::is_plain).
+    pub(super) fn poll_move(&self, cx: &mut Context<'_>, file: &mut FileBody) -> Poll<io::Result<usize>> {
+        self.poll_io(cx, |socket| file.move_to(socket))
+    }
+
+    /// Does something with the socket that waits until that can be written.
+    fn poll_io(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         let side = self.side.borrow();
-        let stream = side.socket();
-        while piped.bytes > 0 {
-            if stream.poll_write_ready(cx)?.is_pending() {
+        let socket = side.socket();
+        loop {
+            if socket.poll_write_ready(cx)?.is_pending() {
                 self.session.write_waits();
                 return Poll::Pending;
             }
-            let drained = stream.try_io(Interest::WRITABLE, || piped.pipe.drain_into(stream, piped.bytes));
-            match drained {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            match socket.try_io(Interest::WRITABLE, || write(socket)) {
                 Ok(count) => {
-                    piped.bytes -= count;
                     self.session.written();
+                    return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Moves bytes from a pipe to the socket, which has to be [plain](Channel::is_plain).
+    pub(super) fn poll_drain(&self, cx: &mut Context<'_>, piped: &mut Piped) -> Poll<io::Result<()>> {
+        while piped.bytes > 0 {
+            match ready!(self.poll_io(cx, |socket| piped.pipe.drain_into(socket, piped.bytes)))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => piped.bytes -= count,
             }
         }
         Poll::Ready(Ok(()))

@@ -17,6 +17,7 @@ use crate::date;
 use crate::forward::Piped;
 use crate::outgoing::{Outgoing, Piece};
 use crate::server::Spelling;
+use crate::static_file::{FileBody, MOVED_MAX};
 use crate::variable::number;
 
 /// What is being written to a client.
@@ -114,8 +115,13 @@ impl Reply {
             if let Poll::Ready(Err(Unsent)) = staged {
                 self.state = State::Broken;
             }
+            let file_follows = self.state == State::Open && self.file(channel).is_some();
             if let Some(pieces) = self.outgoing.pieces() {
-                let count = ready!(channel.poll_write(cx, pieces)).map_err(|_| Unsent)?;
+                let written = match pieces {
+                    [head, [], []] if file_follows => channel.poll_write_ahead(cx, head),
+                    pieces => channel.poll_write(cx, pieces),
+                };
+                let count = ready!(written).map_err(|_| Unsent)?;
                 self.outgoing.advance(count);
                 continue;
             }
@@ -166,9 +172,48 @@ impl Reply {
         Some(Poll::Ready(Ok(())))
     }
 
+    /// The file that what comes next is moved from.
+    fn file(&mut self, channel: &Channel) -> Option<&mut FileBody> {
+        match self.coding {
+            Coding::Length(1..) if channel.is_plain() => self.body.file(),
+            _ => None,
+        }
+    }
+
+    /// Moves what comes next from a file to the client.
+    fn poll_move(&mut self, cx: &mut Context<'_>, channel: &Channel) -> Option<Poll<Result<(), Unsent>>> {
+        let waits = !self.outgoing.is_empty();
+        let file = self.file(channel)?;
+        if waits {
+            // What is to be written stands before it.
+            return Some(Poll::Ready(Ok(())));
+        }
+        let count = match channel.poll_move(cx, file) {
+            Poll::Ready(Ok(count)) => count,
+            // The client has gone, or the file is not what was promised.
+            Poll::Ready(Err(_)) => return Some(Poll::Ready(Err(Unsent))),
+            Poll::Pending => return Some(Poll::Pending),
+        };
+        self.body.moved(count);
+        let Coding::Length(left) = &mut self.coding else { return None };
+        let Some(rest) = left.checked_sub(count as u64) else { return Some(Poll::Ready(Err(Unsent))) };
+        *left = rest;
+        if rest == 0 {
+            self.state = State::Closing;
+        } else if count >= MOVED_MAX {
+            // Others have their turn before it goes on.
+            cx.waker().wake_by_ref();
+            return Some(Poll::Pending);
+        }
+        Some(Poll::Ready(Ok(())))
+    }
+
     /// Gets the next piece of the body, and frames it.
     fn poll_body(&mut self, cx: &mut Context<'_>, channel: &Channel) -> Poll<Result<(), Unsent>> {
         if let Some(polled) = self.poll_splice(cx, channel) {
+            return polled;
+        }
+        if let Some(polled) = self.poll_move(cx, channel) {
             return polled;
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose().map_err(|_| Unsent)?;
@@ -244,6 +289,10 @@ fn write_head(
     out.extend_from_slice(b"\r\n");
     let mut persistence = Persistence::Kept;
     let (mut dated, mut length_told) = (false, false);
+    if let Some(fields) = body.head() {
+        out.extend_from_slice(fields);
+        length_told = true;
+    }
     for (name, value) in headers {
         match name.as_str().len() {
             4 if name == DATE => dated = true,
