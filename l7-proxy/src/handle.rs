@@ -149,9 +149,7 @@ pub(crate) fn answer_parts(
                 // It has become another handler, or a status.
                 (None, Handler::ProxyTo(_)) => Step::status(500),
                 (Some(step), _) => step,
-                (None, Handler::Files) => {
-                    serve_file(&transaction, server, &route, &target, search.status())
-                }
+                (None, Handler::Files) => serve_file(&transaction, server, &route, &target, search.status()),
                 (None, Handler::Proxy(pass)) if transaction.trace.is_some() => {
                     transaction.tell(|| forward::explain(&transaction, server, &route, pass, &target));
                     Step::Done(explained::asked())

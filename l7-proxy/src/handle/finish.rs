@@ -33,8 +33,11 @@ pub(super) fn finish(
     error_page: Option<ErrorPageStatus>,
 ) -> Response<Body> {
     let settings = route.settings;
+    // What became of the request for a file that is served in place of an error stays: 206 or 304.
+    let of_file = matches!(answer.kind, Kind::File(_)) && answer.status != StatusCode::OK;
     if let Some(ErrorPageStatus::Set(status)) = error_page
         && let Ok(status) = StatusCode::from_u16(status)
+        && !of_file
     {
         answer.status = status;
         answer.extensions.remove::<ReasonPhrase>();
