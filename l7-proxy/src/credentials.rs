@@ -3,7 +3,7 @@
 //! The file is nginx's and Apache's: `name:password` on each line, the password in one of the forms that
 //! their tools write.
 
-mod base64;
+pub(crate) mod base64;
 mod forms;
 
 use http::HeaderMap;

@@ -60,7 +60,9 @@ pub use self::stream::{
     ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,
     StreamServer, StreamSettings, StreamTarget, StreamUpstream,
 };
-pub use self::tls::{CertificatePair, SessionCache, TlsClient, TlsServer, TlsVersions, VerifyClient};
+pub use self::tls::{
+    CertificatePair, Passwords, SessionCache, TlsClient, TlsServer, TlsVersions, VerifyClient,
+};
 pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Upstream, UpstreamId};
 
 /// A whole configuration: the process, and the protocols that it serves.

@@ -8,12 +8,18 @@
 //! here the certificate is judged after the handshake, and only its signature during it.
 
 pub mod certificate;
+mod chain;
 mod client;
+mod der;
 mod error;
 mod files;
 mod handshake;
+mod key;
+mod name;
+mod revocation;
 mod server;
 mod sessions;
+mod signed;
 mod verify;
 
 pub(crate) use self::client::{Client, ClientTarget};

@@ -82,15 +82,11 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("proxy_max_temp_file_size", Context::SETTINGS),
     size("proxy_temp_file_write_size", Context::SETTINGS),
     switch("proxy_socket_keepalive", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
-    // Chains of certificates are as long as rustls allows, its suites and curves in its own order.
-    count("ssl_verify_depth", TLS),
-    switch("ssl_prefer_server_ciphers", TLS),
+    // Keys are exchanged over elliptic curves only.
     one("ssl_dhparam", TLS),
     one("ssl_ecdh_curve", TLS),
     size("ssl_buffer_size", SERVERS),
     switch("grpc_socket_keepalive", Context::SETTINGS),
-    count("grpc_ssl_verify_depth", Context::SETTINGS),
-    count("proxy_ssl_verify_depth", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
     // Frames are as large as what there is to send, up to what the client takes.
     size("http2_chunk_size", Context::SETTINGS),
     size("http2_body_preread_size", SERVERS),

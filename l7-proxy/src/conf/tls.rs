@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::error_log::Errno;
 use crate::model::{
-    CertificatePair, SessionCache, Settings, StreamSettings, TlsClient, TlsServer, TlsVersions, VerifyClient,
+    CertificatePair, Passwords, SessionCache, Settings, StreamSettings, TlsClient, TlsServer, TlsVersions,
+    VerifyClient,
 };
 
 use crate::variable::Value;
@@ -78,7 +80,7 @@ pub(super) const STREAM: &[Rule<StreamSettings>] = &server(Context::STREAM_SETTI
 /// In `stream {}` and its servers.
 pub(super) const STREAM_PROXY: &[Rule<StreamSettings>] = &client(Context::STREAM_SETTINGS);
 
-const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 13] {
+const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 16] {
     [
         Rule::new("ssl_certificate", contexts, 1..=1, |scope, target: &mut T, directive| {
             let path = path(scope, directive)?;
@@ -138,6 +140,18 @@ const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 13] {
             target.server().crl = Some(path(scope, directive)?);
             Ok(())
         }),
+        Rule::new("ssl_password_file", contexts, 1..=1, |scope, target, directive| {
+            target.server().passwords = passwords(scope, directive)?;
+            Ok(())
+        }),
+        Rule::new("ssl_verify_depth", contexts, 1..=1, |_, target, directive| {
+            target.server().verify_depth = number(directive)?;
+            Ok(())
+        }),
+        Rule::new("ssl_prefer_server_ciphers", contexts, 1..=1, |_, target, directive| {
+            target.server().prefer_server_ciphers = flag(directive)?;
+            Ok(())
+        }),
         Rule::new("ssl_session_cache", contexts, 1..=2, |_, target, directive| {
             for word in &directive.args {
                 target.server().session_cache = session_cache(word)?;
@@ -164,7 +178,7 @@ const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 13] {
     ]
 }
 
-const fn client<T: HasTls>(contexts: Context) -> [Rule<T>; 9] {
+const fn client<T: HasTls>(contexts: Context) -> [Rule<T>; 11] {
     [
         Rule::new("proxy_ssl_verify", contexts, 1..=1, |_, target, directive| {
             target.client().verify = flag(directive)?;
@@ -186,6 +200,14 @@ const fn client<T: HasTls>(contexts: Context) -> [Rule<T>; 9] {
         Rule::new("proxy_ssl_certificate_key", contexts, 1..=1, |scope, target, directive| {
             let path = path(scope, directive)?;
             target.client().certificate.get_or_insert_default().1 = path;
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_password_file", contexts, 1..=1, |scope, target, directive| {
+            target.client().passwords = passwords(scope, directive)?;
+            Ok(())
+        }),
+        Rule::new("proxy_ssl_verify_depth", contexts, 1..=1, |_, target, directive| {
+            target.client().verify_depth = number(directive)?;
             Ok(())
         }),
         Rule::new("proxy_ssl_server_name", contexts, 1..=1, |_, target, directive| {
@@ -216,6 +238,14 @@ fn path(scope: &Scope, directive: &Directive) -> Result<PathBuf, Fault> {
         return Err(Fault::unsupported(word, directive));
     }
     Ok(scope.path(word))
+}
+
+/// Reads the passwords in the file of argument 0. It is read once, here, so that it may be a pipe.
+fn passwords(scope: &Scope, directive: &Directive) -> Result<Passwords, Fault> {
+    let path = scope.path(directive.arg(0));
+    let text = std::fs::read(&path)
+        .map_err(|error| Fault::new(format!("open() \"{}\" failed ({})", path.display(), Errno(&error))))?;
+    Ok(Passwords::from_lines(&text))
 }
 
 fn versions(scope: &mut Scope, directive: &Directive) -> Result<TlsVersions, Fault> {

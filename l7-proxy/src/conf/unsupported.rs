@@ -56,7 +56,7 @@ const HTTP: &str = "
     fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_split_path_info fastcgi_store
     fastcgi_store_access fastcgi_temp_file_write_size flv geo geoip_city geoip_country geoip_org
     geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf
-    grpc_ssl_certificate_cache grpc_ssl_conf_command grpc_ssl_password_file gunzip gunzip_buffers
+    grpc_ssl_certificate_cache grpc_ssl_conf_command gunzip gunzip_buffers
     gzip_hash gzip_no_buffer
     gzip_window hls http2_idle_timeout http2_max_concurrent_pushes
     http2_max_field_size http2_max_header_size http2_max_requests http2_pool_size http2_push
@@ -77,7 +77,7 @@ const HTTP: &str = "
     proxy_cache_path proxy_cache_purge proxy_cache_revalidate proxy_cache_use_stale
     proxy_cache_valid proxy_force_ranges proxy_ignore_client_abort proxy_no_cache proxy_send_lowat
     proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache proxy_ssl_conf_command
-    proxy_ssl_password_file proxy_store proxy_store_access quic_active_connection_id_limit quic_gso
+    proxy_store proxy_store_access quic_active_connection_id_limit quic_gso
     quic_host_key quic_retry random_index referer_hash_bucket_size referer_hash_max_size 
      scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
     scgi_busy_buffers_size scgi_cache scgi_cache_background_update scgi_cache_bypass scgi_cache_key
@@ -93,7 +93,7 @@ const HTTP: &str = "
     session_log_format session_log_zone slice source_charset split_clients ssi
     ssi_ignore_recycled_buffers ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types
     ssi_value_length ssl_certificate_cache ssl_certificate_compression ssl_conf_command
-    ssl_early_data ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder ssl_password_file
+    ssl_early_data ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder 
     ssl_stapling ssl_stapling_file ssl_stapling_responder ssl_stapling_verify status_zone
     sub_filter sub_filter_last_modified sub_filter_once sub_filter_types
     subrequest_output_buffer_size tunnel_bind tunnel_buffer_size tunnel_connect_timeout
@@ -133,13 +133,13 @@ const STREAM: &str = "
     proxy_requests proxy_responses proxy_socket_rcvbuf
     proxy_socket_sndbuf proxy_ssl_certificate_cache
     proxy_ssl_conf_command
-    proxy_ssl_password_file
+    
     proxy_upstream_buffer resolver resolver_timeout
     split_clients
     ssl_certificate_cache ssl_certificate_compression
     ssl_conf_command
     ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder
-    ssl_password_file
+    
     ssl_stapling
     ssl_stapling_file ssl_stapling_responder ssl_stapling_verify
     status_zone zone_sync zone_sync_server

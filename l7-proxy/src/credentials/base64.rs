@@ -1,7 +1,7 @@
 //! Standard base64.
 
 /// Returns what standard base64 stands for, with or without padding; `None` if it is none.
-pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let text = match text {
         [text @ .., b'=', b'='] | [text @ .., b'='] => text,
         text => text,

@@ -1,6 +1,8 @@
 //! How TLS is spoken with clients and with servers.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How TLS is spoken with clients (`ssl_*`).
@@ -12,6 +14,10 @@ pub struct TlsServer {
     pub versions: TlsVersions,
     /// The suites as OpenSSL names them; `None` takes all.
     pub ciphers: Option<String>,
+    /// What may open keys that are sealed (`ssl_password_file`).
+    pub passwords: Passwords,
+    /// Whether the order of suites is ours and not the client's (`ssl_prefer_server_ciphers`).
+    pub prefer_server_ciphers: bool,
     /// Whether clients are asked for a certificate.
     pub verify_client: VerifyClient,
     /// Certificates that sign those of clients, and are named to them.
@@ -20,6 +26,8 @@ pub struct TlsServer {
     pub trusted_certificate: Option<PathBuf>,
     /// Certificates that were revoked.
     pub crl: Option<PathBuf>,
+    /// How many authorities may stand between a client's certificate and the trusted one; 1 by default.
+    pub verify_depth: usize,
     /// Whether sessions are kept here (`ssl_session_cache`).
     pub session_cache: SessionCache,
     /// Whether sessions are given to the client to keep (`ssl_session_tickets`, on by default).
@@ -42,10 +50,13 @@ impl Default for TlsServer {
             certificates: Vec::new(),
             versions: TlsVersions::default(),
             ciphers: None,
+            passwords: Passwords::default(),
+            prefer_server_ciphers: false,
             verify_client: VerifyClient::Off,
             client_certificate: None,
             trusted_certificate: None,
             crl: None,
+            verify_depth: 1,
             session_cache: SessionCache::None,
             session_tickets: true,
             ticket_keys: Vec::new(),
@@ -64,6 +75,34 @@ pub struct CertificatePair {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+}
+
+/// Passwords that may open a sealed key, tried in turn; never shown.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Passwords(Arc<[Vec<u8>]>);
+
+impl Passwords {
+    /// Takes the lines of a file, each a password.
+    pub fn from_lines(text: &[u8]) -> Self {
+        let mut lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
+        lines.pop_if(|last| last.is_empty());
+        let lines = lines.into_iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec());
+        Self(lines.collect())
+    }
+}
+
+impl std::ops::Deref for Passwords {
+    type Target = [Vec<u8>];
+
+    fn deref(&self) -> &[Vec<u8>] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Passwords({})", self.0.len())
+    }
 }
 
 /// The versions of TLS that are spoken; older ones than 1.2 are not supported.
@@ -116,8 +155,12 @@ pub struct TlsClient {
     pub trusted_certificate: Option<PathBuf>,
     /// Certificates that were revoked.
     pub crl: Option<PathBuf>,
+    /// How many authorities may stand between a server's certificate and the trusted one; 1 by default.
+    pub verify_depth: usize,
     /// What we show if asked: a certificate, and its key.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// What may open that key if it is sealed (`proxy_ssl_password_file`).
+    pub passwords: Passwords,
     /// Whether the server is told the name that is meant (`proxy_ssl_server_name`).
     pub send_name: bool,
     /// Whether sessions go on (`proxy_ssl_session_reuse`, on by default).
@@ -136,7 +179,9 @@ impl Default for TlsClient {
             verify: false,
             trusted_certificate: None,
             crl: None,
+            verify_depth: 1,
             certificate: None,
+            passwords: Passwords::default(),
             send_name: false,
             session_reuse: true,
             tls12: true,

@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use l4_proxy::tls::AnyServer;
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::server::{provider, versions};
+use super::verify::ServerVerifier;
 use super::{TlsError, files};
 use crate::model::{CertificatePair, TlsClient};
 
@@ -43,17 +44,8 @@ impl Client {
             .map_err(TlsError::setup)?;
         let builder = match tls.verify {
             true => {
-                let mut roots = RootCertStore::empty();
-                let Some(path) = &tls.trusted_certificate else {
-                    return Err(TlsError::setup("no proxy_ssl_trusted_certificate for proxy_ssl_verify"));
-                };
-                files::trust(&mut roots, path)?;
-                let mut verifier =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-                if let Some(path) = &tls.crl {
-                    verifier = verifier.with_crls(files::revocation_lists(path)?);
-                }
-                builder.with_webpki_verifier(verifier.build().map_err(TlsError::setup)?)
+                let verifier = ServerVerifier::new(tls, &provider)?;
+                builder.dangerous().with_custom_certificate_verifier(verifier)
             }
             false => {
                 let any = AnyServer::new(&provider);
@@ -63,7 +55,7 @@ impl Client {
         let mut config = match &tls.certificate {
             Some((certificate, key)) => {
                 let pair = CertificatePair { certificate: certificate.clone(), key: key.clone() };
-                let own = files::certified_key(&pair)?;
+                let own = files::certified_key(&pair, &tls.passwords)?;
                 builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
             }
             None => builder.with_no_client_auth(),

@@ -38,7 +38,9 @@ pub enum Verified {
     None,
     /// It is.
     Success,
-    /// It is not, for this reason.
+    /// Nobody who is trusted has signed it, for this reason.
+    Unknown(String),
+    /// It is not, for another reason.
     Failed(String),
 }
 
@@ -140,7 +142,7 @@ impl TlsVariable {
             Self::ClientVerify => match &handshake.verified {
                 Verified::None => text("NONE"),
                 Verified::Success => text("SUCCESS"),
-                Verified::Failed(reason) => text(&format!("FAILED:{reason}")),
+                Verified::Unknown(reason) | Verified::Failed(reason) => text(&format!("FAILED:{reason}")),
             },
             Self::ClientRawCertificate => client().map(|der| certificate::pem(der).into_bytes()),
             Self::ClientCertificate => {

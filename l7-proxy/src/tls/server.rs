@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::handshake::{Handshake, Verified, cipher, offered};
 use super::sessions::{Cache, NoTickets, Tickets};
-use super::verify::{ClientVerifier, UNKNOWN_SIGNER};
+use super::verify::ClientVerifier;
 use super::{TlsError, files};
 use crate::model::{SessionCache, TlsServer, VerifyClient};
 
@@ -73,8 +73,9 @@ impl Terminator {
             (VerifyClient::Off, _) | (_, Verified::Success) => true,
             (VerifyClient::On, Verified::None) => false,
             (VerifyClient::Optional | VerifyClient::OptionalNoCa, Verified::None) => true,
-            (VerifyClient::OptionalNoCa, Verified::Failed(reason)) => reason == UNKNOWN_SIGNER,
-            (VerifyClient::On | VerifyClient::Optional, Verified::Failed(_)) => false,
+            (VerifyClient::OptionalNoCa, Verified::Unknown(_)) => true,
+            (VerifyClient::On | VerifyClient::Optional, Verified::Unknown(_)) => false,
+            (_, Verified::Failed(_)) => false,
         }
     }
 }
@@ -126,7 +127,8 @@ fn config(
     verifier: Option<&Arc<ClientVerifier>>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let keys = tls.certificates.iter().map(files::certified_key).collect::<Result<Vec<_>, _>>()?;
+    let keys = tls.certificates.iter().map(|pair| files::certified_key(pair, &tls.passwords));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let versions = versions(tls.versions.tls12, tls.versions.tls13)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&versions)
@@ -137,6 +139,7 @@ fn config(
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByAlgorithm { keys }));
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config.ignore_client_order = tls.prefer_server_ciphers;
     config.session_storage = match tls.session_cache {
         SessionCache::Keep(room) => Cache::new(room, tls.session_timeout),
         SessionCache::Off | SessionCache::None => Arc::new(NoServerSessionStorage {}),
@@ -254,7 +257,7 @@ mod tests {
             terminator.policy = verify_client;
             terminator
         };
-        let unknown = Verified::Failed(UNKNOWN_SIGNER.to_owned());
+        let unknown = Verified::Unknown("self-signed certificate".to_owned());
         let expired = Verified::Failed("certificate has expired".to_owned());
         for (policy, none, by_unknown, when_expired) in [
             (VerifyClient::Off, true, true, true),

@@ -1,19 +1,21 @@
-//! Whether clients' certificates are good, judged after the handshake.
+//! Verifiers for rustls: clients' certificates are judged after the handshake, servers' during it.
 
 use std::sync::Arc;
 
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerMisbehaved,
+    SignatureScheme,
 };
 
+use super::certificate::Certificate;
+use super::chain::{Fault, Judge, Purpose};
 use super::handshake::Verified;
-use super::{TlsError, files};
-use crate::model::{TlsServer, VerifyClient};
+use super::{TlsError, files, name};
+use crate::model::{TlsClient, TlsServer, VerifyClient};
 
 /// Judges clients' certificates.
 ///
@@ -21,77 +23,41 @@ use crate::model::{TlsServer, VerifyClient};
 /// is judged afterwards, so that a client with a bad one can be told in HTTP.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
-    /// Who judges; `None` where nobody is trusted.
-    judge: Option<Arc<dyn ClientCertVerifier>>,
-    provider: Arc<CryptoProvider>,
+    judge: Judge,
+    algorithms: WebPkiSupportedAlgorithms,
     /// Signers that are named to the client.
     hints: Vec<DistinguishedName>,
 }
 
 impl ClientVerifier {
     pub(super) fn new(tls: &TlsServer, provider: &Arc<CryptoProvider>) -> Result<Arc<Self>, TlsError> {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = &tls.client_certificate {
-            files::trust(&mut roots, path)?;
-        }
-        let hints = roots.subjects();
+        let named = tls.client_certificate.as_deref().map(files::trusted).transpose()?.unwrap_or_default();
+        let subjects = named.iter().filter_map(|der| Certificate::parse(der));
+        let hints = subjects.map(|found| DistinguishedName::in_sequence(found.subject().0)).collect();
+        let mut trusted = named;
         if let Some(path) = &tls.trusted_certificate {
-            files::trust(&mut roots, path)?;
+            trusted.extend(files::trusted(path)?);
         }
-        if tls.verify_client != VerifyClient::OptionalNoCa && roots.is_empty() {
+        if tls.verify_client != VerifyClient::OptionalNoCa && trusted.is_empty() {
             return Err(TlsError::NoClientCertificate);
         }
-        let judge = match roots.is_empty() {
-            true => None,
-            false => {
-                let mut builder =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-                if let Some(path) = &tls.crl {
-                    builder = builder.with_crls(files::revocation_lists(path)?);
-                }
-                Some(builder.build().map_err(TlsError::setup)?)
-            }
-        };
-        Ok(Arc::new(Self { judge, provider: Arc::clone(provider), hints }))
+        let lists = tls.crl.as_deref().map(files::revocation_lists).transpose()?.unwrap_or_default();
+        let algorithms = provider.signature_verification_algorithms;
+        let judge = Judge::new(trusted, lists, tls.verify_depth, Purpose::Client, algorithms);
+        Ok(Arc::new(Self { judge, algorithms, hints }))
     }
 
     /// Judges a chain, the client's own certificate first.
     pub(super) fn judge(&self, chain: &[CertificateDer<'_>]) -> Verified {
-        let Some((own, signers)) = chain.split_first() else { return Verified::None };
-        let Some(judge) = &self.judge else {
-            return Verified::Failed(UNKNOWN_SIGNER.to_owned());
-        };
-        match judge.verify_client_cert(own, signers, UnixTime::now()) {
-            Ok(_) => Verified::Success,
-            Err(error) => Verified::Failed(reason(&error)),
+        if chain.is_empty() {
+            return Verified::None;
+        }
+        match self.judge.judge(chain, UnixTime::now()) {
+            Ok(()) => Verified::Success,
+            Err(fault) if fault.is_unknown_signer() => Verified::Unknown(fault.to_string()),
+            Err(fault) => Verified::Failed(fault.to_string()),
         }
     }
-}
-
-/// What OpenSSL says of a chain that leads to nobody who is trusted.
-pub(crate) const UNKNOWN_SIGNER: &str = "unable to verify the first certificate";
-
-/// Returns OpenSSL's words for what is wrong with a certificate.
-fn reason(error: &Error) -> String {
-    let words = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => UNKNOWN_SIGNER,
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "certificate has expired"
-        }
-        Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => "certificate is not yet valid",
-        Error::InvalidCertificate(CertificateError::Revoked) => "certificate revoked",
-        Error::InvalidCertificate(CertificateError::UnknownRevocationStatus) => {
-            "unable to get certificate CRL"
-        }
-        Error::InvalidCertificate(CertificateError::BadSignature) => "certificate signature failure",
-        Error::InvalidCertificate(
-            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
-        ) => "unsuitable certificate purpose",
-        other => return other.to_string(),
-    };
-    words.to_owned()
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -118,8 +84,7 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -128,11 +93,108 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
+}
+
+/// Judges servers' certificates: their chains, and their names.
+#[derive(Debug)]
+pub(super) struct ServerVerifier {
+    judge: Judge,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerVerifier {
+    pub(super) fn new(tls: &TlsClient, provider: &Arc<CryptoProvider>) -> Result<Arc<Self>, TlsError> {
+        let Some(path) = &tls.trusted_certificate else {
+            return Err(TlsError::setup("no proxy_ssl_trusted_certificate for proxy_ssl_verify"));
+        };
+        let trusted = files::trusted(path)?;
+        let lists = tls.crl.as_deref().map(files::revocation_lists).transpose()?.unwrap_or_default();
+        let algorithms = provider.signature_verification_algorithms;
+        let judge = Judge::new(trusted, lists, tls.verify_depth, Purpose::Server, algorithms);
+        Ok(Arc::new(Self { judge, algorithms }))
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        server: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain: Vec<CertificateDer<'_>> = std::iter::once(own).chain(others).cloned().collect();
+        let judged = self.judge.judge(&chain, now).and_then(|()| {
+            let certificate = Certificate::parse(own).ok_or(Fault::Malformed)?;
+            if name::is_of(&certificate, server) { Ok(()) } else { Err(Fault::WrongName) }
+        });
+        judged.map(|()| ServerCertVerified::assertion()).map_err(|fault| match fault {
+            Fault::Expired => CertificateError::Expired.into(),
+            Fault::NotYetValid => CertificateError::NotValidYet.into(),
+            Fault::Revoked => CertificateError::Revoked.into(),
+            Fault::WrongName => CertificateError::NotValidForName.into(),
+            Fault::Signature => CertificateError::BadSignature.into(),
+            fault if fault.is_unknown_signer() => CertificateError::UnknownIssuer.into(),
+            fault => CertificateError::Other(OtherError(Arc::new(fault))).into(),
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+// rustls would have webpki read the certificate, which refuses those of version 1; the key is all
+// that is needed here.
+
+fn verify_tls12(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    if !algorithms.supported_schemes().contains(&signature.scheme) {
+        return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+    }
+    let certificate = Certificate::parse(certificate).ok_or(CertificateError::BadEncoding)?;
+    match certificate.key().signed(message, signature.signature(), signature.scheme, algorithms) {
+        true => Ok(HandshakeSignatureValid::assertion()),
+        false => Err(CertificateError::BadSignature.into()),
+    }
+}
+
+fn verify_tls13(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let certificate = Certificate::parse(certificate).ok_or(CertificateError::BadEncoding)?;
+    let key = SubjectPublicKeyInfoDer::from(certificate.key().der);
+    rustls::crypto::verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
 }
