@@ -159,7 +159,7 @@ impl Judge {
             let issuer = path.get(place + 1).unwrap_or(certificate);
             RevocationList::check(&self.lists, certificate, issuer, now, &self.algorithms).err()
         };
-        path.iter().enumerate().filter_map(check).last()
+        path.iter().enumerate().filter_map(check).next_back()
     }
 
     /// Asks webpki where an authority limits the names below it.
@@ -225,15 +225,18 @@ impl<'a> Search<'a> {
                 return true;
             }
         }
-        let mut broken = false;
+        let (mut broken, mut blocked) = (false, false);
         // A signer has its place on the path while there is room between the ends.
         let has_room = self.path.len() <= judge.depth;
         for &place in signers() {
             let Some(signer) = judge.trusted.get(place).and_then(|der| Certificate::parse(der)) else {
                 continue;
             };
-            if !(has_room || signer.is_self_issued()) || self.path.contains(&signer) || !fits(&last, &signer)
-            {
+            if self.path.contains(&signer) || !fits(&last, &signer) {
+                continue;
+            }
+            if !has_room && !signer.is_self_issued() {
+                blocked = true;
                 continue;
             }
             if !self.is_signed(&last, &signer) {
@@ -248,10 +251,11 @@ impl<'a> Search<'a> {
         }
         for place in 0..self.given.len() {
             let Some(&signer) = self.given.get(place) else { break };
-            if !has_room || signer.subject() != last.issuer() || self.path.contains(&signer) {
+            if signer.subject() != last.issuer() || self.path.contains(&signer) || !fits(&last, &signer) {
                 continue;
             }
-            if !fits(&last, &signer) {
+            if !has_room {
+                blocked = true;
                 continue;
             }
             if !self.is_signed(&last, &signer) {
@@ -269,7 +273,7 @@ impl<'a> Search<'a> {
             () if broken => Fault::Signature,
             () if last.is_self_issued() && alone => Fault::SelfSigned,
             () if last.is_self_issued() => Fault::SelfSignedInChain,
-            () if !has_room => Fault::TooLong,
+            () if blocked => Fault::TooLong,
             () if trusted > 0 => Fault::NoIssuer,
             () if alone => Fault::NoSigner,
             () => Fault::NoLocalIssuer,
@@ -337,3 +341,152 @@ const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 
 /// 1.3.6.1.5.5.7.3.2
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::time::Duration;
+
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::tls::files;
+
+    /// A file that `make.sh` beside it made.
+    fn file(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls/chain").join(name)
+    }
+
+    fn pem(name: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(file(&format!("{name}.pem"))).unwrap()
+    }
+
+    /// The chain, who is trusted, revocation lists, how many authorities are allowed, and what is
+    /// wrong with it.
+    type Case = (&'static str, &'static str, &'static str, usize, &'static str);
+
+    const CASES: &[Case] = &[
+        ("under-root", "root", "", 0, ""),
+        ("under-one one", "root", "", 1, ""),
+        ("under-one one", "root", "", 0, "certificate chain too long"),
+        ("end two one", "root", "", 2, ""),
+        ("end one two", "root", "", 2, ""),
+        ("end two one", "root", "", 1, "certificate chain too long"),
+        ("end two one root", "root", "", 2, ""),
+        // Who is trusted may stand between, but is no end.
+        ("end", "root one two", "", 2, ""),
+        ("end two", "one", "", 2, "unable to get issuer certificate"),
+        ("under-one", "root", "", 0, "unable to verify the first certificate"),
+        ("end two", "root", "", 2, "unable to get local issuer certificate"),
+        // Another key of the same name.
+        ("under-root", "impostor", "", 1, "unable to verify the first certificate"),
+        ("under-root", "impostor root", "", 1, ""),
+        ("under-root impostor", "root", "", 1, ""),
+        // Signed by themselves.
+        ("alone", "alone", "", 0, ""),
+        ("root", "root", "", 0, ""),
+        ("alone", "root", "", 0, "self-signed certificate"),
+        ("under-root root", "alone", "", 1, "self-signed certificate in certificate chain"),
+        // Authorities' certificates, and those of version 1.
+        ("authority-end", "root", "", 0, ""),
+        ("first", "root", "", 0, ""),
+        ("under-old", "old", "", 0, ""),
+        // Who may sign, and whom.
+        ("under-plain under-root", "root", "", 1, "invalid CA certificate"),
+        ("under-silent silent", "root", "", 1, "invalid CA certificate"),
+        ("under-short short", "root", "", 1, ""),
+        ("under-two-short two-short short", "root", "", 2, "path length constraint exceeded"),
+        ("inside narrow", "root", "", 1, ""),
+        ("outside narrow", "root", "", 1, "permitted subtree violation"),
+        // What it is for, what it says, and how long.
+        ("server", "root", "", 0, "unsuitable certificate purpose"),
+        ("beyond", "root", "", 0, "unhandled critical extension"),
+        ("expired", "root", "", 0, "certificate has expired"),
+        // Every certificate of the chain must be looked up.
+        ("under-root", "root", "root", 0, ""),
+        ("under-one one", "root", "root one", 1, ""),
+        ("under-one one", "root", "root", 1, "unable to get certificate CRL"),
+        ("under-one one", "root", "root-revoked one", 1, "certificate revoked"),
+        ("one", "root", "root-revoked", 0, "certificate revoked"),
+        ("under-root", "root", "root-old", 0, "CRL has expired"),
+        ("under-root", "root", "root-old root", 0, ""),
+    ];
+
+    fn judged(case: Case) -> String {
+        let (chain, trusted, lists, depth, _) = case;
+        let names = |words: &'static str| words.split(' ').filter(|name| !name.is_empty());
+        let lists =
+            names(lists).flat_map(|name| files::revocation_lists(&file(&format!("{name}.crl"))).unwrap());
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let trusted = names(trusted).map(pem).collect();
+        let judge = Judge::new(trusted, lists.collect(), depth, Purpose::Client, algorithms);
+        let chain: Vec<_> = names(chain).map(pem).collect();
+        judge.judge(&chain, UnixTime::now()).err().map(|fault| fault.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn chain_is_good_or_has_the_fault_that_openssl_names() {
+        for &case in CASES {
+            assert_eq!(judged(case), case.4, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn openssl_is_of_the_same_opinion() {
+        let folder = tempfile::tempdir().unwrap();
+        for (chain, trusted, lists, depth, fault) in CASES {
+            let joined = |name: &str, kind: &str, words: &str| {
+                let path = folder.path().join(name);
+                let parts = words.split(' ').filter(|name| !name.is_empty());
+                let parts = parts.map(|name| std::fs::read(file(&format!("{name}.{kind}"))).unwrap());
+                std::fs::write(&path, parts.collect::<Vec<_>>().concat()).unwrap();
+                path
+            };
+            let (own, others) = chain.split_once(' ').unwrap_or((chain, ""));
+            let mut openssl = Command::new("openssl");
+            openssl.args(["verify", "-no-CApath", "-no-CAstore", "-purpose", "sslclient", "-verify_depth"]);
+            openssl.arg(depth.to_string()).arg("-CAfile").arg(joined("trusted", "pem", trusted));
+            if !others.is_empty() {
+                openssl.arg("-untrusted").arg(joined("others", "pem", others));
+            }
+            if !lists.is_empty() {
+                openssl.arg("-crl_check_all").arg("-CRLfile").arg(joined("lists", "crl", lists));
+            }
+            let Ok(output) = openssl.arg(file(&format!("{own}.pem"))).output() else {
+                assert!(std::env::var_os("REQUIRE_PEERS").is_none(), "openssl is missing");
+                return;
+            };
+            assert_eq!(output.status.success(), fault.is_empty(), "{chain} {lists}: {output:?}");
+        }
+    }
+
+    #[test]
+    fn certificate_holds_from_its_first_second_to_its_last() {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let judge = Judge::new(vec![pem("root")], Vec::new(), 0, Purpose::Client, algorithms);
+        let own = pem("under-root");
+        let certificate = Certificate::parse(&own).unwrap();
+        let at = |seconds: i64| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap()));
+            judge.judge(std::slice::from_ref(&own), now)
+        };
+        assert_eq!(at(certificate.not_before().seconds()), Ok(()));
+        assert_eq!(at(certificate.not_before().seconds() - 1), Err(Fault::NotYetValid));
+        assert_eq!(at(certificate.not_after().seconds() + 1), Err(Fault::Expired));
+    }
+
+    #[test]
+    fn changed_byte_is_never_believed() {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let judge = Judge::new(vec![pem("root")], Vec::new(), 0, Purpose::Client, algorithms);
+        let good = pem("under-root");
+        for place in 0..good.len() {
+            let mut wrong = good.to_vec();
+            wrong[place] ^= 1;
+            let judged = judge.judge(&[wrong.into()], UnixTime::now());
+            // Only what is signed counts: the outer frame may say its length in another way.
+            assert!(judged.is_err() || place < 4, "{place}");
+        }
+    }
+}

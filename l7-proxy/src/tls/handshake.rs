@@ -24,11 +24,17 @@ pub struct Handshake {
     pub alpn: Vec<u8>,
     /// Whether an earlier session went on.
     pub resumed: bool,
+    /// What tells the session from others: that by which it goes on, or by which it went on. Empty
+    /// in TLS 1.2, of whose sessions rustls tells nothing.
+    pub session: Vec<u8>,
     /// The client's certificate, if it sent one.
     pub client: Option<CertificateDer<'static>>,
     /// Whether the client's certificate is good.
     pub verified: Verified,
 }
+
+/// What tells a session from others. It rides in the ticket, for rustls tells of no other.
+pub(super) type SessionId = [u8; 32];
 
 /// Whether a client's certificate is good.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,7 +68,7 @@ pub enum TlsVariable {
     Alpn,
     /// `$ssl_session_reused`: `r` or `.`
     SessionReused,
-    /// `$ssl_session_id`: empty, sessions have no identifier that means anything.
+    /// `$ssl_session_id`: of TLS 1.3.
     SessionId,
     /// `$ssl_early_data`: empty, early data is never taken.
     EarlyData,
@@ -138,7 +144,8 @@ impl TlsVariable {
             Self::ServerName => text(&handshake.server_name),
             Self::Alpn => Some(handshake.alpn.clone()).filter(|alpn| !alpn.is_empty()),
             Self::SessionReused => text(if handshake.resumed { "r" } else { "." }),
-            Self::SessionId | Self::EarlyData => None,
+            Self::SessionId => Some(certificate::hex(&handshake.session, 'a')).filter(|hex| !hex.is_empty()),
+            Self::EarlyData => None,
             Self::ClientVerify => match &handshake.verified {
                 Verified::None => text("NONE"),
                 Verified::Success => text("SUCCESS"),
@@ -182,6 +189,7 @@ impl Handshake {
     /// Reads what a connection has agreed on.
     pub(crate) fn of(
         connection: &ServerConnection,
+        session: &SessionId,
         verified: impl FnOnce(&[CertificateDer<'_>]) -> Verified,
     ) -> Self {
         let client = connection.peer_certificates().filter(|chain| !chain.is_empty());
@@ -194,6 +202,12 @@ impl Handshake {
                 .map_or_else(String::new, |group| curve(group.name())),
             server_name: connection.server_name().unwrap_or_default().to_owned(),
             alpn: connection.alpn_protocol().unwrap_or_default().to_vec(),
+            session: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => {
+                    connection.received_resumption_data().unwrap_or(session).to_vec()
+                }
+                _ => Vec::new(),
+            },
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             verified: client.map_or(Verified::None, verified),
             client: client.map(|chain| chain[0].clone().into_owned()),

@@ -140,3 +140,60 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
         .map(|place| u8::from_str_radix(digits.get(place..place + 2)?, 16).ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn text(name: &str) -> Vec<u8> {
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls/chain").join(name)).unwrap()
+    }
+
+    fn public(key: &PrivateKeyDer<'_>) -> Vec<u8> {
+        let key = rustls::crypto::ring::sign::any_supported_type(key).unwrap();
+        key.public_key().unwrap().to_vec()
+    }
+
+    #[test]
+    fn sealed_key_is_opened_by_its_password_whatever_form_it_has() {
+        let open = public(&read(&text("open.key"), &Passwords::default()).unwrap());
+        let passwords = Passwords::from_lines(b"wrong\r\nsecret\r\nother");
+        for name in [
+            "old-aes128.key",
+            "old-aes256.key",
+            "old-des3.key",
+            "pkcs8-aes-128-cbc.key",
+            "pkcs8-aes-256-cbc.key",
+            "pkcs8-des-ede3-cbc.key",
+            "pkcs8-sha1.key",
+            "pkcs8-scrypt.key",
+        ] {
+            assert_eq!(public(&read(&text(name), &passwords).unwrap()), open, "{name}");
+            let refused = read(&text(name), &Passwords::from_lines(b"wrong\n")).unwrap_err();
+            assert!(refused.contains("bad decrypt"), "{name}: {refused}");
+            let refused = read(&text(name), &Passwords::default()).unwrap_err();
+            assert!(refused.contains("encrypted"), "{name}: {refused}");
+        }
+    }
+
+    #[test]
+    fn cut_key_is_refused() {
+        let passwords = Passwords::from_lines(b"secret");
+        for name in ["old-aes128.key", "pkcs8-scrypt.key"] {
+            let whole = text(name);
+            for end in (0..whole.len() - 30).step_by(7) {
+                assert!(read(&whole[..end], &passwords).is_err(), "{name} {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn empty_line_is_a_password_and_the_end_of_the_file_is_none() {
+        let lines = |text: &str| Passwords::from_lines(text.as_bytes()).to_vec();
+        assert_eq!(lines("a\n"), [b"a".to_vec()]);
+        assert_eq!(lines("a\n\nb"), [b"a".to_vec(), Vec::new(), b"b".to_vec()]);
+        assert!(lines("").is_empty());
+    }
+}

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::handshake::{Handshake, Verified, cipher, offered};
+use super::handshake::{Handshake, SessionId, Verified, cipher, offered};
 use super::sessions::{Cache, NoTickets, Tickets};
 use super::verify::ClientVerifier;
 use super::{TlsError, files};
@@ -109,8 +110,11 @@ where
             let words = if chosen.rejects { "handshake rejected" } else { "no \"ssl_certificate\"" };
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, words));
         };
-        let stream = start.into_stream(Arc::clone(config)).await?;
-        let handshake = Handshake::of(stream.get_ref().1, |chain| {
+        let mut session = SessionId::default();
+        SystemRandom::new().fill(&mut session).map_err(|_| io::ErrorKind::Other)?;
+        let stream =
+            start.into_stream_with(Arc::clone(config), |begun| begun.set_resumption_data(&session)).await?;
+        let handshake = Handshake::of(stream.get_ref().1, &session, |chain| {
             chosen.verifier.as_ref().map_or(Verified::None, |verifier| verifier.judge(chain))
         });
         Ok(Accepted { stream, handshake: Handshake { ciphers, ..handshake } })

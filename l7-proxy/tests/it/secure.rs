@@ -177,6 +177,24 @@ fn session_goes_on_where_the_configuration_lets_it() {
 }
 
 #[test]
+fn session_that_goes_on_is_told_from_others() {
+    let text = http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; {} return 200 \"<$ssl_session_id>\"; }}",
+        certificate("server"),
+    ));
+    let proxy = Proxy::start(&text);
+    let client = anonymous();
+    let session = |client: &Arc<ClientConfig>| {
+        let answer = ask(proxy.addr(), "localhost", client).unwrap();
+        answer.rsplit_once('<').unwrap().1.to_owned()
+    };
+    let first = session(&client);
+    assert_eq!(first.len(), 65, "{first}");
+    assert_eq!(session(&client), first);
+    assert_ne!(session(&anonymous()), first);
+}
+
+#[test]
 fn server_is_reached_over_tls_and_must_be_who_it_should_be() {
     let origin = Proxy::start(&http(&format!(
         "server {{ listen 127.0.0.1:1 ssl; {} location / {{ return 200 \"<$ssl_server_name $http_host>\"; }} }}",
