@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::DEFAULT_SOCKET;
 use crate::arguments::{self, Input};
-use crate::command::RESTORE;
+use crate::command::{self, RESTORE};
 use crate::frame::{HAND_OVER, INPUT_MAX, Request};
 use crate::message::Output;
 
@@ -45,7 +45,10 @@ impl Remote {
     pub fn run(&self, program: &str, args: Vec<String>, input: impl Read) -> Output {
         let stream = match UnixStream::connect(Path::new(&self.socket)) {
             Ok(stream) => stream,
-            Err(error) => return unreachable(&self.socket, &error),
+            Err(error) => {
+                return command::without_director(program, &args)
+                    .unwrap_or_else(|| unreachable(&self.socket, &error));
+            }
         };
         let wanted = if program == RESTORE { Input::Stdin } else { arguments::input(&args) };
         let stdin = match wanted {
@@ -131,7 +134,7 @@ fn read(input: impl Read) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// As ipvsadm, where every command, even `-h`, needs what it is about.
+/// As ipvsadm says it where the kernel has no IPVS.
 fn unreachable(socket: &str, error: &io::Error) -> Output {
     let stderr = format!(
         "Can't initialize ipvs: {}\n\

@@ -2,6 +2,7 @@
 
 use lvs_core::{Algorithm, Config};
 
+use crate::DEFAULT_SOCKET;
 use crate::arguments::{self, Command, Extent, Format, Layout, Listing};
 use crate::beyond;
 use crate::connections;
@@ -25,6 +26,21 @@ use crate::standing::Besides;
 /// ```
 pub fn run(args: &[String], stdin: &str, control: &dyn Control) -> Output {
     Prepared::new("lvsadm", args, stdin).execute(control)
+}
+
+/// Carries out what needs no director: help and the version.
+///
+/// Not under ipvsadm's name, by which all commands fail where there is no IPVS: scripts may ask that way.
+pub(crate) fn without_director(program: &str, args: &[String]) -> Option<Output> {
+    if matches!(program, "ipvsadm" | SAVE | RESTORE) {
+        return None;
+    }
+    let stdout = match arguments::parse(args.get(..1)?, &Names::default()).ok()? {
+        Command::Help => help(program),
+        Command::Version => version(program),
+        _ => return None,
+    };
+    Some(Output { stdout, ..Output::default() })
 }
 
 /// A command line that has been understood, or not, and not yet carried out.
@@ -307,7 +323,9 @@ fn version(program: &str) -> String {
 fn help(program: &str) -> String {
     let indented = |names: &[&str]| format!("{:26}{}\n", "", names.join(" "));
     let schedulers: String = Algorithm::ALL.map(Algorithm::name).chunks(8).map(indented).collect();
-    format!("{}{}", version(program), HELP.replace("PROGRAM", program).replace("SCHEDULERS", &schedulers))
+    let text = HELP.replace("PROGRAM", program).replace("SCHEDULERS", &schedulers);
+    let text = text.replace("DEFAULT_SOCKET", DEFAULT_SOCKET);
+    format!("{}{}", version(program), text)
 }
 
 const SAVE: &str = "ipvsadm-save";
@@ -329,6 +347,9 @@ Usage:
   PROGRAM -R < FILE
   PROGRAM -h|-v
 Beyond ipvsadm:
+  PROGRAM --control PATH COMMAND...    the director whose control socket is there
+                                       (else that of LVSADM_SOCKET, else
+                                       DEFAULT_SOCKET)
   PROGRAM --drain SERVER [SERVICE] [--deadline SECONDS]
   PROGRAM --explain VIP:PORT CLIENT [--json]
   PROGRAM --plan FILE [--json]

@@ -122,11 +122,15 @@ fn first_words_name_the_socket() {
 }
 
 #[test]
-fn without_a_director_every_command_says_where_it_looked() {
+fn without_a_director_a_command_says_where_it_looked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
     let program = Path::new(env!("CARGO_BIN_EXE_lvsadm"));
-    for line in ["-Ln", "-h", "-v", "-A -q", "", "-R"] {
+    let linked = folder.path().join("ipvsadm");
+    std::os::unix::fs::symlink(program, &linked).unwrap();
+    let lines = ["-Ln", "-A -q", "", "-R"].map(|line| (program, line));
+    // Under ipvsadm's name it is as in ipvsadm, where help and version need IPVS as well.
+    for (program, line) in lines.into_iter().chain([(&*linked, "-h"), (&*linked, "-v")]) {
         let output = run(program, line, "", Some(&path));
         let stderr = String::from_utf8(output.stderr).unwrap();
         let mut lines = stderr.lines();
@@ -136,6 +140,20 @@ fn without_a_director_every_command_says_where_it_looked() {
             assert!(second.contains(part), "{second}");
         }
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    }
+}
+
+#[test]
+fn help_and_version_need_no_director() {
+    let program = Path::new(env!("CARGO_BIN_EXE_lvsadm"));
+    let nowhere = Path::new("/nonexistent/control.sock");
+    for (line, part) in
+        [("-h", "--control PATH"), ("--help", "--scheduler"), ("-v", env!("CARGO_PKG_VERSION"))]
+    {
+        let output = run(program, line, "", Some(nowhere));
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(stdout.contains(part), "{line}: {stdout}");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{line}");
     }
 }
 
