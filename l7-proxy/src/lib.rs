@@ -1,10 +1,6 @@
-//! An HTTP proxy that is configured by nginx.conf: it serves files, forwards to upstreams over kept
-//! connections, and guards the source of `.jsp` pages.
-//!
-//! # From a request to its answer
-//!
-//! accept → head → strict checks → virtual server → location → `return`, file, or a server that
-//! [`lvs_core`] chooses → answer → a line in the access log.
+//! An HTTP proxy that is configured by nginx.conf. It takes nginx's place in front of application servers: it
+//! serves files, forwards the rest to upstreams over kept connections, guards the source of `.jsp` pages, and
+//! relays TCP ([`stream`]); with TLS on either side, if wanted ([`tls`]).
 //!
 //! A request is read in one way or refused: exactly one `Host`, a length or chunks and never both,
 //! one normalised path that is matched *and* forwarded. It is given to a second server only where
@@ -22,30 +18,6 @@
 //! A configuration comes from a file ([`conf::load`]), from text ([`conf::parse`]), or is built by hand
 //! ([`model`]).
 //!
-//! # What differs from nginx
-//!
-//! - Workers are threads of one process that stays in the foreground. They share one count of
-//!   requests, one turn and one verdict on health per server.
-//! - A reload keeps connections: a kept-alive one goes over to the new configuration between two
-//!   requests.
-//! - Bodies are streamed in both directions, never gathered or spilled to disk. A request of whose
-//!   body more than 64 kB have moved is therefore not sent again.
-//! - What is ambiguous is refused more often: see [`uri`] and [`host`].
-//!
-//! # From here
-//!
-//! | to | see |
-//! |---|---|
-//! | know what a directive becomes | [`model`] |
-//! | see how a location is picked | [`route`] |
-//! | see how paths are read | [`uri`], [`jsp`] |
-//! | write nginx's error log | [`error_log`] |
-//! | see the upstreams as services | [`site::services`] |
-//!
-//! It takes the place of nginx in front of application servers: it serves static files, forwards
-//! the rest to upstreams, and relays TCP ([`stream`]); with TLS on either side, if wanted ([`tls`]). The configuration is nginx's file, read by
-//! nginx's rules, or a [`model::Config`] that a program builds.
-//!
 //! # What happens to a request
 //!
 //! ```text
@@ -58,10 +30,8 @@
 //!    matched, looked up and forwarded.
 //! 3. [`route`] picks the server block and the location by nginx's precedence.
 //! 4. The location answers: a `return` or a built-in page ([`pages`]), a file ([`static_file`]), or
-//!    a server of an upstream, chosen by `lvs-core` and reached over a kept connection.
+//!    a server of an upstream, chosen by [`lvs_core`] and reached over a kept connection.
 //! 5. Everything with a `$` in it is a [`variable::Value`], compiled when the file is read.
-//!
-//! # Two halves
 //!
 //! What *decides* is pure: [`conf`], [`model`], [`route`], [`uri`], [`host`], [`variable`],
 //! [`pages`], [`static_file`] and [`jsp`] open no socket and wait for nothing; they can be tested,
@@ -95,12 +65,28 @@
 //! - **`.jsp` is a boundary.** The source of a page is never sent as a file, however its path is
 //!   written ([`jsp`]), and path parameters (`;jsessionid=1`) are no part of what is matched ([`uri`]).
 //! - A path with dot segments or doubled slashes is forwarded normalised, not as it was sent.
-//! - The framing of requests is stricter: what could smuggle a second request is answered 400.
+//! - The framing of requests is stricter: what could smuggle a second request is answered 400, as is a
+//!   name of a host that could be taken apart in two ways ([`host`]).
 //! - A target with a fragment is answered 400; nginx matches what is before it and forwards all of it.
 //! - A host named in the target takes the place of `Host`, which is rewritten with it; nginx leaves two names.
-//! - Of a request's body 1 MB is held before a server is asked, in memory; the rest streams.
+//! - Of a request's body up to 1 MB is held before a server is asked, in memory and never on disk; the rest
+//!   streams, as all of it does with `proxy_request_buffering off`. A request of whose body more than 64 kB
+//!   have gone to a server is not sent again. Answers stream.
+//! - Workers are threads of one process that stays in the foreground. They share one count of
+//!   requests, one turn and one verdict on health per server.
+//! - A reload keeps connections: a kept-alive one goes over to the new configuration between two
+//!   requests.
 //! - A directive that is not supported is an error that says so; some are accepted without effect,
 //!   and [`conf::Loaded::notes`] names them.
+//!
+//! # From here
+//!
+//! | to | see |
+//! |---|---|
+//! | know what a directive becomes | [`model`] |
+//! | see why a request is answered as it is | [`explain`] |
+//! | write nginx's error log | [`error_log`] |
+//! | see the upstreams as services | [`site::services`] |
 
 pub mod conf;
 pub mod daemon;
@@ -112,13 +98,12 @@ pub mod jsp;
 pub mod model;
 pub mod pages;
 pub mod route;
+pub mod site;
 pub mod static_file;
 pub mod stream;
 pub mod tls;
 pub mod uri;
 pub mod variable;
-
-pub mod site;
 
 mod access_log;
 mod body;

@@ -182,16 +182,15 @@ const VERSION: &str = concat!("l7-proxy version: l7-proxy/", env!("CARGO_PKG_VER
 const FEATURES: &str = "\
 follows the behaviour of nginx/1.31.5
 TLS SNI support enabled
-configure arguments: --with-stream --with-http_ssl_module --with-http_v2_module --with-stream_ssl_module \
---with-stream_ssl_preread_module --with-stream_realip_module --without-http_access_module --without-http_auth_basic_module \
---without-http_autoindex_module --without-http_browser_module --without-http_charset_module \
---without-http_empty_gif_module --without-http_fastcgi_module --without-http_geo_module \
---without-http_grpc_module --without-http_gzip_module --without-http_limit_conn_module \
---without-http_limit_req_module --without-http_map_module --without-http_memcached_module \
---without-http_mirror_module --without-http_scgi_module --without-http_split_clients_module \
---without-http_ssi_module --without-http_upstream_hash_module --without-http_upstream_ip_hash_module \
---without-http_upstream_least_conn_module --without-http_upstream_random_module \
---without-http_userid_module --without-http_uwsgi_module";
+configure arguments: --with-stream --with-http_ssl_module --with-http_v2_module --with-http_realip_module \
+--with-http_gzip_static_module --with-http_stub_status_module --with-stream_ssl_module \
+--with-stream_ssl_preread_module --with-stream_realip_module --without-http_autoindex_module \
+--without-http_browser_module --without-http_charset_module --without-http_empty_gif_module \
+--without-http_fastcgi_module --without-http_geo_module --without-http_memcached_module \
+--without-http_mirror_module --without-http_referer_module --without-http_scgi_module \
+--without-http_split_clients_module --without-http_ssi_module --without-http_userid_module \
+--without-http_uwsgi_module --without-stream_geo_module --without-stream_pass_module \
+--without-stream_split_clients_module";
 
 const HELP: &str = concat!(
     "l7-proxy version: l7-proxy/",

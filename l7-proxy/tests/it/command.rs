@@ -46,8 +46,46 @@ fn options_that_are_not_known_are_refused() {
     assert_eq!(site.say(&["-x"]), (1, "l7-proxy: invalid option: \"x\"\n".to_owned()));
     let (code, text) = site.say(&["-v"]);
     assert_eq!((code, &*text), (0, concat!("l7-proxy version: l7-proxy/", env!("CARGO_PKG_VERSION"), "\n")));
-    assert!(site.say(&["-V"]).1.contains("--with-stream "));
     assert!(site.say(&["-h"]).1.contains("-s signal"));
+}
+
+/// Modules that nginx is built with unless told otherwise, each by one of its directives.
+const MODULES: [(&str, &str); 23] = [
+    ("access", "deny all"),
+    ("auth_basic", "auth_basic off"),
+    ("autoindex", "autoindex on"),
+    ("browser", "ancient_browser Lynx"),
+    ("charset", "charset utf-8"),
+    ("empty_gif", "empty_gif"),
+    ("fastcgi", "fastcgi_pass 127.0.0.1:9000"),
+    ("geo", "geo $country"),
+    ("grpc", "grpc_connect_timeout 1s"),
+    ("gzip", "gzip on"),
+    ("limit_conn", "limit_conn_status 503"),
+    ("limit_req", "limit_req_status 503"),
+    ("memcached", "memcached_pass 127.0.0.1:11211"),
+    ("mirror", "mirror /mirror"),
+    ("proxy", "proxy_connect_timeout 1s"),
+    ("referer", "valid_referers none"),
+    ("rewrite", "return 204"),
+    ("scgi", "scgi_pass 127.0.0.1:9000"),
+    ("split_clients", "split_clients $remote_addr $variant"),
+    ("ssi", "ssi on"),
+    ("stub_status", "stub_status"),
+    ("userid", "userid on"),
+    ("uwsgi", "uwsgi_pass 127.0.0.1:9000"),
+];
+
+#[test]
+fn modules_that_version_leaves_out_are_those_whose_directives_are_refused() {
+    let features = Site::new("").say(&["-V"]).1;
+    assert!(features.contains("--with-stream "), "{features}");
+    for (module, directive) in MODULES {
+        let text = format!("http {{ server {{ location / {{ {directive}; }} }} }}");
+        let refused = l7_proxy::conf::parse(&text, "/".as_ref()).is_err();
+        let left_out = features.contains(&format!("--without-http_{module}_module"));
+        assert_eq!(left_out, refused, "{directive}");
+    }
 }
 
 #[test]
