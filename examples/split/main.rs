@@ -67,6 +67,7 @@ async fn show(site: Site) -> io::Result<()> {
         say(&introduction);
     }
     let control = site.control();
+    let mut printed = String::new();
     loop {
         let table = lvsadm::run(&["-Ln".to_owned()], "", &*control).stdout;
         if terminal {
@@ -74,8 +75,9 @@ async fn show(site: Site) -> io::Result<()> {
             let screen = format!("{introduction}\n{table}").replace('\n', "\x1b[K\n");
             let _ = write!(io::stdout().lock(), "\x1b[H{screen}\x1b[J");
             let _ = io::stdout().flush();
-        } else {
+        } else if table != printed {
             say(&table);
+            printed = table;
         }
         let pause = if terminal { REDRAW } else { REPRINT };
         tokio::select! {

@@ -213,7 +213,8 @@ Options:
   -g directives : set global directives out of configuration file
   --explain url : say why a request for url would be answered as it would be, and exit;
                   with -H 'Name: value', --method, --from address
-  --control path: socket for lvsadm (default: as lvs_control in the file says, or none)
+  --control path: socket for lvsadm, relative to the prefix (default: as lvs_control
+                  in the file says, or none)
 
 The proxy stays in the foreground unless the file says \"daemon on\". Signals: TERM, INT
 stop at once; QUIT finishes what is at hand; HUP reloads the configuration; USR1 reopens
