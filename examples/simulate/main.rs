@@ -71,6 +71,11 @@ fn options() -> Result<Option<Options>, String> {
         if name == "help" {
             return Ok(None);
         }
+        let unknown = || format!("unknown option --{name}; --help tells which there are");
+        // Before a value is asked for, which an option that does not exist would seem to lack.
+        if !HELP.contains(&format!(" --{name} ")) {
+            return Err(unknown());
+        }
         let value = parser.value().and_then(|value| value.string()).map_err(told)?;
         let wrong = |reason: &str| format!("--{name} {value}: {reason}");
         match name.as_str() {
@@ -105,7 +110,7 @@ fn options() -> Result<Option<Options>, String> {
                 }
             }
             "svg" => svg = Some(PathBuf::from(value)),
-            _ => return Err(format!("unknown option --{name}; --help tells which there are")),
+            _ => return Err(unknown()),
         }
     }
     if algorithms.is_empty() {
