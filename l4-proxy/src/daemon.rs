@@ -13,12 +13,12 @@ mod check;
 mod endpoint;
 mod keeping;
 mod listening;
+mod succession;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -32,7 +32,7 @@ use tracing::{info, warn};
 
 pub use self::check::accepts;
 use self::endpoint::{Endpoint, endpoints};
-use self::listening::{Listening, Paused, Reason, Sockets, close, stop};
+use self::listening::{Listening, Reason, Sockets, close, stop};
 use crate::clock;
 use crate::connections::Connections;
 use crate::consents::Consents;
@@ -43,7 +43,7 @@ use crate::inherit::Inherited;
 use crate::keepalived::keeper::{Keeper, Outcome, Record, Records};
 use crate::probe::{Prober, Schedule};
 use crate::settings::Settings;
-use crate::takeover::{self, Belongings, Predecessor};
+use crate::takeover::Predecessor;
 use crate::worker::Workers;
 
 /// How a director runs.
@@ -84,6 +84,8 @@ pub struct Daemon {
     keeper: Mutex<Option<Keeper>>,
     /// What the checks of the director before this one had found, until there is a keeper.
     found: Mutex<Vec<Record>>,
+    /// The director before this one, while its place is taken.
+    predecessor: Mutex<Option<Predecessor>>,
     /// Runs probes, metrics and the clock of the tables, where load on the data path cannot delay them.
     /// What runs there may hold the shared part for a moment, which therefore does not hold it.
     service: Workers,
@@ -169,38 +171,6 @@ impl Daemon {
         let mut daemon = Daemon::begin(options, config, inherited, |_| {})?;
         daemon.shared.say_what_is_left();
         socket.map(|socket| daemon.administer(socket)).transpose()?;
-        Ok(daemon)
-    }
-
-    /// Starts a director in the place of another, which drains once this one serves: on its sockets, with
-    /// its templates, counters, flows of datagrams and what it knew of its servers' health. The control
-    /// socket is its, too.
-    ///
-    /// It begins with `config`, which had better be the other one's. `settle` makes of it what it is to be,
-    /// while the other one still serves as well.
-    ///
-    /// # Errors
-    /// As for [`Daemon::start`], and what `settle` says; then the other one goes on as before.
-    pub fn succeed(
-        options: Options,
-        config: Config,
-        (predecessor, inherited): (Predecessor, Inherited),
-        settle: impl FnOnce(&Daemon) -> Result<(), CommitError>,
-    ) -> Result<Daemon, CommitError> {
-        let control = options.control.clone();
-        let bequeath = |director: &Director| predecessor.bequeath(director, clock::now());
-        let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
-        daemon.found = Mutex::new(predecessor.checks());
-        settle(&daemon)?;
-        daemon.shared.say_what_is_left();
-        if let Some(path) = control {
-            let socket = lvsadm::bind_over(path);
-            let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
-            daemon.administer(socket)?;
-        }
-        if let Err(error) = predecessor.release() {
-            warn!(%error, "the director before this one is gone, with its connections");
-        }
         Ok(daemon)
     }
 
@@ -290,7 +260,14 @@ impl Daemon {
         if let Some(address) = shared.options.metrics {
             shared.tell_metrics(address, &service)?;
         }
-        Ok(Daemon { shared, control: None, keeper: Mutex::default(), found: Mutex::default(), service })
+        Ok(Daemon {
+            shared,
+            control: None,
+            keeper: Mutex::default(),
+            found: Mutex::default(),
+            predecessor: Mutex::default(),
+            service,
+        })
     }
 
     /// The decisions behind it: for a look at counters and health.
@@ -469,48 +446,6 @@ impl Shared {
         let listening = state.listening.drain().map(|(_, listening)| listening).collect();
         let needed = stop(listening, reason);
         state.retired.extend(needed.into_iter().map(|listening| (listening.endpoint().clone(), listening)));
-    }
-
-    /// Hands over to a successor, and serves nobody new once that does.
-    fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
-        let (mut belongings, paused) = {
-            let mut state = self.state();
-            if state.closed.is_some() {
-                return Err(io::ErrorKind::ResourceBusy.into());
-            }
-            if self.failover.get().is_some_and(Failover::speaks) {
-                // Its addresses would be gone until the successor is elected: another director takes over
-                // better.
-                warn!(
-                    "not handed over: a director with vrrp_instance blocks hands over to another host (SIGTERM)"
-                );
-                return Err(io::ErrorKind::Unsupported.into());
-            }
-            let listening = state.listening.values();
-            let mut sockets = listening.map(Listening::sockets).collect::<io::Result<Vec<_>>>()?;
-            sockets.push(state.metrics.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?);
-            let sockets = sockets.into_iter().flatten().collect();
-            state.closed = Some("the director hands over to another");
-            let paused: Vec<_> = state.listening.values().filter_map(Listening::pause).collect();
-            let (timeouts, checks) = (state.timeouts, state.checks.records());
-            (Belongings { timeouts, sockets, flows: Vec::new(), checks }, paused)
-        };
-        belongings.flows = paused.into_iter().flat_map(Paused::flows).collect();
-        info!(flows = belongings.flows.len(), "handing over");
-        let handed = takeover::hand_over(stream, &self.director, belongings, clock::now());
-        match &handed {
-            Ok(()) => {
-                self.stop_listening(Reason::HandedOver);
-                self.replaced.send_replace(true);
-            }
-            Err(error) => {
-                warn!(%error, "not handed over, still serving as before");
-                let mut state = self.state();
-                state.closed = None;
-                state.listening.values().for_each(Listening::go_on);
-            }
-        }
-        handed
     }
 
     /// Closes the sockets of deleted services whose flows have ended by now.

@@ -11,6 +11,7 @@ mod dump;
 mod notify;
 mod record;
 mod settings;
+mod succession;
 mod trackers;
 
 use std::path::PathBuf;
@@ -21,18 +22,20 @@ use lvsadm::CommitError;
 use lvsadm::document::{SyncDaemon, SyncRole, VirtualRouter};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
-use vrrp::os::{Gone, Node, Notice, Schedule, Settings, Status, Verdict};
+use vrrp::os::{Gone, Legacy, Node, Notice, Schedule, Settings, Status, Verdict};
 use vrrp::router::{State, Warning};
 
 use self::arbiters::Arbiters;
 use self::notify::{Notifier, Telling, What, Who};
 use self::record::Records;
+use self::succession::Inherited;
 use self::trackers::Trackers;
 use crate::consents::Consents;
 use crate::keepalived::Model;
 use crate::keepalived::model::{Global, Instance, Notify, Vrrp};
 use crate::script::Account;
 use crate::sync::{self, Role, Synchronisation};
+use crate::takeover::Predecessor;
 use crate::worker::Workers;
 
 /// The VRRP instances of a director.
@@ -62,6 +65,10 @@ struct Running {
     trackers: Trackers,
     sync: Option<Sync>,
     records: Records,
+    /// What was told of instances and groups in the process before this one.
+    inherited: Inherited,
+    /// Whether a successor has them, or is about to.
+    left: bool,
 }
 
 /// Templates that go along.
@@ -125,11 +132,16 @@ impl Failover {
         Ok(Prepared { settings, arbiters, vrrp: model.vrrp.clone(), global: model.global.clone() })
     }
 
-    /// Runs what was prepared. Instances that stay as they were do not notice.
+    /// Runs what was prepared. Instances that stay as they were do not notice, nor do those that a process
+    /// before this one has run until now.
     ///
     /// # Errors
-    /// The node has stopped.
-    pub(crate) fn follow(&self, prepared: Prepared) -> Result<(), CommitError> {
+    /// The node has stopped, or that process does not leave its instances.
+    pub(crate) fn follow(
+        &self,
+        prepared: Prepared,
+        predecessor: Option<&Predecessor>,
+    ) -> Result<(), CommitError> {
         let Prepared { settings, arbiters, vrrp, global } = prepared;
         let account = Account::of(&global);
         let mut state = self.shared.state();
@@ -145,7 +157,14 @@ impl Failover {
         let handle = state.node.as_ref().map(|node| node.handle().clone());
         drop(state);
         let Some(handle) = handle else { return Ok(()) };
-        handle.reload(settings).map_err(|gone| CommitError::Refused(gone.to_string()))?;
+        let resumed = match predecessor {
+            None => handle.reload(settings),
+            Some(predecessor) => {
+                let legacies = self.inherit(&settings, predecessor)?;
+                handle.resume(settings, legacies)
+            }
+        };
+        resumed.map_err(|gone| CommitError::Refused(gone.to_string()))?;
         for (instance, tracker) in freed {
             // A node that has stopped depends on nothing.
             let _ = handle.report(instance, tracker, Verdict::Well);
@@ -163,6 +182,24 @@ impl Failover {
         Ok(())
     }
 
+    /// What the instances were in the process before this one, which falls silent.
+    fn inherit(&self, settings: &Settings, predecessor: &Predecessor) -> Result<Vec<Legacy>, CommitError> {
+        let left = predecessor.routers(&succession::heirs(settings));
+        let left = left.map_err(|error| {
+            CommitError::Refused(format!("the running director keeps its virtual routers: {error}"))
+        })?;
+        let mut legacies = succession::read(&left);
+        let mut state = self.shared.state();
+        for legacy in &mut legacies {
+            // Of a tracker that is no more nobody would ever say anything else.
+            legacy.faults.retain(|fault| state.trackers.know(&fault.tracker));
+            legacy.weights.retain(|(tracker, _)| state.trackers.know(tracker));
+        }
+        state.inherited = Inherited::new(&state.vrrp, settings, &legacies);
+        info!(instances = legacies.len(), "virtual routers taken over");
+        Ok(legacies)
+    }
+
     /// Templates go along as this configuration says.
     fn synchronise(&self, state: &mut Running, global: &Global) {
         if state.sync.as_ref().map(|sync| sync.party.daemon()) == global.sync.as_ref() {
@@ -176,11 +213,6 @@ impl Failover {
             self.service.run(0, move || running.run(director, role));
             Sync { party, role: sender }
         });
-    }
-
-    /// Whether it has any instances.
-    pub(crate) fn speaks(&self) -> bool {
-        !self.shared.state().vrrp.instances.is_empty()
     }
 
     /// Masters say that they stop, and their addresses go.
@@ -300,14 +332,27 @@ impl Shared {
         log(notice);
         let mut state = self.state();
         state.records.hear(notice);
+        let goes_on = match notice {
+            Notice::Became { instance, state: became, .. } => {
+                state.inherited.instance_goes_on(instance, *became)
+            }
+            Notice::GroupBecame { group, state: became } => state.inherited.group_goes_on(group, *became),
+            _ => false,
+        };
         let instance = |name: &str| state.vrrp.instances.iter().find(|instance| instance.name == name);
         let (who, what, priority, notify) = match notice {
             Notice::Became { instance: name, state: became, priority, .. } => {
                 state.take_role(name, *became);
+                if goes_on {
+                    return;
+                }
                 let Some(instance) = instance(name) else { return };
                 (Who::Instance(name.clone()), What::State(*became), *priority, &instance.notify)
             }
             Notice::GroupBecame { group, state: became } => {
+                if goes_on {
+                    return;
+                }
                 let Some(found) = state.vrrp.groups.iter().find(|found| found.name == *group) else { return };
                 (Who::Group(group.clone()), What::State(*became), 0, &found.notify)
             }

@@ -204,7 +204,8 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   --rules FILE            services and servers as ipvsadm-save writes them; read again on SIGHUP
   --control PATH          socket on which lvsadm finds the director
   --takeover              go on where the director at --control ends: with its sockets, templates,
-                          UDP flows, counters and health, and its rules if no files are given
+                          UDP flows, counters and health, as VRRP master where it was one, and with
+                          its rules if no files are given
   --metrics ADDRESS:PORT  where Prometheus finds /metrics (default: nowhere)
   --user NAME[:GROUP]     whom to become, keeping only the capabilities to bind low ports, to be
                           transparent, to ping and to speak VRRP

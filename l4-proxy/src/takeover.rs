@@ -3,7 +3,8 @@
 //!
 //! 1. The successor asks. The director refuses changes from now on, stops reading datagrams, which wait
 //!    in the kernel meanwhile, and sends what it has.
-//! 2. The successor takes it in, serves on the same sockets, and says so with one byte.
+//! 2. The successor takes it in and serves on the same sockets. If it has virtual routers, the director
+//!    leaves them to it now, and falls silent. Then it says with one byte that it serves.
 //! 3. The director stops accepting and drains: its connections end where they are. Flows of datagrams
 //!    have passed with their sockets, so neither clients nor servers notice.
 //!
@@ -58,18 +59,13 @@ impl Predecessor {
         let stream = lvsadm::client::ask_for_all(control)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut length = [0; 8];
-        (&stream).read_exact(&mut length).map_err(|error| match error.kind() {
+        let text = read_text(&stream).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::other("it refuses to hand over"),
             _ => error,
         })?;
-        let length = u64::from_be_bytes(length);
-        if length > ESTATE_MAX {
-            return Err(io::Error::other("it speaks another language"));
+        if let Some(why) = text.strip_prefix(REFUSES) {
+            return Err(io::Error::other(format!("it refuses: {}", String::from_utf8_lossy(why))));
         }
-        // Memory follows what arrives, not what was announced.
-        let mut text = Vec::new();
-        (&stream).take(length).read_to_end(&mut text)?;
         let estate = Estate::parse(&text).ok_or_else(|| io::Error::other("it speaks another language"))?;
         let mut inherited = Inherited::default();
         for socket in sockets::receive(&stream, estate.sockets)? {
@@ -113,6 +109,17 @@ impl Predecessor {
         }
     }
 
+    /// Has it leave the virtual routers that are wanted, with what it says of them; from now on it is
+    /// silent.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn routers(&self, wanted: &[u8]) -> io::Result<Vec<u8>> {
+        (&self.stream).write_all(&[ROUTERS])?;
+        write_text(&self.stream, wanted)?;
+        read_text(&self.stream)
+    }
+
     /// Lets the other director drain: this one serves.
     ///
     /// # Errors
@@ -122,12 +129,24 @@ impl Predecessor {
     }
 }
 
-/// Sends what a director has, and waits until the successor serves.
+/// Says why nothing is handed over.
+///
+/// # Errors
+/// Always: nothing was handed over.
+pub(crate) fn refuse(stream: &UnixStream, why: &str) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write_text(stream, &[REFUSES, why.as_bytes()].concat())?;
+    Err(io::Error::other(why.to_owned()))
+}
+
+/// Sends what a director has, and waits until the successor serves. `leave` leaves it the virtual routers
+/// that it asks for.
 pub(crate) fn hand_over(
     stream: &UnixStream,
     director: &Director,
     belongings: Belongings,
     now: Time,
+    leave: impl Fn(&[u8]) -> Vec<u8>,
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -136,21 +155,50 @@ pub(crate) fn hand_over(
     estate.flows = flows.iter().map(|(at, number, flow)| (*at, *number, flow.record.clone())).collect();
     (estate.sockets, estate.checks) = (sockets.len(), checks);
     let text = estate.write();
-    (&mut &*stream).write_all(&(text.len() as u64).to_be_bytes())?;
-    (&mut &*stream).write_all(&text)?;
+    write_text(stream, &text)?;
     sockets::send(stream, &sockets)?;
     sockets::send(stream, flows.iter().map(|(_, _, flow)| &flow.socket))?;
     // They are there now, and not needed here.
     drop((sockets, flows));
-    let mut said = [0];
-    (&mut &*stream).read_exact(&mut said)?;
-    if said == [SERVES] { Ok(()) } else { Err(io::Error::other("the successor speaks another language")) }
+    loop {
+        let mut said = [0];
+        (&mut &*stream).read_exact(&mut said)?;
+        match said {
+            [SERVES] => return Ok(()),
+            [ROUTERS] => write_text(stream, &leave(&read_text(stream)?))?,
+            _ => return Err(io::Error::other("the successor speaks another language")),
+        }
+    }
+}
+
+fn write_text(mut stream: &UnixStream, text: &[u8]) -> io::Result<()> {
+    stream.write_all(&(text.len() as u64).to_be_bytes())?;
+    stream.write_all(text)
+}
+
+fn read_text(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 8];
+    stream.read_exact(&mut length)?;
+    let length = u64::from_be_bytes(length);
+    if length > TEXT_MAX {
+        return Err(io::Error::other("it speaks another language"));
+    }
+    // Memory follows what arrives, not what was announced.
+    let mut text = Vec::new();
+    stream.take(length).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// What the successor says when it serves.
 const SERVES: u8 = b'!';
 
+/// What it says when it wants virtual routers, before their identities.
+const ROUTERS: u8 = b'v';
+
+/// What stands before the reason where nothing is handed over.
+const REFUSES: &[u8] = b"l4-proxy refuses ";
+
 /// How long one side waits for the other. The successor binds and starts threads meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const ESTATE_MAX: u64 = 1 << 30;
+const TEXT_MAX: u64 = 1 << 30;

@@ -26,6 +26,7 @@ mod hear;
 mod holdings;
 mod host;
 mod lateness;
+mod legacy;
 mod links;
 mod member;
 mod netlink;
@@ -41,6 +42,7 @@ mod wire;
 
 pub use self::arbiters::{Arbiters, Consent, Said};
 pub use self::clock::now;
+pub use self::legacy::Legacy;
 pub use self::node::{Gone, Handle, Node, Schedule};
 pub use self::notice::{Claim, Counters, Delay, Fault, Notice, Status, Verdict};
 pub use self::ping::Ping;

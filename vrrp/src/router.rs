@@ -84,6 +84,8 @@ pub enum State {
 pub enum Event {
     /// It may run.
     Start,
+    /// It may run, and goes on as the master that it was in another process of this host.
+    Resume,
     /// The deadline has come.
     Timer,
     /// An advertisement for it that passed every check arrived from this address.
@@ -187,6 +189,8 @@ pub enum Reason {
     Lapsed,
     /// It was stopped.
     Stopped,
+    /// It goes on as what it was in another process.
+    Resumed,
 }
 
 /// What an operator should look into.
@@ -367,7 +371,11 @@ impl Router {
         let mut actions = Vec::new();
         self.lapse(&event, now, &mut actions);
         match (event, self.state) {
-            (Event::Start, State::Init) => self.start(now, &mut actions),
+            // A consent cannot be passed on: it is the other process's.
+            (Event::Resume, State::Init) if !self.is_arbitrated() => {
+                self.take(Reason::Resumed, now, &mut actions);
+            }
+            (Event::Start | Event::Resume, State::Init) => self.start(now, &mut actions),
             (Event::Recovered, State::Fault) => self.listen(Reason::Recovered, now, &mut actions),
             (Event::Failed, State::Fault) => {}
             (Event::Failed, _) => self.leave(State::Fault, Reason::Fault, &mut actions),
@@ -736,6 +744,7 @@ impl fmt::Display for Reason {
             Reason::Refused => f.write_str("the arbiter gave its consent to another one"),
             Reason::Lapsed => f.write_str("the arbiter's consent ran out"),
             Reason::Stopped => f.write_str("stopped"),
+            Reason::Resumed => f.write_str("goes on where another process of this host ended"),
         }
     }
 }

@@ -30,7 +30,9 @@ impl Daemon {
             return kept;
         }
         // Only now that everybody is served who comes when the addresses do.
-        failover.map_or(Ok(()), |(failover, prepared)| failover.follow(prepared))
+        let Some((failover, prepared)) = failover else { return Ok(()) };
+        let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner);
+        failover.follow(prepared, predecessor.as_ref())
     }
 
     fn keep(&self, rules: Config, model: Model) -> Result<(), CommitError> {

@@ -82,6 +82,11 @@ impl Trackers {
         (begun, freed)
     }
 
+    /// Whether there is one of this name.
+    pub(super) fn know(&self, name: &str) -> bool {
+        self.running.contains_key(name)
+    }
+
     /// Has every tracker say again what it has found, for instances that were not there to hear it.
     pub(super) fn tell_again(&self) {
         self.running.values().for_each(|tracker| tracker.followers.send_modify(|_| {}));

@@ -2,6 +2,7 @@
 
 mod lab;
 
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -191,6 +192,146 @@ fn reload_leaves_instances_alone_that_stay_the_same() {
     director.signal(Signal::HUP);
     director.says("not reloaded, still serving as before");
     assert!(lab.holds(0));
+}
+
+/// A script that is tracked and takes its time, and what is told of states in a file.
+fn tracked(lab: &Lab) -> (String, std::path::PathBuf) {
+    let told = lab.folder.path().join("told");
+    let script = "vrrp_script slow {\nscript \"/bin/sleep 0.4\"\ninterval 1\nweight 5\n}\n";
+    let lines = format!(
+        "version 3\nadvert_int 0.1\ntrack_script {{\nslow\n}}\nnotify \"/bin/sh -c 'echo $* >> {}' sh\"",
+        told.display()
+    );
+    (format!("{SYNC}{script}{}{}", instance(0, &lines), lab.service()), told)
+}
+
+#[test]
+fn successor_of_a_master_leads_at_once_and_nobody_else_hears_of_it() {
+    let Some(lab) = Lab::new() else { return };
+    let (text, told) = tracked(&lab);
+    let mut first = lab.director(0, &text);
+    first.says("VI is MASTER now");
+    let second =
+        lab.director(1, &format!("{SYNC}{}{}", instance(1, "version 3\nadvert_int 0.1"), lab.service()));
+    second.says("VI is BACKUP now");
+    second.says("all templates of another director are known here");
+    let servers = lab.ask_all();
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = crowd(&lab, &stop);
+    thread::sleep(Duration::from_millis(300));
+
+    let successor = lab.successor(0, &text);
+    successor.says("VI is MASTER now: goes on where another process of this host ended");
+    assert!(first.ends(), "{}", first.log());
+    // Longer than the other one waits for a master, and than the script takes.
+    thread::sleep(Duration::from_secs(1));
+    stop.store(true, Ordering::Relaxed);
+    let came: Vec<_> = clients.into_iter().flat_map(|client| client.join().expect("clients")).collect();
+    let lost = came.iter().filter(|(_, served)| !served).count();
+    assert!(lost == 0 && came.len() > 200, "{lost} of {} clients were not served", came.len());
+    assert_eq!(second.count("MASTER"), 0, "{}", second.log());
+    assert_eq!(first.count("INIT"), 0, "it does not resign: {}", first.log());
+    assert!(lab.holds(0) && !lab.holds(1));
+    assert_eq!(lab.ask_all(), servers, "clients keep their servers");
+    let view = successor.lvsadm(&["-L", "--vrrp"]);
+    assert!(
+        view.starts_with("VI MASTER for ") && view.contains("priority 155 (150 +5 script slow)"),
+        "{view}"
+    );
+    let text = std::fs::read_to_string(&told).expect("it was told");
+    assert_eq!(text.matches("MASTER").count(), 1, "{text}");
+
+    // It is a director like any other.
+    successor.signal(Signal::TERM);
+    second.says("VI is MASTER now: the master resigned");
+    eventually("the address moves", || !lab.holds(0) && lab.holds(1));
+}
+
+#[test]
+fn successor_that_knows_an_instance_no_more_has_its_address_taken_away() {
+    let Some(lab) = Lab::new() else { return };
+    let lines = "version 3\nadvert_int 0.1";
+    let other = instance(0, lines)
+        .replace("vrrp_instance VI ", "vrrp_instance V2 ")
+        .replace("virtual_router_id 51", "virtual_router_id 52")
+        .replace(&VIP.to_string(), "10.97.0.101");
+    let mut first = lab.director(0, &format!("{}{other}{}", instance(0, lines), lab.service()));
+    first.says("VI is MASTER now");
+    first.says("V2 is MASTER now");
+    // An address more is had at once.
+    let more = instance(0, lines).replace(&format!("{VIP}/24"), &format!("{VIP}/24\n10.97.0.102/24"));
+    let successor = lab.successor(0, &format!("{more}{}", lab.service()));
+    successor.says("VI is MASTER now: goes on where another process of this host ended");
+    assert!(first.ends(), "{}", first.log());
+    assert_eq!((first.count("V2 is INIT now"), first.count("VI is INIT now")), (1, 0), "{}", first.log());
+    let view = successor.lvsadm(&["-L", "--vrrp"]);
+    assert!(view.starts_with("VI MASTER for ") && !view.contains("V2"), "{view}");
+    let held = lab.addresses(0);
+    assert!(held.contains("10.97.0.102/") && !held.contains("10.97.0.101/"), "{held}");
+}
+
+#[test]
+fn interface_with_the_virtual_mac_address_stays_up_when_a_successor_leads() {
+    let Some(lab) = Lab::new() else { return };
+    let text = format!("{}{}", instance(0, "version 3\nadvert_int 0.1\nuse_vmac"), lab.service());
+    let mut first = lab.director(0, &text);
+    first.says("VI is MASTER now");
+    eventually("it serves", || lab.ask_all().len() == CLIENTS.len());
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = crowd(&lab, &stop);
+    let successor = lab.successor(0, &text);
+    successor.says("VI is MASTER now: goes on where another process of this host ended");
+    assert!(first.ends(), "{}", first.log());
+    thread::sleep(Duration::from_millis(300));
+    stop.store(true, Ordering::Relaxed);
+    let came: Vec<_> = clients.into_iter().flat_map(|client| client.join().expect("clients")).collect();
+    assert!(came.iter().all(|(_, served)| *served) && came.len() > 50, "all {} are served", came.len());
+    let view = successor.lvsadm(&["-L", "--vrrp"]);
+    assert!(view.contains(&VIP.to_string()), "{view}");
+}
+
+#[test]
+fn consent_of_an_arbiter_is_not_passed_on_and_the_successor_is_told_so() {
+    let Some(lab) = Lab::new() else { return };
+    let text = format!("{}{}", instance(0, "arbiter {\nping 10.97.0.11\n}"), lab.service());
+    let director = lab.director(0, &text);
+    director.says("VI is BACKUP now");
+    let mut successor = lab.successor(0, &text);
+    assert!(!successor.ends());
+    successor
+        .says("it refuses: the arbiter's consent to vrrp_instance VI cannot be passed on: end this director");
+    director.says("VI is MASTER now");
+}
+
+#[test]
+fn director_goes_on_leading_when_its_successor_fails() {
+    let Some(lab) = Lab::new() else { return };
+    let (text, told) = tracked(&lab);
+    let first = lab.director(0, &text);
+    first.says("VI is MASTER now");
+    let second = lab.director(1, &format!("{}{}", instance(1, "version 3\nadvert_int 0.1"), lab.service()));
+    second.says("VI is BACKUP now");
+    // It takes the virtual router, and goes before it serves.
+    let stream = lvsadm::client::ask_for_all(first.path("sock")).expect("it answers");
+    let wanted = format!("[{:?}]", vrrp::os::Instance::new("VI", "eth0", 51).identity());
+    let question = [b"v", &(wanted.len() as u64).to_be_bytes()[..], wanted.as_bytes()].concat();
+    (&stream).write_all(&question).expect("it listens");
+    let mut said = Vec::new();
+    while !said.ends_with(b"}]") {
+        let mut byte = [0];
+        (&stream).read_exact(&mut byte).expect("it answers");
+        said.extend(byte);
+    }
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("\"state\":\"master\"") && said.contains("10.97.0.100"), "{said}");
+    drop(stream);
+    first.says("not handed over, still serving as before");
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!((second.count("MASTER"), first.count("INIT")), (0, 0), "{}", second.log());
+    assert!(lab.holds(0));
+    assert_eq!(lab.ask_all().len(), CLIENTS.len());
+    let text = std::fs::read_to_string(&told).expect("it was told");
+    assert_eq!(text.matches("MASTER").count(), 1, "{text}");
 }
 
 #[test]

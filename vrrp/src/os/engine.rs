@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::clock::{self, Alarm};
 use super::host::Host;
 use super::lateness::Watch;
+use super::legacy::Legacy;
 use super::netlink::{Completeness, News};
 use super::node::{Schedule, apply};
 use super::notice::{Counters, Notice, Status, Verdict};
@@ -26,9 +27,20 @@ use crate::router::{Event, Moment};
 
 /// What a node is told to do.
 pub(super) enum Command {
-    Report { instance: String, tracker: String, verdict: Verdict },
-    Tell { instance: String, event: Event },
+    Report {
+        instance: String,
+        tracker: String,
+        verdict: Verdict,
+    },
+    Tell {
+        instance: String,
+        event: Event,
+    },
     Reload(Settings, SyncSender<()>),
+    /// With what another process leaves behind.
+    Resume(Settings, Vec<Legacy>, SyncSender<()>),
+    /// Leaves these to another process, by their identities.
+    Rest(Vec<String>, SyncSender<Vec<Legacy>>),
     Look(SyncSender<Vec<Status>>),
     ClearCounters,
     Stop,
@@ -230,9 +242,17 @@ impl Engine {
                     }
                 }
                 Command::Reload(settings, done) => {
-                    self.reload(settings, now);
+                    self.reload(settings, &[], now);
                     // Who asked may have gone.
                     let _ = done.send(());
+                }
+                Command::Resume(settings, legacies, done) => {
+                    self.reload(settings, &legacies, now);
+                    let _ = done.send(());
+                }
+                Command::Rest(heirs, answer) => {
+                    let _ = answer.send(self.leave(&heirs, now));
+                    return self.rest();
                 }
                 Command::Look(answer) => {
                     let _ = answer.send(self.units.iter().flat_map(Unit::statuses).collect());
@@ -247,13 +267,62 @@ impl Engine {
         }
     }
 
+    /// Stops the virtual routers that another process does not want; returns what the others pass on.
+    fn leave(&mut self, heirs: &[String], now: Moment) -> Vec<Legacy> {
+        let mut left = Vec::new();
+        for mut unit in std::mem::take(&mut self.units) {
+            match unit.legacies(heirs) {
+                Some(legacies) => {
+                    left.extend(legacies);
+                    self.units.push(unit);
+                }
+                None => unit.stop(now, &mut self.host),
+            }
+        }
+        left
+    }
+
+    /// Says nothing and does nothing until it is told to go on, or to end. Sockets stay open, so that
+    /// what arrives meanwhile is heard if it goes on. Returns whether it is to.
+    fn rest(&mut self) -> bool {
+        let mut verdicts: Vec<(String, String, Verdict)> = Vec::new();
+        loop {
+            match self.commands.recv() {
+                Ok(Command::Reload(settings, done)) => {
+                    let now = clock::now();
+                    self.reload(settings, &[], now);
+                    for (instance, tracker, verdict) in verdicts {
+                        if let Some((unit, place)) = self.find(&instance) {
+                            self.units[unit].report(place, &tracker, verdict, now, &mut self.host);
+                        }
+                    }
+                    let _ = done.send(());
+                    return true;
+                }
+                Ok(Command::Report { instance, tracker, verdict }) => {
+                    verdicts.push((instance, tracker, verdict));
+                }
+                Ok(Command::Look(answer)) => {
+                    let _ = answer.send(self.units.iter().flat_map(Unit::statuses).collect());
+                }
+                Ok(Command::Stop) | Err(_) => {
+                    // They are another process's, with their addresses.
+                    self.units.clear();
+                    return false;
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+
     fn find(&self, instance: &str) -> Option<(usize, usize)> {
         let mut units = self.units.iter().enumerate();
         units.find_map(|(number, unit)| unit.place_of(instance).map(|place| (number, place)))
     }
 
-    /// Runs other virtual routers from now on; those that stay keep their places.
-    fn reload(&mut self, settings: Settings, now: Moment) {
+    /// Runs other virtual routers from now on; those that stay keep their places, and those that come go
+    /// on as what they were in another process, if they were there.
+    fn reload(&mut self, settings: Settings, legacies: &[Legacy], now: Moment) {
         let mut before = std::mem::take(&mut self.units);
         let mut after = Vec::new();
         for (name, instances) in units(settings) {
@@ -271,7 +340,11 @@ impl Engine {
                     unit.reconfigure(instances, now, &mut self.host);
                     unit
                 }
-                None => Unit::new(name, instances),
+                None => {
+                    let mut unit = Unit::new(name, instances);
+                    unit.inherit(legacies);
+                    unit
+                }
             });
         }
         self.reassess(now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::host::{Host, Placed};
 use super::notice::Notice;
-use super::settings::Instance;
+use super::settings::{Instance, VirtualAddress};
 use super::vmac::Switch;
 use crate::router::OWNER;
 
@@ -21,6 +21,15 @@ impl Holdings {
     /// The addresses, in the order they were put.
     pub(super) fn placed(&self) -> &[Placed] {
         &self.placed
+    }
+
+    /// Takes up addresses that another process has put where they are.
+    pub(super) fn inherit(&mut self, held: &[(u32, IpAddr, u8)]) {
+        let placed = held.iter().map(|(link, address, prefix)| {
+            let address = VirtualAddress { prefix: *prefix, ..VirtualAddress::new(*address) };
+            Placed { link: *link, address }
+        });
+        self.placed = placed.collect();
     }
 
     /// Puts the addresses where they have to be, and takes away those that were there before and are not

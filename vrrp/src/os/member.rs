@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use super::clock;
 use super::holdings::Holdings;
 use super::host::{Host, Placed};
+use super::legacy::Legacy;
 use super::links::Link;
 use super::notice::{Claim, Counters, Fault, Notice, Status, Verdict};
 use super::probe::{Answer, Inquiry, News};
 use super::settings::{Advertises, Dependence, Dialect, Instance, Mac, Reach};
 use super::vmac::{Switch, Wanted};
 use super::wire::Wire;
-use crate::router::{Action, Moment, OWNER, Reason, Router, State, Warning};
+use crate::router::{Action, Event, Moment, OWNER, Reason, Router, State, Warning};
 
 /// One virtual router on this host.
 pub(super) struct Member {
@@ -36,6 +37,9 @@ pub(super) struct Member {
     /// Whose advertisements were complained about, and why.
     pub(super) complaints: BTreeSet<(IpAddr, String)>,
     cannot_send: bool,
+    /// What it was in another process, with the number of its last authentication header, until it has
+    /// started in this one.
+    before: Option<(State, u32)>,
 }
 
 /// What the host offers a virtual router at the moment.
@@ -63,6 +67,41 @@ impl Member {
             inquiry: None,
             complaints: BTreeSet::new(),
             cannot_send: false,
+            before: None,
+        }
+    }
+
+    /// Takes up what it was in another process.
+    pub(super) fn inherit(&mut self, legacy: &Legacy) {
+        if legacy.state == State::Init {
+            return;
+        }
+        self.before = Some((legacy.state, legacy.serial));
+        // What trackers said there holds until they say otherwise here.
+        self.awaits.clear();
+        self.faults = legacy.faults.iter().map(|fault| (fault.tracker.clone(), fault.why.clone())).collect();
+        self.weights = legacy.weights.iter().cloned().collect();
+        self.holdings.inherit(&legacy.held);
+    }
+
+    /// What it passes on to another process.
+    pub(super) fn legacy(&self, router: &Router) -> Legacy {
+        let held = self.holdings.placed().iter();
+        Legacy {
+            identity: self.instance.identity(),
+            state: router.state(),
+            faults: self.faults(),
+            weights: self.weights.iter().map(|(tracker, weight)| (tracker.clone(), *weight)).collect(),
+            held: held.map(|held| (held.link, held.address.address, held.address.prefix)).collect(),
+            serial: self.wire.as_ref().map_or(0, Wire::serial),
+        }
+    }
+
+    /// The first thing that it is told: to go on as master, if it was one in another process.
+    pub(super) fn beginning(&mut self) -> Event {
+        match self.before.take() {
+            Some((State::Master, _)) => Event::Resume,
+            _ => Event::Start,
         }
     }
 
@@ -164,7 +203,11 @@ impl Member {
             Some(wire) if wire.is_on(footing.link, out, address) => return Ok(None),
             Some(wire) => wire.serial(),
             // Numbers of authentication headers have to grow, also over a restart.
-            None => self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as u32,
+            None => {
+                let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let before = self.before.map_or(0, |(_, serial)| serial);
+                before.max(since.as_secs() as u32)
+            }
         };
         self.wire = None;
         self.wire = Some(Wire::open(&self.instance, footing.link, out, address, serial)?);
@@ -190,8 +233,8 @@ impl Member {
         let link = host.make_vmac(&wanted)?;
         if self.holdings.vmac.replace(link) != Some(link) {
             wanted.prepare()?;
-            let to = if self.state == State::Master { Switch::On } else { Switch::Off };
-            host.switch(link, to)?;
+            let leads = self.state == State::Master || matches!(self.before, Some((State::Master, _)));
+            host.switch(link, if leads { Switch::On } else { Switch::Off })?;
         }
         Ok(())
     }
@@ -270,6 +313,7 @@ impl Member {
             self.heard = Some((by, priority));
         }
         if was == State::Init && state != State::Master {
+            self.holdings.remove_all(&self.instance, host);
             self.holdings.remove_left_over(&self.instance, host);
         }
         (self.since, self.reason) = (clock::wall(), Some(reason));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::engine::{Command, Engine};
+use super::legacy::Legacy;
 use super::notice::{Notice, Status, Verdict};
 use super::settings::Settings;
 use super::sys;
@@ -136,6 +137,29 @@ impl Handle {
     pub fn reload(&self, settings: Settings) -> Result<(), Gone> {
         let (done, wait) = sync_channel(1);
         self.send(Command::Reload(settings, done))?;
+        wait.recv_timeout(PATIENCE).map_err(|_| Gone)
+    }
+
+    /// Runs other virtual routers from now on, as [`Handle::reload`] does; those that another process has
+    /// left behind go on as what they were there, with no election.
+    ///
+    /// # Errors
+    /// When the node is [`Gone`].
+    pub fn resume(&self, settings: Settings, legacies: Vec<Legacy>) -> Result<(), Gone> {
+        let (done, wait) = sync_channel(1);
+        self.send(Command::Resume(settings, legacies, done))?;
+        wait.recv_timeout(PATIENCE).map_err(|_| Gone)
+    }
+
+    /// Leaves virtual routers to another process, which wants those of these
+    /// [identities](super::Instance::identity); the others are stopped. From now on nothing is said here. The
+    /// next [`Handle::reload`] has the node go on; if it is stopped instead, it leaves all as it is.
+    ///
+    /// # Errors
+    /// When the node is [`Gone`].
+    pub fn rest(&self, heirs: Vec<String>) -> Result<Vec<Legacy>, Gone> {
+        let (answer, wait) = sync_channel(1);
+        self.send(Command::Rest(heirs, answer))?;
         wait.recv_timeout(PATIENCE).map_err(|_| Gone)
     }
 

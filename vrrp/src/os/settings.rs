@@ -268,10 +268,13 @@ impl Instance {
 
     /// Whether another one is the same virtual router in the same place, set up in another way.
     pub(super) fn is_same(&self, other: &Instance) -> bool {
-        let identity = |one: &Instance| {
-            (one.name.clone(), one.interface.clone(), one.vrid, one.is_v6(), one.mac.clone())
-        };
-        identity(self) == identity(other)
+        self.identity() == other.identity()
+    }
+
+    /// What makes it the virtual router that it is, however it is set up: name, interface, number, family
+    /// and MAC address.
+    pub fn identity(&self) -> String {
+        format!("{:?}", (&self.name, &self.interface, self.vrid, self.is_v6(), &self.mac))
     }
 
     /// Whether it speaks over IPv6: as its source does, its peers, its addresses.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::hear;
 use super::host::Host;
+use super::legacy::Legacy;
 use super::member::Member;
 use super::notice::{Notice, Status, Verdict};
 use super::settings::Instance;
@@ -32,6 +33,22 @@ impl Unit {
         }
     }
 
+    /// Has its virtual routers go on as what they were in another process.
+    pub(super) fn inherit(&mut self, legacies: &[Legacy]) {
+        for member in &mut self.members {
+            if let Some(legacy) = legacies.iter().find(|legacy| legacy.is_for(&member.instance)) {
+                member.inherit(legacy);
+            }
+        }
+    }
+
+    /// What its virtual routers pass on to another process, if that wants them all.
+    pub(super) fn legacies(&self, heirs: &[String]) -> Option<Vec<Legacy>> {
+        let wanted = |member: &Member| heirs.contains(&member.instance.identity());
+        let both = self.members.iter().zip(self.group.routers());
+        self.members.iter().all(wanted).then(|| both.map(|(member, router)| member.legacy(router)).collect())
+    }
+
     /// When it wants to be called next.
     pub(super) fn deadline(&self) -> Option<Moment> {
         let inquiries = self.members.iter().filter_map(|member| Some(member.inquiry.as_ref()?.deadline()));
@@ -50,7 +67,8 @@ impl Unit {
             }
         }
         for place in 0..self.members.len() {
-            self.handle(place, Event::Start, now, host);
+            let beginning = self.members[place].beginning();
+            self.handle(place, beginning, now, host);
         }
     }
 

@@ -306,3 +306,19 @@ fn after_a_split_the_better_one_announces_whoever_heard_the_other_first() {
     );
     assert_eq!(names(&better.handle(heard(1, 100), SECOND * 5)), ["rival", "send 150", "announce contested"]);
 }
+
+#[test]
+fn router_that_was_master_in_another_process_is_master_from_the_first_moment() {
+    let mut router = router(100, State::Init);
+    let actions = router.handle(Event::Resume, SECOND);
+    assert_eq!(actions.last(), Some(&Action::Became(State::Master, Reason::Resumed)));
+    assert_eq!(&names(&actions)[..3], ["add", "send 100", "announce"]);
+    assert_eq!(router.deadline(), Some(SECOND * 2));
+}
+
+#[test]
+fn router_that_needs_consent_does_not_go_on_without() {
+    let mut router = Router::new(Config { consent: Consent::Needed, ..config(2, 100) });
+    router.handle(Event::Resume, SECOND);
+    assert_eq!(router.state(), State::Backup);
+}

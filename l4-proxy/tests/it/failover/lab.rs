@@ -135,15 +135,24 @@ impl Lab {
 
     /// Starts a director with this configuration.
     pub(super) fn director(&self, number: usize, text: &str) -> Director {
+        self.process(number, text, "log", &[])
+    }
+
+    /// Starts another process in the place of a director, with this configuration.
+    pub(super) fn successor(&self, number: usize, text: &str) -> Director {
+        self.process(number, text, "successor", &["--takeover"])
+    }
+
+    fn process(&self, number: usize, text: &str, log_name: &'static str, words: &[&str]) -> Director {
         let path = |what: &str| self.folder.path().join(format!("{number}.{what}"));
         fs::write(path("conf"), text).expect("a file");
-        let log = fs::File::create(path("log")).expect("a file");
+        let log = fs::File::create(path(log_name)).expect("a file");
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.names[1 + number], env!("CARGO_BIN_EXE_l4-proxy")]);
         command.arg("--config").arg(path("conf")).arg("--control").arg(path("sock"));
-        command.args(["--workers", "1", "--drain-timeout", "1"]);
+        command.args(["--workers", "1", "--drain-timeout", "1"]).args(words);
         let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("the program starts");
-        Director { child, folder: self.folder.path().to_owned(), number }
+        Director { child, folder: self.folder.path().to_owned(), number, log_name }
     }
 
     /// Which server answers each of the clients; none for those whom nobody answers.
@@ -153,9 +162,14 @@ impl Lab {
 
     /// Whether a director has the virtual address on its interface.
     pub(super) fn holds(&self, number: usize) -> bool {
+        self.addresses(number).contains(&format!(" {VIP}/"))
+    }
+
+    /// What `ip` tells of the addresses on its interface.
+    pub(super) fn addresses(&self, number: usize) -> String {
         let words = ["-n", &self.names[1 + number], "-o", "address", "show", "dev", "eth0"];
         let output = Command::new("ip").args(words).output().expect("it runs");
-        String::from_utf8_lossy(&output.stdout).contains(&format!(" {VIP}/"))
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Gives the virtual address to the host of a director that does not run. Returns its MAC address.
@@ -207,15 +221,16 @@ pub(super) struct Director {
     child: Child,
     folder: std::path::PathBuf,
     number: usize,
+    log_name: &'static str,
 }
 
 impl Director {
-    fn path(&self, what: &str) -> std::path::PathBuf {
+    pub(super) fn path(&self, what: &str) -> std::path::PathBuf {
         self.folder.join(format!("{}.{what}", self.number))
     }
 
     pub(super) fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        fs::read_to_string(self.path(self.log_name)).unwrap_or_default()
     }
 
     pub(super) fn says(&self, what: &str) {

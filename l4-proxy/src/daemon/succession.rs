@@ -1,0 +1,96 @@
+//! A director takes the place of another, and leaves it to the next.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+
+use lvs_core::{Config, Director};
+use lvsadm::CommitError;
+use tracing::{info, warn};
+
+use super::listening::{Listening, Paused, Reason};
+use super::{Daemon, Options, Shared};
+use crate::clock;
+use crate::failover::Failover;
+use crate::inherit::Inherited;
+use crate::takeover::{self, Belongings, Predecessor};
+
+impl Daemon {
+    /// Starts a director in the place of another, which drains once this one serves: on its sockets, with
+    /// its templates, counters, flows of datagrams and what it knew of its servers' health, and with its
+    /// virtual routers as they stand. The control socket is its, too.
+    ///
+    /// It begins with `config`, which had better be the other one's. `settle` makes of it what it is to be,
+    /// while the other one still serves as well.
+    ///
+    /// # Errors
+    /// As for [`Daemon::start`], and what `settle` says; then the other one goes on as before.
+    pub fn succeed(
+        options: Options,
+        config: Config,
+        (predecessor, inherited): (Predecessor, Inherited),
+        settle: impl FnOnce(&Daemon) -> Result<(), CommitError>,
+    ) -> Result<Daemon, CommitError> {
+        let control = options.control.clone();
+        let bequeath = |director: &Director| predecessor.bequeath(director, clock::now());
+        let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
+        daemon.found = Mutex::new(predecessor.checks());
+        daemon.predecessor = Mutex::new(Some(predecessor));
+        settle(&daemon)?;
+        daemon.shared.say_what_is_left();
+        if let Some(path) = control {
+            let socket = lvsadm::bind_over(path);
+            let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
+            daemon.administer(socket)?;
+        }
+        let predecessor = daemon.predecessor.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(error)) = predecessor.map(Predecessor::release) {
+            warn!(%error, "the director before this one is gone, with its connections");
+        }
+        Ok(daemon)
+    }
+}
+
+impl Shared {
+    /// Hands over to a successor, and serves nobody new once that does.
+    pub(super) fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
+        let failover = self.failover.get();
+        let (mut belongings, paused) = {
+            let mut state = self.state();
+            let refused =
+                state.closed.map(str::to_owned).or_else(|| failover.and_then(Failover::cannot_leave));
+            if let Some(why) = refused {
+                warn!("not handed over: {why}");
+                return takeover::refuse(stream, &why);
+            }
+            let listening = state.listening.values();
+            let mut sockets = listening.map(Listening::sockets).collect::<io::Result<Vec<_>>>()?;
+            sockets.push(state.metrics.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?);
+            let sockets = sockets.into_iter().flatten().collect();
+            state.closed = Some("the director hands over to another");
+            let paused: Vec<_> = state.listening.values().filter_map(Listening::pause).collect();
+            let (timeouts, checks) = (state.timeouts, state.checks.records());
+            (Belongings { timeouts, sockets, flows: Vec::new(), checks }, paused)
+        };
+        belongings.flows = paused.into_iter().flat_map(Paused::flows).collect();
+        info!(flows = belongings.flows.len(), "handing over");
+        let leave = |heirs: &[u8]| failover.map_or_else(Vec::new, |failover| failover.leave(heirs));
+        let handed = takeover::hand_over(stream, &self.director, belongings, clock::now(), leave);
+        match &handed {
+            Ok(()) => {
+                failover.inspect(|failover| failover.retire());
+                self.stop_listening(Reason::HandedOver);
+                self.replaced.send_replace(true);
+            }
+            Err(error) => {
+                warn!(%error, "not handed over, still serving as before");
+                failover.inspect(|failover| failover.go_on());
+                let mut state = self.state();
+                state.closed = None;
+                state.listening.values().for_each(Listening::go_on);
+            }
+        }
+        handed
+    }
+}
