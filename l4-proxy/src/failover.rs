@@ -32,7 +32,8 @@ use self::succession::Inherited;
 use self::trackers::Trackers;
 use crate::consents::Consents;
 use crate::keepalived::Model;
-use crate::keepalived::model::{Global, Instance, Notify, Vrrp};
+use crate::keepalived::model::{Global, Instance, Mail, Notify, Vrrp};
+use crate::mail::{self, Office};
 use crate::script::Account;
 use crate::sync::{self, Role, Synchronisation};
 use crate::takeover::Predecessor;
@@ -52,6 +53,8 @@ struct Shared {
     consents: Consents,
     /// To the task that tells of changes.
     news: mpsc::Sender<News>,
+    /// Takes mail.
+    office: Office,
 }
 
 /// What runs now.
@@ -98,9 +101,9 @@ impl Failover {
     /// Runs nothing yet.
     pub(crate) fn start(director: &Arc<Director>, consents: Consents) -> std::io::Result<Failover> {
         let (news, told) = mpsc::channel(NEWS_MAX);
-        let shared =
-            Arc::new(Shared { director: Arc::downgrade(director), state: Mutex::default(), consents, news });
         let service = Workers::start("failover", 1)?;
+        let (director, office) = (Arc::downgrade(director), Office::open(&service));
+        let shared = Arc::new(Shared { director, state: Mutex::default(), consents, news, office });
         let teller = Arc::downgrade(&shared);
         service.run(0, move || tell_of(teller, told));
         Ok(Failover { shared, service })
@@ -127,7 +130,7 @@ impl Failover {
             state.arbiters.connect(node.handle().clone());
             state.node = Some(node);
         }
-        let name = model.global.router_id.clone().unwrap_or_else(host_name);
+        let name = model.global.router_id.clone().unwrap_or_else(mail::host_name);
         let arbiters = state.arbiters.prepare(&model.vrrp, &name).map_err(CommitError::Refused)?;
         Ok(Prepared { settings, arbiters, vrrp: model.vrrp.clone(), global: model.global.clone() })
     }
@@ -374,6 +377,12 @@ impl Shared {
             _ => return,
         };
         let (account, fifos) = (&state.account, &state.global.fifos);
+        if let Some(letter) = notify::letter(&who, what, &notice.to_string())
+            && notify.mail.is_on(state.global.mailing.of_vrrp, Mail::Off)
+            && !(state.global.mailing.no_faults && what == What::State(State::Fault))
+        {
+            self.office.post(letter, &state.global.mailing);
+        }
         notifier.tell(&Telling { who, what, priority, notify, account, fifos });
     }
 }
@@ -462,11 +471,6 @@ fn listed(party: &Synchronisation) -> Vec<SyncDaemon> {
         halves.push(half(SyncRole::Backup, progress.learned));
     }
     halves
-}
-
-/// What this machine is called.
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn cannot_run(error: &std::io::Error) -> CommitError {

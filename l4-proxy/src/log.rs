@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use l4_proxy::clock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
@@ -100,7 +101,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let now = l4_proxy::clock::now();
+        let now = clock::now();
         let metadata = event.metadata();
         let millis = now.as_nanos() / 1_000_000 % 1000;
         write!(line, "{} {now}.{millis:03} {:5} {}:", date(now), metadata.level(), metadata.target())?;
@@ -141,18 +142,8 @@ impl Visit for Facts<'_, '_> {
 }
 
 /// The date of a moment in UTC, as `2026-11-22`.
-///
-/// Days are counted from 1 March 0000, so that a leap day is the last of its year; 146 097 days
-/// make 400 years.
 fn date(now: lvs_core::Time) -> impl fmt::Display {
-    let days = now.since_epoch().as_secs() / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
+    let (year, month, day) = clock::date(now);
     fmt::from_fn(move |f| write!(f, "{year:04}-{month:02}-{day:02}"))
 }
 
@@ -196,24 +187,3 @@ pub(crate) fn complain(text: &str) {
 const FLUSH: Duration = Duration::from_millis(100);
 
 const BUFFER_MAX: usize = 4 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_right_around_leap_days() {
-        for (seconds, wanted) in [
-            (0, "1970-01-01"),
-            (951_782_399, "2000-02-28"),
-            (951_782_400, "2000-02-29"),
-            (951_868_800, "2000-03-01"),
-            (4_107_542_400, "2100-03-01"),
-            (1_795_392_000, "2026-11-23"),
-            (1_798_761_599, "2026-12-31"),
-        ] {
-            let now = lvs_core::Time::from_epoch(Duration::from_secs(seconds));
-            assert_eq!(date(now).to_string(), wanted);
-        }
-    }
-}

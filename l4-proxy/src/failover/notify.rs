@@ -6,18 +6,16 @@
 //! change. One that hangs is ended after a minute; keepalived lets it run, beside the next one.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 use vrrp::router::State;
 
+use crate::fifo;
 use crate::keepalived::model::{Notify, Script};
+use crate::mail::Letter;
 use crate::script::{self, Account, Ended};
 
 /// Who changed.
@@ -38,6 +36,26 @@ pub(super) enum What<'a> {
     SplitBrain(&'a str),
     /// It is in the configuration no longer.
     Deleted,
+}
+
+/// What operators are sent of a change, where they are sent anything: keepalived's subject and first
+/// line, and what was said in the log.
+pub(super) fn letter(who: &Who, what: What<'_>, said: &str) -> Option<Letter> {
+    let What::State(state @ (State::Master | State::Backup | State::Fault)) = what else { return None };
+    let word = what.word();
+    let (subject, meaning) = match who {
+        Who::Instance(name) => {
+            let owns = if state == State::Master { "now owning" } else { "no longer owning" };
+            (format!("VRRP Instance {name}"), format!("VRRP Instance is {owns} VRRP VIPs"))
+        }
+        Who::Group(name) => {
+            (format!("VRRP Group {name}"), format!("All VRRP group instances are now in {word} state"))
+        }
+    };
+    Some(Letter {
+        subject: format!("{subject} - Entering {word} state"),
+        text: format!("=> {meaning} <=\n\n{said}\n"),
+    })
 }
 
 /// Tells in turn.
@@ -177,7 +195,7 @@ impl Telling<'_> {
 impl Job {
     async fn run(self) {
         if let Some((line, fifos)) = &self.line {
-            fifos.iter().for_each(|fifo| write(fifo, line));
+            fifos.iter().for_each(|path| fifo::write(path, line));
         }
         for script in &self.scripts {
             run(script, &self.account).await;
@@ -193,25 +211,6 @@ async fn run(script: &Script, account: &Account) {
         Ok(Ended::Signal(signal)) => warn!("{program} was ended by signal {signal}"),
         Ok(Ended::TimedOut) => warn!("{program} took too long and was ended"),
         Err(error) => warn!("cannot run {program}: {error}"),
-    }
-}
-
-/// A FIFO that nobody reads holds what fits; the rest is lost, as keepalived's is.
-fn write(fifo: &Path, line: &str) {
-    // It is there but for the first time.
-    let _ = mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
-    // Open for reading too, so that opening neither waits for a reader nor fails without one.
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(fifo);
-    let written = opened.and_then(|mut file| match file.metadata()?.file_type().is_fifo() {
-        true => file.write_all(line.as_bytes()),
-        false => Err(std::io::Error::other("it is not a FIFO")),
-    });
-    if let Err(error) = written {
-        info!("cannot write to {}: {error}", fifo.display());
     }
 }
 

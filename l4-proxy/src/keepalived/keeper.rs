@@ -21,11 +21,12 @@ use lvsadm::{CommitError, Edit};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{info, warn};
 
-use self::change::tell;
+use self::change::Audience;
 pub(crate) use self::record::{Record, Records};
 use super::model::{Checker, Model, RealServer, Script, VirtualServer};
 use super::pool::{Change, Check, Placement, Pool};
 use crate::check::rhythm::Standing;
+use crate::mail::Office;
 use crate::script::{self, Account};
 use crate::worker::Workers;
 
@@ -64,12 +65,15 @@ struct Shared {
     room: Arc<Semaphore>,
     /// Bounds the notifications that are under way at a time.
     notifying: Arc<Semaphore>,
+    /// Takes mail.
+    office: Office,
 }
 
 #[derive(Default)]
 struct State {
     services: Vec<Kept>,
     account: Account,
+    audience: Audience,
     next: u64,
     /// What a director before this one had found.
     found: Vec<Record>,
@@ -102,13 +106,15 @@ struct Running {
 impl Keeper {
     /// Keeps nothing yet, and begins with what another director has found.
     pub(crate) fn start(table: Arc<dyn Table>, found: Vec<Record>) -> std::io::Result<Keeper> {
+        let checks = Workers::start("checks", 1)?;
         let shared = Shared {
             table,
             state: Mutex::new(State { found, ..State::default() }),
             room: Arc::new(Semaphore::new(CHECKS_MAX)),
             notifying: Arc::new(Semaphore::new(NOTIFICATIONS_MAX)),
+            office: Office::open(&checks),
         };
-        Ok(Keeper { shared: Arc::new(shared), checks: Workers::start("checks", 1)? })
+        Ok(Keeper { shared: Arc::new(shared), checks })
     }
 
     /// What the checks have found, whenever it is asked for.
@@ -141,12 +147,15 @@ impl Keeper {
         let kept = services.iter().flat_map(Kept::configs).collect();
         let health: Vec<Outcome> = services.iter().flat_map(Kept::outcomes).collect();
         self.shared.table.replace(rules, kept, &health)?;
+        let (audience, office) = (Audience::of(&model.global), &self.shared.office);
         let mut scripts = Vec::new();
         for kept in &mut services {
-            scripts.extend(kept.news.take().and_then(|change| tell(&kept.service, change)));
+            let news = kept.news.take();
+            scripts.extend(news.and_then(|change| audience.tell(&kept.service, &change, office)));
         }
         self.shared.table.set_timeouts(model.global.lvs_timeouts);
         (state.services, state.account, state.next) = (services, account.clone(), next);
+        state.audience = audience;
         state.found.clear();
         drop(state);
         for script in scripts {
@@ -192,14 +201,15 @@ impl Shared {
     fn hear(&self, id: u64, says: Check) {
         let mut state = self.state();
         let account = state.account.clone();
-        let Some((kept, server, check)) = state.find(id) else { return };
+        let State { services, audience, .. } = &mut *state;
+        let Some((kept, server, check)) = find(services, id) else { return };
         let changes = kept.pool.hear(server, check, says);
         if changes.is_empty() {
             return;
         }
         kept.place(&*self.table);
-        let scripts: Vec<Script> =
-            changes.into_iter().filter_map(|change| tell(&kept.service, change)).collect();
+        let tell = |change| audience.tell(&kept.service, change, &self.office);
+        let scripts: Vec<Script> = changes.iter().filter_map(tell).collect();
         drop(state);
         for script in scripts {
             tokio::spawn(notify_in_turn(script, account.clone(), Arc::clone(&self.notifying)));
@@ -241,17 +251,16 @@ async fn notify(script: &Script, account: &Account) {
     }
 }
 
-impl State {
-    fn find(&mut self, id: u64) -> Option<(&mut Kept, usize, usize)> {
-        self.services.iter_mut().find_map(|kept| {
-            let places = kept.running.iter().enumerate();
-            let place = places.flat_map(|(server, checks)| {
-                checks.iter().enumerate().map(move |(check, running)| (server, check, running.id))
-            });
-            let (server, check, _) = { place }.find(|(.., running)| *running == id)?;
-            Some((kept, server, check))
-        })
-    }
+/// Whose check this is: the virtual server, and the numbers of its server and of the check there.
+fn find(services: &mut [Kept], id: u64) -> Option<(&mut Kept, usize, usize)> {
+    services.iter_mut().find_map(|kept| {
+        let places = kept.running.iter().enumerate();
+        let place = places.flat_map(|(server, checks)| {
+            checks.iter().enumerate().map(move |(check, running)| (server, check, running.id))
+        });
+        let (server, check, _) = { place }.find(|(.., running)| *running == id)?;
+        Some((kept, server, check))
+    })
 }
 
 /// What is known of a virtual server's servers when it begins.

@@ -6,6 +6,7 @@ mod check;
 mod checker;
 mod global;
 mod lvs;
+mod mail;
 mod router;
 mod sync;
 mod vrrp;
@@ -23,9 +24,10 @@ pub(super) use self::build::build;
 pub use self::check::{
     Body, Checker, Kind, Match, Method, Origin, Protocol, Query, Rhythm, SmtpHost, StatusCodes, Url, Wildcard,
 };
+pub use self::mail::{Mail, Mailing};
 pub use self::router::{
-    Address, Announcing, Arbiter, ArbiterKind, Authentication, Etcd, Instance, Mail, Notify, OnArbiterLoss,
-    Peer, State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp, VrrpScript, Weight, Wire,
+    Address, Announcing, Arbiter, ArbiterKind, Authentication, Etcd, Instance, Notify, OnArbiterLoss, Peer,
+    State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp, VrrpScript, Weight, Wire,
 };
 
 pub use self::sync::SyncDaemon;
@@ -68,6 +70,10 @@ pub struct Global {
     pub sync: Option<SyncDaemon>,
     /// Pipes that changes of VRRP instances are written to.
     pub fifos: Vec<PathBuf>,
+    /// Pipes that changes of servers and quorums are written to.
+    pub check_fifos: Vec<PathBuf>,
+    /// Mail.
+    pub mailing: Mailing,
     /// Real-time priority of the thread that speaks VRRP.
     pub vrrp_priority: Option<u8>,
     /// Where SIGUSR1 writes how the instances stand, if not to the usual place.
@@ -101,6 +107,8 @@ pub struct VirtualServer {
     pub quorum_up: Option<Script>,
     /// Run when the quorum is lost.
     pub quorum_down: Option<Script>,
+    /// Mail of the quorum; none where nothing is said.
+    pub mail: Mail,
     /// At the end, servers and quorum are told to go down.
     pub omega: bool,
     /// Checks rest while the virtual address is not on this host.
@@ -139,6 +147,8 @@ pub struct RealServer {
     pub notify_up: Option<Script>,
     /// Run when it goes down.
     pub notify_down: Option<Script>,
+    /// Mail of it going down or coming up; sent where nothing is said.
+    pub mail: Mail,
     /// It is up if all of these are.
     pub checkers: Vec<Checker>,
 }

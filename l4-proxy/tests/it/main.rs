@@ -14,6 +14,7 @@ mod fuzz;
 mod fwmark;
 mod keepalived;
 mod life;
+mod mail;
 mod matrix;
 mod metrics;
 mod namespaces;

@@ -192,7 +192,8 @@ fn server_that_refuses_or_hangs_is_passed_over() {
                 let faulty = scene.servers.pop().expect("two");
                 let mut queued = Vec::new();
                 if refuses {
-                    drop(faulty);
+                    // Bound still, or somebody else could listen there.
+                    rustix::net::shutdown(&faulty, rustix::net::Shutdown::Read).expect("it listens");
                 } else {
                     let address = faulty.local_addr().expect("bound");
                     rustix::net::listen(&faulty, 0).expect("a listener");

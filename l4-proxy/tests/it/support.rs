@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Longest wait for anything: a test that would hang fails instead.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -34,6 +36,9 @@ pub(crate) fn resets_its_client(address: SocketAddr) -> bool {
 
 /// Accepts one connection whose reads and writes end in time.
 pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
+    let patience = Timespec::try_from(PATIENCE).expect("a short time");
+    let mut waiting = [PollFd::new(listener, PollFlags::IN)];
+    assert_eq!(poll(&mut waiting, Some(&patience)), Ok(1), "nobody connects");
     let (stream, _) = listener.accept().expect("the proxy connects");
     patient(&stream);
     stream

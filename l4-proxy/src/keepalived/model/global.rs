@@ -17,8 +17,13 @@ impl Build<'_> {
                     "script_user" => global.script_user = user(node, 1),
                     "enable_script_security" => global.script_security = true,
                     "checker_log_all_failures" => global.log_all_failures = switched_on(node),
-                    "notify_fifo" | "vrrp_notify_fifo" => global.fifos.extend(text(node).map(Into::into)),
-                    "notify_fifo_script" | "vrrp_notify_fifo_script" => {
+                    "notify_fifo" => {
+                        global.fifos.extend(text(node).map(Into::into));
+                        global.check_fifos.extend(text(node).map(Into::into));
+                    }
+                    "vrrp_notify_fifo" => global.fifos.extend(text(node).map(Into::into)),
+                    "lvs_notify_fifo" => global.check_fifos.extend(text(node).map(Into::into)),
+                    "notify_fifo_script" | "vrrp_notify_fifo_script" | "lvs_notify_fifo_script" => {
                         let message =
                             "nobody is started to read the FIFO: let a service of the system do that";
                         self.unfit.push(node.blame(message).only_warns());
@@ -34,6 +39,7 @@ impl Build<'_> {
             }
         }
         global.sync = self.sync_daemon();
+        global.mailing = self.mailing();
         global
     }
 

@@ -10,7 +10,7 @@ use lvs_core::{
 
 use super::build::{Build, count, duration, endpoint, switched_on};
 use super::checker::Inherited;
-use super::{NumberFile, RealServer, Sorry, VirtualServer};
+use super::{Mail, NumberFile, RealServer, Sorry, VirtualServer};
 use crate::keepalived::complaint::Place;
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
@@ -134,6 +134,7 @@ impl Build<'_> {
             hysteresis: node.child("hysteresis").and_then(|child| count(child, 1)).unwrap_or(0),
             quorum_up: None,
             quorum_down: None,
+            mail: Mail::AsGlobal,
             omega: false,
             ha_suspend: false,
             sorry: None,
@@ -147,6 +148,7 @@ impl Build<'_> {
                 "quorum_down" => service.quorum_down = self.script(child),
                 "omega" => service.omega = switched_on(child),
                 "ha_suspend" => service.ha_suspend = switched_on(child),
+                "smtp_alert" => service.mail = Mail::of(switched_on(child)),
                 _ => _ = defaults.checks.take(child),
             }
         }
@@ -312,6 +314,7 @@ impl Build<'_> {
             inhibit: defaults.inhibit,
             notify_up: None,
             notify_down: None,
+            mail: Mail::AsGlobal,
             checkers: Vec::new(),
         };
         let (mut upper, mut lower) = (0, 0);
@@ -323,6 +326,7 @@ impl Build<'_> {
                 "inhibit_on_failure" => server.inhibit = switched_on(child),
                 "notify_up" => server.notify_up = self.script(child),
                 "notify_down" => server.notify_down = self.script(child),
+                "smtp_alert" => server.mail = Mail::of(switched_on(child)),
                 _ => _ = checks.take(child),
             }
         }

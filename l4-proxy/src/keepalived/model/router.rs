@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{NumberFile, Script};
+use super::{Mail, NumberFile, Script};
 
 /// Everything about VRRP in a configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -265,18 +265,6 @@ pub struct Notify {
     pub split_brain: Option<Script>,
     /// Mail.
     pub mail: Mail,
-}
-
-/// Whether mail is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mail {
-    /// As `global_defs` says.
-    #[default]
-    AsGlobal,
-    /// Of changes.
-    On,
-    /// None.
-    Off,
 }
 
 /// A `vrrp_sync_group`.

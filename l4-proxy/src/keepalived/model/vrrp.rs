@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::build::{Build, address, count, duration, switched_on, text, user};
 use super::router::{
-    Address, Authentication, Instance, Mail, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess,
-    Vrrp, VrrpScript, Weight,
+    Address, Authentication, Instance, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp,
+    VrrpScript, Weight,
 };
 use super::wire::{IDLE, UNFIT, WIRE_WORDS};
-use super::{Global, Script};
+use super::{Global, Mail, Script};
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
@@ -366,7 +366,7 @@ impl Build<'_> {
             "notify_master_rx_lower_pri" => &mut notify.lower_priority,
             "notify_split_brain" => &mut notify.split_brain,
             "smtp_alert" => {
-                notify.mail = if switched_on(node) { Mail::On } else { Mail::Off };
+                notify.mail = Mail::of(switched_on(node));
                 return true;
             }
             _ => return false,
