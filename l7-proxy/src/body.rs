@@ -39,7 +39,9 @@ pub(crate) enum Cut {
     Server,
     /// The file is shorter than it was.
     File,
-    /// The client's request broke off.
+    /// The client has gone before its request was whole.
+    Gone,
+    /// The body of the client's request is none.
     Client,
     /// The request's body is larger than is allowed.
     TooLarge,
@@ -51,7 +53,7 @@ impl Cut {
         match self {
             Cut::TooLarge => 413,
             Cut::Server | Cut::File => 502,
-            Cut::NoAnswer | Cut::Client => 400,
+            Cut::NoAnswer | Cut::Gone | Cut::Client => 400,
         }
     }
 }
@@ -62,7 +64,8 @@ impl fmt::Display for Cut {
             Cut::NoAnswer => "closed without an answer",
             Cut::Server => "upstream prematurely closed connection",
             Cut::File => "file was truncated while sending response",
-            Cut::Client => "client prematurely closed connection",
+            Cut::Gone => "client prematurely closed connection",
+            Cut::Client => "client sent invalid body",
             Cut::TooLarge => "client intended to send too large body",
         })
     }
@@ -87,11 +90,15 @@ impl HttpBody for Received {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
             Received::Http1(body) => {
-                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|Broken| Cut::Client)))
+                let cut = |broken| match broken {
+                    Broken::Gone => Cut::Gone,
+                    Broken::Malformed => Cut::Client,
+                };
+                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(cut)))
             }
             Received::Http2(body) => {
                 let polled = Pin::new(body).poll_frame(cx);
-                polled.map(|frame| frame.map(|frame| frame.map_err(|_| Cut::Client)))
+                polled.map(|frame| frame.map(|frame| frame.map_err(|_| Cut::Gone)))
             }
             Received::Other(body) => body.as_mut().poll_frame(cx),
         }
@@ -264,6 +271,11 @@ impl Source {
             [one] => Some(one.clone()),
             pieces => Some(Bytes::from(pieces.concat())),
         }
+    }
+
+    /// Whether the client has gone before it has sent all of it.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.failed.get() == Some(Cut::Gone)
     }
 
     /// Whether the present attempt has had all of it.

@@ -22,7 +22,7 @@ use http::header::UPGRADE;
 use http::uri::PathAndQuery;
 use http::{Extensions, HeaderName, Method, StatusCode, Uri, Version};
 use lvs_core::{Cause, Event, Flow, Lease, Refusal};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 pub(crate) use self::explained::explain;
 pub(crate) use self::headers::nominated;
@@ -194,7 +194,7 @@ impl Journey<'_> {
             let failure = match sent {
                 Ok(response) => {
                     let status = response.head.status.as_u16();
-                    self.note(transaction, server, status, attempted, Arrival::Head);
+                    self.note(transaction, server, Some(status), attempted, Arrival::Head);
                     let next = self.settings.next_upstream.on.statuses.contains(&status);
                     if !next {
                         let event = match attempted {
@@ -233,7 +233,9 @@ impl Journey<'_> {
                 Err(failure) => failure,
             };
             let status = failure.status();
-            self.note(transaction, server, status, attempted, Arrival::Nothing);
+            // A client's fault is no answer of the server's.
+            let noted = Some(status).filter(|_| !matches!(failure, Failure::Client(_)));
+            self.note(transaction, server, noted, attempted, Arrival::Nothing);
             self.report(transaction, &lease, &failure);
             drop(lease);
             tried.push(server);
@@ -263,12 +265,12 @@ impl Journey<'_> {
         &self,
         transaction: &mut Transaction,
         server: SocketAddr,
-        status: u16,
+        status: Option<u16>,
         began: Option<Instant>,
         arrival: Arrival,
     ) {
         if let Some(began) = began {
-            let attempt = Attempt::new(Some(server), Some(status), began.elapsed());
+            let attempt = Attempt::new(Some(server), status, began.elapsed());
             let answered = (arrival == Arrival::Head).then_some(attempt.elapsed);
             let connected = self.connected.take();
             transaction.attempts.push(Attempt { answered, connected, ..attempt });
@@ -456,6 +458,10 @@ impl Journey<'_> {
             Failure::TimedOut(Expired::Send) | Failure::Client(_) => "sending request to upstream",
             _ => "reading response header from upstream",
         };
+        if let Failure::Client(cut @ (Cut::Gone | Cut::Client)) = failure {
+            let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
+            return debug!("*{serial} {cut} while {phase}, client: {client}");
+        }
         self.log(transaction, &format!("{failure} while {phase}"), &lease.server().to_string());
         let event = match failure {
             Failure::Client(_) | Failure::Connect(ConnectError::Local(_)) => return,

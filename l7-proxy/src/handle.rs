@@ -161,6 +161,7 @@ pub(crate) fn answer_parts(
                     }
                     let sent = body.as_ref().filter(|body| body.is_whole()).cloned();
                     match hold(&route, sent.as_ref()).await {
+                        Err(Cut::Gone) => return Err(transaction.abandon()),
                         Err(cut) => Step::status(cut.status()),
                         Ok(()) => {
                             let sent = sent.clone();
@@ -170,6 +171,9 @@ pub(crate) fn answer_parts(
                             match answered {
                                 Ok(answer) => {
                                     relay::examine(&mut transaction, server, &route, &target, answer)
+                                }
+                                Err(_) if body.as_ref().is_some_and(|body| body.is_abandoned()) => {
+                                    return Err(transaction.abandon());
                                 }
                                 Err(status) => Step::status(status),
                             }

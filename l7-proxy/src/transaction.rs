@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, Version, response};
 
 use l4_proxy::proxy_protocol::Addresses;
 
-use crate::body::Sizes;
+use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
 use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
@@ -213,7 +213,7 @@ impl Transaction {
         let Some(target) = self.redirected.as_ref().or(asked.as_ref()) else { return };
         let none = HeaderMap::new();
         let answer = &self.answer;
-        let status = if answer.status == 0 { CLIENT_CLOSED_REQUEST } else { answer.status };
+        let status = if answer.status == 0 { self.session.unanswered() } else { answer.status };
         let exchange = self.exchange(target, server.name(), &route);
         let exchange = Exchange {
             method: &self.parts.method,
@@ -289,6 +289,12 @@ impl Transaction {
         self.answer.status = CLOSED_WITHOUT_ANSWER;
     }
 
+    /// Is not answered: nobody is there. In the log it is a bad request, as in nginx.
+    pub(crate) fn abandon(&mut self) -> Cut {
+        self.answer.status = Cut::Gone.status();
+        Cut::Gone
+    }
+
     /// Looks for the virtual server of the request's name.
     pub(crate) fn find_server<'r>(&mut self, router: &'r Router, entry: Entry) -> &'r Server {
         router.server(entry, &self.host, &mut self.captures)
@@ -335,6 +341,3 @@ fn proxy_pass<'a>(route: &Route<'a>) -> Option<&'a ProxyPass> {
 
 /// What nginx logs for a connection that the configuration closes without an answer.
 const CLOSED_WITHOUT_ANSWER: u16 = 444;
-
-/// What nginx logs for a client that did not wait for its answer.
-const CLIENT_CLOSED_REQUEST: u16 = 499;

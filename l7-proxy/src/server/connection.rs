@@ -202,7 +202,10 @@ pub(super) async fn drive<C: Future>(session: &Rc<Session>, mut http: Pin<&mut C
             return Poll::Pending;
         }
         armed = true;
-        poll_deadline(session, timer.as_mut(), cx).map(Outcome::Overdue)
+        poll_deadline(session, timer.as_mut(), cx).map(|overdue| {
+            session.close_for(overdue);
+            Outcome::Overdue(overdue)
+        })
     })
     .await
 }

@@ -50,6 +50,8 @@ pub(crate) struct Session {
     pub(super) expects_word: Cell<bool>,
     order: Cell<Order>,
     parting: Cell<Parting>,
+    /// What it was closed for by the clock, if it was.
+    overdue: Cell<Option<Overdue>>,
     waker: RefCell<Option<Waker>>,
     /// The other protocol that the connection changes to when the answer is out.
     tunnel: RefCell<Option<Box<Tunnel>>>,
@@ -177,6 +179,7 @@ impl Session {
             expects_word: Cell::new(false),
             order: Cell::new(Order::Serve),
             parting: Cell::new(Parting::Plain),
+            overdue: Cell::new(None),
             waker: RefCell::new(None),
             tunnel: RefCell::new(None),
             protocol,
@@ -395,6 +398,24 @@ impl Session {
         changed
     }
 
+    /// It is closed by the clock.
+    pub(super) fn close_for(&self, overdue: Overdue) {
+        self.overdue.set(Some(overdue));
+    }
+
+    /// The status of a request that got no answer, in the log.
+    pub(crate) fn unanswered(&self) -> u16 {
+        let overdue = match &self.protocol {
+            Protocol::Stream(Carrier(connection)) => connection.overdue.get(),
+            _ => self.overdue.get(),
+        };
+        // Of the requests on a connection, the one that it was closed for.
+        match overdue {
+            Some(Overdue::Body) if self.body_since.get().is_some() => REQUEST_TIMEOUT,
+            _ => CLIENT_CLOSED_REQUEST,
+        }
+    }
+
     pub(super) fn parting(&self) -> Parting {
         self.parting.get()
     }
@@ -498,6 +519,12 @@ impl Watch for Session {
         self.write_waits();
     }
 }
+
+/// For a client whose request stopped coming.
+const REQUEST_TIMEOUT: u16 = 408;
+
+/// What nginx logs for a client that did not wait for its answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// How long bytes that nobody reads may pause before the connection is closed
 /// (nginx's `lingering_timeout`).

@@ -24,6 +24,7 @@ mod http2_upstream;
 mod jsp;
 mod life;
 mod limits;
+mod matrix;
 mod names;
 mod nginx;
 mod pages;

@@ -3,6 +3,7 @@
 //! Everything is blocking and bounded by a timeout, so that a wrong proxy fails a test and does
 //! not hang it. Ports are chosen by the kernel.
 
+use std::any::Any;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -257,6 +258,21 @@ impl Client {
         }
     }
 
+    /// Reads to the end of the connection, however it ends.
+    pub(crate) fn leave(mut self) -> Left {
+        loop {
+            if let Err(error) = self.more() {
+                let is_clean = error.kind() == io::ErrorKind::UnexpectedEof;
+                return Left { bytes: self.received, is_clean };
+            }
+        }
+    }
+
+    /// Makes the connection end by a reset.
+    pub(crate) fn reset_on_drop(&self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Whether the other side closes the connection, without another byte.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.received.is_empty()
@@ -281,6 +297,13 @@ impl Client {
     }
 }
 
+/// What was left on a connection, and how it ended.
+pub(crate) struct Left {
+    pub(crate) bytes: Vec<u8>,
+    /// Whether it was no reset.
+    pub(crate) is_clean: bool,
+}
+
 impl From<TcpStream> for Client {
     fn from(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -296,6 +319,8 @@ pub(crate) struct Origin {
     connections: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
     gone: Arc<AtomicBool>,
+    /// What makes it what it is, if it is no script.
+    _held: Option<Box<dyn Any>>,
 }
 
 /// What an origin's script is given: one connection and the list of heads it has read.
@@ -319,7 +344,7 @@ impl Origin {
         let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::default());
         let gone = Arc::new(AtomicBool::new(false));
         let script = Arc::new(script);
-        let origin = Origin { addr, connections, requests, gone };
+        let origin = Origin { addr, connections, requests, gone, _held: None };
         let (connections, requests) = (Arc::clone(&origin.connections), Arc::clone(&origin.requests));
         let gone = Arc::clone(&origin.gone);
         std::thread::spawn(move || {
@@ -351,8 +376,13 @@ impl Origin {
     /// An address at which nobody listens.
     pub(crate) fn nobody() -> Origin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        Origin { addr, connections: Arc::default(), requests: Arc::default(), gone: Arc::default() }
+        Origin::silent(listener.local_addr().unwrap(), ())
+    }
+
+    /// An address where something is held that says nothing.
+    pub(crate) fn silent(addr: SocketAddr, held: impl Any) -> Origin {
+        let (connections, requests, gone) = Default::default();
+        Origin { addr, connections, requests, gone, _held: Some(Box::new(held)) }
     }
 
     /// Connections that were opened.
@@ -375,7 +405,9 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.gone.store(true, Ordering::SeqCst);
         // Wakes the accepting thread, if there is one.
-        let _ = TcpStream::connect(self.addr);
+        if self._held.is_none() {
+            let _ = TcpStream::connect(self.addr);
+        }
     }
 }
 
@@ -409,6 +441,6 @@ impl Visit {
 
     /// Makes the connection end by a reset.
     pub(crate) fn reset(&self) {
-        socket2::SockRef::from(&self.peer.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        self.peer.reset_on_drop();
     }
 }

@@ -12,11 +12,11 @@ use crate::peer::{Client, Origin, eventually};
 use crate::program::{Running, Site};
 
 /// A process of the program that the test has not started itself; ended when dropped.
-struct Heir(Pid);
+pub(crate) struct Heir(Pid);
 
 impl Heir {
     /// The process that the pid file names, once it names another than `before`.
-    fn of(site: &Site, before: u32) -> Heir {
+    pub(crate) fn of(site: &Site, before: u32) -> Heir {
         let mut found = None;
         eventually("there is a successor", || {
             found =

@@ -52,7 +52,7 @@ enum Left {
     Length(u64),
     Chunks(Box<Chunks>),
     /// It broke off, or is no body: where the next request begins is not known.
-    Lost,
+    Lost(Broken),
 }
 
 /// What has come while a request was waited for.
@@ -70,9 +70,14 @@ pub(crate) struct RequestBody {
     channel: Rc<Channel>,
 }
 
-/// A body that broke off, or is none.
+/// Why a body will never be whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Broken;
+pub(crate) enum Broken {
+    /// The client has gone.
+    Gone,
+    /// What it sends is no body.
+    Malformed,
+}
 
 impl Channel {
     pub(super) fn new(side: Side, session: Rc<Session>) -> Channel {
@@ -155,7 +160,7 @@ impl Channel {
             }
             Ok(None) => self.check_partial(bytes),
             Err(refused) => {
-                self.left.replace(Left::Lost);
+                self.left.replace(Left::Lost(Broken::Malformed));
                 Some(Arrived::Refused(refused))
             }
         }
@@ -163,7 +168,7 @@ impl Channel {
 
     fn check_partial(&self, bytes: &[u8]) -> Option<Arrived> {
         let refused = head::check_partial(bytes, &self.session.head_limits()).err()?;
-        self.left.replace(Left::Lost);
+        self.left.replace(Left::Lost(Broken::Malformed));
         Some(Arrived::Refused(refused))
     }
 
@@ -182,7 +187,7 @@ impl Channel {
     /// Returns the body of the request that was read last, if it has one.
     pub(super) fn body(self: &Rc<Channel>) -> Option<RequestBody> {
         match *self.left.borrow() {
-            Left::Nothing | Left::Lost => None,
+            Left::Nothing | Left::Lost(_) => None,
             Left::Length(_) | Left::Chunks(_) => Some(RequestBody { channel: Rc::clone(self) }),
         }
     }
@@ -194,7 +199,7 @@ impl Channel {
 
     /// Whether a body may be read to its end so that the connection can go on.
     pub(super) fn is_worth_reading(&self) -> bool {
-        !matches!(*self.left.borrow(), Left::Lost) && self.expectation.get() == Expectation::Nothing
+        !matches!(*self.left.borrow(), Left::Lost(_)) && self.expectation.get() == Expectation::Nothing
     }
 
     /// Returns the next piece of the body.
@@ -203,7 +208,7 @@ impl Channel {
             let received = &mut *self.received.borrow_mut();
             match &mut *self.left.borrow_mut() {
                 Left::Nothing => return Poll::Ready(None),
-                Left::Lost => return Poll::Ready(Some(Err(Broken))),
+                Left::Lost(broken) => return Poll::Ready(Some(Err(*broken))),
                 _ if received.is_empty() => {}
                 left => {
                     if let Some(taken) = left.take(received) {
@@ -215,7 +220,7 @@ impl Channel {
             match ready!(self.poll_receive(cx)) {
                 Ok(bytes) if !bytes.is_empty() => *received = bytes,
                 Ok(_) | Err(_) => {
-                    self.left.replace(Left::Lost);
+                    self.left.replace(Left::Lost(Broken::Gone));
                 }
             }
         }
@@ -385,7 +390,7 @@ impl Channel {
             loop {
                 match ready!(self.poll_body(cx)) {
                     Some(Ok(_)) => self.session.lingers(),
-                    Some(Err(Broken)) => return Poll::Ready(false),
+                    Some(Err(_)) => return Poll::Ready(false),
                     None => return Poll::Ready(true),
                 }
             }
@@ -431,7 +436,7 @@ impl Left {
     fn take(&mut self, received: &mut Bytes) -> Option<Option<Result<Frame<Bytes>, Broken>>> {
         match self {
             Left::Nothing => Some(None),
-            Left::Lost => Some(Some(Err(Broken))),
+            Left::Lost(broken) => Some(Some(Err(*broken))),
             Left::Length(left) => {
                 let now = usize::try_from(*left).unwrap_or(usize::MAX).min(received.len());
                 *left -= now as u64;
@@ -448,8 +453,8 @@ impl Left {
                     Some(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
                 }
                 Err(_) => {
-                    *self = Left::Lost;
-                    Some(Some(Err(Broken)))
+                    *self = Left::Lost(Broken::Malformed);
+                    Some(Some(Err(Broken::Malformed)))
                 }
             },
         }
@@ -472,7 +477,7 @@ impl RequestBody {
         match *self.channel.left.borrow() {
             Left::Nothing => SizeHint::with_exact(0),
             Left::Length(left) => SizeHint::with_exact(left),
-            Left::Chunks(_) | Left::Lost => SizeHint::default(),
+            Left::Chunks(_) | Left::Lost(_) => SizeHint::default(),
         }
     }
 }
