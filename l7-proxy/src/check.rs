@@ -114,15 +114,22 @@ fn told(value: &Value, pass: &ProxyPass) -> String {
     }
 }
 
-/// Follows the checks that are wanted until nobody wants any: a task on a thread of its own, where
+/// The checks that are wanted. `None` ends them all and leaves the servers as they were found: a
+/// process that is to end gets no requests that could go by checks, and its servers may end as well.
+pub(crate) type Wanted = Option<Vec<Arc<Checked>>>;
+
+/// Follows the checks that are wanted until nobody can want any: a task on a thread of its own, where
 /// requests cannot delay it.
-pub(crate) async fn follow(director: Arc<Director>, mut wanted: watch::Receiver<Vec<Arc<Checked>>>) {
+pub(crate) async fn follow(director: Arc<Director>, mut wanted: watch::Receiver<Wanted>) {
     let mut running = Running { director, tasks: HashMap::new() };
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let checks = wanted.borrow_and_update().clone();
-        running.adjust(&checks);
+        match checks {
+            Some(checks) => running.adjust(&checks),
+            None => running.tasks.clear(),
+        }
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}

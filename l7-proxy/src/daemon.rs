@@ -46,7 +46,7 @@ use tracing::{info, warn};
 use self::administered::{Administered, Claim};
 use self::worker::{Command, Duty, Serves, Switch};
 use crate::access_log::OpenError;
-use crate::check::{self, Checked};
+use crate::check;
 use crate::embed::{self, Service};
 use crate::error_log::Errno;
 use crate::model::{self, Config, ControlSocket, Http, SocketOptions, Stream};
@@ -87,7 +87,7 @@ pub struct Daemon {
     entry: Entry,
     state: Mutex<State>,
     /// The checks that are wanted.
-    checks: watch::Sender<Vec<Arc<Checked>>>,
+    checks: watch::Sender<check::Wanted>,
     /// The names that are followed.
     names: watch::Sender<Vec<Arc<Followed>>>,
     /// Checks servers and asks for names, where requests cannot delay it.
@@ -104,6 +104,8 @@ struct State {
     /// How long what is served by the present configuration may last after the next.
     shutdown_timeout: Option<Duration>,
     phase: Phase,
+    /// The checks of the present configuration.
+    checks: check::Wanted,
     /// Sockets of a predecessor; none once the first configuration is served.
     inherited: Inherited,
     /// How the control socket is bound.
@@ -185,6 +187,7 @@ impl Daemon {
             workers_wanted: config.process.workers,
             shutdown_timeout: None,
             phase: Phase::Serving,
+            checks: None,
             inherited,
             claim,
             control: None,
@@ -193,7 +196,7 @@ impl Daemon {
         let administered = Administered::new(Arc::clone(&shared.director), Arc::clone(&connections));
         let administered = Arc::new(administered);
         let state = Mutex::new(state);
-        let (checks, wanted) = watch::channel(Vec::new());
+        let (checks, wanted) = watch::channel(None);
         let background = Workers::start(&format!("{}-service", options.name), 1).map_err(Error::Threads)?;
         let director = Arc::clone(&shared.director);
         background.run(0, move || check::follow(director, wanted));
@@ -332,7 +335,8 @@ impl Daemon {
         state.shutdown_timeout = process.shutdown_timeout;
         state.listening.retain(|addr, _| !gone.contains(addr));
         self.administered.settle(services).map_err(of_service)?;
-        self.checks.send_replace(site.checks.clone());
+        state.checks = Some(site.checks.clone());
+        self.checks.send_replace(state.checks.clone());
         self.names.send_replace(site.names.clone());
         state.answer_control(process.control, control, self.control())
     }
@@ -411,6 +415,7 @@ impl Daemon {
         {
             let mut state = self.state();
             state.phase = Phase::Finishing;
+            self.checks.send_replace(None);
             for commands in &self.commands {
                 let (done, finished) = oneshot::channel();
                 if commands.send(Command::Finish(done)).is_ok() {

@@ -58,6 +58,7 @@ impl Daemon {
         let mut state = self.state();
         if state.phase == Phase::Serving {
             state.phase = Phase::Resting;
+            self.checks.send_replace(None);
             for commands in &self.commands {
                 // A worker that has ended accepts nothing.
                 let _ = commands.send(Command::Rest);
@@ -72,6 +73,7 @@ impl Daemon {
             return false;
         }
         state.phase = Phase::Serving;
+        self.checks.send_replace(state.checks.clone());
         let addresses: Vec<SocketAddr> = state.listening.keys().copied().collect();
         for (index, commands) in self.commands.iter().enumerate() {
             let _ = commands.send(Command::Resume(self.share(&state, &addresses, index)));

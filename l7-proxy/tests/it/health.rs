@@ -1,10 +1,15 @@
 //! Active checks: which servers get requests, by what they answer when they are asked.
 
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::peer::{Origin, Proxy, Visit, configuration, eventually, http};
+use crate::program::Site;
 
 /// Answers `/up` with this while it is well, else with 503, and everything else with its name.
 fn checked(name: &'static str, well: &Arc<AtomicBool>, answer: &'static str) -> Origin {
@@ -151,4 +156,33 @@ fn server_that_does_not_listen_is_found_before_any_client_does() {
     let proxy = Proxy::start(&site(&[&dead, &alive], "", ""));
     eventually("it is down", || condition(&proxy, 0).contains("connect refused"));
     assert_eq!(proxy.get("/").text(), "b");
+}
+
+#[test]
+fn process_that_is_to_end_says_nothing_of_its_servers() {
+    let holds = Origin::start(|visit| {
+        let head = visit.request()?;
+        if head.starts_with("GET /up ") { visit.reply("", "well") } else { visit.peer.rest().map(drop) }
+    });
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log info; events {{}} http {{ access_log off;
+         upstream app {{ server {}; }} upstream own {{ server {addr}; }}
+         server {{ listen {addr}; location / {{ proxy_pass http://app; }} location /up {{ return 200; }}
+         location /own {{ proxy_pass http://own; health_check uri=/up interval=20ms; }} }} }}",
+        holds.addr,
+        addr = site.addr
+    ));
+    let mut running = site.start();
+    let mut client = site.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the request is at the server", || holds.requests().len() == 1);
+    running.signal(Signal::QUIT);
+    eventually("nobody listens", || TcpStream::connect(site.addr).is_err());
+    // Time for some checks, which would all be refused.
+    std::thread::sleep(Duration::from_millis(200));
+    drop(client);
+    assert_eq!(running.end(), 0);
+    let log = site.read("error.log");
+    assert!(!log.contains("unhealthy"), "{log}");
 }

@@ -1,12 +1,16 @@
 //! Failures of servers: what the client notices, and how often a request is sent.
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::peer::{Client, Origin, PATIENCE, Proxy, Response, Visit, eventually, forwarding, http};
+use crate::program::Site;
 
 /// Reads a request and closes the connection without a word.
 fn closes(visit: &mut Visit) -> io::Result<()> {
@@ -144,6 +148,90 @@ fn connection_that_its_server_has_closed_is_not_used() {
         // The end of the connection arrives a moment after the answer.
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(origin.connections(), turn);
+    }
+}
+
+/// Ends or spoils a connection that is kept.
+type Spoil = fn(&mut Visit) -> io::Result<()>;
+
+/// What servers do to connections that nobody uses.
+const SPOILS: [(&str, Spoil); 3] = [
+    ("closes", |_| Ok(())),
+    ("resets", |visit| {
+        visit.reset();
+        Ok(())
+    }),
+    ("speaks unasked", |visit| {
+        visit.write("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")?;
+        visit.peer.rest().map(drop)
+    }),
+];
+
+#[test]
+fn kept_connection_that_was_spoilt_while_idle_carries_no_request() {
+    for (what, spoil) in SPOILS {
+        let (spoilt, is_spoilt) = std::sync::mpsc::channel();
+        let origin = Origin::start(move |visit| {
+            let head = visit.request()?;
+            visit.reply("", "well")?;
+            if head.starts_with("GET") {
+                let done = spoil(visit);
+                let _ = spoilt.send(());
+                return done;
+            }
+            visit.request().map(drop)
+        });
+        let proxy = Proxy::start(&forwarding(&[&origin], ""));
+        let mut client = proxy.client();
+        assert_eq!(client.get("/").text(), "well");
+        if what != "speaks unasked" {
+            is_spoilt.recv_timeout(PATIENCE).unwrap();
+        }
+        // It arrives a moment after it was done.
+        std::thread::sleep(Duration::from_millis(50));
+        // Even what must not be sent twice is sent once, and is answered.
+        let answer = send(&mut client, "POST", "pay");
+        assert_eq!((answer.status, answer.text()), (200, "well"), "{what}");
+        assert_eq!((origin.connections(), origin.requests().len()), (2, 2), "{what}");
+    }
+}
+
+#[test]
+fn kept_connection_that_ends_just_before_its_next_request_carries_none() {
+    for (what, spoil) in &SPOILS[..2] {
+        let (end, is_to_end) = std::sync::mpsc::channel();
+        let (ended, is_over) = std::sync::mpsc::channel();
+        let (is_to_end, ended) = (std::sync::Mutex::new(is_to_end), std::sync::Mutex::new(ended));
+        let origin = Origin::start(move |visit| {
+            let head = visit.request()?;
+            visit.reply("", "well")?;
+            if head.starts_with("GET") {
+                is_to_end.lock().unwrap().recv().unwrap();
+                spoil(visit)?;
+                visit.peer.stream.shutdown(std::net::Shutdown::Write)?;
+                ended.lock().unwrap().send(()).unwrap();
+            } else {
+                visit.request()?;
+            }
+            Ok(())
+        });
+        let site = Site::new(&format!("location / {{ proxy_pass http://{}; }}", origin.addr));
+        let text = fs::read_to_string(site.path("nginx.conf")).unwrap();
+        let upstream = format!("upstream app {{ server {}; }} server {{", origin.addr);
+        let text = text.replacen("server {", &upstream, 1);
+        site.write_whole(&text.replace(&format!("http://{}", origin.addr), "http://app"));
+        let running = site.start();
+        let mut client = site.client();
+        assert_eq!(client.get("/").text(), "well");
+        // Both the end and the request are there when the proxy wakes up.
+        running.signal(Signal::STOP);
+        end.send(()).unwrap();
+        is_over.recv_timeout(PATIENCE).unwrap();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\npay");
+        running.signal(Signal::CONT);
+        let answer = client.response();
+        assert_eq!((answer.status, answer.text()), (200, "well"), "{what}");
+        assert_eq!((origin.connections(), origin.requests().len()), (2, 2), "{what}");
     }
 }
 
