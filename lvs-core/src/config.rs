@@ -9,13 +9,11 @@
 
 mod algorithm;
 mod error;
+mod key;
+mod value;
 
 use std::collections::HashSet;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
-use std::str::FromStr;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::health::HealthPolicy;
@@ -23,6 +21,8 @@ use crate::scheduler::{CustomScheduler, MH_SERVERS_MAX};
 
 pub use algorithm::Algorithm;
 pub use error::{ConfigError, EditError, UnknownAlgorithm};
+pub use key::{Family, Protocol, ServiceKey};
+pub use value::{Persistence, SchedulerFlags, Thresholds, Weight};
 
 /// Everything a director serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,75 +100,6 @@ pub struct ServerConfig {
     pub slow_start: Duration,
 }
 
-/// What identifies a service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "String", into = "String"))]
-pub enum ServiceKey {
-    /// Protocol, virtual address and port (`-t`, `-u`).
-    Address {
-        /// Transport protocol.
-        protocol: Protocol,
-        /// VIP and port.
-        address: SocketAddr,
-    },
-    /// Packets with this firewall mark (`-f`).
-    Mark {
-        /// The mark.
-        mark: NonZeroU32,
-        /// Address family of the packets.
-        family: Family,
-    },
-    /// A pool that no address leads to, such as an `upstream` block of nginx.
-    Name(Arc<str>),
-}
-
-/// Transport protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Protocol {
-    /// Connections.
-    Tcp,
-    /// Datagrams; a flow counts as inactive, as in IPVS.
-    Udp,
-    /// Associations; known to rules and listings.
-    Sctp,
-}
-
-/// Address family of a firewall-mark service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6 (`-6`).
-    V6,
-}
-
-/// Share of new connections that a server takes, relative to its pool: 0 to 2 147 483 647.
-///
-/// Zero *quiesces* a server: it keeps the connections and the clients it has and gets no new
-/// ones, as with `ipvsadm --weight 0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(try_from = "u32", into = "u32"))]
-pub struct Weight(u32);
-
-/// Connection counts between which a server stops and resumes taking new ones (`-x`, `-y`).
-///
-/// At `upper` connections the server is full; it takes new ones again below `lower`, or below
-/// three quarters of `upper` where `lower` is 0. An `upper` of 0 means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(
-    feature = "serde",
-    serde(try_from = "crate::serial::RawThresholds", into = "crate::serial::RawThresholds")
-)]
-pub struct Thresholds {
-    upper: u32,
-    lower: u32,
-}
-
 /// How packets reach a real server.
 ///
 /// A proxy can only masquerade: it ends the client's connection and opens its own. The other
@@ -223,30 +154,6 @@ pub enum TunnelChecksum {
     /// Left to the receiver to place (`--tun-remcsum`, GUE only).
     Remote,
 }
-
-/// Keeps the clients of one network on one server (`-p`, `-M`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(
-    feature = "serde",
-    serde(try_from = "crate::serial::RawPersistence", into = "crate::serial::RawPersistence")
-)]
-pub struct Persistence {
-    timeout: Duration,
-    mask_v4: Ipv4Addr,
-    prefix_v6: u8,
-    capacity: usize,
-    expire_quiescent: bool,
-}
-
-/// Options of a scheduler, the bits that `ipvsadm -b` sets.
-///
-/// The bits are shared between schedulers: the first is `sh-fallback`, `mh-fallback` or `flag-1`,
-/// by scheduler.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "u8", into = "u8"))]
-pub struct SchedulerFlags(u8);
 
 impl Config {
     /// The service with this key.
@@ -447,250 +354,3 @@ impl ServerConfig {
         ServerConfig { weight, ..self }
     }
 }
-
-impl ServiceKey {
-    /// A TCP service.
-    pub fn tcp(address: SocketAddr) -> ServiceKey {
-        ServiceKey::Address { protocol: Protocol::Tcp, address }
-    }
-
-    /// A UDP service.
-    pub fn udp(address: SocketAddr) -> ServiceKey {
-        ServiceKey::Address { protocol: Protocol::Udp, address }
-    }
-
-    /// A named pool.
-    pub fn name(name: &str) -> ServiceKey {
-        ServiceKey::Name(name.into())
-    }
-
-    /// Virtual address and port, where the service has them.
-    pub fn address(&self) -> Option<SocketAddr> {
-        match self {
-            ServiceKey::Address { address, .. } => Some(*address),
-            ServiceKey::Mark { .. } | ServiceKey::Name(_) => None,
-        }
-    }
-
-    /// Address family that the service is bound to; a named pool takes both.
-    pub fn family(&self) -> Option<Family> {
-        match self {
-            ServiceKey::Address { address, .. } => Some(Family::of(address.ip())),
-            ServiceKey::Mark { family, .. } => Some(*family),
-            ServiceKey::Name(_) => None,
-        }
-    }
-}
-
-/// Reads what [`Display`](fmt::Display) prints. Whatever is no address and no mark is a name.
-impl FromStr for ServiceKey {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<ServiceKey, Self::Err> {
-        let address =
-            |protocol, text: &str| text.parse().ok().map(|address| ServiceKey::Address { protocol, address });
-        let mark = |text: &str, family| text.parse().ok().map(|mark| ServiceKey::Mark { mark, family });
-        let found = match text.split_once(' ') {
-            Some(("TCP", rest)) => address(Protocol::Tcp, rest),
-            Some(("UDP", rest)) => address(Protocol::Udp, rest),
-            Some(("SCTP", rest)) => address(Protocol::Sctp, rest),
-            Some(("FWM", rest)) => match rest.strip_suffix(" IPv6") {
-                Some(rest) => mark(rest, Family::V6),
-                None => mark(rest, Family::V4),
-            },
-            _ => None,
-        };
-        Ok(found.unwrap_or_else(|| ServiceKey::name(text)))
-    }
-}
-
-/// As a listing of `ipvsadm -Ln` names it: `TCP 192.0.2.1:80`, `FWM 7 IPv6`.
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ServiceKey::Address { protocol, address } => write!(f, "{protocol} {address}"),
-            ServiceKey::Mark { mark, family: Family::V4 } => write!(f, "FWM {mark}"),
-            ServiceKey::Mark { mark, family: Family::V6 } => write!(f, "FWM {mark} IPv6"),
-            ServiceKey::Name(name) => f.write_str(name),
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-            Protocol::Sctp => "SCTP",
-        })
-    }
-}
-
-impl Family {
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Family {
-        if address.is_ipv4() { Family::V4 } else { Family::V6 }
-    }
-}
-
-impl Weight {
-    /// Quiesced.
-    pub const ZERO: Weight = Weight(0);
-    /// The weight of a server of which nothing else was said.
-    pub const ONE: Weight = Weight(1);
-    /// The largest weight that IPVS keeps.
-    pub const MAX: Weight = Weight(i32::MAX as u32);
-
-    /// This weight.
-    ///
-    /// # Errors
-    /// [`ConfigError::Weight`] above [`Weight::MAX`].
-    pub fn new(weight: u32) -> Result<Weight, ConfigError> {
-        if weight > Weight::MAX.0 { Err(ConfigError::Weight(weight)) } else { Ok(Weight(weight)) }
-    }
-
-    /// The number.
-    pub fn value(self) -> u32 {
-        self.0
-    }
-}
-
-impl Default for Weight {
-    fn default() -> Weight {
-        Weight::ONE
-    }
-}
-
-impl fmt::Display for Weight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Thresholds {
-    /// Full at `upper` connections, open again below `lower`; 0 means unset.
-    ///
-    /// # Errors
-    /// [`ConfigError::Thresholds`] if `lower` is above `upper`, also when `upper` is 0, as IPVS.
-    pub fn new(upper: u32, lower: u32) -> Result<Thresholds, ConfigError> {
-        if lower > upper {
-            return Err(ConfigError::Thresholds { upper, lower });
-        }
-        Ok(Thresholds { upper, lower })
-    }
-
-    /// Connections at which the server is full; 0 for no limit.
-    pub fn upper(self) -> u32 {
-        self.upper
-    }
-
-    /// Connections below which a full server opens again; 0 for three quarters of the upper.
-    pub fn lower(self) -> u32 {
-        self.lower
-    }
-}
-
-impl Persistence {
-    /// Longest timeout, 31 days, as in ipvsadm.
-    pub const TIMEOUT_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
-
-    /// Each client address stays on its server for `timeout` after its last new connection.
-    ///
-    /// # Errors
-    /// [`ConfigError::PersistenceTimeout`] if it is below a second or above 31 days.
-    pub fn new(timeout: Duration) -> Result<Persistence, ConfigError> {
-        if timeout < Duration::from_secs(1) || timeout > Persistence::TIMEOUT_MAX {
-            return Err(ConfigError::PersistenceTimeout(timeout));
-        }
-        Ok(Persistence {
-            timeout,
-            mask_v4: Ipv4Addr::BROADCAST,
-            prefix_v6: 128,
-            capacity: TEMPLATES_DEFAULT,
-            expire_quiescent: false,
-        })
-    }
-
-    /// IPv4 clients that are equal under this mask stay together.
-    #[must_use]
-    pub fn mask(self, mask_v4: Ipv4Addr) -> Persistence {
-        Persistence { mask_v4, ..self }
-    }
-
-    /// IPv6 clients with this prefix length in common stay together.
-    ///
-    /// # Errors
-    /// [`ConfigError::PersistencePrefix`] unless it is 1 to 128.
-    pub fn prefix(self, prefix_v6: u8) -> Result<Persistence, ConfigError> {
-        if !(1..=128).contains(&prefix_v6) {
-            return Err(ConfigError::PersistencePrefix(prefix_v6));
-        }
-        Ok(Persistence { prefix_v6, ..self })
-    }
-
-    /// At most this many templates; a client that finds no room is scheduled without one.
-    #[must_use]
-    pub fn capacity(self, capacity: usize) -> Persistence {
-        Persistence { capacity, ..self }
-    }
-
-    /// Clients of a quiesced server move at their next connection (the sysctl
-    /// `expire_quiescent_template`); otherwise they stay for as long as they keep coming.
-    #[must_use]
-    pub fn expire_quiescent_template(self) -> Persistence {
-        Persistence { expire_quiescent: true, ..self }
-    }
-
-    /// Whether clients of a quiesced server move.
-    pub fn expires_quiescent_template(&self) -> bool {
-        self.expire_quiescent
-    }
-
-    /// How long a client stays after its last new connection.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// The mask of IPv4 clients.
-    pub fn mask_v4(&self) -> Ipv4Addr {
-        self.mask_v4
-    }
-
-    /// The prefix length of IPv6 clients.
-    pub fn prefix_v6(&self) -> u8 {
-        self.prefix_v6
-    }
-
-    /// How many templates there may be.
-    pub fn templates_max(&self) -> usize {
-        self.capacity
-    }
-}
-
-impl SchedulerFlags {
-    /// `flag-1`, `sh-fallback`, `mh-fallback`.
-    pub const FIRST: SchedulerFlags = SchedulerFlags(1);
-    /// `flag-2`, `sh-port`, `mh-port`.
-    pub const SECOND: SchedulerFlags = SchedulerFlags(2);
-    /// `flag-3`.
-    pub const THIRD: SchedulerFlags = SchedulerFlags(4);
-
-    /// Whether no flag is set.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether all of `flags` are set.
-    pub fn contains(self, flags: SchedulerFlags) -> bool {
-        self.0 & flags.0 == flags.0
-    }
-
-    /// These flags and those.
-    #[must_use]
-    pub fn with(self, flags: SchedulerFlags) -> SchedulerFlags {
-        SchedulerFlags(self.0 | flags.0)
-    }
-}
-
-/// Room for a million client networks: about 100 MB when full.
-const TEMPLATES_DEFAULT: usize = 1_000_000;

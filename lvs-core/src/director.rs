@@ -4,19 +4,23 @@
 //! failures) take turns on one lock, build what changes beside what serves, and store once.
 
 mod amend;
+mod edits;
 mod handover;
 mod succession;
+mod writer;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use self::amend::Outcomes;
-use crate::config::{Config, ConfigError, EditError, ServerConfig, ServiceConfig, ServiceKey, Weight};
+pub use self::edits::Rejected;
+use self::writer::Writer;
+use crate::config::{Config, ConfigError, EditError, ServiceKey, Weight};
 use crate::explain::Explanation;
 use crate::flow::Flow;
 use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
@@ -25,8 +29,8 @@ use crate::lease::Lease;
 use crate::occupancy::Load;
 use crate::picker::Picker;
 use crate::plan::{Changes, Moved};
-use crate::server::{Handle, Live, REMOVED, Server};
-use crate::service::{Refusal, Service, ServiceState};
+use crate::server::{Handle, Live, Server};
+use crate::service::{Refusal, Service};
 use crate::stats::{self, ServiceStats};
 use crate::time::Time;
 
@@ -46,29 +50,6 @@ struct Table {
 }
 
 pub(crate) type Services = HashMap<ServiceKey, Arc<Service>, foldhash::fast::RandomState>;
-
-/// What only writers need.
-#[derive(Default)]
-struct Writer {
-    config: Config,
-    /// States of deleted services whose connections may still live.
-    retired: HashMap<ServiceKey, Weak<ServiceState>>,
-    /// Servers of which it is to be told when they are empty.
-    draining: Vec<Handle>,
-    /// What the next tick tells.
-    notices: Vec<Notice>,
-}
-
-/// Why an edit was refused: it fits nothing that is there, or what it would make contradicts
-/// itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rejected {
-    /// There is nothing to edit, or already something where one is to be added.
-    Edit(EditError),
-    /// The result would not be a valid configuration.
-    Config(ConfigError),
-}
 
 /// Something that happened by itself, as [`Director::tick`] tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -449,130 +430,6 @@ impl Director {
         Ok(Explanation::of(service, flow, now))
     }
 
-    /// The present configuration.
-    pub fn config(&self) -> Config {
-        self.writer().config.clone()
-    }
-
-    /// Adds a service (`ipvsadm -A`).
-    ///
-    /// # Errors
-    /// It exists, or contradicts itself.
-    pub fn add_service(&self, service: ServiceConfig) -> Result<Changes, Rejected> {
-        self.edit(None, |config| config.add_service(service))
-    }
-
-    /// Replaces what is said about a service and keeps its servers (`ipvsadm -E`).
-    ///
-    /// # Errors
-    /// It does not exist, or would contradict itself.
-    pub fn edit_service(&self, service: ServiceConfig) -> Result<Changes, Rejected> {
-        self.edit(None, |config| config.edit_service(service))
-    }
-
-    /// Removes a service (`ipvsadm -D`). Its connections go on.
-    ///
-    /// # Errors
-    /// It does not exist.
-    pub fn delete_service(&self, service: &ServiceKey) -> Result<Changes, Rejected> {
-        self.edit(None, |config| config.delete_service(service))
-    }
-
-    /// Adds a server (`ipvsadm -a`). If it was deleted a while ago and still has connections, it
-    /// comes back with them.
-    ///
-    /// # Errors
-    /// There is no such service, it exists, or contradicts its service.
-    pub fn add_server(&self, service: &ServiceKey, server: ServerConfig) -> Result<Changes, Rejected> {
-        self.edit(None, |config| config.add_server(service, server))
-    }
-
-    /// Replaces what is said about a server (`ipvsadm -e`).
-    ///
-    /// # Errors
-    /// There is no such service or server, or it would contradict its service.
-    pub fn edit_server(&self, service: &ServiceKey, server: ServerConfig) -> Result<Changes, Rejected> {
-        self.edit(Some((service.clone(), server.address)), |config| config.edit_server(service, server))
-    }
-
-    /// Removes a server (`ipvsadm -d`). Its connections go on.
-    ///
-    /// # Errors
-    /// There is no such service or server.
-    pub fn delete_server(&self, service: &ServiceKey, server: SocketAddr) -> Result<Changes, Rejected> {
-        self.edit(None, |config| config.delete_server(service, server))
-    }
-
-    fn edit(
-        &self,
-        touched: Option<(ServiceKey, SocketAddr)>,
-        edit: impl FnOnce(&mut Config) -> Result<(), EditError>,
-    ) -> Result<Changes, Rejected> {
-        let mut writer = self.writer();
-        let mut config = writer.config.clone();
-        edit(&mut config).map_err(Rejected::Edit)?;
-        self.replace(&mut writer, config, touched, &Outcomes::NONE).map_err(Rejected::Config)
-    }
-
-    fn replace(
-        &self,
-        writer: &mut Writer,
-        config: Config,
-        touched: Option<(ServiceKey, SocketAddr)>,
-        outcomes: &Outcomes<'_>,
-    ) -> Result<Changes, ConfigError> {
-        config.check()?;
-        let old = self.table.load_full();
-        let mut changes = Changes::between(&writer.config, &config, &old.services);
-        let mut services =
-            HashMap::with_capacity_and_hasher(config.services.len(), foldhash::fast::RandomState::default());
-        for wanted in &config.services {
-            let before = old.services.get(&wanted.key);
-            let touched = touched.as_ref().filter(|(key, _)| *key == wanted.key).map(|(_, server)| *server);
-            let service = match before {
-                Some(before) if before.config == *wanted && touched.is_none() && !outcomes.turn(before) => {
-                    Arc::clone(before)
-                }
-                Some(before) => {
-                    let state = Arc::clone(&before.state);
-                    let service = Service::build(wanted.clone(), state, Some(before), touched);
-                    changes.moved.extend(Moved::to(&service, before));
-                    Arc::new(service)
-                }
-                None => {
-                    let revived = writer.retired.remove(&wanted.key).and_then(|state| state.upgrade());
-                    let state = revived.unwrap_or_else(|| Arc::new(ServiceState::new(wanted.key.clone())));
-                    Arc::new(Service::build(wanted.clone(), state, None, None))
-                }
-            };
-            services.insert(wanted.key.clone(), service);
-        }
-        outcomes.reach(&services);
-        let table = Arc::new(Table { services });
-        self.table.store(Arc::clone(&table));
-        self.generation.fetch_add(1, Ordering::Release);
-        for (key, before) in &old.services {
-            let after = table.services.get(key);
-            before.retire_servers(after.map(|service| &**service));
-            if after.is_none_or(|service| service.config.persistence.is_none()) {
-                before.state.templates.clear();
-            }
-            if after.is_none() {
-                writer.retired.insert(key.clone(), Arc::downgrade(&before.state));
-            }
-        }
-        for service in table.services.values() {
-            if let Some(now) = service.state.clock() {
-                (0..service.servers.len()).for_each(|server| service.note(server, now));
-                service.note_service(now);
-            }
-        }
-        writer.draining.retain(|live| live.standing() & REMOVED == 0);
-        writer.open_circles();
-        writer.config = config;
-        Ok(changes)
-    }
-
     /// Every service as it is now, in the order they were added.
     pub fn stats(&self) -> Vec<ServiceStats> {
         let writer = self.writer();
@@ -605,52 +462,6 @@ impl Director {
     }
 }
 
-impl Writer {
-    fn lapse(&mut self, service: &Service, now: Time) {
-        service.state.set_clock(now);
-        for (index, server) in service.servers.iter().enumerate() {
-            let Some(transition) = server.live.health().lapse(now) else { continue };
-            service.refresh(index);
-            service.warm_up(index, now);
-            service.note(index, now);
-            // Without anybody who ticks they are not fetched, and the oldest matter least.
-            if self.notices.len() == NOTICES_MAX {
-                self.notices.remove(0);
-            }
-            let (key, server) = (service.state.key.clone(), server.live.address);
-            self.notices.push(Notice::Turned { service: key, server, transition });
-        }
-        service.note_service(now);
-        service.find_next_lapse();
-    }
-
-    /// Tells of the drains that are over: the server is empty, or out of time, or was given a weight
-    /// again.
-    fn end_drains(&mut self, now: Time) {
-        let notices = &mut self.notices;
-        self.draining.retain(|live| {
-            let Some(Draining { service, server, load, deadline, .. }) = Draining::of(live) else {
-                return false;
-            };
-            let over = load.total() == 0 || deadline <= now;
-            if over {
-                notices.push(Notice::Drained { service, server, load });
-            }
-            !over
-        });
-    }
-
-    /// Removes the templates of deleted services: a connection that was scheduled while its service
-    /// was deleted may have made one, and a template holds its server, which holds the service,
-    /// which holds the template.
-    fn open_circles(&mut self) {
-        self.retired.retain(|_, state| {
-            let state = state.upgrade();
-            state.inspect(|state| state.templates.clear()).is_some()
-        });
-    }
-}
-
 /// Opens the circles of templates and services.
 impl Drop for Director {
     fn drop(&mut self) {
@@ -661,34 +472,13 @@ impl Drop for Director {
     }
 }
 
-impl std::fmt::Display for Rejected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Rejected::Edit(error) => error.fmt(f),
-            Rejected::Config(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Rejected {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(match self {
-            Rejected::Edit(error) => error,
-            Rejected::Config(error) => error,
-        })
-    }
-}
-
-/// Notices that wait for a tick.
-const NOTICES_MAX: usize = 1024;
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Algorithm, Persistence};
+    use crate::config::{Algorithm, Persistence, ServerConfig, ServiceConfig};
 
     fn key() -> ServiceKey {
         ServiceKey::name("web")

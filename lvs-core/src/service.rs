@@ -7,6 +7,8 @@
 //! as in IPVS, and ejected while there is nobody else; never the others.
 
 mod build;
+mod standing;
+mod warming;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,7 +17,6 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
@@ -23,8 +24,8 @@ use crate::config::{ServiceConfig, ServiceKey};
 use crate::counter::Counter;
 use crate::estimator::Estimator;
 use crate::flow::Flow;
-use crate::health::{AllEjected, Ejection, Passive};
-use crate::history::{History, State};
+use crate::health::{AllEjected, Passive};
+use crate::history::History;
 use crate::lease::Lease;
 use crate::persistence::Templates;
 use crate::pool::{Hidden, Pool};
@@ -384,65 +385,6 @@ impl Service {
         self.panicking.load(Ordering::Relaxed)
     }
 
-    /// Whether anybody may be warming up.
-    fn is_warming(&self, now: Time) -> bool {
-        self.state.warm.load(Ordering::Relaxed) > now.as_nanos()
-    }
-
-    /// The servers that warm up, and the part of a choice that is theirs: what the weight of each, as
-    /// far as it has grown, is among the others.
-    fn shares_of_choice(&self, now: Time) -> impl Iterator<Item = (usize, f64)> {
-        let usable = self.servers.iter().filter(|server| server.live.standing() == 0);
-        let total: f64 = usable.map(|server| f64::from(server.weight)).sum();
-        self.servers.iter().enumerate().filter_map(move |(index, server)| {
-            let weight = f64::from(server.weight);
-            let grown = weight * self.warmth(index, now)?;
-            Some((index, grown / (total - weight + grown).max(grown)))
-        })
-    }
-
-    /// Gives each server that warms up its part of a choice. So it gets that part at most, however often
-    /// its turn comes.
-    fn share_choice(&self, now: Time) {
-        for (server, share) in self.shares_of_choice(now) {
-            self.servers[server].live.add_credit(share);
-        }
-    }
-
-    /// Whether a server that warms up leaves this choice to another.
-    fn holds_back(&self, server: usize, now: Time) -> bool {
-        self.is_as_busy_as_warm(server, now)
-            .is_some_and(|busy| busy || !self.servers[server].live.spend_credit())
-    }
-
-    /// Whether it would leave the next choice to another.
-    fn would_hold_back(&self, server: usize, now: Time) -> bool {
-        let share =
-            self.shares_of_choice(now).find(|(other, _)| *other == server).map_or(0.0, |(_, share)| share);
-        self.is_as_busy_as_warm(server, now)
-            .is_some_and(|busy| busy || !self.servers[server].live.could_spend_credit(share))
-    }
-
-    /// Whether a server has as many connections as the busiest other one has, for its weight as far as
-    /// it has grown; nothing if it does not warm up.
-    fn is_as_busy_as_warm(&self, server: usize, now: Time) -> Option<bool> {
-        let Server { weight, live } = &self.servers[server];
-        let share = self.warmth(server, now)?;
-        let others = self.servers.iter().enumerate().filter(|(other, _)| *other != server);
-        let busiest = others.filter(|(_, other)| other.weight > 0 && other.live.standing() == 0);
-        let busiest =
-            busiest.map(|(_, other)| f64::from(other.live.load().total()) / f64::from(other.weight));
-        let most = busiest.fold(0.0, f64::max) * f64::from(*weight) * share;
-        Some(f64::from(live.load().total()) + 1.0 > most.max(1.0))
-    }
-
-    /// The share of its strength that a server which warms up has reached.
-    pub(crate) fn warmth(&self, server: usize, now: Time) -> Option<f64> {
-        let whole = self.slow_start(server);
-        let passed = now.since(self.servers[server].live.warming()?);
-        (passed < whole).then(|| (passed.as_secs_f64() / whole.as_secs_f64()).max(COLD))
-    }
-
     /// What is chosen in the place of a server that holds back.
     fn pick_other(
         &self,
@@ -499,139 +441,6 @@ impl Service {
     pub(crate) fn passive(&self, server: usize) -> Option<Passive> {
         self.config.servers[server].passive.or(self.config.health.passive)
     }
-
-    /// Brings a server's standing and bits up to date with its weight and health. Called under the
-    /// writer lock.
-    pub(crate) fn refresh(&self, server: usize) {
-        self.find_standing(server);
-        self.find_panic();
-    }
-
-    fn find_standing(&self, server: usize) {
-        let Server { weight, live } = &self.servers[server];
-        let mut standing = 0;
-        {
-            let health = live.health();
-            if *weight == 0 {
-                standing |= QUIESCED;
-            }
-            if health.is_down() {
-                standing |= DOWN;
-            }
-            if health.ejected_until().is_some() {
-                standing |= EJECTED;
-            }
-            live.set_pardon(self.passive(server).map_or(Time::NEVER, |passive| health.pardon(&passive)));
-        }
-        live.set_standing(standing);
-        set_bit(&self.usable, server, standing == 0);
-        set_bit(&self.sound, server, standing & !EJECTED == 0);
-        set_bit(&self.weighted, server, standing & QUIESCED == 0);
-    }
-
-    fn find_panic(&self) {
-        let count = |bits: &[AtomicU64]| -> u32 {
-            bits.iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
-        };
-        let (usable, weighted) = (u64::from(count(&self.usable)), u64::from(count(&self.weighted)));
-        let panics = usable * 100 < u64::from(self.config.health.panic_percent) * weighted;
-        self.panicking.store(panics, Ordering::Relaxed);
-        self.settle();
-    }
-
-    /// Notes until when all is calm: nobody is a backup, has a threshold, keeps clients or warms up,
-    /// some are usable and not too few, and no ejection ends. Then the scheduler's word is all that
-    /// is needed, and this one moment all that has to be looked at. Called under the writer lock.
-    pub(crate) fn settle(&self) {
-        let state = &self.state;
-        let warm = state.warm.load(Ordering::Relaxed) > state.clock().map_or(0, Time::as_nanos);
-        let simple = self.plain && !self.overfills && self.config.persistence.is_none();
-        let usable = self.usable.iter().any(|bits| bits.load(Ordering::Relaxed) != 0);
-        let calm = simple && usable && !warm && !self.is_panicking();
-        self.calm.store(if calm { state.lapse.load(Ordering::Relaxed) } else { 0 }, Ordering::Relaxed);
-    }
-
-    /// Whether failures in traffic may eject this server now.
-    pub(crate) fn ejection(&self, server: usize) -> Ejection {
-        if let Some(own) = &self.config.servers[server].passive {
-            return Ejection::UpTo(own.eject);
-        }
-        let policy = &self.config.health;
-        let others = self.servers.iter().enumerate().filter(|(other, _)| *other != server);
-        let others = others.filter(|(_, other)| other.weight > 0);
-        let (mut weighted, mut ejected, mut usable) = (1, 1, 0);
-        for (_, other) in others {
-            weighted += 1;
-            ejected += usize::from(other.live.standing() & EJECTED != 0);
-            usable += usize::from(other.live.standing() == 0);
-        }
-        let within = usable > 0 && ejected * 100 <= usize::from(policy.ejected_percent_max) * weighted;
-        if policy.ejected_percent_max >= 100 || within {
-            Ejection::UpTo(policy.ejection_max)
-        } else {
-            Ejection::Forbidden
-        }
-    }
-
-    /// How long a server warms up.
-    fn slow_start(&self, server: usize) -> Duration {
-        let own = self.config.servers[server].slow_start;
-        if own > Duration::ZERO { own } else { self.config.health.slow_start }
-    }
-
-    /// Has a server that came back warm up. Called under the writer lock.
-    pub(crate) fn warm_up(&self, server: usize, now: Time) {
-        let whole = self.slow_start(server);
-        if whole > Duration::ZERO {
-            self.servers[server].live.set_warming(Some(now));
-            let until = (now + whole).as_nanos();
-            self.state.warm.fetch_max(until, Ordering::Relaxed);
-            self.settle();
-        }
-    }
-
-    /// Writes down how a server and the service are. Called under the writer lock.
-    pub(crate) fn note(&self, server: usize, now: Time) {
-        let live = &self.servers[server].live;
-        let state = match live.standing() {
-            standing if standing & QUIESCED != 0 => State::Planned,
-            0 => State::Up,
-            _ => State::Down,
-        };
-        live.history().note(state, now);
-    }
-
-    /// Writes down how the service is. Called under the writer lock.
-    pub(crate) fn note_service(&self, now: Time) {
-        let any = |bits: &[AtomicU64]| bits.iter().any(|bits| bits.load(Ordering::Relaxed) != 0);
-        let state = match (any(&self.weighted), any(&self.usable)) {
-            (false, _) => State::Planned,
-            (true, true) => State::Up,
-            (true, false) => State::Down,
-        };
-        self.state.history().note(state, now);
-    }
-
-    /// Notes when the next ejection ends. Called under the writer lock.
-    pub(crate) fn find_next_lapse(&self) {
-        let ends = self.servers.iter().filter_map(|server| server.live.health().ejected_until());
-        self.state.lapse.store(ends.min().unwrap_or(Time::NEVER).as_nanos(), Ordering::Relaxed);
-        self.settle();
-    }
-
-    /// Whether an ejection has ended that nobody has acted on.
-    pub(crate) fn has_lapsed(&self, now: Time) -> bool {
-        self.state.lapse.load(Ordering::Relaxed) <= now.as_nanos()
-    }
-}
-
-fn set_bit(bits: &[AtomicU64], server: usize, set: bool) {
-    let bit = 1 << (server % 64);
-    if set {
-        bits[server / 64].fetch_or(bit, Ordering::Relaxed);
-    } else {
-        bits[server / 64].fetch_and(!bit, Ordering::Relaxed);
-    }
 }
 
 impl fmt::Display for Refusal {
@@ -649,9 +458,6 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
-
-/// Share of its strength that a server has when it begins to warm up.
-const COLD: f64 = 0.1;
 
 /// Servers that may have failed a flow before one that warms up takes it nevertheless.
 const EXCEPT_MAX: usize = 15;
