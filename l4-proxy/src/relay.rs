@@ -29,7 +29,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use self::direction::Direction;
 pub use self::pipe::Pipe;
-use crate::listen;
+use crate::{listen, sys};
 
 /// How bytes are moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,6 +182,12 @@ impl<T: Tally, S: Future<Output = End>> Future for Work<'_, T, S> {
 pub fn reset_on_drop(stream: &TcpStream) {
     // A socket that refuses the option is already reset.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Has the reader of a socket woken only when so many bytes are there (`SO_RCVLOWAT`), or its end.
+pub fn set_receive_low_water(stream: &TcpStream, bytes: usize) {
+    // A socket that refuses the option is broken, and says so at the next read.
+    let _ = sys::set_receive_low_water(stream, bytes);
 }
 
 impl<T: Tally> Future for Relay<'_, T> {

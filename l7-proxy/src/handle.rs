@@ -92,7 +92,10 @@ pub(crate) fn answer_parts(
     let client = &site.site.router.default_server(entry).settings().client;
     let slashes = client.slashes;
     let sound = refused.map_or(Ok(()), Err);
-    let mut refused = match sound.and_then(|()| strict::check(&mut transaction.parts, &client.head)) {
+    let recent = &transaction.session.worker.recent_host;
+    let checked =
+        sound.and_then(|()| strict::check(&mut transaction.parts, &client.head, &mut recent.borrow_mut()));
+    let mut refused = match checked {
         Ok(host) => {
             transaction.host = host;
             None
@@ -200,7 +203,7 @@ pub(crate) fn answer_parts(
                 }
                 Next::Path(next, body) => {
                     transaction.tell(|| format!("goes on as {}", next.path().escape_ascii()));
-                    transaction.redirected = Some(next.clone());
+                    transaction.redirected = Some(Box::new(next.clone()));
                     target = next;
                     incoming = incoming.filter(|_| body == RequestBody::Kept);
                 }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::rc::Rc;
 
 /// A host name without its port, lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,39 @@ impl<'a> Host<'a> {
     /// Returns the port, if one is given.
     pub fn port(&self) -> Option<u16> {
         self.port
+    }
+}
+
+/// The name that was read last: requests ask for the same one over and over.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    text: Vec<u8>,
+    name: Rc<str>,
+}
+
+impl Recent {
+    /// Reads a name; returns it in lower case and without its port.
+    ///
+    /// # Errors
+    /// If it is [none](Host::parse).
+    pub(crate) fn read(&mut self, text: &[u8]) -> Result<Rc<str>, BadHost> {
+        if self.text != text || text.is_empty() {
+            self.name = Host::parse(text)?.name().into();
+            self.text.clear();
+            self.text.extend_from_slice(text);
+        }
+        Ok(Rc::clone(&self.name))
+    }
+
+    /// The name of a request that names none.
+    pub(crate) fn none() -> Rc<str> {
+        Rc::from("")
+    }
+}
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent { text: Vec::new(), name: Recent::none() }
     }
 }
 

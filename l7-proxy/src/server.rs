@@ -48,6 +48,7 @@ pub(crate) use self::spelling::Spelling;
 pub(crate) use self::streams::Offer;
 use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
+use crate::host::Recent;
 use crate::limit::{Table, Zones};
 use crate::model::{self, Http, Upstream, UpstreamId};
 use crate::moment::Moment;
@@ -122,6 +123,8 @@ pub(crate) struct Worker {
     pub(crate) writers: Writers,
     /// Header maps to be filled again; a request needs two.
     spare_headers: RefCell<Vec<HeaderMap>>,
+    /// The name of the host that was asked for last.
+    pub(crate) recent_host: RefCell<Recent>,
     /// For values that are written and read at once.
     pub(crate) scratch: RefCell<Vec<u8>>,
     /// Files that are asked for again and again.
@@ -188,6 +191,7 @@ impl Proxy {
             room: Notify::new(),
             emptied: Notify::new(),
             spare_headers: RefCell::default(),
+            recent_host: RefCell::default(),
             scratch: RefCell::default(),
             files: RefCell::default(),
             order: Cell::new(Order::Serve),

@@ -16,6 +16,7 @@ use l4_proxy::proxy_protocol::Addresses;
 
 use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
+use crate::host::Recent;
 use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
 use crate::route::{Entry, Place, Route, Router, Server};
@@ -24,6 +25,9 @@ use crate::uri::Target;
 use crate::variable::{Attempt, Captures, Completion, Connection, Exchange, Findings, Moment, Response};
 
 /// One request.
+///
+/// What most requests have no use for is in a place of its own: a transaction is made and moved for
+/// each.
 pub(crate) struct Transaction {
     pub(crate) session: Rc<Session>,
     pub(crate) generation: Rc<Generation>,
@@ -31,7 +35,7 @@ pub(crate) struct Transaction {
     pub(crate) parts: Parts,
     pub(crate) connection: Connection,
     /// The name that the request is for, in lower case; empty if it names none.
-    pub(crate) host: String,
+    pub(crate) host: Rc<str>,
     /// The method that an error page is asked with, in place of the client's.
     acting: Option<Method>,
     pub(crate) captures: Captures,
@@ -41,15 +45,15 @@ pub(crate) struct Transaction {
     /// The location that answers; `None` while it is not known.
     pub(crate) place: Option<Place>,
     /// Path and query after an internal redirect.
-    pub(crate) redirected: Option<Target<'static>>,
+    pub(crate) redirected: Option<Box<Target<'static>>>,
     /// Whether the path is not any more the one that led to the location: it was rewritten there.
     pub(crate) path: PathOrigin,
     /// The fields that a server sent, where a variable may show them.
-    pub(crate) upstream_headers: Option<HeaderMap>,
+    pub(crate) upstream_headers: Option<Box<HeaderMap>>,
     /// The fields that a server sent behind its body, likewise.
-    pub(crate) upstream_trailers: Option<HeaderMap>,
+    pub(crate) upstream_trailers: Option<Box<HeaderMap>>,
     /// Fields of a server that stay when another location answers in its place.
-    pub(crate) carried: HeaderMap,
+    pub(crate) carried: Option<Box<HeaderMap>>,
     /// What led to the answer, where that is asked for in place of the answer.
     pub(crate) trace: Option<Box<Trace>>,
     /// Places among the requests that are being served, where those are limited.
@@ -77,9 +81,9 @@ struct Answer {
     /// How much it was compressed.
     packed: Option<Sizes>,
     /// The fields, where a log shows one.
-    headers: Option<HeaderMap>,
+    headers: Option<Box<HeaderMap>>,
     /// Those behind the body, likewise.
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 /// Whose body an answer has.
@@ -98,7 +102,7 @@ impl Transaction {
             generation,
             parts,
             connection,
-            host: String::new(),
+            host: Recent::none(),
             acting: None,
             captures: Captures::default(),
             attempts: Vec::new(),
@@ -109,7 +113,7 @@ impl Transaction {
             path: PathOrigin::Located,
             upstream_headers: None,
             upstream_trailers: None,
-            carried: HeaderMap::new(),
+            carried: None,
             trace: None,
             places: Vec::new(),
             answer: Answer::default(),
@@ -166,7 +170,7 @@ impl Transaction {
         let size = first_line + written + fields.sum::<usize>() + framing + date + "\r\n".len();
         self.answer.head_size = size as u64;
         if self.generation.site.router.needs().sent_fields {
-            self.answer.headers = Some(head.headers.clone());
+            self.answer.headers = Some(Box::new(head.headers.clone()));
         }
     }
 
@@ -180,14 +184,14 @@ impl Transaction {
     /// Keeps what the server sent behind its body, where a variable may show it.
     pub(crate) fn receive_trailers(&mut self, fields: &HeaderMap) {
         if self.generation.site.router.needs().upstream_fields {
-            self.upstream_trailers = Some(fields.clone());
+            self.upstream_trailers = Some(Box::new(fields.clone()));
         }
     }
 
     /// Keeps the fields behind the body, where a log shows one.
     pub(crate) fn trail(&mut self, fields: &HeaderMap) {
         if self.generation.site.router.needs().sent_fields {
-            self.answer.trailers = Some(fields.clone());
+            self.answer.trailers = Some(Box::new(fields.clone()));
         }
     }
 
@@ -210,7 +214,7 @@ impl Transaction {
             // A path that cannot be read is in the log as `$request_uri`.
             None => Target::parse(request_uri(&self.parts)).or_else(|_| Target::parse("/")).ok(),
         };
-        let Some(target) = self.redirected.as_ref().or(asked.as_ref()) else { return };
+        let Some(target) = self.redirected.as_deref().or(asked.as_ref()) else { return };
         let none = HeaderMap::new();
         let answer = &self.answer;
         let status = if answer.status == 0 { self.session.unanswered() } else { answer.status };
@@ -219,10 +223,10 @@ impl Transaction {
             method: &self.parts.method,
             response: Some(Response {
                 status,
-                headers: answer.headers.as_ref().unwrap_or(&none),
-                trailers: answer.trailers.as_ref(),
-                upstream_headers: self.upstream_headers.as_ref(),
-                upstream_trailers: self.upstream_trailers.as_ref(),
+                headers: answer.headers.as_deref().unwrap_or(&none),
+                trailers: answer.trailers.as_deref(),
+                upstream_headers: self.upstream_headers.as_deref(),
+                upstream_trailers: self.upstream_trailers.as_deref(),
                 body_bytes_sent: answer.body_size,
                 bytes_sent: answer.head_size + answer.body_size,
                 packed: answer.packed.map(|sizes| (sizes.plain, sizes.packed)),

@@ -13,6 +13,7 @@
 mod answer;
 mod budget;
 mod chunks;
+mod gathering;
 mod head;
 mod http2;
 mod line;
@@ -34,7 +35,7 @@ use tokio::time::timeout;
 pub(crate) use self::answer::{AskError, BrokenOff, Incoming, Question, ask};
 pub(crate) use self::budget::Budget;
 pub(crate) use self::chunks::{Chunks, Piece};
-pub(crate) use self::head::{Asked, Fields, Head};
+pub(crate) use self::head::{Asked, Fields, Head, parse_length};
 pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_alone};
 pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPIRES,
-    LAST_MODIFIED, SERVER, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
+    Entry, LAST_MODIFIED, SERVER, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
@@ -43,11 +43,11 @@ pub(super) fn finish(
         answer.extensions.remove::<ReasonPhrase>();
     }
     let headers = &mut answer.headers;
-    if !headers.contains_key(SERVER) {
-        headers.insert(SERVER, pages::server_field(settings.server_tokens));
+    if let Entry::Vacant(place) = headers.entry(SERVER) {
+        place.insert(pages::server_field(settings.server_tokens));
     }
-    if !transaction.carried.is_empty() {
-        carry(&mut transaction.carried, headers);
+    if let Some(carried) = transaction.carried.take() {
+        carry(*carried, headers);
     }
     if !matches!(settings.expires, Expires::Off) {
         let exchange = exchange_with(&transaction, server, route, target, answer.status, headers);
@@ -130,7 +130,7 @@ pub(super) fn describing(
         || !settings.add_trailers.is_empty()
         || settings.gzip.on
         || settings.gzip.prepared != Prepared::Off
-        || !transaction.carried.is_empty();
+        || transaction.carried.is_some();
     if of_one_connection && !looked_at { Describing::Text } else { Describing::Fields }
 }
 
@@ -259,7 +259,7 @@ fn exchange_with<'a>(
         status: status.as_u16(),
         headers,
         trailers: None,
-        upstream_headers: transaction.upstream_headers.as_ref(),
+        upstream_headers: transaction.upstream_headers.as_deref(),
         upstream_trailers: None,
         body_bytes_sent: 0,
         bytes_sent: 0,
@@ -270,9 +270,9 @@ fn exchange_with<'a>(
 }
 
 /// Adds the fields that stayed when another location took a server's place.
-fn carry(carried: &mut HeaderMap, headers: &mut HeaderMap) {
+fn carry(carried: HeaderMap, headers: &mut HeaderMap) {
     let mut last = None;
-    for (name, value) in std::mem::take(carried) {
+    for (name, value) in carried {
         let first = name.is_some();
         let Some(name) = name.or(last) else { break };
         // What the server said of the content holds in place of what we would.

@@ -31,7 +31,7 @@ pub(super) fn examine(
 ) -> Step {
     let relay = &route.proxy().relay;
     if transaction.generation.site.router.needs().upstream_fields {
-        transaction.upstream_headers = Some(answer.headers.clone());
+        transaction.upstream_headers = Some(Box::new(answer.headers.clone()));
     }
     let obeyed = |name: &HeaderName| {
         answer.headers.get(name).filter(|_| !relay.ignore.contains(name)).map(HeaderValue::as_bytes)
@@ -44,7 +44,7 @@ pub(super) fn examine(
         }
         if let Some(place) = obeyed(&X_ACCEL_REDIRECT) {
             let place = place.to_vec();
-            transaction.carried = carried(&answer.headers);
+            transaction.carried = Some(Box::new(carried(&answer.headers)));
             if place.starts_with(b"/") {
                 transaction.act_as_get();
             }
@@ -57,7 +57,7 @@ pub(super) fn examine(
         && route.settings.error_pages.iter().any(|page| page.statuses.contains(&status))
     {
         for value in answer.headers.get_all(WWW_AUTHENTICATE) {
-            transaction.carried.append(WWW_AUTHENTICATE, value.clone());
+            transaction.carried.get_or_insert_default().append(WWW_AUTHENTICATE, value.clone());
         }
         return Step::status(status);
     }
@@ -111,6 +111,10 @@ fn redirects(
             RedirectRule::Replace(rule) => replaced(rule, exchange, text, Extent::Beginning),
         }),
     };
+    // A look at the names is cheaper than a search for what few answers have.
+    if !headers.keys().any(|name| *name == LOCATION || *name == REFRESH) {
+        return;
+    }
     if let Some(text) = headers.get(LOCATION).and_then(|location| place(location.as_bytes())) {
         let absolute = std::str::from_utf8(&text).ok().and_then(|text| pages::absolute(text, exchange));
         if let Some(value) = absolute.or_else(|| HeaderValue::from_bytes(&text).ok()) {

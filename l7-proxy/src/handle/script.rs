@@ -172,7 +172,7 @@ impl<'g> Script<'_, 'g, '_> {
 
     fn retarget(&mut self, target: Target<'static>) {
         self.transaction.tell(|| format!("the path is now {}", target.path().escape_ascii()));
-        self.transaction.redirected = Some(target.clone());
+        self.transaction.redirected = Some(Box::new(target.clone()));
         *self.target = target;
     }
 

@@ -9,7 +9,9 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Version};
 
-use crate::host::Host;
+use std::rc::Rc;
+
+use crate::host::Recent;
 use crate::model::HeadLimits;
 
 /// Why a request is refused.
@@ -22,7 +24,7 @@ pub(crate) struct Refused {
 
 /// Refuses a request that has no single reading; returns the name that it is for, in lower case,
 /// empty if it names none.
-pub(super) fn check(parts: &mut Parts, limits: &HeadLimits) -> Result<String, Refused> {
+pub(super) fn check(parts: &mut Parts, limits: &HeadLimits, recent: &mut Recent) -> Result<Rc<str>, Refused> {
     check_size(parts, limits)?;
     check_method(&parts.method)?;
     // One look at all names is cheaper than a search for each of these.
@@ -41,7 +43,7 @@ pub(super) fn check(parts: &mut Parts, limits: &HeadLimits) -> Result<String, Re
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(Refused { status: 501, reason: "client sent unknown \"Transfer-Encoding\"" });
     }
-    let host = check_host(parts, host)?;
+    let host = check_host(parts, host, recent)?;
     // What follows goes by the field, so that there is one name of the request.
     if let Some(authority) = parts.uri.authority()
         && let Ok(value) = HeaderValue::from_str(authority.as_str())
@@ -105,10 +107,10 @@ fn check_method(method: &Method) -> Result<(), Refused> {
 }
 
 /// A `Host` (none only in HTTP/1.0), which is a name; that of the target in its place, if it has one.
-fn check_host(parts: &Parts, field: Option<&HeaderValue>) -> Result<String, Refused> {
+fn check_host(parts: &Parts, field: Option<&HeaderValue>, recent: &mut Recent) -> Result<Rc<str>, Refused> {
     let host = match field {
         Some(field) => {
-            Some(Host::parse(field.as_bytes()).map_err(|_| bad("client sent invalid host header"))?)
+            Some(recent.read(field.as_bytes()).map_err(|_| bad("client sent invalid host header"))?)
         }
         // HTTP/2 names the host in its pseudo-header, which is the target's authority here.
         None if parts.version >= Version::HTTP_2 && parts.uri.authority().is_some() => None,
@@ -118,15 +120,13 @@ fn check_host(parts: &Parts, field: Option<&HeaderValue>) -> Result<String, Refu
         None => None,
     };
     let Some(authority) = parts.uri.authority() else {
-        return Ok(host.map_or_else(String::new, |host| host.name().to_owned()));
+        return Ok(host.unwrap_or_else(Recent::none));
     };
     if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
         return Err(bad("client sent invalid request target"));
     }
     // Where the target names a host, the field does not count (RFC 9112, section 3.2.2).
-    let named = Host::parse(authority.as_str().as_bytes())
-        .map_err(|_| bad("client sent invalid host in request line"))?;
-    Ok(named.name().to_owned())
+    recent.read(authority.as_str().as_bytes()).map_err(|_| bad("client sent invalid host in request line"))
 }
 
 fn bad(reason: &'static str) -> Refused {
@@ -137,15 +137,15 @@ fn bad(reason: &'static str) -> Refused {
 mod tests {
     use http::Request;
 
-    use super::{HeadLimits, check};
+    use super::{HeadLimits, Recent, check};
 
     #[track_caller]
     fn expect(status: u16, method: &str, target: &str, headers: &[(&str, &str)]) {
         let request = Request::builder().method(method).uri(target);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let answered =
-            check(&mut parts, &HeadLimits::default()).map_or_else(|refused| refused.status, |_| 200);
+        let answered = check(&mut parts, &HeadLimits::default(), &mut Recent::default())
+            .map_or_else(|refused| refused.status, |_| 200);
         assert_eq!(answered, status, "{method} {target} {headers:?}");
     }
 

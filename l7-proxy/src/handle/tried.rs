@@ -29,7 +29,7 @@ pub(super) fn look(
         };
         let Some(found) = find(transaction, server, route, target, text, wanted) else { continue };
         transaction.tell(|| format!("try_files: {} is there", found.path().escape_ascii()));
-        transaction.redirected = Some(found.clone());
+        transaction.redirected = Some(Box::new(found.clone()));
         *target = found;
         return None;
     }

@@ -12,12 +12,12 @@ mod head;
 mod reply;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
 use http::request::Parts;
-use http::{Method, Request};
+use http::{Method, Request, Response};
 
 use self::channel::{Arrived, Channel};
 pub(crate) use self::channel::{Broken, RequestBody};
@@ -26,7 +26,7 @@ use self::reply::{Asked, Persistence, Reply, Unsent, Whole};
 use super::connection::{Outcome, aborted, drive};
 use super::session::{Order, Parting, Session};
 use super::sessions;
-use crate::body::Received;
+use crate::body::{Body, Cut, Received};
 use crate::forward::Tunnel;
 use crate::handle;
 use crate::stream::Side;
@@ -80,10 +80,10 @@ async fn converse(channel: &Rc<Channel>) -> End {
             }
             polled
         });
-        let next = match arrived.await {
-            Arrived::End => return End::Closed,
+        let next = match begin(channel, arrived.await) {
+            None => return End::Closed,
             // In a place of its own, which is given back while the connection is idle.
-            arrived => Box::pin(exchange(channel, arrived)).await,
+            Some(begun) => Box::pin(exchange(channel, begun)).await,
         };
         if let Next::End(end) = next {
             return end;
@@ -91,20 +91,38 @@ async fn converse(channel: &Rc<Channel>) -> End {
     }
 }
 
-/// Answers one request.
-async fn exchange(channel: &Rc<Channel>, arrived: Arrived) -> Next {
-    let session = &channel.session;
+/// A request that is being answered.
+struct Begun<F> {
+    asked: Asked,
+    answering: Pin<Box<F>>,
+}
+
+/// Begins to answer what has come; `None` if the connection has ended.
+fn begin(
+    channel: &Rc<Channel>,
+    arrived: Arrived,
+) -> Option<Begun<impl Future<Output = Result<Response<Body>, Cut>>>> {
     let (parts, refused) = match arrived {
         Arrived::Head(head) => (head.parts, None),
         Arrived::Refused(refused) => (unreadable(), Some(refused)),
-        Arrived::End => return Next::End(End::Closed),
+        Arrived::End => return None,
     };
     let asked = Asked {
         version: parts.version,
         whole: if parts.method == Method::HEAD { Whole::HeadOnly } else { Whole::Body },
     };
     let body = channel.body().map(Received::Http1);
-    let mut answering = handle::answer_parts(Rc::clone(session), parts, body, refused);
+    let answering = handle::answer_parts(Rc::clone(&channel.session), parts, body, refused);
+    Some(Begun { asked, answering })
+}
+
+/// Answers one request.
+async fn exchange<F>(channel: &Rc<Channel>, begun: Begun<F>) -> Next
+where
+    F: Future<Output = Result<Response<Body>, Cut>>,
+{
+    let session = &channel.session;
+    let Begun { asked, mut answering } = begun;
     let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(answered) => Poll::Ready(answered.ok()),
         // What is dropped without an answer is logged as what it is.

@@ -15,7 +15,7 @@ pub(crate) struct Spelling {
 impl Spelling {
     /// Spells `name` like this in the next head.
     pub(crate) fn note(&self, name: &str) {
-        if !is_title_case(name) {
+        if !is_usual(name) && !is_title_case(name) {
             self.names.borrow_mut().push(name.into());
         }
     }
@@ -33,6 +33,10 @@ impl Spelling {
             out.extend_from_slice(noted.as_bytes());
             return;
         }
+        if let Some(usual) = usual(name) {
+            out.extend_from_slice(usual.as_bytes());
+            return;
+        }
         let start = out.len();
         out.extend_from_slice(name.as_bytes());
         let mut before = b'-';
@@ -43,6 +47,42 @@ impl Spelling {
             before = *byte;
         }
     }
+}
+
+/// Names that most answers have, in lower and in title case: a look here is cheaper than one at each
+/// letter.
+macro_rules! usual {
+    ($($lower:literal $title:literal,)*) => {
+        fn usual(name: &str) -> Option<&'static str> {
+            match name {
+                $($lower => Some($title),)*
+                _ => None,
+            }
+        }
+
+        fn is_usual(name: &str) -> bool {
+            matches!(name, $($title)|*)
+        }
+    };
+}
+
+usual! {
+    "age" "Age",
+    "date" "Date",
+    "vary" "Vary",
+    "server" "Server",
+    "expires" "Expires",
+    "location" "Location",
+    "connection" "Connection",
+    "keep-alive" "Keep-Alive",
+    "set-cookie" "Set-Cookie",
+    "content-type" "Content-Type",
+    "accept-ranges" "Accept-Ranges",
+    "cache-control" "Cache-Control",
+    "last-modified" "Last-Modified",
+    "content-length" "Content-Length",
+    "content-encoding" "Content-Encoding",
+    "transfer-encoding" "Transfer-Encoding",
 }
 
 /// Whether a name is in title case: the letter after each hyphen is a capital, all others are
@@ -70,6 +110,7 @@ mod tests {
             assert_eq!(std::str::from_utf8(&out[1..]).unwrap(), expected);
         };
         for (name, expected) in [
+            ("last-modified", "Last-Modified"),
             ("etag", "ETag"),
             ("x-uri", "X-URI"),
             ("x-uris", "X-Uris"),

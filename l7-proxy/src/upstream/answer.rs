@@ -162,7 +162,7 @@ impl Beginning {
     ) -> Poll<Result<(Head, Bytes), AskError>> {
         SCRATCH.with_borrow_mut(|scratch| {
             loop {
-                let count = match ready!(link.poll_read(cx, scratch)) {
+                let count = match ready!(link.poll_read(cx, &mut scratch[..BEGINNING])) {
                     Ok(0) => return Poll::Ready(Err(AskError::Broken(None))),
                     Ok(count) => count,
                     Err(error) => return Poll::Ready(Err(AskError::Broken(Some(error)))),
@@ -289,7 +289,8 @@ impl Incoming {
     ) -> Poll<Result<usize, BrokenOff>> {
         let Left::Length(left) = self.left else { return Poll::Ready(Err(BrokenOff::Malformed)) };
         // Never more than the body: what comes behind it is nobody's.
-        match self.link.poll_splice(cx, pipe, usize::try_from(left).unwrap_or(usize::MAX)) {
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        match self.link.poll_gathered(cx, pipe, most) {
             Poll::Ready(Ok(count @ 1..)) => {
                 self.left = match left - count as u64 {
                     0 => Left::Nothing,
@@ -383,6 +384,10 @@ thread_local! {
 
 /// Large enough for bulk, small enough to stay in the cache.
 const SCRATCH_SIZE: usize = 64 * 1024;
+
+/// The most that is read with a head: all of most answers, and not much of one that had better be moved
+/// without a copy.
+const BEGINNING: usize = 24 * 1024;
 
 /// The most that is read at once.
 const READ_MAX: usize = 64 * 1024;

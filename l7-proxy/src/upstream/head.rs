@@ -87,20 +87,21 @@ pub(super) fn parse(
         return Err("upstream sent a second answer");
     };
     let mut hop = Hop::default();
-    for field in response.headers.iter() {
-        hop.note(field)?;
-    }
     // What the client is to agree to is in the fields of the connection.
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| "upstream sent invalid header")?;
-        if !switches && (!wanted(&name) || hop.names(&name)) {
+        hop.note(&name, field.value)?;
+        if !switches && !wanted(&name) {
             continue;
         }
         spelling.note(field.name);
         let value = HeaderValue::from_bytes(field.value).map_err(|_| "upstream sent invalid header")?;
         headers.append(name, value);
+    }
+    if !switches {
+        hop.take_nominated(&mut headers);
     }
     let reason = response.reason.filter(|&reason| Some(reason) != status.canonical_reason());
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
@@ -137,34 +138,28 @@ struct Hop<'a> {
 }
 
 impl<'a> Hop<'a> {
-    fn note(&mut self, field: &httparse::Header<'a>) -> Result<(), &'static str> {
-        // The lengths of the three names that matter.
-        match field.name.len() {
-            10 if is(field, CONNECTION) => {
-                for token in tokens(field.value) {
-                    if token.eq_ignore_ascii_case(b"close") {
-                        self.close = true;
-                    } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                        self.keep_alive = true;
-                    } else if !token.eq_ignore_ascii_case(b"upgrade") {
-                        self.nominating.push(token);
-                    }
+    fn note(&mut self, name: &HeaderName, value: &'a [u8]) -> Result<(), &'static str> {
+        if *name == CONNECTION {
+            for token in tokens(value) {
+                if token.eq_ignore_ascii_case(b"close") {
+                    self.close = true;
+                } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                    self.keep_alive = true;
+                } else if !token.eq_ignore_ascii_case(b"upgrade") {
+                    self.nominating.push(token);
                 }
             }
-            14 if is(field, CONTENT_LENGTH) => {
-                if self.length.is_some() {
-                    return Err("upstream sent duplicate header line: \"Content-Length\"");
-                }
-                let length = parse_length(field.value);
-                self.length = Some(length.ok_or("upstream sent invalid \"Content-Length\" header")?);
+        } else if *name == CONTENT_LENGTH {
+            if self.length.is_some() {
+                return Err("upstream sent duplicate header line: \"Content-Length\"");
             }
-            17 if is(field, TRANSFER_ENCODING) => {
-                if self.chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
-                    return Err("upstream sent unknown \"Transfer-Encoding\"");
-                }
-                self.chunked = true;
+            let length = parse_length(value);
+            self.length = Some(length.ok_or("upstream sent invalid \"Content-Length\" header")?);
+        } else if *name == TRANSFER_ENCODING {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err("upstream sent unknown \"Transfer-Encoding\"");
             }
-            _ => {}
+            self.chunked = true;
         }
         Ok(())
     }
@@ -180,16 +175,20 @@ impl<'a> Hop<'a> {
         }
     }
 
-    /// Whether `Connection` names this field. A server cannot take away what frames its own answer.
-    fn names(&self, name: &HeaderName) -> bool {
-        !self.nominating.is_empty()
-            && *name != CONTENT_LENGTH
-            && self.nominating.iter().any(|token| name.as_str().as_bytes().eq_ignore_ascii_case(token))
+    /// Takes away the fields that `Connection` names. A server cannot take away what frames its own
+    /// answer.
+    fn take_nominated(&self, headers: &mut HeaderMap) {
+        if self.nominating.is_empty() {
+            return;
+        }
+        let nominated = |name: &HeaderName| {
+            let name = name.as_str().as_bytes();
+            self.nominating.iter().any(|token| name.eq_ignore_ascii_case(token))
+        };
+        // What stays, stays in its order.
+        let stays = headers.iter().filter(|(name, _)| **name == CONTENT_LENGTH || !nominated(name));
+        *headers = stays.map(|(name, value)| (name.clone(), value.clone())).collect();
     }
-}
-
-fn is(field: &httparse::Header<'_>, name: HeaderName) -> bool {
-    field.name.eq_ignore_ascii_case(name.as_str())
 }
 
 fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -197,7 +196,7 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Digits and nothing else: no sign, no list.
-pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
+pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }

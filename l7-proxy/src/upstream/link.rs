@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::client::TlsStream;
 
+use super::gathering::Gathering;
 use crate::model::ProxySettings;
 use crate::moment::{COARSE, Moment};
 use crate::server::Place;
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     write_since: Cell<Option<Moment>>,
     read_timeout: Cell<Duration>,
     send_timeout: Cell<Duration>,
+    /// How the bytes of a large answer are waited for.
+    gathering: RefCell<Gathering>,
     /// Bytes written and read since they were last counted.
     traffic: Cell<(u64, u64)>,
     /// It counts among the connections of its worker, idle or not.
@@ -80,6 +83,7 @@ impl Link {
             write_since: Cell::new(None),
             read_timeout: Cell::new(Duration::MAX),
             send_timeout: Cell::new(Duration::MAX),
+            gathering: RefCell::new(Gathering::New),
             traffic: Cell::new((0, 0)),
             _place: place,
         }
@@ -94,6 +98,7 @@ impl Link {
         self.write_since.set(None);
         self.read_timeout.set(settings.read_timeout);
         self.send_timeout.set(settings.send_timeout);
+        self.gathering.replace(Gathering::New);
     }
 
     /// No more of the request is written; from now on the answer is waited for.
@@ -218,6 +223,44 @@ impl Link {
             Transport::Tls(_) | Transport::Gone => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         };
         self.note_read(polled)
+    }
+
+    /// Lets bytes gather if there are many of the `left` to come, and moves them into an empty pipe;
+    /// returns how many, nothing at the end of the connection.
+    pub(super) fn poll_gathered(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        left: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.gathering.borrow_mut().poll_splice(cx, self, pipe, left)
+    }
+
+    /// Moves at most `most` bytes like [`Link::poll_splice`], whether or not the runtime knows of anything.
+    pub(super) fn splice_now(&self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        let moved = match &*self.transport.borrow() {
+            Transport::Plain(stream) => pipe.fill_from(stream, most),
+            Transport::Tls(_) | Transport::Gone => Err(io::ErrorKind::Unsupported.into()),
+        };
+        match self.note_read(Poll::Ready(moved)) {
+            Poll::Ready(moved) => moved,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Has the runtime told of the socket only when so much has come; it is told anew at once if it has.
+    pub(super) fn call_for(&self, bytes: usize) {
+        if let Transport::Plain(stream) = &*self.transport.borrow() {
+            l4_proxy::relay::set_receive_low_water(stream, bytes);
+        }
+    }
+
+    /// Waits to be told of the socket before it is read again.
+    pub(super) fn forget_readiness(&self) {
+        if let Transport::Plain(stream) = &*self.transport.borrow() {
+            let wait = || Err::<(), io::Error>(io::ErrorKind::WouldBlock.into());
+            let _ = stream.try_io(Interest::READABLE, wait);
+        }
     }
 
     /// Whether bytes can be moved without a look at them.

@@ -326,26 +326,38 @@ fn since_epoch(now: SystemTime) -> Duration {
 fn address(addr: SocketAddr, out: &mut Vec<u8>) {
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => {
-            let mut text = [b'.'; "255.255.255.255".len()];
+            let mut text = [0; "255.255.255.255.".len()];
             let mut end = 0;
             for octet in ip.octets() {
-                let (hundreds, tens) = (octet / 100, octet / 10);
-                for (digit, is_shown) in [(hundreds, hundreds > 0), (tens % 10, tens > 0), (octet % 10, true)]
-                {
-                    text[end] = b'0' + digit;
-                    end += usize::from(is_shown);
-                }
-                // What is there is overwritten or a dot.
-                if let Some(dot) = text.get_mut(end) {
-                    *dot = b'.';
-                }
-                end += 1;
+                let (octet, len) = &OCTETS[usize::from(octet)];
+                text[end..end + octet.len()].copy_from_slice(octet);
+                end += usize::from(*len);
             }
             out.extend_from_slice(&text[..end - 1]);
         }
         // Writing to a Vec cannot fail.
         IpAddr::V6(ip) => _ = write!(out, "{ip}"),
     }
+}
+
+/// Each octet in digits and with a dot behind them, and how many bytes that is.
+static OCTETS: [([u8; 4], u8); 256] = octets();
+
+const fn octets() -> [([u8; 4], u8); 256] {
+    let mut all = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < all.len() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let len = if octet >= 100 { 3 } else { 1 + (octet >= 10) as usize };
+        let mut place = 0;
+        while place < len {
+            all[octet].0[place] = b'0' + digits[3 - len + place] as u8;
+            place += 1;
+        }
+        all[octet].1 = len as u8 + 1;
+        octet += 1;
+    }
+    all
 }
 
 fn protocol(version: Version) -> &'static str {

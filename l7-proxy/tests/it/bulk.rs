@@ -35,6 +35,45 @@ fn large_answers_arrive_whole_and_their_connections_are_used_again() {
 }
 
 #[test]
+fn large_answer_that_pauses_is_passed_on_as_far_as_it_came() {
+    let (go_on, waits) = std::sync::mpsc::channel();
+    let waits = std::sync::Mutex::new(waits);
+    let origin = Origin::start(move |visit| {
+        let body = pattern(LARGE);
+        visit.request()?;
+        visit.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"))?;
+        let mut rest = &body[..];
+        for len in PIECES {
+            let (piece, after) = rest.split_at(len);
+            visit.write(piece)?;
+            rest = after;
+            // Until the client has it.
+            let _ = waits.lock().unwrap().recv();
+        }
+        visit.write(rest)?;
+        // The next answer is small, and comes on the same connection.
+        visit.request()?;
+        visit.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsmall")
+    });
+    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.head().unwrap();
+    let mut body = Vec::new();
+    for len in PIECES {
+        body.extend(client.exactly(len).unwrap());
+        go_on.send(()).unwrap();
+    }
+    body.extend(client.exactly(LARGE - body.len()).unwrap());
+    assert!(body == pattern(LARGE));
+    assert_eq!(client.get("/").body, b"small");
+    assert_eq!(origin.connections(), 1);
+}
+
+/// Less than is let gather, more, and less again.
+const PIECES: [usize; 5] = [100_000, 1, 600_000, 30_000, 1];
+
+#[test]
 fn what_comes_behind_a_large_answer_is_nobodys() {
     let origin = Origin::start(|visit| {
         visit.request()?;

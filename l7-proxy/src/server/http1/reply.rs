@@ -18,6 +18,7 @@ use crate::forward::Piped;
 use crate::outgoing::{Outgoing, Piece};
 use crate::server::Spelling;
 use crate::static_file::{FileBody, MOVED_MAX};
+use crate::upstream::parse_length;
 use crate::variable::number;
 
 /// What is being written to a client.
@@ -262,7 +263,7 @@ fn coding(head: &Parts, body: &Body, asked: Asked) -> Coding {
     if bodiless {
         return Coding::None;
     }
-    let told = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let told = head.headers.get(CONTENT_LENGTH).and_then(|value| parse_length(value.as_bytes()));
     match told.or_else(|| body.size_hint().exact()) {
         Some(length) => Coding::Length(length),
         // An answer of the old version is one that is not to be in chunks.
