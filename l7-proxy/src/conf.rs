@@ -227,7 +227,7 @@ fn settings_of(
     rules::apply(scope, proxy::RULES, context, block, settings)?;
     rules::apply(scope, grpc::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;
-    rules::apply(scope, tls::HTTP2, context, block, settings)?;
+    rules::apply(scope, tls::HTTP_ONLY, context, block, settings)?;
     rules::apply(scope, tls::HTTP_PROXY, context, block, settings)?;
     rules::apply(scope, tls::HTTP_PROXY_NAME, context, block, settings)?;
     rules::apply(scope, resolver::RULES, context, block, settings)?;

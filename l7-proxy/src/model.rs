@@ -61,7 +61,8 @@ pub use self::stream::{
     StreamServer, StreamSettings, StreamTarget, StreamUpstream,
 };
 pub use self::tls::{
-    CertificatePair, Passwords, SessionCache, TlsClient, TlsServer, TlsVersions, VerifyClient,
+    CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, TlsClient, TlsServer, TlsVersions,
+    VerifyClient,
 };
 pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Upstream, UpstreamId};
 

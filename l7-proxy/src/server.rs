@@ -8,6 +8,7 @@
 //! fires now and then, and looks at what the connection is waiting for.
 
 mod census;
+mod chooser;
 mod connection;
 mod direct;
 mod flood;

@@ -25,4 +25,4 @@ mod verify;
 pub(crate) use self::client::{Client, ClientTarget};
 pub use self::error::TlsError;
 pub use self::handshake::{Handshake, TlsVariable, Verified};
-pub(crate) use self::server::{Accepted, Terminator, accept};
+pub(crate) use self::server::{Accepted, Chooser, Terminator, accept};

@@ -84,13 +84,33 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     switch("proxy_socket_keepalive", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
     // Keys are exchanged over elliptic curves only.
     one("ssl_dhparam", TLS),
-    one("ssl_ecdh_curve", TLS),
+    // Whoever checks revocation by OCSP asks the authority himself; few still do.
+    switch("ssl_stapling", TLS),
+    switch("ssl_stapling_verify", TLS),
+    one("ssl_stapling_responder", TLS),
+    // A certificate that variables name is read at each handshake.
+    several("ssl_certificate_cache", TLS, 1, 3),
+    switch("ssl_object_cache_inheritable", Context::MAIN),
+    // Certificates are sent as they are.
+    switch("ssl_certificate_compression", TLS),
     size("ssl_buffer_size", SERVERS),
     switch("grpc_socket_keepalive", Context::SETTINGS),
     // Frames are as large as what there is to send, up to what the client takes.
     size("http2_chunk_size", Context::SETTINGS),
     size("http2_body_preread_size", SERVERS),
     size("http2_recv_buffer_size", Context::HTTP),
+    // What nginx calls obsolete: it goes by keepalive_requests, keepalive_timeout, client_header_timeout
+    // and large_client_header_buffers instead, and pushes nothing.
+    count("http2_max_requests", SERVERS),
+    count("http2_max_concurrent_pushes", SERVERS),
+    size("http2_max_field_size", SERVERS),
+    size("http2_max_header_size", SERVERS),
+    size("http2_pool_size", SERVERS),
+    count("http2_streams_index_size", SERVERS),
+    time("http2_recv_timeout", SERVERS),
+    time("http2_idle_timeout", SERVERS),
+    switch("http2_push_preload", Context::SETTINGS),
+    one("http2_push", Context::SETTINGS),
     // One process: what its workers share needs no memory set apart.
     several("zone", UPSTREAMS, 1, 2),
     // There is one log for diagnostics.

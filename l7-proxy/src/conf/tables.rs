@@ -80,7 +80,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(stream::ZONES))
         .chain(syntaxes(stream::BALANCE))
         .chain(syntaxes(tls::HTTP))
-        .chain(syntaxes(tls::HTTP2))
+        .chain(syntaxes(tls::HTTP_ONLY))
         .chain(syntaxes(tls::HTTP_PROXY))
         .chain(syntaxes(tls::HTTP_PROXY_NAME))
         .chain(syntaxes(tls::STREAM))

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::error_log::Errno;
 use crate::model::{
-    CertificatePair, Passwords, SessionCache, Settings, StreamSettings, TlsClient, TlsServer, TlsVersions,
-    VerifyClient,
+    CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, Settings, StreamSettings, TlsClient,
+    TlsServer, TlsVersions, VerifyClient,
 };
 
+use crate::stream::text::Text;
 use crate::variable::Value;
 
 use super::Scope;
@@ -22,6 +23,8 @@ pub(super) trait HasTls {
     fn server(&mut self) -> &mut TlsServer;
     /// Those with servers.
     fn client(&mut self) -> &mut TlsClient;
+    /// Compiles a text with variables.
+    fn text(text: &str, scope: &Scope) -> Result<PemText, Fault>;
 }
 
 impl HasTls for Settings {
@@ -31,6 +34,10 @@ impl HasTls for Settings {
 
     fn client(&mut self) -> &mut TlsClient {
         &mut Arc::make_mut(&mut self.proxy).tls
+    }
+
+    fn text(text: &str, scope: &Scope) -> Result<PemText, Fault> {
+        Ok(PemText::Http(Value::parse(text, &scope.names)?))
     }
 }
 
@@ -42,13 +49,17 @@ impl HasTls for StreamSettings {
     fn client(&mut self) -> &mut TlsClient {
         &mut self.proxy_tls
     }
+
+    fn text(text: &str, scope: &Scope) -> Result<PemText, Fault> {
+        Ok(PemText::Stream(Text::parse(text, &scope.stream.names)?))
+    }
 }
 
 /// In `http {}` and its servers.
 pub(super) const HTTP: &[Rule<Settings>] = &server(Context::HTTP.or(Context::SERVER));
 
-/// `http2`, in `http {}` and its servers.
-pub(super) const HTTP2: &[Rule<Settings>] = &[
+/// What only `http {}` and its servers have.
+pub(super) const HTTP_ONLY: &[Rule<Settings>] = &[
     Rule::new("http2", Context::HTTP.or(Context::SERVER), 1..=1, |_, settings: &mut Settings, directive| {
         settings.http2.on = flag(directive)?;
         Ok(())
@@ -62,6 +73,12 @@ pub(super) const HTTP2: &[Rule<Settings>] = &[
             Ok(())
         },
     ),
+    Rule::new("ssl_early_data", Context::HTTP.or(Context::SERVER), 1..=1, |_, _, directive| {
+        match flag(directive)? {
+            true => Err(Fault::unsupported("on", directive)),
+            false => Ok(()),
+        }
+    }),
 ];
 
 /// In `http {}`, its servers and their locations.
@@ -80,35 +97,35 @@ pub(super) const STREAM: &[Rule<StreamSettings>] = &server(Context::STREAM_SETTI
 /// In `stream {}` and its servers.
 pub(super) const STREAM_PROXY: &[Rule<StreamSettings>] = &client(Context::STREAM_SETTINGS);
 
-const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 16] {
+const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 18] {
     [
         Rule::new("ssl_certificate", contexts, 1..=1, |scope, target: &mut T, directive| {
-            let path = path(scope, directive)?;
+            let pem = Some(pem::<T>(scope, directive)?);
             let pairs = &mut target.server().certificates;
-            match pairs.iter_mut().find(|pair| pair.certificate.as_os_str().is_empty()) {
-                Some(pair) => pair.certificate = path,
-                None => pairs.push(CertificatePair { certificate: path, key: PathBuf::new() }),
+            match pairs.iter_mut().find(|pair| pair.certificate.is_none()) {
+                Some(pair) => pair.certificate = pem,
+                None => pairs.push(CertificatePair { certificate: pem, key: None }),
             }
             Ok(())
         })
         .many(|target| {
             let pairs = &mut target.server().certificates;
-            pairs.iter_mut().for_each(|pair| pair.certificate.clear());
-            pairs.retain(|pair| !pair.key.as_os_str().is_empty());
+            pairs.iter_mut().for_each(|pair| pair.certificate = None);
+            pairs.retain(|pair| pair.key.is_some());
         }),
         Rule::new("ssl_certificate_key", contexts, 1..=1, |scope, target: &mut T, directive| {
-            let path = path(scope, directive)?;
+            let pem = Some(pem::<T>(scope, directive)?);
             let pairs = &mut target.server().certificates;
-            match pairs.iter_mut().find(|pair| pair.key.as_os_str().is_empty()) {
-                Some(pair) => pair.key = path,
-                None => pairs.push(CertificatePair { certificate: PathBuf::new(), key: path }),
+            match pairs.iter_mut().find(|pair| pair.key.is_none()) {
+                Some(pair) => pair.key = pem,
+                None => pairs.push(CertificatePair { certificate: None, key: pem }),
             }
             Ok(())
         })
         .many(|target| {
             let pairs = &mut target.server().certificates;
-            pairs.iter_mut().for_each(|pair| pair.key.clear());
-            pairs.retain(|pair| !pair.certificate.as_os_str().is_empty());
+            pairs.iter_mut().for_each(|pair| pair.key = None);
+            pairs.retain(|pair| pair.certificate.is_some());
         }),
         Rule::new("ssl_protocols", contexts, 1..=ANY, |scope, target, directive| {
             target.server().versions = versions(scope, directive)?;
@@ -116,6 +133,14 @@ const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 16] {
         }),
         Rule::new("ssl_ciphers", contexts, 1..=1, |_, target, directive| {
             target.server().ciphers = Some(directive.arg(0).to_owned());
+            Ok(())
+        }),
+        Rule::new("ssl_ecdh_curve", contexts, 1..=1, |scope, target, directive| {
+            target.server().curves = curves(scope, directive)?;
+            Ok(())
+        }),
+        Rule::new("ssl_stapling_file", contexts, 1..=1, |scope, target, directive| {
+            target.server().stapling_file = Some(path(scope, directive)?);
             Ok(())
         }),
         Rule::new("ssl_verify_client", contexts, 1..=1, |_, target, directive| {
@@ -231,6 +256,21 @@ const fn client<T: HasTls>(contexts: Context) -> [Rule<T>; 11] {
     ]
 }
 
+/// Returns where argument 0 says that PEM is.
+fn pem<T: HasTls>(scope: &Scope, directive: &Directive) -> Result<Pem, Fault> {
+    let word = directive.arg(0);
+    if ["engine:", "store:"].iter().any(|start| word.starts_with(start)) {
+        return Err(Fault::unsupported(word, directive));
+    }
+    if word.contains('$') {
+        return Ok(Pem::Computed { text: T::text(word, scope)?, folder: scope.path("") });
+    }
+    Ok(match word.strip_prefix("data:") {
+        Some(data) => Pem::Data(data.into()),
+        None => Pem::File(scope.path(word)),
+    })
+}
+
 /// Returns the file of argument 0.
 fn path(scope: &Scope, directive: &Directive) -> Result<PathBuf, Fault> {
     let word = directive.arg(0);
@@ -238,6 +278,25 @@ fn path(scope: &Scope, directive: &Directive) -> Result<PathBuf, Fault> {
         return Err(Fault::unsupported(word, directive));
     }
     Ok(scope.path(word))
+}
+
+/// Reads the names of curves, as OpenSSL has them; none of them takes all.
+fn curves(scope: &mut Scope, directive: &Directive) -> Result<Vec<Curve>, Fault> {
+    let mut found = Vec::new();
+    let word = directive.arg(0);
+    for name in word.split(':').filter(|_| word != "auto") {
+        // One that may be missing is marked so.
+        match &*name.trim_start_matches(['?', '*']).to_ascii_lowercase() {
+            "x25519" => found.push(Curve::X25519),
+            "prime256v1" | "p-256" | "secp256r1" => found.push(Curve::P256),
+            "secp384r1" | "p-384" => found.push(Curve::P384),
+            _ => scope.note(directive, &format!("\"{name}\" is not supported by l7-proxy")),
+        }
+    }
+    if found.is_empty() && word != "auto" {
+        return Err(Fault::unsupported(word, directive));
+    }
+    Ok(found)
 }
 
 /// Reads the passwords in the file of argument 0. It is read once, here, so that it may be a pipe.

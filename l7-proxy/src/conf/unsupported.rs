@@ -31,7 +31,7 @@ const TABLE: [(Context, &str); 4] = [
 const MAIN: &str = "
     acceptex_read devpoll_changes devpoll_events epoll_events eventport_events
     google_perftools_profiles iocp_threads kqueue_changes kqueue_events mail post_acceptex
-    quic_bpf ssl_engine ssl_object_cache_inheritable
+    quic_bpf ssl_engine 
 ";
 
 /// In `http {}`, its servers and locations.
@@ -58,9 +58,9 @@ const HTTP: &str = "
     geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf
     grpc_ssl_certificate_cache grpc_ssl_conf_command gunzip gunzip_buffers
     gzip_hash gzip_no_buffer
-    gzip_window hls http2_idle_timeout http2_max_concurrent_pushes
-    http2_max_field_size http2_max_header_size http2_max_requests http2_pool_size http2_push
-    http2_push_preload http2_recv_timeout http2_streams_index_size http3 http3_hq
+    gzip_window hls 
+    
+    http3 http3_hq
     http3_max_concurrent_streams http3_stream_buffer_size image_filter image_filter_buffer
     image_filter_interlace image_filter_jpeg_quality image_filter_sharpen image_filter_transparency
     image_filter_webp_quality js_body_filter js_content js_header_filter js_import js_path
@@ -92,9 +92,9 @@ const HTTP: &str = "
     scgi_temp_file_write_size secure_link secure_link_md5 secure_link_secret session_log
     session_log_format session_log_zone slice source_charset split_clients ssi
     ssi_ignore_recycled_buffers ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types
-    ssi_value_length ssl_certificate_cache ssl_certificate_compression ssl_conf_command
-    ssl_early_data ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder 
-    ssl_stapling ssl_stapling_file ssl_stapling_responder ssl_stapling_verify status_zone
+    ssi_value_length ssl_conf_command
+    ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder 
+    status_zone
     sub_filter sub_filter_last_modified sub_filter_once sub_filter_types
     subrequest_output_buffer_size tunnel_bind tunnel_buffer_size tunnel_connect_timeout
     tunnel_next_upstream tunnel_next_upstream_timeout tunnel_next_upstream_tries tunnel_pass
@@ -136,12 +136,12 @@ const STREAM: &str = "
     
     proxy_upstream_buffer resolver resolver_timeout
     split_clients
-    ssl_certificate_cache ssl_certificate_compression
+    
     ssl_conf_command
     ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder
     
-    ssl_stapling
-    ssl_stapling_file ssl_stapling_responder ssl_stapling_verify
+    
+    
     status_zone zone_sync zone_sync_server
 ";
 

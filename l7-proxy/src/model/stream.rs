@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use l4_proxy::proxy_protocol::Version;
 use lvs_core::Algorithm;
 
 use crate::stream::access::Rule;
@@ -128,8 +129,8 @@ pub struct StreamSettings {
     pub download_rate: Text,
     /// The address that connections to servers come from; `None` or nothing leaves it to the system.
     pub bind: Option<Text>,
-    /// Whether servers are told the client by a PROXY protocol header.
-    pub proxy_protocol: bool,
+    /// By what PROXY protocol header servers are told the client, if they are.
+    pub proxy_protocol: Option<Version>,
     /// Time for the client's PROXY protocol header; 30 s by default.
     pub proxy_protocol_timeout: Duration,
     /// Peers whose PROXY protocol header names the client (`set_real_ip_from`).
@@ -173,7 +174,7 @@ impl Default for StreamSettings {
             upload_rate: Text::literal(""),
             download_rate: Text::literal(""),
             bind: None,
-            proxy_protocol: false,
+            proxy_protocol: None,
             proxy_protocol_timeout: Duration::from_secs(30),
             real_ip_from: Vec::new(),
             access: Vec::new(),

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::stream::text::Text;
+use crate::variable::Value;
+
 /// How TLS is spoken with clients (`ssl_*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsServer {
@@ -14,6 +17,10 @@ pub struct TlsServer {
     pub versions: TlsVersions,
     /// The suites as OpenSSL names them; `None` takes all.
     pub ciphers: Option<String>,
+    /// The curves that keys are exchanged over, best first; none takes all (`ssl_ecdh_curve`).
+    pub curves: Vec<Curve>,
+    /// What an authority says of the certificate, to be shown along with it (`ssl_stapling_file`).
+    pub stapling_file: Option<PathBuf>,
     /// What may open keys that are sealed (`ssl_password_file`).
     pub passwords: Passwords,
     /// Whether the order of suites is ours and not the client's (`ssl_prefer_server_ciphers`).
@@ -50,6 +57,8 @@ impl Default for TlsServer {
             certificates: Vec::new(),
             versions: TlsVersions::default(),
             ciphers: None,
+            curves: Vec::new(),
+            stapling_file: None,
             passwords: Passwords::default(),
             prefer_server_ciphers: false,
             verify_client: VerifyClient::Off,
@@ -68,13 +77,62 @@ impl Default for TlsServer {
     }
 }
 
-/// A certificate with its chain, and its key, in PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A certificate with its chain, and its key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CertificatePair {
     /// The certificate, and those that sign it.
-    pub certificate: PathBuf,
+    pub certificate: Option<Pem>,
     /// Its key.
-    pub key: PathBuf,
+    pub key: Option<Pem>,
+}
+
+/// Where PEM is to be had.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// In this file.
+    File(PathBuf),
+    /// Here (`data:`).
+    Data(Box<str>),
+    /// Where variables say, at each handshake.
+    Computed {
+        /// The path of a file, or `data:` and the text itself.
+        text: PemText,
+        /// What a relative path is in.
+        folder: PathBuf,
+    },
+}
+
+/// A text with variables, of the one side or the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PemText {
+    /// Of `http {}`.
+    Http(Value),
+    /// Of `stream {}`.
+    Stream(Text),
+}
+
+impl CertificatePair {
+    /// A certificate in a file, and its key in another.
+    pub fn files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self { certificate: Some(Pem::File(certificate.into())), key: Some(Pem::File(key.into())) }
+    }
+
+    /// Whether it is known only at the handshake which it is.
+    pub fn is_computed(&self) -> bool {
+        let pems = [&self.certificate, &self.key];
+        pems.into_iter().flatten().any(|pem| matches!(pem, Pem::Computed { .. }))
+    }
+}
+
+impl fmt::Debug for Pem {
+    /// Without what a `data:` holds, which may be a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Data(_) => f.write_str("data:"),
+            Self::Computed { text, .. } => write!(f, "{text:?}"),
+        }
+    }
 }
 
 /// Passwords that may open a sealed key, tried in turn; never shown.
@@ -118,6 +176,17 @@ impl Default for TlsVersions {
     fn default() -> Self {
         Self { tls12: true, tls13: true }
     }
+}
+
+/// A curve that keys are exchanged over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Curve {
+    /// X25519.
+    X25519,
+    /// Also called prime256v1.
+    P256,
+    /// Also called secp384r1.
+    P384,
 }
 
 /// Whether clients are asked for a certificate (`ssl_verify_client`).

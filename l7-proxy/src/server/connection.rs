@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use l4_proxy::proxy_protocol::Header;
@@ -12,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, info};
 
+use super::chooser::Chooser;
 use super::session::{Order, Overdue, Phase, Protocol, Session};
 use super::streams::Streams;
 use super::{Generation, Worker, http1, http2, proxied};
@@ -63,13 +63,13 @@ pub(super) async fn serve(
 }
 
 /// A client before it is known what it speaks.
-struct Client {
+pub(super) struct Client {
     worker: Rc<Worker>,
-    generation: Rc<Generation>,
-    entry: Entry,
-    remote: SocketAddr,
-    local: SocketAddr,
-    proxied: Option<Rc<Header>>,
+    pub(super) generation: Rc<Generation>,
+    pub(super) entry: Entry,
+    pub(super) remote: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) proxied: Option<Rc<Header>>,
 }
 
 impl Client {
@@ -97,12 +97,8 @@ impl Client {
             Ok(Ok(_) | Err(_)) | Err(_) => return,
         }
         let fallback = &site.terminators[default.number()];
-        let mut captures = Captures::default();
-        let choose = |name: &str| {
-            let server = site.router.server(self.entry, name, &mut captures);
-            Arc::clone(&site.terminators[server.number()])
-        };
-        match tls::accept(stream, fallback, choose).await {
+        let chooser = Chooser { client: &self, captures: Captures::default(), server: default.number() };
+        match tls::accept(stream, fallback, chooser).await {
             Ok(tls::Accepted { stream, handshake }) => {
                 let is_http2 = handshake.alpn == b"h2";
                 let tls = Some(Rc::new(handshake));

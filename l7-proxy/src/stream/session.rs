@@ -30,10 +30,9 @@ use super::side::Side;
 use super::upstream::{self, HALF_CLOSED_MAX, Reached, rate};
 use super::{Door, Server, access};
 use crate::error_log::Errno;
-use crate::model::{StreamContent, StreamLogTarget, StreamTarget};
+use crate::model::{PemText, StreamContent, StreamLogTarget, StreamTarget};
 use crate::server::Proxy;
 use crate::tls;
-use crate::variable::Captures;
 
 /// Accepts connections until `shutdown` is done; then also those that the kernel had accepted by
 /// then. Connections go on in tasks of their own, which stay on this thread.
@@ -196,10 +195,9 @@ impl Session<'_> {
     }
 
     async fn shake_hands(&mut self, client: TcpStream) -> Result<Side, u16> {
-        let (door, default) = (self.door, Arc::clone(&self.server.terminator));
-        let mut captures = Captures::default();
-        let choose = |name: &str| Arc::clone(&door.servers[door.names.find(name, &mut captures)].terminator);
-        let accepted = tls::accept(client, &default, choose).await;
+        let default = Arc::clone(&self.server.terminator);
+        let chooser = Chooser { door: self.door, facts: &mut self.facts };
+        let accepted = tls::accept(client, &default, chooser).await;
         let tls::Accepted { stream, handshake } = accepted.map_err(|error| {
             info!(
                 "*{} SSL_do_handshake() failed ({}), client: {}",
@@ -361,6 +359,27 @@ impl Session<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Finds the server that has a name, and writes its texts.
+struct Chooser<'a> {
+    door: &'a Door,
+    facts: &'a mut Facts,
+}
+
+impl tls::Chooser for Chooser<'_> {
+    fn choose(&mut self, name: &str) -> Arc<tls::Terminator> {
+        let place = self.door.names.find(name, &mut self.facts.captures);
+        Arc::clone(&self.door.servers[place].terminator)
+    }
+
+    fn tell(&mut self, text: &PemText, begun: &tls::Handshake) -> Vec<u8> {
+        self.facts.tls = Some(begun.clone());
+        match text {
+            PemText::Stream(text) => text.bytes(self.facts),
+            PemText::Http(_) => Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use l4_proxy::proxy_protocol::{Header, Version};
+use l4_proxy::proxy_protocol::Header;
 use lvs_core::{Cause, Event, Flow, Lease, Refusal, ServiceKey};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -168,8 +168,8 @@ impl Common {
 async fn connect(server: &Server, facts: &Facts, addr: SocketAddr, name: &str) -> io::Result<Side> {
     let settings = &server.model.settings;
     let mut socket = open(settings, facts, addr).await?;
-    if settings.proxy_protocol {
-        let header = Header::tcp(facts.remote, facts.local).encode(Version::V1);
+    if let Some(version) = settings.proxy_protocol {
+        let header = Header::tcp(facts.remote, facts.local).encode(version);
         socket.write_all(&header).await?;
     }
     let Some(client) = &server.client else { return Ok(Side::Plain(socket)) };

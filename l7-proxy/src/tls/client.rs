@@ -54,8 +54,8 @@ impl Client {
         };
         let mut config = match &tls.certificate {
             Some((certificate, key)) => {
-                let pair = CertificatePair { certificate: certificate.clone(), key: key.clone() };
-                let own = files::certified_key(&pair, &tls.passwords)?;
+                let pair = CertificatePair::files(certificate, key);
+                let own = files::certified_key(&pair, &tls.passwords, &mut |_| Vec::new())?;
                 builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
             }
             None => builder.with_no_client_auth(),

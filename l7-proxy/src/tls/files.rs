@@ -1,6 +1,8 @@
 //! Certificates, keys and revocation lists from PEM files.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::ring::sign::any_supported_type;
@@ -11,26 +13,60 @@ use rustls::sign::CertifiedKey;
 use super::certificate::Certificate;
 use super::revocation::RevocationList;
 use super::{TlsError, key};
-use crate::model::{CertificatePair, Passwords};
+use crate::model::{CertificatePair, Passwords, Pem, PemText};
+
+/// Says what a text with variables comes to.
+pub(crate) type Tell<'a> = dyn FnMut(&PemText) -> Vec<u8> + 'a;
 
 /// Reads a certificate with its chain, and its key, which one of the passwords may open.
 pub(super) fn certified_key(
     pair: &CertificatePair,
     passwords: &Passwords,
+    tell: &mut Tell<'_>,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
-    let chain = certificates("certificate", &pair.certificate)?;
-    let fault = |reason: String| TlsError::file("certificate key", &pair.key, reason);
-    let pem = std::fs::read(&pair.key).map_err(|error| fault(error.to_string()))?;
+    let Some(certificate) = &pair.certificate else {
+        return Err(TlsError::setup("no \"ssl_certificate\" is defined for a \"ssl_certificate_key\""));
+    };
+    let Some(key) = &pair.key else {
+        let shown = format!("{certificate:?}");
+        return Err(TlsError::Setup(format!(
+            "no \"ssl_certificate_key\" is defined for certificate \"{shown}\""
+        )));
+    };
+    let (path, pem) = read("certificate", certificate, tell)?;
+    let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| TlsError::file("certificate", &path, error))?;
+    let Some(own) = chain.first().and_then(|der| Certificate::parse(der)) else {
+        return Err(TlsError::file("certificate", &path, "no certificate in it"));
+    };
+    let (path, pem) = read("certificate key", key, tell)?;
+    let fault = |reason: String| TlsError::file("certificate key", &path, reason);
     let key = key::read(&pem, passwords).map_err(fault)?;
     let key = any_supported_type(&key).map_err(|error| fault(error.to_string()))?;
-    let Some(own) = chain.first().and_then(|der| Certificate::parse(der)) else {
-        return Err(TlsError::file("certificate", &pair.certificate, "it cannot be read"));
-    };
     // A key of an unknown kind cannot be compared, which is no proof that it does not fit.
     if key.public_key().is_some_and(|public| *public != *own.key().der) {
         return Err(fault("key values mismatch".to_owned()));
     }
     Ok(Arc::new(CertifiedKey::new(chain, key)))
+}
+
+/// Reads PEM; returns what to call it in a message as well.
+fn read(what: &'static str, pem: &Pem, tell: &mut Tell<'_>) -> Result<(PathBuf, Vec<u8>), TlsError> {
+    let path = match pem {
+        Pem::Data(data) => return Ok((PathBuf::from("data:"), data.as_bytes().to_vec())),
+        Pem::File(path) => path.clone(),
+        Pem::Computed { text, folder } => {
+            let text = tell(text);
+            if let Some(data) = text.strip_prefix(b"data:") {
+                return Ok((PathBuf::from("data:"), data.to_vec()));
+            }
+            folder.join(Path::new(OsStr::from_bytes(&text)))
+        }
+    };
+    match std::fs::read(&path) {
+        Ok(text) => Ok((path, text)),
+        Err(error) => Err(TlsError::file(what, &path, error)),
+    }
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -50,6 +86,11 @@ pub(super) fn trusted(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsEr
         true => Ok(found),
         false => Err(TlsError::file("trusted certificate", path, "one of them cannot be read")),
     }
+}
+
+/// Reads all of a file.
+pub(super) fn contents(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|error| TlsError::file(what, path, error))
 }
 
 /// Reads the revocation lists of a file.

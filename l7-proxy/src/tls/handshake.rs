@@ -2,7 +2,8 @@
 
 use rustls::pki_types::CertificateDer;
 use rustls::{
-    CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion, ServerConnection, SupportedCipherSuite,
+    CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion, ServerConnection, SignatureScheme,
+    SupportedCipherSuite,
 };
 
 use super::certificate::{self, Certificate};
@@ -16,6 +17,10 @@ pub struct Handshake {
     pub cipher: String,
     /// The suites that the client offered, as OpenSSL names them, joined by colons.
     pub ciphers: String,
+    /// The groups that the client offered for the key exchange, likewise.
+    pub curves: String,
+    /// The ways of signing that the client offered, likewise.
+    pub signatures: String,
     /// The name of the group that the key exchange went over; empty where a session went on.
     pub curve: String,
     /// The name that the client asked for; empty if it asked for none.
@@ -62,6 +67,10 @@ pub enum TlsVariable {
     Ciphers,
     /// `$ssl_curve`
     Curve,
+    /// `$ssl_curves`
+    Curves,
+    /// `$ssl_sigalgs`
+    Signatures,
     /// `$ssl_server_name`
     ServerName,
     /// `$ssl_alpn_protocol`
@@ -108,6 +117,8 @@ impl TlsVariable {
             "cipher" => Self::Cipher,
             "ciphers" => Self::Ciphers,
             "curve" => Self::Curve,
+            "curves" => Self::Curves,
+            "sigalgs" => Self::Signatures,
             "server_name" => Self::ServerName,
             "alpn_protocol" => Self::Alpn,
             "session_reused" => Self::SessionReused,
@@ -141,6 +152,8 @@ impl TlsVariable {
             Self::Cipher => text(&handshake.cipher),
             Self::Ciphers => text(&handshake.ciphers),
             Self::Curve => text(&handshake.curve),
+            Self::Curves => text(&handshake.curves),
+            Self::Signatures => text(&handshake.signatures),
             Self::ServerName => text(&handshake.server_name),
             Self::Alpn => Some(handshake.alpn.clone()).filter(|alpn| !alpn.is_empty()),
             Self::SessionReused => text(if handshake.resumed { "r" } else { "." }),
@@ -197,9 +210,11 @@ impl Handshake {
             protocol: connection.protocol_version().map_or("", protocol),
             cipher: connection.negotiated_cipher_suite().map(cipher).unwrap_or_default(),
             ciphers: String::new(),
+            curves: String::new(),
+            signatures: String::new(),
             curve: connection
                 .negotiated_key_exchange_group()
-                .map_or_else(String::new, |group| curve(group.name())),
+                .map_or_else(String::new, |group| curve(&group.name())),
             server_name: connection.server_name().unwrap_or_default().to_owned(),
             alpn: connection.alpn_protocol().unwrap_or_default().to_vec(),
             session: match connection.protocol_version() {
@@ -215,24 +230,42 @@ impl Handshake {
     }
 }
 
-/// Returns OpenSSL's name of a group of key exchange.
-fn curve(group: NamedGroup) -> String {
+/// Returns OpenSSL's name of a group of key exchange; a number where it has none.
+pub(super) fn curve(group: &NamedGroup) -> String {
     match group {
         NamedGroup::secp256r1 => "prime256v1".to_owned(),
         NamedGroup::secp384r1 => "secp384r1".to_owned(),
+        NamedGroup::secp521r1 => "secp521r1".to_owned(),
         NamedGroup::X25519 => "X25519".to_owned(),
-        other => other.as_str().unwrap_or_default().to_owned(),
+        NamedGroup::X448 => "X448".to_owned(),
+        other => {
+            let name = other.as_str().map(str::to_ascii_lowercase);
+            name.unwrap_or_else(|| format!("0x{:04x}", u16::from(*other)))
+        }
     }
+}
+
+/// Returns the registered name of a way of signing, as OpenSSL writes it; a number where it has none.
+pub(super) fn signature(scheme: &SignatureScheme) -> String {
+    let Some(name) = scheme.as_str() else { return format!("0x{:04x}", u16::from(*scheme)) };
+    let name = name.to_ascii_lowercase().replace("rsa_pss_", "rsa_pss_rsae_");
+    name.replace("_nistp256_", "_secp256r1_")
+        .replace("_nistp384_", "_secp384r1_")
+        .replace("_nistp521_", "_secp521r1_")
+}
+
+/// Joins the names of what a client offers.
+pub(super) fn joined<T>(offered: &[T], name: impl Fn(&T) -> String) -> String {
+    offered.iter().map(name).collect::<Vec<_>>().join(":")
 }
 
 /// Returns OpenSSL's names of suites that a client offers: those that are known here by name, the
 /// others by number.
 pub(super) fn offered(suites: &[CipherSuite]) -> String {
-    let known = |suite: &CipherSuite| {
+    joined(suites, |suite| {
         let ours = rustls::crypto::ring::ALL_CIPHER_SUITES.iter().find(|known| known.suite() == *suite);
         ours.map_or_else(|| format!("0x{:04x}", u16::from(*suite)), |known| cipher(*known))
-    };
-    suites.iter().map(known).collect::<Vec<_>>().join(":")
+    })
 }
 
 fn protocol(version: ProtocolVersion) -> &'static str {

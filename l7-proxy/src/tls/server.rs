@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::kx_group;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm, SupportedProtocolVersion};
@@ -15,20 +16,38 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::handshake::{Handshake, SessionId, Verified, cipher, offered};
+use super::handshake::{Handshake, SessionId, Verified, cipher, curve, joined, offered, signature};
 use super::sessions::{Cache, NoTickets, Tickets};
 use super::verify::ClientVerifier;
 use super::{TlsError, files};
-use crate::model::{SessionCache, TlsServer, VerifyClient};
+use crate::model::{CertificatePair, Curve, Passwords, PemText, SessionCache, TlsServer, VerifyClient};
 
 /// What a server block does with a client that wants to speak TLS.
 pub(crate) struct Terminator {
     /// `None` where the block has no certificate: that of the default server is used.
     config: Option<Arc<ServerConfig>>,
+    /// Certificates that take a handshake to know, with what may open their keys; they take the place
+    /// of those in `config`.
+    computed: Option<Computed>,
     verifier: Option<Arc<ClientVerifier>>,
     policy: VerifyClient,
     rejects: bool,
     pub(crate) timeout: Duration,
+}
+
+/// Certificates that variables name.
+struct Computed {
+    pairs: Vec<CertificatePair>,
+    passwords: Passwords,
+}
+
+/// Says what the server block does that has the name which a client asks for.
+pub(crate) trait Chooser {
+    /// Finds the block.
+    fn choose(&mut self, name: &str) -> Arc<Terminator>;
+
+    /// Writes a text of that block, with what is known of the handshake so far.
+    fn tell(&mut self, text: &PemText, begun: &Handshake) -> Vec<u8>;
 }
 
 /// A client whose handshake is done.
@@ -40,7 +59,10 @@ pub(crate) struct Accepted<S> {
 impl Terminator {
     /// Reads certificates and keys; `alpn` are the protocols that are agreed to.
     pub(crate) fn new(tls: &TlsServer, alpn: &[&[u8]]) -> Result<Self, TlsError> {
-        let provider = provider(tls.ciphers.as_deref())?;
+        let mut provider = provider(tls.ciphers.as_deref())?;
+        if !tls.curves.is_empty() {
+            Arc::make_mut(&mut provider).kx_groups = tls.curves.iter().map(group).collect();
+        }
         let verifier = match tls.verify_client {
             VerifyClient::Off => None,
             _ => Some(ClientVerifier::new(tls, &provider)?),
@@ -49,8 +71,12 @@ impl Terminator {
             true => None,
             false => Some(config(tls, &provider, verifier.as_ref(), alpn)?),
         };
+        let computed = tls.certificates.iter().any(CertificatePair::is_computed);
+        let computed =
+            computed.then(|| Computed { pairs: tls.certificates.clone(), passwords: tls.passwords.clone() });
         Ok(Self {
             config,
+            computed,
             verifier,
             policy: tls.verify_client,
             rejects: tls.reject_handshake,
@@ -90,40 +116,83 @@ impl fmt::Debug for Terminator {
     }
 }
 
-/// Shakes hands with a client. `choose` says what the server block does that has the name which
-/// the client asks for; `default` is that of the address.
-pub(crate) async fn accept<S, F>(stream: S, default: &Arc<Terminator>, choose: F) -> io::Result<Accepted<S>>
+impl Computed {
+    /// Returns `config` with the certificates for this handshake.
+    fn config(
+        &self,
+        config: &ServerConfig,
+        begun: &Handshake,
+        chooser: &mut impl Chooser,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut tell = |text: &PemText| chooser.tell(text, begun);
+        let keys = self.pairs.iter().map(|pair| files::certified_key(pair, &self.passwords, &mut tell));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let mut config = config.clone();
+        config.cert_resolver = Arc::new(ByAlgorithm { keys });
+        Ok(Arc::new(config))
+    }
+}
+
+/// Shakes hands with a client; `default` is what the address does whatever the name.
+pub(crate) async fn accept<S>(
+    stream: S,
+    default: &Arc<Terminator>,
+    mut chooser: impl Chooser,
+) -> io::Result<Accepted<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: FnOnce(&str) -> Arc<Terminator>,
 {
     let shake = async {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
         let name = start.client_hello().server_name().unwrap_or_default().to_ascii_lowercase();
-        let ciphers = offered(start.client_hello().cipher_suites());
-        let chosen = choose(&name);
-        let config = chosen.config.as_ref().or(default.config.as_ref());
-        let Some(config) = config.filter(|_| !chosen.rejects) else {
-            let mut stream = start.io;
-            stream.write_all(&UNRECOGNIZED_NAME).await?;
-            stream.shutdown().await?;
+        let hello = start.client_hello();
+        let begun = Handshake {
+            server_name: name.clone(),
+            ciphers: offered(hello.cipher_suites()),
+            curves: hello.named_groups().map_or_else(String::new, |groups| joined(groups, curve)),
+            signatures: joined(hello.signature_schemes(), signature),
+            ..Handshake::default()
+        };
+        let chosen = chooser.choose(&name);
+        let source = if chosen.config.is_some() { &chosen } else { default };
+        let Some(config) = source.config.as_ref().filter(|_| !chosen.rejects) else {
+            refuse(start.io, UNRECOGNIZED_NAME).await?;
             let words = if chosen.rejects { "handshake rejected" } else { "no \"ssl_certificate\"" };
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, words));
         };
+        let config = match &source.computed {
+            None => Arc::clone(config),
+            Some(computed) => match computed.config(config, &begun, &mut chooser) {
+                Ok(config) => config,
+                Err(error) => {
+                    refuse(start.io, INTERNAL_ERROR).await?;
+                    return Err(io::Error::other(error));
+                }
+            },
+        };
         let mut session = SessionId::default();
         SystemRandom::new().fill(&mut session).map_err(|_| io::ErrorKind::Other)?;
-        let stream =
-            start.into_stream_with(Arc::clone(config), |begun| begun.set_resumption_data(&session)).await?;
+        let stream = start.into_stream_with(config, |begun| begun.set_resumption_data(&session)).await?;
         let handshake = Handshake::of(stream.get_ref().1, &session, |chain| {
             chosen.verifier.as_ref().map_or(Verified::None, |verifier| verifier.judge(chain))
         });
-        Ok(Accepted { stream, handshake: Handshake { ciphers, ..handshake } })
+        let Handshake { ciphers, curves, signatures, .. } = begun;
+        Ok(Accepted { stream, handshake: Handshake { ciphers, curves, signatures, ..handshake } })
     };
     timeout(default.timeout, shake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// A fatal alert 112 in a record of its own (RFC 6066, section 3).
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// Ends a handshake that has come no further than the client's first message.
+async fn refuse(mut stream: impl AsyncWrite + Unpin, alert: u8) -> io::Result<()> {
+    // A fatal alert in a record of its own.
+    stream.write_all(&[21, 3, 3, 0, 2, 2, alert]).await?;
+    stream.shutdown().await
+}
+
+/// RFC 6066, section 3.
+const UNRECOGNIZED_NAME: u8 = 112;
+
+const INTERNAL_ERROR: u8 = 80;
 
 fn config(
     tls: &TlsServer,
@@ -131,8 +200,12 @@ fn config(
     verifier: Option<&Arc<ClientVerifier>>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let keys = tls.certificates.iter().map(|pair| files::certified_key(pair, &tls.passwords));
-    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let fixed = tls.certificates.iter().filter(|pair| !pair.is_computed());
+    let keys = fixed.map(|pair| files::certified_key(pair, &tls.passwords, &mut |_| Vec::new()));
+    let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
+    if let (Some(path), Some(first)) = (&tls.stapling_file, keys.first_mut()) {
+        Arc::make_mut(first).ocsp = Some(files::contents("OCSP response", path)?);
+    }
     let versions = versions(tls.versions.tls12, tls.versions.tls13)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&versions)
@@ -153,6 +226,14 @@ fn config(
         false => Arc::new(NoTickets),
     };
     Ok(Arc::new(config))
+}
+
+fn group(curve: &Curve) -> &'static dyn SupportedKxGroup {
+    match curve {
+        Curve::X25519 => kx_group::X25519,
+        Curve::P256 => kx_group::SECP256R1,
+        Curve::P384 => kx_group::SECP384R1,
+    }
 }
 
 /// Returns the versions that are spoken.

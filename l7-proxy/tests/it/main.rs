@@ -3,6 +3,7 @@
 mod answers;
 mod balance;
 mod bulk;
+mod certificates;
 mod client_addr;
 mod clients;
 mod command;

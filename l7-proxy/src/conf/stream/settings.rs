@@ -1,5 +1,7 @@
 //! What `stream {}` and its servers may both set.
 
+use l4_proxy::proxy_protocol::Version;
+
 use super::log;
 use crate::conf::Scope;
 use crate::conf::rules::{ANY, Context, Fault, Rule};
@@ -67,7 +69,10 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
         Ok(())
     }),
     Rule::new("proxy_protocol", BOTH, 1..=1, |_, settings, directive| {
-        settings.proxy_protocol = flag(directive)?;
+        settings.proxy_protocol = match directive.arg(0) {
+            "v2" => Some(Version::V2),
+            _ => flag(directive)?.then_some(Version::V1),
+        };
         Ok(())
     }),
     Rule::new("proxy_protocol_timeout", BOTH, 1..=1, |_, settings, directive| {
