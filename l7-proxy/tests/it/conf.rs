@@ -374,7 +374,7 @@ fn fault_in_a_value_names_the_value() {
         ("server_name www.*.org;", "server name \"www.*.org\" is invalid"),
         ("server_name ~;", "empty regex in server name \"~\""),
         ("location @a { } location @a { }", "duplicate location \"@a\""),
-        ("ssl_stapling on;", "\"ssl_stapling\" directive is not supported by l7-proxy"),
+        ("ssl_ocsp on;", "\"ssl_ocsp\" directive is not supported by l7-proxy"),
         ("ssl_protocols TLSv2;", "invalid value \"TLSv2\""),
         ("ssl_session_cache shared::1m;", "invalid session cache \"shared::1m\""),
     ] {
