@@ -22,7 +22,7 @@ pub(crate) struct Keyword {
     pub(crate) name: &'static str,
     pub(crate) arguments: Arguments,
     pub(crate) body: Option<&'static Block>,
-    /// A word to say about it although it is known: that it is out of date.
+    /// A word to say about it although it is known: that it is out of date, or does nothing here.
     pub(crate) remark: Option<&'static str>,
 }
 
@@ -106,6 +106,11 @@ pub(crate) const fn named_block(name: &'static str, kinds: &'static [Kind], body
 /// A keyword that works, but should be written otherwise.
 pub(crate) const fn outdated(keyword: Keyword, remark: &'static str) -> Keyword {
     Keyword { remark: Some(remark), ..keyword }
+}
+
+/// A keyword that changes nothing here, and why.
+pub(crate) const fn idle(keyword: Keyword, why: &'static str) -> Keyword {
+    Keyword { remark: Some(why), ..keyword }
 }
 
 /// A list of items with values of these kinds.

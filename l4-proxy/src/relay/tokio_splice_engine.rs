@@ -1,20 +1,21 @@
 //! The relay on the crate tokio-splice, driven through its `Stream` trait.
 //!
-//! The wrapper sees every readiness poll, which is enough for the idle timeout. It does not see how
-//! much was moved: bytes are counted when both sides have ended, and not at all for a connection
-//! that is reset.
+//! The wrapper sees every readiness poll and every end that is passed on, which is enough for the
+//! timeouts. It does not see how much was moved: bytes are counted when both sides have ended, and not
+//! at all for a connection that is reset.
 
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::{COARSE, End, Progress, Side, Tally, Timeouts, abort};
+use super::{CLIENT_ENDED, COARSE, End, Progress, SERVER_ENDED, Side, Tally, Timeouts, abort};
 
 pub(super) async fn relay<T: Tally>(
     client: &mut TcpStream,
@@ -24,8 +25,8 @@ pub(super) async fn relay<T: Tally>(
 ) -> End {
     let progress = tally.progress();
     let outcome = {
-        let mut client = Watched { stream: &mut *client, progress };
-        let mut server = Watched { stream: &mut *server, progress };
+        let mut client = Watched { stream: &mut *client, tally, end: SERVER_ENDED };
+        let mut server = Watched { stream: &mut *server, tally, end: CLIENT_ENDED };
         tokio::select! {
             biased;
             () = poll_fn(|cx| if tally.is_cut_off(cx) { Poll::Ready(()) } else { Poll::Pending }) => Err(End::CutOff),
@@ -50,27 +51,40 @@ pub(super) async fn relay<T: Tally>(
     }
 }
 
-/// Ends when nothing has moved for the idle timeout.
+/// Ends when nothing has moved for too long: half-closed, less patience may be left. To be polled after
+/// what may close a half.
 async fn silence(progress: &Progress, timeouts: Timeouts) {
-    loop {
-        let silent = progress.silent_for();
-        if silent >= timeouts.idle {
-            return;
+    let mut armed = timeouts.idle;
+    let mut timer = pin!(sleep(armed));
+    poll_fn(|cx| {
+        let limit = if progress.ended_first().is_some() { timeouts.half_closed } else { timeouts.idle };
+        if std::mem::replace(&mut armed, limit) != limit {
+            timer.as_mut().reset(Instant::now() + limit);
         }
-        sleep((timeouts.idle - silent).max(COARSE)).await;
-    }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let silent = progress.silent_for();
+            if silent >= limit {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(Instant::now() + (limit - silent).max(COARSE));
+        }
+    })
+    .await;
 }
 
 fn is_broken(stream: &TcpStream) -> bool {
     stream.peer_addr().is_err()
 }
 
-struct Watched<'a> {
+struct Watched<'a, T> {
     stream: &'a mut TcpStream,
-    progress: &'a Progress,
+    tally: &'a T,
+    /// What it means that this one is told of an end: the other one's.
+    end: u8,
 }
 
-impl tokio_splice::Stream for Watched<'_> {
+impl<T: Tally> tokio_splice::Stream for Watched<'_, T> {
     fn poll_read_ready_n(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.poll_read_ready(cx)
     }
@@ -82,19 +96,19 @@ impl tokio_splice::Stream for Watched<'_> {
     fn try_io_n<R>(&self, interest: Interest, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         let moved = self.stream.try_io(interest, f);
         if moved.is_ok() {
-            self.progress.touch();
+            self.tally.progress().touch();
         }
         moved
     }
 }
 
-impl AsRawFd for Watched<'_> {
+impl<T> AsRawFd for Watched<'_, T> {
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }
 }
 
-impl AsyncRead for Watched<'_> {
+impl<T> AsyncRead for Watched<'_, T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -104,7 +118,7 @@ impl AsyncRead for Watched<'_> {
     }
 }
 
-impl AsyncWrite for Watched<'_> {
+impl<T: Tally> AsyncWrite for Watched<'_, T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.stream).poll_write(cx, bytes)
     }
@@ -114,6 +128,13 @@ impl AsyncWrite for Watched<'_> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let progress = self.tally.progress();
+        if progress.ended_first().is_none() {
+            progress.ended.store(self.end, Ordering::Relaxed);
+            // As long as the one direction may be silent from now on.
+            progress.touch();
+            self.tally.half_closed();
+        }
         Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
 }

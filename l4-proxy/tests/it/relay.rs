@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use l4_proxy::relay::{End, Engine, Side, Timeouts};
+use l4_proxy::relay::{End, Side, Timeouts};
 use l4_proxy::{Ended, Outcome, Proxy, Settings};
 use lvs_core::{Algorithm, Director, ServerConfig, ServiceConfig, ServiceKey};
 
@@ -121,27 +121,39 @@ fn silence_ends_a_connection_and_bytes_put_it_off() {
 
 #[test]
 fn half_closed_connection_has_a_timeout_of_its_own() {
-    for engine in [Engine::Auto, Engine::Copy, Engine::Pooled] {
-        let timeouts = Timeouts { idle: PATIENCE, half_closed: Duration::from_millis(300) };
-        let bench = Bench::with(Settings { engine, timeouts, ..Settings::default() });
-        let (mut client, mut server) = bench.pair();
-        client.shutdown(Shutdown::Write).expect("ended");
-        assert_eq!(server.read(&mut [0]).expect("the end"), 0);
-        let error = client.read(&mut [0]).expect_err("a reset");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{engine:?}");
-        bench.ends();
+    let short = Duration::from_millis(300);
+    for engine in ENGINES {
+        for client_ends in [true, false] {
+            let timeouts = Timeouts { idle: PATIENCE, half_closed: short };
+            let bench = Bench::with(Settings { engine, timeouts, ..Settings::default() });
+            let (client, server) = bench.pair();
+            let (mut ends, mut stays) = if client_ends { (client, server) } else { (server, client) };
+            let began = Instant::now();
+            ends.shutdown(Shutdown::Write).expect("ended");
+            assert_eq!(stays.read(&mut [0]).expect("the end"), 0);
+            // What still moves puts it off.
+            thread::sleep(short / 2);
+            stays.write_all(b"x").expect("still open");
+            ends.read_exact(&mut [0]).expect("still open");
+            let error = ends.read(&mut [0]).expect_err("a reset");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{engine:?}");
+            assert!(began.elapsed() >= short + short / 2 - Duration::from_millis(20), "{engine:?}");
+            bench.ends();
+        }
     }
 }
 
 #[test]
 fn half_closed_connection_counts_as_inactive() {
-    let bench = Bench::new(Engine::Auto);
-    let (client, mut server) = bench.pair();
-    let load = || bench.director.stats()[0].servers[0].load;
-    eventually("counted", || (load().active, load().inactive) == (1, 0));
-    client.shutdown(Shutdown::Write).expect("ended");
-    assert_eq!(server.read(&mut [0]).expect("the end"), 0);
-    eventually("counted as inactive", || (load().active, load().inactive) == (0, 1));
+    for engine in ENGINES {
+        let bench = Bench::new(engine);
+        let (client, mut server) = bench.pair();
+        let load = || bench.director.stats()[0].servers[0].load;
+        eventually("counted", || (load().active, load().inactive) == (1, 0));
+        client.shutdown(Shutdown::Write).expect("ended");
+        assert_eq!(server.read(&mut [0]).expect("the end"), 0);
+        eventually("counted as inactive", || (load().active, load().inactive) == (0, 1));
+    }
 }
 
 #[test]

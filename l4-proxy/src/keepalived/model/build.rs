@@ -15,6 +15,7 @@ use crate::keepalived::tree::Node;
 /// What is `unfit` is well written, and this director does not do it.
 pub(crate) fn build(nodes: &[Node], complaints: &mut Vec<Complaint>, unfit: &mut Vec<Complaint>) -> Model {
     let mut build = Build { nodes, complaints, unfit };
+    build.refuse_blocks();
     let global = build.global();
     let services = build.services();
     let vrrp = build.vrrp(&global);
@@ -29,6 +30,15 @@ pub(super) struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
+    /// Tells of whole blocks that this director does nothing with.
+    fn refuse_blocks(&mut self) {
+        for (name, why) in REFUSED {
+            for node in self.blocks(name) {
+                self.unfit.push(node.blame(format!("{name} is not supported: {why}")));
+            }
+        }
+    }
+
     pub(super) fn complain(&mut self, complaint: Complaint) {
         self.complaints.push(complaint);
     }
@@ -169,3 +179,13 @@ pub(super) fn endpoint(node: &Node, index: usize) -> Option<SocketAddr> {
 pub(super) fn text(node: &Node) -> Option<String> {
     node.text(1).map(str::to_owned)
 }
+
+/// Blocks and words outside of them that would change what is done, and why they do not here.
+const REFUSED: [(&str, &str); 6] = [
+    ("bfd_instance", "this director speaks no BFD"),
+    ("static_ipaddress", "let the system's network configuration give addresses"),
+    ("static_routes", "let the system's network configuration make routes"),
+    ("static_rules", "let the system's network configuration make rules"),
+    ("net_namespace", "start the director there, with ip netns exec"),
+    ("net_namespace_ipvs", "start the director there, with ip netns exec"),
+];

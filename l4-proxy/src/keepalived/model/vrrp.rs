@@ -326,7 +326,7 @@ impl Build<'_> {
             _ => return false,
         };
         if node.name() == "track_bfd" {
-            self.unfit.push(node.blame("track_bfd: this director speaks no BFD"));
+            self.unfit.push(node.blame("track_bfd is not supported: this director speaks no BFD"));
         }
         for child in node.children() {
             let name = child.name();

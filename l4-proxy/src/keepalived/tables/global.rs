@@ -1,7 +1,8 @@
 //! `global_defs`, and the small blocks that belong to neither LVS nor VRRP.
 
 use crate::keepalived::schema::{
-    Arguments, Block, Keyword, Kind, block, flag, items, optional, outdated, script, several, switch, word,
+    Arguments, Block, Keyword, Kind, block, flag, idle, items, optional, outdated, script, several, switch,
+    word,
 };
 
 pub(crate) static GLOBAL: Block = Block { name: "global_defs", keywords: KEYWORDS, items: None };
@@ -25,9 +26,9 @@ const KEYWORDS: &[Keyword] = &[
     flag("enable_script_security"),
     flag("use_symlink_paths"),
     flag("set_supplementary_groups"),
-    script("startup_script"),
+    idle(script("startup_script"), NO_STARTUP),
     word("startup_script_timeout", &[Kind::Integer(1, 1000)]),
-    script("shutdown_script"),
+    idle(script("shutdown_script"), NO_STARTUP),
     word("shutdown_script_timeout", &[Kind::Integer(1, 1000)]),
     script("notify_fifo"),
     script("notify_fifo_script"),
@@ -44,22 +45,22 @@ const KEYWORDS: &[Keyword] = &[
     several("lvs_timeouts", 2, Kind::Text),
     flag("lvs_flush"),
     optional("lvs_flush_on_stop", 0, &[Kind::Choice(&["VS"])]),
-    flag("rs_init_notifies"),
-    optional("nftables_ipvs", 0, &[Kind::Text]),
+    idle(flag("rs_init_notifies"), "servers that are up from the beginning are not told of"),
+    idle(optional("nftables_ipvs", 0, &[Kind::Text]), NO_FIREWALL),
     word("nftables_ipvs_priority", &[Kind::Integer(i32::MIN as i64, i32::MAX as i64)]),
     word("nftables_ipvs_start_fwmark", &[Kind::Integer(1, MANY)]),
     // VRRP.
     word("vrrp_version", &[Kind::Integer(2, 3)]),
     word("vrrp_mcast_group4", &[Kind::Address]),
     word("vrrp_mcast_group6", &[Kind::Address]),
-    switch("vrrp_strict"),
+    idle(switch("vrrp_strict"), STRICT),
     switch("vrrp_skip_check_adv_addr"),
     flag("vrrp_check_unicast_src"),
     flag("v3_checksum_as_v2"),
-    switch("vrrp_lower_prio_no_advert"),
+    idle(switch("vrrp_lower_prio_no_advert"), "a master always answers one of lower priority"),
     switch("vrrp_higher_prio_send_advert"),
     word("vrrp_down_timer_adverts", &[Kind::Integer(1, 100)]),
-    switch("vrrp_notify_priority_changes"),
+    idle(switch("vrrp_notify_priority_changes"), NO_PRIORITY_NEWS),
     flag("log_unknown_vrids"),
     word("vrrp_garp_master_delay", &[Kind::Integer(0, MANY)]),
     word("vrrp_garp_master_repeat", &[Kind::Integer(0, MANY)]),
@@ -70,21 +71,24 @@ const KEYWORDS: &[Keyword] = &[
     word("vrrp_garp_interval", &[Kind::Seconds(0.0, LONG)]),
     word("vrrp_gna_interval", &[Kind::Seconds(0.0, LONG)]),
     switch("vrrp_min_garp"),
-    several("vrrp_garp_extra_if", 1, Kind::Text),
-    word("vrrp_startup_delay", &[Kind::Seconds(0.0, LONG)]),
-    word("vrrp_delay_after_boot", &[Kind::Seconds(0.0, LONG)]),
-    word("default_interface", &[Kind::Text]),
+    idle(
+        several("vrrp_garp_extra_if", 1, Kind::Text),
+        "neighbours of other interfaces learn of the addresses when they ask",
+    ),
+    idle(word("vrrp_startup_delay", &[Kind::Seconds(0.0, LONG)]), NO_DELAY),
+    idle(word("vrrp_delay_after_boot", &[Kind::Seconds(0.0, LONG)]), NO_DELAY),
+    idle(word("default_interface", &[Kind::Text]), "every vrrp_instance names its interface"),
     optional("dynamic_interfaces", 0, &[Kind::Choice(&["allow_if_changes"])]),
     word("vmac_prefix", &[Kind::Text]),
     word("vmac_addr_prefix", &[Kind::Text]),
     // Firewall.
-    optional("nftables", 0, &[Kind::Text]),
+    idle(optional("nftables", 0, &[Kind::Text]), NO_FIREWALL),
     word("nftables_priority", &[Kind::Integer(i32::MIN as i64, i32::MAX as i64)]),
     flag("nftables_counters"),
     flag("nftables_ifindex"),
-    optional("vrrp_iptables", 0, &[Kind::Text, Kind::Text]),
-    several("vrrp_ipsets", 0, Kind::Text),
-    flag("disable_local_igmp"),
+    idle(optional("vrrp_iptables", 0, &[Kind::Text, Kind::Text]), NO_FIREWALL),
+    idle(several("vrrp_ipsets", 0, Kind::Text), NO_FIREWALL),
+    idle(flag("disable_local_igmp"), "the kernel speaks IGMP as usual"),
     // How the processes run.
     word("vrrp_priority", NICE),
     word("checker_priority", NICE),
@@ -133,15 +137,15 @@ const KEYWORDS: &[Keyword] = &[
     flag("linkbeat_use_polling"),
     // SNMP, D-Bus.
     word("snmp_socket", &[Kind::Text]),
-    flag("enable_snmp_vrrp"),
-    flag("enable_snmp_checker"),
-    flag("enable_snmp_rfc"),
-    flag("enable_snmp_rfcv2"),
-    flag("enable_snmp_rfcv3"),
-    flag("enable_traps"),
+    idle(flag("enable_snmp_vrrp"), NO_SNMP),
+    idle(flag("enable_snmp_checker"), NO_SNMP),
+    idle(flag("enable_snmp_rfc"), NO_SNMP),
+    idle(flag("enable_snmp_rfcv2"), NO_SNMP),
+    idle(flag("enable_snmp_rfcv3"), NO_SNMP),
+    idle(flag("enable_traps"), NO_SNMP),
     optional("snmp_vs_stats_update_interval", 0, &[Kind::Seconds(0.0, LONG)]),
     optional("snmp_rs_stats_update_interval", 0, &[Kind::Seconds(0.0, LONG)]),
-    flag("enable_dbus"),
+    idle(flag("enable_dbus"), "this director speaks no D-Bus"),
     word("dbus_service_name", &[Kind::Text]),
     word("dbus_no_interface_name", &[Kind::Text]),
     // Buffers.
@@ -212,6 +216,12 @@ pub(crate) static BFD_INSTANCE: Block = Block {
     items: None,
 };
 
+const NO_STARTUP: &str = "it is not run: let the service manager do it";
+const NO_FIREWALL: &str = "this director makes no firewall rules";
+const NO_SNMP: &str = "this director speaks no SNMP: see --metrics";
+const STRICT: &str = "RFC and keepalived are told apart word by word";
+const NO_DELAY: &str = "instances start at once";
+const NO_PRIORITY_NEWS: &str = "nobody is told of priorities alone";
 const NICE: &[Kind] = &[Kind::Integer(-20, 19)];
 const REAL_TIME: &[Kind] = &[Kind::Integer(1, 99)];
 const BYTES: &[Kind] = &[Kind::Integer(0, MANY)];

@@ -1,7 +1,7 @@
 //! `virtual_server` and what is in it.
 
 use crate::keepalived::schema::{
-    Block, Keyword, Kind, block, flag, items, optional, outdated, script, several, switch, word,
+    Block, Keyword, Kind, block, flag, idle, items, optional, outdated, script, several, switch, word,
 };
 
 pub(crate) static VIRTUAL_SERVER_GROUP: Block =
@@ -10,10 +10,10 @@ pub(crate) static VIRTUAL_SERVER_GROUP: Block =
 pub(crate) static SSL: Block = Block {
     name: "SSL",
     keywords: &[
-        word("password", &[Kind::Text]),
-        word("ca", &[Kind::Text]),
-        word("certificate", &[Kind::Text]),
-        word("key", &[Kind::Text]),
+        idle(word("password", &[Kind::Text]), NO_CERTIFICATE),
+        idle(word("ca", &[Kind::Text]), "SSL_GET takes any certificate, as in keepalived"),
+        idle(word("certificate", &[Kind::Text]), NO_CERTIFICATE),
+        idle(word("key", &[Kind::Text]), NO_CERTIFICATE),
     ],
     items: None,
 };
@@ -229,3 +229,5 @@ const CONNECT_TIMEOUT: &[Kind] = &[Kind::Seconds(0.000_001, 4_294.967_295)];
 const DELAY: &[Kind] = &[Kind::Seconds(0.000_001, 1_000_000_000.0)];
 const WARMUP: &[Kind] = &[Kind::Seconds(0.0, 1_000_000_000.0)];
 const MANY: i64 = u32::MAX as i64;
+
+const NO_CERTIFICATE: &str = "checks show no certificate";

@@ -1,6 +1,6 @@
 //! What is said of files that are wrong, to the letter.
 
-use super::complaints;
+use super::{complaints, read};
 
 /// A service with these lines in it, and in its server.
 fn service(lines: &str, server: &str) -> String {
@@ -171,6 +171,49 @@ fn virtual_servers_that_cannot_be_meant_are_told() {
     }
     let twice = service("", "").repeat(2);
     assert!(complaints(&twice)[0].contains("TCP 192.0.2.1:80 is a virtual server already, see lb.conf:1"));
+}
+
+#[test]
+fn what_is_understood_and_not_done_is_told() {
+    let complaints = |text: &str| {
+        let mut loaded = read(text);
+        loaded.fit(|_| Ok(()));
+        loaded.complaints.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (text, expected) in [
+        (
+            "bfd_instance b {\nneighbor_ip 10.0.0.1\n}",
+            "bfd_instance is not supported: this director speaks no BFD",
+        ),
+        ("static_routes {\n10.0.0.0/8 via 10.1.1.1\n}", "static_routes is not supported: let the system's"),
+        ("net_namespace blue", "net_namespace is not supported: start the director there"),
+        ("global_defs {\nstartup_script /bin/true\n}", "warning: startup_script: it is not run"),
+        (
+            "global_defs {\nenable_snmp_checker\n}",
+            "warning: enable_snmp_checker: this director speaks no SNMP",
+        ),
+        ("global_defs {\nvrrp_strict\n}", "warning: vrrp_strict: RFC and keepalived are told apart"),
+        ("SSL {\ncertificate /x\n}", "warning: certificate: checks show no certificate"),
+        (
+            "global_defs {\nsmtp_alert\n}",
+            "warning: no mail is sent: there is no notification_email in global_defs",
+        ),
+        (
+            "global_defs {\nsmtp_alert_vrrp\nnotification_email {\na@b\n}\n}",
+            "warning: no mail is sent: there is no smtp_server in global_defs",
+        ),
+        (
+            &service("smtp_alert", ""),
+            "warning: no mail is sent: there is no notification_email in global_defs",
+        ),
+    ] {
+        let all = complaints(text);
+        assert!(all.first().is_some_and(|first| first.contains(expected)), "{text}: {all:#?}");
+        assert_eq!(all.len(), 1, "{text}: {all:#?}");
+    }
+    let complete = "global_defs {\nsmtp_alert\nsmtp_server localhost\nnotification_email {\na@b\n}\n}";
+    assert_eq!(complaints(complete), [""; 0]);
+    assert_eq!(complaints(&service("smtp_alert off", "")), [""; 0]);
 }
 
 #[test]
