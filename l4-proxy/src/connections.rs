@@ -111,7 +111,7 @@ impl Connections {
         self.count() < self.max
     }
 
-    /// Whether clients of this address may be taken in: it may have become another director's.
+    /// Whether this address may be served: it may have become another director's.
     pub(crate) fn may_serve(&self, address: IpAddr) -> bool {
         self.consents.allow(address)
     }
@@ -128,6 +128,13 @@ impl Connections {
         let open = Arc::new(open);
         lock(&self.shards[serial as usize % SHARDS]).insert(serial, Arc::clone(&open));
         Entry { connections: Arc::clone(self), serial, open }
+    }
+}
+
+impl Entry {
+    /// Whether its virtual address may still be served here: it may have become another director's.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.connections.may_serve(self.open.virtual_address.ip())
     }
 }
 

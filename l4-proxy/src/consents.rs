@@ -1,12 +1,13 @@
 //! Addresses that this director may serve only while an arbiter agrees.
 //!
 //! The kernel takes such an address away when the consent ends, also from a process that is stopped. What
-//! had come in before that waits in the sockets, though, and a process that goes on finds it there:
-//! so whoever takes clients in looks here first.
+//! had come in before that waits in the sockets, though, and a process that goes on finds it there: so
+//! whoever takes clients in, or passes on what open connections have brought, looks here first.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use foldhash::fast::RandomState;
@@ -15,7 +16,14 @@ use vrrp::os::Consent;
 /// The addresses that need consent, by address. A clone is the same.
 #[derive(Clone, Default)]
 pub(crate) struct Consents {
-    needed: Arc<ArcSwapOption<Needed>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Written when a configuration is taken on; a late read asks nobody for a moment longer.
+    any: AtomicBool,
+    needed: ArcSwapOption<Needed>,
 }
 
 type Needed = HashMap<IpAddr, Arc<Consent>, RandomState>;
@@ -24,12 +32,17 @@ impl Consents {
     /// These are needed from now on, and no others.
     pub(crate) fn need(&self, needed: impl Iterator<Item = (IpAddr, Arc<Consent>)>) {
         let needed: Needed = needed.collect();
-        self.needed.store((!needed.is_empty()).then(|| Arc::new(needed)));
+        let any = !needed.is_empty();
+        self.shared.needed.store(any.then(|| Arc::new(needed)));
+        self.shared.any.store(any, Ordering::Release);
     }
 
-    /// Whether clients of an address may be taken in now. Where nothing needs consent that is one load.
+    /// Whether an address may be served now. Where nothing needs consent that is one load.
     pub(crate) fn allow(&self, address: IpAddr) -> bool {
-        let needed = self.needed.load();
+        if !self.shared.any.load(Ordering::Acquire) {
+            return true;
+        }
+        let needed = self.shared.needed.load();
         let Some(needed) = &*needed else { return true };
         needed.get(&address.to_canonical()).is_none_or(|consent| consent.holds())
     }

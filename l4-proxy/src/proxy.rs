@@ -292,11 +292,14 @@ struct Account {
 }
 
 impl Account {
-    /// What comes of the work, or `None` once the connection may go on no longer.
-    async fn unless_cut_off<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// What comes of the work, or why the connection may go on no longer.
+    async fn unless_cut_off<T>(&self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = pin!(work);
-        poll_fn(|cx| if self.is_cut_off(cx) { Poll::Ready(None) } else { work.as_mut().poll(cx).map(Some) })
-            .await
+        poll_fn(|cx| match self.cut_off(cx) {
+            Some(end) => Poll::Ready(Err(end)),
+            None => work.as_mut().poll(cx).map(Ok),
+        })
+        .await
     }
 }
 
@@ -317,8 +320,16 @@ impl Tally for Account {
         &self.entry.open.progress
     }
 
-    fn is_cut_off(&self, cx: &mut Context<'_>) -> bool {
-        self.entry.open.call.is_called(cx) && (self.lease.is_cut_off() || self.lease.is_overdue(clock::now()))
+    fn may_go_on(&self) -> bool {
+        self.entry.may_go_on()
+    }
+
+    fn cut_off(&self, cx: &mut Context<'_>) -> Option<End> {
+        if !self.may_go_on() {
+            return Some(End::Elsewhere);
+        }
+        let ends = |lease: &Lease| lease.is_cut_off() || lease.is_overdue(clock::now());
+        (self.entry.open.call.is_called(cx) && ends(&self.lease)).then_some(End::CutOff)
     }
 }
 

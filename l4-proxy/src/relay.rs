@@ -75,6 +75,8 @@ pub enum End {
     TimedOut,
     /// The server drained until its deadline, or was deleted with its connections; both were reset.
     CutOff,
+    /// The virtual address may be another director's by now; both were reset.
+    Elsewhere,
 }
 
 /// What others may see of a relay while it runs: bytes, activity, phase.
@@ -100,6 +102,7 @@ impl fmt::Display for End {
             End::Failed(Side::Server, error) => write!(f, "server failed: {error}"),
             End::TimedOut => f.write_str("timed out"),
             End::CutOff => f.write_str("cut off: its server is gone or has drained long enough"),
+            End::Elsewhere => f.write_str("cut off: the address may be another director's"),
         }
     }
 }
@@ -129,10 +132,14 @@ pub trait Tally {
     fn half_closed(&self);
     /// What others may see of it.
     fn progress(&self) -> &Progress;
-    /// Whether it may go on no longer. Asked whenever the relay is polled; who has a task's relay ended
-    /// wakes it.
-    fn is_cut_off(&self, _cx: &mut Context<'_>) -> bool {
-        false
+    /// Whether its virtual address may still be served here. Asked before anything is moved.
+    fn may_go_on(&self) -> bool {
+        true
+    }
+    /// Why it may go on no longer, if it may not. Asked whenever the relay is polled; who has a task's relay
+    /// ended wakes it.
+    fn cut_off(&self, _cx: &mut Context<'_>) -> Option<End> {
+        None
     }
 }
 
@@ -196,15 +203,15 @@ impl<T: Tally> Future for Relay<'_, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         let mut this = self.project();
         let tally = *this.tally;
-        if tally.is_cut_off(cx) {
-            return Poll::Ready(abort(this.client, this.server, End::CutOff));
+        if let Some(end) = tally.cut_off(cx) {
+            return Poll::Ready(abort(this.client, this.server, end));
         }
         let progress = tally.progress();
         let was_open = !this.to_server.ended && !this.to_client.ended;
 
         let mut moved = false;
         this.to_server.last = this.to_client.done;
-        let to_server = this.to_server.poll(cx, this.client, this.server, |bytes| {
+        let to_server = this.to_server.poll(cx, this.client, this.server, tally, |bytes| {
             moved = true;
             progress.add(&progress.to_server, bytes);
             tally.to_server(bytes);
@@ -214,7 +221,7 @@ impl<T: Tally> Future for Relay<'_, T> {
         }
         // The direction that ends last need not say so: both sockets are about to be closed.
         this.to_client.last = this.to_server.done;
-        let to_client = this.to_client.poll(cx, this.server, this.client, |bytes| {
+        let to_client = this.to_client.poll(cx, this.server, this.client, tally, |bytes| {
             moved = true;
             progress.add(&progress.to_client, bytes);
             tally.to_client(bytes);

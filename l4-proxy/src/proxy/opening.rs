@@ -86,9 +86,7 @@ enum Begun {
 impl Passage {
     /// Identifies the client, and connects to a server, or to another if one is lost while it still may be.
     async fn find(&mut self) -> Result<(TcpStream, Account), Ended> {
-        if !self.proxy.shared.connections.may_serve(self.virtual_address.ip()) {
-            return Err(Ended::Elsewhere);
-        }
+        self.must_be_here()?;
         self.identify().await.map_err(Ended::Unidentified)?;
         let mut held = Vec::new();
         loop {
@@ -118,6 +116,13 @@ impl Passage {
         }
     }
 
+    /// Makes sure that the virtual address is not another director's by now. What takes time, and a process
+    /// that is stopped meanwhile, may outlast an arbiter's consent.
+    fn must_be_here(&self) -> Result<(), Ended> {
+        let here = self.proxy.shared.connections.may_serve(self.virtual_address.ip());
+        if here { Ok(()) } else { Err(Ended::Elsewhere) }
+    }
+
     /// Reads the PROXY header, from a peer that has to send one.
     async fn identify(&mut self) -> Result<(), Unidentified> {
         let expects = self.settings.accept_proxy.as_ref().filter(|accept| accept.expects(self.peer.ip()));
@@ -134,11 +139,12 @@ impl Passage {
     /// Chooses a server and connects to it, or to another one if that fails.
     async fn connect(&mut self) -> Result<(Lease, TcpStream), Ended> {
         let flow = self.flow();
-        let Passage { proxy, settings, peer, virtual_address, failed, .. } = self;
-        let Shared { director, service, turn, .. } = &*proxy.shared;
         // If the last server tried failed for want of a port, that is what the client is told.
         let mut without_port = None;
         loop {
+            self.must_be_here()?;
+            let Passage { proxy, settings, peer, virtual_address, failed, .. } = self;
+            let Shared { director, service, turn, .. } = &*proxy.shared;
             if failed.len() >= settings.attempts.max(1) {
                 return Err(without_port.map_or(Ended::Refused(Refusal::AllTried), Ended::Starved));
             }
@@ -186,11 +192,11 @@ impl Passage {
         // Boxed likewise.
         let first = Box::pin(first::until_first_byte(client, server, held, settings.redispatch, account));
         match account.unless_cut_off(timeout(settings.timeouts.idle, first)).await {
-            None => Begun::Ended(End::CutOff),
-            Some(Err(_)) => Begun::Ended(End::TimedOut),
-            Some(Ok(First::Begun)) => Begun::Yes,
-            Some(Ok(First::ClientGone(error))) => Begun::Ended(End::Failed(Side::Client, error)),
-            Some(Ok(First::ServerGone(error))) => {
+            Err(end) => Begun::Ended(end),
+            Ok(Err(_)) => Begun::Ended(End::TimedOut),
+            Ok(Ok(First::Begun)) => Begun::Yes,
+            Ok(Ok(First::ClientGone(error))) => Begun::Ended(End::Failed(Side::Client, error)),
+            Ok(Ok(First::ServerGone(error))) => {
                 // Nothing is reported: what makes one server close may be the client, and then it
                 // would take them all out.
                 let server = account.lease.server();

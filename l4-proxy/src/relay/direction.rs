@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::gathering::Gathering;
 use super::pipe::Pipe;
-use super::{End, Engine, Side};
+use super::{End, Engine, Side, Tally};
 
 /// One direction of a connection.
 pub(super) struct Direction {
@@ -46,6 +46,8 @@ enum Held {
 pub(super) enum Fault {
     Source(io::Error),
     Sink(io::Error),
+    /// No failure of either: the virtual address may be another director's.
+    Elsewhere,
 }
 
 impl Fault {
@@ -53,6 +55,7 @@ impl Fault {
         match self {
             Fault::Source(error) => End::Failed(source, error),
             Fault::Sink(error) => End::Failed(sink, error),
+            Fault::Elsewhere => End::Elsewhere,
         }
     }
 }
@@ -78,12 +81,17 @@ impl Direction {
         cx: &mut Context<'_>,
         source: &mut TcpStream,
         sink: &mut TcpStream,
+        tally: &impl Tally,
         mut moved: impl FnMut(u64),
     ) -> Poll<Result<(), Fault>> {
         if self.done {
             return Poll::Ready(Ok(()));
         }
         loop {
+            // Asked each time round: a process may be stopped here for long while there is more to move.
+            if !tally.may_go_on() {
+                return Poll::Ready(Err(Fault::Elsewhere));
+            }
             ready!(self.flush(cx, sink, &mut moved)).map_err(Fault::Sink)?;
             if self.ended {
                 if !self.last {

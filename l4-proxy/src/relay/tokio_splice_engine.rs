@@ -29,7 +29,7 @@ pub(super) async fn relay<T: Tally>(
         let mut server = Watched { stream: &mut *server, tally, end: CLIENT_ENDED };
         tokio::select! {
             biased;
-            () = poll_fn(|cx| if tally.is_cut_off(cx) { Poll::Ready(()) } else { Poll::Pending }) => Err(End::CutOff),
+            end = poll_fn(|cx| tally.cut_off(cx).map_or(Poll::Pending, Poll::Ready)) => Err(end),
             outcome = tokio_splice::zero_copy_bidirectional(&mut client, &mut server) => Ok(outcome),
             () = silence(progress, timeouts) => Err(End::TimedOut),
         }

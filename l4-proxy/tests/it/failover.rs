@@ -1,6 +1,7 @@
 //! Two directors that share an address: what clients see when one of them goes.
 
-mod lab;
+mod partition;
+mod site;
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -9,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::eventually;
 use rustix::process::Signal;
 
-use self::lab::{CLIENTS, DIRECTORS, Director, Lab, VIP, ask};
-use crate::support::eventually;
+use self::site::{CLIENTS, CLIENTS_HOST, DIRECTORS, Director, Lab, VIP, ask};
 
 /// An instance of director 0 or 1, the first of which has the higher priority, and these lines.
 fn instance(number: usize, lines: &str) -> String {
@@ -51,7 +52,7 @@ fn crowd(lab: &Lab, stop: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<Vec<(Insta
     const THREADS: u32 = 4;
     let clients = (0..THREADS).map(|thread_number| {
         let stop = Arc::clone(stop);
-        lab.begin_within(3, move || {
+        lab.begin_within(CLIENTS_HOST, move || {
             let mut came = Vec::new();
             let mut next = Instant::now() + Duration::from_millis(5) * thread_number;
             let mut numbers = CLIENTS.cycle();

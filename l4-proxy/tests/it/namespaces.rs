@@ -1,74 +1,47 @@
 //! The director between two networks of the test's own: transparent mode, and the end of ports.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::ops::Deref;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use lab::{Hosts, eventually, is_installed, skip};
 
 use crate::binary::{Director, rules};
-use crate::support::{accept, connect, eventually, is_installed, resets_its_client, skip};
+use crate::support::{accept, connect, resets_its_client};
 
 const VIP: &str = "10.98.1.1:80";
 const CLIENT: &str = "10.98.1.2";
 const SERVER: &str = "10.98.2.2:8080";
 const DIRECTOR: [&str; 2] = ["10.98.2.1", "10.98.2.3"];
 
-/// A client, a director and a server in network namespaces, the director between the other two.
-/// The namespaces go with the value, and everything in them.
-struct Networks {
-    names: [String; 3],
-}
+/// A client, a director and a server, the director between the other two.
+struct Networks(Hosts);
 
 impl Networks {
     /// `None` where the test may not make them, after saying so.
     fn new() -> Option<Networks> {
-        static SERIAL: AtomicU32 = AtomicU32::new(0);
-        if !is_installed("ip") || !is_installed("nft") {
-            skip("ip (iproute2) or nft (nftables)");
+        if !is_installed("nft") {
+            skip("nft (nftables)");
             return None;
         }
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let name = |role: &str| format!("l4-{}-{serial}-{role}", std::process::id());
-        let networks = Networks { names: ["client", "director", "server"].map(name) };
-        let made = |name: &String| ip(&["netns", "add", name]);
-        if !networks.names.iter().all(made) {
-            skip("the right to make network namespaces");
-            return None;
-        }
-        let [client, director, server] = &networks.names;
+        let hosts = Hosts::new(3)?;
         for (outer, addresses, own, gateway) in [
-            (client, &["10.98.1.1/24"][..], "10.98.1.2/24", "10.98.1.1"),
-            (server, &["10.98.2.1/24", "10.98.2.3/24"], "10.98.2.2/24", "10.98.2.1"),
+            (CIP, &["10.98.1.1/24"][..], "10.98.1.2/24", "10.98.1.1"),
+            (RS, &["10.98.2.1/24", "10.98.2.3/24"], "10.98.2.2/24", "10.98.2.1"),
         ] {
-            let link = if outer == client { "outside" } else { "inside" };
-            let peer = ["type", "veth", "peer", "name", "eth0", "netns", outer];
-            run(&[&["-n", director, "link", "add", link][..], &peer].concat());
-            run(&["-n", outer, "address", "add", own, "dev", "eth0"]);
+            let link = if outer == CIP { "outside" } else { "inside" };
+            let peer = ["type", "veth", "peer", "name", "eth0", "netns", hosts.namespace(outer)];
+            hosts.run(DS, &[&["link", "add", link][..], &peer].concat());
+            hosts.run(outer, &["address", "add", own, "dev", "eth0"]);
             for address in addresses {
-                run(&["-n", director, "address", "add", address, "dev", link]);
+                hosts.run(DS, &["address", "add", address, "dev", link]);
             }
-            run(&["-n", director, "link", "set", link, "up"]);
-            run(&["-n", director, "link", "set", "lo", "up"]);
-            run(&["-n", outer, "link", "set", "eth0", "up"]);
-            run(&["-n", outer, "route", "add", "default", "via", gateway]);
+            hosts.run(DS, &["link", "set", link, "up"]);
+            hosts.run(outer, &["link", "set", "eth0", "up"]);
+            hosts.run(outer, &["route", "add", "default", "via", gateway]);
         }
-        Some(networks)
-    }
-
-    /// Does something in one of the namespaces; sockets made there stay there.
-    fn within<T: Send + 'static>(&self, who: usize, what: impl FnOnce() -> T + Send + 'static) -> T {
-        let path = format!("/run/netns/{}", self.names[who]);
-        let thread = thread::spawn(move || {
-            let namespace = File::open(path).expect("a namespace");
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("moved");
-            what()
-        });
-        thread.join().expect("done")
+        Some(Networks(hosts))
     }
 
     fn director(&self, arguments: &[&str]) -> Director {
@@ -78,17 +51,16 @@ impl Networks {
 
     fn director_with(&self, rules: &str, arguments: &[&str]) -> Director {
         Director::start_with(rules, |program| {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", &self.names[DS], program]).args(arguments);
+            let mut command = self.command(DS, program);
+            command.args(arguments);
             command
         })
     }
 
     /// Carries out commands where the director is.
     fn shell(&self, commands: &str) {
-        let mut shell = Command::new("ip");
-        shell.args(["netns", "exec", &self.names[DS], "sh", "-e"]).stdin(Stdio::piped());
-        let mut shell = shell.stdout(Stdio::null()).spawn().expect("a shell");
+        let mut shell = self.command(DS, "sh");
+        let mut shell = shell.arg("-e").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
         let mut input = shell.stdin.take().expect("a pipe");
         input.write_all(commands.as_bytes()).expect("read");
         drop(input);
@@ -108,20 +80,12 @@ const CIP: usize = 0;
 const DS: usize = 1;
 const RS: usize = 2;
 
-impl Drop for Networks {
-    fn drop(&mut self) {
-        for name in &self.names {
-            ip(&["netns", "delete", name]);
-        }
+impl Deref for Networks {
+    type Target = Hosts;
+
+    fn deref(&self) -> &Hosts {
+        &self.0
     }
-}
-
-fn ip(words: &[&str]) -> bool {
-    Command::new("ip").args(words).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-fn run(words: &[&str]) {
-    assert!(ip(words), "ip {}", words.join(" "));
 }
 
 /// The commands for the director out of what the program prints as help, from one text to another.
@@ -178,7 +142,7 @@ fn rules_that_mark_packets_choose_the_service_and_group_its_ports() {
     let Some(networks) = Networks::new() else { return };
     // A third port is an entrance too, and no rule marks what comes to it.
     let [http, https, other] = ["10.98.1.1:80", "10.98.1.1:443", "10.98.1.1:8080"];
-    run(&["-n", &networks.names[RS], "address", "add", "10.98.2.4/24", "dev", "eth0"]);
+    networks.run(RS, &["address", "add", "10.98.2.4/24", "dev", "eth0"]);
     let entrances = format!("packets={http},{https},{other}");
     let director = networks.director_with("", &["--fwmark", &entrances]);
     let refused = director.ipvsadm("-A -f 1 -s rr -p 600");

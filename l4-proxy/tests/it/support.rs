@@ -1,14 +1,10 @@
 //! Sockets and streams for the tests.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
+pub(crate) use lab::{PATIENCE, eventually, is_installed, skip};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-/// Longest wait for anything: a test that would hang fails instead.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A listener on a free port of loopback.
 pub(crate) fn listener() -> (TcpListener, SocketAddr) {
@@ -127,47 +123,12 @@ impl Pattern {
     }
 }
 
-/// Waits until `condition` holds.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < PATIENCE, "never came true: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A port of loopback that nobody has, of neither protocol: below those that the system gives to sockets
-/// of the tests beside this one, which could take it before it is used.
+/// A port of loopback that nobody has, of neither protocol.
 pub(crate) fn free_port() -> SocketAddr {
-    const PORTS: std::ops::Range<u16> = 20_000..32_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Other processes of these tests begin elsewhere.
-    let offset = std::process::id() as usize * 97;
-    loop {
-        let place = (offset + usize::from(NEXT.fetch_add(1, Ordering::Relaxed))) % PORTS.len();
-        let address = SocketAddr::from(([127, 0, 0, 1], PORTS.start + place as u16));
-        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
+    lab::free_port(std::net::Ipv4Addr::LOCALHOST.into())
 }
 
 /// Whether nobody listens on this address. A connection to find out would wait in a queue.
 pub(crate) fn is_free(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_ok()
-}
-
-/// Says that a test needs something that is not here; where everything must be, that is a failure.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-pub(crate) fn skip(missing: &str) {
-    eprintln!("skipped: {missing} is not here");
-    assert!(std::env::var_os("REQUIRE_PEERS").is_none(), "{missing} is missing");
-}
-
-/// Whether a program can be found.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<_> = std::env::split_paths(&paths).collect();
-    folders.extend(["/usr/sbin", "/sbin"].map(std::path::PathBuf::from));
-    folders.iter().any(|folder| folder.join(program).is_file())
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lab::{eventually, eventually_or, throughout};
 use rustix::process::Signal;
 use vrrp::os::{
     Announcing, Dependence, Dialect, Instance, Notice, Scope, Settings, SyncGroup, Verdict, VirtualAddress,
@@ -13,7 +14,7 @@ use vrrp::os::{
 use vrrp::packet::Coverage;
 use vrrp::router::{Reason, State};
 
-use super::lab::{Lab, VIP, eventually, eventually_or, throughout};
+use super::lab::{Lab, VIP};
 
 const INTERVAL: Duration = Duration::from_millis(200);
 

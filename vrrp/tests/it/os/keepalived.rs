@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::{eventually, eventually_or, is_installed, skip, throughout};
 use rustix::process::{Pid, Signal, kill_process};
 use vrrp::os::{
     Accepted, Advertises, Authentication, Counters, Dialect, Instance, Mac, Peer, Reach, VirtualAddress,
@@ -15,11 +16,11 @@ use vrrp::os::{
 use vrrp::packet::Coverage;
 use vrrp::router::{Preempt, Reason, State};
 
-use super::lab::{Lab, Watched, eventually, eventually_or, is_installed, skip, throughout};
+use super::lab::{Lab, Watched};
 
 /// Host of the virtual router that is tested, and of keepalived.
-const OURS: u8 = 1;
-const THEIRS: u8 = 2;
+const OURS: usize = 1;
+const THEIRS: usize = 2;
 
 /// A way to speak, as both sides are told of it.
 #[derive(Clone)]
@@ -61,8 +62,8 @@ impl Speech {
         if self.v6 { "fe80::100" } else { super::lab::VIP }
     }
 
-    fn address(&self, lab: &Lab, host: u8) -> IpAddr {
-        if self.v6 { lab.link_local(host) } else { IpAddr::from([10, 8, 0, host]) }
+    fn address(&self, lab: &Lab, host: usize) -> IpAddr {
+        if self.v6 { lab.link_local(host) } else { IpAddr::from([10, 8, 0, host as u8]) }
     }
 
     fn instance(&self, lab: &Lab, priority: u8) -> Instance {

@@ -1,22 +1,18 @@
 //! Two directors with etcd between them, whatever parts them or stops them: the address is never in two
 //! places, looked at every ten milliseconds, and soon in one again.
 
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::{Cluster, Protection, Watch, eventually, eventually_or, throughout};
 use rustix::process::Signal;
 
-use super::lab::{Lab, Program, VIP, eventually, eventually_or, throughout};
-use crate::etcd::Cluster;
+use super::lab::{Lab, Program, VIP};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Host 1 is preferred to host 2; host 3 has etcd.
-const ETCD: u8 = 3;
+const ETCD: usize = 3;
 
 struct Site {
     lab: Lab,
@@ -29,25 +25,26 @@ impl Site {
     /// Both directors at work, and the address with one of them; these words are for both.
     fn new(words: &[&str]) -> Option<Site> {
         let lab = Lab::new(ETCD)?;
-        let cluster = lab.within(ETCD, || Cluster::start_at(&format!("10.8.0.{ETCD}"), 1))?;
+        let cluster =
+            lab.within(ETCD, || Cluster::start_at([10, 8, 0, ETCD as u8].into(), 1, Protection::None))?;
         let etcd = &cluster.endpoints()[0];
         let director = |host, priority| {
             let own = ["--address", VIP, "--priority", priority, "--etcd", etcd];
             lab.program(host, &[&own, words].concat())
         };
         let directors = [director(1, "150"), director(2, "100")];
-        let watch = Watch::new(&lab);
+        let watch = watch(&lab);
         let site = Site { lab, cluster, directors, watch };
         eventually("somebody holds the address", || site.holder().is_some());
         Some(site)
     }
 
-    fn holder(&self) -> Option<u8> {
+    fn holder(&self) -> Option<usize> {
         (1..=2).find(|host| self.lab.has(*host, VIP))
     }
 
     #[track_caller]
-    fn is_held_by(&self, host: u8) {
+    fn is_held_by(&self, host: usize) {
         eventually_or(
             || format!("host {host} holds the address\n{}", self.logs()),
             || self.holder() == Some(host),
@@ -65,51 +62,22 @@ impl Site {
     /// Ends it; the address was never in two places.
     fn check(self) {
         let logs = self.logs();
-        let (one, both) = self.watch.end();
+        let (one, both) = times(self.watch);
         assert!(one > 100, "seen {one} times only");
         assert_eq!(both, 0, "{one} times it was in one place\n{logs}");
     }
 }
 
-/// Looks at both hosts all the time.
-struct Watch {
-    ends: Arc<AtomicBool>,
-    thread: JoinHandle<(usize, usize)>,
+fn watch(lab: &Lab) -> Watch {
+    Watch::new(lab, [1, 2], VIP.parse().expect("an address"))
 }
 
-impl Watch {
-    fn new(lab: &Lab) -> Watch {
-        // A file of a network namespace stays one of that namespace, whoever reads it.
-        let open = || File::open("/proc/thread-self/net/fib_trie").expect("a list of addresses");
-        let mut files = [lab.within(1, open), lab.within(2, open)];
-        let ends = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ends);
-        let thread = thread::spawn(move || {
-            let (mut one, mut both) = (0, 0);
-            while !seen.load(Ordering::Relaxed) {
-                let mut has = |place: usize| {
-                    let mut text = String::new();
-                    files[place].rewind().expect("rewound");
-                    files[place].read_to_string(&mut text).expect("read");
-                    text.contains(&format!("-- {VIP}\n"))
-                };
-                match (has(0), has(1)) {
-                    (true, true) => both += 1,
-                    (false, false) => {}
-                    _ => one += 1,
-                }
-                thread::sleep(SECOND / 100);
-            }
-            (one, both)
-        });
-        Watch { ends, thread }
-    }
-
-    /// How often one of them had the address, and how often both.
-    fn end(self) -> (usize, usize) {
-        self.ends.store(true, Ordering::Relaxed);
-        self.thread.join().expect("watched")
-    }
+/// How often one of them had the address, and how often both.
+fn times(watch: Watch) -> (usize, usize) {
+    let seen = watch.end();
+    let held_by =
+        |count| seen.iter().filter(|seen| seen.has.iter().filter(|has| **has).count() == count).count();
+    (held_by(1), held_by(2))
 }
 
 fn parted(time: Duration) {
@@ -172,7 +140,7 @@ fn address_that_a_killed_master_leaves_behind_is_gone_before_another_one_has_it(
     assert!(lab.has(1, VIP), "the kernel has it still");
     eventually("host 2 holds the address", || lab.has(2, VIP));
     assert!(!lab.has(1, VIP));
-    assert_eq!(watch.end().1, 0, "{}", second.log());
+    assert_eq!(times(watch).1, 0, "{}", second.log());
     drop(cluster);
 }
 
@@ -194,7 +162,7 @@ fn director_that_does_not_reach_the_gateway_gives_way_to_the_one_that_does() {
     let director =
         |host, priority| lab.program(host, &["--address", VIP, "--priority", priority, "--ping", "10.8.0.3"]);
     let directors = [director(1, "150"), director(2, "100")];
-    let watch = Watch::new(&lab);
+    let watch = watch(&lab);
     eventually("host 1 holds the address", || lab.has(1, VIP));
     lab.cable(1, "down");
     // That its cable is cut is not what it sees: the bridge's end of it is down, not its own.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use lab::{eventually_or, throughout};
 use vrrp::os::{Advertises, Claim, Instance, Mac, Notice, VirtualAddress};
 use vrrp::router::State;
 
-use super::lab::{Lab, VIP, eventually_or, throughout};
+use super::lab::{Lab, VIP};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 const V6: &str = "fd00::100";

@@ -4,14 +4,15 @@ use std::io::ErrorKind;
 use std::process::Command;
 use std::time::Duration;
 
+use lab::{eventually, eventually_or, throughout};
 use vrrp::os::{Advertises, Dialect, Instance, Mac, VirtualAddress};
 use vrrp::packet::Coverage;
 use vrrp::router::State;
 
-use super::lab::{Lab, VIP, eventually, eventually_or, throughout};
+use super::lab::{Lab, VIP};
 
 const INTERVAL: Duration = Duration::from_millis(200);
-const NEIGHBOUR: u8 = 3;
+const NEIGHBOUR: usize = 3;
 
 fn instance(priority: u8, address: &str) -> Instance {
     let mut instance = Instance::new("VI_1", "eth0", 51);
@@ -33,13 +34,15 @@ fn answers(lab: &Lab, address: &str) -> bool {
 
 /// Where a neighbour believes the address to be.
 fn neighbour_entry(lab: &Lab, address: &str) -> String {
-    let output = Command::new("ip").args(["-n", &lab.host(NEIGHBOUR), "neighbour", "show", address]).output();
+    let output =
+        Command::new("ip").args(["-n", lab.namespace(NEIGHBOUR), "neighbour", "show", address]).output();
     String::from_utf8(output.expect("ip").stdout).expect("text")
 }
 
 /// The port of the bridge that leads to the address 00:00:5e:00:0F:33.
 fn learnt(lab: &Lab, family: u8) -> String {
-    let output = Command::new("bridge").args(["-n", &lab.host(0), "fdb", "show", "br", "br0"]).output();
+    let output =
+        Command::new("bridge").args(["-n", lab.namespace(0), "fdb", "show", "br", "bridge"]).output();
     let text = String::from_utf8(output.expect("bridge").stdout).expect("text");
     let start = format!("00:00:5e:00:0{family}:33 dev ");
     let line = text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_default();
@@ -58,7 +61,7 @@ fn check(address: &str, name: &str, mac: &str, family: u8) {
     let (first, second) = (lab.router(1, instance(150, address)), lab.router(2, instance(100, address)));
     first.becomes(State::Master);
     second.becomes(State::Backup);
-    let on = |host: u8| {
+    let on = |host: usize| {
         let lines = lab.addresses(host);
         lines.iter().any(|line| line.contains(&format!(" {name} ")) && line.contains(&format!(" {address}/")))
     };

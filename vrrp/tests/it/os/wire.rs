@@ -5,15 +5,16 @@ use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::process::Stdio;
 
+use lab::{is_installed, skip};
 use vrrp::os::{Authentication, Dialect, Instance, VirtualAddress};
 use vrrp::packet::Coverage;
 use vrrp::router::State;
 
-use super::lab::{Lab, VIP, is_installed, skip};
+use super::lab::{Lab, VIP};
 
 /// Who speaks, and who watches.
-const SPEAKER: u8 = 1;
-const WATCHER: u8 = 2;
+const SPEAKER: usize = 1;
+const WATCHER: usize = 2;
 
 /// What tshark is asked for; what a packet does not have is empty. `_ws.expert` is what it finds odd.
 const FIELDS: [&str; 14] = [

@@ -1,34 +1,42 @@
 //! Two directors, two real servers and a client on one bridge, each in a network namespace of its own.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::ops::Deref;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use lab::{Hosts, eventually};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Socket, Type};
-
-use crate::support::{eventually, is_installed, skip};
 
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 100);
 pub(super) const DIRECTORS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 97, 0, 1), Ipv4Addr::new(10, 97, 0, 2)];
-const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 97, 0, 11), Ipv4Addr::new(10, 97, 0, 12)];
+pub(super) const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 97, 0, 11), Ipv4Addr::new(10, 97, 0, 12)];
 
 /// Where clients come from: one address for each.
 pub(super) const CLIENTS: std::ops::Range<u8> = 50..70;
 
-const NAMES: [&str; 6] = ["switch", "d0", "d1", "client", "s0", "s1"];
+/// Where other clients come from, beside the first director.
+pub(super) const NEAR_CLIENTS: std::ops::Range<u8> = 70..90;
 
-/// The namespaces. They go with the value, and everything in them.
+/// Hosts by number: that of director N is N + 1, that of server N is N + 4.
+pub(super) const CLIENTS_HOST: usize = 3;
+pub(super) const SERVER_HOSTS: [usize; 2] = [4, 5];
+pub(super) const NEAR_CLIENTS_HOST: usize = 6;
+
+/// The first director, the first server and some clients on one bridge, the others on a second one.
+const NEAR: &[usize] = &[1, SERVER_HOSTS[0], NEAR_CLIENTS_HOST];
+const FAR: &[usize] = &[2, CLIENTS_HOST, SERVER_HOSTS[1]];
+
+/// The hosts. They go with the value, and everything in them.
 pub(super) struct Lab {
-    names: Vec<String>,
+    hosts: Hosts,
     pub(super) folder: tempfile::TempDir,
     /// Address of the director that a connection came from, and when, as the servers saw it.
     pub(super) served: Arc<Mutex<Vec<(Instant, IpAddr)>>>,
@@ -39,43 +47,29 @@ pub(super) struct Lab {
 impl Lab {
     /// `None` where the test may not make them, after saying so.
     pub(super) fn new() -> Option<Lab> {
-        static SERIAL: AtomicU32 = AtomicU32::new(0);
-        if !is_installed("ip") {
-            skip("ip (iproute2)");
-            return None;
+        let hosts = Hosts::on_two_bridges(NEAR, FAR)?;
+        let [first, second] = DIRECTORS;
+        let [one, other] = SERVERS;
+        let addresses = [
+            vec![first],
+            vec![second],
+            CLIENTS.map(client).collect(),
+            vec![one],
+            vec![other],
+            NEAR_CLIENTS.map(client).collect(),
+        ];
+        for (place, addresses) in addresses.iter().enumerate() {
+            for address in addresses {
+                hosts.run(1 + place, &["address", "add", &format!("{address}/24"), "dev", "eth0"]);
+            }
         }
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let names = NAMES.map(|name| format!("vrrp-{}-{serial}-{name}", std::process::id())).to_vec();
         let mut lab = Lab {
-            names,
+            hosts,
             folder: tempfile::tempdir().expect("a folder"),
             served: Arc::default(),
             stop: Arc::default(),
             threads: Vec::new(),
         };
-        if !lab.names.iter().all(|name| ip(&["netns", "add", name])) {
-            skip("the right to make network namespaces");
-            return None;
-        }
-        let switch = lab.names[0].clone();
-        run(&["-n", &switch, "link", "add", "bridge", "type", "bridge"]);
-        run(&["-n", &switch, "link", "set", "bridge", "up"]);
-        let [first, second] = DIRECTORS;
-        let clients: Vec<Ipv4Addr> = CLIENTS.map(client).collect();
-        let [one, other] = SERVERS;
-        let addresses = [vec![first], vec![second], clients, vec![one], vec![other]];
-        for (name, addresses) in lab.names[1..].iter().zip(addresses) {
-            let port = format!("p{}", addresses[0].octets()[3]);
-            run(&[
-                "-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", name,
-            ]);
-            run(&["-n", &switch, "link", "set", &port, "master", "bridge", "up"]);
-            for address in addresses {
-                run(&["-n", name, "address", "add", &format!("{address}/24"), "dev", "eth0"]);
-            }
-            run(&["-n", name, "link", "set", "lo", "up"]);
-            run(&["-n", name, "link", "set", "eth0", "up"]);
-        }
         (0..2).for_each(|server| lab.serve(server));
         Some(lab)
     }
@@ -83,7 +77,8 @@ impl Lab {
     /// A real server that says its number and closes.
     fn serve(&mut self, server: usize) {
         let address = SocketAddr::from((SERVERS[server], 80));
-        let listener = self.within(4 + server, move || TcpListener::bind(address).expect("a free port"));
+        let listener =
+            self.within(SERVER_HOSTS[server], move || TcpListener::bind(address).expect("a free port"));
         listener.set_nonblocking(true).expect("a socket");
         let (stop, served) = (Arc::clone(&self.stop), Arc::clone(&self.served));
         self.threads.push(thread::spawn(move || {
@@ -98,28 +93,6 @@ impl Lab {
                 }
             }
         }));
-    }
-
-    /// Does something in one of the namespaces; sockets made there stay there.
-    pub(super) fn within<T: Send + 'static>(
-        &self,
-        who: usize,
-        what: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
-        self.begin_within(who, what).join().expect("done")
-    }
-
-    pub(super) fn begin_within<T: Send + 'static>(
-        &self,
-        who: usize,
-        what: impl FnOnce() -> T + Send + 'static,
-    ) -> JoinHandle<T> {
-        let path = format!("/run/netns/{}", self.names[who]);
-        thread::spawn(move || {
-            let namespace = File::open(path).expect("a namespace");
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("moved");
-            what()
-        })
     }
 
     /// The virtual server, as every configuration here has it.
@@ -147,8 +120,7 @@ impl Lab {
         let path = |what: &str| self.folder.path().join(format!("{number}.{what}"));
         fs::write(path("conf"), text).expect("a file");
         let log = fs::File::create(path(log_name)).expect("a file");
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.names[1 + number], env!("CARGO_BIN_EXE_l4-proxy")]);
+        let mut command = self.command(1 + number, env!("CARGO_BIN_EXE_l4-proxy"));
         command.arg("--config").arg(path("conf")).arg("--control").arg(path("sock"));
         command.args(["--workers", "1", "--drain-timeout", "1"]).args(words);
         let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("the program starts");
@@ -157,7 +129,7 @@ impl Lab {
 
     /// Which server answers each of the clients; none for those whom nobody answers.
     pub(super) fn ask_all(&self) -> HashMap<u8, u8> {
-        self.within(3, || CLIENTS.filter_map(|number| Some((number, ask(number)?))).collect())
+        self.within(CLIENTS_HOST, || CLIENTS.filter_map(|number| Some((number, ask(number)?))).collect())
     }
 
     /// Whether a director has the virtual address on its interface.
@@ -165,25 +137,30 @@ impl Lab {
         self.addresses(number).contains(&format!(" {VIP}/"))
     }
 
-    /// What `ip` tells of the addresses on its interface.
+    /// What `ip` tells of the addresses of a director's host.
     pub(super) fn addresses(&self, number: usize) -> String {
-        let words = ["-n", &self.names[1 + number], "-o", "address", "show", "dev", "eth0"];
-        let output = Command::new("ip").args(words).output().expect("it runs");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.hosts.addresses(1 + number).join("\n")
     }
 
     /// Gives the virtual address to the host of a director that does not run. Returns its MAC address.
     pub(super) fn takes_the_address(&self, number: usize) -> &'static str {
         const MAC: &str = "02:00:00:00:09:09";
-        let name = &self.names[1 + number];
-        run(&["-n", name, "link", "set", "eth0", "address", MAC]);
-        run(&["-n", name, "address", "add", &format!("{VIP}/24"), "dev", "eth0"]);
+        self.run(1 + number, &["link", "set", "eth0", "address", MAC]);
+        self.run(1 + number, &["address", "add", &format!("{VIP}/24"), "dev", "eth0"]);
         MAC
     }
 
     /// Sets the link of a director up or down.
     pub(super) fn link(&self, number: usize, state: &str) {
-        run(&["-n", &self.names[1 + number], "link", "set", "eth0", state]);
+        self.run(1 + number, &["link", "set", "eth0", state]);
+    }
+}
+
+impl Deref for Lab {
+    type Target = Hosts;
+
+    fn deref(&self) -> &Hosts {
+        &self.hosts
     }
 }
 
@@ -193,9 +170,6 @@ impl Drop for Lab {
         for thread in self.threads.drain(..) {
             // What went wrong there has been said.
             let _ = thread.join();
-        }
-        for name in &self.names {
-            ip(&["netns", "delete", name]);
         }
     }
 }
@@ -249,6 +223,11 @@ impl Director {
         eventually("it reloads", || self.count("reloaded") > before);
     }
 
+    /// The number of its process.
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
@@ -278,12 +257,4 @@ impl Drop for Director {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn ip(words: &[&str]) -> bool {
-    Command::new("ip").args(words).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-fn run(words: &[&str]) {
-    assert!(ip(words), "ip {}", words.join(" "));
 }
