@@ -70,6 +70,10 @@ mod tests {
         }
 
         fn revoke(&mut self, _: Duration) {}
+
+        fn whom(&self) -> String {
+            "a test".to_owned()
+        }
     }
 
     fn eventually(what: &str, condition: impl Fn() -> bool) {

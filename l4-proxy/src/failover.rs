@@ -21,7 +21,7 @@ use lvs_core::Director;
 use lvsadm::CommitError;
 use lvsadm::document::{SyncDaemon, SyncRole, VirtualRouter};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use vrrp::os::{Gone, Legacy, Node, Notice, Schedule, Settings, Status, Verdict};
 use vrrp::router::{State, Warning};
 
@@ -241,7 +241,8 @@ impl Failover {
     pub(crate) fn routers(&self) -> Vec<VirtualRouter> {
         let statuses = self.shared.statuses();
         let state = self.shared.state();
-        statuses.iter().map(|status| state.records.show(status)).collect()
+        let show = |status: &Status| state.records.show(status, state.arbiters.view(&status.instance));
+        statuses.iter().map(show).collect()
     }
 
     /// What shares templates, as `ipvsadm` lists it.
@@ -260,7 +261,8 @@ impl Failover {
                 Dump::Stats => (&state.global.stats_file, STATS_FILE),
             };
             let path = named.clone().unwrap_or_else(|| PathBuf::from(usual));
-            (path, dump::text(what, &state.vrrp, &statuses))
+            let arbiter = |instance: &str| state.arbiters.view(instance);
+            (path, dump::text(what, &state.vrrp, &statuses, arbiter))
         };
         match dump::write(&path, &text) {
             Ok(()) => info!("wrote {}", path.display()),
@@ -439,6 +441,8 @@ fn log(notice: &Notice) {
     match notice {
         Notice::Warned { warning: Warning::Rival { .. } | Warning::TwoOwners { .. }, .. }
         | Notice::Claimed { .. } => error!("{notice}"),
+        // A router asks again and again; its arbiter says once that it is asked.
+        Notice::Asks { .. } => debug!("{notice}"),
         Notice::Warned { .. } | Notice::Late { .. } | Notice::Rejected { .. } | Notice::Trouble { .. } => {
             warn!("{notice}");
         }

@@ -391,5 +391,9 @@ mod tests {
         }
 
         fn revoke(&mut self, _: Duration) {}
+
+        fn whom(&self) -> String {
+            "a test".to_owned()
+        }
     }
 }

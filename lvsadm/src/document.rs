@@ -26,7 +26,7 @@ use crate::control::Timeouts;
 use crate::listing::{flag_names, mask, method};
 use crate::standing::{Besides, Standing};
 
-pub use crate::failover::{Daemons, SyncDaemon, SyncRole, VirtualRouter, VirtualRouters};
+pub use crate::failover::{ArbiterView, Daemons, SyncDaemon, SyncRole, VirtualRouter, VirtualRouters};
 
 /// The version that every document begins with.
 pub const VERSION: u32 = 1;

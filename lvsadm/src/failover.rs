@@ -116,8 +116,27 @@ pub struct VirtualRouter {
     pub addresses: Vec<IpAddr>,
     /// Those of them that it holds.
     pub held: Vec<IpAddr>,
+    /// The third party without whose consent it is not master, if there is one.
+    #[serde(default)]
+    pub arbiter: Option<ArbiterView>,
     /// What it counted, by keepalived's names.
     pub counters: Vec<(String, u64)>,
+}
+
+/// How an arbiter stands to a VRRP instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArbiterView {
+    /// Whom it asks; of several, the one that answered last.
+    pub whom: String,
+    /// `idle` while nobody wants its consent, `asked`, `held`, `refused`, `lost` when it does not answer and what
+    /// it said counts no more, or `kept` when the addresses stay nevertheless.
+    pub state: String,
+    /// How long what it said counts yet.
+    pub seconds_left: f64,
+    /// Who has its consent, where it is refused.
+    pub holder: Option<String>,
+    /// Why the last question brought no answer, if it brought none.
+    pub problem: Option<String>,
 }
 
 /// ipvsadm's lines, with what it has no place for behind them.
@@ -174,6 +193,9 @@ impl fmt::Display for VirtualRouter {
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         let held: Vec<String> = self.held.iter().map(ToString::to_string).collect();
         writeln!(f, "  addresses {}; held here: {}", list(&addresses), list(&held))?;
+        if let Some(arbiter) = &self.arbiter {
+            writeln!(f, "  {arbiter}")?;
+        }
         for fault in &self.faults {
             writeln!(f, "  down: {fault}")?;
         }
@@ -187,6 +209,21 @@ impl fmt::Display for VirtualRouter {
             writeln!(f, "  {} ago: {warning}", seconds(ago))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for ArbiterView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "arbiter {}: {}", self.whom, self.state)?;
+        match &self.holder {
+            Some(holder) => write!(f, ", {holder} has its consent")?,
+            None if self.seconds_left > 0.0 => write!(f, ", {:.1} s left", self.seconds_left)?,
+            None => {}
+        }
+        match &self.problem {
+            Some(problem) => write!(f, "; it does not answer: {problem}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -247,13 +284,21 @@ mod tests {
             master_down_seconds: 3.6,
             addresses: vec![[10, 8, 0, 100].into()],
             held: Vec::new(),
+            arbiter: Some(ArbiterView {
+                whom: "etcd 10.8.0.5:2379".to_owned(),
+                state: "refused".to_owned(),
+                seconds_left: 0.0,
+                holder: Some("lb1".to_owned()),
+                problem: None,
+            }),
             counters: Vec::new(),
         };
         assert_eq!(
             instance.to_string(),
             "VI_1 BACKUP for 1m15s, before MASTER: 10.8.0.3 advertises priority 150\n  \
              id 51 on eth0, version 2, priority 80 (100 -20 script c), every 1 s\n  \
-             master is 10.8.0.3, priority 150\n  addresses 10.8.0.100; held here: none\n"
+             master is 10.8.0.3, priority 150\n  addresses 10.8.0.100; held here: none\n  \
+             arbiter etcd 10.8.0.5:2379: refused, lb1 has its consent\n"
         );
     }
 }

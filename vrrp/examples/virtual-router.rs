@@ -16,8 +16,8 @@ use lexopt::prelude::*;
 use vrrp::arbiter::etcd::{self, Etcd};
 use vrrp::arbiter::{OnLoss, Terms, Witness};
 use vrrp::os::{
-    Accepted, Advertises, Arbiters, Authentication, Dialect, Handle, Instance, Mac, Node, Peer, Ping, Reach,
-    Schedule, Settings, Verdict, VirtualAddress,
+    Accepted, Advertises, Arbiters, Authentication, Dialect, Handle, Instance, Mac, Node, Notice, Peer, Ping,
+    Reach, Schedule, Settings, Verdict, VirtualAddress,
 };
 use vrrp::packet::Coverage;
 use vrrp::router::{Consent, Preempt};
@@ -54,7 +54,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let asked = Arc::clone(&arbiters);
     let node = Node::start(settings, Schedule::First(1), move |notice| {
         asked.hear(&notice);
-        println!("{notice}");
+        // Said again and again while it waits; the arbiter says it once.
+        if !matches!(notice, Notice::Asks { .. }) {
+            println!("{notice}");
+        }
     })?;
     arbiters.connect(node.handle().clone());
     for line in io::stdin().lock().lines() {
@@ -88,6 +91,7 @@ fn instance(mut words: lexopt::Parser) -> Result<Wanted, Box<dyn Error>> {
         ttl: Duration::from_secs(5),
         ca_file: None,
         certificate: None,
+        login: None,
     };
     let (mut peers, mut v3, mut coverage, mut proof) =
         (Vec::new(), false, Coverage::default(), Authentication::None);

@@ -94,6 +94,8 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
+    /// It is asked from now on.
+    Asked,
     /// The arbiter does not answer.
     Lost(String),
     /// It does not answer, and the addresses are kept nevertheless.
@@ -112,6 +114,28 @@ pub trait Witness: Send {
     fn renew(&mut self, patience: Duration) -> Answer;
     /// Gives it back, if that can be done in this time; it ends by itself otherwise.
     fn revoke(&mut self, patience: Duration);
+    /// Whom it asks, in an operator's words; of several, the one that answered last.
+    fn whom(&self) -> String;
+}
+
+/// How an arbiter stands to who asks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody wants its consent.
+    Idle,
+    /// It has not answered yet.
+    Asked,
+    /// It has consented, until then.
+    Held(Moment),
+    /// It does not answer, and the addresses are kept nevertheless, until it is asked again then.
+    Kept(Moment),
+    /// Another one has its consent.
+    Refused {
+        /// Who.
+        by: String,
+    },
+    /// It does not answer, and what it said before counts no more.
+    Lost,
 }
 
 /// One arbiter, as one router or group of routers sees it.
@@ -128,7 +152,8 @@ pub struct Arbiter {
     /// What was told last: the end of the consent, known to hold or kept beyond that.
     told: Option<Moment>,
     is_kept: bool,
-    is_lost: bool,
+    /// Why the last question brought no answer.
+    silence: Option<String>,
     holder: Option<String>,
 }
 
@@ -172,7 +197,7 @@ impl Arbiter {
             until: None,
             told: None,
             is_kept: false,
-            is_lost: false,
+            silence: None,
             holder: None,
         }
     }
@@ -182,6 +207,23 @@ impl Arbiter {
         (self.wanted && !self.asking).then_some(self.due)
     }
 
+    /// How it stands.
+    pub fn standing(&self, now: Moment) -> Standing {
+        match (self.told.filter(|told| *told > now), &self.holder) {
+            _ if !self.wanted => Standing::Idle,
+            (Some(until), _) if self.is_kept => Standing::Kept(until),
+            (Some(until), _) => Standing::Held(until),
+            _ if self.silence.is_some() => Standing::Lost,
+            (None, Some(by)) => Standing::Refused { by: by.clone() },
+            (None, None) => Standing::Asked,
+        }
+    }
+
+    /// Why the last question brought no answer, if it brought none.
+    pub fn silence(&self) -> Option<&str> {
+        self.silence.as_deref()
+    }
+
     /// Takes in what happened; returns what is to be done, in that order.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -189,6 +231,7 @@ impl Arbiter {
             Event::Ask if !self.wanted => {
                 self.wanted = true;
                 self.due = now;
+                actions.push(Action::Note(Note::Asked));
             }
             Event::Ask => {
                 // A router that asks again may have missed the answer.
@@ -221,7 +264,7 @@ impl Arbiter {
     }
 
     fn hear(&mut self, answer: Answer, asked: Moment, now: Moment, actions: &mut Vec<Action>) {
-        if !matches!(answer, Answer::Silence(_)) && std::mem::take(&mut self.is_lost) {
+        if !matches!(answer, Answer::Silence(_)) && self.silence.take().is_some() {
             actions.push(Action::Note(Note::Found));
         }
         self.due = now + AGAIN;
@@ -253,7 +296,7 @@ impl Arbiter {
                 }
             }
             Answer::Silence(why) => {
-                if !std::mem::replace(&mut self.is_lost, true) {
+                if self.silence.replace(why.clone()).is_none() {
                     actions.push(Action::Note(Note::Lost(why)));
                 }
                 self.keep(now, actions);
@@ -291,6 +334,7 @@ impl Arbiter {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Note::Asked => f.write_str("asks for the arbiter's consent"),
             Note::Lost(why) => write!(f, "the arbiter cannot be asked: {why}"),
             Note::Kept => f.write_str(
                 "the arbiter cannot be asked, and the addresses are kept: another one may have them too",

@@ -40,7 +40,7 @@ mod unit;
 mod vmac;
 mod wire;
 
-pub use self::arbiters::{Arbiters, Consent, Said};
+pub use self::arbiters::{Arbiters, Consent, Said, View};
 pub use self::clock::now;
 pub use self::legacy::Legacy;
 pub use self::node::{Gone, Handle, Node, Schedule};

@@ -5,9 +5,10 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use lvsadm::document::ArbiterView;
 use tracing::{info, warn};
-use vrrp::arbiter::{Note, OnLoss, Terms, Witness};
-use vrrp::os::{self, Consent, Handle, Notice, Ping, Said};
+use vrrp::arbiter::{Note, OnLoss, Standing, Terms, Witness};
+use vrrp::os::{self, Consent, Handle, Notice, Ping, Said, View};
 
 use crate::keepalived::model::{Arbiter, ArbiterKind, Etcd, Instance, OnArbiterLoss, Vrrp};
 
@@ -89,6 +90,21 @@ impl Arbiters {
 }
 
 impl Arbiters {
+    /// How the one of an instance stands, if it has one.
+    pub(super) fn view(&self, instance: &str) -> Option<ArbiterView> {
+        let View { whom, standing, left, silence } = self.running.view(instance)?;
+        let (state, holder) = match standing {
+            Standing::Idle => ("idle", None),
+            Standing::Asked => ("asked", None),
+            Standing::Held(_) => ("held", None),
+            Standing::Kept(_) => ("kept", None),
+            Standing::Refused { by } => ("refused", Some(by)),
+            Standing::Lost => ("lost", None),
+        };
+        let state = state.to_owned();
+        Some(ArbiterView { whom, state, seconds_left: left.as_secs_f64(), holder, problem: silence })
+    }
+
     /// The consents that the addresses of these instances need.
     pub(super) fn consents(&self, vrrp: &Vrrp) -> impl Iterator<Item = (IpAddr, Arc<Consent>)> {
         let with_arbiter = vrrp
@@ -126,13 +142,15 @@ fn witness(seat: &Seat) -> Result<Box<dyn Witness>, String> {
 
 #[cfg(feature = "etcd")]
 fn client(etcd: &Etcd, seat: &Seat) -> Result<Box<dyn Witness>, String> {
-    let settings = vrrp::arbiter::etcd::Settings {
+    use vrrp::arbiter::etcd::{Login, Settings};
+    let settings = Settings {
         endpoints: etcd.endpoints.clone(),
         key: etcd.key.clone(),
         name: seat.name.clone(),
         ttl: seat.arbiter.ttl,
         ca_file: etcd.ca_file.clone(),
         certificate: etcd.certificate.clone(),
+        login: etcd.login.clone().map(|(user, password)| Login { user, password }),
     };
     let client = vrrp::arbiter::etcd::Etcd::new(&settings).map_err(|error| error.to_string())?;
     Ok(Box::new(client))

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use lvsadm::document::ArbiterView;
 use serde_json::{Map, Value, json};
 use vrrp::os::Status;
 use vrrp::router::State;
@@ -15,14 +16,23 @@ use super::{Dump, record};
 use crate::keepalived::model::{self, Vrrp};
 
 /// The text of the file.
-pub(super) fn text(what: Dump, vrrp: &Vrrp, statuses: &[Status]) -> String {
+pub(super) fn text(
+    what: Dump,
+    vrrp: &Vrrp,
+    statuses: &[Status],
+    arbiter: impl Fn(&str) -> Option<ArbiterView>,
+) -> String {
     let instances = statuses.iter().map(|status| {
         let instance = vrrp.instances.iter().find(|instance| instance.name == status.instance);
         let counted = record::counters(&status.counters);
         let stats: Map<String, Value> =
             counted.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
         match what {
-            Dump::State => json!({ "data": data(instance, status), "stats": stats }),
+            Dump::State => {
+                let mut data = data(instance, status);
+                data["arbiter"] = json!(arbiter(&status.instance));
+                json!({ "data": data, "stats": stats })
+            }
             Dump::Stats => json!({ "data": { "iname": status.instance }, "stats": stats }),
         }
     });

@@ -1,9 +1,9 @@
 //! What is remembered of each instance beside what it is: what it was, and what was last amiss.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use lvsadm::document::VirtualRouter;
+use lvsadm::document::{ArbiterView, VirtualRouter};
 use vrrp::os::{Counters, Notice, Status};
 use vrrp::router::{State, Warning};
 
@@ -70,15 +70,14 @@ impl Records {
     }
 
     /// An instance for people and programs to look at.
-    pub(super) fn show(&self, status: &Status) -> VirtualRouter {
+    pub(super) fn show(&self, status: &Status, arbiter: Option<ArbiterView>) -> VirtualRouter {
         let record = self.0.get(&status.instance);
         let warning = record.and_then(|record| record.warning.as_ref());
-        let elapsed = SystemTime::now().duration_since(status.since).unwrap_or_default();
         VirtualRouter {
             name: status.instance.clone(),
             group: status.group.clone(),
             state: status.state.to_string(),
-            state_seconds: elapsed.as_secs_f64(),
+            state_seconds: status.lasted.as_secs_f64(),
             previous_state: record.and_then(|record| record.previous).map(|state| state.to_string()),
             reason: status.reason.map(|reason| reason.to_string()),
             faults: status.faults.iter().map(ToString::to_string).collect(),
@@ -99,6 +98,7 @@ impl Records {
             master_down_seconds: status.master_down.as_secs_f64(),
             addresses: status.addresses.clone(),
             held: status.held.clone(),
+            arbiter,
             counters: counters(&status.counters)
                 .into_iter()
                 .map(|(name, count)| (name.to_owned(), count))

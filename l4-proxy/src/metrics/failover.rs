@@ -34,12 +34,40 @@ pub(super) fn of_routers(out: &mut Exposition, routers: &[VirtualRouter]) {
         out.family(name, Kind::Gauge, help);
         routers.iter().for_each(|router| out.sample(&labels(router), value(router)));
     }
+    of_arbiters(out, routers);
     out.family("lvs_vrrp_events_total", Kind::Counter, "What the instance counted, by keepalived's names.");
     for router in routers {
         for (event, count) in &router.counters {
             let labels = [&labels(router)[..], &[("event", event.as_str())]].concat();
             out.sample(&labels, *count);
         }
+    }
+}
+
+fn of_arbiters(out: &mut Exposition, routers: &[VirtualRouter]) {
+    let with_arbiter =
+        || routers.iter().filter_map(|router| Some((labels(router), router.arbiter.as_ref()?)));
+    if with_arbiter().next().is_none() {
+        return;
+    }
+    out.family(
+        "lvs_vrrp_arbiter_state",
+        Kind::Gauge,
+        "1 for how the arbiter stands to the instance, 0 else.",
+    );
+    for (labels, arbiter) in with_arbiter() {
+        for state in ["idle", "asked", "held", "refused", "lost", "kept"] {
+            let labels = [&labels[..], &[("state", state)]].concat();
+            out.sample(&labels, u64::from(arbiter.state == state));
+        }
+    }
+    out.family("lvs_vrrp_arbiter_answers", Kind::Gauge, "0 if the last question brought no answer.");
+    for (labels, arbiter) in with_arbiter() {
+        out.sample(&labels, u64::from(arbiter.problem.is_none()));
+    }
+    out.family("lvs_vrrp_arbiter_seconds_left", Kind::Gauge, "How long what the arbiter said counts yet.");
+    for (labels, arbiter) in with_arbiter() {
+        out.sample(&labels, arbiter.seconds_left);
     }
 }
 

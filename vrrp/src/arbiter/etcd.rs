@@ -11,6 +11,7 @@
 //! moved. In return nothing is written, and the history of keys, which etcd keeps until it is compacted,
 //! does not grow.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -41,6 +42,17 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// The certificate and its key that are shown to it.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Who asks, where etcd wants to know.
+    pub login: Option<Login>,
+}
+
+/// A user of etcd's, who may read and write the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name.
+    pub user: String,
+    /// The user's password.
+    pub password: String,
 }
 
 /// Why etcd cannot be asked at all.
@@ -68,6 +80,13 @@ pub struct Etcd {
     tenure: u64,
     ttl: Duration,
     lease: Option<String>,
+    session: Option<Session>,
+}
+
+/// A login, and what etcd gave for it.
+struct Session {
+    login: Login,
+    token: Option<String>,
 }
 
 impl Etcd {
@@ -92,6 +111,7 @@ impl Etcd {
             tenure: 0,
             ttl: settings.ttl,
             lease: None,
+            session: settings.login.clone().map(|login| Session { login, token: None }),
         })
     }
 
@@ -113,7 +133,11 @@ impl Etcd {
             let place = (self.first + turn) % count;
             let server = self.servers[place].clone();
             let deadline = began + patience * (turn as u32 + 1) / count as u32;
-            match question(self, &Connection { server: &server, deadline }) {
+            let session = RefCell::new(self.session.take());
+            let connection = Connection { server: &server, deadline, session };
+            let answer = question(self, &connection);
+            self.session = connection.session.into_inner();
+            match answer {
                 Ok(answer) => {
                     self.first = place;
                     return answer;
@@ -218,6 +242,10 @@ impl Witness for Etcd {
         self.ask(patience, Etcd::prolong)
     }
 
+    fn whom(&self) -> String {
+        format!("etcd {}", self.servers[self.first])
+    }
+
     fn revoke(&mut self, patience: Duration) {
         if self.lease.is_none() {
             return;
@@ -235,20 +263,64 @@ impl Witness for Etcd {
 struct Connection<'a> {
     server: &'a Server,
     deadline: Instant,
+    session: RefCell<Option<Session>>,
 }
 
 impl Connection<'_> {
     fn post(&self, path: &str, question: &Value) -> Result<Value, String> {
-        let reply = self.server.post(path, &question.to_string(), self.deadline);
+        let mut session = self.session.borrow_mut();
+        let Some(session) = &mut *session else {
+            return self.exchange(path, question, None)?.map_err(|refusal| refusal.why);
+        };
+        if let Some(token) = &session.token {
+            match self.exchange(path, question, Some(token))? {
+                Ok(document) => return Ok(document),
+                // It ended, or the member that knew it was started anew, or users were changed.
+                Err(refusal) if refusal.is_of_login => session.token = None,
+                Err(refusal) => return Err(refusal.why),
+            }
+        }
+        let token = session.token.insert(self.log_in(&session.login)?);
+        self.exchange(path, question, Some(token))?.map_err(|refusal| refusal.why)
+    }
+
+    fn log_in(&self, login: &Login) -> Result<String, String> {
+        let question = json!({ "name": login.user, "password": login.password });
+        let document = self.exchange("/v3/auth/authenticate", &question, None)?;
+        let document = document.map_err(|refusal| refusal.why)?;
+        let token = text(&document, "token").ok_or("etcd let somebody in without a token")?;
+        // It goes into a header.
+        if token.contains(|character: char| character.is_ascii_control()) {
+            return Err("etcd gave a token that cannot be shown to it".to_owned());
+        }
+        Ok(token.to_owned())
+    }
+
+    /// One question and its answer, which may be a refusal; an error where there is none.
+    fn exchange(
+        &self,
+        path: &str,
+        question: &Value,
+        token: Option<&str>,
+    ) -> Result<Result<Value, Refusal>, String> {
+        let reply = self.server.post(path, &question.to_string(), token, self.deadline);
         let reply = reply.map_err(|error| format!("{}: {error}", self.server))?;
         let document: Value = serde_json::from_slice(&reply.body)
             .map_err(|_| format!("{}: status {} and no JSON", self.server, reply.status))?;
-        if reply.status != 200 {
-            let why = text(&document, "message").or_else(|| text(&document, "error")).unwrap_or("refused");
-            return Err(format!("{}: {why}", self.server));
+        if reply.status == 200 {
+            return Ok(Ok(document));
         }
-        Ok(document)
+        let why = text(&document, "message").or_else(|| text(&document, "error")).unwrap_or("refused");
+        let is_of_login = reply.status == UNAUTHORIZED || why.contains(OLD_LOGIN);
+        Ok(Err(Refusal { is_of_login, why: format!("{}: {why}", self.server) }))
     }
+}
+
+/// Why etcd did not do what it was asked.
+struct Refusal {
+    /// Whoever logs in anew may get another answer.
+    is_of_login: bool,
+    why: String,
 }
 
 /// Who has the key.
@@ -306,6 +378,13 @@ fn tls(settings: &Settings, is_used: bool) -> Result<ClientConfig, Unusable> {
     builder.with_client_auth_cert(chain, secret).map_err(|error| unusable(certificate, &error))
 }
 
+impl fmt::Debug for Login {
+    /// Without the password, which does not belong into a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -353,6 +432,12 @@ fn unbase64(text: &str) -> Vec<u8> {
 }
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// A token that is not known.
+const UNAUTHORIZED: u16 = 401;
+
+/// What etcd says when users or what they may do were changed since the login.
+const OLD_LOGIN: &str = "revision of auth store is old";
 
 /// Where Debian and its kin have the certificates that the system trusts.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -43,13 +43,20 @@ impl Server {
         good.then(|| Server { host: bare.to_owned(), port, tls })
     }
 
-    /// Posts a document and reads the answer, all before the deadline.
-    pub(super) fn post(&self, path: &str, body: &str, deadline: Instant) -> io::Result<Reply> {
+    /// Posts a document, with what shows who asks, and reads the answer, all before the deadline.
+    pub(super) fn post(
+        &self,
+        path: &str,
+        body: &str,
+        token: Option<&str>,
+        deadline: Instant,
+    ) -> io::Result<Reply> {
         let stream = self.connect(deadline)?;
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let token = token.map(|token| format!("Authorization: {token}\r\n")).unwrap_or_default();
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: {host}:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n{body}",
+             {token}Connection: close\r\n\r\n{body}",
             self.port,
             body.len()
         );

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::clock;
 use super::node::Handle;
 use super::notice::Notice;
-use crate::arbiter::{Action, Arbiter, Event, Note, Terms, Witness};
+use crate::arbiter::{Action, Arbiter, Event, Note, Standing, Terms, Witness};
 use crate::router::{self, Moment};
 
 /// The arbiters of a node.
@@ -46,12 +46,33 @@ pub struct Consent {
     until: AtomicU64,
 }
 
+/// How an arbiter stands, for people and programs to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Whom it asks; of several, the one that answered last.
+    pub whom: String,
+    /// How it stands.
+    pub standing: Standing,
+    /// How long what it said counts yet.
+    pub left: Duration,
+    /// Why the last question brought no answer, if it brought none.
+    pub silence: Option<String>,
+}
+
 /// One arbiter's thread.
 #[derive(Debug)]
 struct Seat {
     consent: Arc<Consent>,
+    shown: Arc<Mutex<Shown>>,
     questions: SyncSender<Event>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What may be looked at; held for arithmetic, never while anybody is asked.
+#[derive(Debug)]
+struct Shown {
+    arbiter: Arbiter,
+    whom: String,
 }
 
 impl Arbiters {
@@ -76,10 +97,11 @@ impl Arbiters {
         self.remove(instances);
         let (sender, questions) = sync_channel(QUESTIONS);
         let consent = Arc::new(Consent::default());
+        let shown = Arc::new(Mutex::new(Shown { arbiter: Arbiter::new(terms), whom: witness.whom() }));
         let desk = Desk {
             instance: first.clone(),
             consent: Arc::clone(&consent),
-            arbiter: Arbiter::new(terms),
+            shown: Arc::clone(&shown),
             patience: terms.patience(),
             witness,
             node: Arc::clone(&self.node),
@@ -88,10 +110,10 @@ impl Arbiters {
         let thread = thread::Builder::new().name("arbiter".to_owned()).spawn(move || desk.run(&questions))?;
         let mut seats = self.seats();
         for instance in &instances[1..] {
-            let consent = Arc::clone(&consent);
-            seats.insert(instance.clone(), Seat { consent, questions: sender.clone(), thread: None });
+            let (consent, shown) = (Arc::clone(&consent), Arc::clone(&shown));
+            seats.insert(instance.clone(), Seat { consent, shown, questions: sender.clone(), thread: None });
         }
-        seats.insert(first.clone(), Seat { consent, questions: sender, thread: Some(thread) });
+        seats.insert(first.clone(), Seat { consent, shown, questions: sender, thread: Some(thread) });
         Ok(())
     }
 
@@ -110,8 +132,21 @@ impl Arbiters {
         self.seats().get(instance).map(|seat| Arc::clone(&seat.consent))
     }
 
+    /// How a virtual router's arbiter stands, if it has one.
+    pub fn view(&self, instance: &str) -> Option<View> {
+        let shown = self.seats().get(instance).map(|seat| Arc::clone(&seat.shown))?;
+        let (shown, now) = (lock(&shown), clock::now());
+        let standing = shown.arbiter.standing(now);
+        let left = match standing {
+            Standing::Held(until) | Standing::Kept(until) => until.saturating_sub(now),
+            _ => Duration::ZERO,
+        };
+        let silence = shown.arbiter.silence().map(str::to_owned);
+        Some(View { whom: shown.whom.clone(), standing, left, silence })
+    }
+
     fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Seat>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seats)
     }
 
     /// Says who is to be told.
@@ -141,6 +176,10 @@ impl Drop for Arbiters {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Lets threads end, and waits for it.
 fn leave(seats: Vec<Seat>) {
     // A thread ends when nobody can ask it any more: all ways to it go before it is waited for.
@@ -155,7 +194,7 @@ fn leave(seats: Vec<Seat>) {
 struct Desk {
     instance: String,
     consent: Arc<Consent>,
-    arbiter: Arbiter,
+    shown: Arc<Mutex<Shown>>,
     patience: Duration,
     witness: Box<dyn Witness>,
     node: Arc<OnceLock<Handle>>,
@@ -165,7 +204,8 @@ struct Desk {
 impl Desk {
     fn run(mut self, questions: &Receiver<Event>) {
         loop {
-            let wait = self.arbiter.deadline().map_or(LONG, |due| due.saturating_sub(clock::now()));
+            let deadline = lock(&self.shown).arbiter.deadline();
+            let wait = deadline.map_or(LONG, |due| due.saturating_sub(clock::now()));
             match questions.recv_timeout(wait) {
                 Ok(event) => self.handle(event),
                 Err(RecvTimeoutError::Timeout) => self.handle(Event::Timer),
@@ -180,7 +220,8 @@ impl Desk {
         }
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            for action in self.arbiter.handle(event, clock::now()) {
+            let actions = lock(&self.shown).arbiter.handle(event, clock::now());
+            for action in actions {
                 // Counted from before the question, however long the answer takes.
                 let asked = clock::now();
                 let answer = match action {
@@ -199,6 +240,7 @@ impl Desk {
                         continue;
                     }
                 };
+                lock(&self.shown).whom = self.witness.whom();
                 events.push(Event::Answered { asked, answer });
             }
         }

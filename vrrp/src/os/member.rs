@@ -28,6 +28,8 @@ pub(super) struct Member {
     pub(super) counters: Counters,
     state: State,
     since: SystemTime,
+    /// The same moment on the node's clock.
+    began: Moment,
     reason: Option<Reason>,
     /// Whom it heard last, while it was not master itself.
     pub(super) heard: Option<(IpAddr, u8)>,
@@ -61,6 +63,7 @@ impl Member {
             counters: Counters::default(),
             state: State::Init,
             since: clock::wall(),
+            began: clock::now(),
             reason: None,
             heard: None,
             holdings: Holdings::default(),
@@ -316,7 +319,7 @@ impl Member {
             self.holdings.remove_all(&self.instance, host);
             self.holdings.remove_left_over(&self.instance, host);
         }
-        (self.since, self.reason) = (clock::wall(), Some(reason));
+        (self.since, self.began, self.reason) = (clock::wall(), now, Some(reason));
         let (instance, faults) = (self.instance.name.clone(), self.faults());
         host.tell(Notice::Became { instance, was, state, reason, faults, priority });
     }
@@ -389,6 +392,7 @@ impl Member {
             version: if matches!(instance.dialect, Dialect::V3(_)) { 3 } else { 2 },
             state: router.state(),
             since: self.since,
+            lasted: clock::now().saturating_sub(self.began),
             reason: self.reason,
             faults: self.faults(),
             awaits: self.awaits.iter().cloned().collect(),

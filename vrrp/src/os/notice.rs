@@ -158,6 +158,8 @@ pub struct Status {
     pub state: State,
     /// Since when, by the clock on the wall.
     pub since: SystemTime,
+    /// For how long, by a clock that nobody sets.
+    pub lasted: Duration,
     /// Why; none before it was started.
     pub reason: Option<Reason>,
     /// What it depends on and is down.

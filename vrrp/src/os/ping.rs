@@ -99,6 +99,10 @@ impl Witness for Ping {
         self.ask(patience)
     }
 
+    fn whom(&self) -> String {
+        format!("gateway {}", self.gateway)
+    }
+
     fn revoke(&mut self, _: Duration) {}
 }
 

@@ -2,28 +2,33 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "etcd lives in real time")]
 
-use std::net::{IpAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, free_port};
+use lab::{Cluster, Papers, Protection, free_port};
 use rustix::process::Signal;
-use vrrp::arbiter::etcd::{Etcd, Settings};
+use vrrp::arbiter::etcd::{Etcd, Login, Settings};
 use vrrp::arbiter::{Answer, Witness};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TTL: Duration = Duration::from_secs(3);
 
 fn client(endpoints: &[String], name: &str, key: &str, ttl: Duration) -> Etcd {
-    let settings = Settings {
+    Etcd::new(&settings(endpoints, name, key, ttl)).expect("a client")
+}
+
+fn settings(endpoints: &[String], name: &str, key: &str, ttl: Duration) -> Settings {
+    Settings {
         endpoints: endpoints.to_vec(),
         key: key.to_owned(),
         name: name.to_owned(),
         ttl,
         ca_file: None,
         certificate: None,
-    };
-    Etcd::new(&settings).expect("a client")
+        login: None,
+    }
 }
 
 /// Asks for the key until it is given.
@@ -123,4 +128,109 @@ fn member_that_lost_its_lead_while_it_was_stopped_prolongs_nothing() {
     let answer = asked.join().expect("answered");
     assert_ne!(answer, Answer::Yes);
     assert_eq!(other.renew(SECOND * 5), Answer::Yes);
+}
+
+#[test]
+fn etcd_over_tls_is_asked_by_who_shows_a_certificate_and_knows_its_authority() {
+    let (Some(papers), Some(others)) = (Papers::new(), Papers::new()) else { return };
+    let Some(cluster) = Cluster::start_at([127, 0, 0, 1].into(), 1, Protection::Tls(&papers)) else { return };
+    let endpoints = cluster.endpoints();
+    assert!(endpoints[0].starts_with("https://"));
+    let settings = Settings {
+        ca_file: Some(papers.authority()),
+        certificate: Some(papers.of_client()),
+        ..settings(&endpoints, "lb1", "/vip", TTL)
+    };
+    let answer = |settings: Settings| Etcd::new(&settings).expect("a client").acquire(SECOND * 5);
+    let mut one = Etcd::new(&settings).expect("a client");
+    assert_eq!(one.acquire(SECOND * 5), Answer::Yes);
+    assert_eq!(one.renew(SECOND * 5), Answer::Yes);
+    let second = Settings { name: "lb2".to_owned(), ..settings.clone() };
+    assert_eq!(answer(second), Answer::Held("lb1".to_owned()));
+    one.revoke(SECOND * 5);
+    assert_eq!(one.acquire(SECOND * 5), Answer::Yes);
+
+    let refused = [
+        ("nobody", Settings { certificate: None, ..settings.clone() }, "certificate"),
+        ("a stranger", Settings { certificate: Some(others.of_client()), ..settings.clone() }, "certificate"),
+        (
+            "of another authority",
+            Settings { ca_file: Some(others.authority()), ..settings.clone() },
+            "invalid peer certificate",
+        ),
+        (
+            "another host",
+            Settings { endpoints: vec![endpoints[0].replace("127.0.0.1", "127.0.0.2")], ..settings.clone() },
+            "refused",
+        ),
+        (
+            "in the clear",
+            Settings { endpoints: vec![endpoints[0].replace("https", "http")], ..settings.clone() },
+            "",
+        ),
+    ];
+    for (who, settings, why) in refused {
+        let Answer::Silence(said) = answer(settings) else { panic!("{who} was answered") };
+        assert!(said.to_lowercase().contains(&why.to_lowercase()), "{who}: {said}");
+    }
+    let unreadable = Settings { ca_file: Some(papers.of_client().1), ..settings };
+    let error = Etcd::new(&unreadable).err().expect("a key is no certificate").to_string();
+    assert!(error.contains("client.key: no certificate in it"), "{error}");
+}
+
+#[test]
+fn etcd_that_knows_users_is_asked_by_one_of_them_also_after_it_forgot_the_login() {
+    let Some(mut cluster) = Cluster::start(1) else { return };
+    let endpoints = cluster.endpoints();
+    let host = endpoints[0].strip_prefix("http://").expect("in the clear").to_owned();
+    for (path, body) in [
+        ("user/add", r#"{"name":"root","password":"r"}"#),
+        ("role/add", r#"{"name":"root"}"#),
+        ("user/grant", r#"{"user":"root","role":"root"}"#),
+        ("user/add", r#"{"name":"lb","password":"pass \"word\""}"#),
+        ("role/add", r#"{"name":"vrrp"}"#),
+        // `/vrrp/` and what begins so.
+        ("role/grant", r#"{"name":"vrrp","perm":{"permType":2,"key":"L3ZycnAv","range_end":"L3ZycnAw"}}"#),
+        ("user/grant", r#"{"user":"lb","role":"vrrp"}"#),
+        ("enable", "{}"),
+    ] {
+        tell(&host, path, body);
+    }
+    let login = |password: &str| Login { user: "lb".to_owned(), password: password.to_owned() };
+    let by = |key: &str, login: Option<Login>| {
+        let settings = Settings { login, ..settings(&endpoints, "lb1", key, SECOND * 20) };
+        Etcd::new(&settings).expect("a client")
+    };
+    let mut one = by("/vrrp/web", Some(login("pass \"word\"")));
+    assert_eq!(one.acquire(SECOND * 5), Answer::Yes);
+    assert_eq!(one.renew(SECOND * 5), Answer::Yes);
+    for (mut etcd, why) in [
+        (by("/vrrp/web", None), "user name is empty"),
+        (by("/vrrp/web", Some(login("another"))), "invalid user ID or password"),
+        (by("/other", Some(login("pass \"word\""))), "permission denied"),
+    ] {
+        let Answer::Silence(said) = etcd.acquire(SECOND * 5) else { panic!("answered: {why}") };
+        assert!(said.contains(why), "{said}");
+    }
+    // It keeps logins in memory.
+    cluster.kill(0);
+    cluster.run(0);
+    cluster.is_ready(0);
+    assert_eq!(one.renew(SECOND * 5), Answer::Yes);
+    one.revoke(SECOND * 5);
+    assert_eq!(one.acquire(SECOND * 5), Answer::Yes);
+}
+
+/// Has an etcd without users do something about them.
+fn tell(host: &str, path: &str, body: &str) {
+    let mut stream = TcpStream::connect(host).expect("etcd");
+    let length = body.len();
+    write!(
+        stream,
+        "POST /v3/auth/{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
 }

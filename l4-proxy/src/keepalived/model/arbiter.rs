@@ -56,8 +56,34 @@ impl Build<'_> {
                 return None;
             }
         };
+        let login = match (node.child("user").and_then(text), node.child("password")) {
+            (Some(user), Some(password)) => Some((user, self.password(password)?)),
+            (None, None) => None,
+            _ => {
+                self.complain(node.blame("user and password are needed together"));
+                return None;
+            }
+        };
+        if let (Some(_), Some(word)) =
+            (&login, etcd.words.iter().find(|word| word.text.starts_with("http://")))
+        {
+            self.complain(word.blame("the password goes there in the clear").only_warns());
+        }
         let endpoints = etcd.words[1..].iter().map(|word| word.text.clone()).collect();
-        Some(Etcd { endpoints, key, ca_file: file("ca_file"), certificate })
+        Some(Etcd { endpoints, key, ca_file: file("ca_file"), certificate, login })
+    }
+
+    /// A text, or `file:PATH` for what a file holds.
+    fn password(&mut self, node: &Node) -> Option<String> {
+        let word = text(node)?;
+        let Some(path) = word.strip_prefix("file:") else { return Some(word) };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(error) => {
+                self.complain(node.blame(format!("{path}: {error}")));
+                None
+            }
+        }
     }
 
     /// Those who are master together ask together.

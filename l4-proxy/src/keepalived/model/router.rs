@@ -164,6 +164,8 @@ pub struct Etcd {
     pub ca_file: Option<PathBuf>,
     /// The certificate and its key that are shown to it.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The user's name and password, where etcd wants to know who asks.
+    pub login: Option<(String, String)>,
 }
 
 /// What a master does when its arbiter cannot be asked.

@@ -179,6 +179,8 @@ static ARBITER: Block = Block {
         word("ca_file", &[Kind::Text]),
         word("cert_file", &[Kind::Text]),
         word("key_file", &[Kind::Text]),
+        word("user", &[Kind::Text]),
+        word("password", &[Kind::Text]),
     ],
     items: None,
 };
