@@ -7,11 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::peers::{is_installed, skip};
 use crate::ports::free_port;
+use crate::process;
 
 /// Members of a cluster, which go with the value.
 pub struct Cluster {
@@ -122,14 +123,7 @@ impl Cluster {
 
     /// Sends a member a signal; if it is to stop, waits until it has.
     pub fn signal(&self, place: usize, signal: Signal) {
-        let process = self.members[place].process.as_ref().expect("it runs");
-        kill_process(Pid::from_child(process), signal).expect("signalled");
-        // One of its threads has to run to stop them all, and on a busy machine the others work on meanwhile.
-        let until = Instant::now() + SECOND * 20;
-        while signal == Signal::STOP && !is_stopped(process.id()) {
-            assert!(Instant::now() < until, "it does not stop");
-            thread::sleep(SECOND / 1000);
-        }
+        process::signal(self.members[place].process.as_ref().expect("it runs"), signal);
     }
 
     /// Kills a member; its data stay.
@@ -164,14 +158,6 @@ impl Drop for Cluster {
             self.kill(place);
         }
     }
-}
-
-/// Whether every thread of a process is stopped.
-fn is_stopped(process: u32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs").flatten();
-    let mut states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
-    // The state stands behind the name, which is in parentheses.
-    states.all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
 }
 
 /// A certificate authority, and certificates that it has signed for loopback and for a client.

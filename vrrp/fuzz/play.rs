@@ -108,7 +108,8 @@ fn event(what: u8, with: u8, now: Moment) -> Option<Event> {
         6 => Event::GiveWay,
         7 => Event::Granted { until: now + Duration::from_millis(u64::from(with) * 20) },
         8 => Event::Refused,
-        9 => Event::Stop,
+        9 if with & 1 == 0 => Event::Stop,
+        9 => Event::Withdrawn,
         10..=12 => Event::Heard {
             from: [10, 8, 0, 1 + (with & 3)].into(),
             priority: with,

@@ -183,6 +183,9 @@ impl Router {
             }
             (Event::Granted { until }, _) => self.grant(until, now, &mut actions),
             (Event::Refused, _) => self.refuse(now, &mut actions),
+            (Event::Withdrawn, _) if self.consent().is_some() => {
+                self.give_up(Reason::Withdrawn, now, &mut actions);
+            }
             (Event::Heard { from, priority, interval }, State::Backup | State::Master) => {
                 self.hear(from, priority, interval, now, &mut actions);
             }

@@ -72,8 +72,11 @@ impl Arbiters {
     /// The system has no more threads.
     pub(super) fn follow(&mut self, prepared: Prepared) -> io::Result<()> {
         let Prepared { kept, begun } = prepared;
+        let replaced: Vec<&String> = begun.iter().flat_map(|(seat, _)| &seat.instances).collect();
         for gone in self.seats.iter().filter(|seat| !kept.contains(seat)) {
-            self.running.remove(&gone.instances);
+            let gone: Vec<String> =
+                gone.instances.iter().filter(|instance| !replaced.contains(instance)).cloned().collect();
+            self.running.remove(&gone);
         }
         self.seats = kept;
         for (seat, witness) in begun {

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::support::{accept, connect, eventually, free_port, is_free, listener};
 
@@ -49,8 +49,7 @@ impl Director {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("it runs");
+        lab::signal(&self.child, signal);
     }
 
     pub(crate) fn ipvsadm(&self, words: &str) -> lvsadm::Output {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use lab::eventually;
 use rustix::process::Signal;
 
-use self::site::{CLIENTS, CLIENTS_HOST, DIRECTORS, Director, Lab, VIP, ask};
+use self::site::{CLIENTS, CLIENTS_HOST, DIRECTORS, Director, Lab, SERVERS, VIP, ask};
 
 /// An instance of director 0 or 1, the first of which has the higher priority, and these lines.
 fn instance(number: usize, lines: &str) -> String {
@@ -333,6 +333,31 @@ fn director_goes_on_leading_when_its_successor_fails() {
     assert_eq!(lab.ask_all().len(), CLIENTS.len());
     let text = std::fs::read_to_string(&told).expect("it was told");
     assert_eq!(text.matches("MASTER").count(), 1, "{text}");
+}
+
+#[test]
+fn reload_with_another_arbiter_gives_the_address_away_first_and_one_with_none_keeps_it() {
+    let Some(lab) = Lab::new() else { return };
+    let text = |arbiter: &str| {
+        format!("{}{}", instance(0, &format!("version 3\nadvert_int 0.1\n{arbiter}")), lab.service())
+    };
+    let [one, other] = SERVERS.map(|gateway| text(&format!("arbiter {{\nping {gateway}\nttl 4\n}}")));
+    let director = lab.director(0, &one);
+    director.says("VI is MASTER now");
+    let view = director.lvsadm(&["-L", "--vrrp"]);
+    assert!(view.contains("\n  arbiter gateway 10.97.0.11: held, 2."), "{view}");
+    director.reload(&one);
+    assert_eq!(director.count("VI is BACKUP now"), 1, "an arbiter that stays is asked no other way");
+    director.reload(&other);
+    director.says("VI is BACKUP now: it has another arbiter now, whose consent it does not have yet");
+    eventually("it is master again", || director.count("VI is MASTER now") == 2);
+    eventually("clients are served", || lab.ask_all().len() == CLIENTS.len());
+    director.reload(&text(""));
+    assert!(lab.holds(0));
+    assert_eq!(lab.ask_all().len(), CLIENTS.len());
+    assert_eq!(director.count("VI is BACKUP now"), 2, "{}", director.log());
+    let view = director.lvsadm(&["-L", "--vrrp"]);
+    assert!(!view.contains("arbiter"), "{view}");
 }
 
 #[test]

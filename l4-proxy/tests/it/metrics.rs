@@ -19,7 +19,7 @@ fn ask(address: SocketAddr, request: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-fn scrape(address: SocketAddr, query: &str) -> BTreeMap<String, f64> {
+pub(crate) fn scrape(address: SocketAddr, query: &str) -> BTreeMap<String, f64> {
     let (head, body) = ask(address, &format!("GET /metrics{query} HTTP/1.1\r\nHost: x\r\n\r\n"));
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");

@@ -82,7 +82,7 @@ impl Arbiters {
     }
 
     /// Has a witness asked for some virtual routers: one by itself, or all of a group. One that was
-    /// asked for them before is not any more.
+    /// asked for them before is not any more, and what they have by its consent they give away first.
     ///
     /// # Errors
     /// The system has no more threads.
@@ -94,7 +94,7 @@ impl Arbiters {
         told: impl FnMut(Said) + Send + 'static,
     ) -> io::Result<()> {
         let Some(first) = instances.first() else { return Ok(()) };
-        self.remove(instances);
+        self.withdraw(instances);
         let (sender, questions) = sync_channel(QUESTIONS);
         let consent = Arc::new(Consent::default());
         let shown = Arc::new(Mutex::new(Shown { arbiter: Arbiter::new(terms), whom: witness.whom() }));
@@ -115,6 +115,20 @@ impl Arbiters {
         }
         seats.insert(first.clone(), Seat { consent, shown, questions: sender, thread: Some(thread) });
         Ok(())
+    }
+
+    fn withdraw(&self, instances: &[String]) {
+        let replaced: Vec<String> = {
+            let seats = self.seats();
+            instances.iter().filter(|instance| seats.contains_key(*instance)).cloned().collect()
+        };
+        if let Some(node) = self.node.get() {
+            for instance in &replaced {
+                // A node that is gone has no addresses.
+                let _ = node.withdraw(instance);
+            }
+        }
+        self.remove(&replaced);
     }
 
     /// Has nobody asked for these any more; waits until what is held has been given back, or could not

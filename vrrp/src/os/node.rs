@@ -126,6 +126,16 @@ impl Handle {
         self.send(Command::Tell { instance: instance.into(), event: Event::Refused })
     }
 
+    /// Has a master that needs an arbiter's consent, and its group, give its addresses away, since there is
+    /// another arbiter; waits until it has.
+    ///
+    /// # Errors
+    /// When the node is [`Gone`].
+    pub fn withdraw(&self, instance: impl Into<String>) -> Result<(), Gone> {
+        self.send(Command::Tell { instance: instance.into(), event: Event::Withdrawn })?;
+        self.statuses().map(drop)
+    }
+
     /// Runs other virtual routers from now on, and waits until they do.
     ///
     /// One that has the name, interface, number and family of one that runs stays what it is, master or

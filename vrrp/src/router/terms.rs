@@ -112,6 +112,8 @@ pub enum Event {
     },
     /// The arbiter says that another one has its consent.
     Refused,
+    /// There is another arbiter from now on, whose consent it does not have.
+    Withdrawn,
     /// It is to stop.
     Stop,
 }
@@ -184,6 +186,8 @@ pub enum Reason {
     Refused,
     /// The arbiter's consent ran out and was not prolonged in time.
     Lapsed,
+    /// There is another arbiter.
+    Withdrawn,
     /// It was stopped.
     Stopped,
     /// It goes on as what it was in another process.
@@ -248,6 +252,9 @@ impl fmt::Display for Reason {
             Reason::Followed => f.write_str("its group decided"),
             Reason::Refused => f.write_str("the arbiter gave its consent to another one"),
             Reason::Lapsed => f.write_str("the arbiter's consent ran out"),
+            Reason::Withdrawn => {
+                f.write_str("it has another arbiter now, whose consent it does not have yet")
+            }
             Reason::Stopped => f.write_str("stopped"),
             Reason::Resumed => f.write_str("goes on where another process of this host ended"),
         }

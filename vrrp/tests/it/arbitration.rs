@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vrrp::arbiter::{self, Answer, Arbiter, Note, OnLoss, Terms};
+use vrrp::arbiter::{self, Answer, Arbiter, Note, OnLoss, Standing, Terms};
 use vrrp::router::{Action, Config, Consent, Event, Moment, Preempt, Router, State};
 
 use crate::machine::{config, host_address};
-use crate::simulation::Random;
+use crate::simulation::{Random, heard_from};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TTL: Duration = Duration::from_secs(5);
@@ -125,11 +125,7 @@ impl World {
         for action in actions {
             match action {
                 Action::Send(advert) => {
-                    let event = Event::Heard {
-                        from: host_address(place as u8 + 1),
-                        priority: advert.priority,
-                        interval: advert.interval,
-                    };
+                    let event = heard_from(place, &advert);
                     for to in (0..self.sites.len()).filter(|to| *to != place) {
                         if self.sites[to].side == self.sites[place].side && !self.is_lost() {
                             let delay = Duration::from_micros(self.random.below(20_000));
@@ -396,7 +392,8 @@ fn answered(asked: Moment, answer: Answer) -> arbiter::Event {
 /// One that has had its consent since the beginning.
 fn holding(on_loss: OnLoss) -> Arbiter {
     let mut arbiter = Arbiter::new(terms(on_loss));
-    assert_eq!(arbiter.handle(arbiter::Event::Ask, Moment::ZERO), [arbiter::Action::Acquire]);
+    let asked = arbiter.handle(arbiter::Event::Ask, Moment::ZERO);
+    assert_eq!(asked, [arbiter::Action::Note(Note::Asked), arbiter::Action::Acquire]);
     let until = terms(on_loss).until(Moment::ZERO);
     let granted = arbiter.handle(answered(Moment::ZERO, Answer::Yes), SECOND / 100);
     assert_eq!(granted, [arbiter::Action::Tell(Event::Granted { until })]);
@@ -467,6 +464,29 @@ fn one_who_kept_the_addresses_gives_way_to_the_one_who_has_the_consent() {
             arbiter::Action::Tell(Event::Refused)
         ]
     );
+}
+
+#[test]
+fn standing_is_what_was_answered_while_that_counts() {
+    let mut arbiter = Arbiter::new(terms(OnLoss::Yield));
+    assert_eq!(arbiter.standing(Moment::ZERO), Standing::Idle);
+    arbiter.handle(arbiter::Event::Ask, Moment::ZERO);
+    assert_eq!(arbiter.standing(Moment::ZERO), Standing::Asked);
+    arbiter.handle(answered(Moment::ZERO, Answer::Held("lb2".to_owned())), Moment::ZERO);
+    assert_eq!(arbiter.standing(Moment::ZERO), Standing::Refused { by: "lb2".to_owned() });
+    arbiter.handle(arbiter::Event::Timer, SECOND);
+    arbiter.handle(answered(SECOND, Answer::Yes), SECOND);
+    let until = terms(OnLoss::Yield).until(SECOND);
+    assert_eq!(arbiter.standing(SECOND), Standing::Held(until));
+    silence(&mut arbiter, SECOND * 2);
+    assert_eq!((arbiter.standing(SECOND * 2), arbiter.silence()), (Standing::Held(until), Some("gone")));
+    assert_eq!(arbiter.standing(until), Standing::Lost);
+
+    let mut kept = holding(OnLoss::Keep);
+    let (told, _) = silence(&mut kept, SECOND * 60);
+    assert_eq!(kept.standing(SECOND * 60), Standing::Kept(told.expect("it goes on")));
+    kept.handle(arbiter::Event::Release, SECOND * 60);
+    assert_eq!(kept.standing(SECOND * 60), Standing::Idle);
 }
 
 #[test]

@@ -75,8 +75,15 @@ fn prolonged_consent_keeps_the_addresses() {
 
 #[test]
 fn whatever_wakes_a_master_whose_consent_ran_out_the_addresses_go_first() {
-    let events =
-        [Event::Timer, heard(3, 50), heard(3, 200), Event::Weighed(10), Event::Refused, Event::Start];
+    let events = [
+        Event::Timer,
+        heard(3, 50),
+        heard(3, 200),
+        Event::Weighed(10),
+        Event::Refused,
+        Event::Withdrawn,
+        Event::Start,
+    ];
     for event in events {
         let (mut router, began) = master(100);
         assert!(router.deadline() <= Some(began + SECOND * 3));
@@ -87,10 +94,13 @@ fn whatever_wakes_a_master_whose_consent_ran_out_the_addresses_go_first() {
 }
 
 #[test]
-fn refused_master_gives_its_addresses_away() {
-    let (mut router, began) = master(100);
-    let actions = names(&router.handle(Event::Refused, began + SECOND));
-    assert_eq!(actions, ["remove", "release", "BACKUP", "send 0"]);
+fn master_that_is_refused_or_has_another_arbiter_gives_its_addresses_away() {
+    for event in [Event::Refused, Event::Withdrawn] {
+        let (mut router, began) = master(100);
+        let actions = names(&router.handle(event.clone(), began + SECOND));
+        assert_eq!(actions, ["remove", "release", "BACKUP", "send 0"]);
+        assert_eq!(router.handle(event, began + SECOND), [], "a backup has none");
+    }
 }
 
 #[test]

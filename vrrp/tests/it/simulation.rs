@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vrrp::packet::{Authentication, Version};
+use vrrp::packet::{Advert, Authentication, Version};
 use vrrp::router::{Action, Config, Event, Moment, Preempt, Router, State};
 
 use crate::machine::{config, host_address};
@@ -46,6 +46,12 @@ struct Network {
 
 const DELAY_MAX: Duration = Duration::from_millis(20);
 
+/// An advertisement of a router, as others hear it.
+pub(crate) fn heard_from(place: usize, advert: &Advert) -> Event {
+    let from = host_address(place as u8 + 1);
+    Event::Heard { from, priority: advert.priority, interval: advert.interval }
+}
+
 impl Network {
     fn new(seed: u64) -> Network {
         let mut random = Random(seed);
@@ -82,11 +88,7 @@ impl Network {
         for action in actions {
             match action {
                 Action::Send(advert) => {
-                    let event = Event::Heard {
-                        from: host_address(place as u8 + 1),
-                        priority: advert.priority,
-                        interval: advert.interval,
-                    };
+                    let event = heard_from(place, &advert);
                     self.send(place, &event);
                 }
                 Action::AddAddresses => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Global;
 use super::build::{Build, count, switched_on, text, user};
+use super::wire::STRICT;
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
@@ -34,7 +35,13 @@ impl Build<'_> {
                     "json_dump_file" | "state_dump_file" => global.state_file = text(node).map(Into::into),
                     "stats_dump_file" => global.stats_file = text(node).map(Into::into),
                     "lvs_timeouts" => self.timeouts(node, &mut global.lvs_timeouts),
-                    _ => {}
+                    word => {
+                        let idle = IDLE.iter().find(|(idle, _)| *idle == word);
+                        if let Some((_, why)) = idle.filter(|_| switched_on(node)) {
+                            let message = format!("{word} has no effect here: {why}");
+                            self.unfit.push(node.blame(message).only_warns());
+                        }
+                    }
                 }
             }
         }
@@ -59,6 +66,28 @@ impl Build<'_> {
         }
     }
 }
+
+/// Words that are safe to do without, and why.
+const IDLE: [(&str, &str); 14] = [
+    ("vrrp_strict", STRICT),
+    ("vrrp_startup_delay", AT_ONCE),
+    ("vrrp_delay_after_boot", AT_ONCE),
+    ("vrrp_lower_prio_no_advert", "a master always answers one of lower priority"),
+    ("vrrp_notify_priority_changes", "states alone are told"),
+    ("vrrp_garp_extra_if", "neighbours of other interfaces learn of the addresses when they ask"),
+    ("default_interface", "each instance names its interface"),
+    ("vmac_prefix", "an interface of its own is named by use_vmac"),
+    ("startup_script", NO_SCRIPT),
+    ("shutdown_script", NO_SCRIPT),
+    ("enable_snmp_vrrp", NO_SNMP),
+    ("enable_snmp_checker", NO_SNMP),
+    ("enable_traps", NO_SNMP),
+    ("enable_dbus", NO_SNMP),
+];
+
+const AT_ONCE: &str = "VRRP speaks as soon as the director runs";
+const NO_SCRIPT: &str = "let a service of the system run it, before and after";
+const NO_SNMP: &str = "--metrics shows to Prometheus what there is";
 
 /// 31 days, as the kernel allows.
 const TIMEOUT_MAX: i64 = 31 * 86_400;

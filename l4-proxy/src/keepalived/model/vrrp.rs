@@ -174,7 +174,11 @@ impl Build<'_> {
             "preempt" => instance.no_preempt = false,
             "preempt_delay" => instance.preempt_delay = duration(node).unwrap_or_default(),
             "accept" => instance.accept = true,
-            "no_accept" => instance.accept = false,
+            "no_accept" => {
+                instance.accept = false;
+                let message = "no_accept has no effect here: a proxy takes in what comes to the addresses";
+                self.unfit.push(node.blame(message).only_warns());
+            }
             "use_vmac" => instance.vmac = Some(text(node)),
             "dont_track_primary" => instance.ignores_interface = true,
             "arbiter" => instance.arbiter = self.arbiter(node, &instance.name),

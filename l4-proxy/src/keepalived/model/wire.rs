@@ -86,6 +86,9 @@ pub(super) const WIRE_WORDS: [&str; 14] = [
     "debug",
 ];
 
+/// Why there is no strict mode.
+pub(super) const STRICT: &str = "what it forbids is done where the file asks for it, and not otherwise";
+
 /// Words that would change what is done, and do not here.
 pub(super) const UNFIT: [(&str, &str); 4] = [
     ("use_ipvlan", "this director makes no ipvlan interfaces"),
@@ -95,8 +98,9 @@ pub(super) const UNFIT: [(&str, &str); 4] = [
 ];
 
 /// Words that are safe to do without, and why.
-pub(super) const IDLE: [(&str, &str); 6] = [
-    ("strict_mode", "RFC and keepalived are told apart word by word"),
+pub(super) const IDLE: [(&str, &str); 7] = [
+    ("strict_mode", STRICT),
+    ("notify_priority_changes", "states alone are told"),
     ("timer_expired_backup", "timers run on a thread of their own"),
     ("lower_prio_no_advert", "a master always answers one of lower priority"),
     ("garp_extra_if", "neighbours of other interfaces learn of the addresses when they ask"),

@@ -1,6 +1,6 @@
 //! Two directors, two real servers and a client on one bridge, each in a network namespace of its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,8 +12,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use lab::{Hosts, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
+
+use crate::metrics::scrape;
 
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 100);
 pub(super) const DIRECTORS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 97, 0, 1), Ipv4Addr::new(10, 97, 0, 2)];
@@ -108,7 +110,7 @@ impl Lab {
 
     /// Starts a director with this configuration.
     pub(super) fn director(&self, number: usize, text: &str) -> Director {
-        self.process(number, text, "log", &[])
+        self.process(number, text, "log", &["--metrics", &metrics_of(number).to_string()])
     }
 
     /// Starts another process in the place of a director, with this configuration.
@@ -125,6 +127,11 @@ impl Lab {
         command.args(["--workers", "1", "--drain-timeout", "1"]).args(words);
         let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("the program starts");
         Director { child, folder: self.folder.path().to_owned(), number, log_name }
+    }
+
+    /// What Prometheus would read of a director.
+    pub(super) fn metrics(&self, number: usize) -> BTreeMap<String, f64> {
+        self.within(1 + number, || scrape(metrics_of(number), ""))
     }
 
     /// Which server answers each of the clients; none for those whom nobody answers.
@@ -178,6 +185,10 @@ fn client(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 97, 0, number)
 }
 
+fn metrics_of(director: usize) -> SocketAddr {
+    SocketAddr::from((DIRECTORS[director], 9100))
+}
+
 /// What a client is answered, in the namespace of the clients.
 pub(super) fn ask(number: u8) -> Option<u8> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
@@ -229,7 +240,7 @@ impl Director {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        lab::signal(&self.child, signal);
     }
 
     pub(super) fn lvsadm(&self, words: &[&str]) -> String {

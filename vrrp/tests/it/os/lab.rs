@@ -156,8 +156,7 @@ impl Program {
 
     /// Stops it where it is, or has it go on.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, signal).expect("it is there");
+        lab::signal(&self.child, signal);
     }
 
     /// Kills it, so that it can do nothing more.
