@@ -263,12 +263,6 @@ fn vrrp_blocks_that_cannot_be_meant_are_told() {
             instance("arbiter {\n etcd https://a http://b\n key /k\n user lb\n password p\n}"),
             "warning: the password goes there in the clear",
         ),
-        (instance("no_accept"), "warning: no_accept has no effect here: a proxy takes in"),
-        (instance("strict_mode on"), "warning: strict_mode has no effect here: what it forbids is done"),
-        (
-            "global_defs {\nvrrp_startup_delay 5\n}\n".to_owned(),
-            "warning: vrrp_startup_delay has no effect here",
-        ),
         (instance("arbiter {\n etcd http://a\n}"), "etcd needs a key, the same on all directors"),
         (instance("arbiter {\n ping 10.0.0.1\n ttl 2\n}"), "invalid value \"2\" for ttl"),
         (instance("") + &instance(""), "vrrp_instance VI_1 was defined before, in line 1"),

@@ -348,3 +348,44 @@ lb.conf:7: unknown keyword \"wieght\" in real_server; did you mean \"weight\"?
     assert!(test(&conditional, &["-i", "other"]).0);
     assert!(!test(&conditional, &["-i", "one"]).0);
 }
+
+#[test]
+fn what_keepalived_does_and_this_director_does_not_is_told_with_its_line() {
+    let lines = [
+        ("global_defs {", ""),
+        (
+            "vrrp_strict",
+            "warning: vrrp_strict has no effect here: what it forbids is done where the file asks",
+        ),
+        ("vrrp_startup_delay 5", "warning: vrrp_startup_delay has no effect here: VRRP speaks as soon as"),
+        ("enable_snmp_vrrp", "warning: enable_snmp_vrrp has no effect here: --metrics shows to Prometheus"),
+        ("smtp_alert off", ""),
+        ("}", ""),
+        ("vrrp_instance VI {", ""),
+        ("interface lo", ""),
+        ("virtual_router_id 5", ""),
+        ("strict_mode on", "warning: strict_mode has no effect here: what it forbids is done where"),
+        ("no_accept", "warning: no_accept has no effect here: a proxy takes in what comes"),
+        ("smtp_alert", "warning: smtp_alert has no effect here: no mail is sent"),
+        ("use_ipvlan", "use_ipvlan: this director makes no ipvlan interfaces"),
+        ("virtual_ipaddress { 127.0.0.9 }", ""),
+        (
+            "virtual_routes { 10.0.0.0/8 via 192.0.2.1 }",
+            "virtual_routes are not put in place by this director",
+        ),
+        ("virtual_rules { from 192.0.2.1 table 5 }", "virtual_rules are not put in place by this director"),
+        ("}", ""),
+    ];
+    let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
+    let (taken, said) = test(&text, &[]);
+    assert!(!taken && said.starts_with("l4-proxy: lb.conf cannot be used: 3 errors, 6 warnings\n"), "{said}");
+    let told = said.lines().filter_map(|line| line.strip_prefix("lb.conf:")?.split_once(": "));
+    let told: Vec<(usize, &str)> = told.map(|(line, what)| (line.parse().expect("a number"), what)).collect();
+    let expected = lines.iter().enumerate().filter(|(_, (_, expected))| !expected.is_empty());
+    let expected: Vec<(usize, &str)> =
+        expected.map(|(place, (_, expected))| (place + 1, *expected)).collect();
+    assert_eq!(told.len(), expected.len(), "{said}");
+    for ((line, what), (at, expected)) in told.iter().zip(expected) {
+        assert!(*line == at && what.starts_with(expected), "{line}: {what}, not {expected}");
+    }
+}
