@@ -127,7 +127,7 @@ pub enum Action {
     AddAddresses,
     /// Take the virtual addresses away.
     RemoveAddresses,
-    /// The addresses may stay until [`Router::consent`], which moved: whoever keeps them on the
+    /// The addresses may stay until [`Router::consent`](super::Router::consent), which moved: whoever keeps them on the
     /// interface with a lifetime prolongs it.
     ProlongAddresses,
     /// Ask the arbiter for its consent, and go on asking until [`Action::Release`].
