@@ -10,7 +10,8 @@ use tracing::info;
 
 /// Writes a line to a FIFO, which is made if it is not there.
 ///
-/// A FIFO that nobody reads holds what fits; the rest is lost, as keepalived's is.
+/// What is written while nobody has it open is lost, and so is what does not fit: nothing waits for a
+/// reader.
 pub(crate) fn write(fifo: &Path, line: &str) {
     // It is there but for the first time.
     let _ = mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);

@@ -11,7 +11,7 @@ use crate::control::{Control, Edit};
 use crate::document::VERSION;
 use crate::message::{Failure, Subject};
 use crate::rules::{server_words, service_words};
-use crate::standing::{count, short};
+use crate::standing::{count, left};
 
 #[derive(Serialize)]
 struct Explained {
@@ -97,7 +97,7 @@ pub(crate) fn drain(drain: &Drain, control: &dyn Control) -> Result<String, Fail
         if found.contains(&(draining.service.clone(), draining.server)) {
             let connections = count(draining.load.total().into(), "connection", "connections");
             let clients = count(draining.templates.into(), "persistent client", "persistent clients");
-            let left = short(draining.deadline.since(control.now()));
+            let left = left(draining.deadline.since(control.now()));
             out.push_str(&format!(
                 "{} of {} drains: {connections} and {clients} left, cut off in {left}\n",
                 draining.server, draining.service

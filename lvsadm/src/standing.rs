@@ -69,7 +69,7 @@ impl Standing {
                     format!(" and {}", count(clients.into(), "persistent client", "persistent clients"))
                 }
             };
-            let left = short(draining.deadline.since(now));
+            let left = left(draining.deadline.since(now));
             return said("draining", format!("{connections}{kept} left, cut off in {left}"));
         }
         if server.config.weight.value() == 0 {
@@ -110,6 +110,11 @@ pub(crate) fn short(time: Duration) -> String {
     }
 }
 
+/// Time that is left: as long as there is any of a second, it is one.
+pub(crate) fn left(time: Duration) -> String {
+    short(Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +125,13 @@ mod tests {
             [(0, "0s"), (59, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (90_061, "1d01h")]
         {
             assert_eq!(short(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn time_that_is_left_is_not_over_before_its_end() {
+        for (millis, text) in [(2000, "2s"), (1999, "2s"), (1, "1s"), (0, "0s"), (59_001, "1m00s")] {
+            assert_eq!(left(Duration::from_millis(millis)), text);
         }
     }
 }
