@@ -35,6 +35,7 @@ mod server;
 mod settings;
 mod sticky;
 mod stream;
+mod symlinks;
 mod tables;
 mod tls;
 mod tree;
@@ -221,6 +222,7 @@ fn settings_of(
     client_addr::disinherit(settings, block);
     rules::apply(scope, client_addr::RULES, context, block, settings)?;
     rules::apply(scope, file_cache::RULES, context, block, settings)?;
+    rules::apply(scope, symlinks::RULES, context, block, settings)?;
     rules::apply(scope, compress::RULES, context, block, settings)?;
     rules::apply(scope, limit::RULES, context, block, settings)?;
     rules::apply(scope, auth::RULES, context, block, settings)?;

@@ -15,6 +15,7 @@ mod auth;
 mod check;
 mod client_addr;
 mod compress;
+mod files;
 mod http;
 mod limit;
 mod pattern;
@@ -38,6 +39,7 @@ pub use self::auth::{Auth, Satisfy};
 pub use self::check::{Expected, Field, FieldTest, HealthCheck, Holds, Mismatch, Statuses, Unchecked};
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};
+pub use self::files::{CacheErrors, FileCache, Files, Follow, IfModifiedSince, Root, Symlinks, Types};
 pub use self::http::{
     Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, PassUri, ProxyPass, Return,
     ReturnBody, ServerName, SocketOptions, StatusPage, TryFiles, VirtualServer,
@@ -49,11 +51,10 @@ pub use self::pattern::{Pattern, PatternError};
 pub use self::resolver::{Families, Resolver, Resolving};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
-    AccessLog, AccessLogTarget, AddHeader, CacheErrors, Client, ConnectionSettings, ErrorPage,
-    ErrorPageStatus, Escape, FieldNames, FileCache, Files, GrpcSettings, HeadLimits, Http2, HttpVersion,
-    IfModifiedSince, Inherit, Inheritance, KeepaliveDisabled, LogFormat, NextUpstream, Packing, PassRequest,
-    ProxySettings, Redirects, RequestBuffering, RetryOn, Root, ServerTokens, SetHeader, Settings, Slashes,
-    Types, When,
+    AccessLog, AccessLogTarget, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape,
+    FieldNames, GrpcSettings, HeadLimits, Http2, HttpVersion, Inherit, Inheritance, KeepaliveDisabled,
+    LogFormat, NextUpstream, Packing, PassRequest, ProxySettings, Redirects, RequestBuffering, RetryOn,
+    ServerTokens, SetHeader, Settings, Slashes, When,
 };
 pub use self::sticky::{Learn, Sticky, StickyCookie};
 pub use self::stream::{

@@ -5,13 +5,14 @@
 //! `If-Modified-Since` compared for equality unless told otherwise).
 //!
 //! Only regular files are served, a page's source never ([`crate::jsp`]), and the path cannot lead
-//! out of the root, for it has no dot segments left ([`crate::uri`]). Symbolic links are followed,
-//! as in nginx.
+//! out of the root, for it has no dot segments left ([`crate::uri`]). Symbolic links are followed
+//! unless `disable_symlinks` says otherwise.
 
 mod body;
 mod cache;
 mod conditional;
 mod describe;
+mod links;
 mod range;
 
 use std::fs::File;
@@ -34,6 +35,7 @@ pub(crate) use self::body::MOVED_MAX;
 pub use self::cache::Cache;
 use self::cache::Opened;
 use self::describe::{Coding, describe};
+pub(crate) use self::links::Links;
 
 /// Files up to this size are kept in memory and sent from there: to copy them costs less than a second
 /// system call.
@@ -121,7 +123,7 @@ pub fn find(
     let rules = &exchange.settings.files.cache;
     let (prepared, form) = prepared(exchange, scratch, cache);
     let coding = if prepared.is_some() { Coding::Gzip } else { Coding::Plain };
-    let opened = match prepared.map_or_else(|| cache.open(scratch, rules), Ok) {
+    let opened = match prepared.map_or_else(|| cache.open(scratch, Links::of(exchange, scratch), rules), Ok) {
         Ok(opened) => opened,
         Err(status) => {
             let varies = form == Form::Chosen && exchange.settings.gzip.vary;
@@ -157,7 +159,7 @@ fn prepared(exchange: &Exchange<'_>, name: &mut Vec<u8>, cache: &mut Cache) -> (
         return (None, Form::Only);
     }
     name.extend_from_slice(b".gz");
-    let opened = cache.open(name, &exchange.settings.files.cache);
+    let opened = cache.open(name, Links::of(exchange, name), &exchange.settings.files.cache);
     name.truncate(name.len() - b".gz".len());
     match opened.ok().filter(|opened| opened.facts.kind.is_file()) {
         Some(opened) => {
@@ -196,14 +198,14 @@ fn index(exchange: &Exchange<'_>, directory: &mut Vec<u8>) -> Found {
         }
         directory.truncate(base);
         directory.extend_from_slice(name);
-        match rustix::fs::stat(&**directory) {
+        match Links::of(exchange, directory).stat(directory) {
             Ok(_) => return Found::Index([exchange.target.path(), name].concat()),
             Err(Errno::NOENT) => {}
             Err(error) => return refusal(status_of(&error.into())),
         }
     }
     directory.truncate(base);
-    match rustix::fs::stat(&**directory) {
+    match Links::of(exchange, directory).stat(directory) {
         Ok(_) => refusal(403),
         Err(error) => refusal(status_of(&error.into())),
     }

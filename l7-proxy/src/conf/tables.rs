@@ -4,7 +4,7 @@ use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
     answer, auth, check, client_addr, compress, core, effectless, file_cache, grpc, limit, location, log,
-    map, proxy, resolver, rewrite, server, settings, stream, tls, unsupported, upstream,
+    map, proxy, resolver, rewrite, server, settings, stream, symlinks, tls, unsupported, upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -59,6 +59,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(resolver::RULES))
         .chain(syntaxes(client_addr::EXPLAIN))
         .chain(syntaxes(file_cache::RULES))
+        .chain(syntaxes(symlinks::RULES))
         .chain(syntaxes(compress::RULES))
         .chain(syntaxes(limit::ZONES))
         .chain(syntaxes(limit::RULES))

@@ -41,7 +41,7 @@ const HTTP: &str = "
     auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
     auth_request_set autoindex autoindex_exact_size autoindex_format autoindex_localtime charset
     charset_map charset_types client_body_early_read create_full_put_path dav_access dav_methods
-    degradation degrade disable_symlinks early_hints empty_gif f4f fastcgi_bind fastcgi_buffer_size
+    degradation degrade early_hints empty_gif f4f fastcgi_bind fastcgi_buffer_size
     fastcgi_buffering fastcgi_buffers fastcgi_busy_buffers_size fastcgi_cache
     fastcgi_cache_background_update fastcgi_cache_bypass fastcgi_cache_key fastcgi_cache_lock
     fastcgi_cache_lock_age fastcgi_cache_lock_timeout fastcgi_cache_max_range_offset

@@ -1,16 +1,13 @@
 //! Runs what a server or a location says to do with a request first: `set`, `if`, `rewrite`.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
-use rustix::fs::{Access, FileType, access, stat};
+use rustix::fs::{FileType, Mode};
 use tracing::error;
 
 use super::exchange;
 use crate::model::{Condition, PathKind, Return, Rewrite, Sense, Settable, Test, Then};
 use crate::pages::{self, Page};
 use crate::route::{Order, Route, Server};
+use crate::static_file::Links;
 use crate::transaction::{PathOrigin, Transaction};
 use crate::uri::{Target, TargetError};
 use crate::variable::Value;
@@ -189,9 +186,21 @@ impl<'g> Script<'_, 'g, '_> {
                 let text = self.text(value);
                 self.transaction.captures.matches(pattern.regex(), &text)
             }
-            Test::Path(kind, value) => is_there(*kind, &self.text(value)),
+            Test::Path(kind, value) => self.is_there(*kind, &self.text(value)),
         };
         holds == (condition.sense == Sense::Plain)
+    }
+
+    fn is_there(&self, kind: PathKind, path: &[u8]) -> bool {
+        let exchange = exchange(self.transaction, self.server, &self.route, self.target);
+        let Ok(found) = Links::of(&exchange, path).stat(path) else { return false };
+        match kind {
+            PathKind::Any => true,
+            PathKind::File => FileType::from_raw_mode(found.st_mode).is_file(),
+            PathKind::Directory => FileType::from_raw_mode(found.st_mode).is_dir(),
+            // By its owner, whoever we are, as in nginx.
+            PathKind::Executable => Mode::from_raw_mode(found.st_mode).contains(Mode::XUSR),
+        }
     }
 
     fn text(&self, value: &Value) -> Vec<u8> {
@@ -207,15 +216,4 @@ enum Rewritten {
     Yes,
     Redirect(Page),
     Failed,
-}
-
-fn is_there(kind: PathKind, path: &[u8]) -> bool {
-    let path = Path::new(OsStr::from_bytes(path));
-    let Ok(found) = stat(path) else { return false };
-    match kind {
-        PathKind::Any => true,
-        PathKind::File => FileType::from_raw_mode(found.st_mode).is_file(),
-        PathKind::Directory => FileType::from_raw_mode(found.st_mode).is_dir(),
-        PathKind::Executable => access(path, Access::EXEC_OK).is_ok(),
-    }
 }

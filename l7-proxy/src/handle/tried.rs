@@ -1,14 +1,11 @@
 //! `try_files`: the first path that is there is served.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
-use rustix::fs::{FileType, stat};
+use rustix::fs::FileType;
 
 use super::{Step, exchange};
 use crate::model::{Fallback, Root, TryFiles};
 use crate::route::{Route, Server};
+use crate::static_file::Links;
 use crate::transaction::Transaction;
 use crate::uri::Target;
 
@@ -70,7 +67,7 @@ fn find(
     // A text that begins like the location is meant as a path, any other as a name under the alias.
     let rest = text.strip_prefix(prefix).unwrap_or(text);
     name.extend_from_slice(rest);
-    let found = stat(Path::new(OsStr::from_bytes(&name))).ok()?;
+    let found = Links::of(&exchange, &name).stat(&name).ok()?;
     let kind = FileType::from_raw_mode(found.st_mode);
     let fits = match wanted {
         Wanted::File => kind.is_file(),

@@ -10,20 +10,17 @@
 //! older, whose keys go.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{FileType, OFlags, Stat, fstat, stat};
+use rustix::fs::{FileType, Stat, fstat};
 
 use super::describe::{Head, Validators};
+use super::links::Links;
 use super::{SMALL, read_at, status_of};
 use crate::model::{CacheErrors, FileCache};
 use crate::moment::Moment;
@@ -42,6 +39,8 @@ type Lot = HashMap<Box<[u8]>, Entry, foldhash::fast::RandomState>;
 #[derive(Debug)]
 struct Entry {
     known: Known,
+    /// How the name was read.
+    links: Links,
     /// When the name was last asked about.
     checked: Moment,
     used: Moment,
@@ -90,19 +89,23 @@ pub(super) struct State {
 
 impl Cache {
     /// Returns what is called `name`, or the status that says why it cannot be had.
-    pub(super) fn open(&mut self, name: &[u8], rules: &FileCache) -> Result<Opened, u16> {
+    pub(super) fn open(&mut self, name: &[u8], links: Links, rules: &FileCache) -> Result<Opened, u16> {
         let rules = Some(rules).filter(|rules| rules.max > 0);
         let now = Moment::now();
         if let Some(entry) = self.find(name) {
             entry.used = now;
             entry.uses = entry.uses.saturating_add(1);
-            if let Some(known) = entry.confirm(name, rules, now) {
+            if entry.links == links
+                && let Some(known) = entry.confirm(name, rules, now)
+            {
                 return known.into();
             }
         }
-        let known = Known::read(name);
+        let known = Known::read(name, links);
         let uses = self.young.get(name).map_or(1, |entry| entry.uses);
-        self.keep(name, known.clone(), rules, now, uses);
+        let inactive = rules.map_or(INACTIVE, |rules| rules.inactive);
+        let entry = Entry { known: known.clone(), links, checked: now, used: now, uses, inactive };
+        self.keep(name, entry, rules);
         known.into()
     }
 
@@ -123,11 +126,11 @@ impl Cache {
         self.young.get_mut(name)
     }
 
-    fn keep(&mut self, name: &[u8], mut known: Known, rules: Option<&FileCache>, now: Moment, uses: u32) {
+    fn keep(&mut self, name: &[u8], mut entry: Entry, rules: Option<&FileCache>) {
         if let Some(before) = self.young.remove(name) {
             self.bytes -= before.size();
         }
-        match (&mut known, rules) {
+        match (&mut entry.known, rules) {
             (Known::There(opened), None) => {
                 if opened.content.is_none() || opened.facts.state.is_fresh() {
                     return;
@@ -139,15 +142,13 @@ impl Cache {
                     opened.content = None;
                 }
                 // The name is remembered, so that its uses are counted.
-                if uses < rules.min_uses {
+                if entry.uses < rules.min_uses {
                     (opened.file, opened.content) = (None, None);
                 }
             }
             (Known::Refused(_), Some(FileCache { errors: CacheErrors::Kept, .. })) => {}
             (Known::Refused(_), _) => return,
         }
-        let inactive = rules.map_or(INACTIVE, |rules| rules.inactive);
-        let entry = Entry { known, checked: now, used: now, uses, inactive };
         let most = rules.map_or(ENTRIES_MAX, |rules| rules.max) / 2;
         if self.young.len() >= most.max(1) || self.bytes + entry.size() > BYTES_MAX / 2 {
             self.old = std::mem::take(&mut self.young);
@@ -183,7 +184,7 @@ impl Entry {
                     }
                     _ => {
                         self.checked = now;
-                        stat(name)
+                        self.links.stat(name)
                     }
                 };
                 let same = found.is_ok_and(|found| State::of(&found) == opened.facts.state);
@@ -194,8 +195,8 @@ impl Entry {
 }
 
 impl Known {
-    fn read(name: &[u8]) -> Known {
-        match Opened::read(name) {
+    fn read(name: &[u8], links: Links) -> Known {
+        match Opened::read(name, links) {
             Ok(opened) => Known::There(opened),
             Err(error) => Known::Refused(status_of(&error)),
         }
@@ -212,13 +213,9 @@ impl From<Known> for Result<Opened, u16> {
 }
 
 impl Opened {
-    /// Opens a file for reading without waiting, whatever it is, and reads it if it is small.
-    fn read(name: &[u8]) -> io::Result<Opened> {
-        // A fifo would wait for a writer, and a terminal could become ours.
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-        let file =
-            OpenOptions::new().read(true).custom_flags(flags).open(Path::new(OsStr::from_bytes(name)))?;
+    /// Opens a file, and reads it if it is small.
+    fn read(name: &[u8], links: Links) -> io::Result<Opened> {
+        let file = links.open(name)?;
         let facts = Rc::new(Facts::of(&fstat(&file)?));
         if !facts.kind.is_file() {
             return Ok(Opened { facts, file: None, content: None });

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, lchown, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -52,8 +52,17 @@ fn folder() -> tempfile::TempDir {
         ("dir", "linked"),
         ("..", "bare/up"),
         ("../ten.txt", "bare/ten.txt"),
+        ("../page.html.gz", "bare/x.html.gz"),
+        ("../bare/x.html", "dir/linked.html"),
+        ("ten.txt", "foreign.txt"),
+        ("dir", "foreign"),
     ] {
         symlink(target, path.join(name)).unwrap();
+    }
+    if rustix::process::geteuid().is_root() {
+        for name in ["foreign.txt", "foreign"] {
+            lchown(path.join(name), Some(1), None).unwrap();
+        }
     }
     let fifo = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, path.join("fifo"), fifo, rustix::fs::Mode::RWXU, 0).unwrap();
@@ -383,6 +392,59 @@ fn packed_file_leads_to_the_same_answer() {
     // A folder of such a name is no packed file. nginx says that the answer varies all the same.
     check("gzip_static on;", &[("GET /both.html", gzip)]);
     check("gzip_static always;", &[("GET /both.html", gzip)]);
+}
+
+#[test]
+fn symbolic_link_leads_to_the_same_answer() {
+    let paths = [
+        "/ten.txt",
+        "/link.txt",
+        "/foreign.txt",
+        "/linked",
+        "/linked/",
+        "/linked/index.html",
+        "/foreign/index.html",
+        "/foreign",
+        "/foreign/",
+        "/bare/up/ten.txt",
+        "/bare/ten.txt",
+        "/bare/x.html",
+        "/dangling",
+        "/loop",
+        "/dir",
+        "/dir/",
+        "/dir/linked.html",
+        "/bare/",
+        "/ten.txt/x",
+        "/none",
+        "/none/x",
+        "/fifo",
+    ];
+    let gets: Vec<String> = paths.iter().map(|path| format!("GET {path}")).collect();
+    let requests: Vec<(&str, &str)> = gets.iter().map(|line| (&**line, "Accept-Encoding: gzip")).collect();
+    // Twice, so that what is kept is asked for, too.
+    let requests = [&*requests, &*requests].concat();
+    for directives in [
+        "disable_symlinks off;",
+        "disable_symlinks on;",
+        "disable_symlinks if_not_owner;",
+        "disable_symlinks on from=$document_root;",
+        "disable_symlinks on from=ROOT/;",
+        "disable_symlinks if_not_owner from=ROOT;",
+        "disable_symlinks on from=ROOT/li;",
+        "disable_symlinks on from=ROOT/linked;",
+        "disable_symlinks on from=ROOT/link.txt;",
+        "disable_symlinks on from=/nowhere;",
+        "disable_symlinks on; open_file_cache max=100; open_file_cache_errors on;",
+        "disable_symlinks if_not_owner; open_file_cache max=100;",
+        "disable_symlinks on; gzip_static on;",
+        "disable_symlinks on; index linked.html index.html;",
+        "disable_symlinks on; try_files $uri $uri/ =410;",
+        "disable_symlinks on; if (-f $request_filename) { return 410; } if (-d $request_filename) { return 411; }",
+        "open_file_cache max=100; location /l { disable_symlinks on; } location = /link.txt { try_files /link.txt =404; }",
+    ] {
+        check(directives, &requests);
+    }
 }
 
 #[test]
