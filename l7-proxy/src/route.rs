@@ -102,6 +102,8 @@ pub struct Server {
     script: Box<[Order]>,
     reply: Option<Return>,
     settings: Settings,
+    /// Paths that are tried where no location matches.
+    try_files: Option<TryFiles>,
     level: Level,
     named: HashMap<String, usize>,
     locations: Vec<Location>,
@@ -413,6 +415,7 @@ impl Server {
             script,
             reply: server.reply,
             settings,
+            try_files: server.try_files,
             level,
             named,
             locations,
@@ -459,7 +462,7 @@ impl Server {
         Route {
             script: &[],
             reply: None,
-            try_files: None,
+            try_files: self.try_files.as_ref(),
             handler: &Handler::Files,
             settings: &self.settings,
             prefix_len: 0,

@@ -4,7 +4,7 @@ use http::Method;
 
 use crate::model::{
     Fallback, Handler, LimitExcept, Location, Matcher, PassModule, PassUri, Pattern, ProxyPass, Return,
-    ReturnBody, Root, Settings, StatusPage, TryFiles,
+    ReturnBody, Root, Settings, StatusPage, Tried, TriedKind, TryFiles,
 };
 use crate::variable::{Value, Variable};
 
@@ -30,7 +30,10 @@ pub(super) const RULES: &[Rule<Location>] = &[
         location.settings.files.root = Root::Alias { directory, replaces };
         Ok(())
     }),
-    Rule::new("try_files", Context::LOCATION, 2..=ANY, try_files),
+    Rule::new("try_files", Context::LOCATION, 2..=ANY, |scope, location, directive| {
+        location.try_files = Some(try_files(scope, directive)?);
+        Ok(())
+    }),
     Rule::new("stub_status", Context::LOCATION, 0..=1, |_, location, _| {
         location.handler = Handler::Status(StatusPage::Stub);
         Ok(())
@@ -245,15 +248,23 @@ fn name(matcher: &Matcher) -> String {
     }
 }
 
-fn try_files(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {
-    let Some((last, paths)) = directive.args.split_last() else { return Ok(()) };
+/// Reads a `try_files`.
+pub(super) fn try_files(scope: &Scope, directive: &Directive) -> Result<TryFiles, Fault> {
+    let (last, paths) = directive.args.split_last().ok_or_else(|| Fault::value(""))?;
     let last = match last.strip_prefix('=') {
         Some(code) => Fallback::Status(self::code(code)?),
         None => Fallback::Path(Value::parse(last, &scope.names)?),
     };
-    let paths = paths.iter().map(|path| Value::parse(path, &scope.names)).collect::<Result<_, _>>()?;
-    location.try_files = Some(TryFiles { paths, last });
-    Ok(())
+    let tried = |written: &String| -> Result<Tried, Fault> {
+        // The slash of the directive, not that of what a variable brings.
+        let (path, kind) = match written.strip_suffix('/') {
+            Some(path) => (path, TriedKind::Directory),
+            None => (&**written, TriedKind::File),
+        };
+        Ok(Tried { path: Value::parse(path, &scope.names)?, kind })
+    };
+    let paths = paths.iter().map(tried).collect::<Result<_, _>>()?;
+    Ok(TryFiles { paths, last })
 }
 
 fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {

@@ -16,6 +16,10 @@ pub(super) const RULES: &[Rule<VirtualServer>] = &[
         names(scope, &mut server.names, directive)
     })
     .many(|_| {}),
+    Rule::new("try_files", Context::SERVER, 2..=ANY, |scope, server, directive| {
+        server.try_files = Some(location::try_files(scope, directive)?);
+        Ok(())
+    }),
 ];
 
 /// Reads a `server {}`.

@@ -43,7 +43,10 @@ pub(super) fn finish(
         answer.extensions.remove::<ReasonPhrase>();
     }
     let headers = &mut answer.headers;
-    if let Entry::Vacant(place) = headers.entry(SERVER) {
+    if answer.kind.head().is_some() {
+        // Nearly all there is to say is said; what is left goes into a map that has room.
+        *headers = transaction.session.worker.take_headers();
+    } else if let Entry::Vacant(place) = headers.entry(SERVER) {
         place.insert(pages::server_field(settings.server_tokens));
     }
     if let Some(carried) = transaction.carried.take() {

@@ -3,7 +3,7 @@
 use rustix::fs::FileType;
 
 use super::{Step, exchange};
-use crate::model::{Fallback, Root, TryFiles};
+use crate::model::{Fallback, Root, Tried, TriedKind, TryFiles};
 use crate::route::{Route, Server};
 use crate::static_file::Links;
 use crate::transaction::Transaction;
@@ -17,14 +17,10 @@ pub(super) fn look(
     target: &mut Target<'_>,
     tried: &TryFiles,
 ) -> Option<Step> {
-    for path in &tried.paths {
+    for tried in &tried.paths {
         let mut text = Vec::new();
-        path.write(&exchange(transaction, server, route, target), &mut text);
-        let (text, wanted) = match text.strip_suffix(b"/") {
-            Some(directory) => (directory, Wanted::Directory),
-            None => (&*text, Wanted::File),
-        };
-        let Some(found) = find(transaction, server, route, target, text, wanted) else { continue };
+        tried.path.write(&exchange(transaction, server, route, target), &mut text);
+        let Some(found) = find(transaction, server, route, target, &text, tried) else { continue };
         transaction.tell(|| format!("try_files: {} is there", found.path().escape_ascii()));
         transaction.redirected = Some(Box::new(found.clone()));
         *target = found;
@@ -41,12 +37,6 @@ pub(super) fn look(
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    File,
-    Directory,
-}
-
 /// Returns the path under which a location finds what is called `text`, if that is there.
 fn find(
     transaction: &mut Transaction,
@@ -54,7 +44,7 @@ fn find(
     route: &Route<'_>,
     target: &Target<'_>,
     text: &[u8],
-    wanted: Wanted,
+    tried: &Tried,
 ) -> Option<Target<'static>> {
     let exchange = exchange(transaction, server, route, target);
     let (root, alias) = match &route.settings.files.root {
@@ -64,19 +54,17 @@ fn find(
     let mut name = Vec::new();
     root.write(&exchange, &mut name);
     let prefix = target.path().get(..alias.flatten().unwrap_or(0)).unwrap_or_default();
-    // A text that begins like the location is meant as a path, any other as a name under the alias.
-    let rest = text.strip_prefix(prefix).unwrap_or(text);
+    // What variables make of it is a path if it begins like the location; anything else is a name under
+    // the alias.
+    let as_path = tried.path.as_literal().is_none().then(|| text.strip_prefix(prefix)).flatten();
+    let rest = as_path.unwrap_or(text);
     name.extend_from_slice(rest);
     let found = Links::of(&exchange, &name).stat(&name).ok()?;
-    let kind = FileType::from_raw_mode(found.st_mode);
-    let fits = match wanted {
-        Wanted::File => kind.is_file(),
-        Wanted::Directory => kind.is_dir(),
-    };
-    if !fits {
+    let is_directory = FileType::from_raw_mode(found.st_mode).is_dir();
+    if is_directory != (tried.kind == TriedKind::Directory) {
         return None;
     }
-    // A directory is found without its slash, so that the client is sent there.
+    // A directory that was asked for without its slash is found so, and the client is sent there.
     let path = match alias {
         Some(Some(_)) => [prefix, rest].concat(),
         _ => text.to_vec(),

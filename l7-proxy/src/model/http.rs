@@ -83,6 +83,8 @@ pub struct VirtualServer {
     pub reply: Option<Return>,
     /// The locations in the order of the file.
     pub locations: Vec<Location>,
+    /// Paths that are tried for requests that no location matches (`try_files` at server level).
+    pub try_files: Option<TryFiles>,
     /// What holds for requests that no location matches; they are served as files.
     pub settings: Settings,
     /// Where it is written, for explanations.
@@ -243,10 +245,28 @@ impl fmt::Display for Matcher {
 /// `try_files`: the first path that is there is served.
 #[derive(Debug, Clone)]
 pub struct TryFiles {
-    /// The paths in order; with a slash at its end, a directory.
-    pub paths: Vec<Value>,
+    /// What is looked for, in order.
+    pub paths: Vec<Tried>,
     /// What happens if none is there.
     pub last: Fallback,
+}
+
+/// A path that `try_files` looks for.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    /// The path.
+    pub path: Value,
+    /// What it has to be.
+    pub kind: TriedKind,
+}
+
+/// What a path of `try_files` has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriedKind {
+    /// Anything but a directory.
+    File,
+    /// A directory: it is written with a slash at its end.
+    Directory,
 }
 
 /// What happens if no path of a `try_files` is there.

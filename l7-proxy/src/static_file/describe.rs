@@ -16,7 +16,8 @@ use super::cache::{Facts, Opened};
 use super::conditional::{self, Verdict};
 use super::range::{self, Ranges};
 use super::{Content, Describing, FileAnswer, FileBody, Form, Found, refusal};
-use crate::model::Files;
+use crate::model::{Files, ServerTokens, Settings};
+use crate::pages;
 use crate::variable::{Exchange, number};
 
 /// How the bytes of a file stand for what was asked for.
@@ -45,7 +46,7 @@ pub(super) fn describe(
         && version >= Version::HTTP_10
         && !sets_terms(exchange.headers)
     {
-        let text = facts.head.text(&facts, files, media_type);
+        let text = facts.head.text(&facts, exchange.settings, media_type);
         let body = FileBody::part(content, 0, size).with_head(text);
         return answer(exchange, StatusCode::OK, HeaderMap::new(), body);
     }
@@ -165,31 +166,33 @@ struct Text {
     media_type: Option<HeaderValue>,
     etag: bool,
     ranges: bool,
+    tokens: ServerTokens,
     text: Rc<[u8]>,
 }
 
 impl Head {
-    fn text(&self, facts: &Facts, files: &Files, media_type: Option<&HeaderValue>) -> Rc<[u8]> {
+    fn text(&self, facts: &Facts, settings: &Settings, media_type: Option<&HeaderValue>) -> Rc<[u8]> {
         let mut latest = self.latest.borrow_mut();
-        let (etag, ranges) = (files.etag, offers_ranges(files));
+        let (etag, ranges) = (settings.files.etag, offers_ranges(&settings.files));
+        let tokens = settings.server_tokens;
         match &*latest {
             Some(latest)
                 if latest.media_type.as_ref() == media_type
-                    && (latest.etag, latest.ranges) == (etag, ranges) =>
+                    && (latest.etag, latest.ranges, latest.tokens) == (etag, ranges, tokens) =>
             {
                 Rc::clone(&latest.text)
             }
             _ => {
-                let text: Rc<[u8]> = write(facts, files, media_type).into();
+                let text: Rc<[u8]> = write(facts, settings, media_type).into();
                 let media_type = media_type.cloned();
-                *latest = Some(Text { media_type, etag, ranges, text: Rc::clone(&text) });
+                *latest = Some(Text { media_type, etag, ranges, tokens, text: Rc::clone(&text) });
                 text
             }
         }
     }
 }
 
-fn write(facts: &Facts, files: &Files, media_type: Option<&HeaderValue>) -> Vec<u8> {
+fn write(facts: &Facts, settings: &Settings, media_type: Option<&HeaderValue>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut field = |name: &[u8], value: &[u8]| {
         out.extend_from_slice(name);
@@ -199,15 +202,16 @@ fn write(facts: &Facts, files: &Files, media_type: Option<&HeaderValue>) -> Vec<
     };
     let mut length = Vec::new();
     number(facts.state.size, &mut length);
+    field(b"Server", pages::server_field(settings.server_tokens).as_bytes());
     if let Some(media_type) = media_type {
         field(b"Content-Type", media_type.as_bytes());
     }
     field(b"Content-Length", &length);
     field(b"Last-Modified", facts.validators.date.as_bytes());
-    if let Some(tag) = facts.validators.etag.as_ref().filter(|_| files.etag) {
+    if let Some(tag) = facts.validators.etag.as_ref().filter(|_| settings.files.etag) {
         field(b"ETag", tag.as_bytes());
     }
-    if offers_ranges(files) {
+    if offers_ranges(&settings.files) {
         field(b"Accept-Ranges", b"bytes");
     }
     out

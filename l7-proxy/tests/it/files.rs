@@ -439,9 +439,61 @@ fn symbolic_link_leads_to_the_same_answer() {
         "disable_symlinks if_not_owner; open_file_cache max=100;",
         "disable_symlinks on; gzip_static on;",
         "disable_symlinks on; index linked.html index.html;",
-        "disable_symlinks on; try_files $uri $uri/ =410;",
+        "disable_symlinks on; location / { try_files $uri $uri/ =410; }",
         "disable_symlinks on; if (-f $request_filename) { return 410; } if (-d $request_filename) { return 411; }",
         "open_file_cache max=100; location /l { disable_symlinks on; } location = /link.txt { try_files /link.txt =404; }",
+    ] {
+        check(directives, &requests);
+    }
+}
+
+#[test]
+fn tried_files_lead_to_the_same_answer() {
+    let paths = [
+        "/ten.txt",
+        "/dir",
+        "/dir/",
+        "/bare",
+        "/bare/",
+        "/none",
+        "/none/",
+        "/fifo",
+        "/page",
+        "/page.html",
+        "/",
+        "/ten.txt/",
+        "/link.txt",
+        "/dangling",
+        "/dir/index.html",
+        "/a%20b%25.txt",
+        "/a%20b%25",
+        "/none?x=1",
+        "/dir?x=1",
+        "/dir/?x=1",
+        "/dir/../ten.txt",
+        "/large.bin",
+    ];
+    let gets: Vec<String> = paths.iter().map(|path| format!("GET {path}")).collect();
+    let mut requests: Vec<(&str, &str)> = gets.iter().map(|line| (&**line, "")).collect();
+    requests.extend([
+        ("HEAD /none", ""),
+        ("POST /ten.txt", "Content-Length: 0"),
+        ("GET /page", "Range: bytes=1-2"),
+    ]);
+    for directives in [
+        "try_files $uri $uri/ =404;",
+        "try_files $uri /page.html;",
+        "try_files $uri $uri/ /none.html;",
+        "location / { try_files $uri $uri/ =410; }",
+        "location / { try_files $uri $uri.html $uri/index.html /dir/index.html; }",
+        "location / { try_files /none$uri /dir/ =410; }",
+        "location / { try_files /dir/index.html/ /dir =410; }",
+        "location / { try_files $uri @other; } location @other { return 200 other; }",
+        "location / { try_files $uri /page.html?$args; }",
+        "location / { try_files $uri.html =404; } error_page 404 /dir/index.html;",
+        "location /dir/ { alias ROOT/bare/; try_files $uri x.html =410; }",
+        "location /dir/ { alias ROOT/bare/; try_files none /dir/x.html =410; }",
+        "location ~ ^/dir/(.*)$ { alias ROOT/bare/; try_files $1 x.html =410; }",
     ] {
         check(directives, &requests);
     }
