@@ -180,7 +180,7 @@ fn file_name(exchange: &Exchange<'_>, name: &mut Vec<u8>) {
         }
         Root::Alias { directory, replaces } => {
             directory.write(exchange, name);
-            let whole = if exchange.findings.below_alias { 0 } else { path.len() };
+            let whole = exchange.findings.below_alias.unwrap_or(path.len());
             let replaced = replaces.unwrap_or(whole);
             name.extend_from_slice(path.get(replaced..).unwrap_or_default());
         }

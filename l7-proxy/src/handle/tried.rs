@@ -65,13 +65,14 @@ fn find(
         return None;
     }
     // A directory that was asked for without its slash is found so, and the client is sent there.
+    let slash = if text.starts_with(b"/") { &b""[..] } else { b"/" };
     let path = match alias {
         Some(Some(_)) => [prefix, rest].concat(),
-        _ => text.to_vec(),
+        // It is a name below the alias from now on, and a path begins with a slash.
+        Some(None) => [slash, text].concat(),
+        None => text.to_vec(),
     };
-    let args = target.args();
-    let next = Target::internal(&path, args).ok()?;
-    // Under an alias of a regular expression the path is a name below it from now on.
-    transaction.findings.below_alias = alias == Some(None);
+    let next = Target::internal(&path, target.args()).ok()?;
+    transaction.findings.below_alias = (alias == Some(None)).then_some(slash.len());
     Some(next)
 }

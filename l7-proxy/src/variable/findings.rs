@@ -13,9 +13,9 @@ pub struct Findings {
     pub assigned: Assigned,
     /// The request's body, where it was read whole into memory.
     pub body: Option<Bytes>,
-    /// Whether the path is a name below the `alias` of a location given by a regular expression,
-    /// after a `try_files` has found it there.
-    pub below_alias: bool,
+    /// Behind so many bytes the path is a name below the `alias` of a location given by a regular
+    /// expression, after a `try_files` has found it there.
+    pub below_alias: Option<usize>,
     /// Bytes per second that `set $limit_rate` allows; 0 sets no limit, `None` says nothing.
     pub limit_rate: Option<u64>,
     /// What `limit_conn` has said, once it was asked.

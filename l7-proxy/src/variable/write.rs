@@ -450,7 +450,7 @@ fn request_filename(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     match exchange.settings.files.root {
         Root::Root(_) => out.extend_from_slice(path),
         Root::Alias { replaces, .. } => {
-            let whole = if exchange.findings.below_alias { 0 } else { path.len() };
+            let whole = exchange.findings.below_alias.unwrap_or(path.len());
             let replaced = replaces.unwrap_or(whole);
             out.extend_from_slice(path.get(replaced..).unwrap_or_default());
         }

@@ -493,7 +493,8 @@ fn tried_files_lead_to_the_same_answer() {
         "location / { try_files $uri.html =404; } error_page 404 /dir/index.html;",
         "location /dir/ { alias ROOT/bare/; try_files $uri x.html =410; }",
         "location /dir/ { alias ROOT/bare/; try_files none /dir/x.html =410; }",
-        "location ~ ^/dir/(.*)$ { alias ROOT/bare/; try_files $1 x.html =410; }",
+        "location ~ ^/dir/(.*)$ { alias ROOT/bare/; try_files $1 x.html =410; default_type text/html; }",
+        "location ~ ^/dir/(.*)$ { alias ROOT/ba; try_files $1 re/x.html =410; }",
     ] {
         check(directives, &requests);
     }
