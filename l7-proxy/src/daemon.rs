@@ -54,6 +54,7 @@ use crate::names::{self, Followed};
 use crate::server::Shared;
 use crate::site::{self, Site, SiteError};
 use crate::stream;
+use crate::unix;
 
 /// How a proxy runs, apart from its configuration.
 #[derive(Clone, Debug)]
@@ -130,6 +131,13 @@ struct Listening {
     /// the address. As many as there are workers, unless a predecessor had another number of them.
     sockets: Vec<TcpListener>,
     serves: Serves,
+}
+
+impl Drop for Listening {
+    /// A path is taken away with its socket.
+    fn drop(&mut self) {
+        unix::forget(self.bound);
+    }
 }
 
 /// Why a proxy cannot serve a configuration. What was served before is still served.
@@ -320,7 +328,7 @@ impl Daemon {
         let mut start = Vec::new();
         for (addr, _, serves) in wanted {
             if let Some(listening) = opened.remove(&addr) {
-                info!("listening on {}", listening.bound);
+                info!("listening on {}", unix::shown(listening.bound));
                 start.push(addr);
                 state.listening.insert(addr, listening);
             } else if stop.contains(&addr)
@@ -395,8 +403,13 @@ impl Daemon {
             Ok(sockets) if sockets.is_empty() => listen::group(addr, options, self.commands.len()),
             inherited => inherited,
         };
-        let bound = opened
-            .and_then(|sockets| Ok((sockets.first().map_or(Ok(addr), TcpListener::local_addr)?, sockets)));
+        let bound = opened.and_then(|sockets| {
+            let bound = match sockets.first() {
+                Some(first) if unix::path(addr).is_none() => first.local_addr()?,
+                _ => addr,
+            };
+            Ok((bound, sockets))
+        });
         let (bound, sockets) = bound.map_err(|error| Error::Bind(addr, error))?;
         Ok(Listening { bound, sockets, serves: serves.clone() })
     }

@@ -120,6 +120,7 @@ mod names;
 mod outgoing;
 mod server;
 mod transaction;
+mod unix;
 mod upstream;
 mod wire;
 

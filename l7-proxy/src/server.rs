@@ -55,6 +55,7 @@ use crate::model::{self, Http, Upstream, UpstreamId};
 use crate::moment::Moment;
 use crate::site::{self, Site, SiteError};
 use crate::static_file;
+use crate::unix::{Accepted, Acceptor};
 use crate::upstream::{Pool, SessionZones};
 
 /// Serves HTTP on one thread.
@@ -290,9 +291,14 @@ impl Proxy {
     /// At the bound on connections it stops accepting until one ends: clients wait in the
     /// listener's queue. When the process runs out of descriptors it pauses likewise.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        self.serve_all(Acceptor::Tcp(listener), shutdown).await;
+    }
+
+    /// The same for sockets of either kind.
+    pub(crate) async fn serve_all(&self, listener: Acceptor, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         // The address of a connection is that of its listener, unless that takes all.
-        let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
+        let local = listener.local();
         loop {
             if !self.worker.has_room() {
                 // Idle connections to servers are the first that one can do without.
@@ -315,7 +321,7 @@ impl Proxy {
                 () = &mut shutdown => break,
             };
             match accepted {
-                Ok((stream, peer)) => self.spawn(stream, peer, local),
+                Ok(Accepted { stream, peer, .. }) => self.spawn(stream, peer, local),
                 Err(error) if listen::is_of_one_connection(&error) => {}
                 Err(error) => {
                     self.worker.complain(&format_args!("accept4() failed ({})", Errno(&error)));
@@ -325,7 +331,7 @@ impl Proxy {
         }
         // Closing the listener would reset what is in its queue.
         let mut context = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut context) {
+        while let Poll::Ready(Ok(Accepted { stream, peer, .. })) = listener.poll_accept(&mut context) {
             self.spawn(stream, peer, local);
         }
     }

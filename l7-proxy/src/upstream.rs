@@ -44,6 +44,7 @@ use crate::model::{Keepalive, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
 use crate::tls::{Client, ClientTarget};
+use crate::unix;
 use crate::variable::Value;
 
 /// The idle connections of a worker to the servers of one upstream.
@@ -206,6 +207,9 @@ async fn open_secure(
 }
 
 async fn open(server: SocketAddr, origin: Option<SocketAddr>) -> Result<TcpStream, ConnectError> {
+    if let Some(path) = unix::path(server) {
+        return unix::connect(path).await.map_err(ConnectError::Failed);
+    }
     let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(ConnectError::Local)?;
     socket.set_nodelay(true).map_err(ConnectError::Local)?;

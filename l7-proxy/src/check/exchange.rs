@@ -15,6 +15,7 @@ use super::Checked;
 use crate::error_log::Errno;
 use crate::stream::Side;
 use crate::tls::ClientTarget;
+use crate::unix;
 use crate::upstream::{Chunks, Piece};
 
 /// A connection that serves for several checks.
@@ -64,8 +65,14 @@ fn judge(checked: &Checked, answer: Answer, until: Instant, kept: &mut Option<Ke
 }
 
 async fn connect(checked: &Checked, target: SocketAddr) -> io::Result<Side> {
-    let stream = TcpStream::connect(target).await?;
-    stream.set_nodelay(true)?;
+    let stream = match unix::path(target) {
+        Some(path) => unix::connect(path).await?,
+        None => {
+            let stream = TcpStream::connect(target).await?;
+            stream.set_nodelay(true)?;
+            stream
+        }
+    };
     match &checked.tls {
         None => Ok(Side::Plain(stream)),
         Some((client, name)) => {

@@ -3,6 +3,7 @@
 //! Names are resolved while the file is read, as nginx does; a name with several addresses stands
 //! for all of them.
 
+use crate::unix;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 /// What is wrong with an address, in nginx's words.
@@ -13,6 +14,9 @@ pub(super) type Reason = &'static str;
 /// # Errors
 /// If there is no port and no default for it, or the host has no address.
 pub(super) fn resolve(text: &str, default_port: Option<u16>) -> Result<Vec<SocketAddr>, Reason> {
+    if let Some(path) = unix_path(text)? {
+        return Ok(vec![unix::address(path)]);
+    }
     let (host, port) = split(text)?;
     let port = port.or(default_port).ok_or("no port")?;
     lookup(host, port)
@@ -23,6 +27,9 @@ pub(super) fn listen(text: &str, default_port: Option<u16>) -> Result<Vec<Socket
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port(text)?)]);
     }
+    if let Some(path) = unix_path(text)? {
+        return Ok(vec![unix::address(path)]);
+    }
     let (host, port) = split(text)?;
     let port = port.or(default_port).ok_or("no port")?;
     if host == "*" {
@@ -31,10 +38,23 @@ pub(super) fn listen(text: &str, default_port: Option<u16>) -> Result<Vec<Socket
     lookup(host, port)
 }
 
-/// Splits `host`, `host:port`, `[address]` or `[address]:port`.
+/// Returns the path of `unix:path`.
+fn unix_path(text: &str) -> Result<Option<&str>, Reason> {
+    match text.strip_prefix("unix:").map(|path| path.trim_end_matches(':')) {
+        None => Ok(None),
+        Some("") => Err("no path in the unix domain socket"),
+        Some(path) if path.len() > UNIX_PATH_MAX => Err("too long path in the unix domain socket"),
+        Some(path) => Ok(Some(path)),
+    }
+}
+
+/// What the system has room for.
+const UNIX_PATH_MAX: usize = 107;
+
+/// Splits `host`, `host:port`, `[address]` or `[address]:port`; `unix:path` is a host.
 pub(super) fn split(text: &str) -> Result<(&str, Option<u16>), Reason> {
     if text.starts_with("unix:") {
-        return Err("unix sockets are not supported by l7-proxy");
+        return Ok((text, None));
     }
     let (host, rest) = match text.find(']') {
         Some(end) if text.starts_with('[') => text.split_at(end + 1),
@@ -103,7 +123,7 @@ mod tests {
             ("[::1", "invalid host"),
             ("[::1]80", "invalid host"),
             ("[:::]:80", "invalid IPv6 address"),
-            ("unix:/tmp/x", "unix sockets are not supported by l7-proxy"),
+            ("unix:", "no path in the unix domain socket"),
         ] {
             assert_eq!(shown(listen(text, Some(8000))), expected, "{text:?}");
         }

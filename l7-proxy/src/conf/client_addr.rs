@@ -22,9 +22,6 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     .many(|_| {}),
     Rule::new("set_real_ip_from", Context::SETTINGS, 1..=1, |_, settings: &mut Settings, directive| {
         let word = directive.arg(0);
-        if word == "unix:" {
-            return Err(Fault::unsupported(word, directive));
-        }
         let network = Network::parse(word);
         let network = network.ok_or_else(|| Fault::new(format!("host not found in \"{word}\"")))?;
         settings.real_ip.from.push(network);
@@ -68,7 +65,6 @@ pub(super) fn disinherit(settings: &mut Settings, block: &[Directive]) {
 fn network(directive: &Directive) -> Result<Option<Network>, Fault> {
     match directive.arg(0) {
         "all" => Ok(None),
-        word @ "unix:" => Err(Fault::unsupported(word, directive)),
         word => match Network::parse(word) {
             Some(network) => Ok(Some(network)),
             None => Err(Fault::new(format!("invalid parameter \"{word}\""))),

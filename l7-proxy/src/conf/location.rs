@@ -272,7 +272,14 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
     let plain = strip_scheme(url, "http://").map(|rest| (rest, 80, false));
     let secure = || strip_scheme(url, "https://").map(|rest| (rest, 443, true));
     let split = plain.or_else(secure).map(|(rest, port, tls)| {
-        let (authority, uri) = rest.split_at(rest.find(['/', '?', '$']).unwrap_or(rest.len()));
+        let (authority, uri) = match rest.strip_prefix("unix:") {
+            // A colon ends the path.
+            Some(path) => {
+                let (path, uri) = path.split_once(':').unwrap_or((path, ""));
+                (&rest[.."unix:".len() + path.len()], uri)
+            }
+            None => rest.split_at(rest.find(['/', '?', '$']).unwrap_or(rest.len())),
+        };
         (authority, uri, port, tls)
     });
     let (authority, uri, default_port, tls) = match split {
@@ -343,7 +350,7 @@ fn grpc_pass(scope: &mut Scope, location: &mut Location, directive: &Directive) 
     if authority.contains('$') {
         return Err(Fault::new("\"grpc_pass\" to a variable is not supported by l7-proxy"));
     }
-    if authority.contains(['/', '?']) {
+    if authority.contains(['/', '?']) && !authority.starts_with("unix:") {
         return Err(Fault::new(format!("invalid URL \"{url}\" in \"grpc_pass\" directive")));
     }
     let referred = scope.upstreams.refer(authority, Some(if tls { 443 } else { 80 }))?;

@@ -213,8 +213,9 @@ impl Upstreams {
             Some(port) if Some(port) != default_port => format!("{host}:{port}"),
             _ => host.to_owned(),
         };
-        let port = port.or(default_port).ok_or_else(|| fault("no port"))?;
-        let name = format!("{host}:{port}");
+        let is_unix = host.starts_with("unix:");
+        let port = port.or(default_port).or(is_unix.then_some(0)).ok_or_else(|| fault("no port"))?;
+        let name = if is_unix { host.to_owned() } else { format!("{host}:{port}") };
         let implied = self.list[self.explicit..].iter().position(|known| known.name == name);
         let place = match implied {
             Some(place) => self.explicit + place,
@@ -227,7 +228,9 @@ impl Upstreams {
                 self.list.len() - 1
             }
         };
-        Ok(Referred { id: UpstreamId(place), host: written, port })
+        // As in nginx, since a path is no host.
+        let host = if is_unix { "localhost".to_owned() } else { written };
+        Ok(Referred { id: UpstreamId(place), host, port })
     }
 
     pub(super) fn into_list(self) -> Vec<Upstream> {

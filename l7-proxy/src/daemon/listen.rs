@@ -7,6 +7,7 @@ use l4_proxy::listen::keepalive;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::model::SocketOptions;
+use crate::unix;
 
 /// Opens `count` listeners on `addr`, among which the kernel spreads the connections
 /// (`SO_REUSEPORT`).
@@ -17,6 +18,10 @@ use crate::model::SocketOptions;
 /// The address cannot be bound. A port that another process listens on is refused even if that
 /// process would share it, since sharing it by accident loses half the connections.
 pub(super) fn group(addr: SocketAddr, options: &SocketOptions, count: usize) -> io::Result<Vec<TcpListener>> {
+    if let Some(path) = unix::path(addr) {
+        // A path has one queue, of which all workers take.
+        return Ok(vec![unix::listen(path)?]);
+    }
     let first = socket(addr, options, Sharing::Alone)?;
     if count <= 1 {
         return Ok(vec![first]);

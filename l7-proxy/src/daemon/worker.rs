@@ -17,6 +17,7 @@ use crate::moment::Moment;
 use crate::server::{Proxy, Shared};
 use crate::site::Site;
 use crate::stream::{self, Door};
+use crate::unix::Acceptor;
 
 /// What a worker is told. It answers when it has been done.
 pub(super) enum Command {
@@ -132,12 +133,12 @@ fn start_all(
     listening: &mut HashMap<SocketAddr, Vec<Listening>>,
 ) {
     for (addr, listener, serves) in sockets {
-        listening.entry(addr).or_default().extend(start(proxy, listener, serves));
+        listening.entry(addr).or_default().extend(start(proxy, addr, listener, serves));
     }
 }
 
-fn start(proxy: &Proxy, listener: TcpListener, serves: Serves) -> Option<Listening> {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+fn start(proxy: &Proxy, addr: SocketAddr, listener: TcpListener, serves: Serves) -> Option<Listening> {
+    let listener = match Acceptor::new(listener, addr) {
         Ok(listener) => listener,
         Err(error) => {
             error!("cannot watch a listening socket ({})", Errno(&error));
@@ -150,7 +151,7 @@ fn start(proxy: &Proxy, listener: TcpListener, serves: Serves) -> Option<Listeni
         // That the sender is gone is as good a reason to stop as its word.
         let stopped = async { stopped.await.unwrap_or_default() };
         match serves {
-            Serves::Http => proxy.serve(listener, stopped).await,
+            Serves::Http => proxy.serve_all(listener, stopped).await,
             Serves::Stream(door) => stream::serve(proxy, door, listener, stopped).await,
         }
     });

@@ -29,8 +29,10 @@ pub enum Verdict {
 }
 
 impl Network {
-    /// Reads `address` or `address/bits`; `None` if it is neither.
+    /// Reads `address`, `address/bits` or `unix:`, which is everybody who comes by a Unix socket; `None`
+    /// if it is none of them.
     pub fn parse(text: &str) -> Option<Self> {
+        let text = if text == "unix:" { crate::unix::NETWORK } else { text };
         let (address, bits) =
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().ok()?;

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::pin::pin;
@@ -16,7 +15,7 @@ use l4_proxy::listen;
 use l4_proxy::relay::{self, Engine, Progress, Tally, Timeouts};
 use lvs_core::Lease;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsStream;
 use tracing::{debug, info, warn};
@@ -33,13 +32,14 @@ use crate::error_log::Errno;
 use crate::model::{PemText, StreamContent, StreamLogTarget, StreamTarget};
 use crate::server::Proxy;
 use crate::tls;
+use crate::unix::{Accepted, Acceptor};
 
 /// Accepts connections until `shutdown` is done; then also those that the kernel had accepted by
 /// then. Connections go on in tasks of their own, which stay on this thread.
 pub(crate) async fn serve(
     worker: Proxy,
     door: Arc<Door>,
-    listener: TcpListener,
+    listener: Acceptor,
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
@@ -56,7 +56,7 @@ pub(crate) async fn serve(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((client, peer)) => spawn(&worker, &door, client, peer),
+            Ok(accepted) => spawn(&worker, &door, accepted),
             Err(error) if listen::is_of_one_connection(&error) => {}
             Err(error) => {
                 warn!("accept4() failed ({})", Errno(&error));
@@ -66,23 +66,24 @@ pub(crate) async fn serve(
     }
     // Closing the listener would reset what is in its queue.
     let mut context = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok((client, peer))) = listener.poll_accept(&mut context) {
-        spawn(&worker, &door, client, peer);
+    while let Poll::Ready(Ok(accepted)) = listener.poll_accept(&mut context) {
+        spawn(&worker, &door, accepted);
     }
 }
 
-fn spawn(worker: &Proxy, door: &Arc<Door>, client: TcpStream, peer: SocketAddr) {
+fn spawn(worker: &Proxy, door: &Arc<Door>, accepted: Accepted) {
     let (worker, door) = (worker.clone(), Arc::clone(door));
     let place = door.common.connections.place();
     tokio::task::spawn_local(async move {
-        handle(&worker, &door, client, peer).await;
+        handle(&worker, &door, accepted).await;
         drop(place);
     });
 }
 
 /// Serves one connection to its end.
-async fn handle(worker: &Proxy, door: &Door, client: TcpStream, peer: SocketAddr) {
-    let Ok(local) = client.local_addr() else { return };
+async fn handle(worker: &Proxy, door: &Door, accepted: Accepted) {
+    let Accepted { stream: client, peer, local } = accepted;
+    let Some(local) = local.or_else(|| client.local_addr().ok()) else { return };
     let serial = door.common.serial.fetch_add(1, Ordering::Relaxed) + 1;
     let mut facts = Facts::new(peer, local, serial);
     facts.maps = Arc::clone(&door.common.maps);

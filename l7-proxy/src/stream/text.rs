@@ -4,11 +4,12 @@
 //! own: what can be written in `http {}` and has no meaning here is an unknown variable.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::date;
 use crate::model::Escape;
 use crate::tls::TlsVariable;
+use crate::unix;
 use crate::variable::{Captures, ValueError, escape_log, split_variable};
 
 use super::facts::{Attempt, Facts};
@@ -275,6 +276,14 @@ impl Variable {
     fn value(&self, facts: &Facts) -> Option<Vec<u8>> {
         let text = |text: String| Some(text.into_bytes());
         let address = |ip: IpAddr| text(ip.to_canonical().to_string());
+        let end = |addr: SocketAddr| match unix::is_unix(addr.ip()) {
+            true => text(unix::shown(addr).to_string()),
+            false => address(addr.ip()),
+        };
+        let port = |addr: SocketAddr| match unix::is_unix(addr.ip()) {
+            true => text(String::new()),
+            false => text(addr.port().to_string()),
+        };
         let preread = facts.preread.as_ref();
         match self {
             Self::BinaryRemoteAddr => Some(match facts.remote.ip().to_canonical() {
@@ -304,12 +313,12 @@ impl Variable {
                     ProxyProtocol::ServerPort => text(server.port().to_string()),
                 }
             }
-            Self::RealipRemoteAddr => address(facts.peer.ip()),
-            Self::RealipRemotePort => text(facts.peer.port().to_string()),
-            Self::RemoteAddr => address(facts.remote.ip()),
-            Self::RemotePort => text(facts.remote.port().to_string()),
-            Self::ServerAddr => address(facts.local.ip()),
-            Self::ServerPort => text(facts.local.port().to_string()),
+            Self::RealipRemoteAddr => end(facts.peer),
+            Self::RealipRemotePort => port(facts.peer),
+            Self::RemoteAddr => end(facts.remote),
+            Self::RemotePort => port(facts.remote),
+            Self::ServerAddr => end(facts.local),
+            Self::ServerPort => port(facts.local),
             Self::SessionTime => text(seconds(facts.began.elapsed())),
             Self::PrereadAlpn => preread.map(|hello| hello.alpn.join(&b","[..])),
             Self::PrereadProtocol => {

@@ -20,6 +20,7 @@ use crate::error_log::Errno;
 use crate::model::{StreamSettings, StreamTarget, StreamUpstream};
 use crate::site::stream_key;
 use crate::tls::ClientTarget;
+use crate::unix;
 
 /// An upstream, as connections are given to it.
 pub(super) struct Group {
@@ -112,7 +113,7 @@ pub(super) async fn reach(
             }
         };
         let attempt_began = Instant::now();
-        facts.attempts.push(Attempt::new(addr.to_string()));
+        facts.attempts.push(Attempt::new(unix::shown(addr).to_string()));
         let connected = timeout(settings.connect_timeout, connect(server, facts, addr, &name)).await;
         let failure = match connected {
             Ok(Ok(side)) => {
@@ -129,8 +130,9 @@ pub(super) async fn reach(
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
         error!(
-            "*{} connect() to {addr} failed ({}) while connecting to upstream, client: {}",
+            "*{} connect() to {} failed ({}) while connecting to upstream, client: {}",
             facts.serial,
+            unix::shown(addr),
             Errno(&failure),
             facts.remote.ip()
         );
@@ -154,6 +156,9 @@ impl Common {
     fn find(&self, text: &str) -> Option<Whereto<'_>> {
         if let Some(group) = self.groups.iter().find(|group| group.name.eq_ignore_ascii_case(text)) {
             return Some(Whereto::Group(group));
+        }
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Some(Whereto::Address(unix::address(path)));
         }
         match text.parse() {
             Ok(addr) => Some(Whereto::Address(addr)),
@@ -187,6 +192,9 @@ async fn connect(server: &Server, facts: &Facts, addr: SocketAddr, name: &str) -
 }
 
 async fn open(settings: &StreamSettings, facts: &Facts, addr: SocketAddr) -> io::Result<TcpStream> {
+    if let Some(path) = unix::path(addr) {
+        return unix::connect(path).await;
+    }
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(settings.tcp_nodelay)?;
     if let Some(bind) = &settings.bind {

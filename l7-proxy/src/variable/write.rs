@@ -12,6 +12,7 @@ use crate::credentials::Credentials;
 use crate::date;
 use crate::host::Host;
 use crate::model::{Escape, LimitStatus, Root};
+use crate::unix;
 
 use super::exchange::{Completion, Exchange, Scheme};
 use super::{Part, Value, Variable};
@@ -203,6 +204,7 @@ impl Variable {
             },
             Self::ServerAddr => address(exchange.connection.local, out),
             Self::ServerName => out.extend_from_slice(exchange.server_name.as_bytes()),
+            Self::ServerPort if unix::is_unix(exchange.connection.local.ip()) => {}
             Self::ServerPort => number(u64::from(exchange.connection.local.port()), out),
             Self::ServerProtocol => out.extend_from_slice(protocol(exchange.version).as_bytes()),
             Self::Status => match exchange.response {
@@ -324,6 +326,11 @@ fn since_epoch(now: SystemTime) -> Duration {
 
 /// Writes the address without its port; an IPv4 address in IPv6 clothes as IPv4.
 fn address(addr: SocketAddr, out: &mut Vec<u8>) {
+    if unix::is_unix(addr.ip()) {
+        // Writing to a Vec cannot fail.
+        _ = write!(out, "{}", unix::shown(addr));
+        return;
+    }
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => {
             let mut text = [0; "255.255.255.255.".len()];
@@ -486,7 +493,7 @@ fn upstream_addr(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
     let name = exchange.proxy.map_or(&b""[..], |proxy| proxy.host.as_bytes());
     per_attempt(exchange, out, |attempt, out| match attempt.server {
         // Writing to a Vec cannot fail.
-        Some(server) => _ = write!(out, "{server}"),
+        Some(server) => _ = write!(out, "{}", unix::shown(server)),
         None => out.extend_from_slice(name),
     })
 }

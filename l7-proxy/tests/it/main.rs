@@ -46,6 +46,7 @@ mod support;
 mod trailers;
 mod tunnel;
 mod turns;
+mod unix;
 mod upgrade;
 mod upstream;
 mod variable;

@@ -81,9 +81,6 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
     }),
     Rule::new("set_real_ip_from", BOTH, 1..=1, |_, settings: &mut StreamSettings, directive| {
         let word = directive.arg(0);
-        if word.starts_with("unix:") {
-            return Err(Fault::unsupported(word, directive));
-        }
         let invalid = || Fault::new(format!("invalid parameter \"{word}\""));
         settings.real_ip_from.push(Network::parse(word).ok_or_else(invalid)?);
         Ok(())
@@ -182,7 +179,6 @@ fn access(settings: &mut StreamSettings, directive: &Directive, verdict: Verdict
     let word = directive.arg(0);
     let network = match word {
         "all" => None,
-        word if word.starts_with("unix:") => return Err(Fault::unsupported(word, directive)),
         word => match Network::parse(word) {
             Some(network) => Some(network),
             None => return Err(Fault::parameter(word)),
