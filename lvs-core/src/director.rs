@@ -136,7 +136,8 @@ impl Director {
     /// Chooses a real server for a flow and counts the connection there until the lease is dropped.
     ///
     /// # Errors
-    /// Says why no server can take the flow.
+    /// The service is unknown or without servers, or all of them are quiesced, down, ejected or full;
+    /// [`Refusal`] tells which, and [`Director::explain`] tells it of each server.
     pub fn schedule(&self, service: &ServiceKey, flow: &Flow, now: Time) -> Result<Lease, Refusal> {
         self.schedule_except(service, flow, &[], now)
     }
@@ -146,7 +147,8 @@ impl Director {
     /// A persistent client is moved with its template, since its server did not take it.
     ///
     /// # Errors
-    /// Says why no server can take the flow.
+    /// As [`Director::schedule`]; [`Refusal::AllTried`] where only those of `tried` are left, so a loop
+    /// that adds each server which failed comes to an end.
     pub fn schedule_except(
         &self,
         service: &ServiceKey,

@@ -81,7 +81,7 @@ impl Picker {
     /// Does what [`Director::schedule`] does.
     ///
     /// # Errors
-    /// Says why no server can take the flow.
+    /// As there.
     pub fn schedule(&mut self, flow: &Flow, now: Time) -> Result<Lease, Refusal> {
         self.schedule_except(flow, &[], now)
     }
@@ -89,7 +89,7 @@ impl Picker {
     /// Does what [`Director::schedule_except`] does.
     ///
     /// # Errors
-    /// Says why no server can take the flow.
+    /// As there.
     pub fn schedule_except(
         &mut self,
         flow: &Flow,

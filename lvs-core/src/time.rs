@@ -10,7 +10,18 @@ use std::time::Duration;
 /// A moment, in nanoseconds since an epoch that the caller chose.
 ///
 /// All moments given to one [`Director`](crate::Director) must come from one clock. A clock that
-/// steps back does no harm beyond late timeouts: differences saturate at zero.
+/// steps back does no harm beyond late timeouts: differences saturate at zero. With a clock that
+/// stands still no ejection ends and no template runs out.
+///
+/// ```
+/// # use std::time::{Instant, SystemTime};
+/// # use lvs_core::Time;
+/// // Either of these is a clock; the first one never steps, the second one outlives the process.
+/// let started = Instant::now();
+/// let monotonic = || Time::from_epoch(started.elapsed());
+/// let of_day = || Time::from_epoch(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
+/// # assert!(monotonic() < of_day());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 

@@ -6,6 +6,7 @@
 //! moves most clients; `hash_consistent`, `mh` and `rendezvous` are there to avoid that.
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use crate::flow::{Flow, canonical};
@@ -65,22 +66,36 @@ impl Shares {
     }
 }
 
-/// `ip_hash`: nginx's hash of an IPv4 client's network of 256, or of a whole IPv6 address.
-pub(super) struct IpHash {
+/// What nginx hashes for a flow, one number for each try.
+pub(super) trait Hashes: 'static {
+    /// Numbers that a first try comes to.
+    const COUNT: u64;
+
+    /// The numbers; none if there is nothing to hash.
+    fn of(flow: &Flow) -> impl Iterator<Item = u64>;
+}
+
+/// `ip_hash` and `hash`: the server whose share of the weights the hash falls on, and turns if none of
+/// those that it leads to can be chosen.
+pub(super) struct Hashed<H> {
     shares: Shares,
     turns: Swrr,
+    hashes: PhantomData<fn() -> H>,
 }
 
-impl IpHash {
-    pub(super) fn new(setup: &Setup<'_>) -> IpHash {
-        IpHash { shares: Shares::new(setup.seats), turns: Swrr::not_laid_out() }
-    }
-}
+/// nginx's hash of an IPv4 client's network of 256, or of a whole IPv6 address.
+pub(super) struct OfClient;
 
-impl IpHash {
-    /// The first server that can be chosen of those that the client's address leads to; none if they
-    /// all cannot.
-    fn find(&self, pool: Pool<'_>, flow: &Flow) -> Option<usize> {
+/// The CRC-32 of a key, as nginx and memcached's clients take it.
+pub(super) struct OfKey;
+
+pub(super) type IpHash = Hashed<OfClient>;
+pub(super) type Hash = Hashed<OfKey>;
+
+impl Hashes for OfClient {
+    const COUNT: u64 = 6271;
+
+    fn of(flow: &Flow) -> impl Iterator<Item = u64> {
         let mut octets = [0; 16];
         let length = match canonical(flow.client().ip()) {
             IpAddr::V4(v4) => {
@@ -93,73 +108,39 @@ impl IpHash {
             }
         };
         let mut hash = 89;
-        for _ in 0..TRIES {
+        std::iter::repeat_with(move || {
             for octet in &octets[..length] {
-                hash = (hash * 113 + u64::from(*octet)) % IP_HASHES;
+                hash = (hash * 113 + u64::from(*octet)) % Self::COUNT;
             }
-            let server = self.shares.find(hash)?;
-            if pool.is_eligible(server) {
-                return Some(server);
-            }
-        }
-        None
+            hash
+        })
     }
 }
 
-impl Scheduler for IpHash {
-    fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize> {
-        self.find(pool, flow).or_else(|| self.turns.schedule(pool, flow, ticket))
-    }
+impl Hashes for OfKey {
+    const COUNT: u64 = 0x8000;
 
-    fn peek(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Peek {
-        self.find(pool, flow).map_or_else(|| self.turns.peek(pool, flow, ticket), Peek::from)
-    }
-
-    fn follows_flow(&self) -> bool {
-        true
-    }
-
-    fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
-        let old = (old as &dyn Any).downcast_ref::<IpHash>()?;
-        Some(self.shares.moved(&old.shares, IP_HASHES, change))
-    }
-
-    fn tickets(&self) -> Tickets {
-        Tickets::Distinct
-    }
-
-    fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
-        if let Some(old) = (old as &dyn Any).downcast_ref::<IpHash>() {
-            self.turns.inherit(&old.turns, change);
-        }
-    }
-}
-
-/// `hash`: the CRC-32 of a key, as nginx and memcached's clients take it.
-pub(super) struct Hash {
-    shares: Shares,
-    turns: Swrr,
-}
-
-impl Hash {
-    pub(super) fn new(setup: &Setup<'_>) -> Hash {
-        Hash { shares: Shares::new(setup.seats), turns: Swrr::not_laid_out() }
-    }
-}
-
-impl Hash {
-    /// The first server that can be chosen of those that the key leads to; none if they all cannot, or
-    /// there is no key.
-    fn find(&self, pool: Pool<'_>, flow: &Flow) -> Option<usize> {
+    fn of(flow: &Flow) -> impl Iterator<Item = u64> {
         let key = flow.hash_key();
-        if key.is_empty() {
-            return None;
-        }
+        let tries = if key.is_empty() { 0 } else { TRIES };
         let mut hash = 0;
-        for attempt in 0..TRIES {
+        (0..tries).map(move |attempt| {
             let mut digits = [0; 2];
             let digest = key.crc32_after(decimal(attempt, &mut digits));
-            hash += u64::from(digest >> 16) % HASHES;
+            hash += u64::from(digest >> 16) % Self::COUNT;
+            hash
+        })
+    }
+}
+
+impl<H: Hashes> Hashed<H> {
+    pub(super) fn new(setup: &Setup<'_>) -> Hashed<H> {
+        Hashed { shares: Shares::new(setup.seats), turns: Swrr::not_laid_out(), hashes: PhantomData }
+    }
+
+    /// The first server that can be chosen of those that the hashes lead to.
+    fn find(&self, pool: Pool<'_>, flow: &Flow) -> Option<usize> {
+        for hash in H::of(flow).take(usize::from(TRIES)) {
             let server = self.shares.find(hash)?;
             if pool.is_eligible(server) {
                 return Some(server);
@@ -169,7 +150,7 @@ impl Hash {
     }
 }
 
-impl Scheduler for Hash {
+impl<H: Hashes> Scheduler for Hashed<H> {
     fn schedule(&self, pool: Pool<'_>, flow: &Flow, ticket: u64) -> Option<usize> {
         self.find(pool, flow).or_else(|| self.turns.schedule(pool, flow, ticket))
     }
@@ -183,8 +164,8 @@ impl Scheduler for Hash {
     }
 
     fn moved(&self, old: &dyn Scheduler, change: &Change<'_>) -> Option<Share> {
-        let old = (old as &dyn Any).downcast_ref::<Hash>()?;
-        Some(self.shares.moved(&old.shares, HASHES, change))
+        let old = (old as &dyn Any).downcast_ref::<Hashed<H>>()?;
+        Some(self.shares.moved(&old.shares, H::COUNT, change))
     }
 
     fn tickets(&self) -> Tickets {
@@ -192,7 +173,7 @@ impl Scheduler for Hash {
     }
 
     fn inherit(&mut self, old: &dyn Scheduler, change: &Change<'_>) {
-        if let Some(old) = (old as &dyn Any).downcast_ref::<Hash>() {
+        if let Some(old) = (old as &dyn Any).downcast_ref::<Hashed<H>>() {
             self.turns.inherit(&old.turns, change);
         }
     }
@@ -299,12 +280,6 @@ fn kept(change: &Change<'_>) -> f64 {
     }
     kept
 }
-
-/// Numbers that `ip_hash` hashes an address to.
-const IP_HASHES: u64 = 6271;
-
-/// Numbers that `hash` takes of a checksum.
-const HASHES: u64 = 0x8000;
 
 /// How often nginx looks before it deals turns.
 pub(super) const TRIES: u8 = 21;
