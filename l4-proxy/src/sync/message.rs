@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_nonsense_is_refused_and_never_a_panic() {
+    fn signed_nonsense_is_refused_or_read_as_what_it_says() {
         let mut dice = 1_u64;
         for _ in 0..20_000 {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -321,7 +321,9 @@ mod tests {
                 bytes.truncate(bytes.len() - (dice >> 50) as usize % 4);
                 let signature = hmac::sign(&key().0, &bytes);
                 bytes.extend(signature.as_ref());
-                let _ = Message::open(&bytes, 3, &key());
+                if let Ok(read) = Message::open(&bytes, 3, &key()) {
+                    assert_eq!(Message::open(&read.seal(3, &key()), 3, &key()), Ok(read));
+                }
             }
         }
     }

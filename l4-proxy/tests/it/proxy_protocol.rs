@@ -71,8 +71,20 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..300)) {
-        let _ = parse(&bytes);
+    fn damaged_header_is_read_within_its_bytes_or_refused(
+        header in any_header(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        for version in [Version::V1, Version::V2] {
+            let mut bytes = header.encode(version);
+            for (place, byte) in &damage {
+                let place = place.index(bytes.len());
+                bytes[place] = *byte;
+            }
+            if let Ok(Parsed::Whole(_, length)) = parse(&bytes) {
+                prop_assert!((1..=bytes.len()).contains(&length), "{length} of {}", bytes.len());
+            }
+        }
     }
 }
 

@@ -43,11 +43,8 @@ pub(super) fn target(scope: &Scope, directive: &Directive) -> Result<LogTarget, 
     }
 }
 
-fn log_format(scope: &mut Scope, (): &mut (), directive: &Directive) -> Result<(), Fault> {
-    let name = directive.arg(0);
-    if scope.formats.contains_key(name) || name == "combined" {
-        return Err(Fault::new(format!("duplicate \"log_format\" name \"{name}\"")));
-    }
+/// Returns what a `log_format` says after its name: how values are escaped, and its texts as one.
+pub(super) fn format_text(directive: &Directive) -> Result<(Escape, String), Fault> {
     let (escape, texts) = match directive.arg(1).strip_prefix("escape=") {
         Some("default") => (Escape::Default, &directive.args[2..]),
         Some("json") => (Escape::Json, &directive.args[2..]),
@@ -55,7 +52,16 @@ fn log_format(scope: &mut Scope, (): &mut (), directive: &Directive) -> Result<(
         Some(other) => return Err(Fault::new(format!("unknown log format escaping \"{other}\""))),
         None => (Escape::Default, &directive.args[1..]),
     };
-    let line = Value::parse(&texts.concat(), &scope.names)?;
+    Ok((escape, texts.concat()))
+}
+
+fn log_format(scope: &mut Scope, (): &mut (), directive: &Directive) -> Result<(), Fault> {
+    let name = directive.arg(0);
+    if scope.formats.contains_key(name) || name == "combined" {
+        return Err(Fault::new(format!("duplicate \"log_format\" name \"{name}\"")));
+    }
+    let (escape, texts) = format_text(directive)?;
+    let line = Value::parse(&texts, &scope.names)?;
     let format = LogFormat { name: name.to_owned(), line, escape };
     scope.formats.insert(name.to_owned(), Arc::new(format));
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::peer::{Origin, Proxy, eventually, forwarding, server};
+use crate::peer::{Origin, Proxy, forwarding, server};
 
 const GET: &str = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -88,20 +88,6 @@ fn early_answer_does_not_keep_the_next_request_from_being_read() {
     client.send("x".repeat(200_000));
     client.send(GET);
     assert_eq!(client.response().text(), "early");
-}
-
-#[test]
-fn client_that_leaves_while_it_waits_frees_its_server() {
-    let origin = Origin::start(|visit| {
-        visit.request()?;
-        visit.peer.rest().map(drop)
-    });
-    let proxy = Proxy::start(&forwarding(&[&origin], ""));
-    let mut client = proxy.client();
-    client.send(GET);
-    eventually("the server is asked", || proxy.active() == 1);
-    drop(client);
-    eventually("the lease is given back", || proxy.active() == 0);
 }
 
 #[test]

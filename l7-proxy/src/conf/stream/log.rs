@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::conf::Scope;
-use crate::conf::log::target;
+use crate::conf::log::{format_text, target};
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
 use crate::conf::value::parse_number;
-use crate::model::{Escape, Packing, StreamFormat, StreamLog, StreamLogTarget, StreamSettings};
+use crate::model::{Packing, StreamFormat, StreamLog, StreamLogTarget, StreamSettings};
 use crate::stream::text::Text;
 
 /// Formats go into the scope, where `access_log` finds them.
@@ -19,14 +19,8 @@ fn log_format(scope: &mut Scope, (): &mut (), directive: &Directive) -> Result<(
     if scope.stream.formats.contains_key(name) {
         return Err(Fault::new(format!("duplicate \"log_format\" name \"{name}\"")));
     }
-    let (escape, texts) = match directive.arg(1).strip_prefix("escape=") {
-        Some("default") => (Escape::Default, &directive.args[2..]),
-        Some("json") => (Escape::Json, &directive.args[2..]),
-        Some("none") => (Escape::None, &directive.args[2..]),
-        Some(other) => return Err(Fault::new(format!("unknown log format escaping \"{other}\""))),
-        None => (Escape::Default, &directive.args[1..]),
-    };
-    let line = Text::parse(&texts.concat(), &scope.stream.names)?;
+    let (escape, texts) = format_text(directive)?;
+    let line = Text::parse(&texts, &scope.stream.names)?;
     scope.stream.formats.insert(name.to_owned(), Arc::new(StreamFormat { line, escape }));
     Ok(())
 }
