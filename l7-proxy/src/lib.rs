@@ -72,7 +72,7 @@
 //! - Of a request's body up to 1 MB is held before a server is asked, in memory and never on disk; the rest
 //!   streams, as all of it does with `proxy_request_buffering off`. A request of whose body more than 64 kB
 //!   have gone to a server is not sent again. Answers stream.
-//! - Workers are threads of one process that stays in the foreground. They share one count of
+//! - Workers are threads of one process, which stays in the foreground unless told `daemon on`. They share one count of
 //!   requests, one turn and one verdict on health per server.
 //! - A reload keeps connections: a kept-alive one goes over to the new configuration between two
 //!   requests.
