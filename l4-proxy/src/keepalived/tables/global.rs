@@ -26,9 +26,9 @@ const KEYWORDS: &[Keyword] = &[
     flag("enable_script_security"),
     flag("use_symlink_paths"),
     flag("set_supplementary_groups"),
-    idle(script("startup_script"), NO_STARTUP),
+    script("startup_script"),
     word("startup_script_timeout", &[Kind::Integer(1, 1000)]),
-    idle(script("shutdown_script"), NO_STARTUP),
+    script("shutdown_script"),
     word("shutdown_script_timeout", &[Kind::Integer(1, 1000)]),
     script("notify_fifo"),
     script("notify_fifo_script"),
@@ -53,14 +53,14 @@ const KEYWORDS: &[Keyword] = &[
     word("vrrp_version", &[Kind::Integer(2, 3)]),
     word("vrrp_mcast_group4", &[Kind::Address]),
     word("vrrp_mcast_group6", &[Kind::Address]),
-    idle(switch("vrrp_strict"), STRICT),
+    switch("vrrp_strict"),
     switch("vrrp_skip_check_adv_addr"),
     flag("vrrp_check_unicast_src"),
     flag("v3_checksum_as_v2"),
-    idle(switch("vrrp_lower_prio_no_advert"), "a master always answers one of lower priority"),
+    switch("vrrp_lower_prio_no_advert"),
     switch("vrrp_higher_prio_send_advert"),
     word("vrrp_down_timer_adverts", &[Kind::Integer(1, 100)]),
-    idle(switch("vrrp_notify_priority_changes"), NO_PRIORITY_NEWS),
+    switch("vrrp_notify_priority_changes"),
     flag("log_unknown_vrids"),
     word("vrrp_garp_master_delay", &[Kind::Integer(0, MANY)]),
     word("vrrp_garp_master_repeat", &[Kind::Integer(0, MANY)]),
@@ -71,13 +71,10 @@ const KEYWORDS: &[Keyword] = &[
     word("vrrp_garp_interval", &[Kind::Seconds(0.0, LONG)]),
     word("vrrp_gna_interval", &[Kind::Seconds(0.0, LONG)]),
     switch("vrrp_min_garp"),
-    idle(
-        several("vrrp_garp_extra_if", 1, Kind::Text),
-        "neighbours of other interfaces learn of the addresses when they ask",
-    ),
-    idle(word("vrrp_startup_delay", &[Kind::Seconds(0.0, LONG)]), NO_DELAY),
-    idle(word("vrrp_delay_after_boot", &[Kind::Seconds(0.0, LONG)]), NO_DELAY),
-    idle(word("default_interface", &[Kind::Text]), "every vrrp_instance names its interface"),
+    several("vrrp_garp_extra_if", 1, Kind::Text),
+    word("vrrp_startup_delay", &[Kind::Seconds(0.0, LONG)]),
+    word("vrrp_delay_after_boot", &[Kind::Seconds(0.0, LONG)]),
+    word("default_interface", &[Kind::Text]),
     optional("dynamic_interfaces", 0, &[Kind::Choice(&["allow_if_changes"])]),
     word("vmac_prefix", &[Kind::Text]),
     word("vmac_addr_prefix", &[Kind::Text]),
@@ -137,15 +134,15 @@ const KEYWORDS: &[Keyword] = &[
     flag("linkbeat_use_polling"),
     // SNMP, D-Bus.
     word("snmp_socket", &[Kind::Text]),
-    idle(flag("enable_snmp_vrrp"), NO_SNMP),
-    idle(flag("enable_snmp_checker"), NO_SNMP),
+    flag("enable_snmp_vrrp"),
+    flag("enable_snmp_checker"),
     idle(flag("enable_snmp_rfc"), NO_SNMP),
     idle(flag("enable_snmp_rfcv2"), NO_SNMP),
     idle(flag("enable_snmp_rfcv3"), NO_SNMP),
-    idle(flag("enable_traps"), NO_SNMP),
+    flag("enable_traps"),
     optional("snmp_vs_stats_update_interval", 0, &[Kind::Seconds(0.0, LONG)]),
     optional("snmp_rs_stats_update_interval", 0, &[Kind::Seconds(0.0, LONG)]),
-    idle(flag("enable_dbus"), "this director speaks no D-Bus"),
+    flag("enable_dbus"),
     word("dbus_service_name", &[Kind::Text]),
     word("dbus_no_interface_name", &[Kind::Text]),
     // Buffers.
@@ -216,12 +213,8 @@ pub(crate) static BFD_INSTANCE: Block = Block {
     items: None,
 };
 
-const NO_STARTUP: &str = "it is not run: let the service manager do it";
 const NO_FIREWALL: &str = "this director makes no firewall rules";
 const NO_SNMP: &str = "this director speaks no SNMP: see --metrics";
-const STRICT: &str = "RFC and keepalived are told apart word by word";
-const NO_DELAY: &str = "instances start at once";
-const NO_PRIORITY_NEWS: &str = "nobody is told of priorities alone";
 const NICE: &[Kind] = &[Kind::Integer(-20, 19)];
 const REAL_TIME: &[Kind] = &[Kind::Integer(1, 99)];
 const BYTES: &[Kind] = &[Kind::Integer(0, MANY)];

@@ -187,12 +187,9 @@ fn what_is_understood_and_not_done_is_told() {
         ),
         ("static_routes {\n10.0.0.0/8 via 10.1.1.1\n}", "static_routes is not supported: let the system's"),
         ("net_namespace blue", "net_namespace is not supported: start the director there"),
-        ("global_defs {\nstartup_script /bin/true\n}", "warning: startup_script: it is not run"),
-        (
-            "global_defs {\nenable_snmp_checker\n}",
-            "warning: enable_snmp_checker: this director speaks no SNMP",
-        ),
-        ("global_defs {\nvrrp_strict\n}", "warning: vrrp_strict: RFC and keepalived are told apart"),
+        ("global_defs {\nstartup_script /bin/true\n}", "warning: startup_script has no effect here"),
+        ("global_defs {\nenable_snmp_checker\n}", "warning: enable_snmp_checker has no effect here"),
+        ("global_defs {\nvrrp_strict\n}", "warning: vrrp_strict has no effect here"),
         ("SSL {\ncertificate /x\n}", "warning: certificate: checks show no certificate"),
         (
             "global_defs {\nsmtp_alert\n}",
