@@ -40,6 +40,7 @@ use tracing::warn;
 
 pub(crate) use self::census::Census;
 use self::census::Censuses;
+use self::connection::Begun;
 pub(crate) use self::direct::Direct;
 pub use self::http1::read_head;
 pub(crate) use self::http1::{Broken, RequestBody};
@@ -337,13 +338,23 @@ impl Proxy {
     }
 
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) {
-        let connection =
-            connection::serve(Rc::clone(&self.worker), self.worker.current(), stream, peer, local);
         let place = self.worker.place();
-        tokio::task::spawn_local(async move {
-            connection.await;
-            drop(place);
-        });
+        // Each in a task that has room for no more than it needs.
+        match connection::begin(Rc::clone(&self.worker), self.worker.current(), stream, peer, local) {
+            Some(Begun::Plain(session, side)) => {
+                tokio::task::spawn_local(async move {
+                    http1::serve(session, side).await;
+                    drop(place);
+                });
+            }
+            Some(begun) => {
+                tokio::task::spawn_local(async move {
+                    begun.serve().await;
+                    drop(place);
+                });
+            }
+            None => {}
+        }
     }
 
     /// Waits until one more connection may be open.
@@ -359,7 +370,10 @@ impl Proxy {
     /// Serves one connection from `peer` to its end.
     pub async fn handle(&self, stream: TcpStream, peer: SocketAddr) {
         let place = self.worker.place();
-        connection::serve(Rc::clone(&self.worker), self.worker.current(), stream, peer, None).await;
+        let begun = connection::begin(Rc::clone(&self.worker), self.worker.current(), stream, peer, None);
+        if let Some(begun) = begun {
+            begun.serve().await;
+        }
         drop(place);
     }
 }

@@ -17,49 +17,54 @@ use super::streams::Streams;
 use super::{Generation, Worker, http1, http2, proxied};
 use crate::error_log::Errno;
 use crate::moment::{COARSE, Moment};
-use crate::route::Entry;
+use crate::route::{Endpoint, Entry};
+use crate::stream::Side;
 use crate::tls::{self, Handshake};
 use crate::variable::Captures;
 
-/// Serves a connection that was accepted.
-pub(super) async fn serve(
+/// A connection that was accepted, and what is to be done with it.
+pub(super) enum Begun {
+    /// Requests follow each other from the first byte on.
+    Plain(Rc<Session>, Side),
+    /// What the client speaks is to be learnt first. In a place of its own: a plain connection has no
+    /// room for it.
+    Other(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+impl Begun {
+    /// Serves the connection to its end.
+    pub(super) async fn serve(self) {
+        match self {
+            Begun::Plain(session, side) => http1::serve(session, side).await,
+            Begun::Other(connection) => connection.await,
+        }
+    }
+}
+
+/// Begins to serve a connection that was accepted; `None` if there is nothing to serve it by.
+pub(super) fn begin(
     worker: Rc<Worker>,
     // That at the moment of the accept: the next one may not know the address any more.
     generation: Rc<Generation>,
     stream: TcpStream,
     remote: SocketAddr,
     local: Option<SocketAddr>,
-) {
-    let Some(local) = local.or_else(|| stream.local_addr().ok()) else { return };
-    // An address that the configuration does not listen at.
-    let Some(entry) = generation.site.router.entry(local) else { return };
+) -> Option<Begun> {
+    let local = local.or_else(|| stream.local_addr().ok())?;
+    // It may be an address that the configuration does not listen at.
+    let entry = generation.site.router.entry(local)?;
     let settings = generation.site.router.default_server(entry).settings();
     if !settings.connection.tcp_nodelay {
         // A socket that refuses the option is closed already.
         let _ = stream.set_nodelay(false);
     }
     let endpoint = generation.site.router.endpoint(entry);
-    let mut client = Client { worker, generation, entry, remote, local, proxied: None };
-    let mut stream = stream;
-    if endpoint.proxy_protocol {
-        let patience = client.generation.site.router.default_server(entry).settings().client.header_timeout;
-        // In a place of its own: a plain connection has no room for it.
-        match Box::pin(proxied::read(&mut stream, patience)).await {
-            Ok(header) => client.proxied = Some(Rc::new(header)),
-            Err(error) => {
-                info!("broken header ({}) while reading PROXY protocol, client: {remote}", Errno(&error));
-                return;
-            }
-        }
-    }
-    if endpoint.ssl {
-        // In a place of its own: a plain connection has no room for it.
-        Box::pin(client.serve_tls(stream)).await;
-    } else if endpoint.http2 {
-        Box::pin(client.serve_either(stream)).await;
+    let client = Client { worker, generation, entry, remote, local, proxied: None };
+    Some(if endpoint.proxy_protocol || endpoint.ssl || endpoint.http2 {
+        Begun::Other(Box::pin(client.serve(stream, endpoint)))
     } else {
-        http1::serve(client.session(Protocol::Http1, None), stream.into()).await;
-    }
+        Begun::Plain(client.session(Protocol::Http1, None), stream.into())
+    })
 }
 
 /// A client before it is known what it speaks.
@@ -81,6 +86,29 @@ impl Client {
             session.finish_soon();
         }
         Rc::new(session)
+    }
+
+    /// Serves a client that does not begin with a plain request.
+    async fn serve(mut self, mut stream: TcpStream, endpoint: Endpoint) {
+        if endpoint.proxy_protocol {
+            let default = self.generation.site.router.default_server(self.entry);
+            match proxied::read(&mut stream, default.settings().client.header_timeout).await {
+                Ok(header) => self.proxied = Some(Rc::new(header)),
+                Err(error) => {
+                    let (error, client) = (Errno(&error), self.remote);
+                    info!("broken header ({error}) while reading PROXY protocol, client: {client}");
+                    return;
+                }
+            }
+        }
+        if endpoint.ssl {
+            // In a place of its own, which is given back to whoever speaks something else.
+            Box::pin(self.serve_tls(stream)).await;
+        } else if endpoint.http2 {
+            Box::pin(self.serve_either(stream)).await;
+        } else {
+            http1::serve(self.session(Protocol::Http1, None), stream.into()).await;
+        }
     }
 
     async fn serve_tls(self, stream: TcpStream) {

@@ -457,11 +457,9 @@ impl Session {
         };
         let by_body = self.body_since.get().map(|since| (since + limits.body, Overdue::Body));
         let by_send = self.write_since.get().map(|since| (since + limits.send, Overdue::Send));
-        let own = [by_phase, by_body, by_send].into_iter().flatten().min_by_key(|(when, _)| *when);
+        let own = sooner(sooner(by_phase, by_body), by_send);
         match &self.protocol {
-            Protocol::Http2(streams) => {
-                streams.deadline().into_iter().chain(own).min_by_key(|(when, _)| *when)
-            }
+            Protocol::Http2(streams) => sooner(streams.deadline(), own),
             _ => own,
         }
     }
@@ -475,7 +473,15 @@ impl Session {
         let limits = self.limits.get();
         let by_body = self.body_since.get().map(|since| (since + limits.body, Overdue::Body));
         let by_send = self.write_since.get().map(|since| (since + limits.send, Overdue::Send));
-        [by_body, by_send].into_iter().flatten().min_by_key(|(when, _)| *when)
+        sooner(by_body, by_send)
+    }
+}
+
+/// Returns the deadline that comes first.
+fn sooner(one: Option<(Moment, Overdue)>, other: Option<(Moment, Overdue)>) -> Option<(Moment, Overdue)> {
+    match (one, other) {
+        (Some(one), Some(other)) if other.0 < one.0 => Some(other),
+        (one, other) => one.or(other),
     }
 }
 
