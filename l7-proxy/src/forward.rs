@@ -32,7 +32,7 @@ pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
 use crate::error_log::Errno;
 use crate::handle::{Answer, exchange};
-use crate::model::{HttpVersion, PassUri, ProxyPass, ProxySettings, RetryOn};
+use crate::model::{HttpVersion, PassUri, ProxyPass, ProxySettings, RetryOn, Timed};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::{PathOrigin, Transaction, request_uri};
@@ -180,7 +180,7 @@ impl Journey<'_> {
                 Err(refusal) => return Err(last.unwrap_or_else(|| self.refused(transaction, refusal))),
             };
             let server = lease.server();
-            let attempted = (self.is_told || self.pool.is_timed).then(Instant::now);
+            let attempted = (self.is_told || self.pool.timed.is_some()).then(Instant::now);
             let mut connect = Connect::Pooled;
             let sent = loop {
                 let sent = self.attempt(transaction, server, connect).await;
@@ -197,14 +197,13 @@ impl Journey<'_> {
                     self.note(transaction, server, Some(status), attempted, Arrival::Head);
                     let next = self.settings.next_upstream.on.statuses.contains(&status);
                     if !next {
-                        let event = match attempted {
-                            Some(began) if self.pool.is_timed => {
-                                Event::Responded { latency: began.elapsed() }
-                            }
+                        let event = match (attempted, self.pool.timed) {
+                            (Some(began), Some(Timed::Head)) => Event::Responded { latency: began.elapsed() },
                             _ => Event::Succeeded,
                         };
                         director.report(&lease, event, Moment::now().as_time());
-                        return Ok(self.answer(transaction, lease, response));
+                        let timed = attempted.filter(|_| self.pool.timed == Some(Timed::LastByte));
+                        return Ok(self.answer(transaction, lease, response, timed));
                     }
                     if !matches!(status, 403 | 404) {
                         let event = Event::Failed(format!("HTTP {status}").into());
@@ -225,7 +224,7 @@ impl Journey<'_> {
                             .ok();
                     }
                     if chosen.is_none() {
-                        return Ok(self.answer(transaction, lease, response));
+                        return Ok(self.answer(transaction, lease, response, None));
                     }
                     last = Some(status);
                     continue;
@@ -421,8 +420,14 @@ impl Journey<'_> {
             && self.settings.set_headers.iter().any(|set| set.name == UPGRADE)
     }
 
-    /// Makes the answer of a server's response.
-    fn answer(&self, transaction: &Transaction, lease: Lease, response: Response) -> Answer {
+    /// Makes the answer of a server's response; its body is timed, too, if the beginning is given.
+    fn answer(
+        &self,
+        transaction: &Transaction,
+        lease: Lease,
+        response: Response,
+        timed: Option<Instant>,
+    ) -> Answer {
         let Response { head: Head { status, mut headers, reason, .. }, rest } = response;
         if let Some(bound) = &self.pool.bound {
             let exchange = exchange(transaction, self.server, self.route, self.target);
@@ -444,7 +449,7 @@ impl Journey<'_> {
             }
             rest => rest,
         };
-        let account = Account { lease, traffic: rest.traffic() };
+        let account = Account { lease, traffic: rest.traffic(), timed };
         let claim = Claim { account, pool: Rc::clone(&self.pool) };
         let session = Rc::clone(&transaction.session);
         let relayed = Relayed::new(rest, claim, session, transaction.parts.version);

@@ -65,7 +65,7 @@ pub use self::tls::{
     CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, TlsClient, TlsServer, TlsVersions,
     VerifyClient,
 };
-pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Upstream, UpstreamId};
+pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Timed, Upstream, UpstreamId};
 
 /// A whole configuration: the process, and the protocols that it serves.
 #[derive(Debug, Clone, Default)]

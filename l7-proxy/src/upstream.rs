@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lvs_core::{Algorithm, ServiceKey};
+use lvs_core::ServiceKey;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -40,7 +40,7 @@ pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_a
 pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};
 pub(crate) use self::sticky::{Bound, SessionZones};
-use crate::model::{Keepalive, Upstream};
+use crate::model::{Keepalive, Timed, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
 use crate::tls::{Client, ClientTarget};
@@ -53,8 +53,8 @@ pub(crate) struct Pool {
     pub(crate) key: ServiceKey,
     /// What `hash` is given.
     pub(crate) hashed: Option<Value>,
-    /// Whether servers are chosen by how fast they answer.
-    pub(crate) is_timed: bool,
+    /// Up to where answers are timed, where servers are chosen by that.
+    pub(crate) timed: Option<Timed>,
     pub(crate) line: Option<Line>,
     /// What binds clients to servers, if anything does.
     pub(crate) bound: Option<Bound>,
@@ -105,7 +105,7 @@ impl Pool {
         Pool {
             key,
             hashed: balance.key.clone(),
-            is_timed: matches!(balance.algorithm, Algorithm::LeastTime | Algorithm::Ewma),
+            timed: balance.timed,
             line: upstream.queue.map(Line::new),
             bound: Bound::new(upstream, zones),
             budget: Budget::new(Moment::now()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lvs_core::Algorithm;
 
 use crate::model::{
-    Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Sticky, Upstream, UpstreamId,
+    Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Sticky, Timed, Upstream, UpstreamId,
 };
 use crate::variable::Value;
 
@@ -87,23 +87,20 @@ pub(super) const RULES: &[Rule<Draft>] = &[
             [] => Algorithm::Random,
             ["two"] | ["two", "least_conn"] => Algorithm::RandomTwo,
             // Of two drawn by weight, the one that answers sooner for its load.
-            ["two", "least_time=header"] => Algorithm::Ewma,
-            ["two", word] if word.starts_with("least_time") => {
-                return Err(Fault::unsupported(word, directive));
+            ["two", word] if let Some(word) = word.strip_prefix("least_time=") => {
+                draft.balance.timed = Some(timed(word)?);
+                Algorithm::Ewma
             }
             ["two", word] | [word, ..] => return Err(Fault::parameter(word)),
         };
         Ok(())
     }),
     Rule::new("least_time", Context::UPSTREAM, 1..=2, |_, draft, directive| {
-        match directive.arg(0) {
-            "header" => draft.balance.algorithm = Algorithm::LeastTime,
-            word @ "last_byte" => return Err(Fault::unsupported(word, directive)),
-            word => return Err(Fault::parameter(word)),
-        }
+        draft.balance.algorithm = Algorithm::LeastTime;
+        draft.balance.timed = Some(timed(directive.arg(0))?);
         match directive.args.get(1).map(|word| &**word) {
-            None => Ok(()),
-            Some(word @ "inflight") => Err(Fault::unsupported(word, directive)),
+            // Requests under way count in any case: a server's time is multiplied by them.
+            None | Some("inflight") => Ok(()),
             Some(word) => Err(Fault::parameter(word)),
         }
     }),
@@ -235,6 +232,15 @@ impl Upstreams {
 
     pub(super) fn into_list(self) -> Vec<Upstream> {
         self.list
+    }
+}
+
+/// Reads up to where answers are timed.
+fn timed(word: &str) -> Result<Timed, Fault> {
+    match word {
+        "header" => Ok(Timed::Head),
+        "last_byte" => Ok(Timed::LastByte),
+        word => Err(Fault::parameter(word)),
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Version;
@@ -57,6 +58,8 @@ pub(super) struct Claim {
 pub(super) struct Account {
     pub(super) lease: Lease,
     pub(super) traffic: Traffic,
+    /// When the request was sent, where servers are chosen by how long whole answers take.
+    pub(super) timed: Option<Instant>,
 }
 
 /// Where the bytes of one request and its answer are counted.
@@ -119,6 +122,10 @@ impl Relayed {
         self.whole = true;
         let rest = std::mem::replace(&mut self.rest, Rest::Over);
         if let Some(Claim { account, pool }) = self.claim.take() {
+            if let Some(began) = account.timed {
+                let (event, now) = (Event::Responded { latency: began.elapsed() }, Moment::now().as_time());
+                self.session.worker.director().report(&account.lease, event, now);
+            }
             drop(account);
             if let Some(line) = &pool.line {
                 line.call();

@@ -61,11 +61,22 @@ pub struct Balance {
     pub algorithm: Algorithm,
     /// What `hash` is given.
     pub key: Option<Value>,
+    /// Up to where an answer is timed, if it is for the algorithm.
+    pub timed: Option<Timed>,
+}
+
+/// Up to where a server's answers are timed (`least_time`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timed {
+    /// Up to the end of the head (`header`).
+    Head,
+    /// Up to the end of the body (`last_byte`).
+    LastByte,
 }
 
 impl Default for Balance {
     fn default() -> Self {
-        Self { algorithm: Algorithm::Swrr, key: None }
+        Self { algorithm: Algorithm::Swrr, key: None, timed: None }
     }
 }
 

@@ -93,8 +93,40 @@ fn server_that_answers_sooner_is_preferred() {
 }
 
 #[test]
+fn server_that_ends_its_answer_sooner_is_preferred_where_the_last_byte_counts() {
+    for (directive, counts) in [("least_time header;", false), ("least_time last_byte inflight;", true)] {
+        let slow = Origin::start(|visit| {
+            loop {
+                visit.request()?;
+                visit.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsl")?;
+                std::thread::sleep(Duration::from_millis(30));
+                visit.write("ow")?;
+            }
+        });
+        let fast = Origin::start(|visit| {
+            loop {
+                visit.request()?;
+                std::thread::sleep(Duration::from_millis(5));
+                visit.reply("", "fast")?;
+            }
+        });
+        let origins = [slow, fast];
+        let proxy = balanced(directive, &origins);
+        (0..20).for_each(|_| drop(proxy.get("/")));
+        let [slow, fast] = [origins[0].requests().len(), origins[1].requests().len()];
+        assert_eq!(fast > 3 * slow, counts, "{directive} slow {slow}, fast {fast}");
+    }
+}
+
+#[test]
 fn every_way_of_drawing_finds_a_server() {
-    for directive in ["random;", "random two;", "random two least_conn;", "random two least_time=header;"] {
+    for directive in [
+        "random;",
+        "random two;",
+        "random two least_conn;",
+        "random two least_time=header;",
+        "random two least_time=last_byte;",
+    ] {
         let origins = named();
         let proxy = balanced(directive, &origins);
         (0..30).for_each(|_| assert_eq!(proxy.get("/").status, 200, "{directive}"));
