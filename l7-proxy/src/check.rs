@@ -6,6 +6,7 @@
 //! What a server was found to be outlives a reload, as long as the upstream is checked.
 
 mod exchange;
+mod grpc;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub(crate) struct Checked {
     pub(crate) health: HealthCheck,
     /// What is asked: a whole request.
     request: Vec<u8>,
+    /// The name that a request of HTTP/2 is for.
+    authority: String,
     connect_timeout: Duration,
     read_timeout: Duration,
     /// How TLS is spoken with the servers, and the name they are to have.
@@ -66,6 +69,7 @@ pub(crate) fn prepare(http: &Http) -> Result<Vec<Arc<Checked>>, TlsError> {
             key: ServiceKey::name(&upstream.name),
             request: request(health, &proxy.set_headers, pass),
             health: health.clone(),
+            authority: pass.host.clone(),
             connect_timeout: proxy.connect_timeout,
             read_timeout: proxy.read_timeout,
             tls,
@@ -197,7 +201,10 @@ pub(crate) fn suspect(director: &Director, check: &Checked, server: SocketAddr) 
 async fn watch(director: Arc<Director>, check: Arc<Checked>, server: SocketAddr) {
     let mut kept = None;
     loop {
-        let outcome = exchange::ask(&check, server, &mut kept).await;
+        let outcome = match &check.health.grpc {
+            None => exchange::ask(&check, server, &mut kept).await,
+            Some(asked) => grpc::ask(&check, asked, server).await,
+        };
         let probe = match &outcome {
             Ok(()) => Probe::Passed,
             Err(cause) => Probe::Failed(cause.clone().into()),

@@ -36,7 +36,9 @@ pub use self::answer::{
     Subject, Trailers,
 };
 pub use self::auth::{Auth, Satisfy};
-pub use self::check::{Expected, Field, FieldTest, HealthCheck, Holds, Mismatch, Statuses, Unchecked};
+pub use self::check::{
+    Expected, Field, FieldTest, GrpcCheck, HealthCheck, Holds, Mismatch, Statuses, Unchecked,
+};
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};
 pub use self::files::{CacheErrors, FileCache, Files, Follow, IfModifiedSince, Root, Symlinks, Types};

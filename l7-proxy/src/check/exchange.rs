@@ -50,8 +50,7 @@ pub(super) async fn ask(
         }
     }
     let target = SocketAddr::new(server.ip(), health.port.unwrap_or(server.port()));
-    let connected = timeout(checked.connect_timeout, connect(checked, target)).await;
-    let stream = connected.map_err(|_| "connect timed out".to_owned())?.map_err(|error| words(&error))?;
+    let stream = reach(checked, target, None).await?;
     let answer = question(checked, stream).await?;
     judge(checked, answer, Instant::now() + health.keepalive_time, kept)
 }
@@ -64,7 +63,20 @@ fn judge(checked: &Checked, answer: Answer, until: Instant, kept: &mut Option<Ke
     Ok(())
 }
 
-async fn connect(checked: &Checked, target: SocketAddr) -> io::Result<Side> {
+/// Connects to a server, to speak one of these protocols where TLS is spoken.
+///
+/// # Errors
+/// In words, why there is no connection.
+pub(super) async fn reach(
+    checked: &Checked,
+    target: SocketAddr,
+    alpn: Option<Vec<Vec<u8>>>,
+) -> Result<Side, String> {
+    let connected = timeout(checked.connect_timeout, connect(checked, target, alpn)).await;
+    connected.map_err(|_| "connect timed out".to_owned())?.map_err(|error| words(&error))
+}
+
+async fn connect(checked: &Checked, target: SocketAddr, alpn: Option<Vec<Vec<u8>>>) -> io::Result<Side> {
     let stream = match unix::path(target) {
         Some(path) => unix::connect(path).await?,
         None => {
@@ -76,7 +88,7 @@ async fn connect(checked: &Checked, target: SocketAddr) -> io::Result<Side> {
     match &checked.tls {
         None => Ok(Side::Plain(stream)),
         Some((client, name)) => {
-            let target = ClientTarget { name, address: target.ip(), alpn: None };
+            let target = ClientTarget { name, address: target.ip(), alpn };
             let stream = client.connect(stream, target).await?;
             Ok(Side::Tls(Box::new(TlsStream::Client(stream))))
         }

@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::model::{
-    Expected, Field, FieldTest, Handler, HealthCheck, Holds, Location, Pattern, Statuses, Unchecked,
+    Expected, Field, FieldTest, GrpcCheck, Handler, HealthCheck, Holds, Location, PassModule, Pattern,
+    Statuses, Unchecked,
 };
 
 use super::rules::{ANY, Context, Fault, Rule, Syntax};
@@ -121,17 +122,31 @@ fn health_check(scope: &mut Scope, location: &mut Location, directive: &Directiv
             }
             ("mandatory", None) => check.unchecked = Unchecked::Down,
             // What a server was found to be outlives a reload in any case.
-            ("persistent", None) if check.unchecked == Unchecked::Down => {}
-            ("type", Some("http")) => {}
-            ("type" | "grpc_service" | "grpc_status", Some(_)) => {
-                return Err(Fault::unsupported(word, directive));
+            ("persistent", None) if directive.args.iter().any(|word| word == "mandatory") => {}
+            ("type", Some("http")) => check.grpc = None,
+            ("type", Some("grpc")) => check.grpc = Some(GrpcCheck { service: String::new(), status: None }),
+            ("grpc_service" | "grpc_status", Some(value)) => {
+                let misplaced = || Fault::new(format!("\"{key}\" must follow \"type=grpc\""));
+                let grpc = check.grpc.as_mut().ok_or_else(misplaced)?;
+                match key {
+                    "grpc_service" if value.len() < 128 => grpc.service = value.to_owned(),
+                    "grpc_status" => grpc.status = Some(parse_number(value).ok_or_else(invalid)?),
+                    _ => return Err(invalid()),
+                }
             }
             _ => return Err(invalid()),
         }
     }
+    let names = |key: &str| directive.args.iter().any(|word| word.starts_with(key));
+    if check.grpc.is_some() && (names("uri=") || names("match=")) {
+        return Err(Fault::new("\"uri\" and \"match\" have no meaning with \"type=grpc\""));
+    }
     let Handler::Proxy(pass) = &location.handler else {
         return Err(Fault::directive("needs a \"proxy_pass\" in its location"));
     };
+    if check.grpc.is_some() && pass.module != PassModule::Grpc {
+        return Err(Fault::new("\"type=grpc\" needs a \"grpc_pass\" in its location"));
+    }
     if !scope.checked.insert(pass.upstream) {
         let url = &pass.url;
         return Err(Fault::new(format!("the servers of \"{url}\" are checked by another \"health_check\"")));

@@ -26,10 +26,22 @@ pub struct HealthCheck {
     pub port: Option<u16>,
     /// What a server has to answer.
     pub expected: Arc<Expected>,
+    /// What is asked in place of `uri`, by gRPC's health protocol (`type=grpc`).
+    pub grpc: Option<GrpcCheck>,
     /// How a server that was never checked counts.
     pub unchecked: Unchecked,
     /// How long one connection serves for checks; 0 makes a new one for each.
     pub keepalive_time: Duration,
+}
+
+/// A question of gRPC's health protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcCheck {
+    /// The service that is asked for (`grpc_service`), at most 127 bytes; empty for the server as a whole.
+    pub service: String,
+    /// A status that is as good as an answer that the service serves (`grpc_status`): 12 for servers
+    /// that do not know the protocol.
+    pub status: Option<u32>,
 }
 
 /// How a server that was never checked counts.
@@ -115,6 +127,7 @@ impl Default for HealthCheck {
             uri: "/".to_owned(),
             port: None,
             expected: Arc::default(),
+            grpc: None,
             unchecked: Unchecked::Up,
             keepalive_time: Duration::ZERO,
         }

@@ -23,6 +23,13 @@ fn wrong_words_are_named() {
         ("", check("health_check interval=0;"), "invalid parameter \"interval=0\""),
         ("", check("health_check uri=x;"), "invalid parameter \"uri=x\""),
         ("", check("health_check match=none;"), "match \"none\" not found"),
+        ("", check("health_check type=grpc;"), "\"type=grpc\" needs a \"grpc_pass\" in its location"),
+        ("", check("health_check grpc_status=12;"), "\"grpc_status\" must follow \"type=grpc\""),
+        (
+            "",
+            check("health_check uri=/a type=grpc;"),
+            "\"uri\" and \"match\" have no meaning with \"type=grpc\"",
+        ),
         ("", check("health_check persistent;"), "invalid parameter \"persistent\""),
         (
             "",

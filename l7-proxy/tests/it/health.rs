@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::http2_peer;
 use crate::peer::{Origin, Proxy, Visit, configuration, eventually, http};
 use crate::program::Site;
 
@@ -185,4 +186,43 @@ fn process_that_is_to_end_says_nothing_of_its_servers() {
     assert_eq!(running.end(), 0);
     let log = site.read("error.log");
     assert!(!log.contains("unhealthy"), "{log}");
+}
+
+#[test]
+fn grpc_server_is_asked_by_its_own_protocol() {
+    let health = well();
+    let serves = Arc::clone(&health);
+    let server = http2_peer::Origin::start(move |mut visit| {
+        let serves = Arc::clone(&serves);
+        async move {
+            let (asked, _) = http2_peer::whole(&mut visit.body).await.ok()?;
+            if asked != *b"\0\0\0\0\x05\x0a\x03pay" {
+                return visit.end(&[("content-type", "application/grpc"), ("grpc-status", "5")]);
+            }
+            let mut stream = visit.begin(&[("content-type", "application/grpc")])?;
+            let state = if serves.load(Ordering::SeqCst) { 1 } else { 2 };
+            stream.send_data(vec![0, 0, 0, 0, 2, 8, state].into(), false).ok()?;
+            let mut trailers = ::http::HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().ok()?);
+            stream.send_trailers(trailers).ok()
+        }
+    });
+    let site = |check: &str| {
+        http(&format!(
+            "upstream app {{ server {}; }}
+             server {{ listen 127.0.0.1:1; location / {{ grpc_pass grpc://app;
+             health_check interval=50ms {check}; }} }}",
+            server.addr
+        ))
+    };
+    let proxy = Proxy::start(&site("mandatory type=grpc grpc_service=pay"));
+    eventually("it is up", || condition(&proxy, 0) == "up");
+    health.store(false, Ordering::SeqCst);
+    eventually("it is down", || condition(&proxy, 0).ends_with("not serving"));
+    assert_eq!(server.requests()[0].uri().path(), "/grpc.health.v1.Health/Check");
+    assert_eq!(server.requests()[0].headers()["te"], "trailers");
+    let proxy = Proxy::start(&site("type=grpc grpc_service=other"));
+    eventually("it is down", || condition(&proxy, 0).ends_with("gRPC status 5"));
+    let proxy = Proxy::start(&site("mandatory type=grpc grpc_service=other grpc_status=5"));
+    eventually("it is up", || condition(&proxy, 0) == "up");
 }
