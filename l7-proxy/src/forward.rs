@@ -180,7 +180,7 @@ impl Journey<'_> {
                 Err(refusal) => return Err(last.unwrap_or_else(|| self.refused(transaction, refusal))),
             };
             let server = lease.server();
-            let attempted = (self.is_told || self.pool.timed.is_some()).then(Instant::now);
+            let attempted = (self.is_told || self.pool.is_clocked()).then(Instant::now);
             let mut connect = Connect::Pooled;
             let sent = loop {
                 let sent = self.attempt(transaction, server, connect).await;
@@ -195,6 +195,9 @@ impl Journey<'_> {
                 Ok(response) => {
                     let status = response.head.status.as_u16();
                     self.note(transaction, server, Some(status), attempted, Arrival::Head);
+                    if let (Some(timing), Some(began)) = (&self.pool.timing, attempted) {
+                        timing.observe(began.elapsed());
+                    }
                     let next = self.settings.next_upstream.on.statuses.contains(&status);
                     if !next {
                         let event = match (attempted, self.pool.timed) {
@@ -268,7 +271,7 @@ impl Journey<'_> {
         began: Option<Instant>,
         arrival: Arrival,
     ) {
-        if let Some(began) = began {
+        if let Some(began) = began.filter(|_| self.is_told) {
             let attempt = Attempt::new(Some(server), status, began.elapsed());
             let answered = (arrival == Arrival::Head).then_some(attempt.elapsed);
             let connected = self.connected.take();

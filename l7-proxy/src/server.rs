@@ -57,7 +57,7 @@ use crate::moment::Moment;
 use crate::site::{self, Site, SiteError};
 use crate::static_file;
 use crate::unix::{Accepted, Acceptor};
-use crate::upstream::{Pool, SessionZones};
+use crate::upstream::{Pool, SessionZones, Timings};
 
 /// Serves HTTP on one thread.
 ///
@@ -103,6 +103,8 @@ pub struct Shared {
     pub(crate) censuses: Arc<Censuses>,
     /// Sessions that clients are bound to servers by.
     pub(crate) sessions: Arc<SessionZones>,
+    /// How long upstreams take to answer, where that is shown.
+    pub(crate) timings: Arc<Timings>,
 }
 
 /// One thread's share of the proxy.
@@ -164,6 +166,7 @@ impl Shared {
             zones: Arc::default(),
             censuses: Arc::default(),
             sessions: Arc::default(),
+            timings: Arc::default(),
         }
     }
 }
@@ -420,6 +423,11 @@ impl Worker {
         census::publish(&self.census, census);
     }
 
+    /// How long upstreams take to answer.
+    pub(crate) fn timings(&self) -> &Timings {
+        &self.shared.timings
+    }
+
     fn client_patience(&self) -> Duration {
         self.current.borrow().site.client_patience
     }
@@ -467,9 +475,12 @@ impl Worker {
 impl Generation {
     fn new(site: Arc<Site>, shared: &Shared) -> Generation {
         let pools = site.router.upstreams().iter().zip(&site.keys);
-        let pools = pools
-            .map(|(upstream, key)| Rc::new(Pool::new(upstream, key.clone(), &shared.sessions)))
-            .collect();
+        let is_shown = site.router.needs().timings;
+        let pools = pools.map(|(upstream, key)| {
+            let timing = is_shown.then(|| shared.timings.of(&upstream.name));
+            Rc::new(Pool::new(upstream, key.clone(), &shared.sessions, timing))
+        });
+        let pools = pools.collect();
         let zones = shared.zones.of(site.router.zones());
         Generation { site, pools, zones, reached: RefCell::default() }
     }
@@ -496,7 +507,7 @@ impl Generation {
                 let key = ServiceKey::name(&upstream.name);
                 // Another worker may have been first.
                 let _ = worker.director().add_service(site::service(key.clone(), &upstream).ok()?);
-                reached.push((addr, Rc::new(Pool::new(&upstream, key, &worker.shared.sessions))));
+                reached.push((addr, Rc::new(Pool::new(&upstream, key, &worker.shared.sessions, None))));
                 reached.len() - 1
             }
         };

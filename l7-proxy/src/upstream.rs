@@ -19,6 +19,7 @@ mod http2;
 mod line;
 mod link;
 mod sticky;
+mod timing;
 mod upload;
 
 use std::cell::RefCell;
@@ -26,6 +27,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_core::ServiceKey;
@@ -40,6 +42,7 @@ pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_a
 pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};
 pub(crate) use self::sticky::{Bound, SessionZones};
+pub(crate) use self::timing::{Histogram, Timings};
 use crate::model::{Keepalive, Timed, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
@@ -55,6 +58,8 @@ pub(crate) struct Pool {
     pub(crate) hashed: Option<Value>,
     /// Up to where answers are timed, where servers are chosen by that.
     pub(crate) timed: Option<Timed>,
+    /// Where it is counted how long answers take, if a page of metrics shows it.
+    pub(crate) timing: Option<Arc<Histogram>>,
     pub(crate) line: Option<Line>,
     /// What binds clients to servers, if anything does.
     pub(crate) bound: Option<Bound>,
@@ -100,12 +105,18 @@ pub(crate) enum ConnectError {
 }
 
 impl Pool {
-    pub(crate) fn new(upstream: &Upstream, key: ServiceKey, zones: &SessionZones) -> Pool {
+    pub(crate) fn new(
+        upstream: &Upstream,
+        key: ServiceKey,
+        zones: &SessionZones,
+        timing: Option<Arc<Histogram>>,
+    ) -> Pool {
         let balance = &upstream.balance;
         Pool {
             key,
             hashed: balance.key.clone(),
             timed: balance.timed,
+            timing,
             line: upstream.queue.map(Line::new),
             bound: Bound::new(upstream, zones),
             budget: Budget::new(Moment::now()),
@@ -118,6 +129,11 @@ impl Pool {
     /// Whether connections are kept.
     pub(crate) fn keeps(&self) -> bool {
         self.keepalive.is_some()
+    }
+
+    /// Whether anybody wants to know how long answers take.
+    pub(crate) fn is_clocked(&self) -> bool {
+        self.timed.is_some() || self.timing.is_some()
     }
 
     /// Takes an idle connection to `server`.

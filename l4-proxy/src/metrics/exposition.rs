@@ -16,6 +16,8 @@ pub enum Kind {
     Counter,
     /// They go up and down.
     Gauge,
+    /// They are counted by how large they are: see [`Exposition::histogram`].
+    Histogram,
 }
 
 impl Exposition {
@@ -24,6 +26,7 @@ impl Exposition {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         self.family = name;
         let help = help.replace('\\', r"\\").replace('\n', r"\n");
@@ -33,7 +36,23 @@ impl Exposition {
 
     /// Adds one sample.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.part("", labels, value);
+    }
+
+    /// Adds the samples of one histogram: for each bound how many are no larger, how many there are, and
+    /// their sum.
+    pub fn histogram(&mut self, label: (&str, &str), within: &[(f64, u64)], count: u64, sum: f64) {
+        for (bound, within) in within {
+            self.part("_bucket", &[label, ("le", &bound.to_string())], within);
+        }
+        self.part("_bucket", &[label, ("le", "+Inf")], count);
+        self.part("_sum", &[label], sum);
+        self.part("_count", &[label], count);
+    }
+
+    fn part(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(self.family);
+        self.text.push_str(suffix);
         for (index, (name, content)) in labels.iter().enumerate() {
             self.text.push(if index == 0 { '{' } else { ',' });
             self.text.push_str(name);

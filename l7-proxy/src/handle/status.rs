@@ -52,6 +52,11 @@ fn metrics(worker: &Worker) -> String {
     for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(responses) {
         out.sample(&[("code", class)], count);
     }
+    let help = "How long servers took to answer, up to the end of the head.";
+    out.family("lvs_http_upstream_response_seconds", Kind::Histogram, help);
+    for (upstream, counted) in worker.timings().counted() {
+        out.histogram(("upstream", &upstream), &counted.within, counted.count, counted.seconds);
+    }
     of_director(&mut out, worker.director());
     of_process(&mut out);
     out.finish()

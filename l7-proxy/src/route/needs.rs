@@ -1,6 +1,8 @@
 //! What a configuration's variables show, so that what none shows need not be kept.
 
-use crate::model::{Expires, Handler, Http, Instruction, Location, ReturnBody, Settings, VirtualServer};
+use crate::model::{
+    Expires, Handler, Http, Instruction, Location, ReturnBody, Settings, StatusPage, VirtualServer,
+};
 use crate::variable::{Definitions, Value, Variable};
 
 /// What the variables of a configuration show of a request.
@@ -14,6 +16,8 @@ pub struct Needs {
     pub attempts: bool,
     /// The request's body.
     pub body: bool,
+    /// How long servers take to answer.
+    pub timings: bool,
 }
 
 impl Needs {
@@ -42,8 +46,10 @@ impl Needs {
     fn location(&mut self, location: &Location) {
         self.script(&location.script);
         self.reply(location.reply.as_ref());
-        if let Handler::ProxyTo(url) = &location.handler {
-            self.value(url);
+        match &location.handler {
+            Handler::ProxyTo(url) => self.value(url),
+            Handler::Status(StatusPage::Metrics) => self.timings = true,
+            Handler::Status(_) | Handler::Files | Handler::Proxy(_) => {}
         }
         self.settings(&location.settings);
         location.locations.iter().for_each(|location| self.location(location));
