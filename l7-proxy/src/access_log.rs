@@ -4,7 +4,9 @@
 //! that workers need no lock and no line is torn. What is buffered is written when the buffer is
 //! full, at every tick (a second), and when the worker ends.
 
-use std::cell::RefCell;
+mod kept;
+
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,21 +15,24 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tracing::error;
 
+use self::kept::Kept;
 use crate::error_log::Errno;
 use crate::model::{AccessLog, AccessLogTarget, LogTarget, Packing};
-use crate::variable::{Exchange, Value};
+use crate::variable::{Exchange, Value, Variable};
 
 /// The open log files of a process, by target.
 #[derive(Debug, Default)]
 pub struct LogFiles {
     files: Mutex<HashMap<LogTarget, Arc<LogFile>>>,
+    /// How often they were opened anew.
+    reopened: AtomicU64,
 }
 
 /// A log file.
@@ -49,6 +54,10 @@ pub(crate) struct Writers {
     files: Arc<LogFiles>,
     /// Few, so that looking through them is quicker than a map.
     buffers: RefCell<Vec<Rc<Buffer>>>,
+    /// Files whose names depend on requests.
+    kept: RefCell<Kept>,
+    /// How often files had been opened anew when those were opened.
+    reopened: Cell<u64>,
 }
 
 struct Buffer {
@@ -77,6 +86,7 @@ impl LogFiles {
     ///
     /// A file that cannot be opened stays as it is, and the error is logged.
     pub fn reopen(&self) {
+        self.reopened.fetch_add(1, Ordering::Relaxed);
         for file in self.files().values() {
             match Sink::open(&file.target) {
                 Ok(sink) => *file.sink() = sink,
@@ -141,7 +151,7 @@ pub(crate) fn append_to(path: &Path) -> io::Result<File> {
 
 impl Writers {
     pub(crate) fn new(files: Arc<LogFiles>) -> Writers {
-        Writers { files, buffers: RefCell::default() }
+        Writers { files, buffers: RefCell::default(), kept: RefCell::default(), reopened: Cell::new(0) }
     }
 
     /// Adds a line for a request.
@@ -171,8 +181,11 @@ impl Writers {
         }
     }
 
-    /// Adds a line to a file whose name depends on the request. It is opened for this line: what
-    /// clients can name must not be kept open.
+    /// Adds a line to a file whose name depends on the request. It is opened for this line, unless the
+    /// configuration says how many are kept: what clients can name must not be kept open without a limit.
+    ///
+    /// As in nginx nothing is written for a request whose document root is not there: clients would
+    /// make files of any name.
     fn log_to(&self, path: &Value, log: &AccessLog, exchange: &Exchange<'_>) {
         let mut name = Vec::new();
         path.write(exchange, &mut name);
@@ -184,7 +197,23 @@ impl Writers {
         if name.contains(&0) || path.components().any(|part| part == Component::ParentDir) {
             return;
         }
-        if let Err(error) = append_to(path).and_then(|mut file| file.write_all(&line)) {
+        let mut root = Vec::new();
+        Value::variable(Variable::DocumentRoot).write(exchange, &mut root);
+        if !Path::new(OsStr::from_bytes(&root)).exists() {
+            return;
+        }
+        let rules = &exchange.settings.log_files;
+        let written = if rules.max == 0 {
+            append_to(path).and_then(|mut file| file.write_all(&line))
+        } else {
+            let mut kept = self.kept.borrow_mut();
+            let reopened = self.files.reopened.load(Ordering::Relaxed);
+            if self.reopened.replace(reopened) != reopened {
+                kept.clear();
+            }
+            kept.append(path, &line, rules)
+        };
+        if let Err(error) = written {
             error!("open() \"{}\" failed ({}) while logging request", path.display(), Errno(&error));
         }
     }

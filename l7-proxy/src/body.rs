@@ -7,25 +7,28 @@
 
 mod pace;
 mod packed;
+mod source;
 mod trailing;
+mod unpacked;
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use pin_project::{pin_project, pinned_drop};
 
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
+pub(crate) use self::source::{Keeping, Received, Source};
 pub(crate) use self::trailing::{Added, Trailing};
+pub(crate) use self::unpacked::Unpacked;
+use crate::error_log;
 use crate::forward::{Piped, Relayed};
-use crate::server::{Broken, Offer, RequestBody, Session};
+use crate::server::{Offer, Session};
 use crate::static_file::FileBody;
 use crate::transaction::{Origin, Transaction};
 use crate::variable::Completion;
@@ -45,6 +48,8 @@ pub(crate) enum Cut {
     Client,
     /// The request's body is larger than is allowed.
     TooLarge,
+    /// The file for a request's body cannot be written, or not read.
+    Store,
 }
 
 impl Cut {
@@ -52,6 +57,7 @@ impl Cut {
     pub(crate) fn status(self) -> u16 {
         match self {
             Cut::TooLarge => 413,
+            Cut::Store => 500,
             Cut::Server | Cut::File => 502,
             Cut::NoAnswer | Cut::Gone | Cut::Client => 400,
         }
@@ -66,288 +72,13 @@ impl fmt::Display for Cut {
             Cut::File => "file was truncated while sending response",
             Cut::Gone => "client prematurely closed connection",
             Cut::Client => "client sent invalid body",
+            Cut::Store => "the file of a request's body failed",
             Cut::TooLarge => "client intended to send too large body",
         })
     }
 }
 
 impl std::error::Error for Cut {}
-
-/// What a request's body is read from.
-pub(crate) enum Received {
-    /// A connection of HTTP/1.1.
-    Http1(RequestBody),
-    /// A stream of HTTP/2, which hyper reads.
-    Http2(Incoming),
-    /// Whatever a program has.
-    Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = Cut>>>),
-}
-
-impl HttpBody for Received {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match self.get_mut() {
-            Received::Http1(body) => {
-                let cut = |broken| match broken {
-                    Broken::Gone => Cut::Gone,
-                    Broken::Malformed => Cut::Client,
-                };
-                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(cut)))
-            }
-            Received::Http2(body) => {
-                let polled = Pin::new(body).poll_frame(cx);
-                polled.map(|frame| frame.map(|frame| frame.map_err(|_| Cut::Gone)))
-            }
-            Received::Other(body) => body.as_mut().poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Received::Http1(body) => body.is_end(),
-            Received::Http2(body) => body.is_end_stream(),
-            Received::Other(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Received::Http1(body) => body.size_hint(),
-            Received::Http2(body) => body.size_hint(),
-            Received::Other(body) => body.size_hint(),
-        }
-    }
-}
-
-/// A request's body, of which the client sends every byte once.
-///
-/// Its beginning is kept until there is an answer, so that a request with a small body can be sent
-/// to another server.
-pub(crate) struct Source {
-    /// `None` for a body that is ours.
-    incoming: RefCell<Option<Received>>,
-    session: Rc<Session>,
-    /// The size, if the client has told it.
-    size: Option<u64>,
-    /// Bytes that may still come.
-    left: Cell<u64>,
-    /// Whether all of it has come from the client.
-    ended: Cell<bool>,
-    failed: Cell<Option<Cut>>,
-    kept: RefCell<Kept>,
-    keeping: Keeping,
-}
-
-/// Whether what was sent of a body is wanted afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keeping {
-    /// Only until there is an answer.
-    UntilAnswered,
-    /// Also then: a variable shows it.
-    Remembered,
-}
-
-/// What of a body can be sent once more.
-struct Kept {
-    pieces: Vec<Bytes>,
-    size: usize,
-    /// The most that is kept.
-    most: usize,
-    /// The piece that the present attempt sends next.
-    next: usize,
-    /// Whether the body's beginning is not kept any more.
-    lost: bool,
-}
-
-impl Source {
-    /// A body of which at most `limit` bytes are read.
-    pub(crate) fn new(
-        incoming: Received,
-        session: Rc<Session>,
-        limit: Option<u64>,
-        keeping: Keeping,
-    ) -> Rc<Source> {
-        Rc::new(Source {
-            keeping,
-            size: incoming.size_hint().exact(),
-            incoming: RefCell::new(Some(incoming)),
-            session,
-            left: Cell::new(limit.unwrap_or(u64::MAX)),
-            ended: Cell::new(false),
-            failed: Cell::new(None),
-            kept: RefCell::new(Kept { pieces: Vec::new(), size: 0, most: REPLAY_MAX, next: 0, lost: false }),
-        })
-    }
-
-    /// A body that is known whole.
-    pub(crate) fn held(bytes: Bytes, session: Rc<Session>) -> Rc<Source> {
-        let size = bytes.len();
-        let pieces = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
-        Rc::new(Source {
-            keeping: Keeping::UntilAnswered,
-            size: Some(size as u64),
-            incoming: RefCell::new(None),
-            session,
-            left: Cell::new(0),
-            ended: Cell::new(true),
-            failed: Cell::new(None),
-            kept: RefCell::new(Kept { pieces, size, most: REPLAY_MAX, next: 0, lost: false }),
-        })
-    }
-
-    /// Whether another server can still get all of it.
-    pub(crate) fn is_whole(&self) -> bool {
-        !self.kept.borrow().lost
-    }
-
-    /// Begins again, for another attempt.
-    pub(crate) fn rewind(&self) {
-        self.kept.borrow_mut().next = 0;
-    }
-
-    /// There will be no other attempt: nothing needs to be kept.
-    pub(crate) fn settle(&self) {
-        if self.keeping == Keeping::Remembered {
-            return;
-        }
-        let kept = &mut *self.kept.borrow_mut();
-        kept.lost = true;
-        if kept.next == kept.pieces.len() {
-            kept.pieces = Vec::new();
-            kept.next = 0;
-        }
-    }
-
-    /// The size, if it is known.
-    pub(crate) fn exact_size(&self) -> Option<u64> {
-        let kept = self.kept.borrow();
-        let held = (self.ended.get() && !kept.lost).then_some(kept.size as u64);
-        self.size.or(held)
-    }
-
-    /// Whether the client has told the size.
-    pub(crate) fn is_size_told(&self) -> bool {
-        self.size.is_some()
-    }
-
-    /// Reads the body before anything of it is sent: all of it, or its first `most` bytes. A server
-    /// is not kept busy by a client that is slow, and every server can get all of the request.
-    ///
-    /// # Errors
-    /// The client has gone, or has sent more than it may.
-    pub(crate) async fn hold(&self, most: usize) -> Result<(), Cut> {
-        // What is read to be held is held, however large its last piece.
-        self.kept.borrow_mut().most = usize::MAX;
-        let read = poll_fn(|cx| {
-            while self.kept.borrow().size < most {
-                match ready!(self.poll_frame(cx)) {
-                    Some(Ok(_)) => {}
-                    Some(Err(cut)) => return Poll::Ready(Err(cut)),
-                    None => break,
-                }
-            }
-            Poll::Ready(Ok(()))
-        });
-        read.await?;
-        let kept = &mut *self.kept.borrow_mut();
-        (kept.most, kept.next) = (REPLAY_MAX, 0);
-        Ok(())
-    }
-
-    /// Returns the body for variables that show it.
-    pub(crate) fn shown(&self) -> Option<Bytes> {
-        if self.keeping == Keeping::Remembered { self.whole() } else { None }
-    }
-
-    /// Returns the body, if all of it has come and has been kept.
-    fn whole(&self) -> Option<Bytes> {
-        let kept = self.kept.borrow();
-        if !self.ended.get() || kept.lost {
-            return None;
-        }
-        match &*kept.pieces {
-            [one] => Some(one.clone()),
-            pieces => Some(Bytes::from(pieces.concat())),
-        }
-    }
-
-    /// Whether the client has gone before it has sent all of it.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.failed.get() == Some(Cut::Gone)
-    }
-
-    /// Whether the present attempt has had all of it.
-    pub(crate) fn has_ended(&self) -> bool {
-        let kept = self.kept.borrow();
-        self.ended.get() && kept.next == kept.pieces.len()
-    }
-
-    /// Returns the next piece.
-    pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let kept = &mut *self.kept.borrow_mut();
-        if let Some(piece) = kept.pieces.get(kept.next) {
-            kept.next += 1;
-            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
-        }
-        if let Some(cut) = self.failed.get() {
-            return Poll::Ready(Some(Err(cut)));
-        }
-        if self.ended.get() {
-            return Poll::Ready(None);
-        }
-        let mut incoming = self.incoming.borrow_mut();
-        let Some(incoming) = &mut *incoming else { return Poll::Ready(None) };
-        match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Pending => {
-                self.session.body_waits();
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                self.end();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(cut))) => self.fail(cut),
-            Poll::Ready(Some(Ok(frame))) => {
-                self.session.body_moves();
-                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                let Some(left) = self.left.get().checked_sub(size) else { return self.fail(Cut::TooLarge) };
-                self.left.set(left);
-                if let Some(data) = frame.data_ref() {
-                    kept.keep(data);
-                }
-                if incoming.is_end_stream() {
-                    self.end();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-        }
-    }
-
-    fn fail(&self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.failed.set(Some(cut));
-        Poll::Ready(Some(Err(cut)))
-    }
-
-    fn end(&self) {
-        self.ended.set(true);
-        self.session.body_moves();
-    }
-}
-
-impl Kept {
-    fn keep(&mut self, data: &Bytes) {
-        if self.lost || self.size + data.len() > self.most {
-            (self.lost, self.next) = (true, 0);
-            self.pieces = Vec::new();
-            return;
-        }
-        self.size += data.len();
-        self.pieces.push(data.clone());
-        self.next = self.pieces.len();
-    }
-}
 
 /// A response's body.
 #[pin_project(PinnedDrop)]
@@ -372,6 +103,8 @@ pub(crate) enum Kind {
     Relayed(Box<Relayed>),
     /// One of the others, compressed.
     Packed(Box<Packed>),
+    /// One of the others, which was compressed.
+    Unpacked(Box<Unpacked>),
 }
 
 impl Kind {
@@ -387,6 +120,7 @@ impl Kind {
             }
             KindProjection::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
             KindProjection::Packed(packed) => packed.poll_frame(cx),
+            KindProjection::Unpacked(unpacked) => unpacked.poll_frame(cx),
         }
     }
 
@@ -396,6 +130,17 @@ impl Kind {
             Kind::Whole(_) | Kind::File(_) => Origin::Own,
             Kind::Relayed(_) => Origin::Server,
             Kind::Packed(packed) => packed.origin(),
+            Kind::Unpacked(unpacked) => unpacked.origin(),
+        }
+    }
+
+    /// Bytes to the server that it comes from, and from it.
+    pub(crate) fn traffic(&self) -> Option<(u64, u64)> {
+        match self {
+            Kind::Whole(_) | Kind::File(_) => None,
+            Kind::Relayed(relayed) => Some(relayed.traffic()),
+            Kind::Packed(packed) => packed.traffic(),
+            Kind::Unpacked(unpacked) => unpacked.traffic(),
         }
     }
 
@@ -406,6 +151,20 @@ impl Kind {
             Kind::File(file) => file.is_end_stream(),
             Kind::Relayed(relayed) => relayed.is_end_stream(),
             Kind::Packed(packed) => packed.has_ended(),
+            Kind::Unpacked(unpacked) => unpacked.has_ended(),
+        }
+    }
+
+    /// Reads what comes of it and throws it away, up to a size, so that the connection that it comes on
+    /// can carry another request.
+    pub(crate) async fn discard(self) {
+        let mut kind = pin!(self);
+        let mut left = DISCARDED_MAX;
+        while let Some(Ok(frame)) = poll_fn(|cx| kind.as_mut().poll_piece(cx)).await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
         }
     }
 
@@ -413,7 +172,7 @@ impl Kind {
     pub(crate) fn head(&self) -> Option<&[u8]> {
         match self {
             Kind::File(file) => file.head(),
-            Kind::Whole(_) | Kind::Relayed(_) | Kind::Packed(_) => None,
+            Kind::Whole(_) | Kind::Relayed(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
         }
     }
 
@@ -423,7 +182,7 @@ impl Kind {
             Kind::Whole(bytes) => Some(bytes.len() as u64),
             Kind::File(file) => file.size_hint().exact(),
             Kind::Relayed(relayed) => relayed.size_hint().exact(),
-            Kind::Packed(_) => None,
+            Kind::Packed(_) | Kind::Unpacked(_) => None,
         }
     }
 }
@@ -487,6 +246,7 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.project();
+        let _within = error_log::within(this.session.places());
         if let Some(pace) = this.pace
             && !pace.is_empty()
         {
@@ -548,22 +308,26 @@ impl PinnedDrop for Body {
         let whole = match &self.kind {
             _ if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) => false,
             Kind::Relayed(relayed) => relayed.has_ended(),
-            Kind::Whole(_) | Kind::File(_) | Kind::Packed(_) => self.kind.is_over(),
+            Kind::Whole(_) | Kind::File(_) | Kind::Packed(_) | Kind::Unpacked(_) => self.kind.is_over(),
         };
         let sizes = match &self.kind {
             Kind::Packed(packed) => Some(packed.sizes),
             _ => None,
         };
         let origin = self.kind.origin();
+        let traffic = self.kind.traffic();
         let this = self.project();
         if let Some(mut transaction) = this.transaction.take() {
             let completion = if whole { Completion::Whole } else { Completion::Partial };
             transaction.count(*this.sent, origin);
+            if let Some(traffic) = traffic {
+                transaction.attempts.end(traffic);
+            }
             transaction.settle(*this.sent, completion, sizes);
         }
         this.session.end_response();
     }
 }
 
-/// The most of a request's body that is kept in case that it has to be sent again.
-const REPLAY_MAX: usize = 64 * 1024;
+/// The most that is read of a body that nobody wants.
+const DISCARDED_MAX: usize = 64 * 1024;

@@ -13,6 +13,8 @@
 mod address;
 mod answer;
 mod auth;
+mod body;
+mod charset;
 mod check;
 mod client_addr;
 mod compress;
@@ -226,6 +228,8 @@ fn settings_of(
     rules::apply(scope, compress::RULES, context, block, settings)?;
     rules::apply(scope, limit::RULES, context, block, settings)?;
     rules::apply(scope, auth::RULES, context, block, settings)?;
+    rules::apply(scope, charset::RULES, context, block, settings)?;
+    rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
     rules::apply(scope, grpc::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;
@@ -330,7 +334,7 @@ impl Scope {
                 "rewrite" | "proxy_redirect" | "proxy_cookie_domain" | "proxy_cookie_path" => {
                     self.collect_groups(&directive.args[..directive.args.len().min(1)]);
                 }
-                "set" => self.define(directive.arg(0)),
+                "set" | "auth_request_set" => self.define(directive.arg(0)),
                 "map" => {
                     self.define(directive.arg(1));
                     for row in &directive.block {

@@ -8,6 +8,7 @@
 //! `DEBUG` its `info` (what clients do), `TRACE` its `debug`. Events with the target [`EMERG`] are
 //! `emerg`: the proxy could not do what it was told.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -31,8 +32,20 @@ pub const EMERG: &str = "l7_proxy::emerg";
 /// Writes events to the places that `error_log` names. A clone writes to the same places.
 #[derive(Clone, Default)]
 pub struct ErrorLog {
-    sinks: Arc<RwLock<Vec<Sink>>>,
+    sinks: Arc<RwLock<Sinks>>,
 }
+
+/// Where events go.
+#[derive(Default)]
+struct Sinks {
+    /// Those of the process.
+    process: Vec<Sink>,
+    /// Those of servers and locations that have their own.
+    others: Vec<(Places, Vec<Sink>)>,
+}
+
+/// Where the events of a server or a location go.
+pub type Places = Arc<Vec<model::ErrorLog>>;
 
 struct Sink {
     wanted: model::ErrorLog,
@@ -64,7 +77,25 @@ impl ErrorLog {
     /// A file cannot be opened for appending; then nothing has changed.
     pub fn write_to(&self, places: &[model::ErrorLog]) -> io::Result<()> {
         let sinks = places.iter().map(Sink::open).collect::<io::Result<Vec<_>>>()?;
-        *self.sinks.write().unwrap_or_else(PoisonError::into_inner) = sinks;
+        self.sinks.write().unwrap_or_else(PoisonError::into_inner).process = sinks;
+        tracing::callsite::rebuild_interest_cache();
+        Ok(())
+    }
+
+    /// Writes what happens to requests of servers and locations with logs of their own to those from
+    /// now on.
+    ///
+    /// # Errors
+    /// As [`write_to`](Self::write_to).
+    pub fn write_apart_to(&self, others: Vec<Places>) -> io::Result<()> {
+        let mut opened: Vec<(Places, Vec<Sink>)> = Vec::new();
+        for places in others {
+            if opened.iter().all(|(known, _)| *known != places) {
+                let sinks = places.iter().map(Sink::open).collect::<io::Result<Vec<_>>>()?;
+                opened.push((places, sinks));
+            }
+        }
+        self.sinks.write().unwrap_or_else(PoisonError::into_inner).others = opened;
         tracing::callsite::rebuild_interest_cache();
         Ok(())
     }
@@ -74,22 +105,65 @@ impl ErrorLog {
     /// # Errors
     /// A file cannot be opened; then all stay as they are.
     pub fn reopen(&self) -> io::Result<()> {
-        let places: Vec<model::ErrorLog> = self.sinks().iter().map(|sink| sink.wanted.clone()).collect();
-        self.write_to(&places)
+        let (places, others) = {
+            let sinks = self.sinks();
+            let places: Vec<_> = sinks.process.iter().map(|sink| sink.wanted.clone()).collect();
+            (places, sinks.others.iter().map(|(places, _)| Arc::clone(places)).collect())
+        };
+        self.write_to(&places)?;
+        self.write_apart_to(others)
     }
 
     /// Whether standard error is one of its places.
     pub fn writes_to_stderr(&self) -> bool {
-        self.sinks().iter().any(|sink| sink.wanted.target == LogTarget::Stderr)
+        self.sinks().process.iter().any(|sink| sink.wanted.target == LogTarget::Stderr)
     }
 
-    fn sinks(&self) -> RwLockReadGuard<'_, Vec<Sink>> {
+    fn sinks(&self) -> RwLockReadGuard<'_, Sinks> {
         self.sinks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The least severe level that any place wants.
     fn threshold(&self) -> Option<LogLevel> {
-        self.sinks().iter().map(|sink| sink.wanted.level).min()
+        self.sinks().all().map(|sink| sink.wanted.level).min()
+    }
+}
+
+impl Sinks {
+    fn all(&self) -> impl Iterator<Item = &Sink> {
+        self.process.iter().chain(self.others.iter().flat_map(|(_, sinks)| sinks))
+    }
+
+    /// Where events of a place go.
+    fn of(&self, places: Option<&Places>) -> &[Sink] {
+        let own = places.and_then(|places| self.others.iter().find(|(known, _)| known == places));
+        own.map_or(&self.process, |(_, sinks)| sinks)
+    }
+}
+
+thread_local! {
+    /// Where what happens goes while something is done for a request whose location has its own logs.
+    static PLACES: RefCell<Option<Places>> = const { RefCell::new(None) };
+}
+
+/// Lets what happens go to the logs of a place, until it is dropped.
+pub(crate) struct Within {
+    before: Option<Places>,
+}
+
+/// Lets what happens go to these logs, or those of the process.
+pub(crate) fn within(places: Option<Places>) -> Within {
+    Within { before: PLACES.replace(places) }
+}
+
+/// Lets what happens go to other logs for the rest of the present [`Within`].
+pub(crate) fn go_on_with(places: Option<Places>) {
+    PLACES.set(places);
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        PLACES.set(self.before.take());
     }
 }
 
@@ -168,9 +242,11 @@ impl Subscriber for ErrorLog {
         let (process, thread) = (std::process::id(), rustix::thread::gettid().as_raw_nonzero());
         // Writing to a Vec cannot fail.
         let _ = writeln!(line, " [{severity}] {process}#{thread}: {}{}", text.message, text.fields);
-        for sink in self.sinks().iter().filter(|sink| severity >= sink.wanted.level) {
-            sink.write(&line);
-        }
+        let sinks = self.sinks();
+        PLACES.with_borrow(|places| {
+            let sinks = sinks.of(places.as_ref()).iter();
+            sinks.filter(|sink| severity >= sink.wanted.level).for_each(|sink| sink.write(&line));
+        });
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -261,6 +337,32 @@ mod tests {
             regex::Regex::new(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[notice\] \d+#\d+: reconfiguring count=2$");
         assert!(shape.unwrap().is_match(first), "{first}");
         assert!(second.contains("[emerg]") && second.ends_with(": unknown directive \"x\""), "{second}");
+    }
+
+    #[test]
+    fn place_with_a_log_of_its_own_gets_its_events_and_the_process_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let own = Arc::new(places(&path("own.log"), LogLevel::Error));
+        let log = ErrorLog::new();
+        log.write_to(&places(&path("error.log"), LogLevel::Error)).unwrap();
+        log.write_apart_to(vec![Arc::clone(&own)]).unwrap();
+        tracing::subscriber::with_default(log, || {
+            tracing::error!("one");
+            {
+                let _at = within(Some(own));
+                tracing::error!("two");
+                go_on_with(None);
+                tracing::error!("three");
+            }
+            tracing::error!("four");
+        });
+        let words = |name: &str| -> Vec<String> {
+            let text = std::fs::read_to_string(path(name)).unwrap();
+            text.lines().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect()
+        };
+        assert_eq!(words("error.log"), ["one", "three", "four"]);
+        assert_eq!(words("own.log"), ["two"]);
     }
 
     #[test]

@@ -6,14 +6,15 @@
 //! the same server gets the request again on a new one.
 
 mod explained;
+mod failure;
 mod headers;
+mod hints;
 mod http2;
 mod outgoing;
 mod relayed;
 mod tunnel;
 
 use std::cell::Cell;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,24 +22,26 @@ use std::time::{Duration, Instant};
 use http::header::UPGRADE;
 use http::uri::PathAndQuery;
 use http::{Extensions, HeaderName, Method, StatusCode, Uri, Version};
-use lvs_core::{Cause, Event, Flow, Lease, Refusal};
+use lvs_core::{Event, Flow, Lease, Refusal};
 use tracing::{debug, error, warn};
 
 pub(crate) use self::explained::explain;
+use self::failure::{Failure, Reach, cause};
 pub(crate) use self::headers::nominated;
+use self::outgoing::request_target;
 use self::relayed::{Account, Claim, Rest};
 pub(crate) use self::relayed::{Piped, Relayed};
 pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
-use crate::error_log::Errno;
 use crate::handle::{Answer, exchange};
-use crate::model::{HttpVersion, PassUri, ProxyPass, ProxySettings, RetryOn, Timed};
+use crate::model::{HttpVersion, ProxyPass, ProxySettings, Timed};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
-use crate::transaction::{PathOrigin, Transaction, request_uri};
-use crate::upstream::{self, AskError, Asked, ConnectError, Expired, Fields, Head, Pool, Question, Secure};
+use crate::transaction::{Transaction, request_uri};
+use crate::upstream::{
+    self, AskError, Asked, ConnectError, Expired, Fields, Head, Hint, Pool, Question, Secure,
+};
 use crate::uri::Target;
-use crate::variable::Attempt;
 
 /// Forwards a request to a server of the location's upstream.
 ///
@@ -69,14 +72,15 @@ pub(crate) async fn forward(
         return Err(411);
     }
     let is_told = transaction.generation.site.router.needs().attempts;
+    transaction.attempts.forwarded();
     let pool = transaction.generation.pool(pass.upstream);
     let secure = match pass.tls {
         true => Some(secure(transaction, server, route, target, settings)?),
         false => None,
     };
-    let connected = Cell::default();
+    let traffic = Cell::default();
     let journey =
-        Journey { secure, server, route, target, settings, is_told, connected, uri, source, origin, pool };
+        Journey { secure, server, route, target, settings, is_told, traffic, uri, source, origin, pool };
     journey.run(transaction).await
 }
 
@@ -88,8 +92,8 @@ struct Journey<'a> {
     settings: &'a ProxySettings,
     /// Whether a log or a field may show the attempts.
     is_told: bool,
-    /// How long it took the present attempt to connect.
-    connected: Cell<Option<Duration>>,
+    /// Bytes of the present attempt to the server and from it, if it failed.
+    traffic: Cell<(u64, u64)>,
     uri: Uri,
     source: Option<Rc<Source>>,
     /// The address that connections come from, where it is not the system's choice.
@@ -115,45 +119,10 @@ fn secure(
     Ok(Box::new(Secure { client, name }))
 }
 
-/// Why an attempt brought no answer.
-#[derive(Debug)]
-enum Failure {
-    /// There is no connection.
-    Connect(ConnectError),
-    /// The connection broke before an answer came.
-    Broken {
-        error: Option<io::Error>,
-        reach: Reach,
-        /// Whether the connection was a kept one that its server may have closed meanwhile.
-        kept: bool,
-    },
-    /// The server has said that it has not begun with the request.
-    Refused {
-        what: &'static str,
-        /// Whether the connection had been idle.
-        kept: bool,
-    },
-    /// The answer took too long.
-    TimedOut(Expired),
-    /// The answer is no HTTP.
-    Invalid(&'static str),
-    /// The client is at fault, or gone.
-    Client(Cut),
-}
-
 /// What a server has answered, and the connection that the rest comes on.
 struct Response {
     head: Head,
     rest: Rest,
-}
-
-/// How far a request got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    /// Not a byte of it was sent.
-    Nowhere,
-    /// The server may have acted on it.
-    Server,
 }
 
 impl Journey<'_> {
@@ -162,6 +131,8 @@ impl Journey<'_> {
         let began = Moment::now();
         self.pool.budget.count(began);
         let mut tried: Vec<SocketAddr> = Vec::new();
+        // Those of them that are not asked again: all but what is listed more often than that.
+        let mut spent: Vec<SocketAddr> = Vec::new();
         let mut last = None;
         let mut chosen = self.bound_to(transaction);
         // Held while another server than the first is asked.
@@ -169,7 +140,7 @@ impl Journey<'_> {
         let worker = Rc::clone(&transaction.session.worker);
         let director = worker.director();
         loop {
-            let choose = || director.schedule_except(&self.pool.key, &flow, &tried, Moment::now().as_time());
+            let choose = || director.schedule_except(&self.pool.key, &flow, &spent, Moment::now().as_time());
             let found = match (chosen.take(), &self.pool.line) {
                 (Some(lease), _) => Ok(lease),
                 (None, Some(line)) => line.choose(choose).await,
@@ -181,6 +152,11 @@ impl Journey<'_> {
             };
             let server = lease.server();
             let attempted = (self.is_told || self.pool.is_clocked()).then(Instant::now);
+            if self.is_told
+                && let Some(now) = attempted
+            {
+                transaction.attempts.begin(server, now);
+            }
             let mut connect = Connect::Pooled;
             let sent = loop {
                 let sent = self.attempt(transaction, server, connect).await;
@@ -194,7 +170,7 @@ impl Journey<'_> {
             let failure = match sent {
                 Ok(response) => {
                     let status = response.head.status.as_u16();
-                    self.note(transaction, server, Some(status), attempted, Arrival::Head);
+                    transaction.attempts.answered(status);
                     if let (Some(timing), Some(began)) = (&self.pool.timing, attempted) {
                         timing.observe(began.elapsed());
                     }
@@ -216,19 +192,20 @@ impl Journey<'_> {
                             director.report(&lease, event, Moment::now().as_time()),
                         );
                     }
-                    tried.push(server);
+                    self.rule_out(server, &mut tried, &mut spent);
                     drop(repetition.take());
                     if self.may_repeat(transaction, Reach::Server) && self.has_tries(&tried, began) {
                         repetition = self.pool.budget.repeat();
                     }
                     if repetition.is_some() {
                         chosen = director
-                            .schedule_except(&self.pool.key, &flow, &tried, Moment::now().as_time())
+                            .schedule_except(&self.pool.key, &flow, &spent, Moment::now().as_time())
                             .ok();
                     }
                     if chosen.is_none() {
                         return Ok(self.answer(transaction, lease, response, None));
                     }
+                    transaction.attempts.end(response.rest.traffic().so_far());
                     last = Some(status);
                     continue;
                 }
@@ -236,11 +213,13 @@ impl Journey<'_> {
             };
             let status = failure.status();
             // A client's fault is no answer of the server's.
-            let noted = Some(status).filter(|_| !matches!(failure, Failure::Client(_)));
-            self.note(transaction, server, noted, attempted, Arrival::Nothing);
+            if !matches!(failure, Failure::Client(_)) {
+                transaction.attempts.failed(status);
+            }
+            transaction.attempts.end(self.traffic.take());
             self.report(transaction, &lease, &failure);
             drop(lease);
-            tried.push(server);
+            self.rule_out(server, &mut tried, &mut spent);
             let again = failure.is_among(&self.settings.next_upstream.on)
                 && self.may_repeat(transaction, failure.reach())
                 && self.has_tries(&tried, began);
@@ -262,26 +241,18 @@ impl Journey<'_> {
         bound.take(&exchange, transaction.session.worker.director(), &self.pool.key)
     }
 
-    /// Takes down what became of an attempt, where that may be shown.
-    fn note(
-        &self,
-        transaction: &mut Transaction,
-        server: SocketAddr,
-        status: Option<u16>,
-        began: Option<Instant>,
-        arrival: Arrival,
-    ) {
-        if let Some(began) = began.filter(|_| self.is_told) {
-            let attempt = Attempt::new(Some(server), status, began.elapsed());
-            let answered = (arrival == Arrival::Head).then_some(attempt.elapsed);
-            let connected = self.connected.take();
-            transaction.attempts.push(Attempt { answered, connected, ..attempt });
+    /// Takes down that a server was tried. One that is listed several times is tried as often.
+    fn rule_out(&self, server: SocketAddr, tried: &mut Vec<SocketAddr>, spent: &mut Vec<SocketAddr>) {
+        tried.push(server);
+        if tried.iter().filter(|&&other| other == server).count() >= self.pool.times_listed(server) {
+            spent.push(server);
         }
     }
 
     /// What the choice of a server goes by.
     fn flow(&self, transaction: &Transaction) -> Flow {
-        let flow = Flow::new(transaction.session.remote).to(transaction.session.local);
+        let connection = &transaction.connection;
+        let flow = Flow::new(connection.remote).to(connection.local);
         let Some(value) = &self.pool.hashed else { return flow };
         let mut key = Vec::new();
         value.write(&exchange(transaction, self.server, self.route, self.target), &mut key);
@@ -325,11 +296,10 @@ impl Journey<'_> {
         let worker = &transaction.session.worker;
         let connection = match pooled {
             Some(connection) => {
-                self.connected.set(Some(Duration::ZERO));
+                transaction.attempts.connected(Duration::ZERO);
                 connection
             }
             None => {
-                self.connected.set(None);
                 let began = self.is_told.then(Instant::now);
                 let connection = upstream::connect(
                     worker,
@@ -340,7 +310,9 @@ impl Journey<'_> {
                 )
                 .await
                 .map_err(Failure::Connect)?;
-                self.connected.set(began.map(|began| began.elapsed()));
+                if let Some(began) = began {
+                    transaction.attempts.connected(began.elapsed());
+                }
                 connection
             }
         };
@@ -360,6 +332,8 @@ impl Journey<'_> {
         let wanted = |name: &HeaderName| {
             headers::is_end_to_end(name) && (!headers::is_ours(name) || all || relay.pass.contains(name))
         };
+        let pass = |fields: &[Hint<'_>]| hints::pass(&transaction.session, relay, fields);
+        let wanted_early = hints::are_wanted(transaction, self.server, self.route, self.target);
         let question = Question {
             head: self.head(transaction, reuse),
             body: self.source.clone(),
@@ -368,11 +342,16 @@ impl Journey<'_> {
                 headers: worker.take_headers(),
                 wanted: &wanted,
                 spelling: &transaction.session.spelling,
+                hints: if wanted_early { Some(&pass) } else { None },
             },
             head_max: self.settings.buffer_size,
             buffers: &worker.scratch,
         };
-        match upstream::ask(&connection, question).await {
+        let asked = upstream::ask(&connection, question).await;
+        if asked.is_err() {
+            self.traffic.set(link.traffic());
+        }
+        match asked {
             Ok((head, mut incoming)) => {
                 if reuse == headers::Reuse::Once {
                     incoming.close_at_end();
@@ -395,7 +374,10 @@ impl Journey<'_> {
     }
 
     /// How the request's body is framed for the server.
-    fn framing(&self) -> headers::Framing {
+    fn framing(&self, transaction: &Transaction) -> headers::Framing {
+        if transaction.asks() {
+            return headers::Framing::None;
+        }
         let sent = self.settings.set_body.is_none() && self.settings.pass.body;
         let size = self.source.as_ref().map(|source| (source.exact_size(), source.is_size_told()));
         match size {
@@ -412,7 +394,7 @@ impl Journey<'_> {
         let mut head = transaction.session.worker.scratch.take();
         head.clear();
         let path = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        headers::request(&exchange, self.settings, path, self.framing(), reuse, &mut head);
+        headers::request(&exchange, self.settings, path, self.framing(transaction), reuse, &mut head);
         head
     }
 
@@ -494,8 +476,7 @@ impl Journey<'_> {
     fn refused(&self, transaction: &mut Transaction, refusal: Refusal) -> u16 {
         let name = self.pool.key.to_string();
         self.log(transaction, &format!("no live upstreams ({refusal}) while connecting to upstream"), &name);
-        let elapsed = Duration::ZERO;
-        transaction.attempts.push(Attempt::new(None, Some(502), elapsed));
+        transaction.attempts.none(502);
         502
     }
 
@@ -523,122 +504,7 @@ enum Connect {
     New,
 }
 
-/// What came of an attempt.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Arrival {
-    /// The head of an answer.
-    Head,
-    Nothing,
-}
-
 /// Whether doing it twice does what doing it once does (nginx's list).
 fn is_idempotent(method: &Method) -> bool {
     !(*method == Method::POST || *method == Method::PATCH || method.as_str() == "LOCK")
-}
-
-/// A failed connect in the words of the director's listings.
-fn cause(error: &io::Error) -> Cause {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect refused".into(),
-        io::ErrorKind::ConnectionReset => "connection reset".into(),
-        io::ErrorKind::HostUnreachable => "host unreachable".into(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
-        _ => Errno(error).to_string().into(),
-    }
-}
-
-/// Returns the target of the forwarded request; `None` if it cannot be written.
-fn request_target(
-    transaction: &Transaction,
-    server: &Server,
-    route: &Route<'_>,
-    pass: &ProxyPass,
-    target: &Target<'_>,
-) -> Option<Uri> {
-    // A path that the location has rewritten is the whole of it, as in nginx.
-    let replaced = pass.uri.as_ref().filter(|_| transaction.path == PathOrigin::Located);
-    let mut path = match replaced {
-        None => {
-            let forwarded = target.forwarded();
-            if let std::borrow::Cow::Borrowed(_) = forwarded
-                && transaction.redirected.is_none()
-            {
-                return transaction.parts.uri.path_and_query().cloned().map(Uri::from);
-            }
-            forwarded.into_owned()
-        }
-        Some(PassUri::Prefix(prefix)) => {
-            let mut path = prefix.clone();
-            path.push_str(&target.forwarded_after(route.prefix_len));
-            path
-        }
-        Some(PassUri::Whole(uri)) => {
-            let exchange = exchange(transaction, server, route, target);
-            let mut whole = Vec::new();
-            uri.write(&exchange, &mut whole);
-            return Some(Uri::from(PathAndQuery::try_from(whole).ok()?));
-        }
-    };
-    if let Some(args) = target.args() {
-        path.push('?');
-        path.push_str(args);
-    }
-    Some(Uri::from(PathAndQuery::try_from(path).ok()?))
-}
-
-impl Failure {
-    /// The status that the client gets for it.
-    fn status(&self) -> u16 {
-        match self {
-            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => 504,
-            Failure::Connect(ConnectError::Local(_)) => 500,
-            Failure::Client(Cut::TooLarge) => 413,
-            Failure::Client(_) => 400,
-            Failure::Connect(ConnectError::Failed(_))
-            | Failure::Broken { .. }
-            | Failure::Refused { .. }
-            | Failure::Invalid(_) => 502,
-        }
-    }
-
-    /// Whether it is a reason to try another server.
-    fn is_among(&self, on: &RetryOn) -> bool {
-        match self {
-            Failure::Connect(ConnectError::Failed(_)) | Failure::Broken { .. } | Failure::Refused { .. } => {
-                on.error
-            }
-            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => on.timeout,
-            Failure::Invalid(_) => on.invalid_header,
-            Failure::Connect(ConnectError::Local(_)) | Failure::Client(_) => false,
-        }
-    }
-
-    /// Whether it says nothing about the server but that it had closed a kept connection.
-    fn is_stale(&self) -> bool {
-        matches!(self, Failure::Broken { kept: true, .. } | Failure::Refused { kept: true, .. })
-    }
-
-    fn reach(&self) -> Reach {
-        match self {
-            Failure::Connect(_) | Failure::Refused { .. } => Reach::Nowhere,
-            Failure::Broken { reach, .. } => *reach,
-            Failure::TimedOut(_) | Failure::Invalid(_) | Failure::Client(_) => Reach::Server,
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Failure::Connect(ConnectError::Failed(error)) => write!(f, "connect() failed ({})", Errno(error)),
-            Failure::Connect(ConnectError::Local(error)) => write!(f, "socket() failed ({})", Errno(error)),
-            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => {
-                f.write_str("upstream timed out (110: Connection timed out)")
-            }
-            Failure::Broken { error: Some(error), .. } => write!(f, "recv() failed ({})", Errno(error)),
-            Failure::Broken { error: None, .. } => f.write_str("upstream prematurely closed connection"),
-            Failure::Refused { what, .. } | Failure::Invalid(what) => f.write_str(what),
-            Failure::Client(cut) => cut.fmt(f),
-        }
-    }
 }

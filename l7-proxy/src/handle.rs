@@ -3,11 +3,15 @@
 //! Before anything else comes the strict layer: what parsers take and what two readers could take
 //! differently is refused here, once, for every handler.
 
+mod asked;
+mod charset;
 mod computed;
 mod expires;
 mod explained;
 mod finish;
 mod guard;
+mod logged;
+mod missing;
 mod relay;
 mod script;
 mod search;
@@ -26,21 +30,25 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
+use tracing::error;
 
 use self::finish::{finish, reason};
+use self::logged::Logged;
 use self::search::{Next, RequestBody, Search};
 pub(crate) use self::strict::Refused;
 use crate::body::{Body, Cut, Keeping, Kind, Received, Source};
+use crate::error_log::Errno;
 use crate::forward::{self, Tunnel};
-use crate::model::{ErrorPageStatus, Handler, RequestBuffering};
+use crate::model::{Auth, ErrorPageStatus, Handler, RequestBuffering};
 use crate::moment::Moment;
 use crate::pages::{self, Page};
 use crate::route::{Route, Server};
 use crate::server::Session;
+use crate::spool::{Afterwards, Spool};
 use crate::static_file::{self, Form, Found};
 use crate::transaction::Transaction;
 use crate::uri::Target;
-use crate::variable::Exchange;
+use crate::variable::{Assigned, Exchange};
 
 /// An answer on its way to become a response.
 pub(crate) struct Answer {
@@ -82,14 +90,16 @@ pub(crate) fn answer(
 pub(crate) fn answer_parts(
     session: Rc<Session>,
     parts: Parts,
-    mut incoming: Option<Received>,
+    incoming: Option<Received>,
     refused: Option<Refused>,
 ) -> Pin<Box<impl Future<Output = Result<Response<Body>, Cut>>>> {
     session.begin_request(Moment::now());
     let (generation, entry) = session.generation();
     let mut transaction = Box::new(Transaction::new(session, generation, parts));
     let site = Rc::clone(&transaction.generation);
-    let client = &site.site.router.default_server(entry).settings().client;
+    let settings = site.site.router.default_server(entry).settings();
+    transaction.session.log_to(settings);
+    let client = &settings.client;
     let slashes = client.slashes;
     let sound = refused.map_or(Ok(()), Err);
     let recent = &transaction.session.worker.recent_host;
@@ -106,111 +116,165 @@ pub(crate) fn answer_parts(
     if let Some(by_tls) = secure::check(&mut transaction, entry) {
         refused.get_or_insert(by_tls);
     }
-    let mut search = Search::new(entry);
-
-    Box::pin(async move {
-        // The target and the route borrow from these while the transaction goes on to change.
+    let search = Search::new(entry);
+    let session = Rc::clone(&transaction.session);
+    Box::pin(Logged::new(session, async move {
         let uri = transaction.parts.uri.clone();
-        let generation = Rc::clone(&transaction.generation);
-        let router = &generation.site.router;
         let asked = uri.path_and_query().map_or("/", |target| target.as_str());
-        let mut target = Target::parse_with(asked, slashes).unwrap_or_else(|_| {
+        let target = Target::parse_with(asked, slashes).unwrap_or_else(|_| {
             refused.get_or_insert(Refused { status: 400, reason: "client sent invalid request" });
             root()
         });
-        let mut body: Option<Rc<Source>> = None;
-        loop {
-            let (server, route, step) = match refused.take() {
-                Some(refused) => search.refuse(&mut transaction, router, refused),
-                None => search.locate(&mut transaction, router, &mut target, incoming.as_ref()),
-            };
-            let step = match step {
-                None if !route.settings.admits_all() => {
-                    // In a place of its own: most requests need no room for it.
-                    Box::pin(guard::admit(&mut transaction, server, &route, &target)).await
-                }
-                step => step,
-            };
-            let step = step.or_else(|| {
-                let tried = route.try_files?;
-                tried::look(&mut transaction, server, &route, &mut target, tried)
-            });
-            let computed;
-            let (route, step) = match (step, route.handler) {
-                (None, Handler::ProxyTo(url)) => {
-                    match computed::pass(&transaction, server, &route, &target, url) {
-                        Ok(pass) => {
-                            computed = Handler::Proxy(pass);
-                            (Route { handler: &computed, ..route }, None)
-                        }
-                        Err(status) => (route, Some(Step::status(status))),
-                    }
-                }
-                (step, _) => (route, step),
-            };
-            let step = match (step, route.handler) {
-                // It has become another handler, or a status.
-                (None, Handler::ProxyTo(_)) => Step::status(500),
-                (Some(step), _) => step,
-                (None, Handler::Files) => serve_file(&transaction, server, &route, &target, search.status()),
-                (None, Handler::Proxy(pass)) if transaction.trace.is_some() => {
-                    transaction.tell(|| forward::explain(&transaction, server, &route, pass, &target));
-                    Step::Done(explained::asked())
-                }
-                (None, Handler::Status(page)) => status::answer(&transaction, *page),
-                (None, Handler::Proxy(pass)) => {
-                    if let Some(incoming) = incoming.take() {
-                        body = Some(source(&transaction, &route, incoming));
-                    }
-                    let sent = body.as_ref().filter(|body| body.is_whole()).cloned();
-                    match hold(&route, sent.as_ref()).await {
-                        Err(Cut::Gone) => return Err(transaction.abandon()),
-                        Err(cut) => Step::status(cut.status()),
-                        Ok(()) => {
-                            let sent = sent.clone();
-                            let answered =
-                                forward::forward(&mut transaction, server, &route, pass, &target, sent).await;
-                            transaction.findings.body = body.as_ref().and_then(|body| body.shown());
-                            match answered {
-                                Ok(answer) => {
-                                    relay::examine(&mut transaction, server, &route, &target, answer)
-                                }
-                                Err(_) if body.as_ref().is_some_and(|body| body.is_abandoned()) => {
-                                    return Err(transaction.abandon());
-                                }
-                                Err(status) => Step::status(status),
-                            }
-                        }
-                    }
-                }
-            };
-            match search.follow(&mut transaction, server, &route, &target, step) {
-                Next::Answer(answer, _) if transaction.trace.is_some() => {
-                    let answer = explained::answer(&mut transaction, answer);
-                    return Ok(finish(transaction, server, &route, &target, answer, None));
-                }
-                Next::Answer(answer, status) => {
-                    return Ok(finish(transaction, server, &route, &target, answer, status));
-                }
-                Next::Close if transaction.trace.is_some() => {
-                    transaction.tell(|| "the connection would be closed without an answer".to_owned());
-                    let answer = explained::answer(&mut transaction, explained::asked());
-                    return Ok(finish(transaction, server, &route, &target, answer, None));
-                }
-                Next::Close => {
-                    transaction.close();
-                    return Err(Cut::NoAnswer);
-                }
-                Next::Path(next, body) => {
-                    transaction.tell(|| format!("goes on as {}", next.path().escape_ascii()));
-                    transaction.redirected = Some(Box::new(next.clone()));
-                    target = next;
-                    incoming = incoming.filter(|_| body == RequestBody::Kept);
-                }
-                Next::Named => {}
-            }
+        let arrived = Arrived { incoming, refused };
+        match walk(transaction, search, target, arrived, Purpose::Answer).await? {
+            Ending::Response(response) => Ok(response),
+            // It was not asked for.
+            Ending::Word(_) => Err(Cut::NoAnswer),
         }
-    })
+    }))
+}
+
+/// What has come of a request.
+struct Arrived {
+    incoming: Option<Received>,
+    /// Why it is not to be answered as what it asks for.
+    refused: Option<Refused>,
+}
+
+/// What a request is led through the locations for.
+enum Purpose<'a> {
+    /// To answer the client.
+    Answer,
+    /// To hear whether another request may go on.
+    Ask(&'a Auth),
+}
+
+/// What comes of a request.
+enum Ending {
+    Response(Response<Body>),
+    Word(Word),
+}
+
+/// What a location says of another request.
+struct Word {
+    status: StatusCode,
+    headers: HeaderMap,
+    /// The variables of the request, with what `auth_request_set` has made of the answer.
+    assigned: Assigned,
+}
+
+/// Leads a request through servers and locations to its answer.
+async fn walk(
+    mut transaction: Box<Transaction>,
+    mut search: Search,
+    mut target: Target<'_>,
+    arrived: Arrived,
+    purpose: Purpose<'_>,
+) -> Result<Ending, Cut> {
+    let Arrived { mut incoming, mut refused } = arrived;
+    // The route borrows from it while the transaction goes on to change.
+    let generation = Rc::clone(&transaction.generation);
+    let router = &generation.site.router;
+    let mut body: Option<Rc<Source>> = None;
+    loop {
+        let (server, route, step) = match refused.take() {
+            Some(refused) => search.refuse(&mut transaction, router, refused),
+            None => search.locate(&mut transaction, router, &mut target, incoming.as_ref()),
+        };
+        let step = match step {
+            None if !route.settings.admits_all() && !transaction.asks() => {
+                // In a place of its own: most requests need no room for it.
+                Box::pin(guard::admit(&mut transaction, server, &route, &target)).await
+            }
+            step => step,
+        };
+        let step = step.or_else(|| {
+            let tried = route.try_files?;
+            tried::look(&mut transaction, server, &route, &mut target, tried)
+        });
+        let computed;
+        let (route, step) = match (step, route.handler) {
+            (None, Handler::ProxyTo(url)) => {
+                match computed::pass(&transaction, server, &route, &target, url) {
+                    Ok(pass) => {
+                        computed = Handler::Proxy(pass);
+                        (Route { handler: &computed, ..route }, None)
+                    }
+                    Err(status) => (route, Some(Step::status(status))),
+                }
+            }
+            (step, _) => (route, step),
+        };
+        let step = match (step, route.handler) {
+            // It has become another handler, or a status.
+            (None, Handler::ProxyTo(_)) => Step::status(500),
+            (Some(step), _) => step,
+            (None, Handler::Files) => serve_file(&transaction, server, &route, &target, search.status()),
+            (None, Handler::Proxy(pass)) if transaction.trace.is_some() => {
+                transaction.tell(|| forward::explain(&transaction, server, &route, pass, &target));
+                Step::Done(explained::asked())
+            }
+            (None, Handler::Status(page)) => status::answer(&transaction, *page),
+            (None, Handler::Proxy(pass)) => {
+                if let Some(incoming) = incoming.take() {
+                    body = Some(source(&transaction, &route, incoming));
+                }
+                let sent = body.as_ref().filter(|body| body.is_whole()).cloned();
+                match hold(&mut transaction, &route, sent.as_ref()).await {
+                    Err(Cut::Gone) => return Err(transaction.abandon()),
+                    Err(cut) => Step::status(cut.status()),
+                    Ok(()) => {
+                        let sent = sent.clone();
+                        let answered =
+                            forward::forward(&mut transaction, server, &route, pass, &target, sent).await;
+                        let most = route.settings.client.body.buffer_size;
+                        let shown = body.as_ref().and_then(|body| body.shown());
+                        transaction.findings.body = shown.filter(|body| body.len() as u64 <= most);
+                        match answered {
+                            Ok(answer) => relay::examine(&mut transaction, server, &route, &target, answer),
+                            Err(_) if body.as_ref().is_some_and(|body| body.is_abandoned()) => {
+                                return Err(transaction.abandon());
+                            }
+                            Err(status) => Step::status(status),
+                        }
+                    }
+                }
+            }
+        };
+        match search.follow(&mut transaction, server, &route, &target, step) {
+            Next::Answer(answer, status) if let Purpose::Ask(auth) = purpose => {
+                let word = asked::word(&mut transaction, server, &route, &target, auth, (&answer, status));
+                answer.kind.discard().await;
+                return Ok(Ending::Word(word));
+            }
+            Next::Answer(answer, _) if transaction.trace.is_some() => {
+                let answer = explained::answer(&mut transaction, answer);
+                let response = finish(transaction, server, &route, &target, answer, None);
+                return Ok(Ending::Response(response));
+            }
+            Next::Answer(answer, status) => {
+                let response = finish(transaction, server, &route, &target, answer, status);
+                return Ok(Ending::Response(response));
+            }
+            Next::Close if transaction.trace.is_some() => {
+                transaction.tell(|| "the connection would be closed without an answer".to_owned());
+                let answer = explained::answer(&mut transaction, explained::asked());
+                let response = finish(transaction, server, &route, &target, answer, None);
+                return Ok(Ending::Response(response));
+            }
+            Next::Close => {
+                transaction.close();
+                return Err(Cut::NoAnswer);
+            }
+            Next::Path(next, body) => {
+                transaction.tell(|| format!("goes on as {}", next.path().escape_ascii()));
+                transaction.redirected = Some(Box::new(next.clone()));
+                target = next;
+                incoming = incoming.filter(|_| body == RequestBody::Kept);
+            }
+            Next::Named => {}
+        }
+    }
 }
 
 /// Makes a request's body ready to be sent to servers.
@@ -222,11 +286,34 @@ fn source(transaction: &Transaction, route: &Route<'_>, incoming: Received) -> R
 }
 
 /// Reads a body before a server is asked, if the location says so.
-async fn hold(route: &Route<'_>, body: Option<&Rc<Source>>) -> Result<(), Cut> {
-    match body {
-        Some(body) if route.proxy().buffering == RequestBuffering::On => body.hold(HOLD_MAX).await,
-        _ => Ok(()),
+async fn hold(
+    transaction: &mut Transaction,
+    route: &Route<'_>,
+    body: Option<&Rc<Source>>,
+) -> Result<(), Cut> {
+    let Some(body) = body.filter(|_| route.proxy().buffering == RequestBuffering::On) else { return Ok(()) };
+    let needs = transaction.generation.site.router.needs();
+    let store = &route.settings.client.body;
+    if store.in_file.is_none() && !needs.body_file {
+        body.hold(HOLD_MAX).await?;
+    } else if transaction.findings.body_file.is_none() {
+        let most = usize::try_from(store.buffer_size).unwrap_or(usize::MAX).saturating_add(1);
+        body.hold(most).await?;
+        let fits = body.size_held().is_some_and(|size| size < most);
+        if store.in_file.is_some() || !fits {
+            let afterwards = store.in_file.unwrap_or(Afterwards::Removed);
+            let file = Spool::create(&store.folder, afterwards).map_err(|error| {
+                let folder = store.folder.display();
+                error!("a file for a request's body cannot be made in \"{folder}\" ({})", Errno(&error));
+                Cut::Store
+            })?;
+            // In a place of its own: few requests need room for it.
+            transaction.findings.body_file = Some(Box::pin(body.spool(file)).await?);
+        }
     }
+    let shown = body.shown();
+    transaction.findings.body = shown.filter(|body| body.len() as u64 <= store.buffer_size);
+    Ok(())
 }
 
 /// The most of a request's body that is read before a server is asked; the rest is sent on as it
@@ -243,6 +330,7 @@ fn serve_file(
 ) -> Step {
     let exchange = exchange(transaction, server, route, target);
     let scratch = &mut *transaction.session.worker.scratch.borrow_mut();
+    scratch.clear();
     let cache = &mut transaction.session.worker.files.borrow_mut();
     let describing = finish::describing(transaction, route, error_page);
     match static_file::find(&exchange, describing, scratch, cache) {
@@ -262,7 +350,10 @@ fn serve_file(
         }),
         Found::Index(path) => Step::Index(path),
         Found::AddSlash => pages::add_slash(&exchange).map_or(Step::status(500), Step::page),
-        Found::Status(status, headers) => Step::Status(status, headers),
+        Found::Status(status, headers) => {
+            missing::tell(transaction, server, route, status, scratch);
+            Step::Status(status, headers)
+        }
     }
 }
 

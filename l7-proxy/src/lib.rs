@@ -69,8 +69,8 @@
 //!   name of a host that could be taken apart in two ways ([`host`]).
 //! - A target with a fragment is answered 400; nginx matches what is before it and forwards all of it.
 //! - A host named in the target takes the place of `Host`, which is rewritten with it; nginx leaves two names.
-//! - Of a request's body up to 1 MB is held before a server is asked, in memory and never on disk; the rest
-//!   streams, as all of it does with `proxy_request_buffering off`. A request of whose body more than 64 kB
+//! - Of a request's body up to 1 MB is held before a server is asked, in memory, and on disk only where
+//!   somebody asks for the file (`client_body_in_file_only`, `$request_body_file`); the rest streams, as all of it does with `proxy_request_buffering off`. A request of whose body more than 64 kB
 //!   have gone to a server is not sent again. Answers stream.
 //! - Workers are threads of one process, which stays in the foreground unless told `daemon on`. They share one count of
 //!   requests, one turn and one verdict on health per server.
@@ -99,6 +99,7 @@ pub mod model;
 pub mod pages;
 pub mod route;
 pub mod site;
+pub mod spool;
 pub mod static_file;
 pub mod stream;
 pub mod tls;
@@ -115,6 +116,7 @@ mod encoding;
 mod forward;
 mod handle;
 mod limit;
+pub mod map;
 mod moment;
 mod names;
 mod outgoing;

@@ -218,6 +218,7 @@ fn run(options: &Options) -> Result<(), Reported> {
         return started.map_err(|_| Reported);
     }
     log.write_to(&places(&loaded.config, &early)).map_err(|error| fail(&error))?;
+    log.write_apart_to(loaded.config.error_logs()).map_err(|error| fail(&error))?;
     for note in &loaded.notes {
         warn!("{note}");
     }

@@ -12,13 +12,16 @@
 
 mod answer;
 mod auth;
+mod charset;
 mod check;
 mod client_addr;
 mod compress;
 mod files;
 mod http;
 mod limit;
+mod log;
 mod pattern;
+mod proxy;
 mod resolver;
 mod script;
 mod settings;
@@ -29,6 +32,7 @@ mod upstream;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::answer::{
@@ -36,6 +40,7 @@ pub use self::answer::{
     Subject, Trailers,
 };
 pub use self::auth::{Auth, Satisfy};
+pub use self::charset::Charset;
 pub use self::check::{
     Expected, Field, FieldTest, GrpcCheck, HealthCheck, Holds, Mismatch, Statuses, Unchecked,
 };
@@ -49,14 +54,20 @@ pub use self::http::{
 pub use self::limit::{
     ConnectionsLimit, Enforcement, Excess, LimitStatus, Limits, RequestsLimit, Zone, ZoneId, ZoneKind,
 };
+pub use self::log::{
+    AccessLog, AccessLogTarget, ErrorLog, Escape, LogFileCache, LogFormat, LogLevel, LogNotFound, LogTarget,
+    Packing,
+};
 pub use self::pattern::{Pattern, PatternError};
+pub use self::proxy::{
+    GrpcSettings, HttpVersion, NextUpstream, PassRequest, ProxySettings, RequestBuffering, RetryOn, SetHeader,
+};
 pub use self::resolver::{Families, Resolver, Resolving};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::settings::{
-    AccessLog, AccessLogTarget, AddHeader, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, Escape,
-    FieldNames, GrpcSettings, HeadLimits, Http2, HttpVersion, Inherit, Inheritance, KeepaliveDisabled,
-    LogFormat, NextUpstream, Packing, PassRequest, ProxySettings, Redirects, RequestBuffering, RetryOn,
-    ServerTokens, SetHeader, Settings, Slashes, When,
+    AddHeader, BodyStore, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, FieldNames, HeadLimits,
+    Http2, Inherit, Inheritance, KeepaliveDisabled, Recursion, Redirects, ServerTokens, Settings, Slashes,
+    When,
 };
 pub use self::sticky::{Learn, Sticky, StickyCookie};
 pub use self::stream::{
@@ -80,6 +91,14 @@ pub struct Config {
     pub http: Option<Http>,
     /// The TCP side, from `stream {}`; `None` where there is no such block.
     pub stream: Option<Stream>,
+}
+
+impl Config {
+    /// Returns the diagnostic logs of servers and locations that have their own.
+    pub fn error_logs(&self) -> Vec<Arc<Vec<ErrorLog>>> {
+        let settings = self.http.iter().flat_map(Http::settings);
+        settings.filter_map(|settings| settings.error_log.clone()).collect()
+    }
 }
 
 /// Settings of the process: workers, files that it writes, how it runs.
@@ -162,43 +181,4 @@ impl Default for Events {
     fn default() -> Self {
         Self { worker_connections: 512 }
     }
-}
-
-/// One `error_log`: where it goes and from which level on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorLog {
-    /// Where the lines go.
-    pub target: LogTarget,
-    /// The least severe level that is written.
-    pub level: LogLevel,
-}
-
-/// Where log lines go.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum LogTarget {
-    /// Standard error.
-    Stderr,
-    /// Appended to a file; the path is absolute or relative to the working directory.
-    File(PathBuf),
-}
-
-/// Severity of a diagnostic, least severe first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Everything.
-    Debug,
-    /// What happened.
-    Info,
-    /// What happened and is worth knowing.
-    Notice,
-    /// What is odd.
-    Warn,
-    /// What failed.
-    Error,
-    /// What failed and will fail again.
-    Crit,
-    /// What needs a person now.
-    Alert,
-    /// The system is unusable.
-    Emerg,
 }

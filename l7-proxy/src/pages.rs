@@ -64,11 +64,16 @@ pub fn reply(reply: &Return, exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> 
     let tokens = exchange.settings.server_tokens;
     match &reply.body {
         _ if reply.status == 444 => Replied::Close,
-        ReturnBody::Page => Replied::Status(reply.status),
+        ReturnBody::Page if !matches!(reply.status, 200..=203 | 205..=299) => Replied::Status(reply.status),
+        // As if nothing had been written: an error has its page.
+        ReturnBody::Text(text) if text.is_empty() && reply.status >= 400 => Replied::Status(reply.status),
+        ReturnBody::Page => {
+            Replied::Page(Page { content_type: media_type(exchange), ..built_in(reply.status, tokens) })
+        }
         ReturnBody::Text(text) => {
             let body = Bytes::copy_from_slice(text.bytes(exchange, scratch));
             let page = built_in(reply.status, tokens);
-            Replied::Page(Page { content_type: exchange.settings.files.default_type.clone(), body, ..page })
+            Replied::Page(Page { content_type: media_type(exchange), body, ..page })
         }
         ReturnBody::Location(place) => {
             let place = place.bytes(exchange, scratch);
@@ -81,6 +86,12 @@ pub fn reply(reply: &Return, exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> 
             page.map_or(Replied::Status(500), Replied::Page)
         }
     }
+}
+
+/// Returns the type of a text of ours: that of a file of the request's name.
+fn media_type(exchange: &Exchange<'_>) -> Option<HeaderValue> {
+    let files = &exchange.settings.files;
+    files.types.of(exchange.target.path()).or(files.default_type.as_ref()).cloned()
 }
 
 /// Returns the redirect to the request's path with a slash at its end, or `None` if that cannot be

@@ -180,10 +180,11 @@ impl Service<'_> {
             warn!("{note}");
         }
         let (process, places) = (loaded.config.process.clone(), places(&loaded.config, &self.early));
+        let others = loaded.config.error_logs();
         if let Err(error) = self.daemon.reload(loaded.config) {
             return error!(target: EMERG, "{error}");
         }
-        if let Err(error) = self.log.write_to(&places) {
+        if let Err(error) = self.log.write_to(&places).and_then(|()| self.log.write_apart_to(others)) {
             error!(target: EMERG, "{error}");
         }
         if process.pid != self.process.pid {

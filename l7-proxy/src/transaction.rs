@@ -4,25 +4,29 @@
 //! by whomever that happens; dropping it writes the line. A request that is dropped without an
 //! answer is one whose client has gone, and is logged as nginx's 499.
 
+mod attempts;
+
 use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, response};
 
 use l4_proxy::proxy_protocol::Addresses;
 
+use self::attempts::Attempts;
 use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
 use crate::host::Recent;
 use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
 use crate::route::{Entry, Place, Route, Router, Server};
-use crate::server::{Generation, Session};
+use crate::server::{Generation, Protocol, Session};
 use crate::uri::Target;
-use crate::variable::{Attempt, Captures, Completion, Connection, Exchange, Findings, Moment, Response};
+use crate::variable::{Captures, Completion, Connection, Exchange, Findings, Moment, Response};
 
 /// One request.
 ///
@@ -33,13 +37,17 @@ pub(crate) struct Transaction {
     pub(crate) generation: Rc<Generation>,
     /// What the client sent.
     pub(crate) parts: Parts,
+    /// Its head as it was sent; empty in HTTP/2.
+    head: Bytes,
     pub(crate) connection: Connection,
     /// The name that the request is for, in lower case; empty if it names none.
     pub(crate) host: Rc<str>,
+    /// Whether the answer is for us, not for a client: a question that another request waits for.
+    asks: bool,
     /// The method that an error page is asked with, in place of the client's.
     acting: Option<Method>,
     pub(crate) captures: Captures,
-    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) attempts: Attempts,
     pub(crate) findings: Findings,
     pub(crate) began: Instant,
     /// The location that answers; `None` while it is not known.
@@ -54,6 +62,8 @@ pub(crate) struct Transaction {
     pub(crate) upstream_trailers: Option<Box<HeaderMap>>,
     /// Fields of a server that stay when another location answers in its place.
     pub(crate) carried: Option<Box<HeaderMap>>,
+    /// The character set that a server wants its answer to be said to be in (`X-Accel-Charset`).
+    pub(crate) charset: Option<Box<str>>,
     /// What led to the answer, where that is asked for in place of the answer.
     pub(crate) trace: Option<Box<Trace>>,
     /// Places among the requests that are being served, where those are limited.
@@ -98,14 +108,16 @@ impl Transaction {
     pub(crate) fn new(session: Rc<Session>, generation: Rc<Generation>, parts: Parts) -> Transaction {
         let connection = session.connection();
         Transaction {
+            head: session.take_head(),
             session,
             generation,
             parts,
             connection,
             host: Recent::none(),
+            asks: false,
             acting: None,
             captures: Captures::default(),
-            attempts: Vec::new(),
+            attempts: Attempts::default(),
             findings: Findings::default(),
             began: Instant::now(),
             place: None,
@@ -114,10 +126,35 @@ impl Transaction {
             upstream_headers: None,
             upstream_trailers: None,
             carried: None,
+            charset: None,
             trace: None,
             places: Vec::new(),
             answer: Answer::default(),
         }
+    }
+
+    /// A question about this request, that a location of ours answers: the client's fields and no body.
+    pub(crate) fn question(&self) -> Transaction {
+        let (session, generation) = (Rc::clone(&self.session), Rc::clone(&self.generation));
+        let mut asking = Transaction::new(session, generation, self.parts.clone());
+        asking.asks = true;
+        asking.acting = Some(Method::GET);
+        asking.head = self.head.clone();
+        asking.connection = self.connection;
+        asking.host.clone_from(&self.host);
+        asking.began = self.began;
+        asking.findings.clone_from(&self.findings);
+        asking
+    }
+
+    /// Whether the client reads interim answers, and we can write them.
+    pub(crate) fn takes_interim_answers(&self) -> bool {
+        self.parts.version == Version::HTTP_11 && !matches!(self.session.protocol, Protocol::Stream(_))
+    }
+
+    /// Whether the answer is for us.
+    pub(crate) fn asks(&self) -> bool {
+        self.asks
     }
 
     /// What variables are read from, at the route that is being asked.
@@ -132,7 +169,11 @@ impl Transaction {
             tls: self.session.tls.as_deref(),
             proxied: self.session.proxied.as_deref(),
             method: self.method(),
+            // A question is about the client's own.
+            asked_method: if self.asks { &self.parts.method } else { self.method() },
             version: self.parts.version,
+            head: &self.head,
+            received: self.session.received(),
             request_uri: request_uri(&self.parts),
             target,
             headers: &self.parts.headers,
@@ -143,7 +184,7 @@ impl Transaction {
             definitions: self.generation.site.router.definitions(),
             findings: &self.findings,
             proxy: proxy_pass(route),
-            attempts: &self.attempts,
+            attempts: self.attempts.list(),
             response: None,
             moment: Moment::Asked(self.began),
         }
@@ -198,10 +239,8 @@ impl Transaction {
     /// Notes how many bytes of the answer's body are out; `from` says whether they are those of the latest attempt.
     pub(crate) fn count(&mut self, body_size: u64, from: Origin) {
         self.answer.body_size = body_size;
-        if from == Origin::Server
-            && let Some(attempt) = self.attempts.last_mut()
-        {
-            attempt.length = body_size;
+        if from == Origin::Server {
+            self.attempts.count(body_size);
         }
     }
 
@@ -221,6 +260,7 @@ impl Transaction {
         let exchange = self.exchange(target, server.name(), &route);
         let exchange = Exchange {
             method: &self.parts.method,
+            asked_method: &self.parts.method,
             response: Some(Response {
                 status,
                 headers: answer.headers.as_deref().unwrap_or(&none),
@@ -238,6 +278,9 @@ impl Transaction {
     }
 
     fn log(&self) {
+        if self.asks {
+            return;
+        }
         let logs = |place: Place| !self.generation.site.router.at(place).1.settings.access_log.is_empty();
         if !self.place.is_some_and(logs) {
             return;
@@ -326,6 +369,7 @@ impl fmt::Display for Context<'_> {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
+        self.attempts.end((0, 0));
         self.log();
         self.session.worker.keep_headers(std::mem::take(&mut self.parts.headers));
     }

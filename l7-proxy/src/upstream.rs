@@ -37,13 +37,13 @@ use tokio::time::timeout;
 pub(crate) use self::answer::{AskError, BrokenOff, Incoming, Question, ask};
 pub(crate) use self::budget::Budget;
 pub(crate) use self::chunks::{Chunks, Piece};
-pub(crate) use self::head::{Asked, Fields, Head, parse_length};
+pub(crate) use self::head::{Asked, Fields, Head, Hint, parse_length};
 pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_alone};
 pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};
 pub(crate) use self::sticky::{Bound, SessionZones};
 pub(crate) use self::timing::{Histogram, Timings};
-use crate::model::{Keepalive, Timed, Upstream};
+use crate::model::{Keepalive, Server, Timed, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
 use crate::tls::{Client, ClientTarget};
@@ -56,6 +56,8 @@ pub(crate) struct Pool {
     pub(crate) key: ServiceKey,
     /// What `hash` is given.
     pub(crate) hashed: Option<Value>,
+    /// The servers that are listed more than once, and how often.
+    repeated: Vec<(SocketAddr, usize)>,
     /// Up to where answers are timed, where servers are chosen by that.
     pub(crate) timed: Option<Timed>,
     /// Where it is counted how long answers take, if a page of metrics shows it.
@@ -115,6 +117,7 @@ impl Pool {
         Pool {
             key,
             hashed: balance.key.clone(),
+            repeated: repeated(&upstream.servers),
             timed: balance.timed,
             timing,
             line: upstream.queue.map(Line::new),
@@ -124,6 +127,11 @@ impl Pool {
             channels: Channels::default(),
             idle: RefCell::default(),
         }
+    }
+
+    /// How often a server is listed: as often it may be given one request.
+    pub(crate) fn times_listed(&self, server: SocketAddr) -> usize {
+        self.repeated.iter().find(|(listed, _)| *listed == server).map_or(1, |(_, times)| *times)
     }
 
     /// Whether connections are kept.
@@ -188,6 +196,19 @@ impl Pool {
             .borrow_mut()
             .retain(|idle| now.since(idle.since) < keepalive.timeout && idle.connection.link.is_quiet());
     }
+}
+
+/// Returns the servers that are listed more than once, and how often.
+fn repeated(servers: &[Server]) -> Vec<(SocketAddr, usize)> {
+    let mut repeated: Vec<(SocketAddr, usize)> = Vec::new();
+    for (place, server) in servers.iter().enumerate() {
+        let times = servers.iter().filter(|other| other.addr == server.addr).count();
+        let is_first = servers[..place].iter().all(|other| other.addr != server.addr);
+        if times > 1 && is_first {
+            repeated.push((server.addr, times));
+        }
+    }
+    repeated
 }
 
 /// Connects to a server, from an address of the system's choice if `origin` names none.

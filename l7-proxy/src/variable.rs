@@ -10,6 +10,7 @@
 mod defined;
 mod exchange;
 mod findings;
+mod form;
 mod name;
 mod proxied;
 mod write;
@@ -23,10 +24,10 @@ use crate::tls::TlsVariable;
 pub use self::defined::{Assigned, Definitions, Map};
 pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
 pub use self::findings::Findings;
+pub(crate) use self::form::{escape_log, number};
 pub(crate) use self::name::split_variable;
 pub use self::name::{Names, ValueError};
 pub use self::proxied::Proxied;
-pub(crate) use self::write::{escape_log, number};
 
 /// A text with variables in it.
 #[derive(Clone)]
@@ -163,6 +164,8 @@ pub enum Variable {
     IsArgs,
     /// `$is_request_port`: `:` if the request names a port.
     IsRequestPort,
+    /// `$limit_rate`: bytes per second that the answer may have.
+    LimitRate,
     /// `$limit_conn_status`: `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`.
     LimitConnStatus,
     /// `$limit_req_status`: the same, or `DELAYED` or `DELAYED_DRY_RUN`.
@@ -173,12 +176,14 @@ pub enum Variable {
     NginxVersion,
     /// `$pid`: id of this process.
     Pid,
-    /// `$pipe`: `.`, for requests are not counted as pipelined.
+    /// `$pipe`: `p` if the request had begun before the one before it was answered, else `.`.
     Pipe,
     /// `$proxy_add_x_forwarded_for`: the request's `X-Forwarded-For` and the client's address.
     ProxyAddXForwardedFor,
     /// `$proxy_protocol_…`: what a header of the PROXY protocol said.
     Proxied(Proxied),
+    /// `$realpath_root`: the document root without symbolic links in it.
+    RealpathRoot,
     /// `$realip_remote_addr`: the address of the peer, where that named another as the client's.
     RealipRemoteAddr,
     /// `$realip_remote_port`: likewise.
@@ -197,11 +202,15 @@ pub enum Variable {
     Request,
     /// `$request_body`: the request's body, where it was read into memory.
     RequestBody,
+    /// `$request_body_file`: the file that the request's body is in.
+    RequestBodyFile,
+    /// `$request_id`: 16 random bytes in hexadecimal.
+    RequestId,
     /// `$request_completion`: `OK` if the answer was sent whole.
     RequestCompletion,
     /// `$request_filename`: root or alias, and path.
     RequestFilename,
-    /// `$request_length`: bytes of the request, as far as they are known.
+    /// `$request_length`: bytes of the request, its body as far as it has come.
     RequestLength,
     /// `$request_method`.
     RequestMethod,
@@ -233,6 +242,10 @@ pub enum Variable {
     TimeLocal,
     /// `$upstream_addr`: the servers that were tried.
     UpstreamAddr,
+    /// `$upstream_bytes_received`, per server that was tried.
+    UpstreamBytesReceived,
+    /// `$upstream_bytes_sent`, per server that was tried.
+    UpstreamBytesSent,
     /// `$upstream_connect_time`: until there was a connection, per server that was tried.
     UpstreamConnectTime,
     /// `$upstream_cookie_NAME`: a cookie that the server sets.
@@ -255,6 +268,8 @@ pub enum Variable {
     Uri,
     /// `$http2`: `h2` or `h2c` where HTTP/2 is spoken.
     Http2,
+    /// `$http3`: nothing, for HTTP/3 is not spoken.
+    Http3,
     /// `$ssl_…`
     Tls(TlsVariable),
 }

@@ -52,6 +52,11 @@ impl Packed {
         self.inner.origin()
     }
 
+    /// Bytes to the server that it comes from, and from it.
+    pub(super) fn traffic(&self) -> Option<(u64, u64)> {
+        self.inner.traffic()
+    }
+
     /// Whether all of it was given out.
     pub(super) fn has_ended(&self) -> bool {
         self.packer.is_none() && self.trailers.is_none()

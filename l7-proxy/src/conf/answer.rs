@@ -32,6 +32,7 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     })
     .many(|_| {}),
     Rule::new("expires", Context::SETTINGS_IF, 1..=2, expires),
+    Rule::new("early_hints", Context::SETTINGS, 1..=ANY, early_hints),
     Rule::new("proxy_hide_header", Context::SETTINGS, 1..=1, |_, settings, directive| {
         let name = field_name(directive.arg(0))?;
         proxy(settings).relay.hide.push(name);
@@ -80,11 +81,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
 
 /// What a block has of the fields that outer blocks add.
 pub(super) const INHERITANCE: &[Rule<Settings>] = &[
-    Rule::new("add_header_inherit", Context::SETTINGS, 1..=1, |_, settings, directive| {
+    Rule::new("add_header_inherit", Context::SETTINGS_IF, 1..=1, |_, settings, directive| {
         settings.inherit.headers = inheritance(directive)?;
         Ok(())
     }),
-    Rule::new("add_trailer_inherit", Context::SETTINGS, 1..=1, |_, settings, directive| {
+    Rule::new("add_trailer_inherit", Context::SETTINGS_IF, 1..=1, |_, settings, directive| {
         settings.inherit.trailers = inheritance(directive)?;
         Ok(())
     }),
@@ -139,6 +140,13 @@ fn expires(scope: &mut Scope, settings: &mut Settings, directive: &Directive) ->
         let time = parse_expires(word, from).ok_or_else(|| Fault::directive("invalid value"))?;
         Expires::Known(time)
     };
+    Ok(())
+}
+
+/// `early_hints CONDITION…`
+fn early_hints(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let values = directive.args.iter().map(|word| Value::parse(word, &scope.names));
+    settings.early_hints = values.collect::<Result<_, _>>()?;
     Ok(())
 }
 

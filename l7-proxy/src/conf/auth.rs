@@ -1,10 +1,11 @@
-//! Names and passwords, and how they go with other checks: `auth_basic`, `satisfy`.
+//! Names and passwords, and how they go with other checks: `auth_basic`, `auth_request`, `satisfy`.
 
 use std::sync::Arc;
 
 use crate::model::{Auth, Satisfy, Settings};
 use crate::variable::Value;
 
+use super::map::own_variable;
 use super::rules::{Context, Fault, Rule};
 
 /// What fills in the [`Auth`] of [`Settings`].
@@ -22,6 +23,18 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         auth(settings).users = Some(Value::parse(&path, &scope.names)?);
         Ok(())
     }),
+    Rule::new("auth_request", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        let path = directive.arg(0);
+        auth(settings).request = Some(path.to_owned()).filter(|path| path != "off");
+        Ok(())
+    }),
+    Rule::new("auth_request_set", Context::SETTINGS, 2..=2, |scope, settings, directive| {
+        let variable = own_variable(scope, directive.arg(0))?;
+        let value = Value::parse(directive.arg(1), &scope.names)?;
+        auth(settings).request_sets.push((variable, value));
+        Ok(())
+    })
+    .many(|settings| auth(settings).request_sets.clear()),
     Rule::new("satisfy", Context::SETTINGS, 1..=1, |_, settings, directive| {
         auth(settings).satisfy = match directive.arg(0) {
             "all" => Satisfy::All,

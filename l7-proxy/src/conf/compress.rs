@@ -15,6 +15,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         gzip(settings).on = flag(directive)?;
         Ok(())
     }),
+    Rule::new("gunzip", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        gzip(settings).unpacks = flag(directive)?;
+        Ok(())
+    }),
     Rule::new("gzip_static", Context::SETTINGS, 1..=1, |_, settings, directive| {
         gzip(settings).prepared = match directive.arg(0) {
             "off" => Prepared::Off,
@@ -25,13 +29,7 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("gzip_types", Context::SETTINGS, 1..=ANY, |_, settings, directive| {
-        gzip(settings).types = match directive.args.iter().any(|word| word == "*") {
-            true => MediaTypes::All,
-            false => {
-                let words = directive.args.iter().map(|word| word.to_ascii_lowercase());
-                MediaTypes::These(words.chain(["text/html".to_owned()]).collect())
-            }
-        };
+        gzip(settings).types = MediaTypes::of(&directive.args);
         Ok(())
     }),
     Rule::new("gzip_min_length", Context::SETTINGS, 1..=1, |_, settings, directive| {

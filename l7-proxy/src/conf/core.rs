@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::model::{ControlSocket, ErrorLog, Events, LogLevel, LogTarget, Process, Workers};
+use crate::model::{ControlSocket, Events, LogLevel, Process, Workers};
 
 use super::rules::{Context, Fault, Rule};
 use super::tree::Directive;
@@ -20,7 +20,10 @@ pub(super) const PROCESS: &[Rule<Process>] = &[
         process.master_process = flag(directive)?;
         Ok(())
     }),
-    Rule::new("error_log", Context::MAIN, 1..=2, error_log).many(|process| process.error_log.clear()),
+    Rule::new("error_log", Context::MAIN, 1..=2, |scope, process: &mut Process, directive| {
+        log::add_error_log(scope, &mut process.error_log, directive)
+    })
+    .many(|process| process.error_log.clear()),
     Rule::new("pid", Context::MAIN, 1..=1, |scope, process, directive| {
         process.pid = scope.path(directive.arg(0));
         Ok(())
@@ -77,19 +80,6 @@ fn worker_processes(_: &mut Scope, process: &mut Process, directive: &Directive)
             None => return Err(Fault::directive("invalid value")),
         },
     };
-    Ok(())
-}
-
-fn error_log(scope: &mut Scope, process: &mut Process, directive: &Directive) -> Result<(), Fault> {
-    let level = match directive.args.get(1) {
-        None => LogLevel::Error,
-        Some(word) => level(word).ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")))?,
-    };
-    let target = log::target(scope, directive)?;
-    if process.error_log.iter().any(|log| log.target == target && target == LogTarget::Stderr) {
-        return Err(Fault::directive("is duplicate"));
-    }
-    process.error_log.push(ErrorLog { target, level });
     Ok(())
 }
 

@@ -49,9 +49,9 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("lingering_close", Context::SETTINGS),
     time("lingering_time", Context::SETTINGS),
     time("lingering_timeout", Context::SETTINGS),
-    several("open_log_file_cache", Context::SETTINGS, 1, 4),
     // Pieces are as large as they come out.
     several("gzip_buffers", Context::SETTINGS, 2, 2),
+    several("gunzip_buffers", Context::SETTINGS, 2, 2),
     // Tables grow as they need.
     count("types_hash_max_size", Context::SETTINGS),
     count("types_hash_bucket_size", Context::SETTINGS),
@@ -66,11 +66,8 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("connection_pool_size", SERVERS),
     size("request_pool_size", SERVERS),
     // Answers stream through with back-pressure, and of a request's body 1 MB is held at most: nothing
-    // is written to a disk.
-    one("client_body_in_file_only", Context::SETTINGS),
-    size("client_body_buffer_size", Context::SETTINGS),
+    // is written to a disk unless somebody asks for the file.
     switch("client_body_in_single_buffer", Context::SETTINGS),
-    several("client_body_temp_path", Context::SETTINGS, 1, 4),
     several("proxy_temp_path", Context::SETTINGS, 1, 4),
     several("fastcgi_temp_path", Context::SETTINGS, 1, 4),
     several("uwsgi_temp_path", Context::SETTINGS, 1, 4),
@@ -113,9 +110,8 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("http2_push", Context::SETTINGS),
     // One process: what its workers share needs no memory set apart.
     several("zone", UPSTREAMS, 1, 2),
-    // There is one log for diagnostics.
-    several("error_log", Context::SETTINGS.or(Context::STREAM_SETTINGS), 1, 2),
-    switch("log_not_found", Context::SETTINGS),
+    // There is one log for diagnostics of `stream {}`; subrequests have no line in any.
+    several("error_log", Context::STREAM_SETTINGS, 1, 2),
     switch("log_subrequest", Context::SETTINGS),
     switch("rewrite_log", Context::SETTINGS_IF.or(Context::SERVER_IF)),
     switch("uninitialized_variable_warn", Context::SETTINGS_IF.or(Context::SERVER_IF)),

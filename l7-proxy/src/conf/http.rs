@@ -21,6 +21,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     rules::apply(scope, log::FORMATS, Context::HTTP, block, &mut ())?;
     rules::apply(scope, limit::ZONES, Context::HTTP, block, &mut ())?;
     let mut settings = Settings { access_log: default_log(scope, directive)?, ..Settings::default() };
+    settings.client.body.folder = scope.path("client_body_temp").into();
     super::settings_of(scope, Context::HTTP, block, &mut settings)?;
     let mut explain_from = Vec::new();
     rules::apply(scope, client_addr::EXPLAIN, Context::HTTP, block, &mut explain_from)?;

@@ -1,22 +1,78 @@
-//! `access_log` and `log_format`, and where logs go.
+//! `access_log` and `log_format`, `error_log` of servers and locations, and where logs go.
 
 use std::sync::Arc;
 
-use crate::model::{AccessLog, AccessLogTarget, Escape, LogFormat, LogTarget, Packing, Settings};
+use crate::model::{
+    AccessLog, AccessLogTarget, ErrorLog, Escape, LogFileCache, LogFormat, LogLevel, LogNotFound, LogTarget,
+    Packing, Settings,
+};
 use crate::variable::Value;
 
 use super::Scope;
+use super::core::level;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{parse_number, parse_size, parse_time};
+use super::value::{flag, parse_number, parse_size, parse_time};
 
 /// Formats go into the scope, where `access_log` finds them.
 pub(super) const FORMATS: &[Rule<()>] =
     &[Rule::new("log_format", Context::HTTP, 2..=ANY, log_format).many(|()| {})];
 
 /// What fills in the logs of [`Settings`].
-pub(super) const RULES: &[Rule<Settings>] =
-    &[Rule::new("access_log", ANYWHERE, 1..=ANY, access_log).many(|settings| settings.access_log.clear())];
+pub(super) const RULES: &[Rule<Settings>] = &[
+    Rule::new("access_log", ANYWHERE, 1..=ANY, access_log).many(|settings| settings.access_log.clear()),
+    Rule::new("open_log_file_cache", Context::SETTINGS, 1..=4, log_files),
+    Rule::new("log_not_found", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.log_not_found = if flag(directive)? { LogNotFound::On } else { LogNotFound::Off };
+        Ok(())
+    }),
+    Rule::new("error_log", Context::SETTINGS, 1..=2, |scope, settings: &mut Settings, directive| {
+        add_error_log(scope, Arc::make_mut(settings.error_log.get_or_insert_default()), directive)
+    })
+    .many(|settings| settings.error_log = None),
+];
+
+/// Adds the log of an `error_log`.
+pub(super) fn add_error_log(
+    scope: &Scope,
+    logs: &mut Vec<ErrorLog>,
+    directive: &Directive,
+) -> Result<(), Fault> {
+    let level = match directive.args.get(1) {
+        None => LogLevel::Error,
+        Some(word) => level(word).ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")))?,
+    };
+    let target = target(scope, directive)?;
+    if logs.iter().any(|log| log.target == target && target == LogTarget::Stderr) {
+        return Err(Fault::directive("is duplicate"));
+    }
+    logs.push(ErrorLog { target, level });
+    Ok(())
+}
+
+fn log_files(_: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    if directive.arg(0) == "off" && directive.args.len() == 1 {
+        settings.log_files = LogFileCache::default();
+        return Ok(());
+    }
+    let mut cache = LogFileCache::default();
+    for word in &directive.args {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        let read = match key {
+            "max" => parse_number(value).filter(|&max| max > 0).map(|max| cache.max = max),
+            "inactive" => parse_time(value).map(|time| cache.inactive = time),
+            "min_uses" => parse_number(value).filter(|&uses| uses > 0).map(|uses| cache.min_uses = uses),
+            "valid" => parse_time(value).map(|time| cache.valid = time),
+            _ => None,
+        };
+        read.ok_or_else(|| Fault::new(format!("invalid \"open_log_file_cache\" parameter \"{word}\"")))?;
+    }
+    if cache.max == 0 {
+        return Err(Fault::new("\"open_log_file_cache\" must have \"max\" parameter"));
+    }
+    settings.log_files = cache;
+    Ok(())
+}
 
 /// Wherever a location's settings may stand, and in the blocks inside one.
 const ANYWHERE: Context = Context::SETTINGS_IF.or(Context::LIMIT_EXCEPT);
@@ -91,20 +147,39 @@ fn access_log(scope: &mut Scope, settings: &mut Settings, directive: &Directive)
         None => return Err(Fault::new(format!("unknown log format \"{name}\""))),
     };
     let mut log = AccessLog { target, format, condition: None, packing: Packing::Plain };
+    let (mut buffered, mut flushed) = (false, false);
     for parameter in directive.args.iter().skip(2) {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         match key {
             // How lines are gathered before they are written is the log's own business.
-            "buffer" if parse_size(value).is_some() => {}
-            "flush" if parse_time(value).is_some() => {}
+            "buffer" => {
+                let size = parse_size(value).filter(|&size| size > 0);
+                size.ok_or_else(|| Fault::new(format!("invalid buffer size \"{value}\"")))?;
+                buffered = true;
+            }
+            "flush" => {
+                let time = parse_time(value).filter(|time| !time.is_zero());
+                time.ok_or_else(|| Fault::new(format!("invalid flush time \"{value}\"")))?;
+                flushed = true;
+            }
             "gzip" => {
-                let level = if value.is_empty() { Some(1) } else { parse_number(value) };
+                let level = if parameter == "gzip" { Some(1) } else { parse_number(value) };
                 let level = level.filter(|level| (1..=9).contains(level));
-                log.packing = Packing::Gzip(level.ok_or_else(|| Fault::parameter(parameter))?);
+                let level =
+                    level.ok_or_else(|| Fault::new(format!("invalid compression level \"{value}\"")))?;
+                log.packing = Packing::Gzip(level);
+                buffered = true;
             }
             "if" => log.condition = Some(Value::parse(value, &scope.names)?),
             _ => return Err(Fault::parameter(parameter)),
         }
+    }
+    if flushed && !buffered {
+        let message = format!("no buffer is defined for access_log \"{}\"", directive.arg(0));
+        return Err(Fault::new(message));
+    }
+    if buffered && matches!(log.target, AccessLogTarget::Varying(_)) {
+        return Err(Fault::new("buffered logs cannot have variables in name"));
     }
     settings.access_log.push(log);
     Ok(())

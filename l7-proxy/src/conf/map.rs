@@ -1,7 +1,8 @@
 //! `map {}`: a variable whose value depends on another.
 
+use crate::map;
 use crate::model::Pattern;
-use crate::variable::{Definitions, Map, Value, Variable};
+use crate::variable::{Definitions, Map, Value, ValueError, Variable};
 
 use super::rules::{Context, Fault, Syntax};
 use super::server::pattern_fault;
@@ -27,13 +28,45 @@ fn read(scope: &mut Scope, directive: &Directive) -> Result<(u16, Map), Error> {
     let at = |fault: Fault| fault.at(directive);
     let source = Value::parse(directive.arg(0), &scope.names).map_err(|error| at(error.into()))?;
     let number = own_variable(scope, directive.arg(1)).map_err(at)?;
-    let mut map = Map::new(source);
+    let mut map = Map::new(source, Value::literal(""));
+    fill(&mut map, directive, |text| Value::parse(text, &scope.names))?;
+    Ok((number, map))
+}
+
+/// Reads the rows of a map, whose values `parse` makes of their texts.
+pub(super) fn fill<T: Clone>(
+    map: &mut map::Map<T>,
+    directive: &Directive,
+    parse: impl Fn(&str) -> Result<T, ValueError>,
+) -> Result<(), Error> {
     // nginx looks names with a dot at their end up without it, and wildcards only if it was told.
     let hostnames = directive.block.iter().any(|row| row.name == "hostnames" && row.args.is_empty());
+    let wildcards = if hostnames { Wildcards::Names } else { Wildcards::None };
+    let mut default = None;
     for row in &directive.block {
-        add(scope, &mut map, row, hostnames).map_err(|fault| fault.at(row))?;
+        let at = |fault: Fault| fault.at(row);
+        if row.args.is_empty() && matches!(&*row.name, "hostnames" | "volatile") {
+            continue;
+        }
+        let [value] = &*row.args else { return Err(at(Fault::new("invalid number of the map parameters"))) };
+        let value = parse(value).map_err(|error| at(error.into()))?;
+        if row.name != "default" {
+            add(map, &row.name, value, wildcards).map_err(at)?;
+        } else if default.replace(value).is_some() {
+            return Err(at(Fault::new("duplicate default map parameter")));
+        }
     }
-    Ok((number, map))
+    if let Some(default) = default {
+        map.default = default;
+    }
+    Ok(())
+}
+
+/// Whether a row may be a name with a wildcard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wildcards {
+    Names,
+    None,
 }
 
 /// Returns the number of a variable that a directive defines.
@@ -49,17 +82,7 @@ pub(super) fn own_variable(scope: &Scope, word: &str) -> Result<u16, Fault> {
     }
 }
 
-fn add(scope: &Scope, map: &mut Map, row: &Directive, hostnames: bool) -> Result<(), Fault> {
-    let key = &*row.name;
-    if row.args.is_empty() && matches!(key, "hostnames" | "volatile") {
-        return Ok(());
-    }
-    let [value] = &*row.args else { return Err(Fault::new("invalid number of the map parameters")) };
-    let value = Value::parse(value, &scope.names)?;
-    if key == "default" {
-        map.default = value;
-        return Ok(());
-    }
+fn add<T: Clone>(map: &mut map::Map<T>, key: &str, value: T, wildcards: Wildcards) -> Result<(), Fault> {
     if let Some(source) = key.strip_prefix('~') {
         let pattern = match source.strip_prefix('*') {
             Some(source) => Pattern::new_ignoring_case(source),
@@ -73,7 +96,7 @@ fn add(scope: &Scope, map: &mut Map, row: &Directive, hostnames: bool) -> Result
     // A backslash keeps a key from being a word of ours.
     let key = key.strip_prefix('\\').unwrap_or(key);
     let free = match key {
-        _ if !hostnames => map.insert(key, value),
+        _ if wildcards == Wildcards::None => map.insert(key, value),
         name if name.starts_with("*.") => map.insert_ending(&name[2..], value),
         name if name.ends_with(".*") => map.insert_beginning(&name[..name.len() - 2], value),
         name if name.starts_with('.') => {

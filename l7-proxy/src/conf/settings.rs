@@ -6,15 +6,15 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use crate::model::{
-    ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Root, ServerTokens, Settings, Slashes,
-    Types,
+    ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Recursion, Root, ServerTokens, Settings,
+    Slashes, Types,
 };
 use crate::variable::{Value, Variable};
 
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, number, parse_number, parse_size, size, time};
+use super::value::{flag, number, parse_number, parse_size, time};
 
 /// Where what must be known before the location stands.
 const SERVERS: Context = Context::HTTP.or(Context::SERVER);
@@ -51,14 +51,6 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("max_ranges", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.files.max_ranges = Some(number(directive)?);
-        Ok(())
-    }),
-    Rule::new("client_max_body_size", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.client.max_body_size = Some(size(directive)?).filter(|&size| size > 0);
-        Ok(())
-    }),
-    Rule::new("client_body_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.client.body_timeout = time(directive, 0)?;
         Ok(())
     }),
     Rule::new(
@@ -174,6 +166,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("server_name_in_redirect", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.redirects.server_name = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("recursive_error_pages", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.recursion = if flag(directive)? { Recursion::On } else { Recursion::Off };
         Ok(())
     }),
     Rule::new("error_page", Context::SETTINGS_IF, 2..=ANY, error_page)

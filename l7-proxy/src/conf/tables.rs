@@ -3,8 +3,9 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, auth, check, client_addr, compress, core, effectless, file_cache, grpc, limit, location, log,
-    map, proxy, resolver, rewrite, server, settings, stream, symlinks, tls, unsupported, upstream,
+    answer, auth, body, charset, check, client_addr, compress, core, effectless, file_cache, grpc, limit,
+    location, log, map, proxy, resolver, rewrite, server, settings, stream, symlinks, tls, unsupported,
+    upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -64,6 +65,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(limit::ZONES))
         .chain(syntaxes(limit::RULES))
         .chain(syntaxes(auth::RULES))
+        .chain(syntaxes(charset::RULES))
+        .chain(syntaxes(body::RULES))
         .chain(syntaxes(proxy::RULES))
         .chain(syntaxes(grpc::RULES))
         .chain(syntaxes(log::FORMATS))

@@ -36,12 +36,10 @@ const MAIN: &str = "
 
 /// In `http {}`, its servers and locations.
 const HTTP: &str = "
-    recursive_error_pages
     add_after_body add_before_body addition_types ancient_browser ancient_browser_value api
-    auth_delay auth_jwt auth_jwt_key_file auth_oidc auth_request
-    auth_request_set autoindex autoindex_exact_size autoindex_format autoindex_localtime charset
-    charset_map charset_types client_body_early_read create_full_put_path dav_access dav_methods
-    degradation degrade early_hints empty_gif f4f fastcgi_bind fastcgi_buffer_size
+    auth_delay auth_jwt auth_jwt_key_file auth_oidc autoindex autoindex_exact_size autoindex_format autoindex_localtime
+    charset_map client_body_early_read create_full_put_path dav_access dav_methods
+    degradation degrade empty_gif f4f fastcgi_bind fastcgi_buffer_size
     fastcgi_buffering fastcgi_buffers fastcgi_busy_buffers_size fastcgi_cache
     fastcgi_cache_background_update fastcgi_cache_bypass fastcgi_cache_key fastcgi_cache_lock
     fastcgi_cache_lock_age fastcgi_cache_lock_timeout fastcgi_cache_max_range_offset
@@ -56,7 +54,7 @@ const HTTP: &str = "
     fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_split_path_info fastcgi_store
     fastcgi_store_access fastcgi_temp_file_write_size flv geo geoip_city geoip_country geoip_org
     geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf
-    grpc_ssl_certificate_cache grpc_ssl_conf_command gunzip gunzip_buffers
+    grpc_ssl_certificate_cache grpc_ssl_conf_command
     gzip_hash gzip_no_buffer
     gzip_window hls 
     
@@ -70,7 +68,7 @@ const HTTP: &str = "
     memcached_next_upstream_tries memcached_pass memcached_read_timeout memcached_send_timeout
     memcached_socket_keepalive min_delete_depth mirror mirror_request_body modern_browser
     modern_browser_value mp4 mp4_buffer_size mp4_max_buffer_size mp4_start_key_frame
-    open_file_cache_events override_charset perl perl_modules perl_require perl_set post_action
+    open_file_cache_events perl perl_modules perl_require perl_set post_action
     postpone_gzipping proxy_cache proxy_cache_background_update proxy_cache_bypass
     proxy_cache_convert_head proxy_cache_key proxy_cache_lock proxy_cache_lock_age
     proxy_cache_lock_timeout proxy_cache_max_range_offset proxy_cache_methods proxy_cache_min_uses

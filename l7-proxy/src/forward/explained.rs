@@ -26,7 +26,7 @@ pub(crate) fn explain(
         true => secure(transaction, server, route, target, settings).ok(),
         false => None,
     };
-    let is_told = false;
+    let (is_told, traffic) = (false, std::cell::Cell::default());
     let journey = Journey {
         secure,
         server,
@@ -34,7 +34,7 @@ pub(crate) fn explain(
         target,
         settings,
         is_told,
-        connected: std::cell::Cell::default(),
+        traffic,
         uri,
         source: None,
         origin: None,

@@ -8,7 +8,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, PROXY_AUTHORIZATION, SERVER, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::outgoing;
 use crate::model::{FieldNames, HttpVersion, ProxySettings, SetHeader};
@@ -49,7 +49,8 @@ impl Reuse {
 
 /// Writes the head of a forwarded request.
 ///
-/// hyper has taken down names in lower case; they are written in title case, as people write them.
+/// Names are spelled as the client spelled them, as by nginx; those of HTTP/2, which has no capitals, in
+/// title case, as people write them.
 pub(super) fn request(
     exchange: &Exchange<'_>,
     settings: &ProxySettings,
@@ -84,6 +85,10 @@ pub(super) fn request(
     let stays = held_back(client, settings, framing);
     for (name, value) in client {
         if !stays(name) && push_name(name, exchange.settings.client.names, head) {
+            if let Some(written) = spelled(exchange.head, name, value) {
+                head.truncate(head.len() - written.len());
+                head.extend_from_slice(written);
+            }
             head.extend_from_slice(b": ");
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
@@ -131,6 +136,15 @@ pub(super) fn is_ours(name: &HeaderName) -> bool {
 /// a line would begin another field.
 fn is_field_value(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(|&byte| (byte >= b' ' && byte != 0x7f) || byte == b'\t')
+}
+
+/// Returns a name as the client spelled it: in the head, where its value stands, it stands before that.
+fn spelled<'h>(head: &'h [u8], name: &HeaderName, value: &HeaderValue) -> Option<&'h [u8]> {
+    // An empty value has no place.
+    let at = value.as_bytes().as_ptr().addr().checked_sub(head.as_ptr().addr())?;
+    let before = head.get(..at)?.trim_ascii_end().strip_suffix(b":")?;
+    let written = &before[before.len().checked_sub(name.as_str().len())?..];
+    written.eq_ignore_ascii_case(name.as_str().as_bytes()).then_some(written)
 }
 
 /// Writes a name in title case, if it means the same to every server.
@@ -243,6 +257,22 @@ mod tests {
         check("x-1a-b", Some("X-1a-B"));
         check("x_forwarded_for", None);
         check("x.y", None);
+    }
+
+    #[test]
+    fn name_is_found_before_its_value_in_the_head() {
+        let head = bytes::Bytes::from_static(b"GET / HTTP/1.1\r\nX-ID:  one\r\nx-id:two\r\n\r\n");
+        let name = HeaderName::from_static("x-id");
+        let value = |text: &[u8]| {
+            let at = memchr::memmem::find(&head, text).unwrap();
+            HeaderValue::from_maybe_shared(head.slice(at..at + text.len())).unwrap()
+        };
+        assert_eq!(spelled(&head, &name, &value(b"one")), Some(&b"X-ID"[..]));
+        assert_eq!(spelled(&head, &name, &value(b"two")), Some(&b"x-id"[..]));
+        // Another one's value, or a value from elsewhere, has no name here.
+        assert_eq!(spelled(&head, &HeaderName::from_static("x-ie"), &value(b"two")), None);
+        assert_eq!(spelled(&head, &name, &HeaderValue::from_static("one")), None);
+        assert_eq!(spelled(b"", &name, &HeaderValue::from_static("one")), None);
     }
 
     #[test]

@@ -4,17 +4,18 @@
 //! come back, since a gRPC server takes it for a sign that nobody between it and its client drops them.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::relayed::Rest;
-use super::{Connect, Failure, Journey, Response, headers, outgoing};
+use super::{Connect, Failure, Journey, Response, headers, hints, outgoing};
 use crate::handle::exchange;
 use crate::model::Trailers;
 use crate::transaction::Transaction;
-use crate::upstream::{self, AskError, Asked, Call, Fields, Route, Slot, call};
+use crate::upstream::{self, AskError, Asked, Call, Fields, Hint, Route, Slot, call};
 
 impl Journey<'_> {
     /// Sends the request once.
@@ -25,8 +26,12 @@ impl Journey<'_> {
         connect: Connect,
     ) -> Result<Response, Failure> {
         let request = self.request(transaction).map_err(Failure::Invalid)?;
+        let began = self.is_told.then(Instant::now);
         let slot = self.slot(transaction, server, connect).await.map_err(Failure::Connect)?;
         let kept = slot.kept;
+        if let Some(began) = began {
+            transaction.attempts.connected(if kept { Duration::ZERO } else { began.elapsed() });
+        }
         if let Some(source) = &self.source {
             source.rewind();
         }
@@ -35,6 +40,8 @@ impl Journey<'_> {
         let wanted = |name: &HeaderName| {
             headers::is_end_to_end(name) && (!headers::is_ours(name) || all || relay.pass.contains(name))
         };
+        let pass = |fields: &[Hint<'_>]| hints::pass(&transaction.session, relay, fields);
+        let wanted_early = hints::are_wanted(transaction, self.server, self.route, self.target);
         let question = Call {
             request,
             body: self.source.clone(),
@@ -43,6 +50,7 @@ impl Journey<'_> {
                 headers: transaction.session.worker.take_headers(),
                 wanted: &wanted,
                 spelling: &transaction.session.spelling,
+                hints: if wanted_early { Some(&pass) } else { None },
             },
             head_max: self.settings.buffer_size,
             read_timeout: self.settings.read_timeout,
@@ -103,7 +111,7 @@ impl Journey<'_> {
                 fields.append(set.name.clone(), value);
             }
         }
-        let framing = self.framing();
+        let framing = self.framing(transaction);
         let stays = headers::held_back(client, settings, framing);
         for (name, value) in client {
             let is_clear = headers::is_unambiguous(name, exchange.settings.client.names);

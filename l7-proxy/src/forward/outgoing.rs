@@ -1,14 +1,20 @@
-//! What a location puts in place of the client's method and body.
+//! What a location puts in place of the client's target, method and body.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::Method;
+use http::uri::PathAndQuery;
+use http::{Method, Uri};
 
 use crate::body::Source;
-use crate::model::ProxySettings;
+use crate::handle::exchange;
+use crate::model::{PassUri, ProxyPass, ProxySettings};
+use crate::route::{Route, Server};
 use crate::server::Session;
+use crate::transaction::{PathOrigin, Transaction};
+use crate::uri::Target;
 use crate::variable::Exchange;
 
 /// Returns the method that servers are asked with; `None` for the client's.
@@ -40,4 +46,43 @@ pub(super) fn body(
         return Some(Source::held(Bytes::from(text), Rc::clone(session)));
     }
     received.filter(|_| settings.pass.body)
+}
+
+/// Returns the target of the forwarded request; `None` if it cannot be written.
+pub(super) fn request_target(
+    transaction: &Transaction,
+    server: &Server,
+    route: &Route<'_>,
+    pass: &ProxyPass,
+    target: &Target<'_>,
+) -> Option<Uri> {
+    // A path that the location has rewritten is the whole of it, as in nginx.
+    let replaced = pass.uri.as_ref().filter(|_| transaction.path == PathOrigin::Located);
+    let mut path = match replaced {
+        None => {
+            let forwarded = target.forwarded();
+            if let Cow::Borrowed(_) = forwarded
+                && transaction.redirected.is_none()
+            {
+                return transaction.parts.uri.path_and_query().cloned().map(Uri::from);
+            }
+            forwarded.into_owned()
+        }
+        Some(PassUri::Prefix(prefix)) => {
+            let mut path = prefix.clone();
+            path.push_str(&target.forwarded_after(route.prefix_len));
+            path
+        }
+        Some(PassUri::Whole(uri)) => {
+            let exchange = exchange(transaction, server, route, target);
+            let mut whole = Vec::new();
+            uri.write(&exchange, &mut whole);
+            return Some(Uri::from(PathAndQuery::try_from(whole).ok()?));
+        }
+    };
+    if let Some(args) = target.args() {
+        path.push('?');
+        path.push_str(args);
+    }
+    Some(Uri::from(PathAndQuery::try_from(path).ok()?))
 }

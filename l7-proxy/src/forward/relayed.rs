@@ -30,6 +30,8 @@ pub(crate) struct Relayed {
     /// Whether it ended as the server meant it to.
     whole: bool,
     session: Rc<Session>,
+    /// Bytes to the server and from it, once the claim has ended.
+    moved: (u64, u64),
     /// The client's version: in HTTP/1.0 the end of the connection may be that of the body.
     version: Version,
 }
@@ -68,6 +70,16 @@ pub(super) enum Traffic {
     Stream(Rc<Cell<(u64, u64)>>),
 }
 
+impl Traffic {
+    /// The bytes to the server and from it since they were last counted.
+    pub(super) fn so_far(&self) -> (u64, u64) {
+        match self {
+            Traffic::Link(link) => link.traffic(),
+            Traffic::Stream(traffic) => traffic.get(),
+        }
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
         let (to_server, to_client) = match &self.traffic {
@@ -81,7 +93,7 @@ impl Drop for Account {
 
 impl Relayed {
     pub(super) fn new(rest: Rest, claim: Claim, session: Rc<Session>, version: Version) -> Relayed {
-        let mut relayed = Relayed { rest, claim: Some(claim), whole: false, session, version };
+        let mut relayed = Relayed { rest, claim: Some(claim), whole: false, session, moved: (0, 0), version };
         relayed.note_end();
         relayed
     }
@@ -89,6 +101,11 @@ impl Relayed {
     /// Whether the server's answer was read to its end.
     pub(crate) fn has_ended(&self) -> bool {
         self.whole
+    }
+
+    /// Bytes to the server and from it so far.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        self.claim.as_ref().map_or(self.moved, |claim| claim.account.traffic.so_far())
     }
 
     /// Moves what comes next into a pipe, if that costs less than to read it; `None` if it does not.
@@ -121,6 +138,7 @@ impl Relayed {
         }
         self.whole = true;
         let rest = std::mem::replace(&mut self.rest, Rest::Over);
+        self.moved = self.traffic();
         if let Some(Claim { account, pool }) = self.claim.take() {
             if let Some(began) = account.timed {
                 let (event, now) = (Event::Responded { latency: began.elapsed() }, Moment::now().as_time());
@@ -157,6 +175,7 @@ impl Relayed {
         if self.version < Version::HTTP_11 {
             session.part_by_reset();
         }
+        self.moved = self.traffic();
         self.claim = None;
     }
 }

@@ -11,8 +11,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
-use super::{Answer, exchange, expires, trailing};
-use crate::body::{Body, Kind, Packed};
+use super::{Answer, charset, exchange, expires, trailing};
+use crate::body::{Body, Kind, Packed, Unpacked};
 use crate::model::{ConnectionSettings, ErrorPageStatus, Expires, Gzip, Prepared};
 use crate::pages;
 use crate::route::{Route, Server};
@@ -62,6 +62,16 @@ pub(super) fn finish(
     }
     if !settings.add_headers.is_empty() {
         add_headers(&transaction, server, route, target, answer.status, headers);
+    }
+    if (settings.charset.name.is_some() || transaction.charset.is_some())
+        && !headers.contains_key(CONTENT_ENCODING)
+    {
+        let before = headers.clone();
+        let exchange = exchange_with(&transaction, server, route, target, answer.status, &before);
+        charset::add(&settings.charset, transaction.charset.as_deref(), &exchange, headers);
+    }
+    if settings.gzip.unpacks {
+        unpack(&transaction, &settings.gzip, headers, &mut answer.kind);
     }
     if settings.gzip.on || settings.gzip.prepared != Prepared::Off {
         let form = answer.extensions.remove::<Form>().unwrap_or(Form::Only);
@@ -132,7 +142,10 @@ pub(super) fn describing(
         || settings.add_headers.iter().any(|add| REPLACED.contains(&add.name))
         || !settings.add_trailers.is_empty()
         || settings.gzip.on
+        || settings.gzip.unpacks
         || settings.gzip.prepared != Prepared::Off
+        || settings.charset.name.is_some()
+        || transaction.charset.is_some()
         || transaction.carried.is_some();
     if of_one_connection && !looked_at { Describing::Text } else { Describing::Fields }
 }
@@ -168,6 +181,26 @@ fn compress(
     if varies && gzip.vary {
         headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
+}
+
+/// Unpacks what was compressed for a client that does not take it so.
+fn unpack(transaction: &Transaction, gzip: &Gzip, headers: &mut HeaderMap, kind: &mut Kind) {
+    if headers.get(CONTENT_ENCODING).is_none_or(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"gzip")) {
+        return;
+    }
+    if gzip.vary {
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    let parts = &transaction.parts;
+    if encoding::takes_gzip(gzip, parts.version, &parts.headers, headers) {
+        return;
+    }
+    headers.remove(CONTENT_ENCODING);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(ACCEPT_RANGES);
+    weaken(headers);
+    let packed = std::mem::replace(kind, Kind::Whole(Bytes::new()));
+    *kind = Kind::Unpacked(Box::new(Unpacked::new(packed)));
 }
 
 /// Makes a validator say that the content is the same and its bytes may not be.

@@ -1,4 +1,5 @@
-//! Whether a request may go on, and when: limits first, then addresses and passwords, as in nginx.
+//! Whether a request may go on, and when: limits first, then addresses, passwords and what another
+//! location says, as in nginx.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,7 +11,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
 use tracing::error;
 
-use super::{Step, exchange};
+use super::{Step, asked, exchange};
 use crate::credentials::{self, Cost, Credentials, Form};
 use crate::error_log::{Errno, say};
 use crate::limit::{Asked, Requests, Table};
@@ -193,7 +194,7 @@ fn milder(level: LogLevel) -> LogLevel {
 }
 
 /// What one check says of a client.
-enum Opinion {
+pub(super) enum Opinion {
     /// Nothing: it is not configured, or not about this client.
     None,
     Welcome,
@@ -212,10 +213,11 @@ async fn access(
 ) -> Option<Step> {
     let satisfy = route.settings.auth.satisfy;
     let mut kept_out: Option<(u16, HeaderMap)> = None;
-    for check in [Check::Address, Check::Password] {
+    for check in [Check::Address, Check::Password, Check::Request] {
         let opinion = match check {
             Check::Address => by_address(transaction, route),
             Check::Password => by_password(transaction, server, route, target).await,
+            Check::Request => by_request(transaction, server, route).await,
         };
         match opinion {
             Opinion::None => {}
@@ -234,6 +236,9 @@ async fn access(
         }
     }
     let (status, headers) = kept_out?;
+    if status == 401 {
+        transaction.session.spelling.note("WWW-Authenticate");
+    }
     let client = transaction.connection.remote.ip();
     transaction.tell(|| match status {
         401 => "a password is asked for, and this is none or not the right one".to_owned(),
@@ -250,6 +255,7 @@ async fn access(
 enum Check {
     Address,
     Password,
+    Request,
 }
 
 fn by_address(transaction: &Transaction, route: &Route<'_>) -> Opinion {
@@ -258,6 +264,16 @@ fn by_address(transaction: &Transaction, route: &Route<'_>) -> Opinion {
         Some(Verdict::Allow) => Opinion::Welcome,
         Some(Verdict::Deny) => Opinion::Unwelcome(403, HeaderMap::new()),
     }
+}
+
+async fn by_request(transaction: &mut Transaction, server: &Server, route: &Route<'_>) -> Opinion {
+    let auth = &route.settings.auth;
+    let Some(path) = &auth.request else { return Opinion::None };
+    if transaction.trace.is_some() {
+        transaction.tell(|| format!("auth_request would ask {path}"));
+        return Opinion::None;
+    }
+    asked::ask(transaction, server, route, auth, path).await
 }
 
 async fn by_password(

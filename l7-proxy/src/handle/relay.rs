@@ -42,9 +42,13 @@ pub(super) fn examine(
             transaction.findings.limit_rate =
                 std::str::from_utf8(rate).ok().and_then(|rate| rate.parse().ok());
         }
+        if let Some(name) = obeyed(&X_ACCEL_CHARSET) {
+            transaction.charset = std::str::from_utf8(name).ok().map(Into::into);
+        }
         if let Some(place) = obeyed(&X_ACCEL_REDIRECT) {
             let place = place.to_vec();
             transaction.carried = Some(Box::new(carried(&answer.headers)));
+            transaction.attempts.end(answer.kind.traffic().unwrap_or_default());
             if place.starts_with(b"/") {
                 transaction.act_as_get();
             }
@@ -52,6 +56,7 @@ pub(super) fn examine(
         }
     }
     let status = answer.status.as_u16();
+    let traffic = answer.kind.traffic().unwrap_or_default();
     if relay.errors == Errors::Intercepted
         && status >= 300
         && route.settings.error_pages.iter().any(|page| page.statuses.contains(&status))
@@ -59,6 +64,7 @@ pub(super) fn examine(
         for value in answer.headers.get_all(WWW_AUTHENTICATE) {
             transaction.carried.get_or_insert_default().append(WWW_AUTHENTICATE, value.clone());
         }
+        transaction.attempts.end(traffic);
         return Step::status(status);
     }
     hide(relay, &mut answer.headers);
@@ -85,13 +91,17 @@ fn carried(headers: &HeaderMap) -> HeaderMap {
 /// (nginx hides the same), and what the configuration says.
 fn hide(relay: &Relay, headers: &mut HeaderMap) {
     // One look at each name is cheaper than a search for each that might be there.
-    let goes = |name: &&HeaderName| {
-        let hidden = [&DATE, &SERVER, &PROXY_AUTHENTICATE, &X_PAD].contains(name)
-            || name.as_str().starts_with("x-accel-");
-        relay.hide.contains(name) || (hidden && !relay.pass.contains(name))
-    };
-    while let Some(name) = headers.keys().find(goes).cloned() {
+    while let Some(name) = headers.keys().find(|name| relay.is_hidden(name)).cloned() {
         headers.remove(name);
+    }
+}
+
+impl Relay {
+    /// Whether a server's field is not for the client.
+    pub(crate) fn is_hidden(&self, name: &HeaderName) -> bool {
+        let hidden = [&DATE, &SERVER, &PROXY_AUTHENTICATE, &X_PAD].contains(&name)
+            || name.as_str().starts_with("x-accel-");
+        self.hide.contains(name) || (hidden && !self.pass.contains(name))
     }
 }
 
@@ -197,6 +207,7 @@ fn text_of(value: &Value, exchange: &Exchange<'_>) -> Vec<u8> {
     text
 }
 
+static X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 static X_ACCEL_LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
 static X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 static X_PAD: HeaderName = HeaderName::from_static("x-pad");

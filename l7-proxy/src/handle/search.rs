@@ -8,7 +8,7 @@ use super::script::{Ran, Script, Stage};
 use super::strict::Refused;
 use super::{Answer, Step, exchange, explained};
 use crate::body::{Cut, Received};
-use crate::model::{ErrorPageStatus, Return};
+use crate::model::{ErrorPageStatus, Recursion, Return};
 use crate::pages::{self, Page, Replied};
 use crate::route::{Entry, Located, Route, Router, Server};
 use crate::transaction::{PathOrigin, Transaction};
@@ -62,6 +62,11 @@ type Found<'g> = (Route<'g>, Option<Step>);
 impl Search {
     pub(super) fn new(entry: Entry) -> Search {
         Search { entry, way: Way::Server, redirects: 0, error_page: None, internal: false }
+    }
+
+    /// The way of a question that we ask ourselves.
+    pub(super) fn internal(entry: Entry) -> Search {
+        Search { internal: true, ..Search::new(entry) }
     }
 
     /// Refuses a request before any location is looked for.
@@ -245,12 +250,6 @@ impl Search {
                 }
             };
         }
-        let backslash = target.path().contains(&b'\\');
-        if backslash && !leads_there_with_slashes(server, transaction, target.path()) {
-            transaction
-                .tell(|| "refused with 400: with slashes for backslashes it leads elsewhere".to_owned());
-            return (server.fallback(), Some(Step::status(400)));
-        }
         let located = server.locate(target.path(), &mut transaction.captures);
         let route = located.route();
         if route.internal && !self.internal {
@@ -259,6 +258,12 @@ impl Search {
         if let Located::AddSlash(_) = located {
             let page = pages::add_slash(&exchange(transaction, server, &route, target));
             return (route, Some(page.map_or(Step::status(500), Step::page)));
+        }
+        let backslash = target.path().contains(&b'\\');
+        if backslash && !leads_there_with_slashes(server, transaction, target.path()) {
+            transaction
+                .tell(|| "refused with 400: with slashes for backslashes it leads elsewhere".to_owned());
+            return (server.fallback(), Some(Step::status(400)));
         }
         (route, None)
     }
@@ -298,8 +303,8 @@ impl Search {
 
     /// Returns what an error is answered with, if not with the built-in page.
     fn error_page(&mut self, status: u16, route: &Route<'_>, exchange: &Exchange<'_>) -> Option<ErrorPage> {
-        if self.error_page.is_some() {
-            // An error page that fails has no error page, as in nginx.
+        if self.error_page.is_some() && route.settings.recursion == Recursion::Off {
+            // An error page that fails has no error page, unless the configuration says so.
             return None;
         }
         let mut pages = route.settings.error_pages.iter();

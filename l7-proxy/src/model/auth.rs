@@ -1,4 +1,5 @@
-//! Who may come in by name and password (`auth_basic`), and how that goes with other checks (`satisfy`).
+//! Who may come in by name and password (`auth_basic`) or by the word of another location
+//! (`auth_request`), and how that goes with other checks (`satisfy`).
 
 use crate::variable::Value;
 
@@ -10,6 +11,10 @@ pub struct Auth {
     pub realm: Option<Value>,
     /// The file with names and passwords (`auth_basic_user_file`); without one nobody is asked.
     pub users: Option<Value>,
+    /// The path that is asked whether a request may go on (`auth_request`).
+    pub request: Option<String>,
+    /// Variables that are given values then, by their numbers (`auth_request_set`).
+    pub request_sets: Vec<(u16, Value)>,
     /// Whether one check suffices (`satisfy`).
     pub satisfy: Satisfy,
 }

@@ -13,6 +13,8 @@ pub struct Gzip {
     pub prepared: Prepared,
     /// Which media types are compressed (`gzip_types`); always `text/html`.
     pub types: MediaTypes,
+    /// Whether what a server has compressed is sent plain to clients that do not take it (`gunzip`).
+    pub unpacks: bool,
     /// The shortest answer that is compressed, where its length is known; 20 by default.
     pub min_length: u64,
     /// How hard to try, 1 to 9; 1 by default.
@@ -33,6 +35,7 @@ impl Default for Gzip {
             on: false,
             prepared: Prepared::Off,
             types: MediaTypes::default(),
+            unpacks: false,
             min_length: 20,
             level: 1,
             vary: false,
@@ -71,6 +74,15 @@ impl Default for MediaTypes {
 }
 
 impl MediaTypes {
+    /// Returns the set of these types, to which `text/html` always belongs, or of all if `*` is one.
+    pub fn of(words: &[String]) -> Self {
+        if words.iter().any(|word| word == "*") {
+            return Self::All;
+        }
+        let words = words.iter().map(|word| word.to_ascii_lowercase());
+        Self::These(words.chain(["text/html".to_owned()]).collect())
+    }
+
     /// Returns whether a field's value names one of them.
     pub fn contain(&self, content_type: &[u8]) -> bool {
         let Self::These(types) = self else { return true };

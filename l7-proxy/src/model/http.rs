@@ -61,6 +61,16 @@ impl Http {
         }
     }
 
+    /// Returns the settings of all servers, and of all locations and of the blocks in those.
+    pub fn settings(&self) -> Vec<&Settings> {
+        let mut found = Vec::new();
+        for server in &self.servers {
+            found.push(&server.settings);
+            server.locations.iter().for_each(|location| location.gather_settings(&mut found));
+        }
+        found
+    }
+
     /// Returns the upstream that `id` stands for.
     ///
     /// # Panics
@@ -202,6 +212,19 @@ impl Location {
             health_check: None,
             place: None,
         }
+    }
+}
+
+impl Location {
+    fn gather_settings<'a>(&'a self, found: &mut Vec<&'a Settings>) {
+        found.push(&self.settings);
+        let branches = self.script.iter().filter_map(|instruction| match instruction {
+            Instruction::If(branch) => branch.location.as_deref(),
+            Instruction::Set { .. } | Instruction::Rewrite(_) | Instruction::Break => None,
+        });
+        let except = self.limit_except.iter().map(|except| &*except.location);
+        let inside = self.locations.iter().chain(branches).chain(except);
+        inside.for_each(|location| location.gather_settings(found));
     }
 }
 

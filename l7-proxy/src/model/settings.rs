@@ -1,27 +1,34 @@
 //! What `http`, `server` and `location` may all set: the values that hold at one place.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderName;
 
+use crate::spool::Afterwards;
 use crate::variable::Value;
 
-use super::LogTarget;
-use super::answer::{Expires, Relay, Trailers};
+use super::answer::Expires;
 use super::auth::Auth;
+use super::charset::Charset;
 use super::client_addr::RealIp;
 use super::compress::Gzip;
 use super::files::Files;
 use super::limit::Limits;
+use super::log::{AccessLog, ErrorLog, LogFileCache, LogNotFound};
+use super::proxy::{GrpcSettings, ProxySettings};
 use super::resolver::Resolving;
-use super::tls::{TlsClient, TlsServer};
+use super::tls::TlsServer;
 
 /// Everything that holds at one location, inherited values included.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// How files are found and described.
     pub files: Files,
+    /// When an early word of a server (status 103) goes to the client: if one of these is neither empty
+    /// nor `0` (`early_hints`).
+    pub early_hints: Vec<Value>,
     /// Which answers are sent compressed.
     pub gzip: Arc<Gzip>,
     /// Limits on what a client sends.
@@ -56,6 +63,16 @@ pub struct Settings {
     pub error_pages: Vec<ErrorPage>,
     /// The logs that get a line for each request; empty for `access_log off`.
     pub access_log: Vec<AccessLog>,
+    /// How many files of logs whose names vary are kept open (`open_log_file_cache`).
+    pub log_files: LogFileCache,
+    /// Where diagnostics of requests go; `None` where those of the process go.
+    pub error_log: Option<Arc<Vec<ErrorLog>>>,
+    /// Whether it is a diagnostic that a file is not there (`log_not_found`).
+    pub log_not_found: LogNotFound,
+    /// The character set that answers are said to be in.
+    pub charset: Arc<Charset>,
+    /// Whether an error page that fails may have an error page (`recursive_error_pages`).
+    pub recursion: Recursion,
     /// How much the `Server` field and the error pages tell.
     pub server_tokens: ServerTokens,
     /// How a redirect that we make ourselves is spelled.
@@ -71,7 +88,8 @@ pub struct Settings {
 impl Settings {
     /// Returns whether every request may go on at once.
     pub fn admits_all(&self) -> bool {
-        self.access.is_empty() && self.limits.is_empty() && self.auth.realm.is_none()
+        let auth = &self.auth;
+        self.access.is_empty() && self.limits.is_empty() && auth.realm.is_none() && auth.request.is_none()
     }
 }
 
@@ -139,6 +157,8 @@ pub struct Client {
     pub head: HeadLimits,
     /// The largest request body; `None` for `client_max_body_size 0`. 1 MB by default.
     pub max_body_size: Option<u64>,
+    /// Where a request body is kept while it is read.
+    pub body: BodyStore,
     /// Time between two reads of a request body; 60 s by default.
     pub body_timeout: Duration,
     /// Time for a whole request head; 60 s by default. Taken from the default server of an address.
@@ -155,10 +175,29 @@ impl Default for Client {
             names: FieldNames::default(),
             head: HeadLimits::default(),
             max_body_size: Some(1 << 20),
+            body: BodyStore::default(),
             body_timeout: minute,
             header_timeout: minute,
             send_timeout: minute,
         }
+    }
+}
+
+/// Where a request's body is kept while it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BodyStore {
+    /// The largest body that variables show as text (`client_body_buffer_size`, 16 kB by default); a
+    /// larger one is shown as a file, if any variable shows the file.
+    pub buffer_size: u64,
+    /// Whether every body goes into a file (`client_body_in_file_only`).
+    pub in_file: Option<Afterwards>,
+    /// The folder of such files (`client_body_temp_path`).
+    pub folder: Arc<Path>,
+}
+
+impl Default for BodyStore {
+    fn default() -> Self {
+        Self { buffer_size: 16 * 1024, in_file: None, folder: Path::new("client_body_temp").into() }
     }
 }
 
@@ -264,181 +303,6 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// How requests are forwarded to an upstream.
-#[derive(Debug, Clone)]
-pub struct ProxySettings {
-    /// The version spoken to servers; 1.1 by default.
-    pub http_version: HttpVersion,
-    /// Fields set in the forwarded request, in this order; the client's own of that name are dropped.
-    ///
-    /// Complete: the defaults (`Host $proxy_host`) are in it unless replaced. An
-    /// empty value means that the field is not sent at all.
-    pub set_headers: Vec<SetHeader>,
-    /// Time to establish a connection; 60 s by default.
-    pub connect_timeout: Duration,
-    /// Time between two reads of an answer; 60 s by default.
-    pub read_timeout: Duration,
-    /// Time between two writes of a request; 60 s by default.
-    pub send_timeout: Duration,
-    /// The largest head of an answer; 4 kB by default, as in nginx.
-    pub buffer_size: usize,
-    /// When another server is tried.
-    pub next_upstream: NextUpstream,
-    /// How TLS is spoken with servers.
-    pub tls: TlsClient,
-    /// The name of a server in TLS (`proxy_ssl_name`, `$proxy_host` by default).
-    pub tls_name: Value,
-    /// The method that servers are asked with, in place of the client's (`proxy_method`).
-    pub method: Option<Value>,
-    /// What of a request goes to the server.
-    pub pass: PassRequest,
-    /// Whether a body is read before a server is asked (`proxy_request_buffering`).
-    pub buffering: RequestBuffering,
-    /// A body in place of the client's (`proxy_set_body`).
-    pub set_body: Option<Value>,
-    /// The address that connections come from (`proxy_bind`); an empty one is the system's choice.
-    pub bind: Option<Value>,
-    /// Bytes per second that an answer is read with (`proxy_limit_rate`); 0 sets no limit.
-    pub limit_rate: Option<Value>,
-    /// What becomes of an answer.
-    pub relay: Relay,
-}
-
-/// Whether a request's body is read before a server is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestBuffering {
-    /// It is, up to 1 MB of it: a slow client keeps no server busy.
-    On,
-    /// It is sent on as it comes.
-    Off,
-}
-
-/// What of a client's request goes to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PassRequest {
-    /// Its fields (`proxy_pass_request_headers`).
-    pub headers: bool,
-    /// Its body (`proxy_pass_request_body`).
-    pub body: bool,
-}
-
-impl Default for PassRequest {
-    fn default() -> Self {
-        Self { headers: true, body: true }
-    }
-}
-
-/// How requests are forwarded by `grpc_pass`: by default with HTTP/2, trailers and all, and a request's
-/// body as it comes.
-#[derive(Debug, Clone)]
-pub struct GrpcSettings(pub Arc<ProxySettings>);
-
-impl Default for GrpcSettings {
-    fn default() -> Self {
-        Self(Arc::new(ProxySettings {
-            http_version: HttpVersion::Http2,
-            buffering: RequestBuffering::Off,
-            relay: Relay { trailers: Trailers::Passed, ..Relay::default() },
-            ..ProxySettings::default()
-        }))
-    }
-}
-
-impl Default for ProxySettings {
-    fn default() -> Self {
-        let minute = Duration::from_secs(60);
-        Self {
-            http_version: HttpVersion::Http11,
-            set_headers: vec![SetHeader {
-                name: ::http::header::HOST,
-                written: "Host".to_owned(),
-                value: Value::variable(crate::variable::Variable::ProxyHost),
-            }],
-            connect_timeout: minute,
-            read_timeout: minute,
-            send_timeout: minute,
-            buffer_size: 4096,
-            next_upstream: NextUpstream::default(),
-            tls: TlsClient::default(),
-            tls_name: Value::variable(crate::variable::Variable::ProxyHost),
-            method: None,
-            pass: PassRequest::default(),
-            buffering: RequestBuffering::On,
-            set_body: None,
-            bind: None,
-            limit_rate: None,
-            relay: Relay::default(),
-        }
-    }
-}
-
-/// The version of HTTP that is spoken with servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HttpVersion {
-    /// HTTP/1.0: a connection per request.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
-    /// HTTP/2: many requests at a time on a connection that is kept.
-    Http2,
-}
-
-/// A field that is set in forwarded requests.
-#[derive(Debug, Clone)]
-pub struct SetHeader {
-    /// The name.
-    pub name: HeaderName,
-    /// The name as the configuration spells it.
-    pub written: String,
-    /// The value; empty means that the field is not sent.
-    pub value: Value,
-}
-
-/// When a request is given to another server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NextUpstream {
-    /// What counts as a reason; `error` and `timeout` by default.
-    pub on: RetryOn,
-    /// The most servers that are tried; `None` tries each once.
-    pub tries: Option<u32>,
-    /// Time after which no further server is tried; `None` sets no limit.
-    pub timeout: Option<Duration>,
-}
-
-/// What counts as a reason to try another server (`proxy_next_upstream`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetryOn {
-    /// A connection that cannot be made or breaks.
-    pub error: bool,
-    /// A server that takes too long.
-    pub timeout: bool,
-    /// An answer that is no HTTP.
-    pub invalid_header: bool,
-    /// Requests that are not idempotent are tried again even if they were sent.
-    pub non_idempotent: bool,
-    /// Statuses of an answer: 403, 404, 429, 500, 502, 503, 504.
-    pub statuses: Vec<u16>,
-}
-
-impl Default for RetryOn {
-    fn default() -> Self {
-        Self { error: true, timeout: true, ..Self::off() }
-    }
-}
-
-impl RetryOn {
-    /// Returns the set without any reason.
-    pub fn off() -> Self {
-        Self {
-            error: false,
-            timeout: false,
-            invalid_header: false,
-            non_idempotent: false,
-            statuses: Vec::new(),
-        }
-    }
-}
-
 /// A field added to answers, in front of the body or behind it.
 #[derive(Debug, Clone)]
 pub struct AddHeader {
@@ -490,69 +354,14 @@ pub enum ErrorPageStatus {
     Set(u16),
 }
 
-/// A log that gets a line for each request.
-#[derive(Debug, Clone)]
-pub struct AccessLog {
-    /// Where the lines go.
-    pub target: AccessLogTarget,
-    /// What a line says.
-    pub format: Arc<LogFormat>,
-    /// A line is written if this is neither empty nor `0` (`if=`).
-    pub condition: Option<Value>,
-    /// How the file is written.
-    pub packing: Packing,
-}
-
-/// How a log file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Packing {
-    /// Lines as they are.
-    #[default]
-    Plain,
-    /// Compressed at this level (`gzip`).
-    Gzip(u32),
-}
-
-impl AccessLogTarget {
-    /// Returns where lines go, if that is the same for all requests.
-    pub fn fixed(&self) -> Option<&LogTarget> {
-        match self {
-            Self::Fixed(target) => Some(target),
-            Self::Varying(_) => None,
-        }
-    }
-}
-
-/// Where the lines of an access log go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    /// To one place.
-    Fixed(LogTarget),
-    /// To a file whose name depends on the request.
-    Varying(Value),
-}
-
-/// What a line of an access log says (`log_format`).
-#[derive(Debug, Clone)]
-pub struct LogFormat {
-    /// The name it was defined under.
-    pub name: String,
-    /// The line, without its end.
-    pub line: Value,
-    /// How bytes are written that would break a line.
-    pub escape: Escape,
-}
-
-/// How bytes are written that would break a log line.
+/// Whether an error page that fails may have an error page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Escape {
-    /// `"`, `\` and bytes outside printable ASCII as `\xHH`; an unset variable as `-`.
+pub enum Recursion {
+    /// The error is answered by the built-in page.
     #[default]
-    Default,
-    /// As inside a JSON string; an unset variable as nothing.
-    Json,
-    /// As they are; an unset variable as nothing.
-    None,
+    Off,
+    /// It may, as often as there may be internal redirects.
+    On,
 }
 
 /// How much the `Server` field and the error pages tell.

@@ -13,7 +13,7 @@ use crate::stream::text::Text;
 
 use super::LogTarget;
 use super::http::{ServerName, SocketOptions};
-use super::settings::{Escape, Packing};
+use super::log::{Escape, Packing};
 use super::tls::{TlsClient, TlsServer};
 use super::upstream::{Upstream, UpstreamId};
 

@@ -1,7 +1,8 @@
 //! What a configuration's variables show, so that what none shows need not be kept.
 
 use crate::model::{
-    Expires, Handler, Http, Instruction, Location, ReturnBody, Settings, StatusPage, VirtualServer,
+    AccessLogTarget, Expires, Fallback, Handler, Http, Instruction, Location, PassUri, ProxyPass, ReturnBody,
+    Settings, StatusPage, Test, TryFiles, VirtualServer,
 };
 use crate::variable::{Definitions, Value, Variable};
 
@@ -18,6 +19,8 @@ pub struct Needs {
     pub body: bool,
     /// How long servers take to answer.
     pub timings: bool,
+    /// The file that a request's body is in.
+    pub body_file: bool,
 }
 
 impl Needs {
@@ -40,6 +43,7 @@ impl Needs {
         self.script(&server.script);
         self.reply(server.reply.as_ref());
         self.settings(&server.settings);
+        self.tried(server.try_files.as_ref());
         server.locations.iter().for_each(|location| self.location(location));
     }
 
@@ -47,14 +51,25 @@ impl Needs {
         self.script(&location.script);
         self.reply(location.reply.as_ref());
         match &location.handler {
-            Handler::ProxyTo(url) => self.value(url),
+            Handler::ProxyTo(url) | Handler::Proxy(ProxyPass { uri: Some(PassUri::Whole(url)), .. }) => {
+                self.value(url);
+            }
             Handler::Status(StatusPage::Metrics) => self.timings = true,
-            Handler::Status(_) | Handler::Files | Handler::Proxy(_) => {}
+            Handler::Files | Handler::Proxy(_) | Handler::Status(_) => {}
         }
+        self.tried(location.try_files.as_ref());
         self.settings(&location.settings);
         location.locations.iter().for_each(|location| self.location(location));
         if let Some(except) = &location.limit_except {
             self.location(&except.location);
+        }
+    }
+
+    fn tried(&mut self, tried: Option<&TryFiles>) {
+        let Some(tried) = tried else { return };
+        tried.paths.iter().for_each(|tried| self.value(&tried.path));
+        if let Fallback::Path(path) = &tried.last {
+            self.value(path);
         }
     }
 
@@ -64,6 +79,14 @@ impl Needs {
                 Instruction::Set { value, .. } => self.value(value),
                 Instruction::Rewrite(rewrite) => self.value(&rewrite.replacement),
                 Instruction::If(branch) => {
+                    match &branch.condition.test {
+                        Test::Equal(one, other) => {
+                            [one, other].into_iter().for_each(|value| self.value(value))
+                        }
+                        Test::Set(value) | Test::Matches(value, _) | Test::Path(_, value) => {
+                            self.value(value)
+                        }
+                    }
                     self.script(&branch.script);
                     self.reply(branch.reply.as_ref());
                     branch.location.iter().for_each(|location| self.location(location));
@@ -85,6 +108,9 @@ impl Needs {
         }
         for log in &settings.access_log {
             self.value(&log.format.line);
+            if let AccessLogTarget::Varying(path) = &log.target {
+                self.value(path);
+            }
             log.condition.iter().for_each(|condition| self.value(condition));
         }
         if let Expires::Value { text, .. } = &settings.expires {
@@ -97,6 +123,8 @@ impl Needs {
             proxy.set_headers.iter().for_each(|set| self.value(&set.value));
             proxy.set_body.iter().chain(&proxy.method).for_each(|value| self.value(value));
         }
+        settings.auth.request_sets.iter().for_each(|(_, value)| self.value(value));
+        settings.early_hints.iter().for_each(|value| self.value(value));
         settings.error_pages.iter().for_each(|page| self.value(&page.target));
     }
 
@@ -108,12 +136,15 @@ impl Needs {
                 }
                 Variable::SentHeader(_) | Variable::SentTrailer(_) => self.sent_fields = true,
                 Variable::UpstreamAddr
+                | Variable::UpstreamBytesReceived
+                | Variable::UpstreamBytesSent
                 | Variable::UpstreamStatus
                 | Variable::UpstreamHeaderTime
                 | Variable::UpstreamConnectTime
                 | Variable::UpstreamResponseLength
                 | Variable::UpstreamResponseTime => self.attempts = true,
                 Variable::RequestBody => self.body = true,
+                Variable::RequestBodyFile => self.body_file = true,
                 _ => {}
             }
         }

@@ -45,6 +45,7 @@ impl tls::Chooser for Chooser<'_> {
             requests: 0,
             scheme: Scheme::Https,
             opened: now,
+            pipelined: false,
         };
         let mut out = Vec::new();
         value.write(
@@ -53,6 +54,9 @@ impl tls::Chooser for Chooser<'_> {
                 tls: Some(begun),
                 proxied: self.client.proxied.as_deref(),
                 method: &Method::GET,
+                asked_method: &Method::GET,
+                head: b"",
+                received: 0,
                 version: Version::HTTP_11,
                 request_uri: "",
                 target: &target,

@@ -126,7 +126,10 @@ where
     let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(answered) => Poll::Ready(answered.ok()),
         // What is dropped without an answer is logged as what it is.
-        Poll::Pending => channel.poll_gone(cx).map(|()| None),
+        Poll::Pending => {
+            channel.poll_hints(cx);
+            channel.poll_gone(cx).map(|()| None)
+        }
     })
     .await;
     drop(answering);
@@ -135,6 +138,7 @@ where
     let mut buffer = session.worker.scratch.take();
     buffer.clear();
     buffer.extend_from_slice(channel.take_word());
+    buffer.append(&mut session.hints());
     let (head, body) = response.into_parts();
     let mut reply = Reply::new(&head, body, asked, &session.spelling, buffer);
     session.worker.keep_headers(head.headers);

@@ -3,18 +3,20 @@
 //! The wire notes here what it waits for, the requests what they are about, and the task that
 //! drives the connection looks at the notes when its one timer fires.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use l4_proxy::proxy_protocol::Header;
 use tracing::info;
 
 use super::spelling::Spelling;
 use super::streams::{Offer, Streams};
 use super::{Generation, Worker};
+use crate::error_log::{self, Places};
 use crate::forward::Tunnel;
 use crate::model::{HeadLimits, Settings};
 use crate::moment::Moment;
@@ -35,6 +37,12 @@ pub(crate) struct Session {
     /// The same on the clock that variables go by.
     born: Instant,
     requests: Cell<u64>,
+    /// The head of the latest request as it was sent; empty in HTTP/2.
+    head: RefCell<Bytes>,
+    /// Whether it had begun before the one before it was answered.
+    pipelined: Cell<bool>,
+    /// Bytes of its body that have come, as they came.
+    received: Cell<u64>,
     /// The configuration of the latest request, and where the connection's address is in it.
     generation: RefCell<(Rc<Generation>, Entry)>,
     pub(crate) spelling: Spelling,
@@ -53,6 +61,10 @@ pub(crate) struct Session {
     /// What it was closed for by the clock, if it was.
     overdue: Cell<Option<Overdue>>,
     waker: RefCell<Option<Waker>>,
+    /// Where diagnostics of the latest request go; `None` where those of the process go.
+    places: RefCell<Option<Places>>,
+    /// Interim answers that are to be written.
+    hints: RefCell<Vec<u8>>,
     /// The other protocol that the connection changes to when the answer is out.
     tunnel: RefCell<Option<Box<Tunnel>>>,
     pub(crate) protocol: Protocol,
@@ -169,6 +181,9 @@ impl Session {
             opened: now,
             born: Instant::now(),
             requests: Cell::new(0),
+            head: RefCell::default(),
+            pipelined: Cell::new(false),
+            received: Cell::new(0),
             generation: RefCell::new((generation, entry)),
             spelling: Spelling::default(),
             phase: Cell::new(Phase::Fresh),
@@ -181,6 +196,8 @@ impl Session {
             parting: Cell::new(Parting::Plain),
             overdue: Cell::new(None),
             waker: RefCell::new(None),
+            places: RefCell::new(None),
+            hints: RefCell::default(),
             tunnel: RefCell::new(None),
             protocol,
             scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
@@ -243,7 +260,39 @@ impl Session {
         self.phase.set(Phase::Request);
         self.since.set(now);
         self.requests.set(self.requests.get() + 1);
+        self.received.set(0);
         self.worker.begin_request();
+    }
+
+    /// Takes down the head of the next request.
+    pub(super) fn note_head(&self, head: Bytes, pipelined: bool) {
+        self.head.replace(head);
+        self.pipelined.set(pipelined);
+    }
+
+    /// Returns the head of the latest request as it was sent, once.
+    pub(crate) fn take_head(&self) -> Bytes {
+        self.head.take()
+    }
+
+    /// Hands over an interim answer.
+    pub(crate) fn hint(&self, head: &[u8]) {
+        self.hints.borrow_mut().extend_from_slice(head);
+    }
+
+    /// Interim answers that are to be written.
+    pub(super) fn hints(&self) -> RefMut<'_, Vec<u8>> {
+        self.hints.borrow_mut()
+    }
+
+    /// Something of a request's body has come.
+    pub(crate) fn receive(&self, bytes: u64) {
+        self.received.set(self.received.get() + bytes);
+    }
+
+    /// How much of the latest request's body has come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.get()
     }
 
     /// How large a head may be.
@@ -279,9 +328,24 @@ impl Session {
         Rc::ptr_eq(&self.generation.borrow().0, generation)
     }
 
-    /// What the settings of a request's location say of waiting holds from now on.
+    /// What the settings of a request's location say of waiting and of logs holds from now on.
     pub(crate) fn adopt(&self, settings: &Settings) {
         self.limits.set(Limits::of(settings));
+        self.log_to(settings);
+        error_log::go_on_with(self.places());
+    }
+
+    /// Lets diagnostics go where settings say.
+    pub(crate) fn log_to(&self, settings: &Settings) {
+        let mut places = self.places.borrow_mut();
+        if places.is_some() || settings.error_log.is_some() {
+            places.clone_from(&settings.error_log);
+        }
+    }
+
+    /// Where diagnostics go, if not where those of the process go.
+    pub(crate) fn places(&self) -> Option<Places> {
+        self.places.borrow().clone()
     }
 
     pub(crate) fn connection(&self) -> variable::Connection {
@@ -293,6 +357,7 @@ impl Session {
             requests: self.requests.get(),
             scheme: self.scheme,
             opened: self.born,
+            pipelined: self.pipelined.get(),
         }
     }
 

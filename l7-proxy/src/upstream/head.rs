@@ -40,7 +40,15 @@ pub(crate) struct Fields<'a> {
     pub(crate) wanted: &'a dyn Fn(&HeaderName) -> bool,
     /// Is told how the server spells names.
     pub(crate) spelling: &'a Spelling,
+    /// Is told the fields of an early word (status 103), if anybody wants to know.
+    pub(crate) hints: Option<&'a Hints<'a>>,
 }
+
+/// A field of an early word: its name as the server spells it, and its value.
+pub(crate) type Hint<'a> = (&'a [u8], &'a [u8]);
+
+/// Who is told of early words.
+type Hints<'a> = dyn Fn(&[Hint<'_>]) + 'a;
 
 /// What was asked, as far as it says how to read the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +89,15 @@ pub(super) fn parse(
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or("upstream sent invalid status line")?;
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        if status == StatusCode::EARLY_HINTS
+            && let Some(Fields { hints: Some(hints), .. }) = fields
+        {
+            let fields = response.headers.iter().map(|field| (field.name.as_bytes(), field.value));
+            hints(&fields.collect::<Vec<_>>());
+        }
         return Ok(Parsed::Interim(len));
     }
-    let Some(Fields { mut headers, wanted, spelling }) = fields.take() else {
+    let Some(Fields { mut headers, wanted, spelling, .. }) = fields.take() else {
         return Err("upstream sent a second answer");
     };
     let mut hop = Hop::default();
@@ -221,7 +235,7 @@ mod tests {
     fn ask(head: &str, asked: Asked) -> Result<Head, &'static str> {
         let spelling = Spelling::default();
         let wanted = |name: &HeaderName| *name != CONNECTION && *name != TRANSFER_ENCODING;
-        let fields = Fields { headers: HeaderMap::new(), wanted: &wanted, spelling: &spelling };
+        let fields = Fields { headers: HeaderMap::new(), wanted: &wanted, spelling: &spelling, hints: None };
         match parse(head.as_bytes(), asked, &mut Some(fields))? {
             Parsed::Final(parsed, len) if len == head.len() => Ok(parsed),
             Parsed::Final(..) | Parsed::Interim(_) | Parsed::Partial => Err("not a whole answer"),

@@ -132,6 +132,11 @@ impl Link {
         self.heard.get()
     }
 
+    /// Returns the bytes to the server and from it since they were last taken.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        self.traffic.get()
+    }
+
     /// Returns the bytes to the server and from it since the last call.
     pub(crate) fn take_traffic(&self) -> (u64, u64) {
         self.traffic.take()

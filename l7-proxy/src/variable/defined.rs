@@ -4,9 +4,7 @@
 //! request ([`Assigned`]); what a `map` yields is looked up whenever it is asked for, so that a map
 //! that nobody asks costs nothing.
 
-use std::collections::HashMap;
-
-use crate::model::Pattern;
+use crate::map;
 
 use super::{Captures, Exchange, Value};
 
@@ -64,139 +62,19 @@ impl Assigned {
     }
 }
 
-/// A `map {}`: a value for each value of something else.
-///
-/// The order in which rows are asked is nginx's, not that of the file: the exact text, then with
-/// `hostnames` the longest wildcard, then the expressions in the order of the file, then the default.
-#[derive(Debug, Clone)]
-pub struct Map {
-    /// What is looked up.
-    pub source: Value,
-    /// Rows with a plain text, lower case.
-    exact: HashMap<Box<[u8]>, Value, foldhash::fast::RandomState>,
-    /// `.example.org` and `*.example.org` as `example.org`.
-    endings: HashMap<Box<[u8]>, Value, foldhash::fast::RandomState>,
-    /// `www.example.*` as `www.example`.
-    beginnings: HashMap<Box<[u8]>, Value, foldhash::fast::RandomState>,
-    /// Rows with an expression.
-    patterns: Vec<(Pattern, Value)>,
-    /// What holds where no row does.
-    pub default: Value,
-}
+/// A `map {}` of `http {}`.
+pub type Map = map::Map<Value>;
 
 impl Map {
-    /// Returns a map without rows, which yields nothing.
-    pub fn new(source: Value) -> Self {
-        Self {
-            source,
-            exact: HashMap::default(),
-            endings: HashMap::default(),
-            beginnings: HashMap::default(),
-            patterns: Vec::new(),
-            default: Value::literal(""),
-        }
-    }
-
-    /// Adds a row for a text, in which case does not count; returns whether there was none.
-    pub fn insert(&mut self, text: &str, value: Value) -> bool {
-        self.exact.insert(text.to_ascii_lowercase().into_bytes().into(), value).is_none()
-    }
-
-    /// Adds a row for host names that end in `.ending`.
-    pub fn insert_ending(&mut self, ending: &str, value: Value) -> bool {
-        self.endings.insert(ending.to_ascii_lowercase().into_bytes().into(), value).is_none()
-    }
-
-    /// Adds a row for host names that begin with `beginning.`.
-    pub fn insert_beginning(&mut self, beginning: &str, value: Value) -> bool {
-        self.beginnings.insert(beginning.to_ascii_lowercase().into_bytes().into(), value).is_none()
-    }
-
-    /// Adds a row for what an expression matches.
-    pub fn push_pattern(&mut self, pattern: Pattern, value: Value) {
-        self.patterns.push((pattern, value));
-    }
-
-    /// Returns the values of all rows.
-    pub fn values(&self) -> impl Iterator<Item = &Value> {
-        let plain = self.exact.values().chain(self.endings.values()).chain(self.beginnings.values());
-        plain.chain(self.patterns.iter().map(|(_, value)| value)).chain([&self.default])
-    }
-
-    /// Returns the value of the row for `text`; groups of an expression that matched are put into
-    /// `captures`.
-    pub fn look_up(&self, text: &[u8], captures: &mut Captures) -> &Value {
-        let lower = text.to_ascii_lowercase();
-        let found = self.exact.get(&*lower).or_else(|| self.by_wildcard(&lower));
-        if let Some(value) = found {
-            return value;
-        }
-        let mut patterns = self.patterns.iter();
-        patterns
-            .find(|(pattern, _)| captures.matches(pattern.regex(), text))
-            .map_or(&self.default, |(_, value)| value)
-    }
-
-    fn by_wildcard(&self, name: &[u8]) -> Option<&Value> {
-        if self.endings.is_empty() && self.beginnings.is_empty() {
-            return None;
-        }
-        let mut dots = memchr::memchr_iter(b'.', name);
-        let ending = dots.find_map(|dot| self.endings.get(&name[dot + 1..]));
-        ending.or_else(|| {
-            let mut dots = memchr::memrchr_iter(b'.', name);
-            dots.find_map(|dot| self.beginnings.get(&name[..dot]))
-        })
-    }
-
     /// Appends what the map yields for a request.
     pub(super) fn write(&self, exchange: &Exchange<'_>, out: &mut Vec<u8>) {
         let mut text = Vec::new();
         self.source.write(exchange, &mut text);
-        if self.patterns.is_empty() {
+        if !self.has_patterns() {
             return self.look_up(&text, &mut Captures::default()).write(exchange, out);
         }
         let mut captures = exchange.captures.clone();
         let value = self.look_up(&text, &mut captures);
         value.write(&Exchange { captures: &captures, ..*exchange }, out);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn map() -> Map {
-        let mut map = Map::new(Value::literal(""));
-        map.default = Value::literal("default");
-        map
-    }
-
-    #[track_caller]
-    fn check(map: &Map, text: &str, expected: &str) {
-        let value = map.look_up(text.as_bytes(), &mut Captures::default());
-        assert_eq!(value.as_literal(), Some(expected.as_bytes()), "{text}");
-    }
-
-    #[test]
-    fn exact_text_comes_before_an_expression_in_any_order() {
-        let mut map = map();
-        map.push_pattern(Pattern::new("^a").unwrap(), Value::literal("pattern"));
-        map.insert("ABC", Value::literal("exact"));
-        check(&map, "abc", "exact");
-        check(&map, "abd", "pattern");
-        check(&map, "b", "default");
-    }
-
-    #[test]
-    fn longest_wildcard_of_a_host_name_wins() {
-        let mut map = map();
-        map.insert_ending("org", Value::literal("short"));
-        map.insert_ending("example.org", Value::literal("long"));
-        map.insert_beginning("www", Value::literal("beginning"));
-        check(&map, "a.b.example.org", "long");
-        check(&map, "x.ORG", "short");
-        check(&map, "www.example.com", "beginning");
-        check(&map, "org", "default");
     }
 }

@@ -25,8 +25,14 @@ pub struct Exchange<'a> {
     pub proxied: Option<&'a Header>,
     /// The request's method.
     pub method: &'a Method,
+    /// What variables show as the request's method: that of the request that a question is about.
+    pub asked_method: &'a Method,
     /// The request's version.
     pub version: Version,
+    /// The request's head as it was sent; empty where it was no text, as in HTTP/2.
+    pub head: &'a [u8],
+    /// Bytes of the request's body that have come.
+    pub received: u64,
     /// Path and query as the client sent them.
     pub request_uri: &'a str,
     /// The path that is matched and the query; differs from the client's after an internal redirect.
@@ -103,6 +109,8 @@ pub struct Connection {
     pub scheme: Scheme,
     /// When the connection was made.
     pub opened: Instant,
+    /// Whether this request had begun before the one before it was answered.
+    pub pipelined: bool,
 }
 
 /// How a client speaks to us.
@@ -139,10 +147,14 @@ pub struct Attempt {
     pub server: Option<SocketAddr>,
     /// The status that it answered, or the one that stands for its failure (502, 504).
     pub status: Option<u16>,
-    /// How long it took.
-    pub elapsed: Duration,
+    /// How long it took; `None` while it goes on.
+    pub elapsed: Option<Duration>,
     /// Bytes of its body that we have passed on.
     pub length: u64,
+    /// Bytes sent to it, and received from it.
+    pub traffic: (u64, u64),
+    /// Whether it was asked after an internal redirect, and not in place of the one before it.
+    pub apart: bool,
     /// How long it took to connect: nothing for a kept connection, `None` if there was none.
     pub connected: Option<Duration>,
     /// How long it took until the head of the answer; `None` if there was none.
@@ -151,8 +163,17 @@ pub struct Attempt {
 
 impl Attempt {
     /// Returns an attempt of which only this is known.
-    pub fn new(server: Option<SocketAddr>, status: Option<u16>, elapsed: Duration) -> Self {
-        Self { server, status, elapsed, length: 0, connected: None, answered: None }
+    pub fn new(server: Option<SocketAddr>, status: Option<u16>, elapsed: Option<Duration>) -> Self {
+        Self {
+            server,
+            status,
+            elapsed,
+            length: 0,
+            traffic: (0, 0),
+            apart: false,
+            connected: None,
+            answered: None,
+        }
     }
 }
 

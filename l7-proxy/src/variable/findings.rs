@@ -1,8 +1,12 @@
 //! What comes to be known of a request while it is answered, for variables that show it.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
+
 use bytes::Bytes;
 
 use crate::model::LimitStatus;
+use crate::spool::Spool;
 
 use super::Assigned;
 
@@ -13,6 +17,10 @@ pub struct Findings {
     pub assigned: Assigned,
     /// The request's body, where it was read whole into memory.
     pub body: Option<Bytes>,
+    /// The file that it was written to, if it was.
+    pub body_file: Option<Rc<Spool>>,
+    /// What tells the request from all others, once that was asked for; nothing without randomness.
+    pub id: OnceCell<Option<[u8; 16]>>,
     /// Behind so many bytes the path is a name below the `alias` of a location given by a regular
     /// expression, after a `try_files` has found it there.
     pub below_alias: Option<usize>,

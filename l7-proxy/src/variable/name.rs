@@ -56,6 +56,8 @@ impl Names {
 pub enum ValueError {
     /// Nobody defines this variable.
     Unknown(String),
+    /// nginx has this variable, this program has not.
+    Unsupported(String),
     /// A `$` is followed by nothing that could be a name.
     InvalidName,
     /// A `${` is not closed.
@@ -66,6 +68,7 @@ impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(name) => write!(f, r#"unknown "{name}" variable"#),
+            Self::Unsupported(name) => write!(f, r#""{name}" variable is not supported by l7-proxy"#),
             Self::InvalidName => f.write_str("invalid variable name"),
             Self::Unclosed(name) => write!(f, r#"the closing bracket in "{name}" variable is missing"#),
         }
@@ -157,10 +160,12 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "host" => Variable::Host,
         "http2" => Variable::Http2,
         "hostname" => Variable::Hostname,
+        "http3" => Variable::Http3,
         "https" => Variable::Https,
         "is_args" => Variable::IsArgs,
         "is_request_port" => Variable::IsRequestPort,
         "limit_conn_status" => Variable::LimitConnStatus,
+        "limit_rate" => Variable::LimitRate,
         "limit_req_status" => Variable::LimitReqStatus,
         "msec" => Variable::Msec,
         "nginx_version" => Variable::NginxVersion,
@@ -169,6 +174,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "proxy_add_x_forwarded_for" => Variable::ProxyAddXForwardedFor,
         "proxy_host" => Variable::ProxyHost,
         "proxy_port" => Variable::ProxyPort,
+        "realpath_root" => Variable::RealpathRoot,
         "realip_remote_addr" => Variable::RealipRemoteAddr,
         "realip_remote_port" => Variable::RealipRemotePort,
         "remote_addr" => Variable::RemoteAddr,
@@ -176,8 +182,10 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "remote_user" => Variable::RemoteUser,
         "request" => Variable::Request,
         "request_body" => Variable::RequestBody,
+        "request_body_file" => Variable::RequestBodyFile,
         "request_completion" => Variable::RequestCompletion,
         "request_filename" => Variable::RequestFilename,
+        "request_id" => Variable::RequestId,
         "request_length" => Variable::RequestLength,
         "request_method" => Variable::RequestMethod,
         "request_port" => Variable::RequestPort,
@@ -192,16 +200,38 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "time_iso8601" => Variable::TimeIso8601,
         "time_local" => Variable::TimeLocal,
         "upstream_addr" => Variable::UpstreamAddr,
+        "upstream_bytes_received" => Variable::UpstreamBytesReceived,
+        "upstream_bytes_sent" => Variable::UpstreamBytesSent,
         "upstream_cache_status" => Variable::UpstreamCacheStatus,
         "upstream_connect_time" => Variable::UpstreamConnectTime,
         "upstream_header_time" => Variable::UpstreamHeaderTime,
         "upstream_response_length" => Variable::UpstreamResponseLength,
         "upstream_response_time" => Variable::UpstreamResponseTime,
         "upstream_status" => Variable::UpstreamStatus,
-        _ => return prefixed(&name).ok_or_else(|| ValueError::Unknown(written.to_owned())),
+        _ => {
+            return prefixed(&name).ok_or_else(|| match unsupported(&name) {
+                true => ValueError::Unsupported(written.to_owned()),
+                false => ValueError::Unknown(written.to_owned()),
+            });
+        }
     };
     Ok(variable)
 }
+
+/// Returns whether nginx has a variable of this name that this program has not.
+fn unsupported(name: &str) -> bool {
+    let known = UNSUPPORTED.split_ascii_whitespace();
+    let families = ["fastcgi_", "geoip_", "jwt_", "otel_", "proxy_cache_", "session_log_", "tcpinfo_"];
+    known.into_iter().any(|known| known == name) || families.iter().any(|family| name.starts_with(family))
+}
+
+/// Variables of modules of nginx that this program has not.
+const UNSUPPORTED: &str = "
+    ancient_browser connections_active connections_reading connections_waiting connections_writing
+    date_gmt date_local invalid_referer memcached_key modern_browser msie proxy_protocol_tlv_
+    secure_link secure_link_expires slice_range spdy uid_got uid_reset uid_set upstream_last_server_name
+    upstream_queue_time
+";
 
 /// Returns the variable of a family, whose name goes on after a prefix.
 fn prefixed(name: &str) -> Option<Variable> {

@@ -1,12 +1,13 @@
 //! Writing a value for one request.
 
-use std::borrow::Cow;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::credentials::Credentials;
 use crate::date;
@@ -15,6 +16,7 @@ use crate::model::{Escape, LimitStatus, Root};
 use crate::unix;
 
 use super::exchange::{Completion, Exchange, Scheme};
+use super::form::{address, escape_log, milliseconds, number, status, time_or_dash};
 use super::{Part, Value, Variable};
 
 impl Value {
@@ -124,6 +126,7 @@ impl Variable {
             Self::Host => out.extend_from_slice(exchange.host.as_bytes()),
             Self::Hostname => out.extend_from_slice(HOSTNAME.as_bytes()),
             Self::RequestHeader(name) => return fields(exchange.headers, name, out),
+            Self::Http3 => return Presence::Missing,
             Self::Http2 if exchange.version != Version::HTTP_2 => return Presence::Missing,
             Self::Http2 => out.extend_from_slice(if exchange.tls.is_some() { b"h2" } else { b"h2c" }),
             Self::Tls(variable) => return text(variable.value(exchange.tls).as_deref(), out),
@@ -142,12 +145,13 @@ impl Variable {
                     out.push(b'?');
                 }
             }
+            Self::LimitRate => number(limit_rate(exchange), out),
             Self::LimitConnStatus => return limit_status(exchange.findings.limit_conn, out),
             Self::LimitReqStatus => return limit_status(exchange.findings.limit_req, out),
             Self::Msec => milliseconds(since_epoch(exchange.moment.now()), out),
             Self::NginxVersion => out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes()),
             Self::Pid => number(u64::from(std::process::id()), out),
-            Self::Pipe => out.push(b'.'),
+            Self::Pipe => out.push(if exchange.connection.pipelined { b'p' } else { b'.' }),
             Self::ProxyAddXForwardedFor => {
                 if fields(exchange.headers, &X_FORWARDED_FOR, out) == Presence::Present {
                     out.extend_from_slice(b", ");
@@ -170,6 +174,7 @@ impl Variable {
             Self::RemotePort if exchange.connection.remote.port() == 0 => {}
             Self::RemotePort => number(u64::from(exchange.connection.remote.port()), out),
             Self::RemoteUser => return remote_user(exchange.headers, out),
+            Self::Request if !exchange.head.is_empty() => out.extend_from_slice(request_line(exchange.head)),
             Self::Request => {
                 out.extend_from_slice(exchange.method.as_str().as_bytes());
                 out.push(b' ');
@@ -177,7 +182,13 @@ impl Variable {
                 out.push(b' ');
                 out.extend_from_slice(protocol(exchange.version).as_bytes());
             }
+            Self::RealpathRoot => return realpath_root(exchange, out),
             Self::RequestBody => return text(exchange.findings.body.as_deref(), out),
+            Self::RequestBodyFile => {
+                let file = exchange.findings.body_file.as_ref();
+                return text(file.map(|file| file.path().as_os_str().as_bytes()), out);
+            }
+            Self::RequestId => return request_id(exchange, out),
             Self::RequestPort => {
                 if let Some(port) = request_port(exchange) {
                     number(u64::from(port), out);
@@ -190,7 +201,7 @@ impl Variable {
             }
             Self::RequestFilename => request_filename(exchange, out),
             Self::RequestLength => number(request_length(exchange), out),
-            Self::RequestMethod => out.extend_from_slice(exchange.method.as_str().as_bytes()),
+            Self::RequestMethod => out.extend_from_slice(exchange.asked_method.as_str().as_bytes()),
             Self::RequestTime => milliseconds(exchange.moment.elapsed(), out),
             Self::RequestUri => out.extend_from_slice(exchange.request_uri.as_bytes()),
             Self::Scheme => out.extend_from_slice(exchange.connection.scheme.as_str().as_bytes()),
@@ -215,6 +226,12 @@ impl Variable {
             Self::TimeLocal => date::write_log(exchange.moment.now(), out),
             Self::UpstreamAddr => return upstream_addr(exchange, out),
             Self::UpstreamCacheStatus => return Presence::Missing,
+            Self::UpstreamBytesReceived => {
+                return per_attempt(exchange, out, |attempt, out| number(attempt.traffic.1, out));
+            }
+            Self::UpstreamBytesSent => {
+                return per_attempt(exchange, out, |attempt, out| number(attempt.traffic.0, out));
+            }
             Self::UpstreamConnectTime => {
                 return per_attempt(exchange, out, |attempt, out| time_or_dash(attempt.connected, out));
             }
@@ -235,7 +252,7 @@ impl Variable {
                 return per_attempt(exchange, out, |attempt, out| number(attempt.length, out));
             }
             Self::UpstreamResponseTime => {
-                return per_attempt(exchange, out, |attempt, out| milliseconds(attempt.elapsed, out));
+                return per_attempt(exchange, out, |attempt, out| time_or_dash(attempt.elapsed, out));
             }
             Self::UpstreamStatus => {
                 return per_attempt(exchange, out, |attempt, out| match attempt.status {
@@ -287,84 +304,8 @@ fn limit_status(status: Option<LimitStatus>, out: &mut Vec<u8>) -> Presence {
     text(status.map(|status| status.as_str().as_bytes()), out)
 }
 
-/// Writes a number in decimal.
-pub(crate) fn number(value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    let mut left = value;
-    loop {
-        start -= 1;
-        // The remainder of ten fits.
-        digits[start] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
-}
-
-/// Writes seconds with three decimals.
-fn milliseconds(time: Duration, out: &mut Vec<u8>) {
-    number(time.as_secs(), out);
-    out.push(b'.');
-    let millis = time.subsec_millis();
-    for place in [100, 10, 1] {
-        out.push(b'0' + (millis / place % 10) as u8);
-    }
-}
-
-fn status(code: u16, out: &mut Vec<u8>) {
-    for place in [100, 10, 1] {
-        out.push(b'0' + (code / place % 10) as u8);
-    }
-}
-
 fn since_epoch(now: SystemTime) -> Duration {
     now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
-/// Writes the address without its port; an IPv4 address in IPv6 clothes as IPv4.
-fn address(addr: SocketAddr, out: &mut Vec<u8>) {
-    if unix::is_unix(addr.ip()) {
-        // Writing to a Vec cannot fail.
-        _ = write!(out, "{}", unix::shown(addr));
-        return;
-    }
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => {
-            let mut text = [0; "255.255.255.255.".len()];
-            let mut end = 0;
-            for octet in ip.octets() {
-                let (octet, len) = &OCTETS[usize::from(octet)];
-                text[end..end + octet.len()].copy_from_slice(octet);
-                end += usize::from(*len);
-            }
-            out.extend_from_slice(&text[..end - 1]);
-        }
-        // Writing to a Vec cannot fail.
-        IpAddr::V6(ip) => _ = write!(out, "{ip}"),
-    }
-}
-
-/// Each octet in digits and with a dot behind them, and how many bytes that is.
-static OCTETS: [([u8; 4], u8); 256] = octets();
-
-const fn octets() -> [([u8; 4], u8); 256] {
-    let mut all = [([b'.'; 4], 0); 256];
-    let mut octet = 0;
-    while octet < all.len() {
-        let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let len = if octet >= 100 { 3 } else { 1 + (octet >= 10) as usize };
-        let mut place = 0;
-        while place < len {
-            all[octet].0[place] = b'0' + digits[3 - len + place] as u8;
-            place += 1;
-        }
-        all[octet].1 = len as u8 + 1;
-        octet += 1;
-    }
-    all
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -433,13 +374,6 @@ fn request_port(exchange: &Exchange<'_>) -> Option<u16> {
     Host::parse(host.as_bytes()).ok()?.port()
 }
 
-fn time_or_dash(time: Option<Duration>, out: &mut Vec<u8>) {
-    match time {
-        Some(time) => milliseconds(time, out),
-        None => out.push(b'-'),
-    }
-}
-
 /// Writes the user name of `Authorization: Basic`.
 fn remote_user(headers: &HeaderMap, out: &mut Vec<u8>) -> Presence {
     let Some(credentials) = Credentials::of(headers) else { return Presence::Missing };
@@ -477,16 +411,58 @@ fn write_without_itself(root: &Value, exchange: &Exchange<'_>, out: &mut Vec<u8>
     }
 }
 
-/// Counts the bytes of the request line and the fields as they are commonly written, and the
-/// announced length of the body.
+/// Counts the bytes of the request; where its head was no text, as commonly written.
 fn request_length(exchange: &Exchange<'_>) -> u64 {
+    if !exchange.head.is_empty() {
+        return exchange.head.len() as u64 + exchange.received;
+    }
     let line = exchange.method.as_str().len() + exchange.request_uri.len() + "  HTTP/1.1\r\n".len();
     let fields: usize =
         exchange.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let body = only_field(exchange.headers, &http::header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
-        .unwrap_or(0);
-    (line + fields + 2) as u64 + body
+    (line + fields + 2) as u64 + exchange.received
+}
+
+/// Returns the first line of a head.
+fn request_line(head: &[u8]) -> &[u8] {
+    let line = memchr::memchr(b'\n', head).map_or(head, |end| &head[..end]);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Returns how many bytes per second the answer may have; 0 sets no limit.
+fn limit_rate(exchange: &Exchange<'_>) -> u64 {
+    if let Some(rate) = exchange.findings.limit_rate {
+        return rate;
+    }
+    let Some(value) = &exchange.settings.limit_rate else { return 0 };
+    let mut text = Vec::new();
+    // One that names itself would never end.
+    if value.variables().any(|variable| *variable == Variable::LimitRate) {
+        return 0;
+    }
+    let text = std::str::from_utf8(value.bytes(exchange, &mut text)).ok();
+    text.and_then(crate::conf::parse_size).unwrap_or(0)
+}
+
+/// Writes the document root without symbolic links in it; nothing if it is not there.
+fn realpath_root(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
+    let mut root = Vec::new();
+    document_root(exchange, &mut root);
+    let real = std::fs::canonicalize(std::ffi::OsStr::from_bytes(&root)).ok();
+    text(real.as_ref().map(|path| path.as_os_str().as_bytes()), out)
+}
+
+/// Writes 16 random bytes in hexadecimal, the same as long as the request lasts.
+fn request_id(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
+    let id = exchange.findings.id.get_or_init(|| {
+        let mut bytes = [0; 16];
+        SystemRandom::new().fill(&mut bytes).ok().map(|()| bytes)
+    });
+    let Some(id) = id else { return Presence::Missing };
+    for byte in id {
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{byte:02x}");
+    }
+    Presence::Present
 }
 
 fn upstream_addr(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
@@ -506,65 +482,10 @@ fn per_attempt(
 ) -> Presence {
     for (place, attempt) in exchange.attempts.iter().enumerate() {
         if place > 0 {
-            out.extend_from_slice(b", ");
+            // What came after an internal redirect was not asked in place of another.
+            out.extend_from_slice(if attempt.apart { b" : " } else { b", " });
         }
         write(attempt, out);
     }
     if exchange.attempts.is_empty() { Presence::Missing } else { Presence::Present }
-}
-
-/// Appends a variable's value to a log line; `None` is one that has none.
-pub(crate) fn escape_log(value: Option<&[u8]>, escape: Escape, out: &mut Vec<u8>) {
-    match (value, escape) {
-        (None, Escape::Default) => out.push(b'-'),
-        (None, _) => {}
-        (Some(raw), Escape::Default) => escape_default(raw, out),
-        (Some(raw), Escape::Json) => escape_json(raw, out),
-        (Some(raw), Escape::None) => out.extend_from_slice(raw),
-    }
-}
-
-/// Writes `"`, `\` and what is not printable ASCII as `\xHH`.
-fn escape_default(raw: &[u8], out: &mut Vec<u8>) {
-    for &byte in raw {
-        match byte {
-            b'"' | b'\\' | ..=0x1f | 0x7f.. => _ = write!(out, "\\x{byte:02X}"),
-            _ => out.push(byte),
-        }
-    }
-}
-
-/// Writes text as inside a JSON string; bytes that are no UTF-8 become U+FFFD, or no reader would
-/// take the line.
-fn escape_json(raw: &[u8], out: &mut Vec<u8>) {
-    let text: Cow<'_, str> = String::from_utf8_lossy(raw);
-    for char in text.chars() {
-        match char {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            '\u{8}' => out.extend_from_slice(b"\\b"),
-            '\u{c}' => out.extend_from_slice(b"\\f"),
-            char if char < ' ' => _ = write!(out, "\\u{:04X}", u32::from(char)),
-            char => _ = write!(out, "{char}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::address;
-
-    #[test]
-    fn addresses_are_written_without_their_port() {
-        for ip in
-            ["0.0.0.0", "1.20.100.5", "127.0.0.1", "255.255.255.255", "10.99.109.200", "::1", "2001:db8::1"]
-        {
-            let mut out = b"x".to_vec();
-            address((ip.parse::<std::net::IpAddr>().unwrap(), 80).into(), &mut out);
-            assert_eq!(std::str::from_utf8(&out[1..]).unwrap(), ip);
-        }
-    }
 }

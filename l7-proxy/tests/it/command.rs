@@ -198,3 +198,25 @@ fn quit_cuts_what_takes_too_long() {
     assert_eq!(running.end(), 0);
     assert!(client.is_closed());
 }
+
+#[test]
+fn location_with_an_error_log_of_its_own_has_its_errors_there() {
+    let site = Site::new(
+        "root html; location /own/ { error_log own.log; }
+         location /off/ { error_log off.log; log_not_found off; }",
+    );
+    let mut running = site.start();
+    for path in ["/", "/own/a", "/off/b", "/c"] {
+        site.client().get(path);
+    }
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    let named = |log: &str| -> Vec<String> {
+        let text = site.read(log);
+        let lines = text.lines().filter(|line| line.contains("failed (2: No such file"));
+        lines.map(|line| line.split('"').nth(1).unwrap().rsplit('/').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(named("own.log"), ["a"]);
+    assert_eq!(site.read("off.log"), "");
+    assert_eq!(named("error.log"), ["", "c"]);
+}

@@ -139,3 +139,43 @@ fn file_that_was_packed_beforehand_is_sent_to_who_takes_it() {
     assert_eq!(ask(&proxy, "/c.css", "").status, 404);
     assert_eq!(unpacked(&ask(&proxy, "/always/c.css", "")), "only");
 }
+
+#[test]
+fn what_a_server_has_packed_is_unpacked_for_who_does_not_take_it() {
+    let text = PAGE.repeat(2000);
+    let body = packed(&text);
+    let app = Origin::start(move |visit| {
+        loop {
+            let head = visit.request()?;
+            let (body, fields) = match head.split(' ').nth(1).unwrap() {
+                "/cut" => (&body[..body.len() - 4], "Content-Encoding: gzip\r\n"),
+                "/other" => (&body[..], "Content-Encoding: br\r\n"),
+                _ => (&body[..], "Content-Encoding: gzip\r\nETag: \"x\"\r\nAccept-Ranges: bytes\r\n"),
+            };
+            visit.write(format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", body.len()))?;
+            if !head.starts_with("HEAD ") {
+                visit.write(body)?;
+            }
+        }
+    });
+    let proxy = Proxy::start(&crate::peer::http(&format!(
+        "server {{ listen 127.0.0.1:1; gunzip on; gzip_vary on; location / {{ proxy_pass http://{}; }} }}",
+        app.addr
+    )));
+    let plain = ask(&proxy, "/", "");
+    assert_eq!(plain.text(), text);
+    assert_eq!((plain.header("Content-Encoding"), plain.header("Accept-Ranges")), (None, None));
+    assert_eq!((plain.header("Vary"), plain.header("ETag")), (Some("Accept-Encoding"), Some("W/\"x\"")));
+    let as_it_is = ask(&proxy, "/", "Accept-Encoding: gzip\r\n");
+    assert_eq!(unpacked(&as_it_is), text);
+    assert_eq!(as_it_is.header("ETag"), Some("\"x\""));
+    assert_eq!(ask(&proxy, "/other", "").header("Content-Encoding"), Some("br"));
+    let mut client = proxy.client();
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let head = client.head().unwrap();
+    assert!(!head.contains("Content-Encoding") && client.rest().unwrap().is_empty(), "{head}");
+    // What breaks off is not taken for all of it.
+    client = proxy.client();
+    client.send("GET /cut HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.try_response().is_err());
+}

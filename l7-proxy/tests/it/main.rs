@@ -1,9 +1,12 @@
 //! The proxy from outside: what its parts promise together.
 
 mod answers;
+mod asked;
 mod balance;
+mod body_file;
 mod bulk;
 mod certificates;
+mod charset;
 mod client_addr;
 mod clients;
 mod command;
@@ -11,6 +14,7 @@ mod compress;
 mod conf;
 mod conf_upstream;
 mod control;
+mod early_hints;
 mod embed;
 mod explain;
 mod file_cache;
@@ -25,6 +29,7 @@ mod http2_upstream;
 mod jsp;
 mod life;
 mod limits;
+mod log;
 mod matrix;
 mod names;
 mod nginx;
@@ -43,6 +48,7 @@ mod sticky;
 mod stream;
 mod strict;
 mod support;
+mod symlinks;
 mod trailers;
 mod tunnel;
 mod turns;

@@ -311,3 +311,14 @@ fn logs_are_opened_anew_when_told() {
     eventually("the second line is in the new file", || lines("a.log") == 1);
     assert_eq!(lines("a.log.1"), 1);
 }
+
+#[test]
+fn files_that_a_server_tries_are_tried_where_no_location_matches() {
+    let proxy = Proxy::start(&server(
+        "try_files $uri /fallback; location /own/ { } location = /fallback { return 200 fallback; }",
+    ));
+    proxy.file("html/page", "page");
+    assert_eq!(proxy.get("/page").text(), "page");
+    assert_eq!(proxy.get("/nothing").text(), "fallback");
+    assert_eq!(proxy.get("/own/nothing").status, 404);
+}

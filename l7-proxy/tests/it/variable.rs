@@ -137,8 +137,8 @@ fn variables_of_the_upstream_list_every_attempt() {
     });
     let server = Some(SocketAddr::from(([10, 0, 0, 1], 80)));
     request.attempts = vec![
-        Attempt::new(server, Some(502), Duration::from_millis(7)),
-        Attempt::new(None, None, Duration::ZERO),
+        Attempt::new(server, Some(502), Some(Duration::from_millis(7))),
+        Attempt::new(None, None, Some(Duration::ZERO)),
     ];
     check(
         &request,

@@ -36,6 +36,8 @@ pub(crate) struct Channel {
     received: RefCell<Bytes>,
     /// The beginning of a head that has not come whole.
     partial: RefCell<Vec<u8>>,
+    /// Whether the next request has begun before the last was answered.
+    ahead: Cell<bool>,
     /// What is to come of the body at hand.
     left: RefCell<Left>,
     /// How much the last read of a body brought.
@@ -86,6 +88,7 @@ impl Channel {
             side: RefCell::new(side),
             received: RefCell::default(),
             partial: RefCell::default(),
+            ahead: Cell::new(false),
             left: RefCell::new(Left::Nothing),
             last_read: Cell::new(0),
             expectation: Cell::new(Expectation::Nothing),
@@ -106,6 +109,7 @@ impl Channel {
     /// Waits for the head of the next request.
     pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Arrived> {
         let received = self.received.take();
+        self.ahead.set(self.ahead.get() || !received.is_empty());
         if !received.is_empty()
             && let Some(arrived) = self.take_in(&received)
         {
@@ -156,6 +160,7 @@ impl Channel {
                     self.received.replace(Bytes::copy_from_slice(&bytes[len..]));
                 }
                 self.begin_body(&head);
+                self.session.note_head(head.bytes.clone(), self.ahead.take());
                 Some(Arrived::Head(head))
             }
             Ok(None) => self.check_partial(bytes),
@@ -211,7 +216,10 @@ impl Channel {
                 Left::Lost(broken) => return Poll::Ready(Some(Err(*broken))),
                 _ if received.is_empty() => {}
                 left => {
-                    if let Some(taken) = left.take(received) {
+                    let before = received.len();
+                    let taken = left.take(received);
+                    self.session.receive((before - received.len()) as u64);
+                    if let Some(taken) = taken {
                         return Poll::Ready(taken);
                     }
                 }
@@ -244,6 +252,23 @@ impl Channel {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Writes interim answers that a server has sent ahead of its answer.
+    pub(super) fn poll_hints(&self, cx: &mut Context<'_>) {
+        let mut hints = self.session.hints();
+        if hints.is_empty() || !self.word.get().is_empty() {
+            return;
+        }
+        while !hints.is_empty() {
+            match self.poll_write(cx, [&hints, b"", b""]) {
+                Poll::Ready(Ok(count)) => drop(hints.drain(..count)),
+                // The answer will tell, or what is left of them goes out before it.
+                Poll::Ready(Err(_)) | Poll::Pending => return,
+            }
+        }
+        // What TLS keeps back goes out with the answer at the latest.
+        let _ = self.poll_flush(cx);
     }
 
     /// Returns what is left of an interim answer that was begun: the answer comes behind it.

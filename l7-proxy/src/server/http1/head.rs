@@ -20,6 +20,8 @@ pub(super) struct Head {
     pub(super) framing: Framing,
     /// Whether the client waits for a word before it sends the body.
     pub(super) expectation: Expectation,
+    /// The head as it was sent.
+    pub(super) bytes: Bytes,
 }
 
 /// What says where a request's body ends.
@@ -149,7 +151,7 @@ fn parse<'b>(
     (*whole.method_mut(), *whole.uri_mut(), *whole.version_mut()) = (method, uri, version);
     *whole.headers_mut() = fields;
     let (parts, ()) = whole.into_parts();
-    Ok(Some((Head { parts, framing, expectation }, len)))
+    Ok(Some((Head { parts, framing, expectation, bytes: head }, len)))
 }
 
 /// Where a part of `whole` begins in it.

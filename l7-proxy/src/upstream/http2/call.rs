@@ -82,6 +82,13 @@ pub(crate) async fn call(slot: Slot, call: Call<'_>) -> Result<(Head, Streamed),
                 Ok(()) | Err(UploadError::Server) => upload = None,
             }
         }
+        while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
+            if let Some(hints) = fields.hints.filter(|_| early.status() == StatusCode::EARLY_HINTS) {
+                let fields = early.headers().iter();
+                let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+                hints(&fields.collect::<Vec<_>>());
+            }
+        }
         match Pin::new(&mut response).poll(cx) {
             Poll::Ready(answered) => Poll::Ready(answered.map_err(|error| broken(&slot, error))),
             Poll::Pending if upload.is_some() => Poll::Pending,
@@ -146,7 +153,7 @@ fn read(
     if parts.status.is_informational() {
         return Err("upstream sent invalid status");
     }
-    let Fields { mut headers, wanted, spelling } = fields;
+    let Fields { mut headers, wanted, spelling, .. } = fields;
     let mut size = 0;
     for (name, value) in &parts.headers {
         size += name.as_str().len() + value.len();

@@ -1,0 +1,113 @@
+//! What can go wrong with a request at a server, and what follows from it.
+
+use std::io;
+
+use lvs_core::Cause;
+
+use crate::body::Cut;
+use crate::error_log::Errno;
+use crate::model::RetryOn;
+use crate::upstream::{ConnectError, Expired};
+
+/// Why an attempt brought no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There is no connection.
+    Connect(ConnectError),
+    /// The connection broke before an answer came.
+    Broken {
+        error: Option<io::Error>,
+        reach: Reach,
+        /// Whether the connection was a kept one that its server may have closed meanwhile.
+        kept: bool,
+    },
+    /// The server has said that it has not begun with the request.
+    Refused {
+        what: &'static str,
+        /// Whether the connection had been idle.
+        kept: bool,
+    },
+    /// The answer took too long.
+    TimedOut(Expired),
+    /// The answer is no HTTP.
+    Invalid(&'static str),
+    /// The client is at fault, or gone.
+    Client(Cut),
+}
+
+/// How far a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Not a byte of it was sent.
+    Nowhere,
+    /// The server may have acted on it.
+    Server,
+}
+
+/// A failed connect in the words of the director's listings.
+pub(super) fn cause(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        _ => Errno(error).to_string().into(),
+    }
+}
+
+impl Failure {
+    /// The status that the client gets for it.
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => 504,
+            Failure::Connect(ConnectError::Local(_)) => 500,
+            Failure::Client(Cut::TooLarge) => 413,
+            Failure::Client(_) => 400,
+            Failure::Connect(ConnectError::Failed(_))
+            | Failure::Broken { .. }
+            | Failure::Refused { .. }
+            | Failure::Invalid(_) => 502,
+        }
+    }
+
+    /// Whether it is a reason to try another server.
+    pub(super) fn is_among(&self, on: &RetryOn) -> bool {
+        match self {
+            Failure::Connect(ConnectError::Failed(_)) | Failure::Broken { .. } | Failure::Refused { .. } => {
+                on.error
+            }
+            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => on.timeout,
+            Failure::Invalid(_) => on.invalid_header,
+            Failure::Connect(ConnectError::Local(_)) | Failure::Client(_) => false,
+        }
+    }
+
+    /// Whether it says nothing about the server but that it had closed a kept connection.
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self, Failure::Broken { kept: true, .. } | Failure::Refused { kept: true, .. })
+    }
+
+    pub(super) fn reach(&self) -> Reach {
+        match self {
+            Failure::Connect(_) | Failure::Refused { .. } => Reach::Nowhere,
+            Failure::Broken { reach, .. } => *reach,
+            Failure::TimedOut(_) | Failure::Invalid(_) | Failure::Client(_) => Reach::Server,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Connect(ConnectError::Failed(error)) => write!(f, "connect() failed ({})", Errno(error)),
+            Failure::Connect(ConnectError::Local(error)) => write!(f, "socket() failed ({})", Errno(error)),
+            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => {
+                f.write_str("upstream timed out (110: Connection timed out)")
+            }
+            Failure::Broken { error: Some(error), .. } => write!(f, "recv() failed ({})", Errno(error)),
+            Failure::Broken { error: None, .. } => f.write_str("upstream prematurely closed connection"),
+            Failure::Refused { what, .. } | Failure::Invalid(what) => f.write_str(what),
+            Failure::Client(cut) => cut.fmt(f),
+        }
+    }
+}

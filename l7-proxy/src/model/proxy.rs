@@ -1,0 +1,186 @@
+//! How requests are forwarded to servers (`proxy_*`, `grpc_*`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::HeaderName;
+
+use crate::variable::Value;
+
+use super::answer::{Relay, Trailers};
+use super::tls::TlsClient;
+
+/// How requests are forwarded to an upstream.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// The version spoken to servers; 1.1 by default.
+    pub http_version: HttpVersion,
+    /// Fields set in the forwarded request, in this order; the client's own of that name are dropped.
+    ///
+    /// Complete: the defaults (`Host $proxy_host`) are in it unless replaced. An
+    /// empty value means that the field is not sent at all.
+    pub set_headers: Vec<SetHeader>,
+    /// Time to establish a connection; 60 s by default.
+    pub connect_timeout: Duration,
+    /// Time between two reads of an answer; 60 s by default.
+    pub read_timeout: Duration,
+    /// Time between two writes of a request; 60 s by default.
+    pub send_timeout: Duration,
+    /// The largest head of an answer; 4 kB by default, as in nginx.
+    pub buffer_size: usize,
+    /// When another server is tried.
+    pub next_upstream: NextUpstream,
+    /// How TLS is spoken with servers.
+    pub tls: TlsClient,
+    /// The name of a server in TLS (`proxy_ssl_name`, `$proxy_host` by default).
+    pub tls_name: Value,
+    /// The method that servers are asked with, in place of the client's (`proxy_method`).
+    pub method: Option<Value>,
+    /// What of a request goes to the server.
+    pub pass: PassRequest,
+    /// Whether a body is read before a server is asked (`proxy_request_buffering`).
+    pub buffering: RequestBuffering,
+    /// A body in place of the client's (`proxy_set_body`).
+    pub set_body: Option<Value>,
+    /// The address that connections come from (`proxy_bind`); an empty one is the system's choice.
+    pub bind: Option<Value>,
+    /// Bytes per second that an answer is read with (`proxy_limit_rate`); 0 sets no limit.
+    pub limit_rate: Option<Value>,
+    /// What becomes of an answer.
+    pub relay: Relay,
+}
+
+/// Whether a request's body is read before a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestBuffering {
+    /// It is, up to 1 MB of it: a slow client keeps no server busy.
+    On,
+    /// It is sent on as it comes.
+    Off,
+}
+
+/// What of a client's request goes to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassRequest {
+    /// Its fields (`proxy_pass_request_headers`).
+    pub headers: bool,
+    /// Its body (`proxy_pass_request_body`).
+    pub body: bool,
+}
+
+impl Default for PassRequest {
+    fn default() -> Self {
+        Self { headers: true, body: true }
+    }
+}
+
+/// How requests are forwarded by `grpc_pass`: by default with HTTP/2, trailers and all, and a request's
+/// body as it comes.
+#[derive(Debug, Clone)]
+pub struct GrpcSettings(pub Arc<ProxySettings>);
+
+impl Default for GrpcSettings {
+    fn default() -> Self {
+        Self(Arc::new(ProxySettings {
+            http_version: HttpVersion::Http2,
+            buffering: RequestBuffering::Off,
+            relay: Relay { trailers: Trailers::Passed, ..Relay::default() },
+            ..ProxySettings::default()
+        }))
+    }
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            http_version: HttpVersion::Http11,
+            set_headers: vec![SetHeader {
+                name: ::http::header::HOST,
+                written: "Host".to_owned(),
+                value: Value::variable(crate::variable::Variable::ProxyHost),
+            }],
+            connect_timeout: minute,
+            read_timeout: minute,
+            send_timeout: minute,
+            buffer_size: 4096,
+            next_upstream: NextUpstream::default(),
+            tls: TlsClient::default(),
+            tls_name: Value::variable(crate::variable::Variable::ProxyHost),
+            method: None,
+            pass: PassRequest::default(),
+            buffering: RequestBuffering::On,
+            set_body: None,
+            bind: None,
+            limit_rate: None,
+            relay: Relay::default(),
+        }
+    }
+}
+
+/// The version of HTTP that is spoken with servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.0: a connection per request.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2: many requests at a time on a connection that is kept.
+    Http2,
+}
+
+/// A field that is set in forwarded requests.
+#[derive(Debug, Clone)]
+pub struct SetHeader {
+    /// The name.
+    pub name: HeaderName,
+    /// The name as the configuration spells it.
+    pub written: String,
+    /// The value; empty means that the field is not sent.
+    pub value: Value,
+}
+
+/// When a request is given to another server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NextUpstream {
+    /// What counts as a reason; `error` and `timeout` by default.
+    pub on: RetryOn,
+    /// The most servers that are tried; `None` tries each once.
+    pub tries: Option<u32>,
+    /// Time after which no further server is tried; `None` sets no limit.
+    pub timeout: Option<Duration>,
+}
+
+/// What counts as a reason to try another server (`proxy_next_upstream`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryOn {
+    /// A connection that cannot be made or breaks.
+    pub error: bool,
+    /// A server that takes too long.
+    pub timeout: bool,
+    /// An answer that is no HTTP.
+    pub invalid_header: bool,
+    /// Requests that are not idempotent are tried again even if they were sent.
+    pub non_idempotent: bool,
+    /// Statuses of an answer: 403, 404, 429, 500, 502, 503, 504.
+    pub statuses: Vec<u16>,
+}
+
+impl Default for RetryOn {
+    fn default() -> Self {
+        Self { error: true, timeout: true, ..Self::off() }
+    }
+}
+
+impl RetryOn {
+    /// Returns the set without any reason.
+    pub fn off() -> Self {
+        Self {
+            error: false,
+            timeout: false,
+            invalid_header: false,
+            non_idempotent: false,
+            statuses: Vec::new(),
+        }
+    }
+}
