@@ -48,7 +48,6 @@ mod sticky;
 mod stream;
 mod strict;
 mod support;
-mod symlinks;
 mod trailers;
 mod tunnel;
 mod turns;
