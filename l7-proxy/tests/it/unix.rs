@@ -10,8 +10,7 @@ use crate::peer::{Proxy, http};
 fn talk(path: &Path, words: &str) -> String {
     let mut stream = UnixStream::connect(path).unwrap();
     stream.write_all(words.as_bytes()).unwrap();
-    // It may have been closed already.
-    let _ = stream.shutdown(std::net::Shutdown::Write);
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
     answer
