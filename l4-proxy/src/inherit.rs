@@ -1,14 +1,17 @@
 //! Sockets that a director was given instead of binding them itself: by systemd's socket activation, or
 //! by the director whose place it takes.
 //!
-//! They are known by their protocol and address, so nobody has to say which belongs to which service.
+//! They are known by their protocol and address, or by their path, so nobody has to say which belongs
+//! to which service.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use lvs_core::Protocol;
-use rustix::net::{SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::udp::Passing;
 
@@ -17,6 +20,8 @@ use crate::udp::Passing;
 pub struct Inherited {
     listeners: Vec<(SocketAddr, TcpListener)>,
     datagrams: Vec<(SocketAddr, UdpSocket)>,
+    /// Listeners that have a path for an address.
+    paths: Vec<(PathBuf, UnixListener)>,
     /// Flows of datagrams, by the address they came to and the number of the socket there.
     flows: Vec<(SocketAddr, usize, Passing)>,
 }
@@ -29,7 +34,16 @@ impl Inherited {
     pub fn add(&mut self, socket: OwnedFd) -> io::Result<()> {
         // Nobody that is started from here is meant to have it.
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+        let is_unix = sockopt::socket_domain(&socket)? == AddressFamily::UNIX;
         match sockopt::socket_type(&socket)? {
+            SocketType::STREAM if is_unix && sockopt::socket_acceptconn(&socket)? => {
+                let listener = UnixListener::from(socket);
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                let path =
+                    address.as_pathname().ok_or_else(|| io::Error::other("a socket without a path"))?;
+                self.paths.push((path.to_owned(), listener));
+            }
             SocketType::STREAM if sockopt::socket_acceptconn(&socket)? => {
                 let listener = TcpListener::from(socket);
                 listener.set_nonblocking(true)?;
@@ -47,7 +61,7 @@ impl Inherited {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.listeners.len() + self.datagrams.len()
+        self.listeners.len() + self.datagrams.len() + self.paths.len()
     }
 
     /// Whether there are none.
@@ -55,7 +69,7 @@ impl Inherited {
         self.len() == 0
     }
 
-    /// What is left.
+    /// What is left of those that have an address of the network.
     pub fn addresses(&self) -> impl Iterator<Item = (Protocol, SocketAddr)> {
         let listeners = self.listeners.iter().map(|(address, _)| (Protocol::Tcp, *address));
         listeners.chain(self.datagrams.iter().map(|(address, _)| (Protocol::Udp, *address)))
@@ -68,6 +82,20 @@ impl Inherited {
     pub fn listeners(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
         let found = self.listeners.iter().filter(|(other, _)| *other == address);
         found.map(|(_, listener)| listener.try_clone()).collect()
+    }
+
+    /// The listeners of a path, likewise.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub fn listeners_at(&self, path: &Path) -> io::Result<Vec<UnixListener>> {
+        let found = self.paths.iter().filter(|(other, _)| other == path);
+        found.map(|(_, listener)| listener.try_clone()).collect()
+    }
+
+    /// The paths among the addresses.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.paths.iter().map(|(path, _)| &**path)
     }
 
     /// The datagram sockets of an address, likewise.

@@ -109,6 +109,8 @@ struct State {
     checks: check::Wanted,
     /// Sockets of a predecessor; none once the first configuration is served.
     inherited: Inherited,
+    /// Paths at which this process listens no more, and another with the same sockets may.
+    abandoned: Vec<SocketAddr>,
     /// How the control socket is bound.
     claim: Claim,
     /// What answers `lvsadm`, and the configuration of it.
@@ -131,12 +133,23 @@ struct Listening {
     /// the address. As many as there are workers, unless a predecessor had another number of them.
     sockets: Vec<TcpListener>,
     serves: Serves,
+    tenure: Tenure,
+}
+
+/// Who else listens with the same sockets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tenure {
+    Sole,
+    /// A predecessor or a successor does, so what belongs to the sockets is not ours to remove.
+    Shared,
 }
 
 impl Drop for Listening {
-    /// A path is taken away with its socket.
+    /// A path is taken away with its socket, unless somebody still listens there.
     fn drop(&mut self) {
-        unix::forget(self.bound);
+        if self.tenure == Tenure::Sole {
+            unix::forget(self.bound);
+        }
     }
 }
 
@@ -197,6 +210,7 @@ impl Daemon {
             phase: Phase::Serving,
             checks: None,
             inherited,
+            abandoned: Vec::new(),
             claim,
             control: None,
         };
@@ -225,8 +239,7 @@ impl Daemon {
             _workers: workers,
         };
         daemon.reload(config)?;
-        // What is left of them belongs to no address of the configuration.
-        daemon.state().inherited = Inherited::default();
+        daemon.state().let_go_of_inherited();
         Ok(daemon)
     }
 
@@ -341,7 +354,7 @@ impl Daemon {
         let gone: Vec<SocketAddr> = stop.iter().filter(|addr| !start.contains(addr)).copied().collect();
         self.switch(&state, &site, &stop, &start);
         state.shutdown_timeout = process.shutdown_timeout;
-        state.listening.retain(|addr, _| !gone.contains(addr));
+        state.end_listening(&gone);
         self.administered.settle(services).map_err(of_service)?;
         state.checks = Some(site.checks.clone());
         self.checks.send_replace(state.checks.clone());
@@ -399,19 +412,18 @@ impl Daemon {
         options: &SocketOptions,
         serves: &Serves,
     ) -> Result<Listening, Error> {
-        let opened = match inherited.listeners(addr) {
-            Ok(sockets) if sockets.is_empty() => listen::group(addr, options, self.commands.len()),
-            inherited => inherited,
-        };
-        let bound = opened.and_then(|sockets| {
+        let opened = listen::inherited(addr, inherited).and_then(|sockets| match sockets.is_empty() {
+            true => Ok((listen::group(addr, options, self.commands.len())?, Tenure::Sole)),
+            false => Ok((sockets, Tenure::Shared)),
+        });
+        let bound = opened.and_then(|(sockets, tenure)| {
             let bound = match sockets.first() {
                 Some(first) if unix::path(addr).is_none() => first.local_addr()?,
                 _ => addr,
             };
-            Ok((bound, sockets))
+            Ok(Listening { bound, sockets, serves: serves.clone(), tenure })
         });
-        let (bound, sockets) = bound.map_err(|error| Error::Bind(addr, error))?;
-        Ok(Listening { bound, sockets, serves: serves.clone() })
+        bound.map_err(|error| Error::Bind(addr, error))
     }
 
     /// Opens the access logs anew by their names: after they were moved away.
@@ -525,7 +537,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Site(error) => error.fmt(f),
-            Error::Bind(addr, error) => write!(f, "bind() to {addr} failed ({})", Errno(error)),
+            Error::Bind(addr, error) => {
+                write!(f, "bind() to {} failed ({})", unix::shown(*addr), Errno(error))
+            }
             Error::Log(error) => error.fmt(f),
             Error::Control(error) => write!(f, "cannot answer lvsadm ({error})"),
             Error::Threads(error) => write!(f, "cannot start worker threads ({})", Errno(error)),

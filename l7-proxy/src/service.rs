@@ -90,6 +90,10 @@ impl Service<'_> {
                     continue;
                 }
             };
+            // Any wish may be the end of a listening socket.
+            if !self.has_other() {
+                self.daemon.hold_alone();
+            }
             match wish {
                 Wish::Stop => {
                     info!("exiting");
@@ -116,9 +120,14 @@ impl Service<'_> {
         }
     }
 
+    /// Whether another process serves the same: a predecessor or a successor.
+    fn has_other(&self) -> bool {
+        self.successor.is_some() || self.starter.as_ref().is_some_and(Starter::is_alive)
+    }
+
     /// Lets the program's file, which may be another by now, go on beside this process.
     fn upgrade(&mut self) {
-        if self.successor.is_some() || self.starter.as_ref().is_some_and(Starter::is_alive) {
+        if self.has_other() {
             return info!("the changing binary signal is ignored: another process is there already");
         }
         info!("changing binary");
@@ -149,6 +158,7 @@ impl Service<'_> {
         if let Err(error) = self.daemon.reclaim_control() {
             error!("{error}");
         }
+        self.daemon.hold_alone();
         self.daemon.resume();
     }
 

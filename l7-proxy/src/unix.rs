@@ -98,7 +98,12 @@ pub(crate) fn listen(path: PathBuf) -> io::Result<std::net::TcpListener> {
     };
     listener.set_nonblocking(true)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(OwnedFd::from(listener).into())
+    Ok(disguised(listener))
+}
+
+/// Returns a listening socket of a path as one among those of the network.
+pub(crate) fn disguised(listener: StdListener) -> std::net::TcpListener {
+    OwnedFd::from(listener).into()
 }
 
 fn is_left_behind(path: &Path) -> bool {
@@ -111,6 +116,13 @@ pub(crate) fn forget(addr: SocketAddr) {
     if let Some(path) = path(addr) {
         // It may have been taken away already.
         let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Takes a path away at which nobody listens any more.
+pub(crate) fn forget_left_behind(addr: SocketAddr) {
+    if path(addr).is_some_and(|path| is_left_behind(&path)) {
+        forget(addr);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use l4_proxy::inherit::Inherited;
 use l4_proxy::listen::keepalive;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -30,6 +31,17 @@ pub(super) fn group(addr: SocketAddr, options: &SocketOptions, count: usize) -> 
     let addr = first.local_addr()?;
     drop(first);
     (0..count).map(|_| socket(addr, options, Sharing::Group)).collect()
+}
+
+/// Returns the listeners that a predecessor had on `addr`, if any.
+///
+/// # Errors
+/// The system has no descriptor left.
+pub(super) fn inherited(addr: SocketAddr, inherited: &Inherited) -> io::Result<Vec<TcpListener>> {
+    match unix::path(addr) {
+        Some(path) => Ok(inherited.listeners_at(&path)?.into_iter().map(unix::disguised).collect()),
+        None => inherited.listeners(addr),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,9 @@
 //! Listening sockets are the same in both processes, not bound twice, so that there is no moment in
 //! which nobody listens and no queue that is lost. Both accept until the old one is told to end. The
 //! control socket is the successor's as soon as it serves, and the old one's again if it fails.
+//!
+//! The path of a Unix socket goes with the last process that listens there: while there are two of
+//! them neither removes it, and the one that is left is [told so](Daemon::hold_alone).
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -13,8 +16,9 @@ use tracing::info;
 
 use super::administered::Claim;
 use super::worker::Command;
-use super::{Daemon, Error, Options, Phase};
+use super::{Daemon, Error, Options, Phase, State, Tenure};
 use crate::model::Config;
+use crate::unix;
 
 impl Daemon {
     /// Starts a proxy in the place of another one, whose [sockets](Daemon::sockets) it uses where
@@ -28,14 +32,31 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// The listening sockets, for a process that is to go on with them.
+    /// The listening sockets, for a process that is to go on with them. Paths among their addresses
+    /// stay when this one ends, unless it is to [hold them alone](Daemon::hold_alone) by then.
     ///
     /// # Errors
     /// The system has no descriptor left.
     pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
-        let state = self.state();
-        let sockets = state.listening.values().flat_map(|listening| &listening.sockets);
-        sockets.map(|socket| socket.try_clone().map(OwnedFd::from)).collect()
+        let mut state = self.state();
+        let mut sockets = Vec::new();
+        for listening in state.listening.values_mut() {
+            listening.tenure = Tenure::Shared;
+            for socket in &listening.sockets {
+                sockets.push(socket.try_clone()?.into());
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// No other process listens with the same sockets any more: their paths end with this one.
+    pub fn hold_alone(&self) {
+        let mut state = self.state();
+        for listening in state.listening.values_mut() {
+            listening.tenure = Tenure::Sole;
+        }
+        // The other process left these to us.
+        mem::take(&mut state.abandoned).into_iter().for_each(unix::forget_left_behind);
     }
 
     /// Answers `lvsadm` again, after a process that was to go on here has failed.
@@ -80,5 +101,24 @@ impl Daemon {
         }
         info!("accepting connections again");
         true
+    }
+}
+
+impl State {
+    /// Ends listening at addresses.
+    pub(super) fn end_listening(&mut self, gone: &[SocketAddr]) {
+        for (addr, listening) in self.listening.extract_if(|addr, _| gone.contains(addr)) {
+            if listening.tenure == Tenure::Shared {
+                self.abandoned.push(addr);
+            }
+        }
+    }
+
+    /// Lets go of the predecessor's sockets: what is not in use by now belongs to no address of the
+    /// configuration.
+    pub(super) fn let_go_of_inherited(&mut self) {
+        let inherited = mem::take(&mut self.inherited);
+        let addresses = inherited.paths().map(unix::address);
+        self.abandoned.extend(addresses.filter(|addr| !self.listening.contains_key(addr)));
     }
 }

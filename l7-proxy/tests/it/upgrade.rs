@@ -1,7 +1,10 @@
 //! The program's changes under load: a new file by HUP, a new binary by USR2, and the ways back.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -56,17 +59,26 @@ struct Load {
 
 impl Load {
     fn start(addr: SocketAddr) -> Load {
+        Load::of(move || Client::connect(addr))
+    }
+
+    /// Of clients of a Unix socket.
+    fn at(path: PathBuf) -> Load {
+        Load::of(move || connect(&path).unwrap())
+    }
+
+    fn of(connect: impl Fn() -> Client + Send + Clone + 'static) -> Load {
         let over = Arc::new(AtomicBool::new(false));
         let clients = (0..4).map(|number| {
-            let over = Arc::clone(&over);
+            let (over, connect) = (Arc::clone(&over), connect.clone());
             std::thread::spawn(move || {
-                let (mut client, mut count) = (Client::connect(addr), 0);
+                let (mut client, mut count) = (connect(), 0);
                 while !over.load(Ordering::SeqCst) {
                     let answer = client.get("/");
                     assert_eq!(answer.status, 200);
                     count += 1;
                     if number % 2 == 0 || answer.header("connection") == Some("close") {
-                        client = Client::connect(addr);
+                        client = connect();
                     }
                 }
                 count
@@ -81,6 +93,12 @@ impl Load {
         self.over.store(true, Ordering::SeqCst);
         self.clients.into_iter().map(|client| client.join().unwrap()).sum()
     }
+}
+
+/// A client of a Unix socket.
+fn connect(path: &Path) -> std::io::Result<Client> {
+    let stream = UnixStream::connect(path)?;
+    Ok(Client::from(TcpStream::from(OwnedFd::from(stream))))
 }
 
 /// A site that forwards to `origin`, with so many workers.
@@ -201,6 +219,88 @@ fn old_binary_comes_back_after_it_has_stopped_accepting() {
     eventually("it is back", || site.read("error.log").matches("accepting connections again").count() == 2);
     some_more(&origin);
     assert_eq!(load.end(), origin.requests().len());
+}
+
+/// A site that forwards to `origin` what comes to its address and to a Unix socket.
+fn write_both(site: &Site, origin: &Origin, workers: usize) {
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log notice; worker_processes {workers}; events {{}}
+         http {{ access_log off;
+         server {{ listen {}; listen unix:{}; location / {{ proxy_pass http://{}; }} }} }}",
+        site.addr,
+        site.path("socket").display(),
+        origin.addr
+    ));
+}
+
+#[test]
+fn binary_upgrade_takes_a_unix_socket_along_and_loses_no_request() {
+    let origin = Origin::named("a");
+    let site = Site::new("");
+    write_both(&site, &origin, 2);
+    let mut running = site.start();
+    let path = site.path("socket");
+    let (network, local) = (Load::start(site.addr), Load::at(path.clone()));
+    some_more(&origin);
+    running.signal(Signal::USR2);
+    let heir = Heir::of(&site, running.child.id());
+    some_more(&origin);
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    some_more(&origin);
+    // The successor has one, with another number of workers.
+    write_both(&site, &origin, 1);
+    heir.signal(Signal::USR2);
+    let next = Heir::of(&site, heir.id());
+    heir.signal(Signal::QUIT);
+    eventually("the old one has ended", || !heir.is_alive());
+    some_more(&origin);
+    assert_eq!(network.end() + local.end(), origin.requests().len());
+    assert_eq!(connect(&path).unwrap().get("/").text(), "a /");
+    // The last one takes the path away.
+    next.signal(Signal::TERM);
+    eventually("the new one has ended", || !next.is_alive());
+    assert!(!path.exists());
+}
+
+#[test]
+fn path_stays_when_the_successor_ends_and_goes_with_the_old_binary() {
+    let origin = Origin::named("a");
+    let site = Site::new("");
+    write_both(&site, &origin, 1);
+    let mut running = site.start();
+    let path = site.path("socket");
+    for signal in [Signal::QUIT, Signal::TERM, Signal::KILL] {
+        running.signal(Signal::USR2);
+        let heir = Heir::of(&site, running.child.id());
+        heir.signal(signal);
+        eventually("the pid file is back", || site.read("l7.pid").trim() == running.child.id().to_string());
+        assert_eq!(connect(&path).unwrap().get("/").text(), "a /");
+    }
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    assert!(!path.exists());
+}
+
+#[test]
+fn path_that_the_successor_does_without_stays_with_the_old_binary_and_goes_in_the_end() {
+    let origin = Origin::named("a");
+    let site = Site::new("");
+    write_both(&site, &origin, 1);
+    let mut running = site.start();
+    let path = site.path("socket");
+    write(&site, &origin, 1, "");
+    running.signal(Signal::USR2);
+    let heir = Heir::of(&site, running.child.id());
+    // A reload while both are there takes nothing away either.
+    heir.signal(Signal::HUP);
+    eventually("it has reloaded", || site.read("error.log").contains("reconfigured"));
+    assert_eq!(connect(&path).unwrap().get("/").text(), "a /");
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    heir.signal(Signal::TERM);
+    eventually("the new one has ended", || !heir.is_alive());
+    assert!(!path.exists());
 }
 
 /// What `lvsadm` lists at the site's control socket.
