@@ -10,7 +10,6 @@
 pub mod certificate;
 mod chain;
 mod client;
-mod der;
 mod error;
 mod files;
 mod handshake;

@@ -14,8 +14,9 @@ pub(super) use self::extensions::{Extensions, usage};
 pub use self::name::Name;
 pub(super) use self::text::{hex, pem, sha1};
 
-use super::der::{INTEGER, SEQUENCE, expect, expect_whole, marked, optional};
-use super::signed::{PublicKey, Signed};
+use super::signed::Signed;
+use l4_proxy::tls::PublicKey;
+use l4_proxy::tls::der::{INTEGER, SEQUENCE, expect, expect_whole, marked, optional};
 
 /// The fields of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +125,7 @@ const SUBJECT_ID: u8 = 0x82;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::der::{BIT_STRING, GENERALIZED_TIME, OID, SET, UTC_TIME};
+    use l4_proxy::tls::der::{BIT_STRING, GENERALIZED_TIME, OID, SET, UTC_TIME};
 
     /// A value with its tag and length in front.
     fn der(tag: u8, contents: &[u8]) -> Vec<u8> {

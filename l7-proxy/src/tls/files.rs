@@ -44,7 +44,7 @@ pub(super) fn certified_key(
     let key = key::read(&pem, passwords).map_err(fault)?;
     let key = any_supported_type(&key).map_err(|error| fault(error.to_string()))?;
     // A key of an unknown kind cannot be compared, which is no proof that it does not fit.
-    if key.public_key().is_some_and(|public| *public != *own.key().der) {
+    if key.public_key().is_some_and(|public| *public != *own.key().der()) {
         return Err(fault("key values mismatch".to_owned()));
     }
     Ok(Arc::new(CertifiedKey::new(chain, key)))

@@ -6,7 +6,7 @@
 use rustls::pki_types::ServerName;
 
 use super::certificate::Certificate;
-use super::der::each;
+use l4_proxy::tls::der::each;
 
 /// Whether the certificate is made out for this server.
 pub(super) fn is_of(certificate: &Certificate<'_>, server: &ServerName<'_>) -> bool {

@@ -8,8 +8,8 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 
 use super::certificate::{Certificate, Date, usage};
 use super::chain::Fault;
-use super::der::{BOOLEAN, INTEGER, OID, SEQUENCE, each, expect, marked, optional};
 use super::signed::Signed;
+use l4_proxy::tls::der::{BOOLEAN, INTEGER, OID, SEQUENCE, each, expect, marked, optional};
 
 /// A list of revoked certificates.
 #[derive(Debug)]

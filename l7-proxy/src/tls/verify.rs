@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use l4_proxy::tls::{verify_tls12, verify_tls13};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerMisbehaved,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
 use super::certificate::Certificate;
@@ -167,34 +167,4 @@ impl ServerCertVerifier for ServerVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-// rustls would have webpki read the certificate, which refuses those of version 1; the key is all
-// that is needed here.
-
-fn verify_tls12(
-    message: &[u8],
-    certificate: &CertificateDer<'_>,
-    signature: &DigitallySignedStruct,
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> Result<HandshakeSignatureValid, Error> {
-    if !algorithms.supported_schemes().contains(&signature.scheme) {
-        return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
-    }
-    let certificate = Certificate::parse(certificate).ok_or(CertificateError::BadEncoding)?;
-    match certificate.key().signed(message, signature.signature(), signature.scheme, algorithms) {
-        true => Ok(HandshakeSignatureValid::assertion()),
-        false => Err(CertificateError::BadSignature.into()),
-    }
-}
-
-fn verify_tls13(
-    message: &[u8],
-    certificate: &CertificateDer<'_>,
-    signature: &DigitallySignedStruct,
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> Result<HandshakeSignatureValid, Error> {
-    let certificate = Certificate::parse(certificate).ok_or(CertificateError::BadEncoding)?;
-    let key = SubjectPublicKeyInfoDer::from(certificate.key().der);
-    rustls::crypto::verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
 }

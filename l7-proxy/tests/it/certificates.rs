@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::peer::{Client, Origin, Proxy, http};
+use crate::peer::{Client, Origin, Proxy, eventually, http};
 use crate::secure::{anonymous, connect};
 
 /// A file that was made for these tests.
@@ -102,6 +102,40 @@ fn offers_of_a_client_are_shown_in_words() {
     assert_eq!(words[..2], ["secp384r1", "X25519:prime256v1:secp384r1"]);
     assert!(words[2].split(':').any(|scheme| scheme == "rsa_pss_rsae_sha256"), "{said}");
     assert!(words[2].split(':').any(|scheme| scheme == "ecdsa_secp256r1_sha256"), "{said}");
+}
+
+#[test]
+fn server_may_have_a_certificate_of_version_1() {
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let origin = Proxy::start(&http(&format!(
+            "server {{ listen 127.0.0.1:1 ssl; http2 on; ssl_protocols {version}; {} return 200 ok; }}",
+            crate::secure::certificate("version1"),
+        )));
+        let (addr, own, stranger) = (origin.addr(), pem("version1.pem"), pem("ca.pem"));
+        let (own, stranger) = (own.display(), stranger.display());
+        // Nobody gets to a server before its check has passed, over TLS as well.
+        let proxy = Proxy::start(&http(&format!(
+            "upstream app {{ zone app 64k; server {addr}; }}
+             server {{ listen 127.0.0.1:1;
+               location /any {{ proxy_pass https://app; health_check mandatory interval=50ms; }}
+               location /grpc {{ grpc_pass grpcs://app; }}
+               location /trusted {{ proxy_pass https://{addr}; proxy_ssl_verify on;
+                 proxy_ssl_name a.example; proxy_ssl_trusted_certificate {own}; }}
+               location /strange {{ proxy_pass https://{addr}; proxy_ssl_verify on;
+                 proxy_ssl_name a.example; proxy_ssl_trusted_certificate {stranger}; }} }}"
+        )));
+        eventually("its check has passed", || proxy.get("/any").status == 200);
+        for (path, status) in [("/any", 200), ("/grpc", 200), ("/trusted", 200), ("/strange", 502)] {
+            assert_eq!(proxy.get(path).status, status, "{version} {path}");
+        }
+        let stream = Proxy::start(&format!(
+            "events {{}} stream {{ server {{ listen 127.0.0.1:1; proxy_ssl on; proxy_pass {addr}; }} }}"
+        ));
+        let mut client = Client::connect(stream.addr());
+        client.send("GET / HTTP/1.0\r\n\r\n");
+        let answer = String::from_utf8(client.rest().unwrap()).unwrap();
+        assert!(answer.ends_with("\r\n\r\nok"), "{version} {answer}");
+    }
 }
 
 #[test]

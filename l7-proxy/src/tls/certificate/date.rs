@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::tls::der::{GENERALIZED_TIME, UTC_TIME, take};
+use l4_proxy::tls::der::{GENERALIZED_TIME, UTC_TIME, take};
 
 /// A moment, as certificates write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

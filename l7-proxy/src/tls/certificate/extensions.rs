@@ -1,6 +1,6 @@
 //! What a certificate of version 3 says beyond its fields (RFC 5280, 4.2).
 
-use crate::tls::der::{BOOLEAN, INTEGER, OCTET_STRING, OID, SEQUENCE, each, expect, optional};
+use l4_proxy::tls::der::{BOOLEAN, INTEGER, OCTET_STRING, OID, SEQUENCE, each, expect, optional};
 
 /// The extensions that decide about a certificate; those of an older certificate are all absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl<'a> Extensions<'a> {
         match number {
             14 => self.subject_key = Some(expect(value, OCTET_STRING)?.0),
             15 => {
-                let (bits, _) = expect(value, crate::tls::der::BIT_STRING)?;
+                let (bits, _) = expect(value, l4_proxy::tls::der::BIT_STRING)?;
                 self.usage = Some(bits.get(1).copied().unwrap_or(0));
             }
             17 => self.names = Some(expect(value, SEQUENCE)?.0),

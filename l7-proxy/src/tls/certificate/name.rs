@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::tls::der::{OID, SEQUENCE, SET, expect, take};
+use l4_proxy::tls::der::{OID, SEQUENCE, SET, expect, take};
 
 /// A distinguished name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
