@@ -5,13 +5,19 @@
 //! being made, others wait for it rather than make their own. A connection gets no more requests
 //! once it is worn, or a server has left a request on it without an answer, and ends when those on
 //! it have.
+//!
+//! A connection counts as being made until the server's SETTINGS tell its limit (RFC 9113, 3.4). The
+//! request that it was made for does not wait so long; more would be a guess, and what the server
+//! turns out not to take would wait for slow answers.
 
 mod call;
 mod stall;
 mod upload;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -35,8 +41,10 @@ use crate::stream::Side;
 pub(crate) struct Channels {
     list: RefCell<Vec<Rc<Channel>>>,
     /// Connections that are being made.
-    dials: RefCell<Vec<Rc<Dial>>>,
+    dials: Dials,
 }
+
+type Dials = Rc<RefCell<Vec<Rc<Dial>>>>;
 
 /// One connection.
 struct Channel {
@@ -50,14 +58,15 @@ struct Channel {
     /// Since when there is none.
     idle_since: Cell<Moment>,
     retired: Cell<bool>,
-    /// Whether the server has answered, and so has told its limit on streams.
-    greeted: Cell<bool>,
 }
 
 /// A connection that is being made.
 struct Dial {
     server: SocketAddr,
     secure: Option<Secure>,
+    /// How many more may wait for it. A client that leaves meanwhile does not give its place back:
+    /// that costs a connection at most.
+    room: Cell<usize>,
     over: Notify,
 }
 
@@ -107,22 +116,44 @@ impl Channels {
         route: Route<'_>,
         keepalive: &Keepalive,
     ) -> Result<Slot, ConnectError> {
-        let Route { server, secure, .. } = route;
-        let dial = self.dials.borrow().iter().find(|dial| dial.leads_to(server, secure)).cloned();
-        if let Some(dial) = dial {
-            dial.over.notified().await;
-            if let Some(slot) = self.take(server, secure, keepalive) {
-                return Ok(slot);
-            }
+        let Route { server, secure, within, .. } = route;
+        let joined = timeout(within, self.join(server, secure, keepalive)).await;
+        if let Some(slot) = joined.map_err(|_| ConnectError::TimedOut)? {
+            return Ok(slot);
         }
-        let dial = Rc::new(Dial { server, secure: secure.cloned(), over: Notify::new() });
+        let room = self.expected(server, secure, keepalive).saturating_sub(1);
+        let (secure, room) = (secure.cloned(), Cell::new(room));
+        let dial = Rc::new(Dial { server, secure, room, over: Notify::new() });
         self.dials.borrow_mut().push(Rc::clone(&dial));
-        let dialling = Dialling { channels: self, dial };
-        let channel = connect(worker, route).await?;
+        let dialling = Dialling { dials: Rc::clone(&self.dials), dial };
+        let channel = connect(worker, route, Some(dialling)).await?;
         let slot = Slot::of(&channel);
         self.list.borrow_mut().push(channel);
-        drop(dialling);
         Ok(slot)
+    }
+
+    /// Takes a place on a connection that is being made, if one is and has enough of them.
+    async fn join(&self, server: SocketAddr, secure: Option<&Secure>, keepalive: &Keepalive) -> Option<Slot> {
+        // Twice: as long as the server's limit is unknown, all wait for its first connection. Those
+        // that do not fit on it share others, by the limit that they know then.
+        for _ in 0..2 {
+            let joins = |dial: &&Rc<Dial>| dial.leads_to(server, secure) && dial.room.get() > 0;
+            let dial = self.dials.borrow().iter().find(joins).cloned()?;
+            dial.room.set(dial.room.get() - 1);
+            dial.over.notified().await;
+            if let Some(slot) = self.take(server, secure, keepalive) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// How many requests a new connection will take, by what is known of the server.
+    fn expected(&self, server: SocketAddr, secure: Option<&Secure>, keepalive: &Keepalive) -> usize {
+        let list = self.list.borrow();
+        let mut siblings = list.iter().rev().filter(|it| it.server == server && it.secure.as_ref() == secure);
+        let limit = siblings.find_map(|channel| channel.limit()).unwrap_or(STREAMS_MAX as usize);
+        limit.min(usize::try_from(keepalive.requests).unwrap_or(usize::MAX))
     }
 
     /// Lets go of connections without a request.
@@ -149,19 +180,19 @@ impl Channels {
 /// # Errors
 /// There is no connection.
 pub(crate) async fn dial_alone(worker: &Rc<Worker>, route: Route<'_>) -> Result<Slot, ConnectError> {
-    let channel = connect(worker, route).await?;
+    let channel = connect(worker, route, None).await?;
     Ok(Slot::of(&channel))
 }
 
 /// Takes a dial off the list at its end, whichever way it ends, and tells those who wait.
-struct Dialling<'a> {
-    channels: &'a Channels,
+struct Dialling {
+    dials: Dials,
     dial: Rc<Dial>,
 }
 
-impl Drop for Dialling<'_> {
+impl Drop for Dialling {
     fn drop(&mut self) {
-        self.channels.dials.borrow_mut().retain(|dial| !Rc::ptr_eq(dial, &self.dial));
+        self.dials.borrow_mut().retain(|dial| !Rc::ptr_eq(dial, &self.dial));
         self.dial.over.notify_waiters();
     }
 }
@@ -172,8 +203,12 @@ impl Dial {
     }
 }
 
-/// Makes a connection, and has a task drive it.
-async fn connect(worker: &Rc<Worker>, route: Route<'_>) -> Result<Rc<Channel>, ConnectError> {
+/// Makes a connection, and has a task drive it. The dial is over when the server has told its limit.
+async fn connect(
+    worker: &Rc<Worker>,
+    route: Route<'_>,
+    mut dialling: Option<Dialling>,
+) -> Result<Rc<Channel>, ConnectError> {
     let Route { server, secure, origin, within } = route;
     let place = worker.place();
     let opening = async {
@@ -188,9 +223,16 @@ async fn connect(worker: &Rc<Worker>, route: Route<'_>) -> Result<Rc<Channel>, C
         let shaken = builder().handshake(stream).await;
         shaken.map_err(|error| ConnectError::Failed(std::io::Error::other(error)))
     };
-    let (sender, connection) = timeout(within, opening).await.map_err(|_| ConnectError::TimedOut)??;
+    let (sender, mut connection) = timeout(within, opening).await.map_err(|_| ConnectError::TimedOut)??;
     tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        let driven = poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            if dialling.is_some() && connection.max_concurrent_send_streams() != LIMIT_UNKNOWN {
+                dialling = None;
+            }
+            polled
+        });
+        if let Err(error) = driven.await {
             debug!("{error} on a connection to upstream server {server}");
         }
         drop(place);
@@ -205,7 +247,6 @@ async fn connect(worker: &Rc<Worker>, route: Route<'_>) -> Result<Rc<Channel>, C
         open: Cell::new(0),
         idle_since: Cell::new(now),
         retired: Cell::new(false),
-        greeted: Cell::new(false),
     }))
 }
 
@@ -213,8 +254,7 @@ fn builder() -> client::Builder {
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)
-        // Until the server tells its own limit.
-        .initial_max_send_streams(1)
+        .initial_max_send_streams(LIMIT_UNKNOWN)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * STREAMS_MAX)
         .max_header_list_size(HEAD_MAX)
@@ -236,14 +276,15 @@ impl Channel {
         matches!(polled, Poll::Ready(Err(_)))
     }
 
+    /// The most streams at a time, once the server has told.
+    fn limit(&self) -> Option<usize> {
+        let told = self.sender.current_max_send_streams();
+        (told != LIMIT_UNKNOWN).then(|| told.min(STREAMS_MAX as usize))
+    }
+
     /// Whether the server takes another stream beside those that are open.
     fn has_room(&self) -> bool {
-        let limit = match self.greeted.get() {
-            true => self.sender.current_max_send_streams().min(STREAMS_MAX as usize),
-            // What the server turns out not to take at once waits in h2.
-            false => STREAMS_MAX as usize,
-        };
-        self.open.get() < limit
+        self.open.get() < self.limit().unwrap_or(1)
     }
 }
 
@@ -253,11 +294,6 @@ impl Slot {
         channel.open.set(open + 1);
         channel.requests.set(requests + 1);
         Slot { channel: Rc::clone(channel), kept: open == 0 && requests > 0 }
-    }
-
-    /// The server has answered.
-    fn greeted(&self) {
-        self.channel.greeted.set(true);
     }
 
     /// Its connection gets no more requests.
@@ -275,6 +311,10 @@ impl Drop for Slot {
 
 /// The most requests on one connection, however many its server allows.
 const STREAMS_MAX: u32 = 128;
+
+/// What h2 has for a server's limit until its SETTINGS come: more than their 32 bits can tell, and not
+/// what h2 takes it for if they tell none.
+const LIMIT_UNKNOWN: usize = usize::MAX - 1;
 
 /// What a server may send of one answer before its client has taken it. All of a connection's
 /// together have room at once, so that no client that is slow holds up another's answer.

@@ -1,5 +1,6 @@
 //! HTTP/2 with servers, and gRPC through to them.
 
+use std::io::Read;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use http::Response;
 use tokio::sync::Barrier;
 
 use crate::http2_peer::{
-    END_HEADERS, Frames, GOAWAY, HEADERS, Messages, Origin, Visit, ask, block, connect, message, read,
-    request, run, send, whole,
+    END_HEADERS, Frames, GOAWAY, HEADERS, Messages, Origin, PREFACE, Visit, ask, block, connect, message,
+    read, request, run, send, whole,
 };
 use crate::peer::{Proxy, eventually, http};
 use crate::secure::certificate;
@@ -91,7 +92,66 @@ fn requests_beyond_a_servers_limit_on_streams_go_on_another_connection() {
         }
     });
     assert_eq!(origin.connections(), 2);
-    assert!(origin.connections() > 1, "what does not fit on one connection gets another");
+}
+
+#[test]
+fn requests_to_a_server_that_has_not_answered_yet_go_on_as_many_connections_as_its_limit_asks_for() {
+    for (limit, requests, connections) in [(3, 12, 4), (1, 4, 4), (20, 20, 1)] {
+        let mut limits = h2::server::Builder::new();
+        limits.max_concurrent_streams(limit);
+        let together = Arc::new(Barrier::new(requests));
+        let origin = Origin::with(limits, move |mut visit| {
+            let together = Arc::clone(&together);
+            async move {
+                // No answer before all of them are there.
+                together.wait().await;
+                visit.reply("ok")
+            }
+        });
+        let proxy = proxy(&[origin.addr], PROXY);
+        run(async {
+            let client = Rc::new(connect(proxy.addr()).await);
+            let asked: Vec<_> = (0..requests)
+                .map(|_| {
+                    let client = Rc::clone(&client);
+                    tokio::task::spawn_local(async move {
+                        ask(&client, request("GET", "/").body(()).unwrap(), b"").await
+                    })
+                })
+                .collect();
+            for answer in asked {
+                assert_eq!(answer.await.unwrap().unwrap().status, 200);
+            }
+        });
+        assert_eq!(origin.connections(), connections, "{limit}");
+    }
+}
+
+#[test]
+fn server_that_never_tells_its_limit_holds_no_request_longer_than_one_may_take_to_connect() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut frames = Frames::of(stream);
+        // It reads the first request, and never says a word.
+        frames.stream.read_exact(&mut [0; PREFACE.len()]).unwrap();
+        frames.next_of(HEADERS).unwrap();
+        while frames.next().is_ok() {}
+    });
+    let proxy = proxy(&[silent], "proxy_http_version 2; proxy_connect_timeout 300ms; proxy_pass http://app;");
+    run(async {
+        let client = connect(proxy.addr()).await;
+        let first = ask(&client, request("GET", "/").body(()).unwrap(), b"");
+        let second = ask(&client, request("GET", "/").body(()).unwrap(), b"");
+        tokio::select! {
+            biased;
+            answer = first => panic!("who would have answered? {answer:?}"),
+            answer = second => assert_eq!(answer.unwrap().status, 504),
+        }
+    });
+    drop(proxy);
+    thread.join().unwrap();
 }
 
 #[test]

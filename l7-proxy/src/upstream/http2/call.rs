@@ -101,7 +101,6 @@ pub(crate) async fn call(slot: Slot, call: Call<'_>) -> Result<(Head, Streamed),
         slot.retire();
     }
     let answered = answered?;
-    slot.greeted();
     let (head, stream) = read(answered, fields, head_max).map_err(AskError::Invalid)?;
     let bodiless = asked == Asked::HeadOnly
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
