@@ -21,7 +21,7 @@ use self::amend::Outcomes;
 pub use self::edits::Rejected;
 use self::writer::Writer;
 use crate::config::{Config, ConfigError, EditError, ServiceKey, Weight};
-use crate::explain::Explanation;
+use crate::explain::{Candidate, Explanation};
 use crate::flow::Flow;
 use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
 use crate::history::ServiceHistory;
@@ -430,6 +430,18 @@ impl Director {
             self.lapse(&service.state.key, now);
         }
         Ok(Explanation::of(service, flow, now))
+    }
+
+    /// What [`schedule_on`](Director::schedule_on) would make of this server now, and why: it takes
+    /// one whose verdict is [`Verdict::Chosen`](crate::Verdict::Chosen). `None` if the service has no
+    /// such server. Nothing is counted.
+    pub fn explain_on(&self, service: &ServiceKey, server: SocketAddr, now: Time) -> Option<Candidate> {
+        let table = self.table.load();
+        let service = table.services.get(service)?;
+        if service.has_lapsed(now) {
+            self.lapse(&service.state.key, now);
+        }
+        Some(Candidate::bound(service, service.position(server)?))
     }
 
     /// Every service as it is now, in the order they were added.

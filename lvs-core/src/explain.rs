@@ -145,9 +145,8 @@ impl Outcome {
 impl Candidate {
     fn of(service: &Service, server: usize, outcome: &Outcome, now: Time) -> Candidate {
         let live = &service.servers[server].live;
-        let standing = live.standing();
         let warmth = service.warmth(server, now);
-        let verdict = match standing {
+        let verdict = match live.standing() {
             _ if outcome.includes(live.address) => Verdict::Chosen,
             standing if standing & QUIESCED != 0 => Verdict::Quiesced,
             standing if standing & DOWN != 0 => Verdict::Down,
@@ -157,6 +156,25 @@ impl Candidate {
             _ if warmth.is_some() => Verdict::WarmingUp,
             _ => Verdict::Passed,
         };
+        Candidate::with(service, server, verdict, warmth)
+    }
+
+    /// A server that something else than the scheduler leads to.
+    pub(crate) fn bound(service: &Service, server: usize) -> Candidate {
+        let live = &service.servers[server].live;
+        let verdict = match (service.keeps_clients(live), live.standing()) {
+            (true, _) if live.is_full() => Verdict::Full,
+            (true, _) => Verdict::Chosen,
+            (false, standing) if standing & DOWN != 0 => Verdict::Down,
+            (false, standing) if standing & EJECTED != 0 => Verdict::Ejected,
+            (false, _) => Verdict::Quiesced,
+        };
+        Candidate::with(service, server, verdict, None)
+    }
+
+    fn with(service: &Service, server: usize, verdict: Verdict, warmth: Option<f64>) -> Candidate {
+        let live = &service.servers[server].live;
+        let standing = live.standing();
         let condition = live.health().condition();
         let words = match verdict {
             Verdict::Chosen if condition != Condition::Up => format!("chosen although {condition}"),

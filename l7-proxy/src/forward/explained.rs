@@ -2,11 +2,12 @@
 
 use lvs_core::Explanation;
 
-use super::{Journey, headers, request_target, secure};
+use super::{Journey, exchange, headers, request_target, secure};
 use crate::model::ProxyPass;
 use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::Transaction;
+use crate::unix;
 use crate::uri::Target;
 
 /// Says which server would get the request, why, and as what.
@@ -42,13 +43,21 @@ pub(crate) fn explain(
     };
     let flow = journey.flow(transaction);
     let director = transaction.session.worker.director();
-    let chosen = match director.explain(&journey.pool.key, &flow, Moment::now().as_time()) {
-        Ok(explanation) => words(&explanation),
-        Err(refusal) => refusal.to_string(),
+    let binding = journey.pool.bound.as_ref().map(|bound| {
+        let exchange = exchange(transaction, server, route, target);
+        bound.explain(&exchange, director, &journey.pool.key)
+    });
+    let chosen = match binding.as_ref().and_then(|binding| binding.server) {
+        Some(server) => format!("upstream {}: {} (sticky)", journey.pool.key, unix::shown(server)),
+        None => match director.explain(&journey.pool.key, &flow, Moment::now().as_time()) {
+            Ok(explanation) => words(&explanation),
+            Err(refusal) => refusal.to_string(),
+        },
     };
+    let binding = binding.map(|binding| binding.words + "\n").unwrap_or_default();
     let head = journey.head(transaction, headers::Reuse::of(settings, headers::Reuse::Kept));
     let head = String::from_utf8_lossy(&head).trim_end().replace("\r\n", "\n  ");
-    format!("proxy_pass {}: {chosen}\nit would be asked\n  {head}", pass.url)
+    format!("{binding}proxy_pass {}: {chosen}\nit would be asked\n  {head}", pass.url)
 }
 
 /// The upstream's name is known; the first line of an explanation begins with it.

@@ -4,6 +4,8 @@
 //! not, and its clients are bound to whoever serves them in its place. The text that a cookie names
 //! a server by is nginx's: the MD5 of its address, or its `route=`.
 
+mod explained;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -90,16 +92,21 @@ impl Bound {
             Sticky::Route(values) => values.iter().find_map(|value| {
                 text.clear();
                 let route = value.bytes(exchange, &mut text);
-                // Tomcat's session ids end in the route, behind a dot.
-                let last = route.rsplit(|&byte| byte == b'.').next().unwrap_or(route);
-                let servers = self.servers.borrow();
-                servers.get(route).or_else(|| servers.get(last)).copied()
+                self.at_the_end_of(route)
             }),
             Sticky::Learn(learn) => {
                 let session = first(&learn.lookup, exchange)?;
                 self.sessions.as_ref()?.find(&session, Moment::now())
             }
         }
+    }
+
+    /// The server that a route names.
+    fn at_the_end_of(&self, route: &[u8]) -> Option<SocketAddr> {
+        // Tomcat's session ids end in the route, behind a dot.
+        let last = route.rsplit(|&byte| byte == b'.').next().unwrap_or(route);
+        let servers = self.servers.borrow();
+        servers.get(route).or_else(|| servers.get(last)).copied()
     }
 
     /// Binds the client of an answer to the server that has given it.
@@ -200,6 +207,12 @@ impl Sessions {
         }
         *seen = now;
         Some(*server)
+    }
+
+    /// As [`find`](Sessions::find), but the session gets no older and no younger by it.
+    fn peek(&self, session: &[u8], now: Moment) -> Option<SocketAddr> {
+        let map = &*lock(&self.map);
+        map.get(session).filter(|(_, seen)| now.since(*seen) < self.timeout).map(|(server, _)| *server)
     }
 
     fn learn(&self, session: Vec<u8>, server: SocketAddr, now: Moment) {

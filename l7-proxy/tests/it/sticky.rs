@@ -1,10 +1,13 @@
 //! Clients that stay on their server: by a cookie of ours, by the server's route, by its sessions.
 
+use lvs_core::{Probe, ServiceKey, Time};
+
 use crate::peer::{Client, Origin, Proxy, Response, http};
 
 fn site(servers: &str, sticky: &str) -> Proxy {
     Proxy::start(&http(&format!(
-        "upstream app {{ {servers} {sticky} }}
+        "lvs_explain_from 127.0.0.0/8;
+         upstream app {{ {servers} {sticky} }}
          server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://app; }} }}"
     )))
 }
@@ -95,6 +98,96 @@ fn route_behind_a_session_id_leads_to_its_server() {
         assert_eq!(get(&mut client, "/", "jsessionid=456.a").text(), "a /");
         assert_eq!(client.get("/?route=b").text(), "b /?route=b");
     }
+}
+
+/// What is explained of a request.
+fn explained(client: &mut Client, path: &str, cookie: &str) -> String {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\nX-Lvs-Explain: 1\r\n\r\n");
+    client.send(head);
+    client.response().text().to_owned()
+}
+
+#[track_caller]
+fn check_explained(text: &str, parts: &[&str]) {
+    parts.iter().for_each(|part| assert!(text.contains(part), "{part}\n{text}"));
+}
+
+#[test]
+fn explanation_names_the_route_and_the_server_that_it_leads_to() {
+    let ([a, b, c], servers) = trio();
+    let proxy = site(&servers, "sticky route $cookie_jsessionid $arg_r;");
+    let mut client = proxy.client();
+    let (a, b, c) = (a.addr, b.addr, c.addr);
+    // Whatever the balancer would choose: a client is led to each of them.
+    for (name, addr) in [("a", a), ("b", b)] {
+        let text = explained(&mut client, &format!("/?r={name}"), "");
+        let binding = format!("sticky route \"{name}\": leads to {addr}, chosen");
+        check_explained(
+            &text,
+            &[&binding, &format!("proxy_pass http://app: upstream app: {addr} (sticky)\n")],
+        );
+        assert_eq!(client.get(&format!("/?r={name}")).text(), format!("{name} /?r={name}"));
+    }
+    let text = explained(&mut client, "/?r=a", "jsessionid=1.b");
+    check_explained(&text, &["sticky route \"1.b\": leads to ", &format!("app: {b} (sticky)")]);
+    let free = "; the balancer chooses\nproxy_pass http://app: upstream app from 127.0.0.1:";
+    for (path, why) in [
+        ("/", "sticky route: the request has none".to_owned()),
+        ("/?r=x", "sticky route \"x\": leads to no known server".to_owned()),
+        ("/?r=c", format!("sticky route \"c\": leads to {c}, which is marked as down")),
+    ] {
+        check_explained(&explained(&mut client, path, ""), &[&(why + free)]);
+    }
+    let text = explained(&mut client, "/?r=x", "jsessionid=y");
+    check_explained(&text, &["sticky route \"y\" \"x\": leads to no known server"]);
+    let key = ServiceKey::name("app");
+    proxy.daemon.director().probe(&key, b, Probe::Failed("no answer".into()), Time::ZERO);
+    let text = explained(&mut client, "/?r=b", "");
+    check_explained(&text, &[&format!("sticky route \"b\": leads to {b}, but that is down since"), free]);
+    assert_eq!(client.get("/?r=b").text(), "a /?r=b");
+}
+
+/// Three servers with their names as routes, the last of them down.
+fn trio() -> ([Origin; 3], String) {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    let servers = origins.iter().zip(["route=a", "route=b drain", "route=c down"]);
+    let servers = servers.map(|(origin, words)| format!("server {} {words};", origin.addr)).collect();
+    (origins, servers)
+}
+
+#[test]
+fn explanation_names_the_cookie_and_the_server_that_it_leads_to() {
+    let (origins, servers) = pair(["route=one drain", "route=two"]);
+    let proxy = site(&servers, "sticky cookie srv;");
+    let mut client = proxy.client();
+    let text = explained(&mut client, "/", "srv=one");
+    let one = origins[0].addr;
+    check_explained(
+        &text,
+        &[&format!("sticky cookie srv \"one\": leads to {one}, chosen although quiesced")],
+    );
+    check_explained(&text, &[&format!("upstream app: {one} (sticky)")]);
+    let text = explained(&mut client, "/", "");
+    check_explained(&text, &["sticky cookie srv: the request has none; the balancer chooses"]);
+}
+
+#[test]
+fn explanation_names_the_session_and_the_server_that_it_leads_to() {
+    let (origins, servers) = pair(["", ""]);
+    // A session is what the first request says.
+    let learn = "sticky learn create=$arg_s lookup=$arg_s zone=sessions:64k timeout=1m;";
+    let proxy = site(&servers, learn);
+    let mut client = proxy.client();
+    let text = explained(&mut client, "/?s=1", "");
+    check_explained(&text, &["sticky learn \"1\": leads to no known server; the balancer chooses"]);
+    let first = client.get("/?s=1");
+    let server = origins[usize::from(first.text().starts_with('b'))].addr;
+    for _ in 0..2 {
+        let text = explained(&mut client, "/?s=1", "");
+        check_explained(&text, &[&format!("sticky learn \"1\": leads to {server}, chosen")]);
+    }
+    let text = explained(&mut client, "/", "");
+    check_explained(&text, &["sticky learn: the request has none"]);
 }
 
 #[test]

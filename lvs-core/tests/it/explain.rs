@@ -69,6 +69,31 @@ fn each_server_has_the_first_reason_that_counts() {
 }
 
 #[test]
+fn bound_server_is_explained_as_it_would_be_taken() {
+    let mut service = service(Algorithm::Rr, &[1, 0, 1, 1]).server(limited(5, 0, 1, 0));
+    service.health.passive = Some(lvs_core::Passive { fails: 1, ..Default::default() });
+    let director = director(service);
+    director.probe(&vip(), address(3), Probe::Failed("connect refused".into()), at(0));
+    let failing = director.schedule_on(&vip(), address(4), at(0)).expect("it is up");
+    director.report(&failing, Event::Failed("reset by peer".into()), at(0)).expect("an ejection");
+    let _filling = director.schedule_on(&vip(), address(5), at(0)).expect("it has room");
+    for (number, verdict, words) in [
+        (1, Verdict::Chosen, "chosen"),
+        (2, Verdict::Chosen, "chosen although quiesced"),
+        (3, Verdict::Down, "down since 00:00:00: 1 × connect refused"),
+        (4, Verdict::Ejected, "ejected from 00:00:00 until 00:00:10: 1 × reset by peer"),
+        // It has no weight either; that alone would not keep a client away.
+        (5, Verdict::Full, "full: 1 connections, upper threshold 1"),
+    ] {
+        let said = director.explain_on(&vip(), address(number), at(0)).expect("a known server");
+        assert_eq!((said.verdict, &*said.words), (verdict, words));
+        let taken = director.schedule_on(&vip(), address(number), at(0));
+        assert_eq!(taken.is_some(), verdict == Verdict::Chosen, "{number}");
+    }
+    assert_eq!(director.explain_on(&vip(), address(9), at(0)), None);
+}
+
+#[test]
 fn template_decides_and_asking_does_not_renew_it() {
     let mut service = service(Algorithm::Rr, &[1, 1]);
     service.persistence = Some(Persistence::new(Duration::from_secs(100)).expect("a timeout"));
