@@ -8,7 +8,7 @@
 //! `DEBUG` its `info` (what clients do), `TRACE` its `debug`. Events with the target [`EMERG`] are
 //! `emerg`: the proxy could not do what it was told.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -144,6 +144,17 @@ impl Sinks {
 thread_local! {
     /// Where what happens goes while something is done for a request whose location has its own logs.
     static PLACES: RefCell<Option<Places>> = const { RefCell::new(None) };
+    /// Whether there are any: cheaper to look at, which every request does several times.
+    static IS_APART: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets what happens go to these logs, or those of the process; returns where it went.
+fn replace(places: Option<Places>) -> Option<Places> {
+    if places.is_none() && !IS_APART.get() {
+        return None;
+    }
+    IS_APART.set(places.is_some());
+    PLACES.replace(places)
 }
 
 /// Lets what happens go to the logs of a place, until it is dropped.
@@ -153,17 +164,17 @@ pub(crate) struct Within {
 
 /// Lets what happens go to these logs, or those of the process.
 pub(crate) fn within(places: Option<Places>) -> Within {
-    Within { before: PLACES.replace(places) }
+    Within { before: replace(places) }
 }
 
 /// Lets what happens go to other logs for the rest of the present [`Within`].
 pub(crate) fn go_on_with(places: Option<Places>) {
-    PLACES.set(places);
+    replace(places);
 }
 
 impl Drop for Within {
     fn drop(&mut self) {
-        PLACES.set(self.before.take());
+        replace(self.before.take());
     }
 }
 

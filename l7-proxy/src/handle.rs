@@ -116,17 +116,17 @@ pub(crate) fn answer_parts(
     if let Some(by_tls) = secure::check(&mut transaction, entry) {
         refused.get_or_insert(by_tls);
     }
-    let search = Search::new(entry);
+    let mut search = Search::new(entry);
     let session = Rc::clone(&transaction.session);
     Box::pin(Logged::new(session, async move {
         let uri = transaction.parts.uri.clone();
         let asked = uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = Target::parse_with(asked, slashes).unwrap_or_else(|_| {
+        let mut target = Target::parse_with(asked, slashes).unwrap_or_else(|_| {
             refused.get_or_insert(Refused { status: 400, reason: "client sent invalid request" });
             root()
         });
-        let arrived = Arrived { incoming, refused };
-        match walk(transaction, search, target, arrived, Purpose::Answer).await? {
+        let mut arrived = Arrived { incoming, refused };
+        match walk(transaction, &mut search, &mut target, &mut arrived, Purpose::Answer).await? {
             Ending::Response(response) => Ok(response),
             // It was not asked for.
             Ending::Word(_) => Err(Cut::NoAnswer),
@@ -164,14 +164,16 @@ struct Word {
 }
 
 /// Leads a request through servers and locations to its answer.
-async fn walk(
+///
+/// What it goes by stays where it is: moving it here would cost as much as a part of the way.
+async fn walk<'t>(
     mut transaction: Box<Transaction>,
-    mut search: Search,
-    mut target: Target<'_>,
-    arrived: Arrived,
+    search: &mut Search,
+    target: &mut Target<'t>,
+    arrived: &mut Arrived,
     purpose: Purpose<'_>,
 ) -> Result<Ending, Cut> {
-    let Arrived { mut incoming, mut refused } = arrived;
+    let Arrived { incoming, refused } = arrived;
     // The route borrows from it while the transaction goes on to change.
     let generation = Rc::clone(&transaction.generation);
     let router = &generation.site.router;
@@ -179,23 +181,23 @@ async fn walk(
     loop {
         let (server, route, step) = match refused.take() {
             Some(refused) => search.refuse(&mut transaction, router, refused),
-            None => search.locate(&mut transaction, router, &mut target, incoming.as_ref()),
+            None => search.locate(&mut transaction, router, target, incoming.as_ref()),
         };
         let step = match step {
             None if !route.settings.admits_all() && !transaction.asks() => {
                 // In a place of its own: most requests need no room for it.
-                Box::pin(guard::admit(&mut transaction, server, &route, &target)).await
+                Box::pin(guard::admit(&mut transaction, server, &route, target)).await
             }
             step => step,
         };
         let step = step.or_else(|| {
             let tried = route.try_files?;
-            tried::look(&mut transaction, server, &route, &mut target, tried)
+            tried::look(&mut transaction, server, &route, target, tried)
         });
         let computed;
         let (route, step) = match (step, route.handler) {
             (None, Handler::ProxyTo(url)) => {
-                match computed::pass(&transaction, server, &route, &target, url) {
+                match computed::pass(&transaction, server, &route, target, url) {
                     Ok(pass) => {
                         computed = Handler::Proxy(pass);
                         (Route { handler: &computed, ..route }, None)
@@ -209,9 +211,9 @@ async fn walk(
             // It has become another handler, or a status.
             (None, Handler::ProxyTo(_)) => Step::status(500),
             (Some(step), _) => step,
-            (None, Handler::Files) => serve_file(&transaction, server, &route, &target, search.status()),
+            (None, Handler::Files) => serve_file(&transaction, server, &route, target, search.status()),
             (None, Handler::Proxy(pass)) if transaction.trace.is_some() => {
-                transaction.tell(|| forward::explain(&transaction, server, &route, pass, &target));
+                transaction.tell(|| forward::explain(&transaction, server, &route, pass, target));
                 Step::Done(explained::asked())
             }
             (None, Handler::Status(page)) => status::answer(&transaction, *page),
@@ -226,12 +228,12 @@ async fn walk(
                     Ok(()) => {
                         let sent = sent.clone();
                         let answered =
-                            forward::forward(&mut transaction, server, &route, pass, &target, sent).await;
+                            forward::forward(&mut transaction, server, &route, pass, target, sent).await;
                         let most = route.settings.client.body.buffer_size;
                         let shown = body.as_ref().and_then(|body| body.shown());
                         transaction.findings.body = shown.filter(|body| body.len() as u64 <= most);
                         match answered {
-                            Ok(answer) => relay::examine(&mut transaction, server, &route, &target, answer),
+                            Ok(answer) => relay::examine(&mut transaction, server, &route, target, answer),
                             Err(_) if body.as_ref().is_some_and(|body| body.is_abandoned()) => {
                                 return Err(transaction.abandon());
                             }
@@ -241,25 +243,25 @@ async fn walk(
                 }
             }
         };
-        match search.follow(&mut transaction, server, &route, &target, step) {
+        match search.follow(&mut transaction, server, &route, target, step) {
             Next::Answer(answer, status) if let Purpose::Ask(auth) = purpose => {
-                let word = asked::word(&mut transaction, server, &route, &target, auth, (&answer, status));
+                let word = asked::word(&mut transaction, server, &route, target, auth, (&answer, status));
                 answer.kind.discard().await;
                 return Ok(Ending::Word(word));
             }
             Next::Answer(answer, _) if transaction.trace.is_some() => {
                 let answer = explained::answer(&mut transaction, answer);
-                let response = finish(transaction, server, &route, &target, answer, None);
+                let response = finish(transaction, server, &route, target, answer, None);
                 return Ok(Ending::Response(response));
             }
             Next::Answer(answer, status) => {
-                let response = finish(transaction, server, &route, &target, answer, status);
+                let response = finish(transaction, server, &route, target, answer, status);
                 return Ok(Ending::Response(response));
             }
             Next::Close if transaction.trace.is_some() => {
                 transaction.tell(|| "the connection would be closed without an answer".to_owned());
                 let answer = explained::answer(&mut transaction, explained::asked());
-                let response = finish(transaction, server, &route, &target, answer, None);
+                let response = finish(transaction, server, &route, target, answer, None);
                 return Ok(Ending::Response(response));
             }
             Next::Close => {
@@ -269,8 +271,8 @@ async fn walk(
             Next::Path(next, body) => {
                 transaction.tell(|| format!("goes on as {}", next.path().escape_ascii()));
                 transaction.redirected = Some(Box::new(next.clone()));
-                target = next;
-                incoming = incoming.filter(|_| body == RequestBody::Kept);
+                *target = next;
+                *incoming = incoming.take().filter(|_| body == RequestBody::Kept);
             }
             Next::Named => {}
         }

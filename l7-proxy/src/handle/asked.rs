@@ -29,17 +29,17 @@ pub(super) async fn ask(
 ) -> Opinion {
     let (serial, context) = (transaction.connection.serial, transaction.context(server).to_string());
     let (path, args) = path.split_once('?').map_or((path, None), |(path, args)| (path, Some(args)));
-    let Ok(target) = Target::internal(path.as_bytes(), args) else {
+    let Ok(mut target) = Target::internal(path.as_bytes(), args) else {
         error!("*{serial} the path \"{path}\" of \"auth_request\" cannot be used{context}");
         return Opinion::Failed(500);
     };
     let (_, entry) = transaction.session.generation();
-    let search = Search::internal(entry);
-    let arrived = Arrived { incoming: None, refused: None };
+    let mut search = Search::internal(entry);
+    let mut arrived = Arrived { incoming: None, refused: None };
     let question = Box::new(transaction.question());
     // Its type is not named here, since it may have this one in it.
     let walking: Pin<Box<dyn Future<Output = Result<Ending, Cut>> + '_>> =
-        Box::pin(walk(question, search, target, arrived, Purpose::Ask(auth)));
+        Box::pin(walk(question, &mut search, &mut target, &mut arrived, Purpose::Ask(auth)));
     let ending = walking.await;
     // What holds of timeouts, logs and names is again what the request's own location says.
     transaction.session.adopt(route.settings);
