@@ -1,7 +1,7 @@
 //! X.509 certificates, read from their DER (RFC 5280, 4.1): what variables show of them, and what
 //! has to be known to judge them.
 //!
-//! Nothing here decides whether a certificate is good: [`chain`](super::chain) does that. A
+//! Nothing here decides whether a certificate is good: `tls::chain` does that. A
 //! certificate that cannot be read has no fields; every length is checked against what is there.
 
 mod date;
