@@ -9,15 +9,15 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, StatusCode};
 use tracing::error;
 
+use super::finish::exchange_with;
 use super::guard::Opinion;
 use super::search::Search;
-use super::{Answer, Arrived, Ending, Purpose, Word, exchange, walk};
+use super::{Answer, Arrived, Ending, Purpose, Word, walk};
 use crate::body::Cut;
 use crate::model::{Auth, ErrorPageStatus};
 use crate::route::{Route, Server};
 use crate::transaction::Transaction;
 use crate::uri::Target;
-use crate::variable::{Completion, Exchange, Response};
 
 /// Asks the location of a path whether a request may go on.
 pub(super) async fn ask(
@@ -80,19 +80,7 @@ pub(super) fn word(
     };
     let mut assigned = transaction.findings.assigned.clone();
     for (variable, value) in &auth.request_sets {
-        let answered = Response {
-            status: status.as_u16(),
-            headers: &answer.headers,
-            trailers: None,
-            upstream_headers: transaction.upstream_headers.as_deref(),
-            upstream_trailers: None,
-            body_bytes_sent: 0,
-            bytes_sent: 0,
-            packed: None,
-            completion: Completion::Partial,
-        };
-        let asked = exchange(transaction, server, route, target);
-        let asked = Exchange { response: Some(answered), ..asked };
+        let asked = exchange_with(transaction, server, route, target, status, &answer.headers);
         let mut text = Vec::new();
         value.write(&asked, &mut text);
         assigned.set(*variable, &text);

@@ -283,7 +283,7 @@ fn add_headers(
 const REPLACED: [HeaderName; 2] = [LAST_MODIFIED, ETAG];
 
 /// What variables are read from when the head of the answer is known.
-fn exchange_with<'a>(
+pub(super) fn exchange_with<'a>(
     transaction: &'a Transaction,
     server: &'a Server,
     route: &Route<'a>,

@@ -83,7 +83,7 @@ async fn converse(channel: &Rc<Channel>) -> End {
         let next = match begin(channel, arrived.await) {
             None => return End::Closed,
             // In a place of its own, which is given back while the connection is idle.
-            Some(begun) => Box::pin(exchange(channel, begun)).await,
+            Some(answering) => Box::pin(exchange(channel, answering)).await,
         };
         if let Next::End(end) = next {
             return end;
@@ -92,16 +92,16 @@ async fn converse(channel: &Rc<Channel>) -> End {
 }
 
 /// A request that is being answered.
-struct Begun<F> {
+struct Answering<F> {
     asked: Asked,
-    answering: Pin<Box<F>>,
+    answer: Pin<Box<F>>,
 }
 
 /// Begins to answer what has come; `None` if the connection has ended.
 fn begin(
     channel: &Rc<Channel>,
     arrived: Arrived,
-) -> Option<Begun<impl Future<Output = Result<Response<Body>, Cut>>>> {
+) -> Option<Answering<impl Future<Output = Result<Response<Body>, Cut>>>> {
     let (parts, refused) = match arrived {
         Arrived::Head(head) => (head.parts, None),
         Arrived::Refused(refused) => (unreadable(), Some(refused)),
@@ -112,18 +112,18 @@ fn begin(
         whole: if parts.method == Method::HEAD { Whole::HeadOnly } else { Whole::Body },
     };
     let body = channel.body().map(Received::Http1);
-    let answering = handle::answer_parts(Rc::clone(&channel.session), parts, body, refused);
-    Some(Begun { asked, answering })
+    let answer = handle::answer_parts(Rc::clone(&channel.session), parts, body, refused);
+    Some(Answering { asked, answer })
 }
 
 /// Answers one request.
-async fn exchange<F>(channel: &Rc<Channel>, begun: Begun<F>) -> Next
+async fn exchange<F>(channel: &Rc<Channel>, answering: Answering<F>) -> Next
 where
     F: Future<Output = Result<Response<Body>, Cut>>,
 {
     let session = &channel.session;
-    let Begun { asked, mut answering } = begun;
-    let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
+    let Answering { asked, mut answer } = answering;
+    let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
         Poll::Ready(answered) => Poll::Ready(answered.ok()),
         // What is dropped without an answer is logged as what it is.
         Poll::Pending => {
@@ -132,7 +132,7 @@ where
         }
     })
     .await;
-    drop(answering);
+    drop(answer);
     let Some(response) = answered else { return Next::End(End::Closed) };
 
     let mut buffer = session.worker.scratch.take();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use http::Response;
 use tokio::sync::Barrier;
 
@@ -30,6 +31,22 @@ fn proxy(origins: &[std::net::SocketAddr], location: &str) -> Proxy {
 const PROXY: &str = "proxy_http_version 2; proxy_pass http://app;";
 const GRPC: &str = "grpc_pass grpc://app;";
 
+/// Asks so many times at once; each is answered with `ok`.
+async fn ask_together(client: &Rc<SendRequest<Bytes>>, count: usize, path: &'static str) {
+    let asked: Vec<_> = (0..count)
+        .map(|_| {
+            let client = Rc::clone(client);
+            tokio::task::spawn_local(async move {
+                ask(&client, request("GET", path).body(()).unwrap(), b"").await
+            })
+        })
+        .collect();
+    for answer in asked {
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, &b"ok"[..]));
+    }
+}
+
 #[test]
 fn requests_at_a_time_share_a_connection() {
     let together = Arc::new(Barrier::new(20));
@@ -44,17 +61,7 @@ fn requests_at_a_time_share_a_connection() {
     let proxy = proxy(&[origin.addr], PROXY);
     run(async {
         let client = Rc::new(connect(proxy.addr()).await);
-        let asked: Vec<_> = (0..20)
-            .map(|_| {
-                let client = Rc::clone(&client);
-                tokio::task::spawn_local(async move {
-                    ask(&client, request("GET", "/").body(()).unwrap(), b"").await
-                })
-            })
-            .collect();
-        for answer in asked {
-            assert_eq!(answer.await.unwrap().unwrap().body, b"ok");
-        }
+        ask_together(&client, 20, "/").await;
     });
     assert_eq!(origin.connections(), 1);
 }
@@ -79,17 +86,7 @@ fn requests_beyond_a_servers_limit_on_streams_go_on_another_connection() {
         let client = Rc::new(connect(proxy.addr()).await);
         // One by itself, so that the proxy knows the limit.
         ask(&client, request("GET", "/").body(()).unwrap(), b"").await.unwrap();
-        let asked: Vec<_> = (0..6)
-            .map(|_| {
-                let client = Rc::clone(&client);
-                tokio::task::spawn_local(async move {
-                    ask(&client, request("GET", "/together").body(()).unwrap(), b"").await
-                })
-            })
-            .collect();
-        for answer in asked {
-            assert_eq!(answer.await.unwrap().unwrap().status, 200);
-        }
+        ask_together(&client, 6, "/together").await;
     });
     assert_eq!(origin.connections(), 2);
 }
@@ -111,17 +108,7 @@ fn requests_to_a_server_that_has_not_answered_yet_go_on_as_many_connections_as_i
         let proxy = proxy(&[origin.addr], PROXY);
         run(async {
             let client = Rc::new(connect(proxy.addr()).await);
-            let asked: Vec<_> = (0..requests)
-                .map(|_| {
-                    let client = Rc::clone(&client);
-                    tokio::task::spawn_local(async move {
-                        ask(&client, request("GET", "/").body(()).unwrap(), b"").await
-                    })
-                })
-                .collect();
-            for answer in asked {
-                assert_eq!(answer.await.unwrap().unwrap().status, 200);
-            }
+            ask_together(&client, requests, "/").await;
         });
         assert_eq!(origin.connections(), connections, "{limit}");
     }
