@@ -19,6 +19,7 @@ mod check;
 mod client_addr;
 mod compress;
 mod core;
+mod definition;
 mod effectless;
 mod file_cache;
 mod glob;
@@ -28,7 +29,6 @@ mod lexer;
 mod limit;
 mod location;
 mod log;
-mod map;
 mod proxy;
 mod resolver;
 mod rewrite;
@@ -336,12 +336,14 @@ impl Scope {
                 }
                 "set" | "auth_request_set" => self.define(directive.arg(0)),
                 "map" => {
-                    self.define(directive.arg(1));
                     for row in &directive.block {
                         self.collect_groups(std::slice::from_ref(&row.name));
                     }
                 }
                 _ => {}
+            }
+            if let Some(word) = definition::name(directive) {
+                self.define(word);
             }
             self.collect_names(&directive.block);
         }

@@ -90,6 +90,7 @@
 
 pub mod conf;
 pub mod daemon;
+pub mod definition;
 pub mod embed;
 pub mod error_log;
 pub mod explain;

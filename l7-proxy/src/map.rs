@@ -61,11 +61,6 @@ impl<T> Map<T> {
         self.patterns.push((pattern, value));
     }
 
-    /// Whether a row may leave groups behind.
-    pub fn has_patterns(&self) -> bool {
-        !self.patterns.is_empty()
-    }
-
     /// Returns the values of all rows.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         let plain = self.exact.values().chain(self.endings.values()).chain(self.beginnings.values());
@@ -73,8 +68,8 @@ impl<T> Map<T> {
     }
 
     /// Returns the value of the row for `text`; groups of an expression that matched are put into
-    /// `captures`.
-    pub fn look_up(&self, text: &[u8], captures: &mut Captures) -> &T {
+    /// `captures`, where they stay, as in nginx.
+    pub fn look_up(&self, text: &[u8], captures: &Captures) -> &T {
         let lower = text.to_ascii_lowercase();
         let found = self.exact.get(&*lower).or_else(|| self.by_wildcard(&lower));
         if let Some(value) = found {
@@ -82,7 +77,7 @@ impl<T> Map<T> {
         }
         let mut patterns = self.patterns.iter();
         patterns
-            .find(|(pattern, _)| captures.matches(pattern.regex(), text))
+            .find(|(pattern, _)| captures.matches_at_a_look(pattern.regex(), text))
             .map_or(&self.default, |(_, value)| value)
     }
 
@@ -109,7 +104,7 @@ mod tests {
 
     #[track_caller]
     fn check(map: &Map<&str>, text: &str, expected: &str) {
-        let value = map.look_up(text.as_bytes(), &mut Captures::default());
+        let value = map.look_up(text.as_bytes(), &Captures::default());
         assert_eq!(*value, expected, "{text}");
     }
 

@@ -6,9 +6,9 @@
 
 pub mod access;
 mod copy;
+pub mod defined;
 mod facts;
 mod limit;
-pub mod map;
 mod preread;
 mod proxied;
 mod session;
@@ -24,8 +24,8 @@ use std::sync::atomic::AtomicU64;
 use l4_proxy::connections::Connections;
 use lvs_core::Director;
 
+use self::defined::Definition;
 use self::limit::Zones;
-use self::map::Map;
 use self::upstream::Group;
 use crate::model::{SocketOptions, Stream, StreamContent, StreamServer};
 use crate::route::NameTable;
@@ -61,7 +61,7 @@ struct Common {
     connections: Arc<Connections>,
     serial: Arc<AtomicU64>,
     groups: Box<[Group]>,
-    maps: Arc<[Map]>,
+    definitions: Arc<[Definition]>,
     zones: Zones,
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn relays(
         connections: Arc::clone(connections),
         serial: Arc::clone(serial),
         groups: stream.upstreams.iter().map(Group::new).collect(),
-        maps: Arc::clone(&stream.maps),
+        definitions: Arc::clone(&stream.definitions),
         zones: Zones::default(),
     });
     let servers = stream.servers.iter().map(Server::new).collect::<Result<Arc<[_]>, _>>()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::{Auth, Satisfy, Settings};
 use crate::variable::Value;
 
-use super::map::own_variable;
+use super::http::own_variable;
 use super::rules::{Context, Fault, Rule};
 
 /// What fills in the [`Auth`] of [`Settings`].

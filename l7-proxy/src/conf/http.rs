@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Packing, Settings};
+use crate::variable::{Definitions, Value, ValueError, Variable};
 
-use super::rules::{self, Context};
+use super::rules::{self, Context, Fault};
 use super::tree::Directive;
 use super::upstream::Upstreams;
-use super::{Error, Scope, check, client_addr, limit, log, map, server};
+use super::{Error, Scope, check, client_addr, definition, limit, log, server};
 
 /// Reads an `http {}`.
 ///
@@ -25,7 +26,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     super::settings_of(scope, Context::HTTP, block, &mut settings)?;
     let mut explain_from = Vec::new();
     rules::apply(scope, client_addr::EXPLAIN, Context::HTTP, block, &mut explain_from)?;
-    let definitions = map::read_all(scope, block)?;
+    let definitions = definitions(scope, block)?;
     scope.resolving = settings.resolving.clone();
     scope.upstreams = Upstreams::read(scope, Context::UPSTREAM, block)?;
     check::read_all(scope, block)?;
@@ -52,4 +53,53 @@ fn default_log(scope: &Scope, directive: &Directive) -> Result<Vec<AccessLog>, E
     let format = log::combined(scope).map_err(|fault| fault.at(directive))?;
     let target = AccessLogTarget::Fixed(LogTarget::File(path));
     Ok(vec![AccessLog { target, format: Arc::new(format), condition: None, packing: Packing::Plain }])
+}
+
+/// What definitions of variables need to know of `http {}`.
+struct OfRequests;
+
+impl definition::Side for OfRequests {
+    type Text = Value;
+    const FORWARDED: bool = true;
+
+    fn parse(scope: &Scope, text: &str) -> Result<Value, ValueError> {
+        Value::parse(text, &scope.names)
+    }
+
+    fn number(scope: &Scope, word: &str) -> Result<usize, Fault> {
+        own_variable(scope, word).map(usize::from)
+    }
+
+    fn asked(text: &Value) -> Vec<usize> {
+        let defined = text.variables().filter_map(|variable| match variable {
+            Variable::Defined(number) => Some(usize::from(*number)),
+            _ => None,
+        });
+        defined.collect()
+    }
+}
+
+/// Reads the blocks that define variables.
+fn definitions(scope: &mut Scope, block: &[Directive]) -> Result<Definitions, Error> {
+    let mut definitions = Definitions::default();
+    for (number, definition) in definition::read_all::<OfRequests>(scope, block)? {
+        // Their numbers are those of names, of which there are no more.
+        if let Ok(number) = u16::try_from(number) {
+            definitions.define(number, definition);
+        }
+    }
+    Ok(definitions)
+}
+
+/// Returns the number of a variable that a directive defines.
+pub(super) fn own_variable(scope: &Scope, word: &str) -> Result<u16, Fault> {
+    let invalid = || Fault::new(format!("invalid variable name \"{word}\""));
+    let name = word.strip_prefix('$').filter(|name| !name.is_empty()).ok_or_else(invalid)?;
+    match scope.names.number(name) {
+        Some(number) => Ok(number),
+        None if Variable::named(name).is_some() => {
+            Err(Fault::new(format!("the duplicate \"{name}\" variable")))
+        }
+        None => Err(invalid()),
+    }
 }

@@ -5,11 +5,12 @@ use crate::model::{
 };
 use crate::variable::Value;
 
+use super::http::own_variable;
 use super::location::{self, read_inside};
 use super::rules::{Context, Fault, Syntax};
 use super::server::pattern_fault;
 use super::tree::Directive;
-use super::{Error, Scope, map};
+use super::{Error, Scope};
 
 /// How the directives of a script are written.
 pub(super) const SYNTAX: &[Syntax] = &[
@@ -65,7 +66,7 @@ fn set(scope: &Scope, directive: &Directive) -> Result<Instruction, Fault> {
     let variable = match &*word.to_ascii_lowercase() {
         "$args" | "$query_string" => Settable::Args,
         "$limit_rate" => Settable::LimitRate,
-        _ => Settable::Defined(map::own_variable(scope, word)?),
+        _ => Settable::Defined(own_variable(scope, word)?),
     };
     let value = Value::parse(directive.arg(1), &scope.names)?;
     Ok(Instruction::Set { variable, value })

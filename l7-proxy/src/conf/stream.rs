@@ -1,7 +1,6 @@
 //! `stream {}`: servers that answer or relay whole connections.
 
 mod log;
-mod map;
 mod settings;
 mod upstream;
 
@@ -14,12 +13,14 @@ use crate::model::{
     ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer, StreamSettings,
     StreamTarget, StreamUpstream,
 };
-use crate::stream::text::{Names, Text};
+use crate::stream::defined::Definition;
+use crate::stream::text::{Names, Text, Variable};
+use crate::variable::ValueError;
 
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
 use super::upstream::Upstreams;
-use super::{Error, Scope, address, server, tls};
+use super::{Error, Scope, address, definition, server, tls};
 
 pub(super) use self::log::FORMATS;
 pub(super) use self::settings::{RULES as SETTINGS, ZONES};
@@ -72,8 +73,8 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, E
     collect_names(&mut scope.stream.names, block);
     rules::apply(scope, FORMATS, Context::STREAM, block, &mut ())?;
     rules::apply(scope, ZONES, Context::STREAM, block, &mut ())?;
-    let maps = block.iter().filter(|inside| inside.name == "map");
-    let maps = maps.map(|inside| map::read(scope, inside)).collect::<Result<Arc<[_]>, _>>()?;
+    let definitions = definition::read_all::<OfConnections>(scope, block)?;
+    let definitions = definitions.into_iter().map(|(variable, meaning)| Definition { variable, meaning });
     let mut settings = StreamSettings::default();
     apply_settings(scope, Context::STREAM, block, &mut settings)?;
     scope.upstream_port = None;
@@ -92,7 +93,12 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, E
         let (algorithm, key) = balances.next().unwrap_or((Algorithm::Swrr, None));
         StreamUpstream { group, algorithm, key }
     });
-    Ok(Stream { upstreams: upstreams.collect(), servers, access_log: settings.access_log, maps })
+    Ok(Stream {
+        upstreams: upstreams.collect(),
+        servers,
+        access_log: settings.access_log,
+        definitions: definitions.collect(),
+    })
 }
 
 fn apply_settings(
@@ -135,20 +141,44 @@ fn read_server(
     Ok(StreamServer { listen: draft.listen, names: draft.names, content, settings })
 }
 
-/// Makes what `map`, `set` and named groups define known, wherever it stands.
+/// What definitions of variables need to know of `stream {}`.
+struct OfConnections;
+
+impl definition::Side for OfConnections {
+    type Text = Text;
+    const FORWARDED: bool = false;
+
+    fn parse(scope: &Scope, text: &str) -> Result<Text, ValueError> {
+        Text::parse(text, &scope.stream.names)
+    }
+
+    fn number(scope: &Scope, word: &str) -> Result<usize, Fault> {
+        let name = word.strip_prefix('$').filter(|name| !name.is_empty());
+        let invalid = || Fault::new(format!("invalid variable name \"{word}\""));
+        name.and_then(|name| scope.stream.names.number(name)).ok_or_else(invalid)
+    }
+
+    fn asked(text: &Text) -> Vec<usize> {
+        let defined = text.variables().filter_map(|variable| match variable {
+            Variable::Defined(number) => Some(*number),
+            _ => None,
+        });
+        defined.collect()
+    }
+}
+
+/// Makes what blocks, `set` and named groups define known, wherever it stands.
 fn collect_names(names: &mut Names, block: &[Directive]) {
     for directive in block {
         match &*directive.name {
-            "map" => {
-                names.define(directive.arg(1).trim_start_matches('$'));
-                for row in &directive.block {
-                    collect_groups(names, &row.name);
-                }
-            }
+            "map" => directive.block.iter().for_each(|row| collect_groups(names, &row.name)),
             "set" => _ = names.define(directive.arg(0).trim_start_matches('$')),
             "server_name" => directive.args.iter().for_each(|word| collect_groups(names, word)),
             "server" => collect_names(names, &directive.block),
             _ => {}
+        }
+        if let Some(word) = definition::name(directive) {
+            names.define(word.trim_start_matches('$'));
         }
     }
 }

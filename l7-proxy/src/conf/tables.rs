@@ -3,9 +3,9 @@
 use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, auth, body, charset, check, client_addr, compress, core, effectless, file_cache, grpc, limit,
-    location, log, map, proxy, resolver, rewrite, server, settings, stream, symlinks, tls, unsupported,
-    upstream,
+    answer, auth, body, charset, check, client_addr, compress, core, definition, effectless, file_cache,
+    grpc, limit, location, log, proxy, resolver, rewrite, server, settings, stream, symlinks, tls,
+    unsupported, upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -74,7 +74,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(server::RULES))
         .chain(syntaxes(location::RULES))
         .chain(rewrite::SYNTAX)
-        .chain(map::SYNTAX)
+        .chain(definition::SYNTAX)
         .chain(check::SYNTAX)
         .chain(syntaxes(check::RULES))
         .chain(syntaxes(upstream::RULES))
@@ -105,7 +105,6 @@ const BLOCKS: &[Syntax] = &[
     block("upstream", Context::HTTP, 1, 1, Context::UPSTREAM),
     block("location", Context::SERVER.or(Context::LOCATION), 1, 2, Context::LOCATION),
     block("limit_except", Context::LOCATION, 1, usize::MAX, Context::LIMIT_EXCEPT),
-    block("map", Context::STREAM, 2, 2, Context::DATA),
     block("server", Context::STREAM, 0, 0, Context::STREAM_SERVER),
     block("upstream", Context::STREAM, 1, 1, Context::STREAM_UPSTREAM),
 ];

@@ -52,7 +52,7 @@ const HTTP: &str = "
     fastcgi_pass_request_body fastcgi_pass_request_headers fastcgi_read_timeout
     fastcgi_request_buffering fastcgi_send_lowat fastcgi_send_timeout fastcgi_socket_keepalive
     fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_split_path_info fastcgi_store
-    fastcgi_store_access fastcgi_temp_file_write_size flv geo geoip_city geoip_country geoip_org
+    fastcgi_store_access fastcgi_temp_file_write_size flv geoip_city geoip_country geoip_org
     geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf
     grpc_ssl_certificate_cache grpc_ssl_conf_command
     gzip_hash gzip_no_buffer
@@ -88,7 +88,7 @@ const HTTP: &str = "
     scgi_pass_request_headers scgi_read_timeout scgi_request_buffering scgi_send_timeout
     scgi_socket_keepalive scgi_socket_rcvbuf scgi_socket_sndbuf scgi_store scgi_store_access
     scgi_temp_file_write_size secure_link secure_link_md5 secure_link_secret session_log
-    session_log_format session_log_zone slice source_charset split_clients ssi
+    session_log_format session_log_zone slice source_charset ssi
     ssi_ignore_recycled_buffers ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types
     ssi_value_length ssl_conf_command
     ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder 
@@ -124,7 +124,7 @@ const UPSTREAM: &str = "
 
 /// In `stream {}` and its servers.
 const STREAM: &str = "
-    geo geoip_city geoip_country geoip_org health_check js_access js_filter
+    geoip_city geoip_country geoip_org health_check js_access js_filter
     js_import js_preread js_set limit_conn_dry_run limit_conn_log_level
     open_log_file_cache pass
     proxy_downstream_buffer
@@ -133,7 +133,7 @@ const STREAM: &str = "
     proxy_ssl_conf_command
     
     proxy_upstream_buffer resolver resolver_timeout
-    split_clients
+    
     
     ssl_conf_command
     ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder

@@ -8,7 +8,7 @@ use l4_proxy::proxy_protocol::Version;
 use lvs_core::Algorithm;
 
 use crate::stream::access::Rule;
-use crate::stream::map::Map;
+use crate::stream::defined::Definition;
 use crate::stream::text::Text;
 
 use super::LogTarget;
@@ -26,8 +26,8 @@ pub struct Stream {
     pub servers: Vec<StreamServer>,
     /// The logs of `stream {}` itself; their files are there also where no server writes to them.
     pub access_log: Vec<StreamLog>,
-    /// The `map`s.
-    pub maps: Arc<[Map]>,
+    /// The variables that blocks define.
+    pub definitions: Arc<[Definition]>,
 }
 
 impl Stream {

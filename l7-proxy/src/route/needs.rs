@@ -34,8 +34,8 @@ impl Needs {
     }
 
     fn definitions(&mut self, definitions: &Definitions) {
-        for (_, map) in definitions.maps() {
-            map.values().chain([&map.source]).for_each(|value| self.value(value));
+        for (_, definition) in definitions.all() {
+            definition.texts().into_iter().for_each(|text| self.value(text));
         }
     }
 

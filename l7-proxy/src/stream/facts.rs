@@ -1,5 +1,7 @@
 //! What is known of a connection while it is served: what its variables show.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::tls::Handshake;
 use crate::variable::Captures;
 
-use super::map::Map;
+use super::defined::Definition;
 use super::preread::ClientHello;
 
 /// One connection of `stream {}`, as its variables see it.
@@ -39,8 +41,10 @@ pub struct Facts {
     pub attempts: Vec<Attempt>,
     /// Groups of the regular expressions that matched.
     pub captures: Captures,
-    /// The `map`s of the configuration.
-    pub maps: Arc<[Map]>,
+    /// The variables that blocks of the configuration define.
+    pub definitions: Arc<[Definition]>,
+    /// What those were found to be, as far as that holds for the whole connection.
+    pub looked_up: RefCell<HashMap<usize, Vec<u8>>>,
     /// What `set` has given to variables, by their numbers.
     pub assigned: Vec<Option<Vec<u8>>>,
 }
@@ -86,7 +90,8 @@ impl Facts {
             tls: None,
             attempts: Vec::new(),
             captures: Captures::default(),
-            maps: Arc::default(),
+            definitions: Arc::default(),
+            looked_up: RefCell::default(),
             assigned: Vec::new(),
         }
     }
@@ -104,8 +109,8 @@ impl Facts {
         if let Some(Some(value)) = self.assigned.get(number) {
             return Some(value.clone());
         }
-        let map = self.maps.iter().find(|map| map.variable == number);
-        Some(map.map_or_else(Vec::new, |map| map.value(self)))
+        let definition = self.definitions.iter().find(|definition| definition.variable == number);
+        Some(definition.map_or_else(Vec::new, |definition| definition.value(self)))
     }
 
     /// Returns something of each server that was tried, joined as nginx does.

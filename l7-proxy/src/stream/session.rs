@@ -86,7 +86,7 @@ async fn handle(worker: &Proxy, door: &Door, accepted: Accepted) {
     let Some(local) = local.or_else(|| client.local_addr().ok()) else { return };
     let serial = door.common.serial.fetch_add(1, Ordering::Relaxed) + 1;
     let mut facts = Facts::new(peer, local, serial);
-    facts.maps = Arc::clone(&door.common.maps);
+    facts.definitions = Arc::clone(&door.common.definitions);
     let server = Arc::clone(&door.servers[door.names.default()]);
     let mut session = Session { door, facts, server, places: Vec::new() };
     session.facts.status = session.run(client).await;

@@ -10,7 +10,7 @@ use crate::date;
 use crate::model::Escape;
 use crate::tls::TlsVariable;
 use crate::unix;
-use crate::variable::{Captures, ValueError, escape_log, split_variable};
+use crate::variable::{ValueError, escape_log, split_variable};
 
 use super::facts::{Attempt, Facts};
 
@@ -179,26 +179,22 @@ impl Text {
 
     /// Returns the text for a connection.
     pub fn bytes(&self, facts: &Facts) -> Vec<u8> {
-        self.bytes_with(facts, &facts.captures)
-    }
-
-    /// Returns the text for a connection with the groups of another expression.
-    pub(super) fn bytes_with(&self, facts: &Facts, captures: &Captures) -> Vec<u8> {
         let mut out = Vec::new();
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text),
-                Part::Variable(Variable::Capture(group)) => {
-                    out.extend_from_slice(captures.group(*group).unwrap_or_default());
-                }
-                Part::Variable(Variable::NamedCapture(name)) => {
-                    let value = captures.named(name).or_else(|| facts.captures.named(name));
-                    out.extend_from_slice(value.unwrap_or_default());
-                }
                 Part::Variable(variable) => out.extend(variable.value(facts).unwrap_or_default()),
             }
         }
         out
+    }
+
+    /// Returns the variables of the text in order.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable(variable) => Some(variable),
+            Part::Literal(_) => None,
+        })
     }
 
     /// Appends the text to `out` as a log line wants it.
@@ -292,8 +288,8 @@ impl Variable {
             }),
             Self::BytesReceived => text(facts.received.to_string()),
             Self::BytesSent => text(facts.sent.to_string()),
-            Self::Capture(group) => facts.captures.group(*group).map(<[u8]>::to_vec),
-            Self::NamedCapture(name) => facts.captures.named(name).map(<[u8]>::to_vec),
+            Self::Capture(group) => facts.captures.group(*group).map(|text| text.to_vec()),
+            Self::NamedCapture(name) => facts.captures.named(name).map(|text| text.to_vec()),
             Self::Connection => text(facts.serial.to_string()),
             Self::Defined(number) => facts.defined(*number),
             Self::Hostname => text(rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase()),

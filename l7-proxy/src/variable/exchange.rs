@@ -1,5 +1,6 @@
 //! What variables are read from: one request, its connection, and its answer so far.
 
+use std::cell::{Ref, RefCell};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime};
@@ -212,9 +213,13 @@ pub enum Completion {
 /// Groups of the regular expressions that matched a request.
 ///
 /// `$1` to `$9` belong to the expression that matched last; a named group stays until an
-/// expression with a group of the same name matches.
+/// expression with a group of the same name matches. A look at a variable may be a match, too, where
+/// it is a `map` with expressions, so that groups change behind a shared reference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Captures {
+pub struct Captures(RefCell<Groups>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Groups {
     subject: Vec<u8>,
     groups: [Option<Range<u32>>; 10],
     named: Vec<(Box<str>, Vec<u8>)>,
@@ -223,6 +228,27 @@ pub struct Captures {
 impl Captures {
     /// Matches `subject` and, if it matches, remembers the groups.
     pub fn matches(&mut self, regex: &regex::bytes::Regex, subject: &[u8]) -> bool {
+        self.0.get_mut().matches(regex, subject)
+    }
+
+    /// The same while a variable is looked at.
+    pub(crate) fn matches_at_a_look(&self, regex: &regex::bytes::Regex, subject: &[u8]) -> bool {
+        self.0.borrow_mut().matches(regex, subject)
+    }
+
+    /// Returns the text of group `number`.
+    pub fn group(&self, number: u8) -> Option<Ref<'_, [u8]>> {
+        Ref::filter_map(self.0.borrow(), |groups| groups.group(number)).ok()
+    }
+
+    /// Returns the text of the group called `name`.
+    pub fn named(&self, name: &str) -> Option<Ref<'_, [u8]>> {
+        Ref::filter_map(self.0.borrow(), |groups| groups.named(name)).ok()
+    }
+}
+
+impl Groups {
+    fn matches(&mut self, regex: &regex::bytes::Regex, subject: &[u8]) -> bool {
         // Most expressions have no group, and then finding a match is all that is needed.
         if regex.captures_len() == 1 {
             let matched = regex.is_match(subject);
@@ -251,14 +277,12 @@ impl Captures {
         true
     }
 
-    /// Returns the text of group `number`.
-    pub fn group(&self, number: u8) -> Option<&[u8]> {
+    fn group(&self, number: u8) -> Option<&[u8]> {
         let range = self.groups.get(usize::from(number))?.as_ref()?;
         self.subject.get(range.start as usize..range.end as usize)
     }
 
-    /// Returns the text of the group called `name`.
-    pub fn named(&self, name: &str) -> Option<&[u8]> {
+    fn named(&self, name: &str) -> Option<&[u8]> {
         self.named.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value)
     }
 }

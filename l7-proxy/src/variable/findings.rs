@@ -1,6 +1,6 @@
 //! What comes to be known of a request while it is answered, for variables that show it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use super::Assigned;
 pub struct Findings {
     /// What `set` has assigned.
     pub assigned: Assigned,
+    /// What variables of the configuration were found to be, as far as that holds for the whole request.
+    pub looked_up: RefCell<Assigned>,
     /// The request's body, where it was read whole into memory.
     pub body: Option<Bytes>,
     /// The file that it was written to, if it was.

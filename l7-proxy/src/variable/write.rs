@@ -104,15 +104,11 @@ impl Variable {
                 number(exchange.response.map_or(0, |response| response.body_bytes_sent), out)
             }
             Self::BytesSent => number(exchange.response.map_or(0, |response| response.bytes_sent), out),
-            Self::Capture(group) => return text(exchange.captures.group(*group), out),
-            Self::NamedCapture(name) => return text(exchange.captures.named(name), out),
+            Self::Capture(group) => return text(exchange.captures.group(*group).as_deref(), out),
+            Self::NamedCapture(name) => return text(exchange.captures.named(name).as_deref(), out),
             Self::Defined(place) => match exchange.findings.assigned.get(*place) {
                 Some(value) => out.extend_from_slice(value),
-                None => {
-                    if let Some(map) = exchange.definitions.map(*place) {
-                        map.write(exchange, out);
-                    }
-                }
+                None => exchange.definitions.write(*place, exchange, out),
             },
             Self::Connection => number(exchange.connection.serial, out),
             Self::ConnectionRequests => number(exchange.connection.requests, out),

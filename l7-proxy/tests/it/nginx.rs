@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::peer::eventually;
+use crate::peer::{Client, Proxy, Response, eventually, http};
 
 /// nginx with a configuration, in a folder of its own; it ends with the value.
 pub(crate) struct Nginx {
@@ -31,7 +31,14 @@ impl Nginx {
         );
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, text).unwrap();
-        let child = Command::new("nginx").arg("-c").arg(&file).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new("nginx")
+            .arg("-p")
+            .arg(folder.path())
+            .arg("-c")
+            .arg(&file)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let nginx = Nginx { child, addr, _folder: folder };
         eventually("nginx listens", || TcpStream::connect(addr).is_ok());
         Some(nginx)
@@ -57,5 +64,54 @@ fn free_port() -> SocketAddr {
         if TcpListener::bind(addr).is_ok() {
             return addr;
         }
+    }
+}
+
+/// Asks ours, and nginx with the same content of `server {}` and before it, and has ours answer as nginx
+/// does: the status, the fields that have these names, and the body.
+pub(crate) struct Beside {
+    pub(crate) ours: Proxy,
+    nginx: Option<Nginx>,
+    /// The fields that are compared.
+    fields: &'static [&'static str],
+}
+
+impl Beside {
+    /// Starts both with `before` in `http {}` and `content` in its only server.
+    pub(crate) fn start(before: &str, content: &str, fields: &'static [&'static str]) -> Beside {
+        let whole = |listen: &str| {
+            format!("{before} server {{ listen {listen}; root html; server_tokens off; {content} }}")
+        };
+        let ours = Proxy::start(&http(&whole("127.0.0.1:1")));
+        let nginx = Nginx::start(|addr| whole(&addr.to_string()));
+        Beside { ours, nginx, fields }
+    }
+
+    /// Sends this request to both; returns our answer.
+    #[track_caller]
+    pub(crate) fn send(&self, request: &str) -> Response {
+        let ask = |addr| {
+            let mut client = Client::connect(addr);
+            client.send(request);
+            client.response()
+        };
+        let ours = ask(self.ours.addr());
+        if let Some(nginx) = &self.nginx {
+            let theirs = ask(nginx.addr);
+            let shown = |answer: &Response| {
+                let fields: Vec<_> =
+                    self.fields.iter().map(|name| answer.header(name).map(str::to_owned)).collect();
+                let body = String::from_utf8_lossy(&answer.body).replace("l7-proxy", "nginx");
+                (answer.status, fields, body)
+            };
+            assert_eq!(shown(&ours), shown(&theirs), "{request}");
+        }
+        ours
+    }
+
+    /// Asks both for a path.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: example.org\r\n\r\n"))
     }
 }

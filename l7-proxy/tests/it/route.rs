@@ -159,14 +159,14 @@ fn groups_are_those_of_the_expression_that_matched_last() {
     let mut captures = Captures::default();
     let server = &router.servers()[0];
     server.locate(b"/ann/x/y", &mut captures);
-    assert_eq!(captures.group(0), Some(&b"/ann/x/y"[..]));
-    assert_eq!(captures.group(1), Some(&b"ann"[..]));
-    assert_eq!(captures.group(2), Some(&b"x/y"[..]));
-    assert_eq!(captures.group(3), None);
-    assert_eq!(captures.named("user"), Some(&b"ann"[..]));
+    assert_eq!(captures.group(0).as_deref(), Some(&b"/ann/x/y"[..]));
+    assert_eq!(captures.group(1).as_deref(), Some(&b"ann"[..]));
+    assert_eq!(captures.group(2).as_deref(), Some(&b"x/y"[..]));
+    assert_eq!(captures.group(3).as_deref(), None);
+    assert_eq!(captures.named("user").as_deref(), Some(&b"ann"[..]));
     server.locate(b"/plain", &mut captures);
-    assert_eq!(captures.group(1), None);
-    assert_eq!(captures.named("user"), Some(&b"ann"[..]));
+    assert_eq!(captures.group(1).as_deref(), None);
+    assert_eq!(captures.named("user").as_deref(), Some(&b"ann"[..]));
 }
 
 /// Paths over a small alphabet, so that they often begin alike.

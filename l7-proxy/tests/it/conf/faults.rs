@@ -289,3 +289,71 @@ fn command_line_adds_directives_and_is_named_in_faults() {
     let error = load("deamon off;").unwrap_err();
     assert_eq!(error.to_string(), "unknown directive \"deamon\" in command line");
 }
+
+#[test]
+fn faults_of_blocks_that_define_variables_have_nginxs_words() {
+    for (text, message) in [
+        ("geo $x { 10.0.0.0/33 a; }", "invalid network \"10.0.0.0/33\""),
+        ("geo $x { 10.0.0.0/8 a b; }", "invalid number of the geo parameters"),
+        ("geo $x { delete; }", "invalid number of the geo parameters"),
+        ("geo x { }", "invalid variable name \"x\""),
+        ("geo x $y { }", "invalid variable name \"x\""),
+        ("geo $nobody $y { }", "unknown \"nobody\" variable"),
+        (
+            "geo $x { 10.0.0.0/8 a; ranges; }",
+            "the \"ranges\" directive must be the first directive inside \"geo\" block",
+        ),
+        ("geo $x { ranges; 10.0.0.5-10.0.0.3 a; }", "invalid range \"10.0.0.5-10.0.0.3\""),
+        ("geo $x { ranges; 10.0.0.5 a; }", "invalid range \"10.0.0.5\""),
+        (
+            "geo $x { ranges; 10.0.0.5-10.0.0.9 a; 10.0.0.7-10.0.0.11 a; }",
+            "range \"10.0.0.7-10.0.0.11\" overlaps \"10.0.0.5-10.0.0.9\"",
+        ),
+        ("split_clients $uri $x { 0% a; }", "invalid percent value \"0%\""),
+        ("split_clients $uri $x { 1.001% a; }", "invalid percent value \"1.001%\""),
+        ("split_clients $uri $x { 50% a; 50.01% b; }", "percent total is greater than 100%"),
+        (
+            "map $b $a { default $b; } map $a $b { default $a; }",
+            "cycle while evaluating a variable of \"map\"",
+        ),
+    ] {
+        refused_in_http(text, message);
+    }
+    refused(
+        "events {}\nstream {\nmap $b $a { default $b; } map $a $b { default $a; }\n}",
+        "cycle while evaluating a variable of \"map\" in nginx.conf:3",
+    );
+    refused(
+        "events {}\nstream {\ngeo $x { proxy 10.0.0.1; }\n}",
+        "invalid network \"proxy\" in nginx.conf:3",
+    );
+}
+
+#[test]
+fn odd_rows_of_geo_are_noted() {
+    let notes = |text: &str| {
+        let text = format!("events {{}} http {{ {text} }}");
+        let loaded = load(&text).unwrap();
+        loaded.notes.into_iter().map(|note| note.message).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        notes("geo $x { 10.1.2.3/16 a; 10.1.0.0/16 b; delete 10.2.0.0/16; default c; default d; }"),
+        [
+            "low address bits of 10.1.2.3/16 are meaningless",
+            "duplicate network \"10.1.0.0/16\", value: \"b\", old value: \"a\"",
+            "no network \"10.2.0.0/16\" to delete",
+            "duplicate network \"default\", value: \"d\", old value: \"c\"",
+        ]
+    );
+    assert_eq!(
+        notes(
+            "geo $x { ranges; default a; default b; 10.0.0.0-10.0.0.9 c; 10.0.0.0-10.0.0.9 d; \
+             delete 10.9.0.0-10.9.0.1; }"
+        ),
+        [
+            "duplicate default geo range value: \"b\", old value: \"a\"",
+            "duplicate range \"10.0.0.0-10.0.0.9\", value: \"d\", old value: \"c\"",
+            "no address range \"10.9.0.0-10.9.0.1\" to delete",
+        ]
+    );
+}
