@@ -44,7 +44,7 @@ pub(crate) struct Checked {
 pub(crate) fn checks(http: &Http) -> Vec<(usize, &HealthCheck)> {
     let found = locations(http).filter_map(|location| {
         let Handler::Proxy(pass) = &location.handler else { return None };
-        Some((pass.upstream.0, location.health_check.as_ref()?))
+        Some((pass.upstream?.0, location.health_check.as_ref()?))
     });
     found.collect()
 }
@@ -59,7 +59,9 @@ pub(crate) fn prepare(http: &Http) -> Result<Vec<Arc<Checked>>, TlsError> {
         let (Handler::Proxy(pass), Some(health)) = (&location.handler, &location.health_check) else {
             continue;
         };
-        let Some(upstream) = http.upstreams.get(pass.upstream.0) else { continue };
+        let Some(upstream) = pass.upstream.and_then(|upstream| http.upstreams.get(upstream.0)) else {
+            continue;
+        };
         let proxy = proxy_settings(&location.handler, &location.settings);
         let tls = match pass.tls {
             true => Some((Client::new(&TlsClient::clone(&proxy.tls), &[])?, told(&proxy.tls_name, pass))),
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn request_of_a_check_has_the_fields_that_need_no_client() {
         let mut pass = ProxyPass {
-            upstream: crate::model::UpstreamId(0),
+            upstream: Some(crate::model::UpstreamId(0)),
             tls: false,
             module: crate::model::PassModule::Proxy,
             host: "app".to_owned(),

@@ -54,6 +54,7 @@ use std::sync::Arc;
 use crate::model::{Config, Expected, LogFormat, Pattern, Resolving, Settings, UpstreamId, Zone};
 use crate::variable::{Names, Variable};
 
+pub(crate) use self::address::split as split_address;
 use self::rules::Context;
 use self::tree::Directive;
 use self::upstream::Upstreams;

@@ -5,19 +5,23 @@
 //! There is no search list, as in nginx. Each question goes out from a port of its own with a number
 //! that cannot be guessed; over TCP, if the answer does not fit into a datagram.
 
+mod cache;
 mod message;
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
 
+pub(crate) use self::cache::Cache;
 use self::message::{Answer, Fault, Kind, Record};
+use crate::error_log::Errno;
 use crate::model::{Families, Resolver};
 
 /// What a name stands for.
@@ -50,11 +54,16 @@ pub(crate) enum ResolveError {
     TimedOut,
     /// The answer cannot be read.
     Malformed,
-    /// No name server can be reached.
-    Unreachable(io::ErrorKind),
 }
 
-/// Returns the addresses of a name.
+impl ResolveError {
+    /// Whether it is what the name servers know, not that they could not be asked.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        matches!(self, ResolveError::NoName | ResolveError::Code(NO_SUCH_NAME) | ResolveError::Nothing)
+    }
+}
+
+/// Returns the addresses of a name; one that an answer lists twice is there twice.
 ///
 /// # Errors
 /// It has none, or nobody knows.
@@ -72,14 +81,11 @@ pub(crate) async fn addresses(resolver: &Resolver, name: &str) -> Result<Found<I
     for outcome in [v4, v6].into_iter().flatten() {
         match outcome {
             Ok(answer) => {
-                for record in answer.records {
-                    if let Record::Address(address) = record
-                        && !found.found.contains(&address)
-                    {
-                        found.found.push(address);
-                        found.valid = found.valid.min(answer.ttl);
-                    }
-                }
+                found.valid = found.valid.min(answer.ttl);
+                found.found.extend(answer.records.iter().filter_map(|record| match record {
+                    Record::Address(address) => Some(*address),
+                    Record::Service { .. } => None,
+                }));
             }
             Err(error) => failure = error,
         }
@@ -88,6 +94,10 @@ pub(crate) async fn addresses(resolver: &Resolver, name: &str) -> Result<Found<I
         return Err(failure);
     }
     found.valid = resolver.valid.unwrap_or(found.valid);
+    if !failure.is_an_answer() {
+        // Nobody has said what the other family has: it is only part of the answer.
+        found.valid = found.valid.min(RETRY);
+    }
     Ok(found)
 }
 
@@ -125,47 +135,93 @@ pub(crate) async fn services(resolver: &Resolver, name: &str) -> Result<Found<Se
     Ok(found)
 }
 
-/// Asks one name server after the other.
+/// Asks for what is under a name, or under the one that it is another name of.
 async fn ask(resolver: &Resolver, name: &str, kind: Kind) -> Result<Answer, ResolveError> {
     let asked = async {
-        let mut failure = ResolveError::TimedOut;
-        // The first is another one each time, so that they share the work.
-        let first = usize::from(random());
-        for turn in 0..resolver.servers.len() * ROUNDS {
-            let server = resolver.servers[(first + turn) % resolver.servers.len()];
-            failure = match timeout(ATTEMPT, ask_one(server, name, kind)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                // That there is no such name is an answer; that a server cannot say is none.
-                Ok(Err(error @ (ResolveError::Code(NO_SUCH_NAME) | ResolveError::NoName))) => {
-                    return Err(error);
-                }
-                Ok(Err(error)) => error,
-                Err(_) => ResolveError::TimedOut,
+        let mut answer = ask_servers(resolver, name, kind).await?;
+        for _ in 0..ALIASES_MAX {
+            // Resolvers follow other names themselves; a server that is asked for one may not.
+            let alias = match answer.alias.take() {
+                Some(alias) if answer.records.is_empty() => alias,
+                _ => return Ok(answer),
             };
+            let ttl = answer.ttl;
+            answer = ask_servers(resolver, &alias, kind).await?;
+            answer.ttl = answer.ttl.min(ttl);
         }
-        Err(failure)
+        Err(ResolveError::Nothing)
     };
     timeout(resolver.timeout, asked).await.unwrap_or(Err(ResolveError::TimedOut))
 }
 
-async fn ask_one(server: SocketAddr, name: &str, kind: Kind) -> Result<Answer, ResolveError> {
+/// Asks one name server after the other, again and again, until one answers: whoever asks says for how long.
+async fn ask_servers(resolver: &Resolver, name: &str, kind: Kind) -> Result<Answer, ResolveError> {
+    // The first is another one each time, so that they share the work.
+    let first = usize::from(random());
+    let mut patience = ATTEMPT;
+    for round in 0_u32.. {
+        let began = Instant::now();
+        let mut complaint = None;
+        for turn in 0..resolver.servers.len() {
+            let server = resolver.servers[(first + turn) % resolver.servers.len()];
+            match timeout(patience, ask_one(server, name, kind)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                // That there is no such name is an answer; that a server cannot say is none.
+                Ok(Err(Trouble::Said(ResolveError::Code(NO_SUCH_NAME)))) => {
+                    return Err(ResolveError::Code(NO_SUCH_NAME));
+                }
+                Ok(Err(Trouble::NoName)) => return Err(ResolveError::NoName),
+                Ok(Err(Trouble::Said(error))) => complaint = Some(error),
+                Ok(Err(Trouble::Unreachable(error))) => {
+                    warn!("send() failed ({}) while resolving {name}, resolver: {server}", Errno(&error));
+                }
+                Err(_) => {}
+            }
+        }
+        match complaint {
+            Some(complaint) if round > 0 => return Err(complaint),
+            Some(_) => {}
+            // One that is being started anew refuses what is sent to it, at once.
+            None => sleep(patience.saturating_sub(began.elapsed())).await,
+        }
+        patience = (patience * 2).min(ATTEMPT_MAX);
+    }
+    Err(ResolveError::TimedOut)
+}
+
+/// Why one name server has not answered.
+enum Trouble {
+    /// The question cannot be written.
+    NoName,
+    /// It has said that it cannot.
+    Said(ResolveError),
+    /// It is not there.
+    Unreachable(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Unreachable(error)
+    }
+}
+
+async fn ask_one(server: SocketAddr, name: &str, kind: Kind) -> Result<Answer, Trouble> {
     let id = random();
-    let question = message::question(id, name, kind).ok_or(ResolveError::NoName)?;
-    let unreachable = |error: io::Error| ResolveError::Unreachable(error.kind());
+    let question = message::question(id, name, kind).ok_or(Trouble::NoName)?;
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(unreachable)?;
-    socket.connect(server).await.map_err(unreachable)?;
-    socket.send(&question).await.map_err(unreachable)?;
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(&question).await?;
     let mut datagram = vec![0; DATAGRAM_MAX];
     loop {
-        let length = socket.recv(&mut datagram).await.map_err(unreachable)?;
+        let length = socket.recv(&mut datagram).await?;
         match message::answer(&datagram[..length], id, name, kind) {
             Err(Fault::Stray) => {}
             Err(Fault::Truncated) => return ask_over_tcp(server, &question, id, name, kind).await,
-            other => return other.map_err(ResolveError::from),
+            other => return other.map_err(|fault| Trouble::Said(fault.into())),
         }
     }
 }
@@ -176,18 +232,14 @@ async fn ask_over_tcp(
     id: u16,
     name: &str,
     kind: Kind,
-) -> Result<Answer, ResolveError> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(server).await?;
-        let length = u16::try_from(question.len()).unwrap_or(u16::MAX);
-        stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
-        let length = usize::from(stream.read_u16().await?);
-        let mut answer = vec![0; length];
-        stream.read_exact(&mut answer).await?;
-        io::Result::Ok(answer)
-    };
-    let answer = exchange.await.map_err(|error| ResolveError::Unreachable(error.kind()))?;
-    message::answer(&answer, id, name, kind).map_err(ResolveError::from)
+) -> Result<Answer, Trouble> {
+    let mut stream = TcpStream::connect(server).await?;
+    let length = u16::try_from(question.len()).unwrap_or(u16::MAX);
+    stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
+    let length = usize::from(stream.read_u16().await?);
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    message::answer(&answer, id, name, kind).map_err(|fault| Trouble::Said(fault.into()))
 }
 
 /// A number that cannot be guessed. Without any entropy the port is all that protects an answer.
@@ -206,32 +258,34 @@ impl From<Fault> for ResolveError {
     }
 }
 
-/// In nginx's words.
+/// In nginx's words, with the codes of answers (RFC 1035, section 4.1.1).
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ResolveError::NoName => f.write_str("it is no name"),
-            ResolveError::Code(1) => f.write_str("1: Format error"),
+            ResolveError::Code(1) | ResolveError::Malformed => f.write_str("1: Format error"),
             ResolveError::Code(2) => f.write_str("2: Server failure"),
-            ResolveError::Code(NO_SUCH_NAME) => f.write_str("3: Host not found"),
+            ResolveError::NoName | ResolveError::Nothing | ResolveError::Code(NO_SUCH_NAME) => {
+                f.write_str("3: Host not found")
+            }
             ResolveError::Code(4) => f.write_str("4: Unimplemented"),
             ResolveError::Code(5) => f.write_str("5: Operation refused"),
             ResolveError::Code(code) => write!(f, "{code}: Unknown error"),
-            ResolveError::Nothing => f.write_str("no address under this name"),
             ResolveError::TimedOut => f.write_str("110: Operation timed out"),
-            ResolveError::Malformed => f.write_str("the answer cannot be read"),
-            ResolveError::Unreachable(kind) => write!(f, "no name server can be reached: {kind}"),
         }
     }
 }
 
 impl std::error::Error for ResolveError {}
 
-/// How long one name server is waited for, before another is asked.
-const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long one name server is waited for before another is asked: at first, and at most.
+const ATTEMPT: Duration = Duration::from_secs(1);
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 
-/// How often each is asked.
-const ROUNDS: usize = 2;
+/// After a failure a name is asked for again so soon.
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
+
+/// How many answers that are nothing but another name are followed.
+const ALIASES_MAX: usize = 8;
 
 /// Answers over UDP are shorter, without extensions.
 const DATAGRAM_MAX: usize = 4096;

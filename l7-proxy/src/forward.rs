@@ -38,12 +38,13 @@ use crate::model::{HttpVersion, ProxyPass, ProxySettings, Timed};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::{Transaction, request_uri};
+use crate::unix;
 use crate::upstream::{
     self, AskError, Asked, ConnectError, Expired, Fields, Head, Hint, Pool, Question, Secure,
 };
 use crate::uri::Target;
 
-/// Forwards a request to a server of the location's upstream.
+/// Forwards a request to one of the servers of a pool.
 ///
 /// # Errors
 /// With the status that says why there is no answer.
@@ -51,7 +52,7 @@ pub(crate) async fn forward(
     transaction: &mut Transaction,
     server: &Server,
     route: &Route<'_>,
-    pass: &ProxyPass,
+    (pass, pool): (&ProxyPass, Rc<Pool>),
     target: &Target<'_>,
     received: Option<Rc<Source>>,
 ) -> Result<Answer, u16> {
@@ -73,7 +74,6 @@ pub(crate) async fn forward(
     }
     let is_told = transaction.generation.site.router.needs().attempts;
     transaction.attempts.forwarded();
-    let pool = transaction.generation.pool(pass.upstream);
     let secure = match pass.tls {
         true => Some(secure(transaction, server, route, target, settings)?),
         false => None,
@@ -138,7 +138,7 @@ impl Journey<'_> {
         // Held while another server than the first is asked.
         let mut repetition = None;
         let worker = Rc::clone(&transaction.session.worker);
-        let director = worker.director();
+        let director = self.pool.director(worker.director());
         loop {
             let choose = || director.schedule_except(&self.pool.key, &flow, &spent, Moment::now().as_time());
             let found = match (chosen.take(), &self.pool.line) {
@@ -452,7 +452,7 @@ impl Journey<'_> {
             let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
             return debug!("*{serial} {cut} while {phase}, client: {client}");
         }
-        self.log(transaction, &format!("{failure} while {phase}"), &lease.server().to_string());
+        self.log(transaction, &format!("{failure} while {phase}"), &unix::shown(lease.server()).to_string());
         let event = match failure {
             Failure::Client(_) | Failure::Connect(ConnectError::Local(_)) => return,
             failure if failure.is_stale() => return,
@@ -460,14 +460,15 @@ impl Journey<'_> {
             Failure::Connect(ConnectError::TimedOut) => Event::ConnectFailed("connect timed out".into()),
             failure => Event::Failed(failure.to_string().into()),
         };
-        let transition = transaction.session.worker.director().report(lease, event, Moment::now().as_time());
+        let director = self.pool.director(transaction.session.worker.director());
+        let transition = director.report(lease, event, Moment::now().as_time());
         self.disabled(transaction, lease, transition);
     }
 
     fn disabled(&self, transaction: &Transaction, lease: &Lease, transition: Option<lvs_core::Transition>) {
         if let Some(transition) = transition {
             let serial = transaction.connection.serial;
-            let (upstream, server) = (lease.service(), lease.server());
+            let (upstream, server) = (lease.service(), unix::shown(lease.server()));
             warn!("*{serial} upstream server {server} of \"{upstream}\" is {}", transition.condition);
         }
     }

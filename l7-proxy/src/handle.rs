@@ -194,30 +194,34 @@ async fn walk<'t>(
             let tried = route.try_files?;
             tried::look(&mut transaction, server, &route, target, tried)
         });
-        let computed;
-        let (route, step) = match (step, route.handler) {
-            (None, Handler::ProxyTo(url)) => {
-                match computed::pass(&transaction, server, &route, target, url) {
-                    Ok(pass) => {
-                        computed = Handler::Proxy(pass);
-                        (Route { handler: &computed, ..route }, None)
+        let named;
+        let (to, step) = match (step, route.handler) {
+            (None, Handler::Proxy(pass)) => {
+                (pass.upstream.map(|upstream| (pass, generation.pool(upstream))), None)
+            }
+            (None, Handler::ProxyTo(to)) => {
+                // In a place of its own, as above.
+                match Box::pin(computed::pass(&mut transaction, server, &route, target, to)).await {
+                    Ok((pass, pool)) => {
+                        named = pass;
+                        (Some((&*named, pool)), None)
                     }
-                    Err(status) => (route, Some(Step::status(status))),
+                    Err(status) => (None, Some(Step::status(status))),
                 }
             }
-            (step, _) => (route, step),
+            (step, _) => (None, step),
         };
-        let step = match (step, route.handler) {
-            // It has become another handler, or a status.
-            (None, Handler::ProxyTo(_)) => Step::status(500),
-            (Some(step), _) => step,
-            (None, Handler::Files) => serve_file(&transaction, server, &route, target, search.status()),
-            (None, Handler::Proxy(pass)) if transaction.trace.is_some() => {
-                transaction.tell(|| forward::explain(&transaction, server, &route, pass, target));
+        let step = match (step, to, route.handler) {
+            (Some(step), ..) => step,
+            (None, Some(to), _) if transaction.trace.is_some() => {
+                transaction.tell(|| forward::explain(&transaction, server, &route, to, target));
                 Step::Done(explained::asked())
             }
-            (None, Handler::Status(page)) => status::answer(&transaction, *page),
-            (None, Handler::Proxy(pass)) => {
+            (None, None, Handler::Files) => serve_file(&transaction, server, &route, target, search.status()),
+            (None, None, Handler::Status(page)) => status::answer(&transaction, *page),
+            // Nobody to forward to, which no file can say.
+            (None, None, Handler::Proxy(_) | Handler::ProxyTo(_)) => Step::status(500),
+            (None, Some(to), _) => {
                 if let Some(incoming) = incoming.take() {
                     body = Some(source(&transaction, &route, incoming));
                 }
@@ -228,7 +232,7 @@ async fn walk<'t>(
                     Ok(()) => {
                         let sent = sent.clone();
                         let answered =
-                            forward::forward(&mut transaction, server, &route, pass, target, sent).await;
+                            forward::forward(&mut transaction, server, &route, to, target, sent).await;
                         let most = route.settings.client.body.buffer_size;
                         let shown = body.as_ref().and_then(|body| body.shown());
                         transaction.findings.body = shown.filter(|body| body.len() as u64 <= most);
@@ -269,12 +273,13 @@ async fn walk<'t>(
                 return Err(Cut::NoAnswer);
             }
             Next::Path(next, body) => {
+                transaction.named = None;
                 transaction.tell(|| format!("goes on as {}", next.path().escape_ascii()));
                 transaction.redirected = Some(Box::new(next.clone()));
                 *target = next;
                 *incoming = incoming.take().filter(|_| body == RequestBody::Kept);
             }
-            Next::Named => {}
+            Next::Named => transaction.named = None,
         }
     }
 }

@@ -121,6 +121,7 @@ pub mod map;
 mod moment;
 mod names;
 mod outgoing;
+mod reached;
 mod server;
 mod transaction;
 mod unix;

@@ -48,8 +48,8 @@ pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};
 pub use self::files::{CacheErrors, FileCache, Files, Follow, IfModifiedSince, Root, Symlinks, Types};
 pub use self::http::{
-    Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, PassUri, ProxyPass, Return,
-    ReturnBody, ServerName, SocketOptions, StatusPage, Tried, TriedKind, TryFiles, VirtualServer,
+    Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, PassTo, PassUri, ProxyPass,
+    Return, ReturnBody, ServerName, SocketOptions, StatusPage, Tried, TriedKind, TryFiles, VirtualServer,
 };
 pub use self::limit::{
     ConnectionsLimit, Enforcement, Excess, LimitStatus, Limits, RequestsLimit, Zone, ZoneId, ZoneKind,

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::error;
 
-use crate::dns::{self, ResolveError};
+use crate::dns::{self, RETRY, ResolveError};
 use crate::model::{Http, NamedServer, Resolver, Role, Server};
 use crate::site::server_config;
 
@@ -108,6 +108,7 @@ impl Followed {
         };
         // Name servers turn the order with each answer, which is no change.
         servers.sort_by_key(|server| server.addr);
+        servers.dedup_by_key(|server| server.addr);
         // What cannot be a server's parameters was refused when the file was read.
         Ok((servers.iter().filter_map(|server| server_config(server).ok()).collect(), valid))
     }
@@ -121,6 +122,3 @@ impl fmt::Display for Followed {
 
 /// Shorter times to live than this are of no use to anybody.
 const VALID_MIN: Duration = Duration::from_millis(100);
-
-/// After a failure a name is asked for again so soon.
-const RETRY: Duration = Duration::from_secs(5);

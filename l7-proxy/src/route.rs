@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::Method;
 
 use crate::model::{
-    Handler, Http, Matcher, PassModule, ProxyPass, ProxySettings, Return, ServerName, Settings,
+    Handler, Http, Matcher, PassModule, PassTo, ProxyPass, ProxySettings, Return, ServerName, Settings,
     SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer, Zone,
 };
 use crate::stream::access::Network;
@@ -166,7 +166,8 @@ impl<'r> Route<'r> {
 /// Returns how a handler forwards.
 pub(crate) fn proxy_settings<'s>(handler: &Handler, settings: &'s Settings) -> &'s ProxySettings {
     match handler {
-        Handler::Proxy(ProxyPass { module: PassModule::Grpc, .. }) => &settings.grpc.0,
+        Handler::Proxy(ProxyPass { module: PassModule::Grpc, .. })
+        | Handler::ProxyTo(PassTo { module: PassModule::Grpc, .. }) => &settings.grpc.0,
         Handler::Proxy(_) | Handler::ProxyTo(_) | Handler::Files | Handler::Status(_) => &settings.proxy,
     }
 }

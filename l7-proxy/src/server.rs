@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use l4_proxy::listen;
-use lvs_core::{Director, ServiceKey};
+use lvs_core::Director;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -52,8 +52,9 @@ use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
 use crate::host::Recent;
 use crate::limit::{Table, Zones};
-use crate::model::{self, Http, Upstream, UpstreamId};
+use crate::model::{Http, UpstreamId};
 use crate::moment::Moment;
+use crate::reached::Reached;
 use crate::site::{self, Site, SiteError};
 use crate::static_file;
 use crate::unix::{Accepted, Acceptor};
@@ -132,6 +133,8 @@ pub(crate) struct Worker {
     pub(crate) recent_host: RefCell<Recent>,
     /// For values that are written and read at once.
     pub(crate) scratch: RefCell<Vec<u8>>,
+    /// Servers that only requests have named.
+    pub(crate) reached: Reached,
     /// Files that are asked for again and again.
     pub(crate) files: RefCell<static_file::Cache>,
     order: Cell<Order>,
@@ -146,8 +149,6 @@ pub(crate) struct Generation {
     pub(crate) pools: Box<[Rc<Pool>]>,
     /// What limits have counted, by the zone's number.
     pub(crate) zones: Box<[Arc<Table>]>,
-    /// Servers that only requests have named; their numbers follow those of the upstreams.
-    reached: RefCell<Vec<(SocketAddr, Rc<Pool>)>>,
 }
 
 /// A connection's place among those of its worker; given back when dropped.
@@ -199,6 +200,7 @@ impl Proxy {
             spare_headers: RefCell::default(),
             recent_host: RefCell::default(),
             scratch: RefCell::default(),
+            reached: Reached::default(),
             files: RefCell::default(),
             order: Cell::new(Order::Serve),
             complained: Cell::new(None),
@@ -246,8 +248,7 @@ impl Proxy {
         let now = Moment::now();
         self.worker.files.borrow_mut().sweep(now);
         let current = self.worker.current();
-        let reached = current.reached.borrow();
-        for pool in current.pools.iter().chain(reached.iter().map(|(_, pool)| pool)) {
+        for pool in &current.pools {
             pool.sweep(now);
             if let Some(bound) = &pool.bound
                 && let Some(service) = self.worker.director().config().service(&pool.key)
@@ -482,7 +483,7 @@ impl Generation {
         });
         let pools = pools.collect();
         let zones = shared.zones.of(site.router.zones());
-        Generation { site, pools, zones, reached: RefCell::default() }
+        Generation { site, pools, zones }
     }
 
     /// Returns the idle connections to the servers of an upstream.
@@ -490,28 +491,7 @@ impl Generation {
     /// # Panics
     /// If the upstream belongs to another configuration.
     pub(crate) fn pool(&self, upstream: UpstreamId) -> Rc<Pool> {
-        match self.pools.get(upstream.0) {
-            Some(pool) => Rc::clone(pool),
-            None => Rc::clone(&self.reached.borrow()[upstream.0 - self.pools.len()].1),
-        }
-    }
-
-    /// Returns the upstream of one server that a request names; `None` if there are too many.
-    pub(crate) fn reach(&self, addr: SocketAddr, worker: &Worker) -> Option<UpstreamId> {
-        let mut reached = self.reached.borrow_mut();
-        let place = match reached.iter().position(|(known, _)| *known == addr) {
-            Some(place) => place,
-            None if reached.len() >= REACHED_MAX => return None,
-            None => {
-                let upstream = Upstream::new(addr.to_string(), vec![model::Server::new(addr)]);
-                let key = ServiceKey::name(&upstream.name);
-                // Another worker may have been first.
-                let _ = worker.director().add_service(site::service(key.clone(), &upstream).ok()?);
-                reached.push((addr, Rc::new(Pool::new(&upstream, key, &worker.shared.sessions, None))));
-                reached.len() - 1
-            }
-        };
-        Some(UpstreamId(self.pools.len() + place))
+        Rc::clone(&self.pools[upstream.0])
     }
 }
 
@@ -532,9 +512,6 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
 
 /// The longest head of a request of HTTP/2: nginx's four buffers of 8 kB, and one for the request line.
 const HEADER_SIZE_MAX: usize = 40 * 1024;
-
-/// How many servers requests may name that the configuration does not: each is counted for good.
-const REACHED_MAX: usize = 256;
 
 /// Header maps that a worker keeps for later.
 const SPARE_HEADERS_MAX: usize = 64;

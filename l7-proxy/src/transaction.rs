@@ -52,6 +52,8 @@ pub(crate) struct Transaction {
     pub(crate) began: Instant,
     /// The location that answers; `None` while it is not known.
     pub(crate) place: Option<Place>,
+    /// Where the location forwards to, if only the request says so.
+    pub(crate) named: Option<Rc<ProxyPass>>,
     /// Path and query after an internal redirect.
     pub(crate) redirected: Option<Box<Target<'static>>>,
     /// Whether the path is not any more the one that led to the location: it was rewritten there.
@@ -121,6 +123,7 @@ impl Transaction {
             findings: Findings::default(),
             began: Instant::now(),
             place: None,
+            named: None,
             redirected: None,
             path: PathOrigin::Located,
             upstream_headers: None,
@@ -183,7 +186,11 @@ impl Transaction {
             captures: &self.captures,
             definitions: self.generation.site.router.definitions(),
             findings: &self.findings,
-            proxy: proxy_pass(route),
+            proxy: match route.handler {
+                Handler::Proxy(pass) => Some(pass),
+                Handler::ProxyTo(_) => self.named.as_deref(),
+                Handler::Files | Handler::Status(_) => None,
+            },
             attempts: self.attempts.list(),
             response: None,
             moment: Moment::Asked(self.began),
@@ -378,13 +385,6 @@ impl Drop for Transaction {
 /// Path and query as the client sent them.
 pub(crate) fn request_uri(parts: &Parts) -> &str {
     parts.uri.path_and_query().map_or("/", |target| target.as_str())
-}
-
-fn proxy_pass<'a>(route: &Route<'a>) -> Option<&'a ProxyPass> {
-    match route.handler {
-        Handler::Proxy(pass) => Some(pass),
-        Handler::Files | Handler::Status(_) | Handler::ProxyTo(_) => None,
-    }
 }
 
 /// What nginx logs for a connection that the configuration closes without an answer.

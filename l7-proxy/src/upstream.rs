@@ -30,7 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lvs_core::ServiceKey;
+use lvs_core::{Director, ServiceKey};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -54,6 +54,8 @@ use crate::variable::Value;
 pub(crate) struct Pool {
     /// What the upstream is called where servers are chosen.
     pub(crate) key: ServiceKey,
+    /// Who chooses servers that no configuration lists.
+    own: Option<Arc<Director>>,
     /// What `hash` is given.
     pub(crate) hashed: Option<Value>,
     /// The servers that are listed more than once, and how often.
@@ -116,6 +118,7 @@ impl Pool {
         let balance = &upstream.balance;
         Pool {
             key,
+            own: None,
             hashed: balance.key.clone(),
             repeated: repeated(&upstream.servers),
             timed: balance.timed,
@@ -127,6 +130,16 @@ impl Pool {
             channels: Channels::default(),
             idle: RefCell::default(),
         }
+    }
+
+    /// For servers that no configuration lists, and that this director chooses among.
+    pub(crate) fn reached(upstream: &Upstream, key: ServiceKey, director: Arc<Director>) -> Pool {
+        Pool { own: Some(director), ..Pool::new(upstream, key, &SessionZones::default(), None) }
+    }
+
+    /// Who chooses among its servers: the worker's director, unless it has its own.
+    pub(crate) fn director<'d>(&'d self, workers: &'d Director) -> &'d Director {
+        self.own.as_deref().unwrap_or(workers)
     }
 
     /// How often a server is listed: as often it may be given one request.

@@ -7,7 +7,7 @@ use crate::unix;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 /// What is wrong with an address, in nginx's words.
-pub(super) type Reason = &'static str;
+pub(crate) type Reason = &'static str;
 
 /// Returns the addresses of `host:port` or `host`.
 ///
@@ -52,7 +52,7 @@ fn unix_path(text: &str) -> Result<Option<&str>, Reason> {
 const UNIX_PATH_MAX: usize = 107;
 
 /// Splits `host`, `host:port`, `[address]` or `[address]:port`; `unix:path` is a host.
-pub(super) fn split(text: &str) -> Result<(&str, Option<u16>), Reason> {
+pub(crate) fn split(text: &str) -> Result<(&str, Option<u16>), Reason> {
     if text.starts_with("unix:") {
         return Ok((text, None));
     }

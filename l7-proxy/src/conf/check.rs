@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Expected, Field, FieldTest, GrpcCheck, Handler, HealthCheck, Holds, Location, PassModule, Pattern,
-    Statuses, Unchecked,
+    ProxyPass, Statuses, Unchecked,
 };
 
 use super::rules::{ANY, Context, Fault, Rule, Syntax};
@@ -141,14 +141,13 @@ fn health_check(scope: &mut Scope, location: &mut Location, directive: &Directiv
     if check.grpc.is_some() && (names("uri=") || names("match=")) {
         return Err(Fault::new("\"uri\" and \"match\" have no meaning with \"type=grpc\""));
     }
-    let Handler::Proxy(pass) = &location.handler else {
+    let Handler::Proxy(ProxyPass { upstream: Some(upstream), module, url, .. }) = &location.handler else {
         return Err(Fault::directive("needs a \"proxy_pass\" in its location"));
     };
-    if check.grpc.is_some() && pass.module != PassModule::Grpc {
+    if check.grpc.is_some() && *module != PassModule::Grpc {
         return Err(Fault::new("\"type=grpc\" needs a \"grpc_pass\" in its location"));
     }
-    if !scope.checked.insert(pass.upstream) {
-        let url = &pass.url;
+    if !scope.checked.insert(*upstream) {
         return Err(Fault::new(format!("the servers of \"{url}\" are checked by another \"health_check\"")));
     }
     location.health_check = Some(check);

@@ -3,8 +3,8 @@
 use http::Method;
 
 use crate::model::{
-    Fallback, Handler, LimitExcept, Location, Matcher, PassModule, PassUri, Pattern, ProxyPass, Return,
-    ReturnBody, Root, Settings, StatusPage, Tried, TriedKind, TryFiles,
+    Fallback, Handler, LimitExcept, Location, Matcher, PassModule, PassTo, PassUri, Pattern, ProxyPass,
+    Return, ReturnBody, Root, Settings, StatusPage, Tried, TriedKind, TryFiles,
 };
 use crate::variable::{Value, Variable};
 
@@ -285,6 +285,8 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
     let (authority, uri, default_port, tls) = match split {
         None if url.contains('$') => return proxy_to(scope, location, url),
         None => return Err(Fault::new("invalid URL prefix")),
+        // The path of a Unix socket may vary, too.
+        Some((authority, ..)) if authority.contains('$') => return proxy_to(scope, location, url),
         Some((authority, uri, port, tls)) if uri.starts_with('$') => {
             // `http://name$request_uri` is usual; in `http://$name` or `http://name$port` it is the host
             // that varies.
@@ -322,7 +324,7 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
         _ => url.to_owned(),
     };
     location.handler = Handler::Proxy(ProxyPass {
-        upstream: referred.id,
+        upstream: Some(referred.id),
         tls,
         module: PassModule::Proxy,
         host: referred.host,
@@ -335,7 +337,8 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
 
 /// Takes a URL that says only with a request whom it is about.
 fn proxy_to(scope: &Scope, location: &mut Location, url: &str) -> Result<(), Fault> {
-    location.handler = Handler::ProxyTo(Value::parse(url, &scope.names)?);
+    let url = Value::parse(url, &scope.names)?;
+    location.handler = Handler::ProxyTo(PassTo { url, module: PassModule::Proxy });
     Ok(())
 }
 
@@ -348,14 +351,16 @@ fn grpc_pass(scope: &mut Scope, location: &mut Location, directive: &Directive) 
         (None, None) => (url, false),
     };
     if authority.contains('$') {
-        return Err(Fault::new("\"grpc_pass\" to a variable is not supported by l7-proxy"));
+        let url = Value::parse(url, &scope.names)?;
+        location.handler = Handler::ProxyTo(PassTo { url, module: PassModule::Grpc });
+        return Ok(());
     }
     if authority.contains(['/', '?']) && !authority.starts_with("unix:") {
         return Err(Fault::new(format!("invalid URL \"{url}\" in \"grpc_pass\" directive")));
     }
     let referred = scope.upstreams.refer(authority, Some(if tls { 443 } else { 80 }))?;
     location.handler = Handler::Proxy(ProxyPass {
-        upstream: referred.id,
+        upstream: Some(referred.id),
         tls,
         module: PassModule::Grpc,
         host: referred.host,

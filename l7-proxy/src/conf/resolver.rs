@@ -1,7 +1,5 @@
 //! `resolver` and `resolver_timeout`.
 
-use std::sync::Arc;
-
 use crate::model::{Families, Resolver, Resolving, Settings};
 
 use super::address;
@@ -15,7 +13,7 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         set(&mut settings.resolving, directive)
     }),
     Rule::new("resolver_timeout", Context::SETTINGS, 1..=1, |_, settings: &mut Settings, directive| {
-        settings.resolving.timeout = Some(time(directive, 0)?);
+        settings.resolving.within(time(directive, 0)?);
         Ok(())
     }),
 ];
@@ -49,6 +47,6 @@ pub(super) fn set(resolving: &mut Resolving, directive: &Directive) -> Result<()
     if resolver.servers.is_empty() {
         return Err(Fault::new("no name servers defined"));
     }
-    resolving.resolver = Some(Arc::new(resolver));
+    resolving.ask(resolver);
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(super) const RULES: &[Rule<Draft>] = &[
         resolver::set(&mut draft.resolving, directive)
     }),
     Rule::new("resolver_timeout", Context::UPSTREAM, 1..=1, |_, draft, directive| {
-        draft.resolving.timeout = Some(time(directive, 0)?);
+        draft.resolving.within(time(directive, 0)?);
         Ok(())
     }),
     Rule::new("keepalive", Context::UPSTREAM, 1..=2, |_, draft, directive| {
@@ -161,7 +161,7 @@ impl Upstreams {
             };
             rules::apply(scope, RULES, inside, &directive.block, &mut draft)?;
             let Draft { servers, keepalive, balance, queue, named, resolving, sticky } = draft;
-            let resolver = resolving.resolver().filter(|_| !named.is_empty());
+            let resolver = resolving.resolver().filter(|_| !named.is_empty()).cloned();
             if resolver.is_none() && !named.is_empty() {
                 let message =
                     format!("no resolver defined to resolve names at run time in upstream \"{name}\"");

@@ -25,6 +25,8 @@ pub(crate) enum Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) records: Vec<Record>,
+    /// The name that stands at the end of a chain of others, if there is any.
+    pub(crate) alias: Option<String>,
     /// How long that may be gone by.
     pub(crate) ttl: Duration,
 }
@@ -78,7 +80,7 @@ pub(crate) fn answer(bytes: &[u8], id: u16, name: &str, kind: Kind) -> Result<An
     let asked = reader.name().ok_or(Fault::Stray)?;
     let asked_kind = reader.u16().ok_or(Fault::Stray)?;
     reader.u16().ok_or(Fault::Stray)?;
-    let mut wanted = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let wanted = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     if asked != wanted || asked_kind != kind.number() {
         return Err(Fault::Stray);
     }
@@ -89,24 +91,31 @@ pub(crate) fn answer(bytes: &[u8], id: u16, name: &str, kind: Kind) -> Result<An
         0 => {}
         code => return Err(Fault::Code(code as u8)),
     }
-    let mut answer = Answer { records: Vec::new(), ttl: TTL_MAX };
-    for _ in 0..answers {
-        let resource = reader.resource().ok_or(Fault::Malformed)?;
-        // The chain of other names comes in order, as resolvers write it.
-        if resource.owner != wanted {
-            continue;
+    let resources = (0..answers).map(|_| reader.resource().ok_or(Fault::Malformed));
+    let resources = resources.collect::<Result<Vec<_>, _>>()?;
+    let mut answer = Answer { records: Vec::new(), alias: None, ttl: TTL_MAX };
+    let mut owner = wanted;
+    for _ in 0..ALIASES_MAX {
+        let mut of_owner = resources.iter().filter(|resource| resource.owner == owner);
+        let Some(alias) = of_owner.find(|resource| resource.kind == CNAME) else { break };
+        owner = Reader { bytes, at: alias.data }.name().ok_or(Fault::Malformed)?;
+        answer.hold_for(alias.ttl);
+        answer.alias = Some(owner.clone());
+    }
+    for resource in &resources {
+        if resource.owner == owner && resource.kind == kind.number() {
+            answer.records.push(record(bytes, resource, kind).ok_or(Fault::Malformed)?);
+            answer.hold_for(resource.ttl);
         }
-        if resource.kind == CNAME {
-            let mut data = Reader { bytes, at: resource.data };
-            wanted = data.name().ok_or(Fault::Malformed)?;
-        } else if resource.kind == kind.number() {
-            answer.records.push(record(bytes, &resource, kind).ok_or(Fault::Malformed)?);
-        } else {
-            continue;
-        }
-        answer.ttl = answer.ttl.min(Duration::from_secs(resource.ttl.into()));
     }
     Ok(answer)
+}
+
+impl Answer {
+    /// Takes in the time to live of a part of it, in seconds.
+    fn hold_for(&mut self, ttl: u32) {
+        self.ttl = self.ttl.min(Duration::from_secs(ttl.into()));
+    }
 }
 
 fn record(bytes: &[u8], resource: &Resource, kind: Kind) -> Option<Record> {
@@ -209,6 +218,9 @@ const POINTER: u8 = 0xc0;
 const LABEL_MAX: u8 = 63;
 const NAME_MAX: usize = 253;
 
+/// A longer chain of names than this is a circle, or nobody's intent.
+const ALIASES_MAX: usize = 16;
+
 /// What an answer without records is worth, and the most that any is.
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -240,15 +252,27 @@ mod tests {
     #[test]
     fn addresses_are_found_behind_other_names() {
         let other = b"\x05other\x04test\x00";
-        let bytes = message(
-            "App.test",
-            Kind::A,
-            0x8180,
-            &[(ASKED, 5, 300, other), (other, 1, 60, &[10, 0, 0, 1]), (b"\x01x\x00", 1, 1, &[10, 0, 0, 9])],
-        );
-        let answer = answer(&bytes, 7, "app.test.", Kind::A).unwrap();
-        assert_eq!(answer.records, [Record::Address([10, 0, 0, 1].into())]);
-        assert_eq!(answer.ttl, Duration::from_secs(60));
+        let records: [(&[u8], u16, u32, &[u8]); 3] =
+            [(ASKED, 5, 300, other), (other, 1, 60, &[10, 0, 0, 1]), (b"\x01x\x00", 1, 1, &[10, 0, 0, 9])];
+        // In whatever order they come.
+        for turn in 0..3 {
+            let mut records = records;
+            records.rotate_left(turn);
+            let bytes = message("App.test", Kind::A, 0x8180, &records);
+            let answer = answer(&bytes, 7, "app.test.", Kind::A).unwrap();
+            assert_eq!(answer.records, [Record::Address([10, 0, 0, 1].into())]);
+            assert_eq!(answer.ttl, Duration::from_secs(60));
+        }
+    }
+
+    #[test]
+    fn chain_of_names_that_leads_out_of_an_answer_or_round_in_a_circle_has_an_end() {
+        let other = b"\x05other\x04test\x00";
+        let leads_out = message("app.test", Kind::A, 0x8180, &[(ASKED, 5, 300, other)]);
+        let found = answer(&leads_out, 7, "app.test", Kind::A).unwrap();
+        assert_eq!((found.records.len(), found.alias.as_deref()), (0, Some("other.test")));
+        let circle = message("app.test", Kind::A, 0x8180, &[(ASKED, 5, 300, other), (other, 5, 300, ASKED)]);
+        assert_eq!(answer(&circle, 7, "app.test", Kind::A).unwrap().records, []);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What would be sent to whom, for an explanation.
 
+use std::rc::Rc;
+
 use lvs_core::Explanation;
 
 use super::{Journey, exchange, headers, request_target, secure};
@@ -8,6 +10,7 @@ use crate::moment::Moment;
 use crate::route::{Route, Server};
 use crate::transaction::Transaction;
 use crate::unix;
+use crate::upstream::Pool;
 use crate::uri::Target;
 
 /// Says which server would get the request, why, and as what.
@@ -15,14 +18,13 @@ pub(crate) fn explain(
     transaction: &Transaction,
     server: &Server,
     route: &Route<'_>,
-    pass: &ProxyPass,
+    (pass, pool): (&ProxyPass, Rc<Pool>),
     target: &Target<'_>,
 ) -> String {
     let settings = route.proxy();
     let Some(uri) = request_target(transaction, server, route, pass, target) else {
         return format!("proxy_pass {}: its path cannot be written, so the answer is 500", pass.url);
     };
-    let pool = transaction.generation.pool(pass.upstream);
     let secure = match pass.tls {
         true => secure(transaction, server, route, target, settings).ok(),
         false => None,
@@ -42,7 +44,7 @@ pub(crate) fn explain(
         pool,
     };
     let flow = journey.flow(transaction);
-    let director = transaction.session.worker.director();
+    let director = journey.pool.director(transaction.session.worker.director());
     let binding = journey.pool.bound.as_ref().map(|bound| {
         let exchange = exchange(transaction, server, route, target);
         bound.explain(&exchange, director, &journey.pool.key)

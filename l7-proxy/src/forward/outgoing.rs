@@ -7,6 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
+use tracing::error;
 
 use crate::body::Source;
 use crate::handle::exchange;
@@ -28,9 +29,15 @@ pub(super) fn method(settings: &ProxySettings, exchange: &Exchange<'_>) -> Optio
 /// variable yields no address.
 pub(super) fn origin(settings: &ProxySettings, exchange: &Exchange<'_>) -> Option<SocketAddr> {
     let mut text = Vec::new();
-    let text = std::str::from_utf8(settings.bind.as_ref()?.bytes(exchange, &mut text)).ok()?;
-    let with_port = text.parse().ok();
-    with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 0)))
+    let text = settings.bind.as_ref()?.bytes(exchange, &mut text);
+    let origin = std::str::from_utf8(text).ok().and_then(|text| {
+        let with_port = text.parse().ok();
+        with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 0)))
+    });
+    if origin.is_none() && !text.is_empty() {
+        error!("*{} invalid local address \"{}\"", exchange.connection.serial, text.escape_ascii());
+    }
+    origin
 }
 
 /// Returns the body that servers get.

@@ -142,7 +142,7 @@ impl Relayed {
         if let Some(Claim { account, pool }) = self.claim.take() {
             if let Some(began) = account.timed {
                 let (event, now) = (Event::Responded { latency: began.elapsed() }, Moment::now().as_time());
-                self.session.worker.director().report(&account.lease, event, now);
+                pool.director(self.session.worker.director()).report(&account.lease, event, now);
             }
             drop(account);
             if let Some(line) = &pool.line {
@@ -159,7 +159,7 @@ impl Relayed {
     /// Takes down that the server broke off its answer; cuts the client off.
     fn broke_off(&mut self, reason: BrokenOff) {
         self.rest = Rest::Over;
-        let Some(Claim { account: Account { lease, .. }, .. }) = &self.claim else { return };
+        let Some(Claim { account: Account { lease, .. }, pool }) = &self.claim else { return };
         let what = match reason {
             BrokenOff::Expired => "upstream timed out (110: Connection timed out)",
             BrokenOff::Closed => "upstream prematurely closed connection",
@@ -171,7 +171,8 @@ impl Relayed {
             "*{} {what} while reading upstream, client: {client}, upstream: \"http://{server}\"",
             session.serial
         );
-        session.worker.director().report(lease, Event::Failed(what.into()), Moment::now().as_time());
+        let director = pool.director(session.worker.director());
+        director.report(lease, Event::Failed(what.into()), Moment::now().as_time());
         if self.version < Version::HTTP_11 {
             session.part_by_reset();
         }

@@ -1,49 +1,73 @@
-//! A `proxy_pass` whose host is known only with the request.
+//! A `proxy_pass` or `grpc_pass` whose host is known only with the request.
 //!
-//! It may be the name of an `upstream {}` or an address. There is no resolver for other names: they are
-//! answered 502, as nginx answers them where none is configured.
+//! It may be the name of an `upstream {}`, the path of a Unix socket, an address, or a name that the
+//! location's `resolver` is asked for. The first that it can be is what it is, as in nginx.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use tracing::error;
 
 use super::exchange;
-use crate::model::{PassModule, PassUri, ProxyPass, UpstreamId};
+use crate::conf::split_address;
+use crate::model::{PassModule, PassTo, PassUri, ProxyPass, UpstreamId};
 use crate::route::{Route, Server};
 use crate::transaction::Transaction;
+use crate::unix;
+use crate::upstream::Pool;
 use crate::uri::Target;
 use crate::variable::Value;
 
 /// Returns where a request goes, or the status that says why it goes nowhere.
-pub(super) fn pass(
-    transaction: &Transaction,
+pub(super) async fn pass(
+    transaction: &mut Transaction,
     server: &Server,
     route: &Route<'_>,
     target: &Target<'_>,
-    url: &Value,
-) -> Result<ProxyPass, u16> {
+    to: &PassTo,
+) -> Result<(Rc<ProxyPass>, Rc<Pool>), u16> {
     let mut text = Vec::new();
-    url.write(&exchange(transaction, server, route, target), &mut text);
-    let complain = |reason: &str| {
-        let (serial, context) = (transaction.connection.serial, transaction.context(server));
-        error!("*{serial} {reason}{context}");
-    };
-    let Ok(url) = String::from_utf8(text) else {
-        complain("the URL of \"proxy_pass\" is no text");
-        return Err(500);
-    };
-    let Some((rest, port, tls)) = split_scheme(&url) else {
-        complain(&format!("invalid URL prefix in \"{url}\""));
-        return Err(500);
-    };
-    let (host, uri) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    if host.is_empty() {
-        complain(&format!("no host in upstream \"{rest}\""));
-        return Err(500);
+    to.url.write(&exchange(transaction, server, route, target), &mut text);
+    let text = String::from_utf8(text);
+    let parsed = text.map_err(|_| "the URL is no text".to_owned()).and_then(|url| parse(url, to.module));
+    let (pass, host) = parsed.map_err(|why| lost(transaction, server, &why, 500))?;
+    let pool = servers(transaction, route, &pass, &host).await;
+    // What logs show of it stays also where nobody is to be found.
+    let pass = transaction.named.insert(Rc::new(pass)).clone();
+    let pool = pool.map_err(|Lost { why, status }| lost(transaction, server, &why, status))?;
+    Ok((pass, pool))
+}
+
+/// Why a request goes nowhere.
+struct Lost {
+    why: String,
+    status: u16,
+}
+
+/// Says why a request goes nowhere; returns the status.
+fn lost(transaction: &Transaction, server: &Server, why: &str, status: u16) -> u16 {
+    let (serial, context) = (transaction.connection.serial, transaction.context(server));
+    error!("*{serial} {why}{context}");
+    status
+}
+
+/// Reads a URL; returns its host beside.
+fn parse(url: String, module: PassModule) -> Result<(ProxyPass, Host), String> {
+    let scheme = split_scheme(&url, module);
+    let Scheme { rest, port: default_port, tls } =
+        scheme.ok_or_else(|| format!("invalid URL prefix in \"{url}\""))?;
+    let (authority, uri) = split_authority(rest);
+    let of_upstream = |reason: &str| format!("{reason} in upstream \"{rest}\"");
+    if module == PassModule::Grpc && !uri.is_empty() {
+        return Err(of_upstream("invalid host"));
     }
-    let Some((upstream, port)) = find(transaction, host, port) else {
-        complain(&format!("no resolver defined to resolve {host}"));
-        return Err(502);
+    let (name, port) = split_address(authority).map_err(of_upstream)?;
+    let host = Host { name: name.to_owned(), port: port.or(default_port), is_port_written: port.is_some() };
+    // As where it is written in the file: a path is no host, and a scheme's port is left out.
+    let shown = match port {
+        _ if name.starts_with("unix:") => "localhost".to_owned(),
+        Some(port) if Some(port) != default_port => format!("{name}:{port}"),
+        _ => name.to_owned(),
     };
     let uri = match uri {
         "" => None,
@@ -51,37 +75,83 @@ pub(super) fn pass(
         uri => Some(uri.to_owned()),
     };
     let uri = uri.map(|uri| PassUri::Whole(Value::literal(uri)));
-    let host = host.to_owned();
-    Ok(ProxyPass { upstream, tls, module: PassModule::Proxy, host, url, port, uri })
+    let port = host.port.unwrap_or(0);
+    Ok((ProxyPass { upstream: None, tls, module, host: shown, url, port, uri }, host))
 }
 
-fn split_scheme(url: &str) -> Option<(&str, u16, bool)> {
-    let strip = |scheme: &str| {
-        let start = url.get(..scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then(|| &url[scheme.len()..])
-    };
-    let plain = strip("http://").map(|rest| (rest, 80, false));
-    plain.or_else(|| strip("https://").map(|rest| (rest, 443, true)))
+/// A host as a URL names it.
+struct Host {
+    name: String,
+    port: Option<u16>,
+    /// Whether it is not only the scheme's.
+    is_port_written: bool,
 }
 
-/// Returns the servers that a host stands for, and its port.
-fn find(transaction: &Transaction, host: &str, default_port: u16) -> Option<(UpstreamId, u16)> {
+/// Returns those who may answer.
+async fn servers(
+    transaction: &Transaction,
+    route: &Route<'_>,
+    pass: &ProxyPass,
+    host: &Host,
+) -> Result<Rc<Pool>, Lost> {
+    let Host { name, port, is_port_written } = host;
     let generation = &transaction.generation;
-    let named = |name: &str| {
-        let mut upstreams = generation.site.router.upstreams().iter();
-        upstreams.position(|upstream| upstream.name.eq_ignore_ascii_case(name)).map(UpstreamId)
-    };
-    if let Some(group) = named(host).filter(|_| !host.contains(':')) {
-        return Some((group, default_port));
+    let upstreams = generation.site.router.upstreams();
+    let named = |name: &str| upstreams.iter().position(|known| known.name.eq_ignore_ascii_case(name));
+    // Those with a block have no port, and those that the file implies have one.
+    let of_block = if *is_port_written { None } else { named(name) };
+    if let Some(upstream) = of_block.or_else(|| named(&format!("{name}:{}", pass.port))) {
+        return Ok(generation.pool(UpstreamId(upstream)));
     }
-    let addr = match host.parse::<SocketAddr>() {
-        Ok(addr) => addr,
-        Err(_) => {
-            let ip = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-            SocketAddr::new(ip, default_port)
-        }
+    let reached = &transaction.session.worker.reached;
+    let wrong = |reason: &str| Lost { why: format!("{reason} in upstream \"{name}\""), status: 500 };
+    if let Some(path) = name.strip_prefix("unix:") {
+        return reached.at(name, unix::address(path)).map_err(|_| wrong("no server"));
+    }
+    let port = port.ok_or_else(|| wrong("no port"))?;
+    if let Ok(ip) = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return reached.at(name, SocketAddr::new(ip, port)).map_err(|_| wrong("no server"));
+    }
+    let unknown = |why| Lost { why, status: 502 };
+    let resolver = route.settings.resolving.resolver();
+    let resolver = resolver.ok_or_else(|| unknown(format!("no resolver defined to resolve {name}")))?;
+    let found = reached.under(name, port, resolver).await;
+    found.map_err(|error| unknown(format!("{name} could not be resolved ({error})")))
+}
+
+/// What the scheme of a URL says, and what follows it.
+struct Scheme<'u> {
+    rest: &'u str,
+    port: Option<u16>,
+    tls: bool,
+}
+
+fn split_scheme(url: &str, module: PassModule) -> Option<Scheme<'_>> {
+    let strip = |scheme: &str, port, tls| {
+        let start = url.get(..scheme.len())?.eq_ignore_ascii_case(scheme);
+        start.then(|| Scheme { rest: &url[scheme.len()..], port, tls })
     };
-    let upstream = named(&addr.to_string());
-    let upstream = upstream.or_else(|| generation.reach(addr, &transaction.session.worker))?;
-    Some((upstream, addr.port()))
+    match module {
+        PassModule::Proxy => {
+            let found = strip("http://", Some(80), false).or_else(|| strip("https://", Some(443), true));
+            found.filter(|found| !found.rest.is_empty())
+        }
+        // It may do without a scheme, and none has a port, as in nginx.
+        PassModule::Grpc => {
+            let found = strip("grpc://", None, false).or_else(|| strip("grpcs://", None, true));
+            found.or(Some(Scheme { rest: url, port: None, tls: false }))
+        }
+    }
+}
+
+/// Splits what follows a scheme into host and path.
+fn split_authority(rest: &str) -> (&str, &str) {
+    match rest.strip_prefix("unix:") {
+        // A colon ends the path of a socket.
+        Some(path) => {
+            let (path, uri) = path.split_once(':').unwrap_or((path, ""));
+            (&rest[.."unix:".len() + path.len()], uri)
+        }
+        None => rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())),
+    }
 }

@@ -51,7 +51,7 @@ impl Http {
         let (host, id) = (upstream.name.clone(), UpstreamId(self.upstreams.len()));
         self.upstreams.push(upstream);
         ProxyPass {
-            upstream: id,
+            upstream: Some(id),
             tls: false,
             module: PassModule::Proxy,
             url: format!("http://{host}"),
@@ -309,7 +309,7 @@ pub enum Handler {
     /// The servers of an upstream.
     Proxy(ProxyPass),
     /// Servers that are known only with the request: a `proxy_pass` with variables in its host.
-    ProxyTo(Value),
+    ProxyTo(PassTo),
     /// A page of counts.
     Status(StatusPage),
 }
@@ -328,8 +328,9 @@ pub enum StatusPage {
 /// `proxy_pass`, `grpc_pass`: where requests go, and under which path.
 #[derive(Debug, Clone)]
 pub struct ProxyPass {
-    /// The servers that get the requests.
-    pub upstream: UpstreamId,
+    /// The servers that get the requests; `None` in what a request makes of a [`Handler::ProxyTo`] whose
+    /// servers no configuration lists.
+    pub upstream: Option<UpstreamId>,
     /// Whether TLS is spoken with them (`https://`, `grpcs://`).
     pub tls: bool,
     /// Which of a location's settings hold.
@@ -343,6 +344,15 @@ pub struct ProxyPass {
     pub port: u16,
     /// The path that servers are asked for; `None` keeps the client's.
     pub uri: Option<PassUri>,
+}
+
+/// `proxy_pass`, `grpc_pass` with variables in what says who the servers are.
+#[derive(Debug, Clone)]
+pub struct PassTo {
+    /// Scheme, host and path: of an upstream, an address, or a name that `resolver` knows.
+    pub url: Value,
+    /// Which of a location's settings hold.
+    pub module: PassModule,
 }
 
 /// The path that a `proxy_pass` has.

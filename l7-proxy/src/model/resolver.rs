@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The name servers of a block (`resolver`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resolver {
     /// Those; one after the other is asked.
     pub servers: Vec<SocketAddr>,
@@ -18,7 +18,7 @@ pub struct Resolver {
 }
 
 /// Which addresses a name is resolved to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Families {
     /// Those of IPv4 and of IPv6.
     Both,
@@ -32,9 +32,9 @@ pub enum Families {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolving {
     /// Which there are; `None` where none was named.
-    pub resolver: Option<Arc<Resolver>>,
+    resolver: Option<Arc<Resolver>>,
     /// How long a name may take, in place of the 30 s (`resolver_timeout`).
-    pub timeout: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 impl Resolver {
@@ -45,12 +45,22 @@ impl Resolver {
 }
 
 impl Resolving {
-    /// Returns the name servers with the block's time.
-    pub fn resolver(&self) -> Option<Arc<Resolver>> {
-        let resolver = self.resolver.as_ref()?;
-        match self.timeout {
-            Some(timeout) => Some(Arc::new(Resolver { timeout, ..Resolver::clone(resolver) })),
-            None => Some(Arc::clone(resolver)),
+    /// Names the name servers.
+    pub fn ask(&mut self, mut resolver: Resolver) {
+        resolver.timeout = self.timeout.unwrap_or(resolver.timeout);
+        self.resolver = Some(Arc::new(resolver));
+    }
+
+    /// Sets how long a name may take.
+    pub fn within(&mut self, timeout: Duration) {
+        self.timeout = Some(timeout);
+        if let Some(resolver) = &mut self.resolver {
+            Arc::make_mut(resolver).timeout = timeout;
         }
+    }
+
+    /// Returns the name servers with the block's time.
+    pub fn resolver(&self) -> Option<&Arc<Resolver>> {
+        self.resolver.as_ref()
     }
 }

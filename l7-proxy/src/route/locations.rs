@@ -157,9 +157,10 @@ impl Location {
         all: &mut Vec<Self>,
     ) -> Result<usize, RouteError> {
         if let Handler::Proxy(proxy) = &location.handler
-            && proxy.upstream.0 >= upstreams.len()
+            && let Some(upstream) = proxy.upstream
+            && upstream.0 >= upstreams.len()
         {
-            return Err(RouteError::UnknownUpstream(proxy.upstream));
+            return Err(RouteError::UnknownUpstream(upstream));
         }
         let prefix_len = match &location.matcher {
             Matcher::Exact(path) | Matcher::Prefix(path) | Matcher::FinalPrefix(path) => Some(path.len()),

@@ -1,8 +1,8 @@
 //! What a configuration's variables show, so that what none shows need not be kept.
 
 use crate::model::{
-    AccessLogTarget, Expires, Fallback, Handler, Http, Instruction, Location, PassUri, ProxyPass, ReturnBody,
-    Settings, StatusPage, Test, TryFiles, VirtualServer,
+    AccessLogTarget, Expires, Fallback, Handler, Http, Instruction, Location, PassTo, PassUri, ProxyPass,
+    ReturnBody, Settings, StatusPage, Test, TryFiles, VirtualServer,
 };
 use crate::variable::{Definitions, Value, Variable};
 
@@ -51,9 +51,8 @@ impl Needs {
         self.script(&location.script);
         self.reply(location.reply.as_ref());
         match &location.handler {
-            Handler::ProxyTo(url) | Handler::Proxy(ProxyPass { uri: Some(PassUri::Whole(url)), .. }) => {
-                self.value(url);
-            }
+            Handler::ProxyTo(PassTo { url, .. })
+            | Handler::Proxy(ProxyPass { uri: Some(PassUri::Whole(url)), .. }) => self.value(url),
             Handler::Status(StatusPage::Metrics) => self.timings = true,
             Handler::Files | Handler::Proxy(_) | Handler::Status(_) => {}
         }

@@ -239,7 +239,7 @@ stream {
     let http = config.http.unwrap();
     let jsp = &http.servers[0].locations[0];
     let Handler::Proxy(proxy) = &jsp.handler else { panic!("no proxy_pass") };
-    assert_eq!(http.upstream(proxy.upstream).servers.len(), 2);
+    assert_eq!(http.upstream(proxy.upstream.unwrap()).servers.len(), 2);
     // The default of `Host` is gone, however the name is spelled.
     let fields: Vec<_> = jsp.settings.proxy.set_headers.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["host", "x-real-ip", "x-forwarded-for"]);
@@ -425,7 +425,7 @@ fn proxy_pass_names_an_upstream_or_implies_one() {
         .locations
         .iter()
         .map(|location| match &location.handler {
-            Handler::Proxy(proxy) => (proxy.upstream.0, &*proxy.host, proxy.port, proxy.uri.clone()),
+            Handler::Proxy(proxy) => (proxy.upstream.unwrap().0, &*proxy.host, proxy.port, proxy.uri.clone()),
             Handler::Files | Handler::Status(_) | Handler::ProxyTo(_) => panic!("{:?}", location.matcher),
         })
         .collect();

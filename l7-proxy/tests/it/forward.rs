@@ -426,8 +426,8 @@ fn host_of_variables_is_a_group_or_an_address_and_nothing_else() {
     }
     assert_eq!(answer("/path?to=APP"), "a /x/path?y");
     assert_eq!(answer("/whole?to=/app"), "a /whole?to=/app");
-    for nowhere in ["nothing.example", "127.0.0.1:x"] {
-        assert_eq!(proxy.get(&format!("/?to={nowhere}")).status, 502, "{nowhere}");
+    assert_eq!(proxy.get("/?to=nothing.example").status, 502);
+    for wrong in ["/", "/whole?to=x", "/?to=127.0.0.1:x"] {
+        assert_eq!(proxy.get(wrong).status, 500, "{wrong}");
     }
-    assert_eq!((proxy.get("/").status, proxy.get("/whole?to=x").status), (500, 500));
 }

@@ -105,7 +105,7 @@ fn forwarding_location_takes_its_path_without_the_slash_as_a_redirect() {
     let mut forwarding = location(1, prefix("/app/"), vec![]);
     forwarding.handler = Handler::Proxy(ProxyPass {
         module: PassModule::Proxy,
-        upstream: UpstreamId(0),
+        upstream: Some(UpstreamId(0)),
         tls: false,
         host: "u".into(),
         url: "http://u".into(),

@@ -128,7 +128,7 @@ fn variables_of_the_upstream_list_every_attempt() {
     check(&request, &[("$upstream_addr$upstream_status$proxy_host$proxy_port", "")]);
     request.proxy = Some(ProxyPass {
         module: PassModule::Proxy,
-        upstream: UpstreamId(0),
+        upstream: Some(UpstreamId(0)),
         tls: false,
         host: "app:81".into(),
         url: "http://app:81".into(),
