@@ -41,6 +41,17 @@ pub(crate) fn address(path: impl Into<PathBuf>) -> SocketAddr {
     SocketAddr::new(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, high, low).into(), PORT)
 }
 
+/// The same for a path that a request names; `None` if there are too many, since each is kept.
+pub(crate) fn address_for_request(path: &str) -> Option<SocketAddr> {
+    let paths = PATHS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_known = paths.len() < PATHS_MAX || paths.iter().any(|known| known.as_os_str() == path);
+    drop(paths);
+    is_known.then(|| address(path))
+}
+
+/// So many paths may have an address before requests can add no more.
+const PATHS_MAX: usize = 1024;
+
 /// There is none; where one has to be, this is what is left out of URLs.
 const PORT: u16 = 80;
 

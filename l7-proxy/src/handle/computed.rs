@@ -106,7 +106,8 @@ async fn servers(
     let reached = &transaction.session.worker.reached;
     let wrong = |reason: &str| Lost { why: format!("{reason} in upstream \"{name}\""), status: 500 };
     if let Some(path) = name.strip_prefix("unix:") {
-        return reached.at(name, unix::address(path)).map_err(|_| wrong("no server"));
+        let addr = unix::address_for_request(path).ok_or_else(|| wrong("too many paths"))?;
+        return reached.at(name, addr).map_err(|_| wrong("no server"));
     }
     let port = port.ok_or_else(|| wrong("no port"))?;
     if let Ok(ip) = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
