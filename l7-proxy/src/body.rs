@@ -27,7 +27,7 @@ pub(crate) use self::source::{Keeping, Received, Source};
 pub(crate) use self::trailing::{Added, Trailing};
 pub(crate) use self::unpacked::Unpacked;
 use crate::error_log;
-use crate::forward::{Piped, Relayed};
+use crate::forward::{Breakage, Piped, Relayed};
 use crate::server::{Offer, Session};
 use crate::static_file::FileBody;
 use crate::transaction::{Origin, Transaction};
@@ -71,9 +71,9 @@ impl fmt::Display for Cut {
             Cut::Server => "upstream prematurely closed connection",
             Cut::File => "file was truncated while sending response",
             Cut::Gone => "client prematurely closed connection",
-            Cut::Client => "client sent invalid body",
+            Cut::Client => "client sent invalid chunked body",
             Cut::Store => "the file of a request's body failed",
-            Cut::TooLarge => "client intended to send too large body",
+            Cut::TooLarge => "client intended to send too large chunked body",
         })
     }
 }
@@ -144,8 +144,18 @@ impl Kind {
         }
     }
 
+    /// How the server that it comes from broke it off, if it did.
+    pub(crate) fn breakage(&self) -> Option<&Breakage> {
+        match self {
+            Kind::Whole(_) | Kind::File(_) => None,
+            Kind::Relayed(relayed) => relayed.breakage(),
+            Kind::Packed(packed) => packed.breakage(),
+            Kind::Unpacked(unpacked) => unpacked.breakage(),
+        }
+    }
+
     /// Whether nothing is to come.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         match self {
             Kind::Whole(bytes) => bytes.is_empty(),
             Kind::File(file) => file.is_end_stream(),
@@ -205,8 +215,13 @@ impl Body {
             return None;
         }
         let polled = relayed.poll_splice(cx)?;
-        if let Poll::Ready(Ok(piped)) = &polled {
-            self.sent += piped.bytes as u64;
+        match &polled {
+            Poll::Ready(Ok(piped)) => self.sent += piped.bytes as u64,
+            Poll::Ready(Err(_)) => {
+                let _within = error_log::within(self.session.places());
+                tell_breakage(&self.kind, self.transaction.as_deref());
+            }
+            Poll::Pending => {}
         }
         Some(polled)
     }
@@ -245,7 +260,7 @@ impl HttpBody for Body {
     type Error = Cut;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let this = self.project();
+        let mut this = self.project();
         let _within = error_log::within(this.session.places());
         if let Some(pace) = this.pace
             && !pace.is_empty()
@@ -255,7 +270,7 @@ impl HttpBody for Body {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let origin = this.kind.origin();
-        let mut polled = this.kind.poll_piece(cx);
+        let mut polled = this.kind.as_mut().poll_piece(cx);
         if let Some(pace) = this.pace
             && let Poll::Ready(Some(Ok(frame))) = polled
         {
@@ -285,8 +300,14 @@ impl HttpBody for Body {
             Poll::Ready(Some(Ok(_))) => Offer::Taken,
             _ => Offer::Nothing,
         });
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            *this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                *this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(_))) => {
+                tell_breakage(&this.kind, this.transaction.as_deref());
+            }
+            Poll::Ready(None) | Poll::Pending => {}
         }
         polled
     }
@@ -326,6 +347,14 @@ impl PinnedDrop for Body {
             transaction.settle(*this.sent, completion, sizes);
         }
         this.session.end_response();
+    }
+}
+
+/// Says in the log of errors how a server broke off its answer, if that is why there is no more of it.
+#[cold]
+fn tell_breakage(kind: &Kind, transaction: Option<&Transaction>) {
+    if let (Some(breakage), Some(transaction)) = (kind.breakage(), transaction) {
+        breakage.tell(transaction);
     }
 }
 

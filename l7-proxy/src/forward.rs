@@ -30,14 +30,14 @@ use self::failure::{Failure, Reach, cause};
 pub(crate) use self::headers::nominated;
 use self::outgoing::request_target;
 use self::relayed::{Account, Claim, Rest};
-pub(crate) use self::relayed::{Piped, Relayed};
+pub(crate) use self::relayed::{Breakage, Piped, Relayed};
 pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
 use crate::handle::{Answer, exchange};
 use crate::model::{HttpVersion, ProxyPass, ProxySettings, Timed};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
-use crate::transaction::{Transaction, request_uri};
+use crate::transaction::{Context, Transaction, Upstream};
 use crate::unix;
 use crate::upstream::{
     self, AskError, Asked, ConnectError, Expired, Fields, Head, Hint, Pool, Question, Secure,
@@ -186,10 +186,12 @@ impl Journey<'_> {
                     }
                     if !matches!(status, 403 | 404) {
                         let event = Event::Failed(format!("HTTP {status}").into());
+                        let transition = director.report(&lease, event, Moment::now().as_time());
                         self.disabled(
                             transaction,
                             &lease,
-                            director.report(&lease, event, Moment::now().as_time()),
+                            transition,
+                            "reading response header from upstream",
                         );
                     }
                     self.rule_out(server, &mut tried, &mut spent);
@@ -448,11 +450,12 @@ impl Journey<'_> {
             Failure::TimedOut(Expired::Send) | Failure::Client(_) => "sending request to upstream",
             _ => "reading response header from upstream",
         };
-        if let Failure::Client(cut @ (Cut::Gone | Cut::Client)) = failure {
-            let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
-            return debug!("*{serial} {cut} while {phase}, client: {client}");
+        let server = unix::in_url(lease.server());
+        let (serial, context) = (transaction.connection.serial, self.context(transaction, &server));
+        if let Failure::Client(cut @ Cut::Gone) = failure {
+            return debug!("*{serial} {cut} while {phase}{context}");
         }
-        self.log(transaction, &format!("{failure} while {phase}"), &unix::shown(lease.server()).to_string());
+        error!("*{serial} {failure} while {phase}{context}");
         let event = match failure {
             Failure::Client(_) | Failure::Connect(ConnectError::Local(_)) => return,
             failure if failure.is_stale() => return,
@@ -462,37 +465,38 @@ impl Journey<'_> {
         };
         let director = self.pool.director(transaction.session.worker.director());
         let transition = director.report(lease, event, Moment::now().as_time());
-        self.disabled(transaction, lease, transition);
+        self.disabled(transaction, lease, transition, phase);
     }
 
-    fn disabled(&self, transaction: &Transaction, lease: &Lease, transition: Option<lvs_core::Transition>) {
-        if let Some(transition) = transition {
-            let serial = transaction.connection.serial;
-            let (upstream, server) = (lease.service(), unix::shown(lease.server()));
-            warn!("*{serial} upstream server {server} of \"{upstream}\" is {}", transition.condition);
-        }
+    /// Takes down that a server gets nothing any more for a while.
+    fn disabled(
+        &self,
+        transaction: &Transaction,
+        lease: &Lease,
+        transition: Option<lvs_core::Transition>,
+        phase: &str,
+    ) {
+        let Some(transition) = transition else { return };
+        let server = unix::in_url(lease.server());
+        let (serial, context) = (transaction.connection.serial, self.context(transaction, &server));
+        let condition = transition.condition;
+        warn!("*{serial} upstream server temporarily disabled while {phase} ({condition}){context}");
     }
 
     /// Takes down that no server could be chosen; returns the status for it.
     fn refused(&self, transaction: &mut Transaction, refusal: Refusal) -> u16 {
-        let name = self.pool.key.to_string();
-        self.log(transaction, &format!("no live upstreams ({refusal}) while connecting to upstream"), &name);
+        let name = &self.pool.key;
+        let (serial, context) = (transaction.connection.serial, self.context(transaction, name));
+        error!("*{serial} no live upstreams while connecting to upstream ({refusal}){context}");
         transaction.attempts.none(502);
         502
     }
 
-    fn log(&self, transaction: &Transaction, what: &str, upstream: &str) {
-        let Transaction { connection, parts, .. } = transaction;
-        let (serial, client) = (connection.serial, connection.remote.ip());
+    /// What a line in the log of errors says of the request and the server, or the upstream.
+    fn context<'a>(&'a self, transaction: &'a Transaction, name: &'a dyn std::fmt::Display) -> Context<'a> {
         let scheme = if self.secure.is_some() { "https" } else { "http" };
-        let (method, asked, path) = (&parts.method, request_uri(parts), &self.uri);
-        error!(
-            "*{serial} {what}, client: {client}, server: {}, request: \"{method} {asked} {:?}\", \
-             upstream: \"{scheme}://{upstream}{path}\", host: \"{}\"",
-            self.server.name(),
-            parts.version,
-            transaction.host,
-        );
+        let path = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        transaction.context(self.server).at(Upstream { scheme, name, path })
     }
 }
 

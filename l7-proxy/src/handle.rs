@@ -20,6 +20,7 @@ mod status;
 mod strict;
 mod trailing;
 mod tried;
+mod unheard;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -30,12 +31,13 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
-use tracing::error;
+use tracing::{debug, error};
 
 use self::finish::{finish, reason};
 use self::logged::Logged;
 use self::search::{Next, RequestBody, Search};
 pub(crate) use self::strict::Refused;
+pub(crate) use self::unheard::{Unheard, tell_unheard};
 use crate::body::{Body, Cut, Keeping, Kind, Received, Source};
 use crate::error_log::Errno;
 use crate::forward::{self, Tunnel};
@@ -227,8 +229,16 @@ async fn walk<'t>(
                 }
                 let sent = body.as_ref().filter(|body| body.is_whole()).cloned();
                 match hold(&mut transaction, &route, sent.as_ref()).await {
-                    Err(Cut::Gone) => return Err(transaction.abandon()),
-                    Err(cut) => Step::status(cut.status()),
+                    Err(cut @ Cut::Gone) => {
+                        let (serial, context) = (transaction.connection.serial, transaction.context(server));
+                        debug!("*{serial} {cut}{context}");
+                        return Err(transaction.abandon());
+                    }
+                    Err(cut) => {
+                        let (serial, context) = (transaction.connection.serial, transaction.context(server));
+                        error!("*{serial} {cut}{context}");
+                        Step::status(cut.status())
+                    }
                     Ok(()) => {
                         let sent = sent.clone();
                         let answered =

@@ -5,19 +5,22 @@
 //! answer is one whose client has gone, and is logged as nginx's 499.
 
 mod attempts;
+mod context;
 
-use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, Method, Version, response};
+use http::{HeaderMap, Method, StatusCode, Version, response};
 
+use hyper::ext::ReasonPhrase;
 use l4_proxy::proxy_protocol::Addresses;
+use tracing::debug;
 
 use self::attempts::Attempts;
+pub(crate) use self::context::{Context, Upstream};
 use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
 use crate::host::Recent;
@@ -25,6 +28,7 @@ use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Protocol, Session};
+use crate::unix;
 use crate::uri::Target;
 use crate::variable::{Captures, Completion, Connection, Exchange, Findings, Moment, Response};
 
@@ -200,10 +204,10 @@ impl Transaction {
     /// Keeps what logs may show of an answer that is about to be sent with a body of this size, and so many
     /// bytes of [fields](crate::body::Kind::head) beside those of its head.
     pub(crate) fn answer(&mut self, head: &response::Parts, size: Option<u64>, written: usize) {
-        self.answer.status = head.status.as_u16();
         let field = |name: usize, value: usize| name + value + ": \r\n".len();
         let fields = head.headers.iter().map(|(name, value)| field(name.as_str().len(), value.len()));
-        let reason = head.status.canonical_reason().unwrap_or_default().len();
+        let own = head.extensions.get::<ReasonPhrase>().map(|reason| reason.as_bytes().len());
+        let reason = own.unwrap_or_else(|| head.status.canonical_reason().unwrap_or_default().len());
         // What hyper adds of its own accord.
         let framing = match size {
             _ if written > 0 || head.headers.contains_key(CONTENT_LENGTH) => 0,
@@ -301,7 +305,31 @@ impl Transaction {
 
     /// What a line in the log of errors says of the request it is about.
     pub(crate) fn context<'a>(&'a self, server: &'a Server) -> Context<'a> {
-        Context { transaction: self, server_name: server.name() }
+        Context { transaction: self, server_name: server.name(), upstream: None }
+    }
+
+    /// Takes down that the client has gone while a server was asked.
+    #[cold]
+    fn tell_gone(&self) {
+        let Some(place) = self.place else { return };
+        let (server, route) = self.generation.site.router.at(place);
+        let is_forwarded = matches!(route.handler, Handler::Proxy(_) | Handler::ProxyTo(_));
+        if !is_forwarded || self.session.unanswered() != CLIENT_CLOSED_REQUEST {
+            return;
+        }
+        let latest = self.attempts.list().last().and_then(|attempt| attempt.server).map(unix::in_url);
+        let (serial, context) = (self.connection.serial, self.context(server));
+        let upstream = latest.as_ref().map(|shown| Upstream { scheme: "http", name: shown, path: "" });
+        let context = Context { upstream, ..context };
+        debug!(
+            "*{serial} epoll_wait() reported that client prematurely closed connection, so upstream \
+             connection is closed too while sending request to upstream{context}"
+        );
+    }
+
+    /// Its answer has this status, and is about to be sent.
+    pub(crate) fn is_answered(&mut self, status: StatusCode) {
+        self.answer.status = status.as_u16();
     }
 
     /// The method that a handler goes by.
@@ -343,6 +371,11 @@ impl Transaction {
         self.answer.status = CLOSED_WITHOUT_ANSWER;
     }
 
+    /// Was not read whole, and is not answered; in the log it has this status.
+    pub(crate) fn is_unheard(&mut self, status: u16) {
+        self.answer.status = status;
+    }
+
     /// Is not answered: nobody is there. In the log it is a bad request, as in nginx.
     pub(crate) fn abandon(&mut self) -> Cut {
         self.answer.status = Cut::Gone.status();
@@ -355,29 +388,13 @@ impl Transaction {
     }
 }
 
-/// The end of a line in the log of errors, in nginx's form: programs that read such logs look for it.
-pub(crate) struct Context<'a> {
-    transaction: &'a Transaction,
-    server_name: &'a str,
-}
-
-impl fmt::Display for Context<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Transaction { parts, connection, .. } = self.transaction;
-        let (client, name) = (connection.remote.ip().to_canonical(), self.server_name);
-        write!(f, ", client: {client}, server: {name}, request: \"{} {}", parts.method, request_uri(parts))?;
-        write!(f, " {:?}\"", parts.version)?;
-        match parts.headers.get(HOST) {
-            Some(host) => write!(f, ", host: \"{}\"", host.as_bytes().escape_ascii()),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Drop for Transaction {
     fn drop(&mut self) {
         self.attempts.end((0, 0));
         self.log();
+        if self.answer.status == 0 && !self.asks {
+            self.tell_gone();
+        }
         self.session.worker.keep_headers(std::mem::take(&mut self.parts.headers));
     }
 }
@@ -386,6 +403,9 @@ impl Drop for Transaction {
 pub(crate) fn request_uri(parts: &Parts) -> &str {
     parts.uri.path_and_query().map_or("/", |target| target.as_str())
 }
+
+/// What nginx logs for a client that did not wait for its answer.
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// What nginx logs for a connection that the configuration closes without an answer.
 const CLOSED_WITHOUT_ANSWER: u16 = 444;

@@ -87,6 +87,12 @@ impl fmt::Display for Shown {
     }
 }
 
+/// Writes an address as nginx does in a URL, where a path needs an end: `unix:/path:`.
+pub(crate) fn in_url(addr: SocketAddr) -> impl fmt::Display {
+    let end = if is_unix(addr.ip()) { ":" } else { "" };
+    fmt::from_fn(move |f| write!(f, "{}{end}", shown(addr)))
+}
+
 /// Connects to the socket of a path.
 pub(crate) async fn connect(path: PathBuf) -> io::Result<TcpStream> {
     disguise(UnixStream::connect(path).await?)

@@ -28,6 +28,7 @@ pub(crate) use self::form::{escape_log, number};
 pub(crate) use self::name::split_variable;
 pub use self::name::{Names, ValueError};
 pub use self::proxied::Proxied;
+pub(crate) use self::write::request_line;
 
 /// A text with variables in it.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use http_body::Frame;
 
 use super::{Cut, Kind};
+use crate::forward::Breakage;
 use crate::transaction::Origin;
 
 /// Another body, as gzip.
@@ -55,6 +56,11 @@ impl Packed {
     /// Bytes to the server that it comes from, and from it.
     pub(super) fn traffic(&self) -> Option<(u64, u64)> {
         self.inner.traffic()
+    }
+
+    /// How the server that it comes from broke it off, if it did.
+    pub(super) fn breakage(&self) -> Option<&Breakage> {
+        self.inner.breakage()
     }
 
     /// Whether all of it was given out.

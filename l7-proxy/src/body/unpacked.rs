@@ -9,6 +9,7 @@ use flate2::write::MultiGzDecoder;
 use http_body::Frame;
 
 use super::{Cut, Kind};
+use crate::forward::Breakage;
 use crate::transaction::Origin;
 
 /// Another body, which is gzip, as what it was before.
@@ -38,6 +39,11 @@ impl Unpacked {
     /// Bytes to the server that it comes from, and from it.
     pub(super) fn traffic(&self) -> Option<(u64, u64)> {
         self.inner.traffic()
+    }
+
+    /// How the server that it comes from broke it off, if it did.
+    pub(super) fn breakage(&self) -> Option<&Breakage> {
+        self.inner.breakage()
     }
 
     /// Whether all of it was given out.

@@ -1,21 +1,26 @@
 //! The body of a server's answer on its way to the client.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Version;
+use http::uri::PathAndQuery;
+use http::{Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use l4_proxy::relay::Pipe;
 use lvs_core::{Event, Lease};
 use tracing::error;
 
+use super::request_target;
 use crate::body::Cut;
 use crate::moment::Moment;
 use crate::server::Session;
+use crate::transaction::{Transaction, Upstream};
+use crate::unix;
 use crate::upstream::{BrokenOff, Connection, Incoming, Link, Pool, Streamed};
 
 /// A body that is read from a server while it is sent to the client.
@@ -32,6 +37,7 @@ pub(crate) struct Relayed {
     session: Rc<Session>,
     /// Bytes to the server and from it, once the claim has ended.
     moved: (u64, u64),
+    breakage: Option<Box<Breakage>>,
     /// The client's version: in HTTP/1.0 the end of the connection may be that of the body.
     version: Version,
 }
@@ -48,6 +54,12 @@ pub(super) enum Rest {
 pub(crate) struct Piped {
     pub(crate) pipe: Pipe,
     pub(crate) bytes: usize,
+}
+
+/// How a server broke off its answer.
+pub(crate) struct Breakage {
+    reason: BrokenOff,
+    server: SocketAddr,
 }
 
 /// What is held until the body has ended.
@@ -93,7 +105,15 @@ impl Drop for Account {
 
 impl Relayed {
     pub(super) fn new(rest: Rest, claim: Claim, session: Rc<Session>, version: Version) -> Relayed {
-        let mut relayed = Relayed { rest, claim: Some(claim), whole: false, session, moved: (0, 0), version };
+        let mut relayed = Relayed {
+            rest,
+            claim: Some(claim),
+            whole: false,
+            session,
+            moved: (0, 0),
+            breakage: None,
+            version,
+        };
         relayed.note_end();
         relayed
     }
@@ -160,24 +180,38 @@ impl Relayed {
     fn broke_off(&mut self, reason: BrokenOff) {
         self.rest = Rest::Over;
         let Some(Claim { account: Account { lease, .. }, pool }) = &self.claim else { return };
-        let what = match reason {
-            BrokenOff::Expired => "upstream timed out (110: Connection timed out)",
-            BrokenOff::Closed => "upstream prematurely closed connection",
-            BrokenOff::Malformed => "upstream sent invalid chunked response",
-        };
         let session = &self.session;
-        let (client, server) = (session.remote.ip(), lease.server());
-        error!(
-            "*{} {what} while reading upstream, client: {client}, upstream: \"http://{server}\"",
-            session.serial
-        );
+        self.breakage = Some(Box::new(Breakage { reason, server: lease.server() }));
         let director = pool.director(session.worker.director());
-        director.report(lease, Event::Failed(what.into()), Moment::now().as_time());
+        let event = Event::Failed(reason.to_string().into());
+        director.report(lease, event, Moment::now().as_time());
         if self.version < Version::HTTP_11 {
             session.part_by_reset();
         }
         self.moved = self.traffic();
         self.claim = None;
+    }
+
+    /// How the server broke off its answer, to be told by who knows the request.
+    pub(crate) fn breakage(&self) -> Option<&Breakage> {
+        self.breakage.as_deref()
+    }
+}
+
+impl Breakage {
+    /// Says it in the log of errors.
+    pub(crate) fn tell(&self, transaction: &Transaction) {
+        let Some(place) = transaction.place else { return };
+        let (server, _) = transaction.generation.site.router.at(place);
+        transaction.look(|route, exchange| {
+            let pass = exchange.proxy;
+            let uri = pass.and_then(|pass| request_target(transaction, server, route, pass, exchange.target));
+            let path = uri.as_ref().and_then(Uri::path_and_query).map_or("", PathAndQuery::as_str);
+            let scheme = if pass.is_some_and(|pass| pass.tls) { "https" } else { "http" };
+            let (serial, name) = (transaction.connection.serial, unix::in_url(self.server));
+            let context = transaction.context(server).at(Upstream { scheme, name: &name, path });
+            error!("*{serial} {} while reading upstream{context}", self.reason);
+        });
     }
 }
 

@@ -101,13 +101,16 @@ pub(super) fn finish(
     *response.headers_mut() = answer.headers;
     *response.extensions_mut() = answer.extensions;
     let (mut head, ()) = response.into_parts();
-    // It has to outlive this call only for its line in the log, for trailers, and for what limits count.
+    // It has to outlive this call only for its lines in the logs, for trailers, and for what limits count.
     let size = answer.kind.exact_size();
     if trailing::closes_for_its_end(&transaction, route, size, &head) {
         // What is not written in chunks.
         head.version = Version::HTTP_10;
     }
+    let may_break_off = matches!(answer.kind, Kind::Relayed(_)) && !answer.kind.is_over();
+    transaction.is_answered(head.status);
     let outlives = !settings.access_log.is_empty()
+        || may_break_off
         || !settings.add_trailers.is_empty()
         || !transaction.places.is_empty();
     let mut transaction = outlives.then(|| {

@@ -16,6 +16,9 @@ pub(super) fn tell(transaction: &Transaction, server: &Server, route: &Route<'_>
         404 if jsp::is_source(name) => {
             error!("*{serial} \"{name_shown}\" is the source of a page and is not sent{context}");
         }
+        404 if name.ends_with(b"/") => {
+            error!("*{serial} \"{name_shown}\" is not found (2: No such file or directory){context}");
+        }
         404 => {
             error!("*{serial} open() \"{name_shown}\" failed (2: No such file or directory){context}");
         }

@@ -7,7 +7,7 @@ use tracing::{debug, error};
 use super::script::{Ran, Script, Stage};
 use super::strict::Refused;
 use super::{Answer, Step, exchange, explained};
-use crate::body::{Cut, Received};
+use crate::body::Received;
 use crate::model::{ErrorPageStatus, Recursion, Return};
 use crate::pages::{self, Page, Replied};
 use crate::route::{Entry, Located, Route, Router, Server};
@@ -77,12 +77,12 @@ impl Search {
         refused: Refused,
     ) -> (&'g Server, Route<'g>, Option<Step>) {
         let Refused { status, reason } = refused;
-        let (serial, client) = (transaction.connection.serial, transaction.connection.remote.ip());
         transaction.tell(|| format!("refused with {status}: {reason}"));
-        debug!("*{serial} {reason} while reading client request headers, client: {client}");
+        let server = router.default_server(self.entry);
+        let (serial, context) = (transaction.connection.serial, transaction.context(server));
+        debug!("*{serial} {reason} while reading client request {}{context}", refused.part());
         // What follows on the connection may be the rest of what was refused.
         transaction.session.finish_soon();
-        let server = router.default_server(self.entry);
         let route = server.fallback();
         transaction.place = Some(route.place);
         (server, route, Some(Step::status(status)))
@@ -195,7 +195,8 @@ impl Search {
             return Some((route, step));
         }
         if route.settings.client.max_body_size.is_some_and(|most| size > most) {
-            error!("*{} {}: {size} bytes", transaction.connection.serial, Cut::TooLarge);
+            let (serial, context) = (transaction.connection.serial, transaction.context(server));
+            error!("*{serial} client intended to send too large body: {size} bytes{context}");
             return Some((route, Some(Step::status(413))));
         }
         route = server.for_method(route, transaction.method());

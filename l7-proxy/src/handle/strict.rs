@@ -22,6 +22,22 @@ pub(crate) struct Refused {
     pub(crate) reason: &'static str,
 }
 
+impl Refused {
+    /// The part of a head that it is about, in nginx's words.
+    pub(super) fn part(self) -> &'static str {
+        match self.reason {
+            "client sent invalid request line"
+            | "client sent invalid request"
+            | "client sent invalid method"
+            | "client sent invalid version"
+            | "client sent invalid request target"
+            | "client sent invalid host in request line"
+            | "client sent too long URI" => "line",
+            _ => "headers",
+        }
+    }
+}
+
 /// Refuses a request that has no single reading; returns the name that it is for, in lower case,
 /// empty if it names none.
 pub(super) fn check(parts: &mut Parts, limits: &HeadLimits, recent: &mut Recent) -> Result<Rc<str>, Refused> {

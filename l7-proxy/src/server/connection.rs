@@ -20,6 +20,7 @@ use crate::moment::{COARSE, Moment};
 use crate::route::{Endpoint, Entry};
 use crate::stream::Side;
 use crate::tls::{self, Handshake};
+use crate::unix;
 use crate::variable::Captures;
 
 /// A connection that was accepted, and what is to be done with it.
@@ -187,8 +188,22 @@ impl<T> Outcome<T> {
     pub(super) fn log(&self, session: &Session) {
         match self {
             Outcome::Ended(_) | Outcome::Aborted => {}
+            // A head that has begun is told of as a request.
+            Outcome::Overdue(Overdue::Head) if session.phase() == Phase::Head => {}
             Outcome::Overdue(Overdue::KeepAlive | Overdue::Lingering) => {}
-            Outcome::Overdue(_) => debug!("*{} client timed out, client: {}", session.serial, session.remote),
+            Outcome::Overdue(overdue) => {
+                let during = match overdue {
+                    Overdue::Body => "reading client request body",
+                    Overdue::Send => "sending to client",
+                    _ => "waiting for request",
+                };
+                let (serial, client) = (session.serial, session.remote.ip().to_canonical());
+                let local = unix::shown(session.local);
+                debug!(
+                    "*{serial} client timed out (110: Connection timed out) while {during}, client: {client}, \
+                     server: {local}"
+                );
+            }
         }
     }
 }

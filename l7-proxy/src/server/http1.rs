@@ -10,25 +10,25 @@
 mod channel;
 mod head;
 mod reply;
+mod salvage;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Response};
 
 use self::channel::{Arrived, Channel};
 pub(crate) use self::channel::{Broken, RequestBody};
 pub use self::head::read_head;
 use self::reply::{Asked, Persistence, Reply, Unsent, Whole};
 use super::connection::{Outcome, aborted, drive};
-use super::session::{Order, Parting, Session};
+use super::session::{Order, Overdue, Parting, Session};
 use super::sessions;
 use crate::body::{Body, Cut, Received};
 use crate::forward::Tunnel;
-use crate::handle;
+use crate::handle::{self, Unheard, tell_unheard};
 use crate::stream::Side;
 
 /// Serves a connection on which requests follow each other.
@@ -37,6 +37,13 @@ pub(super) async fn serve(session: Rc<Session>, side: Side) {
     let channel = Rc::new(Channel::new(side, Rc::clone(&session)));
     let outcome = drive(&session, pin!(converse(&channel))).await;
     outcome.log(&session);
+    if let Some((head, parts)) = channel.take_unheard() {
+        match outcome {
+            Outcome::Overdue(Overdue::Head) => tell_unheard(&session, Unheard::TimedOut, parts, head),
+            Outcome::Ended(_) => tell_unheard(&session, Unheard::Gone, parts, head),
+            Outcome::Overdue(_) | Outcome::Aborted => {}
+        }
+    }
     if session.parting() == Parting::Reset {
         channel.reset_on_drop();
     }
@@ -104,7 +111,7 @@ fn begin(
 ) -> Option<Answering<impl Future<Output = Result<Response<Body>, Cut>>>> {
     let (parts, refused) = match arrived {
         Arrived::Head(head) => (head.parts, None),
-        Arrived::Refused(refused) => (unreadable(), Some(refused)),
+        Arrived::Refused(refused, parts) => (*parts, Some(refused)),
         Arrived::End => return None,
     };
     let asked = Asked {
@@ -169,9 +176,4 @@ async fn skip_body(channel: &Channel) -> bool {
     let found = channel.discard_body().await;
     session.end_response();
     found
-}
-
-/// What stands for a request that cannot be read.
-fn unreadable() -> Parts {
-    Request::new(()).into_parts().0
 }

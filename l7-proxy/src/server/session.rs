@@ -22,6 +22,7 @@ use crate::model::{HeadLimits, Settings};
 use crate::moment::Moment;
 use crate::route::Entry;
 use crate::tls::Handshake;
+use crate::transaction::CLIENT_CLOSED_REQUEST;
 use crate::variable::{self, Scheme};
 use crate::wire::Watch;
 
@@ -264,8 +265,13 @@ impl Session {
         self.worker.begin_request();
     }
 
+    /// When it began to wait for what it waits for.
+    pub(crate) fn since(&self) -> Moment {
+        self.since.get()
+    }
+
     /// Takes down the head of the next request.
-    pub(super) fn note_head(&self, head: Bytes, pipelined: bool) {
+    pub(crate) fn note_head(&self, head: Bytes, pipelined: bool) {
         self.head.replace(head);
         self.pipelined.set(pipelined);
     }
@@ -593,9 +599,6 @@ impl Watch for Session {
 
 /// For a client whose request stopped coming.
 const REQUEST_TIMEOUT: u16 = 408;
-
-/// What nginx logs for a client that did not wait for its answer.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// How long bytes that nobody reads may pause before the connection is closed
 /// (nginx's `lingering_timeout`).

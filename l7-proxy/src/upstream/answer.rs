@@ -5,6 +5,7 @@
 //! its own: the client may read nothing of the answer before its request is out.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use super::link::{Expired, Link};
 use super::upload::{Upload, UploadError};
 use super::{Connection, Transport};
 use crate::body::{Cut, Source};
+use crate::error_log::Errno;
 
 /// A request to be written to a server.
 pub(crate) struct Question<'a> {
@@ -79,7 +81,29 @@ enum Left {
 pub(crate) enum BrokenOff {
     Expired,
     Closed,
+    /// With this error of the system.
+    Failed(i32),
     Malformed,
+}
+
+impl BrokenOff {
+    fn of(error: &io::Error) -> BrokenOff {
+        // What TLS says by itself has no number.
+        error.raw_os_error().map_or(BrokenOff::Closed, BrokenOff::Failed)
+    }
+}
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BrokenOff::Expired => f.write_str("upstream timed out (110: Connection timed out)"),
+            BrokenOff::Closed => f.write_str("upstream prematurely closed connection"),
+            BrokenOff::Failed(code) => {
+                write!(f, "readv() failed ({})", Errno(&io::Error::from_raw_os_error(*code)))
+            }
+            BrokenOff::Malformed => f.write_str("upstream sent invalid chunked response"),
+        }
+    }
 }
 
 /// Writes a request and reads the head of its answer.
@@ -298,7 +322,8 @@ impl Incoming {
                 };
                 Poll::Ready(Ok(count))
             }
-            Poll::Ready(_) => Poll::Ready(Err(BrokenOff::Closed)),
+            Poll::Ready(Ok(_)) => Poll::Ready(Err(BrokenOff::Closed)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(BrokenOff::of(&error))),
             Poll::Pending => self.link.poll_expired(cx).map(|_| Err(BrokenOff::Expired)),
         }
     }
@@ -333,7 +358,7 @@ impl Incoming {
                 self.received = bytes;
                 Poll::Ready(Ok(()))
             }
-            Err(_) => Poll::Ready(Err(BrokenOff::Closed)),
+            Err(error) => Poll::Ready(Err(BrokenOff::of(&error))),
         }
     }
 

@@ -419,7 +419,7 @@ fn request_length(exchange: &Exchange<'_>) -> u64 {
 }
 
 /// Returns the first line of a head.
-fn request_line(head: &[u8]) -> &[u8] {
+pub(crate) fn request_line(head: &[u8]) -> &[u8] {
     let line = memchr::memchr(b'\n', head).map_or(head, |end| &head[..end]);
     line.strip_suffix(b"\r").unwrap_or(line)
 }

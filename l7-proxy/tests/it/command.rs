@@ -213,7 +213,7 @@ fn location_with_an_error_log_of_its_own_has_its_errors_there() {
     assert_eq!(running.end(), 0);
     let named = |log: &str| -> Vec<String> {
         let text = site.read(log);
-        let lines = text.lines().filter(|line| line.contains("failed (2: No such file"));
+        let lines = text.lines().filter(|line| line.contains("(2: No such file"));
         lines.map(|line| line.split('"').nth(1).unwrap().rsplit('/').next().unwrap().to_owned()).collect()
     };
     assert_eq!(named("own.log"), ["a"]);

@@ -31,6 +31,7 @@ mod jsp;
 mod life;
 mod limits;
 mod log;
+mod log_faults;
 mod matrix;
 mod name_server;
 mod names;

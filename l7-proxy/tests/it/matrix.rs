@@ -7,6 +7,7 @@
 mod client;
 mod server;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -346,6 +347,8 @@ fn configuration(site: &Site, origins: &[Origin]) -> String {
 
 /// What is left of a play.
 struct Played {
+    /// The servers' addresses.
+    servers: Vec<SocketAddr>,
     /// What the clients got.
     got: Vec<String>,
     /// The lines of the log of requests, without what names the row.
@@ -385,6 +388,7 @@ fn play(event: Event) -> Played {
         lines.map(str::to_owned).collect()
     };
     Played {
+        servers: origins.iter().map(|origin| origin.addr).collect(),
         got,
         access: ROWS.iter().map(of_row).collect(),
         errors: ROWS.iter().zip(&origins).map(about).collect(),
@@ -415,15 +419,24 @@ fn goes_through(site: &Site, running: &mut Running, event: Event) -> Option<Heir
 
 /// Checks the rows with an event that must not be noticed.
 fn check(event: Event) {
-    let Played { got, access, errors, .. } = play(event);
+    let Played { servers, got, access, errors } = play(event);
     let mut wrong = String::new();
-    for (((row, got), access), errors) in ROWS.iter().zip(got).zip(access).zip(errors) {
+    for ((((row, got), access), errors), server) in ROWS.iter().zip(got).zip(access).zip(errors).zip(servers)
+    {
+        let path = path(row);
+        // What programs that read such logs look for.
+        let context = [
+            ", client: 127.0.0.1, server: , request: \"".to_owned(),
+            format!(" {path} HTTP/1.1\", upstream: \"http://{server}{path}\", host: \"a\""),
+        ];
         let said = access.last().map_or("nothing", |line| line);
         let logged =
             row.access.strip_suffix('*').map_or(said == row.access, |wanted| said.starts_with(wanted));
         let told = match (row.error, &*errors) {
             ("", lines) => lines.is_empty(),
-            (text, [line]) => line.contains(text),
+            (text, [line]) => {
+                line.contains(text) && context.iter().all(|context| line.contains(context.as_str()))
+            }
             _ => false,
         };
         if got != row.gets || !logged || !told {

@@ -15,12 +15,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::request::Parts;
 use http_body::{Frame, SizeHint};
 use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::head::{self, Expectation, Framing, Head};
+use super::salvage::salvage;
 use crate::forward::Piped;
 use crate::handle::Refused;
 use crate::server::Session;
@@ -61,8 +63,8 @@ enum Left {
 #[expect(clippy::large_enum_variant, reason = "nearly all are heads, and are taken apart at once")]
 pub(super) enum Arrived {
     Head(Head),
-    /// What has come is no request that could be answered.
-    Refused(Refused),
+    /// What has come is no request that could be answered; and what can be told of it.
+    Refused(Refused, Box<Parts>),
     /// The connection has ended.
     End,
 }
@@ -164,17 +166,27 @@ impl Channel {
                 Some(Arrived::Head(head))
             }
             Ok(None) => self.check_partial(bytes),
-            Err(refused) => {
-                self.left.replace(Left::Lost(Broken::Malformed));
-                Some(Arrived::Refused(refused))
-            }
+            Err(refused) => Some(self.refuse(refused, bytes)),
         }
     }
 
     fn check_partial(&self, bytes: &[u8]) -> Option<Arrived> {
         let refused = head::check_partial(bytes, &self.session.head_limits()).err()?;
+        Some(self.refuse(refused, bytes))
+    }
+
+    #[cold]
+    fn refuse(&self, refused: Refused, bytes: &[u8]) -> Arrived {
         self.left.replace(Left::Lost(Broken::Malformed));
-        Some(Arrived::Refused(refused))
+        self.session.note_head(Bytes::copy_from_slice(bytes), self.ahead.take());
+        Arrived::Refused(refused, Box::new(salvage(bytes)))
+    }
+
+    /// What has come of a head that will not come whole, and what can be told of it.
+    pub(super) fn take_unheard(&self) -> Option<(Bytes, Parts)> {
+        let bytes = Bytes::from(self.partial.take());
+        let parts = salvage(&bytes);
+        (!bytes.is_empty()).then_some((bytes, parts))
     }
 
     fn begin_body(&self, head: &Head) {

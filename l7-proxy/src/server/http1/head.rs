@@ -109,7 +109,7 @@ fn parse<'b>(
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Unread::TooMany(fields)),
         Err(httparse::Error::Token) => return Err(bad("client sent invalid request line")),
-        Err(httparse::Error::Version) => return Err(bad("client sent invalid version")),
+        Err(httparse::Error::Version) => return Err(unknown_version(bytes)),
         Err(_) => return Err(bad("client sent invalid header line")),
     };
     let (Some(method), Some(path), Some(minor)) = (request.method, request.path, request.version) else {
@@ -186,8 +186,14 @@ impl Framed {
 
     fn coding(&mut self, value: &[u8], version: Version) -> Result<(), Unread> {
         let last = value.rsplit(|&byte| byte == b',').next().unwrap_or_default();
-        if version == Version::HTTP_10 || !last.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-            return Err(bad("client sent invalid \"Transfer-Encoding\" header"));
+        if version == Version::HTTP_10 {
+            return Err(bad("client sent HTTP/1.0 request with \"Transfer-Encoding\" header"));
+        }
+        if !last.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            return Err(Unread::Refused(Refused {
+                status: 501,
+                reason: "client sent unknown \"Transfer-Encoding\"",
+            }));
         }
         self.coding = Coding::Chunked;
         Ok(())
@@ -221,6 +227,14 @@ fn bad(reason: &'static str) -> Unread {
     Unread::Refused(Refused { status: 400, reason })
 }
 
+/// A later version than we know is told apart from what is none.
+fn unknown_version(bytes: &[u8]) -> Unread {
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    let major = line.rsplit(|&byte| byte == b' ').next().and_then(|version| version.strip_prefix(b"HTTP/"));
+    let status = if major.is_some_and(|major| matches!(major, [b'2'..=b'9', b'.', ..])) { 505 } else { 400 };
+    Unread::Refused(Refused { status, reason: "client sent invalid version" })
+}
+
 fn too_many() -> Refused {
     Refused { status: 494, reason: "client sent too many header lines" }
 }
@@ -248,7 +262,9 @@ mod tests {
             }
             Ok(None) => panic!("{fields:?} is not whole"),
             Err(refused) => {
-                assert_eq!(refused.status, 400, "{fields:?}");
+                // As in nginx: a coding that is not known is one that is not implemented.
+                let status = if refused.reason.contains("unknown") { 501 } else { 400 };
+                assert_eq!(refused.status, status, "{fields:?}");
                 Err(refused.reason)
             }
         }

@@ -1,0 +1,52 @@
+//! The end of a line in the log of errors, in nginx's form: programs that read such logs look for it.
+
+use std::fmt;
+
+use http::header::HOST;
+
+use super::{Transaction, request_uri};
+use crate::variable::request_line;
+
+/// What a line in the log of errors says of the request it is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(super) transaction: &'a Transaction,
+    pub(super) server_name: &'a str,
+    pub(super) upstream: Option<Upstream<'a>>,
+}
+
+/// The server that was to answer, as a URL.
+#[derive(Clone, Copy)]
+pub(crate) struct Upstream<'a> {
+    pub(crate) scheme: &'static str,
+    /// Its address, or the name of the upstream where none was chosen.
+    pub(crate) name: &'a dyn fmt::Display,
+    /// Path and query as they were sent to it.
+    pub(crate) path: &'a str,
+}
+
+impl<'a> Context<'a> {
+    /// Says which server was to answer, too.
+    pub(crate) fn at(self, upstream: Upstream<'a>) -> Context<'a> {
+        Context { upstream: Some(upstream), ..self }
+    }
+}
+
+impl fmt::Display for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Transaction { parts, connection, head, .. } = self.transaction;
+        let (client, name) = (connection.remote.ip().to_canonical(), self.server_name);
+        write!(f, ", client: {client}, server: {name}, request: \"")?;
+        match request_line(head) {
+            [] => write!(f, "{} {} {:?}\"", parts.method, request_uri(parts), parts.version)?,
+            line => write!(f, "{}\"", line.escape_ascii())?,
+        }
+        if let Some(Upstream { scheme, name, path }) = self.upstream {
+            write!(f, ", upstream: \"{scheme}://{name}{path}\"")?;
+        }
+        match parts.headers.get(HOST) {
+            Some(host) => write!(f, ", host: \"{}\"", host.as_bytes().escape_ascii()),
+            None => Ok(()),
+        }
+    }
+}

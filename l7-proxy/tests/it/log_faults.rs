@@ -1,0 +1,185 @@
+//! What logs say of requests that went wrong, in nginx's words: what its users have looked for for years.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use crate::nginx::Nginx;
+use crate::peer::{Origin, PATIENCE, Proxy, eventually};
+use crate::program::Site;
+
+/// What a client does when it has sent what it has.
+#[derive(Clone, Copy)]
+enum Then {
+    /// Waits until the connection is closed.
+    Waits,
+    /// Closes its side.
+    Leaves,
+}
+
+const LOG: &str = "log_format faults '$status $request $body_bytes_sent $request_completion.';
+    client_header_timeout 200ms; server_tokens off;";
+
+/// Sends the bytes on a connection of their own, and waits for the end of it.
+fn send(to: SocketAddr, bytes: &[u8], then: Then) {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    if let Then::Leaves = then {
+        stream.shutdown(Shutdown::Write).unwrap();
+    }
+    // Whether the end is clean is not of interest here.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// Checks the lines in our log, and that nginx has the same; an empty one is none.
+fn check(cases: &[(&[u8], Then, &str)]) {
+    let folder = tempfile::tempdir().unwrap();
+    let content = |name: &str, addr: &str| {
+        let log = folder.path().join(name);
+        let server = format!("listen {addr}; location / {{ return 204; }}");
+        format!("{LOG} server {{ {server} access_log {} faults; }}", log.display())
+    };
+    let expected: Vec<&str> = cases.iter().map(|(.., line)| *line).filter(|line| !line.is_empty()).collect();
+    let lines = |name: &str| -> Vec<String> {
+        eventually("as many lines", || {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+            text.lines().count() >= expected.len()
+        });
+        let text = fs::read_to_string(folder.path().join(name)).unwrap();
+        text.lines().map(str::to_owned).collect()
+    };
+    let proxy = Proxy::start(&format!("events {{}} http {{ {} }}", content("ours", "127.0.0.1:1")));
+    cases.iter().for_each(|(bytes, then, _)| send(proxy.addr(), bytes, *then));
+    assert_eq!(lines("ours"), expected);
+    if let Some(nginx) = Nginx::start(|addr| content("theirs", &addr.to_string())) {
+        cases.iter().for_each(|(bytes, then, _)| send(nginx.addr, bytes, *then));
+        assert_eq!(lines("theirs"), expected);
+    }
+}
+
+#[test]
+fn request_whose_head_does_not_come_whole_has_its_line() {
+    check(&[
+        (b"GET /stalls", Then::Waits, "408 GET /stalls 0 ."),
+        (b"GET /stalls HTTP/1.1\r\nHost: a", Then::Waits, "408 GET /stalls HTTP/1.1 0 ."),
+        (b"GET /goes", Then::Leaves, "400 GET /goes 0 ."),
+        (b"GET /goes HTTP/1.1\r\nHost: a\r\n", Then::Leaves, "400 GET /goes HTTP/1.1 0 ."),
+    ]);
+}
+
+#[test]
+fn connection_without_a_request_has_no_line() {
+    check(&[
+        (b"", Then::Leaves, ""),
+        (b"", Then::Waits, ""),
+        (b"GET / HTTP/1.0\r\n\r\n", Then::Waits, "204 GET / HTTP/1.0 0 OK."),
+    ]);
+}
+
+#[test]
+fn request_after_another_on_a_connection_has_its_line_when_it_stalls() {
+    let proxy = Proxy::start(&format!(
+        "events {{}} http {{ {LOG} access_log log faults;
+         server {{ listen 127.0.0.1:1; location / {{ return 204; }} }} }}"
+    ));
+    send(proxy.addr(), b"GET /one HTTP/1.1\r\nHost: a\r\n\r\nGET /two HTTP/1.1\r\n", Then::Waits);
+    let read = || fs::read_to_string(proxy.folder.path().join("log")).unwrap_or_default();
+    eventually("both lines", || read().lines().count() == 2);
+    assert_eq!(read(), "204 GET /one HTTP/1.1 0 OK.\n408 GET /two HTTP/1.1 0 .\n");
+}
+
+/// The log of errors of one who has served these bytes, from `info` on.
+fn errors_of(content: &str, requests: &[&[u8]]) -> String {
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log info; events {{}}
+         http {{ {LOG} access_log off; server {{ listen {}; server_name front; {content} }} }}",
+        site.addr
+    ));
+    let running = site.start();
+    requests.iter().for_each(|bytes| send(site.addr, bytes, Then::Waits));
+    running.signal(rustix::process::Signal::QUIT);
+    let mut running = running;
+    assert_eq!(running.end(), 0);
+    site.read("error.log")
+}
+
+/// Checks that one line has all of that.
+#[track_caller]
+fn check_line(log: &str, what: &str, context: &str) {
+    let line = log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what:?} in {log}"));
+    assert!(line.contains(context), "{context:?} is not in {line}");
+}
+
+#[test]
+fn refused_request_is_shown_as_it_came() {
+    let refused = [
+        (&b"garbage\r\n\r\n"[..], "reading client request line", "request: \"garbage\""),
+        (
+            b"GET /a HTTP/1.1\r\nHost: b\r\nbad line\r\n\r\n",
+            "client sent invalid header line while reading client request headers",
+            "client: 127.0.0.1, server: front, request: \"GET /a HTTP/1.1\", host: \"b\"",
+        ),
+        (
+            b"GET /c HTTP/3.0\r\nHost: b\r\n\r\n",
+            "client sent invalid version while reading client request line",
+            "request: \"GET /c HTTP/3.0\"",
+        ),
+        (
+            b"GET /never",
+            "client timed out (110: Connection timed out) while reading client request line",
+            ", client: 127.0.0.1, server: front, request: \"GET /never\"",
+        ),
+        (
+            b"",
+            "client timed out (110: Connection timed out) while waiting for request",
+            ", client: 127.0.0.1,",
+        ),
+    ];
+    let requests = refused.map(|(bytes, ..)| bytes);
+    let log = errors_of("return 200;", &requests);
+    for (_, what, context) in refused {
+        check_line(&log, what, context);
+    }
+}
+
+#[test]
+fn refused_body_is_told_with_its_request() {
+    let origin = Origin::named("a");
+    let head = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n");
+    let requests = [
+        head("/length") + "Content-Length: 6\r\n\r\n",
+        head("/chunks") + "Transfer-Encoding: chunked\r\n\r\n6\r\n123456\r\n0\r\n\r\n",
+        head("/none") + "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ];
+    let content = format!("client_max_body_size 5; location / {{ proxy_pass http://{}; }}", origin.addr);
+    let log = errors_of(&content, &requests.each_ref().map(String::as_bytes));
+    let context = |path: &str| {
+        format!(", client: 127.0.0.1, server: front, request: \"POST {path} HTTP/1.1\", host: \"h\"")
+    };
+    check_line(&log, "client intended to send too large body: 6 bytes", &context("/length"));
+    check_line(&log, "client intended to send too large chunked body", &context("/chunks"));
+    check_line(&log, "client sent invalid chunked body", &context("/none"));
+}
+
+#[test]
+fn server_that_is_passed_over_is_told_in_the_words_of_nginx() {
+    let (one, two) = (Origin::nobody(), Origin::nobody());
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log warn; events {{}} http {{ access_log off;
+         upstream app {{ server {}; server {}; }} upstream empty {{ server 127.0.0.1:1 down; }}
+         server {{ listen {}; server_name front; location / {{ proxy_pass http://app/to/; }}
+             location /empty {{ proxy_pass http://empty; }} }} }}",
+        one.addr, two.addr, site.addr
+    ));
+    let _running = site.start();
+    for path in ["/x?y", "/empty"] {
+        assert_eq!(site.client().get(path).status, 502);
+    }
+    let log = site.read("error.log");
+    let url = format!("upstream: \"http://{}/to/x?y\", host: \"", one.addr);
+    check_line(&log, "upstream server temporarily disabled while connecting to upstream", &url);
+    check_line(&log, "no live upstreams while connecting to upstream", "upstream: \"http://empty/empty\"");
+}
