@@ -20,7 +20,7 @@ use crate::health::HealthPolicy;
 use crate::scheduler::{CustomScheduler, MH_SERVERS_MAX};
 
 pub use algorithm::Algorithm;
-pub use error::{ConfigError, EditError, UnknownAlgorithm};
+pub use error::{ConfigError, EditError, MalformedKey, UnknownAlgorithm};
 pub use key::{Family, Protocol, ServiceKey};
 pub use value::{Persistence, SchedulerFlags, Thresholds, Weight};
 

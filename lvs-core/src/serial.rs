@@ -10,7 +10,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{
-    Algorithm, ConfigError, Persistence, SchedulerFlags, ServiceKey, Thresholds, UnknownAlgorithm, Weight,
+    Algorithm, ConfigError, MalformedKey, Persistence, SchedulerFlags, ServiceKey, Thresholds,
+    UnknownAlgorithm, Weight,
 };
 
 /// A duration as a number of seconds.
@@ -32,9 +33,11 @@ impl From<ServiceKey> for String {
     }
 }
 
-impl From<String> for ServiceKey {
-    fn from(text: String) -> ServiceKey {
-        text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {})
+impl TryFrom<String> for ServiceKey {
+    type Error = MalformedKey;
+
+    fn try_from(text: String) -> Result<ServiceKey, MalformedKey> {
+        text.parse()
     }
 }
 

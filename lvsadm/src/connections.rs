@@ -1,6 +1,7 @@
 //! The list of connections (`-L -c`), to the letter.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_core::{Config, Protocol, ServiceKey, TemplateStats};
@@ -13,14 +14,21 @@ use crate::names::Names;
 
 /// One line of the list.
 struct Entry {
-    /// `None` for what a firewall mark ties together, which is shown as `IP`.
+    /// `None` for what a firewall mark or a pool ties together, which is shown as `IP`.
     protocol: Option<Protocol>,
     expires: Duration,
     state: &'static str,
     client: SocketAddr,
-    virtual_address: SocketAddr,
+    asked_for: AskedFor,
     server: SocketAddr,
     template: bool,
+}
+
+/// What a client asked for.
+enum AskedFor {
+    Address(SocketAddr),
+    /// A pool that no address leads to.
+    Pool(Arc<str>),
 }
 
 /// Lists connections in the order given, then templates in the order of their services.
@@ -55,7 +63,14 @@ pub(crate) fn document(
         expires_seconds: entry.expires.as_secs(),
         state: entry.state.to_owned(),
         client: entry.client,
-        r#virtual: entry.virtual_address,
+        r#virtual: match &entry.asked_for {
+            AskedFor::Address(address) => Some(*address),
+            AskedFor::Pool(_) => None,
+        },
+        pool: match &entry.asked_for {
+            AskedFor::Address(_) => None,
+            AskedFor::Pool(name) => Some(name.to_string()),
+        },
         server: entry.server,
         template: entry.template,
     };
@@ -69,7 +84,7 @@ fn entries(
     config: &Config,
 ) -> impl Iterator<Item = Entry> {
     let templates = in_order(templates, config);
-    let templates = templates.into_iter().filter_map(|template| Entry::of_template(&template));
+    let templates = templates.into_iter().map(|template| Entry::of_template(&template));
     connections.iter().map(Entry::of_connection).chain(templates)
 }
 
@@ -87,31 +102,32 @@ impl Entry {
             expires: connection.expires,
             state: connection.state.name(),
             client: connection.client,
-            virtual_address: connection.virtual_address,
+            asked_for: AskedFor::Address(connection.virtual_address),
             server: connection.server,
             template: false,
         }
     }
 
-    /// A template of a firewall-mark service has the mark where an address would be. A pool that no
-    /// address leads to has nothing to show there.
-    fn of_template(template: &TemplateStats) -> Option<Entry> {
-        let virtual_address = match &template.service {
-            ServiceKey::Address { address, .. } => *address,
-            ServiceKey::Mark { mark, .. } => SocketAddr::new(Ipv4Addr::from(mark.get()).into(), 0),
-            ServiceKey::Name(_) => return None,
+    /// A template of a firewall-mark service has the mark where an address would be, that of a pool its name.
+    fn of_template(template: &TemplateStats) -> Entry {
+        let asked_for = match &template.service {
+            ServiceKey::Address { address, .. } => AskedFor::Address(*address),
+            ServiceKey::Mark { mark, .. } => {
+                AskedFor::Address(SocketAddr::new(Ipv4Addr::from(mark.get()).into(), 0))
+            }
+            ServiceKey::Name(name) => AskedFor::Pool(Arc::clone(name)),
         };
-        let ties_all_ports = virtual_address.port() == 0;
+        let ties_all_ports = matches!(asked_for, AskedFor::Address(address) if address.port() == 0);
         let server_port = if ties_all_ports { 0 } else { template.server.port() };
-        Some(Entry {
+        Entry {
             protocol: protocol(&template.service),
             expires: template.left,
             state: if template.assured { "ASSURED" } else { ConnectionState::None.name() },
             client: SocketAddr::new(template.client, 0),
-            virtual_address,
+            asked_for,
             server: SocketAddr::new(template.server.ip(), server_port),
             template: true,
-        })
+        }
     }
 }
 
@@ -123,10 +139,12 @@ fn write(out: &mut String, entry: &Entry, names: Option<&Names>) {
     let protocol = protocol_name(entry.protocol);
     let seconds = entry.expires.as_secs();
     let expires = format!("{:02}:{:02}", seconds / 60, seconds % 60);
-    let [client, virtual_address, server] = [entry.client, entry.virtual_address, entry.server]
-        .map(|address| endpoint(address, entry.protocol, names, Fit::Whole));
+    let written = |address| endpoint(address, entry.protocol, names, Fit::Whole);
+    let (client, server) = (written(entry.client), written(entry.server));
+    let asked_for = match &entry.asked_for {
+        AskedFor::Address(address) => written(*address),
+        AskedFor::Pool(name) => name.to_string(),
+    };
     let state = entry.state;
-    out.push_str(&format!(
-        "{protocol:<3} {expires:<6} {state:<11} {client:<18} {virtual_address:<18} {server}\n"
-    ));
+    out.push_str(&format!("{protocol:<3} {expires:<6} {state:<11} {client:<18} {asked_for:<18} {server}\n"));
 }

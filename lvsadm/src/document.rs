@@ -179,7 +179,7 @@ pub struct Connections {
 /// One connection, or one template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionEntry {
-    /// `TCP`, `UDP`, `SCTP`, or `IP` for what a firewall mark ties together.
+    /// `TCP`, `UDP`, `SCTP`, or `IP` for what a firewall mark or a pool ties together.
     pub protocol: String,
     /// How long it lives on if nothing more is heard of it.
     pub expires_seconds: u64,
@@ -188,8 +188,11 @@ pub struct ConnectionEntry {
     /// Address and port of the client; of a template, its network and 0.
     pub client: SocketAddr,
     /// Address and port that the client asked for; of a template that a firewall mark makes, the mark
-    /// in the place of an address, as IPVS shows it.
-    pub r#virtual: SocketAddr,
+    /// in the place of an address, as IPVS shows it. A pool has none.
+    pub r#virtual: Option<SocketAddr>,
+    /// Name of the pool, of a template that one makes.
+    #[serde(default)]
+    pub pool: Option<String>,
     /// Address and port of the real server.
     pub server: SocketAddr,
     /// Whether this is a persistence template.

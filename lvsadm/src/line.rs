@@ -12,7 +12,7 @@ use lvs_core::{
 use crate::address::{Endpoint, number};
 use crate::arguments::{Extent, Format, Layout, Listing, Numbers, Order, PersistenceColumns};
 use crate::matrix::{Present, TUNNEL, TunnelKind};
-use crate::message::{Failure, INVALID, NO_SCHEDULER, OUT_OF_RANGE};
+use crate::message::{Failure, INVALID, NO_ENGINE, NO_SCHEDULER, OUT_OF_RANGE};
 use crate::names::{Names, Naming};
 use crate::option::{Found, Name, Opt, Verb};
 
@@ -249,7 +249,7 @@ impl<'a> Line<'a> {
         let persistence = self.persistence(key.family())?;
         if self.present.has(Opt::PersistenceEngine) {
             let reason = "this director has no persistence engines";
-            return Err(Failure::refused(NO_SCHEDULER).because(reason));
+            return Err(Failure::refused(NO_ENGINE).because(reason));
         }
         let name = self.scheduler_name();
         let algorithm: Algorithm = name

@@ -54,7 +54,7 @@ fn documents_show_connections_and_rates_of_a_running_director() {
     let connections: Connections =
         serde_json::from_str(&said(&director, "-L -c --json")).expect("a document");
     let [connection] = &connections.connections[..] else { panic!("one connection") };
-    assert_eq!((connection.r#virtual, connection.server), (vip, server));
+    assert_eq!((connection.r#virtual, connection.server), (Some(vip), server));
     assert_eq!((connection.state.as_str(), connection.protocol.as_str()), ("ESTABLISHED", "TCP"));
     eventually("a sample", || {
         let services: Services = serde_json::from_str(&said(&director, "-L --json")).expect("a document");

@@ -52,6 +52,10 @@ pub enum EditError {
     NoServer,
 }
 
+/// What names no service: nothing at all, or a protocol or `FWM` and then no address or mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedKey(pub String);
+
 /// A scheduler's name that is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownAlgorithm(pub String);
@@ -106,6 +110,18 @@ impl fmt::Display for EditError {
 }
 
 impl std::error::Error for EditError {}
+
+impl fmt::Display for MalformedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "\"{}\" names no service: wanted TCP, UDP or SCTP and ADDRESS:PORT, FWM MARK, or a name",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for MalformedKey {}
 
 impl fmt::Display for UnknownAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,10 +6,12 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::MalformedKey;
+
 /// What identifies a service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "String", into = "String"))]
+#[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
 pub enum ServiceKey {
     /// Protocol, virtual address and port (`-t`, `-u`).
     Address {
@@ -85,11 +87,18 @@ impl ServiceKey {
     }
 }
 
-/// Reads what [`Display`](fmt::Display) prints. Whatever is no address and no mark is a name.
+/// Reads what [`Display`](fmt::Display) prints. What begins neither as an address nor as a mark does is a name.
+///
+/// ```
+/// use lvs_core::ServiceKey;
+/// assert_eq!("api".parse(), Ok(ServiceKey::name("api")));
+/// // Somebody forgot the port; a pool of that name would never be asked for.
+/// assert!("TCP 192.0.2.1".parse::<ServiceKey>().is_err());
+/// ```
 impl FromStr for ServiceKey {
-    type Err = std::convert::Infallible;
+    type Err = MalformedKey;
 
-    fn from_str(text: &str) -> Result<ServiceKey, Self::Err> {
+    fn from_str(text: &str) -> Result<ServiceKey, MalformedKey> {
         let address =
             |protocol, text: &str| text.parse().ok().map(|address| ServiceKey::Address { protocol, address });
         let mark = |text: &str, family| text.parse().ok().map(|mark| ServiceKey::Mark { mark, family });
@@ -101,9 +110,9 @@ impl FromStr for ServiceKey {
                 Some(rest) => mark(rest, Family::V6),
                 None => mark(rest, Family::V4),
             },
-            _ => None,
+            _ => (!text.is_empty()).then(|| ServiceKey::name(text)),
         };
-        Ok(found.unwrap_or_else(|| ServiceKey::name(text)))
+        found.ok_or_else(|| MalformedKey(text.to_owned()))
     }
 }
 

@@ -30,6 +30,11 @@ fn what_is_left_out_has_its_default() {
 #[test]
 fn nothing_can_be_read_that_could_not_be_built() {
     for service in [
+        r#"{"key":""}"#,
+        r#"{"key":"TCP 10.9.9.9"}"#,
+        r#"{"key":"UDP 10.9.9.256:53"}"#,
+        r#"{"key":"FWM 0"}"#,
+        r#"{"key":"FWM 7 IPv4"}"#,
         r#"{"key":"web","algorithm":"wobble"}"#,
         r#"{"key":"web","persistence":{"timeout":0}}"#,
         r#"{"key":"web","persistence":{"timeout":60,"prefix":129}}"#,

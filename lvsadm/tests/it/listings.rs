@@ -354,15 +354,18 @@ fn connections_and_templates_are_ipvsadms() {
     let fake = Fake::with(
         "-A -t 192.0.2.10:443 -p 360 -M 255.255.255.0\n-a -t 192.0.2.10:443 -r 10.0.0.3:443 -m\n\
          -A -f 7 -p 300\n-a -f 7 -r 10.0.0.9:8080 -m\n\
+         -A --pool api -p 60\n-a --pool api -r 10.0.0.5:8080 -m\n\
          -A -t 192.0.2.11:0 -p 7200\n-a -t 192.0.2.11:0 -r 10.0.0.9 -m\n",
     );
     let mark = lvs_core::ServiceKey::Mark { mark: 7.try_into().unwrap(), family: lvs_core::Family::V4 };
+    let pool = lvs_core::ServiceKey::name("api");
     let leases = [
         fake.lease(&mark, "10.0.0.9:8080", 0),
+        fake.lease(&pool, "10.0.0.5:8080", 0),
         fake.lease(&tcp("192.0.2.10:443"), "10.0.0.3:443", 0),
         fake.lease(&tcp("192.0.2.11:0"), "10.0.0.9:0", 0),
     ];
-    fake.director.report(&leases[2], lvs_core::Event::Succeeded, lvs_core::Time::ZERO);
+    fake.director.report(&leases[3], lvs_core::Event::Succeeded, lvs_core::Time::ZERO);
     let http = "192.0.2.10:80";
     *fake.connections.lock().unwrap() = vec![
         connection(ConnectionState::Established, 899, ["198.51.100.1:49153", http, "10.0.0.1:8080"]),
@@ -381,10 +384,15 @@ UDP 05:00  UDP         198.51.100.2:5060  192.0.2.10:5060    10.0.0.4:5060$
 TCP 120:00 SYN_RECV    [2001:db8::1]:49153 [2001:db8::10]:80  10.0.0.1:80$
 TCP 06:00  NONE        198.51.100.0:0     192.0.2.10:443     10.0.0.3:443$
 IP  05:00  NONE        198.51.100.7:0     0.0.0.7:0          10.0.0.9:0$
+IP  01:00  NONE        198.51.100.7:0     api                10.0.0.5:8080$
 TCP 120:00 ASSURED     198.51.100.7:0     192.0.2.11:0       10.0.0.9:0$
 ";
     let head = "pro expire state       source             virtual            destination";
     check(&fake, "-Lnc", &format!("IPVS connection entries$\n{head}$\n{lines}"));
     let engine = "        pe name          pe_data";
     check(&fake, "-Lnc --persistent-conn", &format!("IPVS connection entries$\n{head}{engine}$\n{lines}"));
+    let document: lvsadm::document::Connections =
+        serde_json::from_str(&fake.stdout("-Lc --json")).expect("a document");
+    let pooled = document.connections.iter().find(|entry| entry.pool.as_deref() == Some("api"));
+    assert_eq!(pooled.map(|entry| (entry.r#virtual, entry.template)), Some((None, true)));
 }

@@ -169,7 +169,12 @@ const TABLE: &[(&str, &str, u8)] = &[
         255,
     ),
     // What this director cannot do.
-    ("-A -u 192.0.2.9:5060 --pe sip -p", "Scheduler or persistence engine not found\n", 255),
+    (
+        "-A -u 192.0.2.9:5060 --pe sip -p",
+        "Scheduler or persistence engine not found\n\
+         (this director has no persistence engines: of SIP it sees datagrams, and no Call-ID)\n",
+        255,
+    ),
     // What ipvsadm does not have.
     ("-L -c --health", "options conflicts in the list command\n", 2),
     ("-S --json", "Illegal 'json' option with the 'save' command\n", 2),
