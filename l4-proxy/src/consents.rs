@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use foldhash::fast::RandomState;
@@ -37,6 +38,32 @@ impl Consents {
         self.shared.any.store(any, Ordering::Release);
     }
 
+    /// Until when each address may be served, in a form for another process of this host: `ADDRESS NANOS`,
+    /// a line each, on the clock of [`vrrp::os::now`].
+    pub(crate) fn tell(&self) -> String {
+        let needed = self.shared.needed.load();
+        let told = needed.iter().flat_map(|needed| needed.iter());
+        told.map(|(address, consent)| format!("{address} {}\n", consent.until().as_nanos())).collect()
+    }
+
+    /// Goes by the word of another process, which serves the addresses now. What it does not mention it has
+    /// given away.
+    pub(crate) fn hear(&self, told: &str) {
+        let until: HashMap<IpAddr, Duration> = told
+            .lines()
+            .filter_map(|line| {
+                let (address, nanos) = line.split_once(' ')?;
+                Some((address.parse().ok()?, Duration::from_nanos(nanos.parse().ok()?)))
+            })
+            .collect();
+        for (address, consent) in self.shared.needed.load().iter().flat_map(|needed| needed.iter()) {
+            match until.get(address) {
+                Some(until) => consent.last(*until),
+                None => consent.end(),
+            }
+        }
+    }
+
     /// Whether an address may be served now. Where nothing needs consent that is one load.
     pub(crate) fn allow(&self, address: IpAddr) -> bool {
         if !self.shared.any.load(Ordering::Acquire) {
@@ -50,7 +77,7 @@ impl Consents {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use vrrp::arbiter::{Answer, OnLoss, Terms, Witness};
     use vrrp::os::{Arbiters, Notice};
@@ -99,6 +126,13 @@ mod tests {
 
         arbiters.hear(&Notice::Asks { instance: "web".to_owned() });
         eventually("the arbiter agrees", || consents.allow(needed));
+        // Another process hears of it, and of its end.
+        let follower = Consents::default();
+        follower.need([(needed, Arc::new(Consent::default()))].into_iter());
+        follower.hear(&consents.tell());
+        assert!(follower.allow(needed));
+        follower.hear("");
+        assert!(!follower.allow(needed));
         eventually("its word ends", || !consents.allow(needed));
     }
 }

@@ -43,7 +43,7 @@ use crate::inherit::Inherited;
 use crate::keepalived::keeper::{Keeper, Outcome, Record, Records};
 use crate::probe::{Prober, Schedule};
 use crate::settings::Settings;
-use crate::takeover::Predecessor;
+use crate::takeover::{Elders, Predecessor};
 use crate::worker::Workers;
 
 /// How a director runs.
@@ -107,6 +107,8 @@ struct Shared {
     failover: OnceLock<Failover>,
     /// What the arbiters of those instances say.
     consents: Consents,
+    /// Directors before this one that still carry connections.
+    elders: Elders,
 }
 
 /// What only changes of configuration touch.
@@ -243,6 +245,7 @@ impl Daemon {
             workers,
             failover,
             consents,
+            elders: Elders::default(),
         };
         let shared = Arc::new(shared);
         let begun = with_health(Edit::Replace(config.clone()), shared.options.health, &HashSet::new());

@@ -28,6 +28,7 @@ use vrrp::router::{State, Warning};
 use self::arbiters::Arbiters;
 use self::notify::{Notifier, Telling, What, Who};
 use self::record::Records;
+pub(crate) use self::succession::Heir;
 use self::succession::Inherited;
 use self::trackers::Trackers;
 use crate::consents::Consents;
@@ -36,7 +37,7 @@ use crate::keepalived::model::{Global, Instance, Mail, Notify, Vrrp};
 use crate::mail::{self, Office};
 use crate::script::Account;
 use crate::sync::{self, Role, Synchronisation};
-use crate::takeover::Predecessor;
+use crate::takeover::{Elders, Predecessor};
 use crate::worker::Workers;
 
 /// The VRRP instances of a director.
@@ -55,6 +56,8 @@ struct Shared {
     news: mpsc::Sender<News>,
     /// Takes mail.
     office: Office,
+    /// Directors before this one, which go by the consents that this one has.
+    elders: Elders,
 }
 
 /// What runs now.
@@ -99,11 +102,15 @@ pub(crate) struct Prepared {
 
 impl Failover {
     /// Runs nothing yet.
-    pub(crate) fn start(director: &Arc<Director>, consents: Consents) -> std::io::Result<Failover> {
+    pub(crate) fn start(
+        director: &Arc<Director>,
+        consents: Consents,
+        elders: Elders,
+    ) -> std::io::Result<Failover> {
         let (news, told) = mpsc::channel(NEWS_MAX);
         let service = Workers::start("failover", 1)?;
         let (director, office) = (Arc::downgrade(director), Office::open(&service));
-        let shared = Arc::new(Shared { director, state: Mutex::default(), consents, news, office });
+        let shared = Arc::new(Shared { director, state: Mutex::default(), consents, news, office, elders });
         let teller = Arc::downgrade(&shared);
         service.run(0, move || tell_of(teller, told));
         Ok(Failover { shared, service })
@@ -128,6 +135,8 @@ impl Failover {
             let node =
                 Node::start(Settings::default(), schedule, told).map_err(|error| cannot_run(&error))?;
             state.arbiters.connect(node.handle().clone());
+            let (consents, elders) = (self.shared.consents.clone(), self.shared.elders.clone());
+            state.arbiters.echo(move || elders.tell(&consents));
             state.node = Some(node);
         }
         let name = model.global.router_id.clone().unwrap_or_else(mail::host_name);
@@ -149,7 +158,6 @@ impl Failover {
         let account = Account::of(&global);
         let mut state = self.shared.state();
         state.arbiters.follow(arbiters).map_err(|error| cannot_run(&error))?;
-        self.shared.consents.need(state.arbiters.consents(&vrrp));
         state.records.keep(&vrrp);
         let (begun, freed) = state.trackers.follow(&vrrp, &account);
         let before = std::mem::replace(&mut state.vrrp, vrrp);
@@ -159,13 +167,17 @@ impl Failover {
         state.global = global;
         let handle = state.node.as_ref().map(|node| node.handle().clone());
         drop(state);
+        let legacies = match (predecessor, &handle) {
+            (Some(predecessor), Some(_)) => Some(self.inherit(&settings, predecessor)?),
+            _ => None,
+        };
+        // Clients come in already where another process was master until now: they need its consent only
+        // when that has passed.
+        self.shared.need_consents();
         let Some(handle) = handle else { return Ok(()) };
-        let resumed = match predecessor {
+        let resumed = match legacies {
             None => handle.reload(settings),
-            Some(predecessor) => {
-                let legacies = self.inherit(&settings, predecessor)?;
-                handle.resume(settings, legacies)
-            }
+            Some(legacies) => handle.resume(settings, legacies),
         };
         resumed.map_err(|gone| CommitError::Refused(gone.to_string()))?;
         for (instance, tracker) in freed {
@@ -187,16 +199,19 @@ impl Failover {
 
     /// What the instances were in the process before this one, which falls silent.
     fn inherit(&self, settings: &Settings, predecessor: &Predecessor) -> Result<Vec<Legacy>, CommitError> {
-        let left = predecessor.routers(&succession::heirs(settings));
+        let mut state = self.shared.state();
+        let left = predecessor.routers(&succession::heirs(settings, &state.arbiters));
         let left = left.map_err(|error| {
             CommitError::Refused(format!("the running director keeps its virtual routers: {error}"))
         })?;
-        let mut legacies = succession::read(&left);
-        let mut state = self.shared.state();
+        let (mut legacies, bequests) = succession::read(&left);
         for legacy in &mut legacies {
             // Of a tracker that is no more nobody would ever say anything else.
             legacy.faults.retain(|fault| state.trackers.know(&fault.tracker));
             legacy.weights.retain(|(tracker, _)| state.trackers.know(tracker));
+        }
+        for (instance, bequest, consent) in succession::bequests(settings, &legacies, &bequests) {
+            state.arbiters.resume(instance, bequest, consent);
         }
         state.inherited = Inherited::new(&state.vrrp, settings, &legacies);
         info!(instances = legacies.len(), "virtual routers taken over");
@@ -300,6 +315,12 @@ impl Shared {
         // Not held while they end: first the addresses go, then the consent.
         drop(node);
         drop(arbiters);
+    }
+
+    /// Has whoever takes clients in look at what arbiters say.
+    fn need_consents(&self) {
+        let state = self.state();
+        self.consents.need(state.arbiters.consents(&state.vrrp));
     }
 
     fn statuses(&self) -> Vec<Status> {

@@ -12,9 +12,10 @@
 //! and no queue that is lost. If the successor dies before step 3, the director goes on as if nothing
 //! had been.
 //!
-//! What is sent is a text, its length before it, then the sockets that are listened on, and then those of
-//! flows.
+//! What is sent is a text, its length before it, then the sockets that are listened on, then those of
+//! flows, and then ways to directors before this one that still carry connections.
 
+mod elders;
 mod estate;
 pub mod sockets;
 
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use lvs_core::{Director, Time};
 
+pub(crate) use self::elders::{Elders, Remains};
 use self::estate::Estate;
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::Record;
@@ -36,6 +38,7 @@ use crate::udp::Passing;
 pub struct Predecessor {
     stream: UnixStream,
     estate: Estate,
+    elders: Vec<UnixStream>,
 }
 
 /// What a director hands over beside what its [`Director`] knows.
@@ -47,6 +50,8 @@ pub(crate) struct Belongings {
     pub(crate) flows: Vec<(SocketAddr, usize, Passing)>,
     /// What the checks of keepalived.conf have found.
     pub(crate) checks: Vec<Record>,
+    /// Ways to the directors before it.
+    pub(crate) elders: Vec<OwnedFd>,
 }
 
 impl Predecessor {
@@ -79,7 +84,9 @@ impl Predecessor {
                 inherited.add_flow(*at, *number, Passing { record: record.clone(), socket });
             }
         }
-        Ok((Predecessor { stream, estate }, inherited))
+        let elders = sockets::receive(&stream, estate.elders)?;
+        let elders = elders.into_iter().flatten().map(UnixStream::from).collect();
+        Ok((Predecessor { stream, estate, elders }, inherited))
     }
 
     /// Its rules, with thresholds and timeouts, as [`lvsadm::rules`] reads them.
@@ -120,12 +127,17 @@ impl Predecessor {
         read_text(&self.stream)
     }
 
-    /// Lets the other director drain: this one serves.
+    /// Lets the other director drain: this one serves, and asks it and those before it for the
+    /// connections that go on there.
     ///
     /// # Errors
     /// It is gone, and its connections with it.
-    pub fn release(self) -> io::Result<()> {
-        (&self.stream).write_all(&[SERVES])
+    pub(crate) fn release(self, elders: &Elders) -> io::Result<()> {
+        let Predecessor { stream, elders: older, .. } = self;
+        older.into_iter().for_each(|elder| elders.add(elder));
+        (&stream).write_all(&[SERVES])?;
+        elders.add(stream);
+        Ok(())
     }
 }
 
@@ -150,16 +162,17 @@ pub(crate) fn hand_over(
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let Belongings { timeouts, sockets, flows, checks } = belongings;
+    let Belongings { timeouts, sockets, flows, checks, elders } = belongings;
     let mut estate = Estate::of(director, timeouts, now);
     estate.flows = flows.iter().map(|(at, number, flow)| (*at, *number, flow.record.clone())).collect();
-    (estate.sockets, estate.checks) = (sockets.len(), checks);
+    (estate.sockets, estate.checks, estate.elders) = (sockets.len(), checks, elders.len());
     let text = estate.write();
     write_text(stream, &text)?;
     sockets::send(stream, &sockets)?;
     sockets::send(stream, flows.iter().map(|(_, _, flow)| &flow.socket))?;
+    sockets::send(stream, &elders)?;
     // They are there now, and not needed here.
-    drop((sockets, flows));
+    drop((sockets, flows, elders));
     loop {
         let mut said = [0];
         (&mut &*stream).read_exact(&mut said)?;

@@ -200,6 +200,27 @@ impl Edit {
 }
 
 impl ConnectionState {
+    /// The state of that name in IPVS's list of connections.
+    pub fn named(name: &str) -> Option<ConnectionState> {
+        ConnectionState::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Every state.
+    const ALL: [ConnectionState; 12] = [
+        ConnectionState::None,
+        ConnectionState::Established,
+        ConnectionState::SynSent,
+        ConnectionState::SynReceived,
+        ConnectionState::FinWait,
+        ConnectionState::TimeWait,
+        ConnectionState::Close,
+        ConnectionState::CloseWait,
+        ConnectionState::LastAck,
+        ConnectionState::Listen,
+        ConnectionState::SynAck,
+        ConnectionState::Udp,
+    ];
+
     /// The name in IPVS's list of connections.
     pub fn name(self) -> &'static str {
         match self {

@@ -72,7 +72,7 @@
 //! # What is not as in ipvsadm
 //!
 //! - `-R` applies its edits as one. Words that are wrong in any line leave everything as it was.
-//! - `--pe` is refused: the director has none. `--start-daemon` and `--stop-daemon` are refused too: what
+//! - `--pe` is refused, and said why: the director has none. `--start-daemon` and `--stop-daemon` are refused too: what
 //!   is synchronised, and with whose key, is written in `keepalived.conf`. `-L --daemon` lists it.
 //! - Packets of TCP connections are counted as 0: a proxy sees their bytes.
 //! - From number to name, hosts are looked up in `/etc/hosts` only.

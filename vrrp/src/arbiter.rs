@@ -116,6 +116,20 @@ pub trait Witness: Send {
     fn revoke(&mut self, patience: Duration);
     /// Whom it asks, in an operator's words; of several, the one that answered last.
     fn whom(&self) -> String;
+
+    /// By what one in another process of this host knows what this one holds, or was just asking for.
+    fn bequest(&self) -> String {
+        String::new()
+    }
+
+    /// Takes what another one held by this for its own; from there on the other one has it no more, as
+    /// soon as the arbiter was asked.
+    fn inherit(&mut self, bequest: &str) {
+        let _ = bequest;
+    }
+
+    /// Takes what it has passed on for its own again, whether or not the heir has asked for it.
+    fn recover(&mut self) {}
 }
 
 /// How an arbiter stands to who asks it.
@@ -200,6 +214,22 @@ impl Arbiter {
             silence: None,
             holder: None,
         }
+    }
+
+    /// Goes on with a consent that another process of this host had, until this moment. It is asked at once
+    /// for one of its own.
+    pub fn resume(&mut self, until: Moment, now: Moment) {
+        self.wanted = true;
+        self.told = Some(until);
+        self.ask_anew(now);
+    }
+
+    /// Takes nothing for granted any more of what was asked: another process may have had the consent
+    /// meanwhile. What was told holds until it ends.
+    pub fn ask_anew(&mut self, now: Moment) {
+        self.asking = false;
+        self.until = None;
+        self.due = now;
     }
 
     /// When [`Event::Timer`] is due.

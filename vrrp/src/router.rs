@@ -159,11 +159,8 @@ impl Router {
         let mut actions = Vec::new();
         self.lapse(&event, now, &mut actions);
         match (event, self.state) {
-            // A consent cannot be passed on: it is the other process's.
-            (Event::Resume, State::Init) if !self.is_arbitrated() => {
-                self.take(Reason::Resumed, now, &mut actions);
-            }
-            (Event::Start | Event::Resume, State::Init) => self.start(now, &mut actions),
+            (Event::Resume { consent }, State::Init) => self.resume(consent, now, &mut actions),
+            (Event::Start, State::Init) => self.start(now, &mut actions),
             (Event::Recovered, State::Fault) => self.listen(Reason::Recovered, now, &mut actions),
             (Event::Failed, State::Fault) => {}
             (Event::Failed, _) => self.leave(State::Fault, Reason::Fault, &mut actions),

@@ -3,16 +3,15 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 
-use lvs_core::{Changes, Config, Director, Protocol, Time};
+use lvs_core::{Changes, Config, Director, Time};
 use lvsadm::document::{SyncDaemon, VirtualRouter};
-use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit};
+use lvsadm::{CommitError, Connection, Control, Edit};
 
 use super::check::accepts;
 use super::{Shared, with_health};
 use crate::clock;
-use crate::connections::Open;
 use crate::failover::Failover;
-use crate::relay::{Side, Timeouts};
+use crate::relay::Timeouts;
 
 pub(super) fn relay_timeouts(timeouts: lvsadm::Timeouts) -> Timeouts {
     Timeouts { idle: timeouts.tcp, half_closed: timeouts.tcp_fin }
@@ -42,7 +41,8 @@ impl Control for Shared {
     fn connections(&self) -> Vec<Connection> {
         let timeouts = self.state().timeouts;
         let open = self.connections.list().into_iter().chain(self.flows.list());
-        open.map(|open| listed(&open, timeouts)).collect()
+        let own = open.map(|open| open.listed(timeouts));
+        own.chain(self.elders.connections()).collect()
     }
 
     fn timeouts(&self) -> lvsadm::Timeouts {
@@ -68,23 +68,5 @@ impl Control for Shared {
 
     fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
         Shared::hand_over(self, stream)
-    }
-}
-
-/// A connection as IPVS would list it: the state follows from which side ended first.
-fn listed(open: &Open, timeouts: lvsadm::Timeouts) -> Connection {
-    let (state, timeout) = match open.progress.ended_first() {
-        _ if open.protocol == Protocol::Udp => (ConnectionState::Udp, timeouts.udp),
-        None => (ConnectionState::Established, timeouts.tcp),
-        Some(Side::Client) => (ConnectionState::CloseWait, timeouts.tcp_fin),
-        Some(Side::Server) => (ConnectionState::FinWait, timeouts.tcp_fin),
-    };
-    Connection {
-        protocol: open.protocol,
-        expires: timeout.saturating_sub(open.progress.silent_for()),
-        state,
-        client: open.client,
-        virtual_address: open.virtual_address,
-        server: open.server,
     }
 }

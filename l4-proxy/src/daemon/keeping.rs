@@ -53,8 +53,12 @@ impl Daemon {
     fn prepare_failover(&self, model: &Model) -> Result<Option<(&Failover, Prepared)>, CommitError> {
         let slot = &self.shared.failover;
         if slot.get().is_none() && !model.vrrp.instances.is_empty() | model.global.sync.is_some() {
-            let started =
-                Failover::start(&self.shared.director, self.shared.consents.clone()).map_err(cannot_start)?;
+            let started = Failover::start(
+                &self.shared.director,
+                self.shared.consents.clone(),
+                self.shared.elders.clone(),
+            )
+            .map_err(cannot_start)?;
             // Whoever was faster has started another one.
             let _ = slot.set(started);
         }

@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lvs_core::{Config, Director};
 use lvsadm::CommitError;
@@ -12,9 +13,9 @@ use tracing::{info, warn};
 use super::listening::{Listening, Paused, Reason};
 use super::{Daemon, Options, Shared};
 use crate::clock;
-use crate::failover::Failover;
+use crate::failover::Heir;
 use crate::inherit::Inherited;
-use crate::takeover::{self, Belongings, Predecessor};
+use crate::takeover::{self, Belongings, Predecessor, Remains};
 
 impl Daemon {
     /// Starts a director in the place of another, which drains once this one serves: on its sockets, with
@@ -37,18 +38,27 @@ impl Daemon {
         let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
         daemon.found = Mutex::new(predecessor.checks());
         daemon.predecessor = Mutex::new(Some(predecessor));
-        settle(&daemon)?;
-        daemon.shared.say_what_is_left();
-        if let Some(path) = control {
-            let socket = lvsadm::bind_over(path);
-            let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
-            daemon.administer(socket)?;
+        if let Err(error) = settle(&daemon).and_then(|()| daemon.take_control(control)) {
+            // The other one goes on: what it has left must stay as it left it.
+            daemon.shared.failover.get().inspect(|failover| failover.abandon());
+            return Err(error);
         }
         let predecessor = daemon.predecessor.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(error)) = predecessor.map(Predecessor::release) {
+        let elders = &daemon.shared.elders;
+        if let Some(Err(error)) = predecessor.map(|predecessor| predecessor.release(elders)) {
             warn!(%error, "the director before this one is gone, with its connections");
         }
+        elders.tell(&daemon.shared.consents);
         Ok(daemon)
+    }
+
+    /// Listens to `lvsadm` in the place of the other one.
+    fn take_control(&mut self, path: Option<PathBuf>) -> Result<(), CommitError> {
+        self.shared.say_what_is_left();
+        let Some(path) = path else { return Ok(()) };
+        let socket = lvsadm::bind_over(path);
+        let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
+        self.administer(socket)
     }
 }
 
@@ -58,20 +68,19 @@ impl Shared {
         let failover = self.failover.get();
         let (mut belongings, paused) = {
             let mut state = self.state();
-            let refused =
-                state.closed.map(str::to_owned).or_else(|| failover.and_then(Failover::cannot_leave));
-            if let Some(why) = refused {
+            if let Some(why) = state.closed {
                 warn!("not handed over: {why}");
-                return takeover::refuse(stream, &why);
+                return takeover::refuse(stream, why);
             }
             let listening = state.listening.values();
             let mut sockets = listening.map(Listening::sockets).collect::<io::Result<Vec<_>>>()?;
             sockets.push(state.metrics.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?);
             let sockets = sockets.into_iter().flatten().collect();
+            let elders = self.elders.streams()?;
             state.closed = Some("the director hands over to another");
             let paused: Vec<_> = state.listening.values().filter_map(Listening::pause).collect();
             let (timeouts, checks) = (state.timeouts, state.checks.records());
-            (Belongings { timeouts, sockets, flows: Vec::new(), checks }, paused)
+            (Belongings { timeouts, sockets, flows: Vec::new(), checks, elders }, paused)
         };
         belongings.flows = paused.into_iter().flat_map(Paused::flows).collect();
         info!(flows = belongings.flows.len(), "handing over");
@@ -80,17 +89,30 @@ impl Shared {
         match &handed {
             Ok(()) => {
                 failover.inspect(|failover| failover.retire());
+                self.elders.forget();
                 self.stop_listening(Reason::HandedOver);
+                if let Err(error) = self.remains().answer(stream) {
+                    warn!(%error, "the successor does not hear of the connections that go on here");
+                }
                 self.replaced.send_replace(true);
             }
             Err(error) => {
                 warn!(%error, "not handed over, still serving as before");
-                failover.inspect(|failover| failover.go_on());
+                failover.inspect(|failover| failover.go_on(Heir::of(error)));
                 let mut state = self.state();
                 state.closed = None;
                 state.listening.values().for_each(Listening::go_on);
             }
         }
         handed
+    }
+
+    /// What goes on here when another director serves.
+    fn remains(&self) -> Remains {
+        Remains {
+            connections: [&self.connections, &self.flows].map(Arc::downgrade),
+            timeouts: self.state().timeouts,
+            consents: self.consents.clone(),
+        }
     }
 }

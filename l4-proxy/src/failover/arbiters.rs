@@ -9,6 +9,7 @@ use lvsadm::document::ArbiterView;
 use tracing::{info, warn};
 use vrrp::arbiter::{Note, OnLoss, Standing, Terms, Witness};
 use vrrp::os::{self, Consent, Handle, Notice, Ping, Said, View};
+use vrrp::router::Moment;
 
 use crate::keepalived::model::{Arbiter, ArbiterKind, Etcd, Instance, OnArbiterLoss, Vrrp};
 
@@ -46,6 +47,35 @@ impl Arbiters {
     /// Says whom to tell.
     pub(super) fn connect(&self, node: Handle) {
         self.running.connect(node);
+    }
+
+    /// Whom to call when a consent has become another.
+    pub(super) fn echo(&self, echo: impl Fn() + Send + Sync + 'static) {
+        self.running.echo(echo);
+    }
+
+    /// By what others know the arbiter of an instance: its consent can pass to a process that asks the same one.
+    pub(super) fn tag(&self, instance: &str) -> Option<String> {
+        let seat = self.seats.iter().find(|seat| seat.instances.iter().any(|name| name == instance))?;
+        Some(match &seat.arbiter.kind {
+            ArbiterKind::Ping(gateway) => format!("ping {gateway}"),
+            ArbiterKind::Etcd(etcd) => format!("etcd {} {}", etcd.key, etcd.endpoints.join(" ")),
+        })
+    }
+
+    /// Asks nobody any more for these, and leaves what is held to another process.
+    pub(super) fn rest(&self, instances: &[String]) -> Vec<(String, String)> {
+        self.running.rest(instances)
+    }
+
+    /// Goes on with what was left.
+    pub(super) fn recover(&self) {
+        self.running.recover();
+    }
+
+    /// Goes on for an instance with what another process has left.
+    pub(super) fn resume(&self, instance: &str, bequest: &str, consent: Option<Moment>) {
+        self.running.resume(instance, bequest, consent);
     }
 
     /// Makes sure that those of a configuration can be run.

@@ -27,6 +27,8 @@ pub(super) struct Estate {
     /// What the checks of keepalived.conf have found.
     pub(super) checks: Vec<Record>,
     pub(super) sockets: usize,
+    /// Ways to directors before this one.
+    pub(super) elders: usize,
     /// Flows of datagrams, each with the address it came to and the number of the socket there.
     pub(super) flows: Vec<(SocketAddr, usize, FlowRecord)>,
 }
@@ -52,7 +54,7 @@ impl Estate {
     }
 
     pub(super) fn write(&self) -> Vec<u8> {
-        let mut head = format!("{MAGIC}\nsockets {}\n", self.sockets);
+        let mut head = format!("{MAGIC}\nsockets {}\nelders {}\n", self.sockets, self.elders);
         // Writing to a string cannot fail.
         for (service, server, counts) in &self.counts {
             let Some(service) = name(service) else { continue };
@@ -108,6 +110,7 @@ impl Estate {
             let (what, words) = text.split_once(' ').unwrap_or((text, ""));
             match what {
                 "sockets" => estate.sockets = words.parse().ok().filter(|count| *count <= SOCKETS_MAX)?,
+                "elders" => estate.elders = words.parse().ok().filter(|count| *count <= SOCKETS_MAX)?,
                 "counts" => estate.counts.push(read_counts(words)?),
                 "health" | "down" | "ejected" => estate.read_health(what, words)?,
                 "quorum" => {
@@ -328,6 +331,7 @@ mod tests {
         Estate {
             rules: "-A -t 192.0.2.1:80 -s rr\n".to_owned(),
             templates: vec![0, 10, 255],
+            elders: 2,
             health: vec![(marked, server, HealthRecord::default()), (web.clone(), server, health)],
             counts: vec![(web.clone(), Some(server), counts), (web, None, Counts::default())],
             checks: vec![Record {

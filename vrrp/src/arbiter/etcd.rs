@@ -78,6 +78,8 @@ pub struct Etcd {
     /// How often a lease was given back. Words of giving back may arrive late; a key that was put
     /// before them is not taken for ours any more.
     tenure: u64,
+    /// What ends the values that another process of this host, or this one before it, may have put.
+    before: Vec<String>,
     ttl: Duration,
     lease: Option<String>,
     session: Option<Session>,
@@ -107,8 +109,9 @@ impl Etcd {
             first: 0,
             key: base64(settings.key.as_bytes()),
             name: settings.name.clone(),
-            nonce: RandomState::new().hash_one(std::process::id()),
+            nonce: nonce(),
             tenure: 0,
+            before: Vec::new(),
             ttl: settings.ttl,
             lease: None,
             session: settings.login.clone().map(|login| Session { login, token: None }),
@@ -117,7 +120,7 @@ impl Etcd {
 
     /// What the key says when it is ours.
     fn value(&self) -> String {
-        base64(format!("{} {:016x}-{}", self.name, self.nonce, self.tenure).as_bytes())
+        base64(format!("{} {}", self.name, mark(self.nonce, self.tenure)).as_bytes())
     }
 
     /// Asks one member after the other, each for its part of the time.
@@ -158,20 +161,28 @@ impl Etcd {
         match (text(entry, "value"), text(entry, "lease")) {
             (None, _) => Holder::Nobody,
             (Some(value), Some(lease)) if value == self.value() => Holder::Us(lease.to_owned()),
+            (Some(value), _) if self.before.iter().any(|before| *before == parts(value).1) => {
+                Holder::Before(value.to_owned())
+            }
             (Some(value), _) => Holder::Another(name(value)),
         }
     }
 
     fn take(&mut self, connection: &Connection<'_>) -> Result<Answer, String> {
-        match self.look(connection)?.0 {
+        let compare = match self.look(connection)?.0 {
             Holder::Another(name) => return Ok(Answer::Held(name)),
             // An earlier question did its work although no answer came.
             Holder::Us(lease) => {
                 self.lease = Some(lease);
                 return self.prolong(connection);
             }
-            Holder::Nobody => {}
-        }
+            Holder::Nobody => {
+                json!({ "key": self.key, "target": "CREATE", "result": "EQUAL", "create_revision": "0" })
+            }
+            Holder::Before(value) => {
+                json!({ "key": self.key, "target": "VALUE", "result": "EQUAL", "value": value })
+            }
+        };
         let seconds = self.ttl.as_secs().max(1);
         let granted = connection.post("/v3/lease/grant", &json!({ "TTL": seconds.to_string() }))?;
         let lease = text(&granted, "ID").ok_or("etcd granted a lease without a number")?.to_owned();
@@ -183,14 +194,13 @@ impl Etcd {
         let reply = connection.post(
             "/v3/kv/txn",
             &json!({
-                "compare": [
-                    { "key": self.key, "target": "CREATE", "result": "EQUAL", "create_revision": "0" },
-                ],
+                "compare": [compare],
                 "success": [{ "request_put": { "key": self.key, "value": self.value(), "lease": lease } }],
                 "failure": [{ "request_range": { "key": self.key } }],
             }),
         )?;
         if reply["succeeded"] == Value::Bool(true) {
+            self.before.clear();
             return Ok(Answer::Yes);
         }
         match self.holder(&reply["responses"][0]["response_range"]["kvs"][0]) {
@@ -219,7 +229,7 @@ impl Etcd {
             _ if before != after => Err("etcd is changing its leader".to_owned()),
             Holder::Us(ours) if ours == lease => Ok(Answer::Yes),
             Holder::Another(name) => Ok(Answer::Held(name)),
-            Holder::Us(_) | Holder::Nobody => Ok(Answer::Gone),
+            Holder::Us(_) | Holder::Before(_) | Holder::Nobody => Ok(Answer::Gone),
         }
     }
 
@@ -244,6 +254,29 @@ impl Witness for Etcd {
 
     fn whom(&self) -> String {
         format!("etcd {}", self.servers[self.first])
+    }
+
+    fn bequest(&self) -> String {
+        mark(self.nonce, self.tenure)
+    }
+
+    /// The key is put anew under a lease of this process's, in a transaction that wants the other one's value
+    /// to be there still. So there is one holder at any time, and one who is told of by etcd.
+    fn inherit(&mut self, bequest: &str) {
+        let known = bequest.split_once('-').and_then(|(nonce, tenure)| {
+            Some((u64::from_str_radix(nonce, 16).ok()?, tenure.parse::<u64>().ok()?))
+        });
+        // Another arbiter's, or none: then it is waited for.
+        let Some((nonce, tenure)) = known else { return };
+        (self.nonce, self.tenure) = (nonce, tenure.wrapping_add(1));
+        self.before = vec![bequest.to_owned()];
+    }
+
+    /// Under a mark of its own again: the heir may be there still, and may not take it for its own.
+    fn recover(&mut self) {
+        self.before = vec![mark(self.nonce, self.tenure), mark(self.nonce, self.tenure.wrapping_add(1))];
+        (self.nonce, self.tenure) = (nonce(), 0);
+        self.lease = None;
     }
 
     fn revoke(&mut self, patience: Duration) {
@@ -328,6 +361,8 @@ enum Holder {
     Nobody,
     /// With this lease.
     Us(String),
+    /// Whoever has passed it on to this process, or was to take it over from this one; with this value.
+    Before(String),
     Another(String),
 }
 
@@ -352,8 +387,26 @@ fn text<'a>(document: &'a Value, field: &str) -> Option<&'a str> {
 
 /// The name of a holder, out of what the key says.
 fn name(value: &str) -> String {
+    parts(value).0
+}
+
+/// The name of a holder and its mark.
+fn parts(value: &str) -> (String, String) {
     let plain = String::from_utf8_lossy(&unbase64(value)).into_owned();
-    plain.rsplit_once(' ').map_or(plain.clone(), |(name, _)| name.to_owned())
+    match plain.rsplit_once(' ') {
+        Some((name, mark)) => (name.to_owned(), mark.to_owned()),
+        None => (plain, String::new()),
+    }
+}
+
+/// What makes a value one process's, for one tenure.
+fn mark(nonce: u64, tenure: u64) -> String {
+    format!("{nonce:016x}-{tenure}")
+}
+
+/// What no other process has.
+fn nonce() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 fn tls(settings: &Settings, is_used: bool) -> Result<ClientConfig, Unusable> {

@@ -14,6 +14,9 @@ use rustix::io::Errno;
 use super::netlink::Requests;
 use super::settings::{AddressFlag, Scope, VirtualAddress};
 
+/// The kernel counts lifetimes in whole seconds.
+pub(super) const LIFETIME_MIN: Duration = Duration::from_secs(1);
+
 /// Puts an address on an interface; one that is there already is made to be as wanted.
 ///
 /// With a lifetime, the kernel takes it away by itself if nobody prolongs that. It counts in whole
@@ -24,7 +27,7 @@ pub(super) fn place(
     wanted: &VirtualAddress,
     lifetime: Option<Duration>,
 ) -> io::Result<()> {
-    if lifetime.is_some_and(|lifetime| lifetime.as_secs() == 0) {
+    if lifetime.is_some_and(|lifetime| lifetime < LIFETIME_MIN) {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "the arbiter's consent ends within a second"));
     }
     let mut message = identified(link, wanted.address, wanted.prefix);

@@ -25,7 +25,11 @@ use crate::router::{self, Moment};
 pub struct Arbiters {
     seats: Mutex<BTreeMap<String, Seat>>,
     node: Arc<OnceLock<Handle>>,
+    echo: Arc<OnceLock<Echo>>,
 }
+
+/// Called when a consent has become another.
+struct Echo(Box<dyn Fn() + Send + Sync>);
 
 /// What an arbiter said of a virtual router, or that it says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +68,7 @@ pub struct View {
 struct Seat {
     consent: Arc<Consent>,
     shown: Arc<Mutex<Shown>>,
-    questions: SyncSender<Event>,
+    questions: SyncSender<Word>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -73,6 +77,18 @@ struct Seat {
 struct Shown {
     arbiter: Arbiter,
     whom: String,
+    bequest: String,
+    /// Another process has what was held, or is about to: nothing is asked, nor given back.
+    rests: bool,
+}
+
+/// What the thread of an arbiter is told.
+#[derive(Debug)]
+enum Word {
+    Event(Event),
+    /// Of another process.
+    Inherit(String),
+    Recover,
 }
 
 impl Arbiters {
@@ -97,7 +113,13 @@ impl Arbiters {
         self.withdraw(instances);
         let (sender, questions) = sync_channel(QUESTIONS);
         let consent = Arc::new(Consent::default());
-        let shown = Arc::new(Mutex::new(Shown { arbiter: Arbiter::new(terms), whom: witness.whom() }));
+        let shown = Shown {
+            arbiter: Arbiter::new(terms),
+            whom: witness.whom(),
+            bequest: witness.bequest(),
+            rests: false,
+        };
+        let shown = Arc::new(Mutex::new(shown));
         let desk = Desk {
             instance: first.clone(),
             consent: Arc::clone(&consent),
@@ -105,6 +127,7 @@ impl Arbiters {
             patience: terms.patience(),
             witness,
             node: Arc::clone(&self.node),
+            echo: Arc::clone(&self.echo),
             told: Box::new(told),
         };
         let thread = thread::Builder::new().name("arbiter".to_owned()).spawn(move || desk.run(&questions))?;
@@ -163,6 +186,51 @@ impl Arbiters {
         lock(&self.seats)
     }
 
+    /// Leaves what is held for these virtual routers to another process of this host: from now on nothing is
+    /// asked, and nothing given back. Returns by what the other one knows it, for each that has an arbiter.
+    ///
+    /// What was asked just now may still be answered; nobody is told.
+    pub fn rest(&self, instances: &[String]) -> Vec<(String, String)> {
+        let seats = self.seats();
+        let left = instances.iter().filter_map(|instance| {
+            let mut shown = lock(&seats.get(instance)?.shown);
+            shown.rests = true;
+            Some((instance.clone(), shown.bequest.clone()))
+        });
+        left.collect()
+    }
+
+    /// Goes on with what was left after all.
+    pub fn recover(&self) {
+        self.tell_all(&|| Word::Recover);
+    }
+
+    /// Goes on for a virtual router with what another process has left, and with the consent until that
+    /// moment, if it had it.
+    pub fn resume(&self, instance: &str, bequest: &str, until: Option<Moment>) {
+        let seats = self.seats();
+        let Some(seat) = seats.get(instance) else { return };
+        if let Some(until) = until {
+            lock(&seat.shown).arbiter.resume(until, clock::now());
+            seat.consent.last(until);
+        }
+        // Nobody has asked for anything yet, so there is room.
+        let _ = seat.questions.try_send(Word::Inherit(bequest.to_owned()));
+    }
+
+    fn tell_all(&self, word: &dyn Fn() -> Word) {
+        for seat in self.seats().values() {
+            let _ = seat.questions.try_send(word());
+        }
+    }
+
+    /// Has this called whenever a consent was given, prolonged or ended before its time; it is called
+    /// before what has ended is given back.
+    pub fn echo(&self, echo: impl Fn() + Send + Sync + 'static) {
+        // It is one for all time.
+        let _ = self.echo.set(Echo(Box::new(echo)));
+    }
+
     /// Says who is to be told.
     pub fn connect(&self, node: Handle) {
         // It is one node for all time.
@@ -178,7 +246,7 @@ impl Arbiters {
         };
         if let Some(seat) = self.seats().get(instance) {
             // A router asks again; and what is not given back ends by itself.
-            let _ = seat.questions.try_send(event);
+            let _ = seat.questions.try_send(Word::Event(event));
         }
     }
 }
@@ -212,28 +280,53 @@ struct Desk {
     patience: Duration,
     witness: Box<dyn Witness>,
     node: Arc<OnceLock<Handle>>,
+    echo: Arc<OnceLock<Echo>>,
     told: Box<dyn FnMut(Said) + Send>,
 }
 
 impl Desk {
-    fn run(mut self, questions: &Receiver<Event>) {
+    fn run(mut self, questions: &Receiver<Word>) {
         loop {
-            let deadline = lock(&self.shown).arbiter.deadline();
+            let deadline = {
+                let shown = lock(&self.shown);
+                shown.arbiter.deadline().filter(|_| !shown.rests)
+            };
             let wait = deadline.map_or(LONG, |due| due.saturating_sub(clock::now()));
             match questions.recv_timeout(wait) {
-                Ok(event) => self.handle(event),
+                Ok(Word::Event(event)) => self.handle(event),
+                Ok(Word::Inherit(bequest)) => {
+                    self.witness.inherit(&bequest);
+                    lock(&self.shown).bequest = self.witness.bequest();
+                    self.handle(Event::Timer);
+                }
+                Ok(Word::Recover) => {
+                    if std::mem::take(&mut lock(&self.shown).rests) {
+                        self.witness.recover();
+                        lock(&self.shown).arbiter.ask_anew(clock::now());
+                        self.handle(Event::Timer);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.handle(Event::Timer),
                 Err(RecvTimeoutError::Disconnected) => return self.handle(Event::Release),
             }
         }
     }
 
+    fn rests(&self) -> bool {
+        lock(&self.shown).rests
+    }
+
     fn handle(&mut self, event: Event) {
-        if event == Event::Release {
+        if event == Event::Release && !self.rests() {
             self.consent.end();
+            self.echo();
         }
         let mut events = vec![event];
         while let Some(event) = events.pop() {
+            // Also what was under way when it was left.
+            if self.rests() {
+                return;
+            }
             let actions = lock(&self.shown).arbiter.handle(event, clock::now());
             for action in actions {
                 // Counted from before the question, however long the answer takes.
@@ -243,6 +336,7 @@ impl Desk {
                     Action::Renew => self.witness.renew(self.patience),
                     Action::Revoke => {
                         self.witness.revoke(self.patience);
+                        lock(&self.shown).bequest = self.witness.bequest();
                         continue;
                     }
                     Action::Tell(event) => {
@@ -254,7 +348,10 @@ impl Desk {
                         continue;
                     }
                 };
-                lock(&self.shown).whom = self.witness.whom();
+                {
+                    let mut shown = lock(&self.shown);
+                    (shown.whom, shown.bequest) = (self.witness.whom(), self.witness.bequest());
+                }
                 events.push(Event::Answered { asked, answer });
             }
         }
@@ -265,12 +362,25 @@ impl Desk {
             router::Event::Granted { until } => self.consent.last(*until),
             _ => self.consent.end(),
         }
+        self.echo();
         let Some(node) = self.node.get() else { return };
         // A node that is gone has no addresses.
         let _ = match event {
             router::Event::Granted { until } => node.grant(&self.instance, *until),
             _ => node.refuse(&self.instance),
         };
+    }
+
+    fn echo(&self) {
+        if let Some(Echo(echo)) = self.echo.get() {
+            echo();
+        }
+    }
+}
+
+impl fmt::Debug for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Echo").finish_non_exhaustive()
     }
 }
 
@@ -280,11 +390,19 @@ impl Consent {
         nanos(clock::now()) < self.until.load(Ordering::Acquire)
     }
 
-    fn last(&self, until: Moment) {
+    /// The moment at which it ends, or has ended.
+    pub fn until(&self) -> Moment {
+        Moment::from_nanos(self.until.load(Ordering::Acquire))
+    }
+
+    /// Has it last until then. Who asks the arbiter itself does that ([`Arbiters`]); another process of this
+    /// host, which goes by that one's word, does it so.
+    pub fn last(&self, until: Moment) {
         self.until.store(nanos(until), Ordering::Release);
     }
 
-    fn end(&self) {
+    /// Ends it.
+    pub fn end(&self) {
         self.until.store(0, Ordering::Release);
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::addresses;
 use super::host::{Host, Placed};
 use super::notice::Notice;
 use super::settings::{Instance, VirtualAddress};
@@ -96,8 +97,12 @@ impl Holdings {
         self.placed.iter().any(|placed| is_missing(placed, host))
     }
 
-    /// Puts back what somebody has taken away.
+    /// Puts back what somebody has taken away. What the kernel took because a consent is about to end has
+    /// come to its end: that the consent ends is told when it does.
     pub(super) fn put_back(&self, instance: &Instance, lifetime: Option<Duration>, host: &mut Host) {
+        if lifetime.is_some_and(|lifetime| lifetime < addresses::LIFETIME_MIN) {
+            return;
+        }
         for placed in self.placed.iter() {
             if is_missing(placed, host) {
                 let address = placed.address.address;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::notice::Fault;
 use super::settings::Instance;
-use crate::router::State;
+use crate::router::{Moment, State};
 
 /// What a virtual router leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Legacy {
     pub weights: Vec<(String, i32)>,
     /// Its addresses, where they are: index of the interface, address, length of the prefix.
     pub held: Vec<(u32, IpAddr, u8)>,
+    /// Until when an arbiter lets it be master, if it is one that needs that.
+    pub consent: Option<Moment>,
     /// Number of its last authentication header, where others let none come twice.
     pub serial: u32,
 }

@@ -39,9 +39,17 @@ pub(super) struct Member {
     /// Whose advertisements were complained about, and why.
     pub(super) complaints: BTreeSet<(IpAddr, String)>,
     cannot_send: bool,
-    /// What it was in another process, with the number of its last authentication header, until it has
-    /// started in this one.
-    before: Option<(State, u32)>,
+    /// What it was in another process, until it has started in this one.
+    before: Option<Before>,
+}
+
+/// What a virtual router was in another process.
+struct Before {
+    state: State,
+    /// Number of its last authentication header.
+    serial: u32,
+    /// The end of an arbiter's consent.
+    consent: Option<Moment>,
 }
 
 /// What the host offers a virtual router at the moment.
@@ -79,7 +87,8 @@ impl Member {
         if legacy.state == State::Init {
             return;
         }
-        self.before = Some((legacy.state, legacy.serial));
+        let Legacy { state, serial, consent, .. } = *legacy;
+        self.before = Some(Before { state, serial, consent });
         // What trackers said there holds until they say otherwise here.
         self.awaits.clear();
         self.faults = legacy.faults.iter().map(|fault| (fault.tracker.clone(), fault.why.clone())).collect();
@@ -96,6 +105,7 @@ impl Member {
             faults: self.faults(),
             weights: self.weights.iter().map(|(tracker, weight)| (tracker.clone(), *weight)).collect(),
             held: held.map(|held| (held.link, held.address.address, held.address.prefix)).collect(),
+            consent: router.consent(),
             serial: self.wire.as_ref().map_or(0, Wire::serial),
         }
     }
@@ -103,7 +113,7 @@ impl Member {
     /// The first thing that it is told: to go on as master, if it was one in another process.
     pub(super) fn beginning(&mut self) -> Event {
         match self.before.take() {
-            Some((State::Master, _)) => Event::Resume,
+            Some(Before { state: State::Master, consent, .. }) => Event::Resume { consent },
             _ => Event::Start,
         }
     }
@@ -208,7 +218,7 @@ impl Member {
             // Numbers of authentication headers have to grow, also over a restart.
             None => {
                 let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let before = self.before.map_or(0, |(_, serial)| serial);
+                let before = self.before.as_ref().map_or(0, |before| before.serial);
                 before.max(since.as_secs() as u32)
             }
         };
@@ -236,7 +246,8 @@ impl Member {
         let link = host.make_vmac(&wanted)?;
         if self.holdings.vmac.replace(link) != Some(link) {
             wanted.prepare()?;
-            let leads = self.state == State::Master || matches!(self.before, Some((State::Master, _)));
+            let leads = self.state == State::Master
+                || matches!(self.before, Some(Before { state: State::Master, .. }));
             host.switch(link, if leads { Switch::On } else { Switch::Off })?;
         }
         Ok(())

@@ -17,6 +17,15 @@ impl Router {
         }
     }
 
+    /// Goes on as master; where that needs a consent, only with one that has not ended meanwhile.
+    pub(super) fn resume(&mut self, consent: Option<Moment>, now: Moment, actions: &mut Vec<Action>) {
+        if self.is_arbitrated() {
+            let Some(until) = consent.filter(|until| *until > now) else { return self.start(now, actions) };
+            self.granted_until = until;
+        }
+        self.take(Reason::Resumed, now, actions);
+    }
+
     /// Asks the arbiter, and again after an interval if no answer has come until then.
     pub(super) fn ask(&mut self, reason: Reason, now: Moment, actions: &mut Vec<Action>) {
         self.asked = Some(reason);

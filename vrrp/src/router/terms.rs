@@ -82,7 +82,10 @@ pub enum Event {
     /// It may run.
     Start,
     /// It may run, and goes on as the master that it was in another process of this host.
-    Resume,
+    Resume {
+        /// The end of the arbiter's consent that has passed with it, where it needs one.
+        consent: Option<Moment>,
+    },
     /// The deadline has come.
     Timer,
     /// An advertisement for it that passed every check arrived from this address.

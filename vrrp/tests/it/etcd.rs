@@ -57,6 +57,41 @@ fn key_has_one_holder_whom_others_are_told() {
 }
 
 #[test]
+fn key_passes_to_an_heir_and_back_if_that_fails_and_nobody_else_gets_it_meanwhile() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let of = |name: &str| client(&cluster.endpoints(), name, "/vip", TTL);
+    let (mut one, mut heir, mut other) = (of("lb1"), of("lb1 anew"), of("lb2"));
+    assert_eq!(one.acquire(SECOND), Answer::Yes);
+    heir.inherit(&one.bequest());
+    assert_eq!(heir.acquire(SECOND), Answer::Yes);
+    assert_eq!(one.renew(SECOND), Answer::Held("lb1 anew".to_owned()));
+    assert_eq!(one.acquire(SECOND), Answer::Held("lb1 anew".to_owned()), "it has passed it on");
+    assert_eq!(heir.renew(SECOND), Answer::Yes, "under a lease of its own");
+    assert_eq!(other.acquire(SECOND), Answer::Held("lb1 anew".to_owned()));
+
+    // The heir has failed, and may not know it.
+    one.recover();
+    assert_eq!(one.acquire(SECOND), Answer::Yes);
+    assert_eq!(heir.renew(SECOND), Answer::Held("lb1".to_owned()));
+    assert_eq!(heir.acquire(SECOND), Answer::Held("lb1".to_owned()));
+    heir.revoke(SECOND);
+    assert_eq!(one.renew(SECOND), Answer::Yes, "what the heir gives back is not the key");
+
+    // One that fails before it has asked leaves everything as it was.
+    of("lb1 again").inherit(&one.bequest());
+    one.recover();
+    assert_eq!(one.acquire(SECOND), Answer::Yes);
+    assert_eq!(other.acquire(SECOND), Answer::Held("lb1".to_owned()));
+    one.revoke(SECOND);
+    assert_eq!(other.acquire(SECOND), Answer::Yes);
+    // A word of another kind of arbiter, or of none.
+    for odd in ["", "ping", "12-", "x-1"] {
+        of("lb3").inherit(odd);
+    }
+    assert_eq!(other.renew(SECOND), Answer::Yes);
+}
+
+#[test]
 fn lease_ends_by_itself_and_not_before_its_time() {
     let Some(cluster) = Cluster::start(1) else { return };
     let mut one = client(&cluster.endpoints(), "lb1", "/vip", TTL);

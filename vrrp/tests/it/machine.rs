@@ -310,7 +310,7 @@ fn after_a_split_the_better_one_announces_whoever_heard_the_other_first() {
 #[test]
 fn router_that_was_master_in_another_process_is_master_from_the_first_moment() {
     let mut router = router(100, State::Init);
-    let actions = router.handle(Event::Resume, SECOND);
+    let actions = router.handle(Event::Resume { consent: None }, SECOND);
     assert_eq!(actions.last(), Some(&Action::Became(State::Master, Reason::Resumed)));
     assert_eq!(&names(&actions)[..3], ["add", "send 100", "announce"]);
     assert_eq!(router.deadline(), Some(SECOND * 2));
@@ -319,6 +319,20 @@ fn router_that_was_master_in_another_process_is_master_from_the_first_moment() {
 #[test]
 fn router_that_needs_consent_does_not_go_on_without() {
     let mut router = Router::new(Config { consent: Consent::Needed, ..config(2, 100) });
-    router.handle(Event::Resume, SECOND);
+    router.handle(Event::Resume { consent: None }, SECOND);
     assert_eq!(router.state(), State::Backup);
+    let mut late = Router::new(Config { consent: Consent::Needed, ..config(2, 100) });
+    late.handle(Event::Resume { consent: Some(SECOND) }, SECOND);
+    assert_eq!(late.state(), State::Backup);
+}
+
+#[test]
+fn router_goes_on_with_the_consent_that_has_passed_with_it_and_not_beyond() {
+    let mut router = Router::new(Config { consent: Consent::Needed, ..config(2, 100) });
+    let actions = router.handle(Event::Resume { consent: Some(SECOND * 3) }, SECOND);
+    assert_eq!(actions.last(), Some(&Action::Became(State::Master, Reason::Resumed)));
+    assert!(!actions.contains(&Action::Ask), "whoever has it asks for more");
+    assert_eq!(router.consent(), Some(SECOND * 3));
+    let actions = router.handle(Event::Timer, SECOND * 3);
+    assert!(actions.contains(&Action::Became(State::Backup, Reason::Lapsed)), "{actions:?}");
 }

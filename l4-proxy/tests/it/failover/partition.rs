@@ -128,7 +128,7 @@ fn check(time: Duration, clocks: Clocks, master: Master) {
 
 /// What a director runs: the address, its arbiter, and two services. One has both servers, and finds out which
 /// of them it reaches; the other one has the first alone.
-fn configuration(lab: &Lab, etcd: &Cluster, number: usize) -> String {
+pub(super) fn configuration(lab: &Lab, etcd: &Cluster, number: usize) -> String {
     let dump = lab.folder.path().join(format!("{number}.json"));
     let arbiter = format!("arbiter {{\netcd {}\nkey /vrrp/web\nttl 5\n}}", etcd.endpoints().join(" "));
     let service = |port: u16, servers: &[Ipv4Addr], check: &str| {
@@ -147,7 +147,7 @@ fn configuration(lab: &Lab, etcd: &Cluster, number: usize) -> String {
 }
 
 /// What a director's log says beside its connections.
-fn told(director: &Director) -> String {
+pub(super) fn told(director: &Director) -> String {
     let log = director.log();
     log.lines().filter(|line| !line.contains(" connection: ")).collect::<Vec<_>>().join("\n")
 }
@@ -194,7 +194,7 @@ fn visit(lab: &Lab, host: usize, clients: Range<u8>, stop: &Arc<AtomicBool>) -> 
 }
 
 /// A connection through the first director to the first server: the client's end and the server's.
-fn open_connection(lab: &Lab) -> (TcpStream, TcpStream) {
+pub(super) fn open_connection(lab: &Lab) -> (TcpStream, TcpStream) {
     let listener = lab.within(SERVER_HOSTS[0], || {
         TcpListener::bind(SocketAddr::from((SERVERS[0], 81))).expect("a free port")
     });

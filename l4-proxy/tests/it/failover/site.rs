@@ -118,7 +118,14 @@ impl Lab {
         self.process(number, text, "successor", &["--takeover"])
     }
 
-    fn process(&self, number: usize, text: &str, log_name: &'static str, words: &[&str]) -> Director {
+    /// Starts a process with these words beside the usual ones.
+    pub(super) fn process(
+        &self,
+        number: usize,
+        text: &str,
+        log_name: &'static str,
+        words: &[&str],
+    ) -> Director {
         let path = |what: &str| self.folder.path().join(format!("{number}.{what}"));
         fs::write(path("conf"), text).expect("a file");
         let log = fs::File::create(path(log_name)).expect("a file");
