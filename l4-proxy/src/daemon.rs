@@ -14,12 +14,14 @@ mod endpoint;
 mod keeping;
 mod listening;
 mod succession;
+mod upgrade;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ use tracing::{info, warn};
 pub use self::check::accepts;
 use self::endpoint::{Endpoint, endpoints};
 use self::listening::{Listening, Reason, Sockets, close, stop};
+use self::upgrade::Upgrade;
 use crate::clock;
 use crate::connections::Connections;
 use crate::consents::Consents;
@@ -109,6 +112,7 @@ struct Shared {
     consents: Consents,
     /// Directors before this one that still carry connections.
     elders: Elders,
+    upgrade: Upgrade,
 }
 
 /// What only changes of configuration touch.
@@ -246,6 +250,7 @@ impl Daemon {
             failover,
             consents,
             elders: Elders::default(),
+            upgrade: Upgrade::default(),
         };
         let shared = Arc::new(shared);
         let begun = with_health(Edit::Replace(config.clone()), shared.options.health, &HashSet::new());
@@ -305,6 +310,19 @@ impl Daemon {
     /// As for [`Daemon::start`]; then nothing has changed.
     pub fn reload(&self, config: Config) -> Result<(), CommitError> {
         self.shared.commit(Edit::Replace(config))
+    }
+
+    /// Has `lvsadm --upgrade` start the program so: with the words that it was started with and `--takeover`.
+    /// Without this, it is refused.
+    pub fn upgrade_by(&self, start: impl Fn() -> io::Result<Child> + Send + Sync + 'static) {
+        self.shared.upgrade.set(start);
+    }
+
+    /// Is done when everybody has an answer who asked for an upgrade.
+    pub async fn has_answered(&self) {
+        while self.shared.upgrade.is_asked() {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
     }
 
     /// Is done when a successor serves; then the director is to be drained.

@@ -1,5 +1,6 @@
 //! `l4-proxy`: an LVS director in userspace.
 
+mod errands;
 mod log;
 mod options;
 mod privileges;
@@ -7,15 +8,18 @@ mod service_manager;
 mod sources;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Child, ExitCode, Stdio};
 
 use l4_proxy::daemon::{self, Daemon, Dump};
+use l4_proxy::inherit::Inherited;
 use l4_proxy::takeover::Predecessor;
 use lvsadm::CommitError;
 use lvsadm::rules::{Rules, TimeoutRule};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
+use crate::errands::AtTheEnd;
 use crate::options::{Command, Run};
 use crate::sources::{Read, Sources};
 
@@ -60,8 +64,37 @@ fn start(mut run: Run) -> Result<(), String> {
     run.daemon.floating = read.model.iter().flat_map(|model| model.floating()).collect();
     let _log = log::start(run.log.clone());
     read.warn();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    if !run.takeover {
+        runtime.block_on(errands::begin(read.model.as_ref()));
+    }
+    let mut at_the_end = AtTheEnd::default();
+    at_the_end.follow(read.model.as_ref());
+    let served = direct(&run, read, &runtime, &mut at_the_end, inherited);
+    if served != Ok(Leaves::ToASuccessor) && !(run.takeover && served.is_err()) {
+        runtime.block_on(at_the_end.run());
+    }
+    served.map(drop)
+}
+
+/// How a director ended that had begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaves {
+    /// The service goes on.
+    ToASuccessor,
+    ToNobody,
+}
+
+fn direct(
+    run: &Run,
+    read: Read,
+    runtime: &Runtime,
+    at_the_end: &mut AtTheEnd,
+    inherited: Inherited,
+) -> Result<Leaves, String> {
     let daemon = match run.daemon.control.as_deref().filter(|_| run.takeover) {
-        Some(control) => succeed(&run, read, control)?,
+        Some(control) => succeed(run, read, control)?,
         None => {
             let started = Daemon::start_with(run.daemon.clone(), read.config(), inherited);
             let daemon = started.map_err(|error| error.to_string())?;
@@ -69,9 +102,10 @@ fn start(mut run: Run) -> Result<(), String> {
             daemon
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(obey_signals(&daemon, &run)).map_err(|error| format!("cannot handle signals: {error}"))
+    daemon.upgrade_by(start_anew);
+    let obeyed = runtime.block_on(obey_signals(&daemon, run, at_the_end));
+    obeyed.map_err(|error| format!("cannot handle signals: {error}"))?;
+    Ok(if daemon.is_replaced() { Leaves::ToASuccessor } else { Leaves::ToNobody })
 }
 
 /// Goes on where the director at `control` ends, with what was read, or else with its rules.
@@ -107,7 +141,7 @@ fn serve(daemon: &Daemon, read: Read) -> Result<(), CommitError> {
 }
 
 /// HUP reloads; USR1 and USR2 write files as keepalived does; TERM and INT drain, and end at once when one of them comes again.
-async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
+async fn obey_signals(daemon: &Daemon, run: &Run, at_the_end: &mut AtTheEnd) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (mut state, mut stats) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -120,7 +154,7 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
     service_manager::ready(&status(daemon));
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(daemon, &run.sources),
+            _ = hangup.recv() => reload(daemon, &run.sources, at_the_end),
             _ = state.recv() => daemon.dump(Dump::State),
             _ = stats.recv() => daemon.dump(Dump::Stats),
             _ = terminate.recv() => break,
@@ -129,7 +163,10 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
                 info!(connections = daemon.connections().count(), "handed over; connections end here");
                 // The service goes on, so its manager is not told. A signal ends the patience.
                 tokio::select! {
-                    () = daemon.drain(PATIENCE) => return Ok(()),
+                    () = daemon.drain(PATIENCE) => {
+                        daemon.has_answered().await;
+                        return Ok(());
+                    }
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
                 }
@@ -154,6 +191,21 @@ async fn obey_signals(daemon: &Daemon, run: &Run) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Starts the program anew, by the name and with the words that it was started by, to take this one's place.
+fn start_anew() -> std::io::Result<Child> {
+    let mut words = std::env::args_os();
+    let program = words.next().ok_or(std::io::ErrorKind::NotFound)?;
+    let words = words.filter(|word| word != "--takeover");
+    let mut command = std::process::Command::new(program);
+    command.args(words).arg("--takeover").stdin(Stdio::null());
+    // On a thread of its own, since that may have to pass rights on that nobody else is to have.
+    let started = std::thread::spawn(move || {
+        privileges::bequeath()?;
+        command.spawn()
+    });
+    started.join().unwrap_or_else(|_| Err(std::io::Error::other("it could not be tried")))
+}
+
 /// A file that does not set timeouts leaves them as they are.
 fn set_timeouts(daemon: &Daemon, rule: Option<TimeoutRule>) -> Result<(), CommitError> {
     let Some(rule) = rule else { return Ok(()) };
@@ -161,7 +213,7 @@ fn set_timeouts(daemon: &Daemon, rule: Option<TimeoutRule>) -> Result<(), Commit
     control.set_timeouts(rule.apply_to(control.timeouts()))
 }
 
-fn reload(daemon: &Daemon, sources: &Sources) {
+fn reload(daemon: &Daemon, sources: &Sources, at_the_end: &mut AtTheEnd) {
     if sources.is_empty() {
         warn!("nothing to reload: started without --config and --rules");
         return;
@@ -170,7 +222,11 @@ fn reload(daemon: &Daemon, sources: &Sources) {
     let outcome = sources.read().and_then(|read| {
         read.warn();
         let services = read.config().services.len();
-        serve(daemon, read).map(|()| services).map_err(|error| error.to_string())
+        let mut then = AtTheEnd::default();
+        then.follow(read.model.as_ref());
+        serve(daemon, read).map_err(|error| error.to_string())?;
+        *at_the_end = then;
+        Ok(services)
     });
     match outcome {
         Ok(services) => info!(services, "reloaded {}", sources.names()),

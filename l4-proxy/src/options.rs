@@ -205,7 +205,8 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   --control PATH          socket on which lvsadm finds the director
   --takeover              go on where the director at --control ends: with its sockets, templates,
                           UDP flows, counters and health, as VRRP master where it was one, and with
-                          its rules if no files are given
+                          its rules if no files are given; `lvsadm --upgrade' has the running
+                          director start its program so
   --metrics ADDRESS:PORT  where Prometheus finds /metrics (default: nowhere)
   --user NAME[:GROUP]     whom to become, keeping only the capabilities to bind low ports, to be
                           transparent, to ping and to speak VRRP

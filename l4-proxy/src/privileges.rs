@@ -8,8 +8,8 @@ use std::io;
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_no_new_privs,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 /// Becomes `user`, a name or number, with an optional `:group`, and keeps only the capabilities that a
@@ -31,6 +31,10 @@ pub(crate) fn become_user(user: &str) -> Result<(), String> {
             find_group(&read("/etc/group")?, group).ok_or(format!("there is no group \"{group}\""))?
         }
     };
+    // One who took over from itself is already.
+    if rustix::process::geteuid().as_raw() == uid && rustix::process::getegid().as_raw() == gid {
+        return restrict().map_err(|error| format!("cannot give up rights: {error}"));
+    }
     set(Uid::from_raw(uid), Gid::from_raw(gid)).map_err(|error| format!("cannot become {user}: {error}"))
 }
 
@@ -39,20 +43,46 @@ fn set(uid: Uid, gid: Gid) -> io::Result<()> {
     set_thread_groups(&[gid])?;
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
+    restrict()?;
+    Ok(set_keep_capabilities(false)?)
+}
+
+/// Keeps the capabilities that a director uses, and nothing that could win others.
+fn restrict() -> io::Result<()> {
     // Raw sockets and addresses are VRRP's too, and so is a thread that load cannot make late.
-    let wanted = CapabilitySet::NET_BIND_SERVICE
-        | CapabilitySet::NET_ADMIN
-        | CapabilitySet::NET_RAW
-        | CapabilitySet::SYS_NICE;
+    let wanted = USED.into_iter().fold(CapabilitySet::empty(), |all, one| all | one);
     // Some of them may not be there to be kept.
     let kept = wanted & rustix::thread::capabilities(None)?.permitted;
     let inheritable = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
-    set_keep_capabilities(false)?;
     // No program that is started from here can win anything back.
     set_no_new_privs(true)?;
     Ok(())
 }
+
+/// Lets the next program that this thread starts have what this one has, where it runs as somebody else than
+/// root: the new version of itself. What other threads start has nothing.
+pub(crate) fn bequeath() -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.inheritable = sets.permitted;
+    let held = sets.permitted;
+    set_capabilities(None, sets)?;
+    for capability in USED.into_iter().filter(|capability| held.contains(*capability)) {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
+}
+
+/// What a director uses.
+const USED: [CapabilitySet; 4] = [
+    CapabilitySet::NET_BIND_SERVICE,
+    CapabilitySet::NET_ADMIN,
+    CapabilitySet::NET_RAW,
+    CapabilitySet::SYS_NICE,
+];
 
 /// The numbers of a user and of its group, from the text of `/etc/passwd`.
 fn find_user(passwd: &str, name: &str) -> Option<(u32, Option<u32>)> {

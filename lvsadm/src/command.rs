@@ -354,6 +354,7 @@ Beyond ipvsadm:
   PROGRAM --explain VIP:PORT CLIENT [--json]
   PROGRAM --plan FILE [--json]
   PROGRAM --top
+  PROGRAM --upgrade
 
 Commands, of which one comes first:
   -A --add-service        a new service
@@ -374,6 +375,7 @@ Commands, of which one comes first:
      --plan               tells what a file of rules (-: standard input) would change in the place of
                           the present ones
      --top                shows services and real servers as they work
+     --upgrade            has the director start its program anew, which takes its place
   -h --help               this text
   -v --version            the version
 

@@ -63,6 +63,12 @@ pub trait Control: Send + Sync {
         Vec::new()
     }
 
+    /// Starts its own program anew, which may be another version by now, and has that take its place; `answer`
+    /// is told which process serves now, or why none but this one does.
+    fn upgrade(&self, answer: &mut dyn FnMut(Result<u32, String>)) {
+        answer(Err("This director cannot start itself anew".to_owned()));
+    }
+
     /// Hands over to the process at the other end of `stream`, which takes this one's place, and
     /// returns when that serves; it asked with [`client::ask_for_all`](crate::client::ask_for_all).
     ///

@@ -180,6 +180,10 @@ fn invalid(text: &'static str) -> io::Error {
 /// so what follows is between the two directors.
 pub(crate) const HAND_OVER: &str = "--hand-over";
 
+/// The only word of a request to start the director's program anew, in its own place. It is not carried out in
+/// turn with others: the new process asks to be handed over to meanwhile.
+pub(crate) const UPGRADE: &str = "--upgrade";
+
 const MAGIC: &[u8; 4] = b"LVSA";
 const VERSION: u8 = 1;
 const WORDS_MAX: usize = 64 << 10;

@@ -64,6 +64,7 @@
 //! | `--explain VIP:PORT CLIENT` | the server that a client would get now, and what stands against the others |
 //! | `--plan FILE` | what a file of rules in the place of the present ones would change, and for whom |
 //! | `--top` | a live view (feature `top`, of the program only) |
+//! | `--upgrade` | has the director start its program anew and hand over to it (of the control socket only) |
 //! | `-L --vrrp` | VRRP instances: who is master, since when and why |
 //! | `-S --full` | thresholds, timeouts, backups and named pools too; `-R` and [`rules`] read it |
 //! | `--pool NAME`, as a service | a pool that no address leads to, such as an `upstream` of nginx |

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::command::Prepared;
 use crate::control::Control;
-use crate::frame::{HAND_OVER, Request};
+use crate::frame::{HAND_OVER, Request, UPGRADE};
 use crate::message::Output;
 
 /// A control socket that is bound, and removed when this is dropped.
@@ -158,6 +158,10 @@ fn answer_in_turn(stream: &UnixStream, control: &dyn Control, turn: &Mutex<()>) 
             let _ = control.hand_over(stream);
             return;
         }
+        Ok(request) if request.args == [UPGRADE] => {
+            control.upgrade(&mut |served| give(stream, &upgraded(served)));
+            return;
+        }
         Ok(request) => {
             let command = Prepared::new(&request.program, &request.args, &request.stdin);
             let _turn = lock(turn);
@@ -168,7 +172,18 @@ fn answer_in_turn(stream: &UnixStream, control: &dyn Control, turn: &Mutex<()>) 
             Output { stderr, code: 255, ..Output::default() }
         }
     };
-    // A client that does not wait for its answer gets none.
+    give(stream, &output);
+}
+
+fn upgraded(served: Result<u32, String>) -> Output {
+    match served {
+        Ok(process) => Output { stdout: format!("process {process} serves now\n"), ..Output::default() },
+        Err(why) => Output { stderr: format!("{why}\n"), code: 255, ..Output::default() },
+    }
+}
+
+/// A client that does not wait for its answer gets none.
+fn give(stream: &UnixStream, output: &Output) {
     if let Err(error) = output.write(stream, RESPONSE_TIME)
         && error.kind() == io::ErrorKind::InvalidData
     {

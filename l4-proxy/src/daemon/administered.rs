@@ -66,6 +66,10 @@ impl Control for Shared {
         self.failover.get().map_or_else(Vec::new, Failover::routers)
     }
 
+    fn upgrade(&self, answer: &mut dyn FnMut(Result<u32, String>)) {
+        self.upgrade.run(&self.replaced, answer);
+    }
+
     fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
         Shared::hand_over(self, stream)
     }

@@ -80,6 +80,20 @@ pub struct Global {
     pub state_file: Option<PathBuf>,
     /// Where SIGUSR2 writes what they counted.
     pub stats_file: Option<PathBuf>,
+    /// Run once before the director begins, by the program that it is; [`Daemon`](crate::daemon::Daemon) runs
+    /// neither.
+    pub startup: Option<Errand>,
+    /// Run once when it has ended.
+    pub shutdown: Option<Errand>,
+}
+
+/// A program that is run once and waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// The program.
+    pub script: Script,
+    /// How long it may take.
+    pub patience: Duration,
 }
 
 /// A `virtual_server`, for one address or a group of them.

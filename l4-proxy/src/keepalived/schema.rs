@@ -208,6 +208,10 @@ fn fits(node: &Node, values: &[Word], arguments: &Arguments, complaints: &mut Ve
 /// Names the keyword that may have been meant.
 fn unknown(word: &Word, block: &Block) -> Complaint {
     let text = &word.text;
+    let has = |name: &str| block.keywords.iter().any(|keyword| keyword.name == name);
+    if let Some((_, name)) = OTHER_NAMES.iter().find(|(other, name)| other == text && has(name)) {
+        return word.blame(format!("unknown keyword \"{text}\" in {}; did you mean \"{name}\"?", block.name));
+    }
     let near = block
         .keywords
         .iter()
@@ -335,6 +339,17 @@ pub(crate) fn port(text: &str) -> Option<u16> {
         port.split_once('/')?.0.parse().ok()
     })
 }
+
+/// Names that keepalived has, or had, elsewhere, and that copied configurations have in blocks where nothing
+/// reads them: keepalived leaves such lines out, and goes by its default.
+const OTHER_NAMES: [(&str, &str); 6] = [
+    ("nb_get_retry", "retry"),
+    ("nb_retry", "retry"),
+    ("connection_timeout", "connect_timeout"),
+    ("timeout", "connect_timeout"),
+    ("misc_timeout", "connect_timeout"),
+    ("virtual_host", "virtualhost"),
+];
 
 /// No keyword is longer.
 const WORD_MAX: usize = 64;

@@ -58,6 +58,11 @@ impl Director {
         lvsadm::client::run("ipvsadm", words, Some(socket), std::io::empty())
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }

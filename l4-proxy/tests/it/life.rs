@@ -139,3 +139,128 @@ fn unknown_user_is_named() {
     assert_eq!(said, "l4-proxy: there is no user \"no-such-user\"\n");
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// A director that is started by way of a link, in whose place another program can be put.
+fn linked(rules: &str, manager: &Manager, words: &'static [&'static str]) -> Director {
+    let link = manager.folder.path().join("l4-proxy");
+    let notify = manager.folder.path().join("notify");
+    Director::start_with(rules, move |program| {
+        std::os::unix::fs::symlink(program, &link).expect("a link");
+        let mut command = Command::new(&link);
+        command.args(words).env("NOTIFY_SOCKET", notify);
+        command
+    })
+}
+
+fn main_process(told: &str) -> u32 {
+    let line = told.lines().find_map(|line| line.strip_prefix("MAINPID="));
+    line.expect("a process").parse().expect("a number")
+}
+
+#[test]
+fn upgrade_makes_a_new_process_the_service_and_the_old_one_ends_with_its_connections() {
+    let (server, server_address) = listener();
+    let vip = free_port();
+    let manager = Manager::new();
+    let rules = format!("-A -t {vip} -s rr\n-a -t {vip} -r {server_address} -m\n");
+    let mut director = linked(&rules, &manager, &[]);
+    assert_eq!(main_process(&manager.hears()), director.process());
+    let client = connect(vip);
+    let mut served = accept(&server);
+
+    let answer = director.ipvsadm("--upgrade");
+    let told = manager.hears();
+    let new = main_process(&told);
+    assert_ne!(new, director.process());
+    assert!(told.lines().any(|line| line == "READY=1"), "{told}");
+    assert_eq!(answer.stdout, format!("process {new} serves now\n"), "{}", answer.stderr);
+    // What the old one carries goes on, and the new one knows of it.
+    let listed = director.ipvsadm("-L -c -n").stdout;
+    assert!(listed.contains(&client.local_addr().expect("open").to_string()), "{listed}");
+    std::io::Write::write_all(&mut &client, b"x").expect("sent");
+    std::io::Read::read_exact(&mut served, &mut [0]).expect("an open connection");
+    drop((client, served));
+    assert!(director.wait().success());
+    drop((connect(vip), accept(&server)));
+
+    // The new one is told by nobody that it was a successor; it upgrades and ends likewise.
+    let answer = director.ipvsadm("--upgrade");
+    let newest = main_process(&manager.hears());
+    assert_eq!(answer.stdout, format!("process {newest} serves now\n"), "{}", answer.stderr);
+    drop((connect(vip), accept(&server)));
+    let newest = rustix::process::Pid::from_raw(newest.cast_signed()).expect("a process");
+    rustix::process::kill_process(newest, Signal::TERM).expect("it runs");
+    assert!(manager.hears().contains("STOPPING=1"));
+    crate::support::eventually("it ends", || !director.path("sock").exists());
+}
+
+#[test]
+fn upgrade_to_a_program_that_fails_leaves_everything_as_it_was() {
+    let (server, server_address) = listener();
+    let vip = free_port();
+    let manager = Manager::new();
+    let rules = format!("-A -t {vip} -s rr\n-a -t {vip} -r {server_address} -m\n");
+    let director = linked(&rules, &manager, &[]);
+    manager.hears();
+    let link = manager.folder.path().join("l4-proxy");
+    std::fs::remove_file(&link).expect("a link");
+    let answer = director.ipvsadm("--upgrade");
+    assert_eq!(answer.code, 255);
+    assert!(answer.stderr.starts_with("The program cannot be started: No such file"), "{}", answer.stderr);
+    std::os::unix::fs::symlink("/bin/false", &link).expect("a link");
+    let answer = director.ipvsadm("--upgrade");
+    let said = "The new process has ended (exit status: 1): its log says why\n";
+    assert_eq!((answer.code, answer.stderr.as_str()), (255, said));
+    // A file that has become wrong keeps the new one from serving, too.
+    std::fs::remove_file(&link).expect("a link");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_l4-proxy"), &link).expect("a link");
+    director.write_rules("nonsense\n");
+    assert_eq!(director.ipvsadm("--upgrade").stderr, said);
+    drop((connect(vip), accept(&server)));
+    assert!(director.ipvsadm("-L -n").stdout.contains(&vip.to_string()));
+}
+
+#[test]
+fn upgraded_process_has_the_rights_of_the_one_before_and_no_more() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::support::skip("root");
+    }
+    let (server, server_address) = listener();
+    let vip = free_port();
+    let manager = Manager::new();
+    let folder = manager.folder.path();
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("ours");
+    let socket = folder.join("notify");
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("ours");
+    // Who is nobody by then has to read it, and finds it under the path of a program.
+    let rules = folder.join("rules");
+    std::fs::write(&rules, format!("-A -t {vip} -s rr\n-a -t {vip} -r {server_address} -m\n"))
+        .expect("a file");
+    let program = folder.join("l4-proxy");
+    std::fs::copy(env!("CARGO_BIN_EXE_l4-proxy"), &program).expect("a program");
+    let control = folder.join("sock");
+    let mut command = Command::new(&program);
+    command.args(["--no-probes", "--user", "nobody", "--workers", "1", "--rules"]).arg(&rules);
+    command.arg("--control").arg(&control).env("NOTIFY_SOCKET", &socket);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    assert_eq!(main_process(&manager.hears()), child.id());
+    let words = vec!["--upgrade".to_owned()];
+    let answer = lvsadm::client::run("lvsadm", words, Some(control.display().to_string()), std::io::empty());
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let new = main_process(&manager.hears());
+    assert!(child.wait().expect("it ends").success());
+    let status = status(Path::new(&format!("/proc/{new}")));
+    drop((connect(vip), accept(&server)));
+    let new = rustix::process::Pid::from_raw(new.cast_signed()).expect("a process");
+    rustix::process::kill_process(new, Signal::TERM).expect("it runs");
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect("a known line").trim();
+    assert!(line("Uid:").split_whitespace().all(|uid| uid == "65534"), "{status}");
+    let capabilities = |name: &str| u64::from_str_radix(line(name), 16).expect("a number");
+    assert_eq!(capabilities("CapEff:"), 1 << 10 | 1 << 12 | 1 << 13 | 1 << 23, "{status}");
+    assert_eq!(
+        (capabilities("CapInh:"), capabilities("CapAmb:")),
+        (0, 0),
+        "what it starts has nothing: {status}"
+    );
+}

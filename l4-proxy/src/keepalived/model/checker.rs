@@ -54,6 +54,12 @@ impl Build<'_> {
         let mut timing = inherited.clone();
         for child in node.children() {
             timing.take(child);
+            // keepalived reads what a host says of the check as if it stood beside it.
+            for word in child.children().iter().filter(|_| child.name() == "host") {
+                if word.name() != "connect_timeout" {
+                    timing.take(word);
+                }
+            }
         }
         let server = inherited.server?;
         let origin = self.origin(node, Origin { target: server, bind: None, interface: None, mark: None });

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Global;
-use super::build::{Build, count, switched_on, text, user};
+use super::build::{Build, count, duration, switched_on, text, user};
 use super::wire::STRICT;
+use super::{Errand, Global};
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
@@ -34,6 +34,10 @@ impl Build<'_> {
                     }
                     "json_dump_file" | "state_dump_file" => global.state_file = text(node).map(Into::into),
                     "stats_dump_file" => global.stats_file = text(node).map(Into::into),
+                    "startup_script" => global.startup = self.errand(block, node, "startup_script_timeout"),
+                    "shutdown_script" => {
+                        global.shutdown = self.errand(block, node, "shutdown_script_timeout")
+                    }
                     "lvs_timeouts" => self.timeouts(node, &mut global.lvs_timeouts),
                     word => {
                         let idle = IDLE.iter().find(|(idle, _)| *idle == word);
@@ -48,6 +52,12 @@ impl Build<'_> {
         global.sync = self.sync_daemon();
         global.mailing = self.mailing();
         global
+    }
+
+    fn errand(&mut self, block: &Node, node: &Node, timeout: &str) -> Option<Errand> {
+        let script = self.script(node)?;
+        let patience = block.child(timeout).and_then(duration).unwrap_or(ERRAND_PATIENCE);
+        Some(Errand { script, patience })
     }
 
     /// `[tcp N] [tcpfin N] [udp N]`
@@ -68,7 +78,7 @@ impl Build<'_> {
 }
 
 /// Words that are safe to do without, and why.
-const IDLE: [(&str, &str); 14] = [
+const IDLE: [(&str, &str); 12] = [
     ("vrrp_strict", STRICT),
     ("vrrp_startup_delay", AT_ONCE),
     ("vrrp_delay_after_boot", AT_ONCE),
@@ -77,8 +87,6 @@ const IDLE: [(&str, &str); 14] = [
     ("vrrp_garp_extra_if", "neighbours of other interfaces learn of the addresses when they ask"),
     ("default_interface", "each instance names its interface"),
     ("vmac_prefix", "an interface of its own is named by use_vmac"),
-    ("startup_script", NO_SCRIPT),
-    ("shutdown_script", NO_SCRIPT),
     ("enable_snmp_vrrp", NO_SNMP),
     ("enable_snmp_checker", NO_SNMP),
     ("enable_traps", NO_SNMP),
@@ -86,8 +94,10 @@ const IDLE: [(&str, &str); 14] = [
 ];
 
 const AT_ONCE: &str = "VRRP speaks as soon as the director runs";
-const NO_SCRIPT: &str = "let a service of the system run it, before and after";
 const NO_SNMP: &str = "--metrics shows to Prometheus what there is";
+
+/// As in keepalived.
+const ERRAND_PATIENCE: Duration = Duration::from_secs(10);
 
 /// 31 days, as the kernel allows.
 const TIMEOUT_MAX: i64 = 31 * 86_400;

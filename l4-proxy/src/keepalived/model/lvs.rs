@@ -371,8 +371,8 @@ impl Build<'_> {
         let own = node.child("sorry_server_lvs_method").and_then(|child| self.forwarding(child));
         let inhibit = node.child("sorry_server_inhibit");
         let Some(child) = node.child("sorry_server") else {
-            if let Some(inhibit) = inhibit {
-                self.complain(inhibit.blame("sorry_server_inhibit without a sorry_server"));
+            for word in [inhibit, node.child("sorry_server_lvs_method")].into_iter().flatten() {
+                self.complain(word.blame(format!("{} without a sorry_server", word.name())));
             }
             return None;
         };

@@ -125,7 +125,15 @@ macro_rules! checker {
 
 static TCP_CHECK: Block = checker!("TCP_CHECK");
 static PING_CHECK: Block = checker!("PING_CHECK");
-static HTTP_GET: Block = checker!("HTTP_GET", PROTOCOL, VIRTUAL_HOST, FAST_RECOVERY, OLD_RETRY, URL);
+static HTTP_GET: Block = checker!(
+    "HTTP_GET",
+    PROTOCOL,
+    VIRTUAL_HOST,
+    FAST_RECOVERY,
+    OLD_RETRY,
+    URL,
+    idle(flag("enable_sni"), "HTTP_GET speaks no TLS"),
+);
 static SSL_GET: Block = checker!(
     "SSL_GET",
     PROTOCOL,
@@ -191,6 +199,13 @@ static SMTP_HOST: Block = Block {
         word("bind_port", &[Kind::Integer(1, 65_535)]),
         word("fwmark", &[Kind::Integer(0, MANY)]),
         word("connect_timeout", CONNECT_TIMEOUT),
+        // Of the check as a whole, wherever they stand.
+        switch("alpha"),
+        word("retry", RETRY),
+        word("delay_before_retry", DELAY),
+        word("warmup", WARMUP),
+        word("delay_loop", DELAY),
+        switch("log_all_failures"),
     ],
     items: None,
 };

@@ -92,7 +92,7 @@ fn samples_of_keepalived_are_understood() {
 }
 
 /// Lines in a virtual server, and lines in its real server.
-const BROKEN: [(&str, &str); 48] = [
+const BROKEN: [(&str, &str); 54] = [
     ("", ""),
     ("", "weight 0"),
     ("", "weight -1"),
@@ -109,6 +109,10 @@ const BROKEN: [(&str, &str); 48] = [
     ("", "TCP_CHECK {\nconnect_port http\n}"),
     ("", "TCP_CHECK {\nconnect_ip 1.2.3\n}"),
     ("", "TCP_CHECK {\nconnect_timeout 0\n}"),
+    ("", "PING_CHECK {\nnb_get_retry 3\n}"),
+    ("", "SMTP_CHECK {\nhost {\nconnect_ip 10.0.0.2\nretry 2\nwarmup 0\nalpha\nlog_all_failures\n}\n}"),
+    ("", "SMTP_CHECK {\nhost {\nconnect_ip 10.0.0.2\nvirtualhost x\n}\n}"),
+    ("", "HTTP_GET {\nurl {\npath /\n}\nsni_name x\n}"),
     ("", "MISC_CHECK {\n}"),
     ("", "HTTP_GET {\nurl {\npath /\ndigest xyz\n}\n}"),
     ("", "HTTP_GET {\nurl {\npath /\nstatus_code 99\n}\n}"),
@@ -137,6 +141,8 @@ const BROKEN: [(&str, &str); 48] = [
     ("sorry_server 10.0.0.3 80", ""),
     ("sorry_server", ""),
     ("sorry_server_inhibit", ""),
+    ("sorry_server_lvs_method NAT", ""),
+    ("sorry_server 10.0.0.3 80\nsorry_server_lvs_method NAT", ""),
     ("real_server 10.0.0.2 80 {\n}", ""),
     ("real_server ::1 80 {\n}", ""),
     ("alpha\nomega\nha_suspend", ""),

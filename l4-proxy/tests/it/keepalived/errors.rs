@@ -113,7 +113,11 @@ fn wrong_lines_are_told_in_plain_words() {
         ("", "lthreshold 5", "lower threshold 5 is above upper threshold 0"),
         ("", "notify_up", "notify_up needs a value"),
         ("", "weight 1 2", "unexpected \"2\" after weight"),
-        ("", "TCP_CHECK {\nnb_get_retry 3\n}", "unknown keyword \"nb_get_retry\" in TCP_CHECK"),
+        (
+            "",
+            "TCP_CHECK {\nnb_get_retry 3\n}",
+            "unknown keyword \"nb_get_retry\" in TCP_CHECK; did you mean \"retry\"?",
+        ),
         (
             "",
             "TCP_CHECK {\nconnect_port 0\n}",
@@ -187,7 +191,6 @@ fn what_is_understood_and_not_done_is_told() {
         ),
         ("static_routes {\n10.0.0.0/8 via 10.1.1.1\n}", "static_routes is not supported: let the system's"),
         ("net_namespace blue", "net_namespace is not supported: start the director there"),
-        ("global_defs {\nstartup_script /bin/true\n}", "warning: startup_script has no effect here"),
         ("global_defs {\nenable_snmp_checker\n}", "warning: enable_snmp_checker has no effect here"),
         ("global_defs {\nvrrp_strict\n}", "warning: vrrp_strict has no effect here"),
         ("SSL {\ncertificate /x\n}", "warning: certificate: checks show no certificate"),
@@ -274,4 +277,22 @@ fn vrrp_blocks_that_cannot_be_meant_are_told() {
         let all = complaints(&text);
         assert!(all.iter().any(|one| one.contains(expected)), "{text}: {all:#?}");
     }
+}
+
+#[test]
+fn name_that_keepalived_has_in_another_block_is_told_with_the_one_that_is_meant() {
+    for (check, word, meant) in [
+        ("TCP_CHECK", "nb_get_retry", "retry"),
+        ("SMTP_CHECK", "nb_get_retry", "retry"),
+        ("TCP_CHECK", "misc_timeout", "connect_timeout"),
+        ("HTTP_GET", "virtual_host", "virtualhost"),
+    ] {
+        let text = service("", &format!("{check} {{\n{word} 3\nurl {{\npath /\n}}\n}}"));
+        let all = complaints(&text).join("\n");
+        let expected = format!("unknown keyword \"{word}\" in {check}; did you mean \"{meant}\"?");
+        assert!(all.contains(&expected), "{all}");
+    }
+    // Where it is known it works, and is told to be old.
+    let old = service("", "HTTP_GET {\nnb_get_retry 3\nurl {\npath /\n}\n}");
+    assert!(complaints(&old).join("\n").contains("warning: nb_get_retry: retry is its name today"));
 }

@@ -217,3 +217,28 @@ fn arbiter_is_read_with_all_that_it_needs() {
     assert_eq!(both(block), Vec::<String>::new());
     assert!(both(other)[0].contains("all members of G need the same arbiter"));
 }
+
+#[test]
+fn timing_in_the_host_of_an_smtp_check_is_that_of_the_check() {
+    let host = "host {\nconnect_ip 10.0.0.2\nretry 4\ndelay_loop 7\nalpha\nconnect_timeout 2\n}";
+    let server = server("", &format!("SMTP_CHECK {{\nconnect_timeout 3\n{host}\n}}"));
+    let [checker] = &server.checkers[..] else { panic!("one checker") };
+    let rhythm = &checker.rhythm;
+    assert_eq!((rhythm.retry, rhythm.delay_loop, checker.alpha), (4, Duration::from_secs(7), true));
+    let Kind::Smtp(hosts, _) = &checker.kind else { panic!("an SMTP check") };
+    assert_eq!(hosts[0].timeout, Duration::from_secs(2), "its own");
+    assert_eq!(rhythm.timeout, Duration::from_secs(3));
+}
+
+#[test]
+fn scripts_of_the_beginning_and_the_end_have_a_user_and_a_time() {
+    let text = "global_defs {\nstartup_script \"/bin/true a 'b c'\" lb adm\nshutdown_script /bin/false\n\
+                shutdown_script_timeout 3\n}";
+    let loaded = read(text);
+    assert!(loaded.complaints.is_empty(), "{:#?}", complaints(text));
+    let (startup, shutdown) = (loaded.model.global.startup.unwrap(), loaded.model.global.shutdown.unwrap());
+    assert_eq!(startup.script.words, ["/bin/true", "a", "b c"]);
+    let user = startup.script.user.unwrap();
+    assert_eq!((user.user.as_str(), user.group.as_deref()), ("lb", Some("adm")));
+    assert_eq!((startup.patience, shutdown.patience), (Duration::from_secs(10), Duration::from_secs(3)));
+}

@@ -387,3 +387,34 @@ fn what_keepalived_does_and_this_director_does_not_is_told_with_its_line() {
         assert!(*line == at && what.starts_with(expected), "{line}: {what}, not {expected}");
     }
 }
+
+#[test]
+fn scripts_run_once_before_the_director_begins_and_once_when_it_has_ended() {
+    let note = |what: &str| format!("\"/bin/sh -c 'echo {what} >> FOLDER/notes'\"");
+    let text = |startup: &str, shutdown: &str| {
+        format!("global_defs {{\nstartup_script {startup}\nshutdown_script {shutdown}\n}}\n")
+    };
+    // What is logged is beside what is noted.
+    let listens = "\"/bin/sh -c 'test -e FOLDER/sock || echo before >> FOLDER/notes; exit 3'\"";
+    let gone = "\"/bin/sh -c 'test -e FOLDER/sock || echo after >> FOLDER/notes'\"";
+    let mut director = Director::start(&text(listens, &note("never")));
+    assert_eq!(director.read("notes"), "before\n");
+    assert!(director.log().contains("exited with 3"), "{}", director.log());
+    let folder = director.folder.path().display().to_string();
+    director.reload(&text(&note("again"), gone).replace("FOLDER", &folder));
+    eventually("it reloads", || director.log().contains("reloaded"));
+    director.end();
+    assert_eq!(director.read("notes"), "before\nafter\n");
+}
+
+#[test]
+fn startup_script_that_takes_too_long_is_ended_and_keeps_nobody() {
+    let text = "global_defs {\nstartup_script \"/bin/sh -c 'sleep 60; echo late >> FOLDER/notes'\"\n\
+                startup_script_timeout 1\n}\n";
+    let began = std::time::Instant::now();
+    let mut director = Director::start(text);
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(director.log().contains("took longer than 1s and was ended"), "{}", director.log());
+    director.end();
+    assert_eq!(director.read("notes"), "");
+}
