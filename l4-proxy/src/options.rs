@@ -101,6 +101,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
             }
             "--connect-timeout" => daemon.settings.connect = seconds(&name, &value()?)?,
             "--user-timeout" => daemon.settings.user_timeout = Some(seconds(&name, &value()?)?),
+            "--count-packets" => daemon.settings.count_packets = true,
             _ if Services::know(&name) => {
                 let text = value()?;
                 services.take(&name, &text).map_err(|wanted| wrong(&name, &text, wanted))?;
@@ -216,6 +217,8 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   --max-flows N           most UDP flows at a time (default: a quarter of the descriptor limit)
   --connect-timeout S     time for one server to accept (default: 3)
   --user-timeout S        time for a peer to acknowledge bytes (default: the kernel's, 15 minutes)
+  --count-packets         count packets of TCP connections, too, for lvsadm --stats and --rate: at
+                          the end of each, and once a minute (a system call more for each)
   --probe-interval S      time between probes of a server (default: 2)
   --no-probes             servers go down by failed connections only
   --drain-timeout S       time for connections to end after SIGTERM (default: 30)

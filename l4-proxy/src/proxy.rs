@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ use crate::clock;
 use crate::connections::{self, Connections, Entry};
 use crate::relay::{self, End, Progress, Side, Tally, Timeouts};
 use crate::settings::Settings;
+use crate::sys;
 
 /// Forwards the connections of one virtual service.
 ///
@@ -267,6 +268,7 @@ impl Connection {
 
     fn close(self, end: End) -> Outcome {
         let Connection { account, legs, proxy, began, place, .. } = self;
+        account.look(&legs.client);
         proxy.report(&account.lease, &end);
         let failed = legs.failed as usize;
         legs.settle();
@@ -289,6 +291,15 @@ impl Connection {
 struct Account {
     lease: Lease,
     entry: Entry,
+    packets: Option<Packets>,
+}
+
+/// Packets between the client and here that have been counted, where they are: those that came, and those
+/// that went. Written by the connection only.
+#[derive(Default)]
+struct Packets {
+    came: AtomicU32,
+    went: AtomicU32,
 }
 
 impl Account {
@@ -318,6 +329,16 @@ impl Tally for Account {
 
     fn progress(&self) -> &Progress {
         &self.entry.open.progress
+    }
+
+    fn look(&self, client: &TcpStream) {
+        let Some(Packets { came, went }) = &self.packets else { return };
+        let Some((came_by_now, went_by_now)) = sys::segments(client) else { return };
+        // The first to go answered the first to come, before there was a socket to count it.
+        let went_by_now = went_by_now.wrapping_add(1);
+        let more = |counted: &AtomicU32, now: u32| now.wrapping_sub(counted.swap(now, Ordering::Relaxed));
+        self.lease.count_packets_to_server(more(came, came_by_now).into());
+        self.lease.count_packets_to_client(more(went, went_by_now).into());
     }
 
     fn may_go_on(&self) -> bool {

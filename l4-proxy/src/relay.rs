@@ -132,6 +132,8 @@ pub trait Tally {
     fn half_closed(&self);
     /// What others may see of it.
     fn progress(&self) -> &Progress;
+    /// The relay looks at its timer: at least once a minute while bytes come.
+    fn look(&self, _client: &TcpStream) {}
     /// Whether its virtual address may still be served here. Asked before anything is moved.
     fn may_go_on(&self) -> bool {
         true
@@ -248,6 +250,7 @@ impl<T: Tally> Future for Relay<'_, T> {
         // and sleeps for the rest.
         loop {
             ready!(this.timer.as_mut().poll(cx));
+            tally.look(this.client);
             let silent = progress.silent_for();
             if silent >= limit {
                 return Poll::Ready(abort(this.client, this.server, End::TimedOut));

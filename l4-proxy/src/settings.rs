@@ -30,6 +30,9 @@ pub struct Settings {
     /// How long bytes may stay unacknowledged before a peer counts as gone (`TCP_USER_TIMEOUT`); the
     /// kernel's about 15 minutes if not given.
     pub user_timeout: Option<Duration>,
+    /// Whether packets of clients' connections are counted. It costs a system call more for each (about 0.3 µs,
+    /// one hundredth of what a short connection costs), so nobody pays for it unasked.
+    pub count_packets: bool,
     /// Which address servers see a connection come from.
     pub source: Source,
     /// The PROXY header that servers are sent first, if they want one.
@@ -83,6 +86,7 @@ impl Default for Settings {
             connections_max: None,
             redispatch: 0,
             user_timeout: None,
+            count_packets: false,
             source: Source::System,
             send_proxy: None,
             accept_proxy: None,

@@ -26,6 +26,26 @@ pub(crate) fn set_bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
+/// Packets that came in on a TCP connection and that went out, as far as the kernel has counted
+/// (`tcpi_segs_in`, `tcpi_segs_out` of `TCP_INFO`, which wrap); none on a kernel before Linux 4.2.
+pub(crate) fn segments(socket: impl AsFd) -> Option<(u32, u32)> {
+    let mut info = [0_u32; SEGMENTS_IN + 1];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, since it is borrowed; the address and length are those of `info`,
+    // which outlives the call. The kernel writes at most that much, and any bits make numbers.
+    let result = unsafe {
+        let address = (&raw mut info).cast();
+        libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, address, &raw mut length)
+    };
+    let whole = result == 0 && length as usize == size_of_val(&info);
+    whole.then(|| (info[SEGMENTS_IN], info[SEGMENTS_OUT]))
+}
+
+/// Where they are in `struct tcp_info` (`linux/tcp.h`), in words of 32 bits.
+const SEGMENTS_OUT: usize = 34;
+const SEGMENTS_IN: usize = 35;
+
 fn set(socket: impl AsFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let (address, length) = ((&raw const value).cast(), size_of::<c_int>() as libc::socklen_t);
     let socket = socket.as_fd().as_raw_fd();

@@ -75,7 +75,8 @@
 //! - `-R` applies its edits as one. Words that are wrong in any line leave everything as it was.
 //! - `--pe` is refused, and said why: the director has none. `--start-daemon` and `--stop-daemon` are refused too: what
 //!   is synchronised, and with whose key, is written in `keepalived.conf`. `-L --daemon` lists it.
-//! - Packets of TCP connections are counted as 0: a proxy sees their bytes.
+//! - Packets of TCP connections are counted as 0, since a proxy sees their bytes, unless `l4-proxy` is started
+//!   with `--count-packets`: then they are those that clients sent and were sent, up to a minute late.
 //! - From number to name, hosts are looked up in `/etc/hosts` only.
 //! - An address is four decimal numbers, or a name; a mask is written in full. ipvsadm takes
 //!   `1234:80` for `0.0.4.210:80`, and `-M 24` for `0.0.0.24`.

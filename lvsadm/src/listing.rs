@@ -2,7 +2,7 @@
 //!
 //! Columns are as wide as ipvsadm's, and what does not fit pushes the rest of its line to the
 //! right; scripts that split at blanks never notice. The packet counters of `--stats` are there
-//! for them too, and are 0 where a proxy sees bytes and no packets.
+//! for them too, and are 0 where a proxy sees bytes and no packets, and is not asked to count them.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};

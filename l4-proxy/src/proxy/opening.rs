@@ -20,7 +20,7 @@ use super::connect::{self, Failure, cause};
 use super::first::{self, First};
 use super::identify::{self, Unidentified};
 use super::legs::Legs;
-use super::{Account, Connection, Ended, Outcome, Place, Proxy, Shared};
+use super::{Account, Connection, Ended, Outcome, Packets, Place, Proxy, Shared};
 use crate::clock;
 use crate::connections::{Call, Open};
 use crate::proxy_protocol::{Addresses, Header};
@@ -99,7 +99,9 @@ impl Passage {
                 progress: Progress::default(),
                 call: Call::default(),
             };
-            let account = Account { lease, entry: self.proxy.shared.connections.enter(open) };
+            let entry = self.proxy.shared.connections.enter(open);
+            let packets = self.settings.count_packets.then(Packets::default);
+            let account = Account { lease, entry, packets };
             let begun = match self.settings.redispatch {
                 0 => Begun::Yes,
                 _ => self.begin(&mut server, &mut held, &account).await,

@@ -225,3 +225,33 @@ fn drain_lets_connections_end_and_takes_no_new_ones() {
     drop(client);
     assert_eq!(draining.join().expect("drained"), 0);
 }
+
+/// Packets that came and went of a client that says so many words of a byte, each answered, and goes.
+fn packets_of_words(count_packets: bool, words: u64) -> (u64, u64) {
+    let (vip, server) = (free_port(), Echo::new(b'a'));
+    let mut options = Options { workers: 1, probes: None, ..Options::default() };
+    options.settings.count_packets = count_packets;
+    let daemon = start(options, vec![service(vip, Algorithm::Rr, &[server.address])]);
+    let mut client = connect(vip);
+    client.set_nodelay(true).expect("open");
+    let mut heard = [0];
+    client.read_exact(&mut heard).expect("a name");
+    for _ in 0..words {
+        client.write_all(b"x").expect("open");
+        client.read_exact(&mut heard).expect("an echo");
+    }
+    drop(client);
+    eventually("it ends", || daemon.connections().count() == 0);
+    let stats = daemon.director().stats();
+    assert_eq!((stats[0].bytes_in, stats[0].bytes_out), (words, words + 1));
+    (stats[0].packets_in, stats[0].packets_out)
+}
+
+#[test]
+fn packets_of_connections_are_counted_where_that_is_asked_for() {
+    let (came, went) = packets_of_words(true, 100);
+    // SYN, its answer, a packet for each word and for the name; acknowledgements of their own at most.
+    assert!((102..=250).contains(&came), "{came}");
+    assert!((102..=250).contains(&went), "{went}");
+    assert_eq!(packets_of_words(false, 3), (0, 0));
+}
