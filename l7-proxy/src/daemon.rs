@@ -325,12 +325,13 @@ impl Daemon {
         let http = http.unwrap_or_default();
         let mut services = site::services(&http).map_err(Error::Site)?;
         services.extend(site::stream_services(&stream).map_err(Error::Site)?);
+        let names = names::names(&http, &stream);
         let site = Arc::new(Site::new(http).map_err(Error::Site)?);
         let logs = site.router.all_settings().flat_map(|settings| &settings.access_log);
         let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
         self.shared.logs.open(targets).map_err(Error::Log)?;
         let control = state.bind_control(process.control.as_ref())?;
-        self.administered.widen(&services, &site).map_err(of_service)?;
+        self.administered.widen(&services, &site, &names).map_err(of_service)?;
 
         let stop: Vec<SocketAddr> = state
             .listening
@@ -358,7 +359,7 @@ impl Daemon {
         self.administered.settle(services).map_err(of_service)?;
         state.checks = Some(site.checks.clone());
         self.checks.send_replace(state.checks.clone());
-        self.names.send_replace(site.names.clone());
+        self.names.send_replace(names);
         state.answer_control(process.control, control, self.control())
     }
 

@@ -17,8 +17,8 @@ use tokio::time::sleep;
 use tracing::error;
 
 use crate::dns::{self, RETRY, ResolveError};
-use crate::model::{Http, NamedServer, Resolver, Role, Server};
-use crate::site::server_config;
+use crate::model::{Http, NamedServer, Resolver, Role, Server, Stream};
+use crate::site::{server_config, stream_key};
 
 /// A name that is to be followed.
 #[derive(Debug)]
@@ -36,13 +36,13 @@ pub(crate) trait Told {
 }
 
 /// Returns the names that a configuration has to be followed.
-pub(crate) fn names(http: &Http) -> Vec<Arc<Followed>> {
-    let upstreams =
-        http.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.resolver.as_ref()?)));
-    let names = upstreams.flat_map(|(upstream, resolver)| {
-        upstream.named.iter().map(move |named| {
-            let key = ServiceKey::name(&upstream.name);
-            Arc::new(Followed { key, named: named.clone(), resolver: Arc::clone(resolver) })
+pub(crate) fn names(http: &Http, stream: &Stream) -> Vec<Arc<Followed>> {
+    let of_http = http.upstreams.iter().map(|upstream| (ServiceKey::name(&upstream.name), upstream));
+    let of_stream = stream.upstreams.iter().map(|upstream| (stream_key(&upstream.group), &upstream.group));
+    let names = of_http.chain(of_stream).flat_map(|(key, upstream)| {
+        upstream.named.iter().filter_map(move |named| {
+            let resolver = Arc::clone(upstream.resolver.as_ref()?);
+            Some(Arc::new(Followed { key: key.clone(), named: named.clone(), resolver }))
         })
     });
     names.collect()

@@ -230,6 +230,11 @@ impl Proxy {
         &self.worker.shared.director
     }
 
+    /// Servers that only requests and connections have named.
+    pub(crate) fn reached(&self) -> &Reached {
+        &self.worker.reached
+    }
+
     /// Where lines of logs are gathered on this thread.
     pub(crate) fn writers(&self) -> &Writers {
         &self.worker.writers

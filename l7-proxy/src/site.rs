@@ -13,7 +13,6 @@ use lvs_core::{ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Th
 
 use crate::check::{self, Checked};
 use crate::model::{self, Http, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream};
-use crate::names::{self, Followed};
 use crate::route::{RouteError, Router, Server};
 use crate::tls::{Client, Terminator, TlsError};
 
@@ -33,8 +32,6 @@ pub struct Site {
     clients: HashMap<TlsClient, Client>,
     /// How servers are checked.
     pub(crate) checks: Vec<Arc<Checked>>,
-    /// The names whose addresses are servers.
-    pub(crate) names: Vec<Arc<Followed>>,
 }
 
 /// Why a configuration cannot be served.
@@ -57,7 +54,6 @@ impl Site {
     pub fn new(http: Http) -> Result<Site, SiteError> {
         let keys = http.upstreams.iter().map(|upstream| ServiceKey::name(&upstream.name)).collect();
         let checks = check::prepare(&http).map_err(SiteError::Tls)?;
-        let names = names::names(&http);
         let router = Router::new(http).map_err(SiteError::Route)?;
         let least = |times: fn(&Settings) -> [Duration; 4]| {
             let times = router.all_settings().flat_map(times);
@@ -82,7 +78,7 @@ impl Site {
                 clients.insert(tls.clone(), Client::new(tls, &[]).map_err(SiteError::Tls)?);
             }
         }
-        Ok(Site { router, keys, client_patience, server_patience, terminators, clients, checks, names })
+        Ok(Site { router, keys, client_patience, server_patience, terminators, clients, checks })
     }
 
     /// Returns how TLS is spoken with the servers of a location that forwards by `https://`.

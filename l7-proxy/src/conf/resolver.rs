@@ -1,6 +1,6 @@
 //! `resolver` and `resolver_timeout`.
 
-use crate::model::{Families, Resolver, Resolving, Settings};
+use crate::model::{Families, Resolver, Resolving, Settings, StreamSettings};
 
 use super::address;
 use super::rules::{ANY, Context, Fault, Rule};
@@ -13,6 +13,20 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         set(&mut settings.resolving, directive)
     }),
     Rule::new("resolver_timeout", Context::SETTINGS, 1..=1, |_, settings: &mut Settings, directive| {
+        settings.resolving.within(time(directive, 0)?);
+        Ok(())
+    }),
+];
+
+/// What fills in the name servers of [`StreamSettings`].
+pub(super) const STREAM: &[Rule<StreamSettings>] = &[
+    Rule::new(
+        "resolver",
+        Context::STREAM_SETTINGS,
+        1..=ANY,
+        |_, settings: &mut StreamSettings, directive| set(&mut settings.resolving, directive),
+    ),
+    Rule::new("resolver_timeout", Context::STREAM_SETTINGS, 1..=1, |_, settings, directive| {
         settings.resolving.within(time(directive, 0)?);
         Ok(())
     }),

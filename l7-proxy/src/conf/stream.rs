@@ -20,7 +20,7 @@ use crate::variable::ValueError;
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
 use super::upstream::Upstreams;
-use super::{Error, Scope, address, definition, server, tls};
+use super::{Error, Scope, address, definition, resolver, server, tls};
 
 pub(super) use self::log::FORMATS;
 pub(super) use self::settings::{RULES as SETTINGS, ZONES};
@@ -78,6 +78,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, E
     let mut settings = StreamSettings::default();
     apply_settings(scope, Context::STREAM, block, &mut settings)?;
     scope.upstream_port = None;
+    scope.resolving = settings.resolving.clone();
     scope.upstreams = Upstreams::read(scope, Context::STREAM_UPSTREAM, block)?;
     let mut balances = Vec::new();
     for inside in block.iter().filter(|inside| inside.name == "upstream") {
@@ -112,6 +113,7 @@ fn apply_settings(
         settings.access.clear();
     }
     rules::apply(scope, SETTINGS, context, block, settings)?;
+    rules::apply(scope, resolver::STREAM, context, block, settings)?;
     rules::apply(scope, tls::STREAM, context, block, settings)?;
     rules::apply(scope, tls::STREAM_PROXY, context, block, settings)
 }

@@ -58,6 +58,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(answer::RULES))
         .chain(syntaxes(client_addr::RULES))
         .chain(syntaxes(resolver::RULES))
+        .chain(syntaxes(resolver::STREAM))
         .chain(syntaxes(client_addr::EXPLAIN))
         .chain(syntaxes(file_cache::RULES))
         .chain(syntaxes(symlinks::RULES))

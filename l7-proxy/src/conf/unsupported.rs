@@ -132,7 +132,7 @@ const STREAM: &str = "
     proxy_socket_sndbuf proxy_ssl_certificate_cache
     proxy_ssl_conf_command
     
-    proxy_upstream_buffer resolver resolver_timeout
+    proxy_upstream_buffer
     
     
     ssl_conf_command

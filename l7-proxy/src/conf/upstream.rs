@@ -35,10 +35,10 @@ pub(super) const RULES: &[Rule<Draft>] = &[
         draft.sticky = Some(sticky::read(scope, directive)?);
         Ok(())
     }),
-    Rule::new("resolver", Context::UPSTREAM, 1..=rules::ANY, |_, draft, directive| {
+    Rule::new("resolver", BOTH, 1..=rules::ANY, |_, draft, directive| {
         resolver::set(&mut draft.resolving, directive)
     }),
-    Rule::new("resolver_timeout", Context::UPSTREAM, 1..=1, |_, draft, directive| {
+    Rule::new("resolver_timeout", BOTH, 1..=1, |_, draft, directive| {
         draft.resolving.within(time(directive, 0)?);
         Ok(())
     }),
@@ -298,16 +298,14 @@ fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
             ("slow_start", Some(_)) => {
                 return Err(Fault::new("balancing method does not support parameter \"slow_start\""));
             }
-            ("resolve", None) if scope.upstream_port.is_some() => name.is_followed = true,
-            ("service", Some(service)) if scope.upstream_port.is_some() && !service.is_empty() => {
+            ("resolve", None) => name.is_followed = true,
+            ("service", Some(service)) if !service.is_empty() => {
                 name.service = Some(service.to_owned());
             }
             ("route", Some(route)) if scope.upstream_port.is_some() && route.len() <= ROUTE_MAX => {
                 server.route = Some(route.to_owned());
             }
-            ("service" | "route", Some(_)) | ("resolve", None) => {
-                return Err(Fault::unsupported(word, directive));
-            }
+            ("route", Some(_)) => return Err(Fault::unsupported(word, directive)),
             _ => return Err(invalid()),
         }
     }
@@ -319,7 +317,12 @@ fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
     }
     let is_name = host.parse::<IpAddr>().is_err() && !host.starts_with('[');
     if name.is_followed && is_name {
-        let port = port.or(scope.upstream_port).unwrap_or(0);
+        let port = match (port.or(scope.upstream_port), &name.service) {
+            (Some(port), _) => port,
+            // The service says it.
+            (None, Some(_)) => 0,
+            (None, None) => return Err(fault("no port")),
+        };
         draft.named.push(NamedServer { host: host.to_owned(), port, service: name.service, server });
         return Ok(());
     }

@@ -70,10 +70,15 @@ impl Administered {
 
     /// Serves what is wanted beside what is there: requests that workers still answer by the old
     /// configuration need its services until all have changed over.
-    pub(super) fn widen(&self, wanted: &[ServiceConfig], site: &Site) -> Result<(), ConfigError> {
+    pub(super) fn widen(
+        &self,
+        wanted: &[ServiceConfig],
+        site: &Site,
+        names: &[Arc<Followed>],
+    ) -> Result<(), ConfigError> {
         let mut before = self.desired();
         before.checks.clone_from(&site.checks);
-        before.names.clone_from(&site.names);
+        before.names = names.to_vec();
         let present = self.director.config().services;
         let all = before.with_names(wanted.to_vec());
         let mut services = desired::merge(&before.services, &all, &present);

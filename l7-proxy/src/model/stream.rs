@@ -14,6 +14,7 @@ use crate::stream::text::Text;
 use super::LogTarget;
 use super::http::{ServerName, SocketOptions};
 use super::log::{Escape, Packing};
+use super::resolver::Resolving;
 use super::tls::{TlsClient, TlsServer};
 use super::upstream::{Upstream, UpstreamId};
 
@@ -145,6 +146,8 @@ pub struct StreamSettings {
     pub preread_size: usize,
     /// Time for that message; 30 s by default.
     pub preread_timeout: Duration,
+    /// Who is asked for the addresses of names that a connection brings (`resolver`).
+    pub resolving: Resolving,
     /// What `set` gives to variables, by their numbers.
     pub set: Vec<(usize, Text)>,
     /// The logs.
@@ -182,6 +185,7 @@ impl Default for StreamSettings {
             preread: false,
             preread_size: 16 * 1024,
             preread_timeout: Duration::from_secs(30),
+            resolving: Resolving::default(),
             set: Vec::new(),
             access_log: Vec::new(),
             tls: Arc::default(),

@@ -88,13 +88,14 @@ async fn handle(worker: &Proxy, door: &Door, accepted: Accepted) {
     let mut facts = Facts::new(peer, local, serial);
     facts.definitions = Arc::clone(&door.common.definitions);
     let server = Arc::clone(&door.servers[door.names.default()]);
-    let mut session = Session { door, facts, server, places: Vec::new() };
+    let mut session = Session { worker, door, facts, server, places: Vec::new() };
     session.facts.status = session.run(client).await;
-    session.log(worker);
+    session.log();
 }
 
 /// A connection on its way through the phases.
 struct Session<'d> {
+    worker: &'d Proxy,
     door: &'d Door,
     facts: Facts,
     server: Arc<Server>,
@@ -274,7 +275,7 @@ impl Session<'_> {
     }
 
     async fn relay(&mut self, client: Side, server: &Server, target: &StreamTarget, early: Vec<u8>) -> u16 {
-        let reached = upstream::reach(&self.door.common, server, target, &mut self.facts).await;
+        let reached = upstream::reach(self.worker, &self.door.common, server, target, &mut self.facts).await;
         let Reached { side, lease, began } = match reached {
             Ok(reached) => reached,
             Err(status) => return status,
@@ -331,7 +332,7 @@ impl Session<'_> {
     }
 
     /// Writes the connection's lines.
-    fn log(&self, worker: &Proxy) {
+    fn log(&self) {
         for log in &self.server.model.settings.access_log {
             if let Some(condition) = &log.condition
                 && matches!(&*condition.bytes(&self.facts), b"" | b"0")
@@ -343,7 +344,7 @@ impl Session<'_> {
                 lines.push(b'\n');
             };
             match &log.target {
-                StreamLogTarget::Fixed(target) => worker.writers().append(target, log.packing, write),
+                StreamLogTarget::Fixed(target) => self.worker.writers().append(target, log.packing, write),
                 StreamLogTarget::Computed(name) => {
                     let name = name.bytes(&self.facts);
                     let path = Path::new(OsStr::from_bytes(&name));
@@ -400,7 +401,7 @@ async fn linger(client: &mut Side) {
 /// Takes in what the relay moves.
 struct Account {
     progress: Progress,
-    lease: Option<Lease>,
+    lease: Lease,
     began: Instant,
     /// How long after the begin the server's first byte came.
     first: Cell<Option<Duration>>,
@@ -408,24 +409,18 @@ struct Account {
 
 impl Tally for Account {
     fn to_server(&self, bytes: u64) {
-        if let Some(lease) = &self.lease {
-            lease.count_to_server(bytes);
-        }
+        self.lease.count_to_server(bytes);
     }
 
     fn to_client(&self, bytes: u64) {
         if self.first.get().is_none() && bytes > 0 {
             self.first.set(Some(self.began.elapsed()));
         }
-        if let Some(lease) = &self.lease {
-            lease.count_to_client(bytes);
-        }
+        self.lease.count_to_client(bytes);
     }
 
     fn half_closed(&self) {
-        if let Some(lease) = &self.lease {
-            lease.closing();
-        }
+        self.lease.closing();
     }
 
     fn progress(&self) -> &Progress {

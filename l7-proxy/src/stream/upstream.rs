@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use l4_proxy::proxy_protocol::Header;
@@ -16,25 +17,27 @@ use super::facts::{Attempt, Facts};
 use super::side::Side;
 use super::text::Text;
 use super::{Common, Server};
+use crate::conf::split_address;
 use crate::error_log::Errno;
 use crate::model::{StreamSettings, StreamTarget, StreamUpstream};
+use crate::server::Proxy;
 use crate::site::stream_key;
 use crate::tls::ClientTarget;
 use crate::unix;
+use crate::upstream::Pool;
 
 /// An upstream, as connections are given to it.
 pub(super) struct Group {
     name: String,
     service: ServiceKey,
     key: Option<Text>,
-    size: usize,
 }
 
 /// A server that was connected to.
 pub(super) struct Reached {
     pub(super) side: Side,
-    /// Counts the connection at the server; none where an address was computed.
-    pub(super) lease: Option<Lease>,
+    /// Counts the connection at the server.
+    pub(super) lease: Lease,
     /// When its attempt began.
     pub(super) began: Instant,
 }
@@ -45,7 +48,6 @@ impl Group {
             name: upstream.group.name.clone(),
             service: stream_key(&upstream.group),
             key: upstream.key.clone(),
-            size: upstream.group.servers.len(),
         }
     }
 }
@@ -53,7 +55,8 @@ impl Group {
 /// Where a connection is to go.
 enum Whereto<'a> {
     Group(&'a Group),
-    Address(SocketAddr),
+    /// Servers that no configuration lists.
+    Named(Rc<Pool>),
 }
 
 /// Connects to a server; the attempts are noted in `facts`.
@@ -61,11 +64,13 @@ enum Whereto<'a> {
 /// # Errors
 /// The status that the connection then comes to: 500 or 502.
 pub(super) async fn reach(
+    worker: &Proxy,
     common: &Common,
     server: &Server,
     target: &StreamTarget,
     facts: &mut Facts,
 ) -> Result<Reached, u16> {
+    let settings = &server.model.settings;
     let (whereto, name) = match target {
         StreamTarget::Upstream(id) => {
             let group = &common.groups[id.0];
@@ -73,14 +78,22 @@ pub(super) async fn reach(
         }
         StreamTarget::Computed(text) => {
             let text = String::from_utf8_lossy(&text.bytes(facts)).into_owned();
-            (common.find(&text).ok_or(500_u16)?, text)
+            // In a place of its own: most connections need no room for it.
+            let found = Box::pin(find(worker, common, settings, &text)).await;
+            found.map_err(|why| {
+                error!("*{} {why}, client: {}, server: {}", facts.serial, facts.remote.ip(), facts.local);
+                500_u16
+            })?
         }
     };
-    let settings = &server.model.settings;
-    let tries = match (&whereto, settings.next_upstream, settings.next_upstream_tries) {
-        (Whereto::Address(_), ..) | (_, false, _) => 1,
-        (Whereto::Group(group), true, None) => group.size,
-        (Whereto::Group(_), true, Some(tries)) => tries as usize,
+    let (director, service) = match &whereto {
+        Whereto::Group(group) => (&*common.director, &group.service),
+        Whereto::Named(pool) => (pool.director(&common.director), &pool.key),
+    };
+    let tries = match (settings.next_upstream, settings.next_upstream_tries) {
+        (false, _) => 1,
+        (true, None) => usize::MAX,
+        (true, Some(tries)) => tries as usize,
     };
     let key = match &whereto {
         Whereto::Group(Group { key: Some(key), .. }) => Some(key.bytes(facts)),
@@ -91,39 +104,31 @@ pub(super) async fn reach(
     let began = Instant::now();
     let mut tried = Vec::new();
     loop {
-        let (addr, lease) = match &whereto {
-            Whereto::Address(addr) => (*addr, None),
-            Whereto::Group(group) => {
-                let now = l4_proxy::clock::now();
-                match common.director.schedule_except(&group.service, &flow, &tried, now) {
-                    Ok(lease) => (lease.server(), Some(lease)),
-                    Err(refusal) => {
-                        if refusal != Refusal::AllTried && tried.is_empty() {
-                            error!(
-                                "*{} no live upstreams while connecting to upstream, client: {}, upstream: \"{}\"",
-                                facts.serial,
-                                facts.remote.ip(),
-                                group.name
-                            );
-                            facts.attempts.push(Attempt::new(group.name.clone()));
-                        }
-                        return Err(502);
-                    }
+        let lease = match director.schedule_except(service, &flow, &tried, l4_proxy::clock::now()) {
+            Ok(lease) => lease,
+            Err(refusal) => {
+                if refusal != Refusal::AllTried && tried.is_empty() {
+                    error!(
+                        "*{} no live upstreams while connecting to upstream, client: {}, upstream: \"{name}\"",
+                        facts.serial,
+                        facts.remote.ip(),
+                    );
+                    facts.attempts.push(Attempt::new(name));
                 }
+                return Err(502);
             }
         };
+        let addr = lease.server();
         let attempt_began = Instant::now();
         facts.attempts.push(Attempt::new(unix::shown(addr).to_string()));
         let connected = timeout(settings.connect_timeout, connect(server, facts, addr, &name)).await;
         let failure = match connected {
             Ok(Ok(side)) => {
+                let latency = attempt_began.elapsed();
                 if let Some(attempt) = facts.attempts.last_mut() {
-                    attempt.connect = Some(attempt_began.elapsed());
+                    attempt.connect = Some(latency);
                 }
-                if let Some(lease) = &lease {
-                    let latency = attempt_began.elapsed();
-                    common.director.report(lease, Event::Responded { latency }, l4_proxy::clock::now());
-                }
+                director.report(&lease, Event::Responded { latency }, l4_proxy::clock::now());
                 return Ok(Reached { side, lease, began: attempt_began });
             }
             Ok(Err(error)) => error,
@@ -139,10 +144,8 @@ pub(super) async fn reach(
         if let Some(attempt) = facts.attempts.last_mut() {
             attempt.session = Some(attempt_began.elapsed());
         }
-        if let Some(lease) = &lease {
-            let event = Event::ConnectFailed(Cause::from(failure.to_string()));
-            common.director.report(lease, event, l4_proxy::clock::now());
-        }
+        let event = Event::ConnectFailed(Cause::from(failure.to_string()));
+        director.report(&lease, event, l4_proxy::clock::now());
         tried.push(addr);
         let late = settings.next_upstream_timeout.is_some_and(|limit| began.elapsed() >= limit);
         if tried.len() >= tries || late {
@@ -151,23 +154,39 @@ pub(super) async fn reach(
     }
 }
 
-impl Common {
-    /// Returns what a computed `proxy_pass` names: an upstream, or an address with a port.
-    fn find(&self, text: &str) -> Option<Whereto<'_>> {
-        if let Some(group) = self.groups.iter().find(|group| group.name.eq_ignore_ascii_case(text)) {
-            return Some(Whereto::Group(group));
-        }
-        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-            return Some(Whereto::Address(unix::address(path)));
-        }
-        match text.parse() {
-            Ok(addr) => Some(Whereto::Address(addr)),
+/// Returns what a computed `proxy_pass` names, and how that is spelled: an upstream, the path of a Unix
+/// socket, an address, or a name that `resolver` is asked for.
+///
+/// # Errors
+/// Why it names nothing.
+async fn find<'c>(
+    worker: &Proxy,
+    common: &'c Common,
+    settings: &StreamSettings,
+    text: &str,
+) -> Result<(Whereto<'c>, String), String> {
+    let of_upstream = |reason: &str| format!("{reason} in upstream \"{text}\"");
+    if let Some(group) = common.groups.iter().find(|group| group.name.eq_ignore_ascii_case(text)) {
+        return Ok((Whereto::Group(group), group.name.clone()));
+    }
+    let (host, port) = split_address(text).map_err(of_upstream)?;
+    let reached = worker.reached();
+    let pool = if let Some(path) = host.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        let addr = unix::address_for_request(path).ok_or_else(|| of_upstream("too many paths"))?;
+        reached.at(host, addr).map_err(|_| of_upstream("no server"))
+    } else {
+        let port = port.ok_or_else(|| of_upstream("no port"))?;
+        match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            Ok(ip) => reached.at(host, SocketAddr::new(ip, port)).map_err(|_| of_upstream("no server")),
             Err(_) => {
-                error!("no resolver defined to resolve {text}");
-                None
+                let resolver = settings.resolving.resolver();
+                let resolver = resolver.ok_or_else(|| format!("no resolver defined to resolve {host}"))?;
+                let found = reached.under(host, port, resolver).await;
+                found.map_err(|error| format!("{host} could not be resolved ({error})"))
             }
         }
-    }
+    };
+    Ok((Whereto::Named(pool?), text.to_owned()))
 }
 
 async fn connect(server: &Server, facts: &Facts, addr: SocketAddr, name: &str) -> io::Result<Side> {
@@ -204,8 +223,10 @@ async fn open(settings: &StreamSettings, facts: &Facts, addr: SocketAddr) -> io:
             .parse::<SocketAddr>()
             .ok()
             .or_else(|| Some(SocketAddr::new(bind.parse::<IpAddr>().ok()?, 0)));
-        if let Some(local) = local {
-            socket.bind(local)?;
+        match local {
+            Some(local) => socket.bind(local)?,
+            None if bind.is_empty() => {}
+            None => error!("*{} invalid local address \"{bind}\"", facts.serial),
         }
     }
     socket.connect(addr).await
