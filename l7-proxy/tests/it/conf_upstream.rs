@@ -69,6 +69,17 @@ fn wrong_words_are_named() {
     ] {
         assert_eq!(error(top, &http), expected, "{top} {http}");
     }
+    for (stream, expected) in [
+        (
+            "upstream u { server a.test:1 resolve; }",
+            "no resolver defined to resolve names at run time in upstream \"u\"",
+        ),
+        ("resolver 127.0.0.1; upstream u { server a.test resolve; }", "no port in upstream \"a.test\""),
+        ("upstream u { resolver 127.0.0.1; server a.test:1 route=a; }", "\"route=a\" parameter"),
+    ] {
+        let found = error(&format!("stream {{ {stream} }}"), "");
+        assert!(found.contains(expected), "{stream}: {found}");
+    }
 }
 
 #[test]
@@ -78,6 +89,11 @@ fn right_words_are_taken() {
         ("lvs_control off;", "lvs_explain_from 127.0.0.1 ::1 10.0.0.0/8;"),
         ("", "resolver 127.0.0.1:53 [::1] valid=30s ipv6=off status_zone=x; resolver_timeout 5s;"),
         ("", "upstream u { zone u 64k; resolver 127.0.0.1; server a.test resolve; server 127.0.0.1 drain; }"),
+        (
+            "stream { resolver 127.0.0.1:53 valid=30s; resolver_timeout 5s;
+                 upstream u { zone u 64k; server a.test:1 resolve; server b.test service=s resolve; } }",
+            "",
+        ),
         ("", "match m { status ! 500 502-504; header A; header ! B; header C ~ x; body !~ \"y z\"; }"),
     ] {
         assert_eq!(error(top, http), "", "{top} {http}");

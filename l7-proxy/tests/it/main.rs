@@ -50,6 +50,7 @@ mod static_file;
 mod status;
 mod sticky;
 mod stream;
+mod stream_names;
 mod strict;
 mod support;
 mod trailers;

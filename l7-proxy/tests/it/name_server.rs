@@ -24,6 +24,8 @@ pub(crate) enum Says {
     Addresses(Vec<IpAddr>, u32),
     /// It is another name.
     Alias(&'static str),
+    /// Servers of a service: priority, weight, port and name of each.
+    Services(Vec<(u16, u16, u16, &'static str)>),
     /// Nothing but this code.
     Code(u8),
     /// Nothing at all.
@@ -34,6 +36,7 @@ pub(crate) enum Says {
 
 pub(crate) const A: u16 = 1;
 pub(crate) const AAAA: u16 = 28;
+const SRV: u16 = 33;
 
 impl NameServer {
     /// One that knows no name.
@@ -121,6 +124,13 @@ fn answer(mut bytes: Vec<u8>, kind: u16, says: &Says) -> Vec<u8> {
             (0, records.collect())
         }
         Says::Alias(name) => (0, vec![(5, 3600, encoded(name))]),
+        Says::Services(services) => {
+            let record = |(priority, weight, port, name): &(u16, u16, u16, &str)| {
+                let numbers = [*priority, *weight, *port].map(u16::to_be_bytes).concat();
+                (SRV, 3600, [numbers, encoded(name)].concat())
+            };
+            (0, services.iter().map(record).collect())
+        }
         Says::Silence | Says::Later(..) => unreachable!("it is no answer"),
     };
     bytes[2..4].copy_from_slice(&[0x81, 0x80 | code]);
