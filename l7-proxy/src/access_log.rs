@@ -17,6 +17,7 @@ use std::path::{Component, Path};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -25,6 +26,8 @@ use tracing::error;
 use self::kept::Kept;
 use crate::error_log::Errno;
 use crate::model::{AccessLog, AccessLogTarget, LogTarget, Packing};
+use crate::moment::Moment;
+use crate::syslog::Sender;
 use crate::variable::{Exchange, Value, Variable};
 
 /// The open log files of a process, by target.
@@ -42,11 +45,21 @@ struct LogFile {
     sink: Mutex<Sink>,
     /// Whether a failed write has been reported.
     failed: AtomicBool,
+    lost: Mutex<Lost>,
+}
+
+/// What a syslog server did not get.
+#[derive(Default)]
+struct Lost {
+    /// Lines since that was last said.
+    lines: u64,
+    said: Option<Moment>,
 }
 
 enum Sink {
     Stderr,
     File(File),
+    Syslog(Sender),
 }
 
 /// One worker's buffers.
@@ -101,7 +114,8 @@ impl LogFiles {
             return Ok(Arc::clone(file));
         }
         let sink = Mutex::new(Sink::open(target)?);
-        let file = Arc::new(LogFile { target: target.clone(), sink, failed: AtomicBool::new(false) });
+        let failed = AtomicBool::new(false);
+        let file = Arc::new(LogFile { target: target.clone(), sink, failed, lost: Mutex::default() });
         files.insert(target.clone(), Arc::clone(&file));
         Ok(file)
     }
@@ -120,9 +134,11 @@ impl LogFile {
         let written = match &mut *self.sink() {
             Sink::Stderr => io::stderr().write_all(lines),
             Sink::File(file) => file.write_all(lines),
+            Sink::Syslog(sender) => sender.send(lines),
         };
         match written {
             Ok(()) => self.failed.store(false, Ordering::Relaxed),
+            Err(error) if matches!(self.target, LogTarget::Syslog(_)) => self.lose(&error),
             // Said once, not per line: the log of errors may be on the same full disk.
             Err(error) if !self.failed.swap(true, Ordering::Relaxed) => {
                 error!("write() to {} failed ({}); lines are lost", self.target, Errno(&error));
@@ -132,12 +148,34 @@ impl LogFile {
     }
 }
 
+impl LogFile {
+    /// Takes down that a syslog server did not get a line, and says so now and then: one that cannot keep
+    /// up gets some of them in between.
+    fn lose(&self, error: &io::Error) {
+        let lines = {
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            lost.lines += 1;
+            let now = Moment::now();
+            if lost.said.is_some_and(|last| now.since(last) < COMPLAINT_EVERY) {
+                return;
+            }
+            lost.said = Some(now);
+            std::mem::take(&mut lost.lines)
+        };
+        error!("send() to {} failed ({}), lines lost: {lines}", self.target, Errno(error));
+    }
+}
+
 impl Sink {
     fn open(target: &LogTarget) -> Result<Sink, OpenError> {
         match target {
             LogTarget::Stderr => Ok(Sink::Stderr),
             LogTarget::File(path) => match append_to(path) {
                 Ok(file) => Ok(Sink::File(file)),
+                Err(error) => Err(OpenError { target: target.clone(), error }),
+            },
+            LogTarget::Syslog(syslog) => match Sender::open(syslog) {
+                Ok(sender) => Ok(Sink::Syslog(sender)),
                 Err(error) => Err(OpenError { target: target.clone(), error }),
             },
         }
@@ -176,7 +214,8 @@ impl Writers {
         let Some(buffer) = self.buffer(target, packing) else { return };
         let mut lines = buffer.lines.borrow_mut();
         write(&mut lines);
-        if lines.len() >= BUFFER_SIZE {
+        // A syslog server gets each by itself, with the time that it has.
+        if lines.len() >= BUFFER_SIZE || matches!(target, LogTarget::Syslog(_)) {
             buffer.write(&mut lines);
         }
     }
@@ -244,6 +283,7 @@ fn is_same(one: &LogTarget, other: &LogTarget) -> bool {
     match (one, other) {
         (LogTarget::Stderr, LogTarget::Stderr) => true,
         (LogTarget::File(one), LogTarget::File(other)) => one.as_os_str() == other.as_os_str(),
+        (LogTarget::Syslog(one), LogTarget::Syslog(other)) => one == other,
         _ => false,
     }
 }
@@ -302,9 +342,13 @@ impl fmt::Display for LogTarget {
         match self {
             LogTarget::Stderr => f.write_str("stderr"),
             LogTarget::File(path) => path.display().fmt(f),
+            LogTarget::Syslog(syslog) => syslog.fmt(f),
         }
     }
 }
+
+/// How often it is said that a syslog server does not get its lines.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
 
 /// Lines are written when this much has gathered.
 const BUFFER_SIZE: usize = 32 * 1024;

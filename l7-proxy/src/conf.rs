@@ -38,6 +38,7 @@ mod settings;
 mod sticky;
 mod stream;
 mod symlinks;
+mod syslog;
 mod tables;
 mod tls;
 mod tree;

@@ -29,6 +29,13 @@ pub(crate) fn write_error(time: SystemTime, out: &mut Vec<u8>) {
     _ = write!(out, "{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}");
 }
 
+/// Appends `Jan  2 15:04:05`.
+pub(crate) fn write_syslog(time: SystemTime, out: &mut Vec<u8>) {
+    let Utc { month, day, hour, minute, second, .. } = Utc::new(time);
+    let month = MONTHS[month as usize - 1];
+    _ = write!(out, "{month} {day:2} {hour:02}:{minute:02}:{second:02}");
+}
+
 /// Appends the present time as fields of HTTP have it: `Fri, 02 Jan 2026 15:04:05 GMT`.
 ///
 /// It is written anew once a second.

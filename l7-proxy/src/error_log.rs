@@ -25,6 +25,7 @@ use tracing::{Event, Level, Metadata, Subscriber, debug, error, info, trace, war
 use crate::access_log::append_to;
 use crate::date;
 use crate::model::{self, LogLevel, LogTarget};
+use crate::syslog::Sender;
 
 /// The target of events of level `emerg`.
 pub const EMERG: &str = "l7_proxy::emerg";
@@ -49,8 +50,13 @@ pub type Places = Arc<Vec<model::ErrorLog>>;
 
 struct Sink {
     wanted: model::ErrorLog,
-    /// `None` for standard error.
-    file: Option<File>,
+    way: Way,
+}
+
+enum Way {
+    Stderr,
+    File(File),
+    Syslog(Sender),
 }
 
 /// Emits an event of a level that is known at run time only.
@@ -180,21 +186,23 @@ impl Drop for Within {
 
 impl Sink {
     fn open(wanted: &model::ErrorLog) -> io::Result<Sink> {
-        let file = match &wanted.target {
-            LogTarget::Stderr => None,
-            LogTarget::File(path) => Some(open(path)?),
+        let way = match &wanted.target {
+            LogTarget::Stderr => Way::Stderr,
+            LogTarget::File(path) => Way::File(open(path)?),
+            LogTarget::Syslog(syslog) => Way::Syslog(Sender::open(syslog)?),
         };
-        Ok(Sink { wanted: wanted.clone(), file })
+        Ok(Sink { wanted: wanted.clone(), way })
     }
 
     /// There is nowhere to report that the report of errors fails.
-    fn write(&self, line: &[u8]) {
-        let _ = match &self.file {
-            Some(file) => {
+    fn write(&self, severity: LogLevel, line: &[u8]) {
+        let _ = match &self.way {
+            Way::Stderr => io::stderr().write_all(line),
+            Way::File(file) => {
                 let mut file = file;
                 file.write_all(line)
             }
-            None => io::stderr().write_all(line),
+            Way::Syslog(sender) => sender.send_as(severity, line),
         };
     }
 }
@@ -256,7 +264,7 @@ impl Subscriber for ErrorLog {
         let sinks = self.sinks();
         PLACES.with_borrow(|places| {
             let sinks = sinks.of(places.as_ref()).iter();
-            sinks.filter(|sink| severity >= sink.wanted.level).for_each(|sink| sink.write(&line));
+            sinks.filter(|sink| severity >= sink.wanted.level).for_each(|sink| sink.write(severity, &line));
         });
     }
 

@@ -27,6 +27,7 @@ mod script;
 mod settings;
 mod sticky;
 mod stream;
+mod syslog;
 mod tls;
 mod upstream;
 
@@ -74,6 +75,7 @@ pub use self::stream::{
     ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,
     StreamServer, StreamSettings, StreamTarget, StreamUpstream,
 };
+pub use self::syslog::{Facility, Hostname, Syslog};
 pub use self::tls::{
     CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, TlsClient, TlsServer, TlsVersions,
     VerifyClient,

@@ -8,11 +8,11 @@ use crate::model::{
 };
 use crate::variable::Value;
 
-use super::Scope;
 use super::core::level;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
 use super::value::{flag, parse_number, parse_size, parse_time};
+use super::{Scope, syslog};
 
 /// Formats go into the scope, where `access_log` finds them.
 pub(super) const FORMATS: &[Rule<()>] =
@@ -87,15 +87,18 @@ pub(super) fn combined(scope: &Scope) -> Result<LogFormat, Fault> {
     Ok(LogFormat { name: "combined".to_owned(), line, escape: Escape::Default })
 }
 
+/// What a log begins with that goes to a syslog server, and is not the name of a file.
+pub(super) const SYSLOG: &str = "syslog:";
+
 /// Returns where the log of argument 0 goes.
 pub(super) fn target(scope: &Scope, directive: &Directive) -> Result<LogTarget, Fault> {
     match directive.arg(0) {
         "stderr" => Ok(LogTarget::Stderr),
-        word if word.starts_with("syslog:") || word.starts_with("memory:") => {
-            let kind = word.split(':').next().unwrap_or_default();
-            Err(Fault::unsupported(&format!("{kind}:"), directive))
-        }
-        word => Ok(LogTarget::File(scope.path(word))),
+        word if word.starts_with("memory:") => Err(Fault::unsupported("memory:", directive)),
+        word => match word.strip_prefix(SYSLOG) {
+            Some(text) => Ok(LogTarget::Syslog(Arc::new(syslog::read(text)?))),
+            None => Ok(LogTarget::File(scope.path(word))),
+        },
     }
 }
 
@@ -134,7 +137,8 @@ fn access_log(scope: &mut Scope, settings: &mut Settings, directive: &Directive)
     if directive.arg(0) == "stderr" {
         return Err(Fault::unsupported(directive.arg(0), directive));
     }
-    let target = if directive.arg(0).contains('$') {
+    let is_file = !directive.arg(0).starts_with(SYSLOG);
+    let target = if is_file && directive.arg(0).contains('$') {
         let path = scope.path(directive.arg(0)).to_string_lossy().into_owned();
         AccessLogTarget::Varying(Value::parse(&path, &scope.names)?)
     } else {
@@ -177,6 +181,9 @@ fn access_log(scope: &mut Scope, settings: &mut Settings, directive: &Directive)
     if flushed && !buffered {
         let message = format!("no buffer is defined for access_log \"{}\"", directive.arg(0));
         return Err(Fault::new(message));
+    }
+    if buffered && !is_file {
+        return Err(Fault::new("logs to syslog cannot be buffered"));
     }
     if buffered && matches!(log.target, AccessLogTarget::Varying(_)) {
         return Err(Fault::new("buffered logs cannot have variables in name"));

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::variable::Value;
 
+use super::syslog::Syslog;
+
 /// A log that gets a line for each request.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
@@ -116,10 +118,12 @@ pub enum LogTarget {
     Stderr,
     /// Appended to a file; the path is absolute or relative to the working directory.
     File(PathBuf),
+    /// To a syslog server.
+    Syslog(Arc<Syslog>),
 }
 
 /// Severity of a diagnostic, least severe first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
     /// Everything.
     Debug,

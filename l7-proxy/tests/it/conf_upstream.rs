@@ -3,7 +3,7 @@
 use l7_proxy::conf::{Source, load};
 
 /// The error that a configuration with this at its top and in its `http {}` is refused with.
-fn error(top: &str, http: &str) -> String {
+pub(crate) fn error(top: &str, http: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let text = format!("{top} events {{}} http {{ {http} }}");
     std::fs::write(folder.path().join("nginx.conf"), text).unwrap();

@@ -53,6 +53,7 @@ mod stream;
 mod stream_names;
 mod strict;
 mod support;
+mod syslog;
 mod trailers;
 mod tunnel;
 mod turns;

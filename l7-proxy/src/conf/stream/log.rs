@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::conf::Scope;
-use crate::conf::log::{format_text, target};
+use crate::conf::log::{SYSLOG, format_text, target};
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
 use crate::conf::value::parse_number;
@@ -41,7 +41,8 @@ pub(super) fn access_log(
     if directive.args.len() == 1 {
         return Err(Fault::new("log format is not specified"));
     }
-    let target = match word.contains('$') {
+    let is_file = !word.starts_with(SYSLOG);
+    let target = match is_file && word.contains('$') {
         true => {
             // Under the prefix, whatever the variables are: a client may choose what they say.
             let path = scope.path(word).to_string_lossy().into_owned();
@@ -57,6 +58,9 @@ pub(super) fn access_log(
     for parameter in directive.args.iter().skip(2) {
         match parameter.split_once('=').map_or((&**parameter, ""), |(key, value)| (key, value)) {
             ("if", text) => condition = Some(Text::parse(text, &scope.stream.names)?),
+            ("buffer" | "gzip", _) if !is_file => {
+                return Err(Fault::new("logs to syslog cannot be buffered"));
+            }
             // How lines are gathered before they are written is the log's own business.
             ("buffer" | "flush", _) => scope.note(directive, &format!("\"{parameter}\" has no effect")),
             ("gzip", level) => {
