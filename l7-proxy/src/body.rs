@@ -28,7 +28,7 @@ pub(crate) use self::trailing::{Added, Trailing};
 pub(crate) use self::unpacked::Unpacked;
 use crate::error_log;
 use crate::forward::{Breakage, Piped, Relayed};
-use crate::server::{Offer, Session};
+use crate::server::Session;
 use crate::static_file::FileBody;
 use crate::transaction::{Origin, Transaction};
 use crate::variable::Completion;
@@ -296,10 +296,6 @@ impl HttpBody for Body {
             let fields = this.trailing.end(this.transaction, *this.sent, origin, frame);
             polled = Poll::Ready(fields.map(|fields| Ok(Frame::trailers(fields))));
         }
-        this.session.offered(match &polled {
-            Poll::Ready(Some(Ok(_))) => Offer::Taken,
-            _ => Offer::Nothing,
-        });
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 *this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);

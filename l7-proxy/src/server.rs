@@ -44,10 +44,10 @@ use self::connection::Begun;
 pub(crate) use self::direct::Direct;
 pub use self::http1::read_head;
 pub(crate) use self::http1::{Broken, RequestBody};
+pub(crate) use self::http2::Upload;
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;
 pub(crate) use self::spelling::Spelling;
-pub(crate) use self::streams::Offer;
 use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
 use crate::host::Recent;
@@ -514,9 +514,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is said that no connection can be accepted.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
-
-/// The longest head of a request of HTTP/2: nginx's four buffers of 8 kB, and one for the request line.
-const HEADER_SIZE_MAX: usize = 40 * 1024;
 
 /// Header maps that a worker keeps for later.
 const SPARE_HEADERS_MAX: usize = 64;

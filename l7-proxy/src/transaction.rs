@@ -156,7 +156,10 @@ impl Transaction {
 
     /// Whether the client reads interim answers, and we can write them.
     pub(crate) fn takes_interim_answers(&self) -> bool {
-        self.parts.version == Version::HTTP_11 && !matches!(self.session.protocol, Protocol::Stream(_))
+        match self.session.protocol {
+            Protocol::Stream(_) => self.parts.version == Version::HTTP_2,
+            _ => self.parts.version == Version::HTTP_11,
+        }
     }
 
     /// Whether the answer is for us.

@@ -1,25 +1,32 @@
-//! A socket as hyper wants it, with somebody looking on.
+//! A socket as h2 wants it, with somebody looking on.
 //!
 //! Timeouts are not kept here. A watcher is told when a write has to wait and when bytes move;
 //! whoever drives the connection has one timer and looks at what was noted when it fires.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Looks on while a [`Wire`] is used.
 pub(crate) trait Watch {
-    /// These bytes were read; none at the end of the connection.
-    fn read(&self, bytes: &[u8]);
+    /// These bytes were read; none at the end of the connection. Says whether they are passed on.
+    fn read(&self, bytes: &[u8]) -> Verdict;
     /// This many bytes were written.
     fn written(&self, count: usize);
     /// A write has to wait for the peer.
     fn write_waits(&self);
+}
+
+/// What becomes of bytes that were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// They are passed on.
+    Pass,
+    /// They are thrown away, and nothing more is read.
+    Stop,
 }
 
 /// A connection that is watched: TCP, or TLS on it.
@@ -42,28 +49,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Wire<S, W> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Read for Wire<S, W> {
+impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> AsyncRead for Wire<S, W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut cursor: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        // hyper's buffer is uninitialised memory, to which safe code can only copy.
-        SCRATCH.with_borrow_mut(|scratch| {
-            let room = cursor.remaining().min(scratch.len());
-            let mut buffer = ReadBuf::new(&mut scratch[..room]);
-            let polled = Pin::new(&mut this.stream).poll_read(cx, &mut buffer);
-            if let Poll::Ready(Ok(())) = polled {
-                this.watch.read(buffer.filled());
-                cursor.put_slice(buffer.filled());
-            }
-            polled
-        })
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if let Poll::Ready(Ok(())) = polled
+            && this.watch.read(&buffer.filled()[before..]) == Verdict::Stop
+        {
+            buffer.set_filled(before);
+            return Poll::Pending;
+        }
+        polled
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Write for Wire<S, W> {
+impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> AsyncWrite for Wire<S, W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.note(&polled);
@@ -81,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Write for Wire<S, W> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -93,12 +98,3 @@ impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> Write for Wire<S, W> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
-
-thread_local! {
-    /// One per worker: a read that has to wait needs no buffer, and one that does not is over
-    /// before the next begins.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into());
-}
-
-/// Large enough for bulk, small enough to stay in the cache.
-const SCRATCH_SIZE: usize = 64 * 1024;

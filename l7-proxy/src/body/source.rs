@@ -12,20 +12,19 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use tracing::error;
 
 use super::Cut;
 use crate::error_log::Errno;
-use crate::server::{Broken, RequestBody, Session};
+use crate::server::{Broken, RequestBody, Session, Upload};
 use crate::spool::Spool;
 
 /// What a request's body is read from.
 pub(crate) enum Received {
     /// A connection of HTTP/1.1.
     Http1(RequestBody),
-    /// A stream of HTTP/2, which hyper reads.
-    Http2(Incoming),
+    /// A stream of HTTP/2.
+    Http2(Upload),
     /// Whatever a program has.
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = Cut>>>),
 }
@@ -43,10 +42,7 @@ impl HttpBody for Received {
                 };
                 body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(cut)))
             }
-            Received::Http2(body) => {
-                let polled = Pin::new(body).poll_frame(cx);
-                polled.map(|frame| frame.map(|frame| frame.map_err(|_| Cut::Gone)))
-            }
+            Received::Http2(body) => body.poll_frame(cx),
             Received::Other(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -54,7 +50,7 @@ impl HttpBody for Received {
     fn is_end_stream(&self) -> bool {
         match self {
             Received::Http1(body) => body.is_end(),
-            Received::Http2(body) => body.is_end_stream(),
+            Received::Http2(body) => body.is_end(),
             Received::Other(body) => body.is_end_stream(),
         }
     }

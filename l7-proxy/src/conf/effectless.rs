@@ -92,8 +92,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     switch("ssl_certificate_compression", TLS),
     size("ssl_buffer_size", SERVERS),
     switch("grpc_socket_keepalive", Context::SETTINGS),
-    // Frames are as large as what there is to send, up to what the client takes.
-    size("http2_chunk_size", Context::SETTINGS),
     size("http2_body_preread_size", SERVERS),
     size("http2_recv_buffer_size", Context::HTTP),
     // What nginx calls obsolete: it goes by keepalive_requests, keepalive_timeout, client_header_timeout

@@ -15,7 +15,7 @@ use crate::variable::Value;
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, number, parse_number, parse_size, time};
+use super::value::{flag, number, parse_number, parse_size, size, time};
 
 /// What has settings of TLS.
 pub(super) trait HasTls {
@@ -73,6 +73,12 @@ pub(super) const HTTP_ONLY: &[Rule<Settings>] = &[
             Ok(())
         },
     ),
+    Rule::new("http2_chunk_size", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        // As in nginx, none is larger than a frame may be.
+        let size = size(directive)?.clamp(1, FRAME_MAX);
+        settings.http2.chunk = usize::try_from(size).unwrap_or(usize::MAX);
+        Ok(())
+    }),
     Rule::new("ssl_early_data", Context::HTTP.or(Context::SERVER), 1..=1, |_, _, directive| {
         match flag(directive)? {
             true => Err(Fault::unsupported("on", directive)),
@@ -341,6 +347,9 @@ fn session_cache(word: &str) -> Result<SessionCache, Fault> {
         _ => Err(invalid()),
     }
 }
+
+/// The largest frame of HTTP/2 (RFC 9113, section 4.2).
+const FRAME_MAX: u64 = (1 << 24) - 1;
 
 /// Sessions of a cache whose size is not told, as in OpenSSL.
 const BUILTIN: usize = 20_480;

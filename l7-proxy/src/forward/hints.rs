@@ -1,14 +1,14 @@
 //! Early words of servers (status 103) on their way to the client (`early_hints`).
 //!
-//! They go to clients of HTTP/1.1: of those of HTTP/2 hyper takes none.
+//! A client of HTTP/1.1 gets the names as the server has spelled them.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::headers;
 use crate::handle::exchange;
 use crate::model::Relay;
 use crate::route::{Route, Server};
-use crate::server::Session;
+use crate::server::{Protocol, Session};
 use crate::transaction::Transaction;
 use crate::upstream::Hint;
 use crate::uri::Target;
@@ -32,18 +32,24 @@ pub(super) fn are_wanted(
 /// Hands an early word over to be written, without the fields that are not for the client.
 pub(super) fn pass(session: &Session, relay: &Relay, fields: &[Hint<'_>]) {
     let mut head = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
+    let mut map = HeaderMap::new();
+    let is_stream = matches!(session.protocol, Protocol::Stream(_));
     for (written, value) in fields {
         let Ok(name) = HeaderName::from_bytes(written) else { continue };
-        if relay.is_hidden(&name)
-            || !headers::is_end_to_end(&name)
-            || headers::frames(&name)
-            || HeaderValue::from_bytes(value).is_err()
-        {
+        if relay.is_hidden(&name) || !headers::is_end_to_end(&name) || headers::frames(&name) {
+            continue;
+        }
+        let Ok(checked) = HeaderValue::from_bytes(value) else { continue };
+        if is_stream {
+            map.append(name, checked);
             continue;
         }
         for piece in [written, &b": "[..], value, b"\r\n"] {
             head.extend_from_slice(piece);
         }
+    }
+    if is_stream {
+        return session.hint_early(map);
     }
     head.extend_from_slice(b"\r\n");
     session.hint(&head);

@@ -331,7 +331,7 @@ fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, hea
     let worn = connection.keepalive_timeout.is_none()
         || session.requests() >= connection.keepalive_requests
         || session.age() >= connection.keepalive_time;
-    if let Protocol::Stream(Carrier(whole)) = &session.protocol {
+    if let Protocol::Stream(Carrier { connection: whole, .. }) = &session.protocol {
         // HTTP/2 says it by a frame of its own, and knows no `Connection`.
         if worn && whole.order() == Order::Serve {
             whole.command(Order::Finish);

@@ -100,11 +100,13 @@ pub struct Http2 {
     pub on: bool,
     /// The most streams of a connection at a time; 128 by default.
     pub streams: u32,
+    /// The most of an answer in one frame (`http2_chunk_size`); as much as the client takes by default.
+    pub chunk: usize,
 }
 
 impl Default for Http2 {
     fn default() -> Self {
-        Self { on: false, streams: 128 }
+        Self { on: false, streams: 128, chunk: usize::MAX }
     }
 }
 

@@ -252,6 +252,7 @@ pub(super) async fn drive<C: Future>(session: &Rc<Session>, mut http: Pin<&mut C
 fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Overdue> {
     while timer.as_mut().poll(cx).is_ready() {
         let now = Moment::now();
+        session.expire_streams(now);
         let next = now + session.worker.client_patience();
         let until = match session.deadline() {
             Some((deadline, overdue)) if deadline <= now => return Poll::Ready(overdue),

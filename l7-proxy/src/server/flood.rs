@@ -1,4 +1,4 @@
-//! Follows the frames of a client of HTTP/2, and notices when they are a flood.
+//! Follows the frames of a client of HTTP/2, and notices when they are a flood, or what h2 lets pass.
 //!
 //! h2 bounds what a client can make it remember: streams that are reset at once, continuations, empty
 //! data. What remains costs only time, yet costs us more than the client: settings and pings to be
@@ -6,6 +6,8 @@
 //! later. So frames that move nothing are paid for from an account. It fills by the second, and by what
 //! the client asks for and is sent; nobody who reads what he asks for gets near its end. nginx holds
 //! bytes of frames against bytes of content in the same way.
+
+use h2::Reason;
 
 use crate::moment::Moment;
 
@@ -18,6 +20,10 @@ pub(super) struct Flood {
     filled: Moment,
     /// Bytes sent to the client that have earned nothing yet.
     sent: usize,
+    /// Whether a head has begun of which more is to come.
+    amid_head: bool,
+    /// Whether that is so behind the present frame, too.
+    continues: bool,
 }
 
 #[derive(Debug)]
@@ -28,17 +34,39 @@ enum State {
     Head([u8; HEAD], usize),
     /// In a frame's payload, of which so much is to come.
     Payload(usize),
-    /// The account was overdrawn.
-    Over,
+    /// Nothing is followed any more.
+    Over(Offence),
 }
 
-/// The client has sent too many frames that move nothing.
+/// Why a client is sent away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flooded;
+pub(super) enum Offence {
+    /// It has sent too many frames that move nothing: the account is overdrawn.
+    Flood,
+    /// It has sent a frame that is none, or is not a client's.
+    Frame(Reason),
+}
+
+impl Offence {
+    /// What the client is told, as nginx does.
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            Offence::Flood => Reason::NO_ERROR,
+            Offence::Frame(reason) => reason,
+        }
+    }
+}
 
 impl Flood {
     pub(super) fn new(now: Moment) -> Flood {
-        Flood { state: State::Preface(PREFACE), credit: CREDIT_MAX, filled: now, sent: 0 }
+        Flood {
+            state: State::Preface(PREFACE),
+            credit: CREDIT_MAX,
+            filled: now,
+            sent: 0,
+            amid_head: false,
+            continues: false,
+        }
     }
 
     /// Bytes went out to the client, which it may confirm.
@@ -48,16 +76,22 @@ impl Flood {
         self.sent %= SENT_PER_CREDIT;
     }
 
+    /// Whether the head of a request, or of a frame, has begun and more of it is to come.
+    pub(super) fn is_amid_head(&self) -> bool {
+        self.amid_head || matches!(self.state, State::Head(_, 1..))
+    }
+
     /// Follows the next bytes of the connection.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], now: Moment) -> Result<(), Flooded> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], now: Moment) -> Result<(), Offence> {
         while let Some(&byte) = bytes.first() {
             let taken = match &mut self.state {
-                State::Over => return Err(Flooded),
+                State::Over(offence) => return Err(*offence),
                 State::Preface(left) | State::Payload(left) => {
                     let taken = (*left).min(bytes.len());
                     *left -= taken;
                     if *left == 0 {
                         self.state = State::Head([0; HEAD], 0);
+                        self.amid_head = self.continues;
                     }
                     taken
                 }
@@ -66,7 +100,10 @@ impl Flood {
                     *filled += 1;
                     if *filled == HEAD {
                         let head = *head;
-                        self.begin(head, now)?;
+                        if let Err(offence) = self.begin(head, now) {
+                            self.state = State::Over(offence);
+                            return Err(offence);
+                        }
                     }
                     1
                 }
@@ -77,10 +114,14 @@ impl Flood {
     }
 
     /// A frame begins.
-    fn begin(&mut self, head: [u8; HEAD], now: Moment) -> Result<(), Flooded> {
+    fn begin(&mut self, head: [u8; HEAD], now: Moment) -> Result<(), Offence> {
         let size = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         self.state = if size == 0 { State::Head([0; HEAD], 0) } else { State::Payload(size) };
         let (kind, ends) = (head[3], head[4] & END_STREAM != 0);
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.continues = head[4] & END_HEADERS == 0;
+            self.amid_head = self.continues || size > 0;
+        }
         let price = match kind {
             DATA if size > 0 || ends => return Ok(()),
             HEADERS => {
@@ -88,6 +129,8 @@ impl Flood {
                 return Ok(());
             }
             RST_STREAM => RESET_PRICE,
+            PUSH_PROMISE => return Err(Offence::Frame(Reason::PROTOCOL_ERROR)),
+            GOAWAY if size < GOAWAY_MIN => return Err(Offence::Frame(Reason::FRAME_SIZE_ERROR)),
             _ => 1,
         };
         let seconds = now.since(self.filled).as_secs();
@@ -100,10 +143,7 @@ impl Flood {
                 self.credit = credit;
                 Ok(())
             }
-            None => {
-                self.state = State::Over;
-                Err(Flooded)
-            }
+            None => Err(Offence::Flood),
         }
     }
 
@@ -119,7 +159,15 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PUSH_PROMISE: u8 = 5;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// A stream and a reason (RFC 9113, section 6.8).
+const GOAWAY_MIN: usize = 8;
 
 /// What a client may spend at once.
 const CREDIT_MAX: u32 = 2000;
@@ -191,6 +239,38 @@ mod tests {
             now = now + Duration::from_secs(1);
             (0..50).for_each(|_| flood.feed(&frame(6, 0, 8), now).unwrap());
         }
+    }
+
+    #[test]
+    fn frames_that_are_no_clients_are_offences() {
+        for (kind, size, expected) in [
+            (PUSH_PROMISE, 4, Some(Reason::PROTOCOL_ERROR)),
+            (GOAWAY, 7, Some(Reason::FRAME_SIZE_ERROR)),
+            (GOAWAY, 8, None),
+        ] {
+            let mut flood = begun();
+            let fed = flood.feed(&frame(kind, 0, size), Moment::now());
+            assert_eq!(fed.err(), expected.map(Offence::Frame), "{kind} of {size}");
+            // Nothing makes up for it.
+            assert_eq!(flood.feed(&frame(DATA, 0, 9), Moment::now()).err(), expected.map(Offence::Frame));
+        }
+    }
+
+    #[test]
+    fn head_is_awaited_until_its_last_byte() {
+        let bytes =
+            [frame(HEADERS, 0, 30), frame(CONTINUATION, 0, 0), frame(CONTINUATION, END_HEADERS, 9)].concat();
+        let mut flood = begun();
+        assert!(!flood.is_amid_head());
+        for byte in &bytes[..bytes.len() - 1] {
+            flood.feed(&[*byte], Moment::now()).unwrap();
+            assert!(flood.is_amid_head());
+        }
+        flood.feed(&bytes[bytes.len() - 1..], Moment::now()).unwrap();
+        assert!(!flood.is_amid_head());
+        // Bodies have a limit of their own.
+        flood.feed(&frame(DATA, 0, 30)[..20], Moment::now()).unwrap();
+        assert!(!flood.is_amid_head());
     }
 
     #[test]

@@ -1,28 +1,32 @@
-//! HTTP/2 with clients: hyper's, within limits.
+//! HTTP/2 with clients: frames and windows are h2's, requests and limits are ours.
 //!
 //! What a flood of frames could make us remember is bounded by h2: streams that a client resets before
 //! they are answered, empty frames, continuations. What they leave open is set here (streams, windows,
-//! the size of a head) or noticed below hyper, see `flood`.
+//! the size of a head) or noticed below h2, see `flood`.
+//!
+//! A stream that is too slow is reset and nothing else: the others on its connection go on.
+
+mod head;
+mod stream;
+mod upload;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use http::header::{COOKIE, HOST};
-use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
+use bytes::Bytes;
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::debug;
+use tracing::{debug, info};
 
+pub(crate) use self::upload::Upload;
 use super::connection::{Outcome, drive};
 use super::session::Phase;
-use super::{HEADER_SIZE_MAX, Order, Session, sessions};
-use crate::body::Received;
-use crate::handle;
+use super::{Order, Session, sessions};
+use crate::model::HeadLimits;
 use crate::wire::Wire;
 
 /// Serves a connection that begins with the preface of HTTP/2, on which at most `streams` requests
@@ -32,31 +36,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let listed = sessions::enter(&session.worker, &session);
-    let connection = Rc::clone(&session);
-    let service = service_fn(move |request| {
-        handle::answer(Session::stream(&connection), plain(request).map(Received::Http2))
-    });
+    let limits = session.head_limits();
     let wire = Wire::new(stream, Rc::clone(&session));
-    let mut http = pin!(protocol(streams).serve_connection(wire, service));
-    let mut finishing = false;
-    let conversation = poll_fn(|cx| {
-        if let Poll::Ready(ended) = http.as_mut().poll(cx) {
-            return Poll::Ready(ended);
-        }
-        // A client that has not said a word yet may have a request on the way.
-        if finishing || session.order() != Order::Finish || session.phase() == Phase::Fresh {
-            return Poll::Pending;
-        }
-        finishing = true;
-        http.as_mut().graceful_shutdown();
-        http.as_mut().poll(cx)
-    });
-    let outcome = drive(&session, pin!(conversation)).await;
-    if let Outcome::Aborted = outcome {
+    let opening = Box::new(builder(streams, &limits).handshake(wire));
+    let mut conversation =
+        Conversation { session: Rc::clone(&session), limits, state: State::Opening(opening), closing: None };
+    let outcome = drive(&session, pin!(poll_fn(|cx| conversation.poll(cx)))).await;
+    if !matches!(outcome, Outcome::Ended(_)) {
         // A last word, as far as the client takes it.
-        http.as_mut().graceful_shutdown();
+        conversation.close(Closing::At(session.violation().unwrap_or(Reason::NO_ERROR)));
         poll_fn(|cx| {
-            let _ = http.as_mut().poll(cx);
+            let _ = conversation.poll(cx);
             Poll::Ready(())
         })
         .await;
@@ -68,49 +58,116 @@ where
     drop(listed);
 }
 
-fn protocol(streams: u32) -> http2::Builder<Tasks> {
-    let mut protocol = http2::Builder::new(Tasks);
-    protocol
+fn builder(streams: u32, limits: &HeadLimits) -> Builder {
+    // h2 counts fields with an overhead, we without: a head that is too large is to be ours to refuse.
+    let fields = limits.fields.min(FIELDS_MAX).saturating_mul(FIELD_OVERHEAD);
+    let head = usize::try_from(limits.size_max()).unwrap_or(usize::MAX).saturating_add(fields);
+    let mut builder = Builder::new();
+    builder
         .max_concurrent_streams(streams)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(HEADER_SIZE_MAX).unwrap_or(u32::MAX))
-        .max_send_buf_size(SEND_BUFFER);
-    protocol
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
 }
 
-/// Tasks that stay on their thread.
-#[derive(Clone, Copy)]
-struct Tasks;
+/// A connection from its preface to its end.
+struct Conversation<S> {
+    session: Rc<Session>,
+    limits: HeadLimits,
+    state: State<S>,
+    /// How it is being closed, if it is.
+    closing: Option<Closing>,
+}
 
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Tasks {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
+enum State<S> {
+    /// The preface has not come yet.
+    Opening(Box<Handshake<Wire<S, Session>, Bytes>>),
+    Open(Box<Connection<Wire<S, Session>, Bytes>>),
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// When the streams that are open have ended.
+    Gently,
+    /// At once, for this reason.
+    At(Reason),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Conversation<S> {
+    /// Answers requests until the connection ends.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if let State::Opening(opening) = &mut self.state {
+            match Pin::new(opening).poll(cx) {
+                Poll::Ready(Ok(connection)) => self.state = State::Open(Box::new(connection)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        loop {
+            if let Poll::Ready(ended) = self.accept(cx) {
+                return Poll::Ready(ended);
+            }
+            let wanted = match self.session.violation() {
+                Some(reason) => Closing::At(reason),
+                // A client that has not said a word yet may have a request on the way.
+                None if self.session.order() != Order::Serve && self.session.phase() != Phase::Fresh => {
+                    Closing::Gently
+                }
+                None => return Poll::Pending,
+            };
+            if !self.close(wanted) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let State::Open(connection) = &mut self.state else { return Poll::Pending };
+        while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+            match accepted {
+                Some(Ok((request, respond))) => begin(&self.session, &self.limits, request, respond),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Begins to close the connection; says whether that is news.
+    fn close(&mut self, wanted: Closing) -> bool {
+        let State::Open(connection) = &mut self.state else { return false };
+        match (self.closing, wanted) {
+            (Some(Closing::At(_)), _) | (Some(Closing::Gently), Closing::Gently) => return false,
+            (_, Closing::Gently) => connection.graceful_shutdown(),
+            (_, Closing::At(reason)) => connection.abrupt_shutdown(reason),
+        }
+        self.closing = Some(wanted);
+        true
     }
 }
 
-/// Makes of a request what it would be in HTTP/1.1, where that is what is gone by: a `Host`, and
-/// one `Cookie`, which may come in crumbs (RFC 9113, 8.2.3).
-fn plain(mut request: Request<Incoming>) -> Request<Incoming> {
-    let authority = request.uri().authority().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
-    let headers = request.headers_mut();
-    if let Some(authority) = authority
-        && !headers.contains_key(HOST)
-    {
-        headers.insert(HOST, authority);
+/// Begins to answer a request.
+fn begin(
+    connection: &Rc<Session>,
+    limits: &HeadLimits,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (mut parts, body) = request.into_parts();
+    if head::is_too_large(&parts, limits) {
+        info!(
+            "*{} client sent too large request header, client: {}",
+            connection.serial,
+            connection.remote.ip()
+        );
+        return connection.violate(Reason::ENHANCE_YOUR_CALM);
     }
-    let mut crumbs = headers.get_all(COOKIE).iter();
-    if let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) {
-        let mut whole = BytesMut::from(first.as_bytes());
-        for crumb in std::iter::once(second).chain(crumbs) {
-            whole.extend_from_slice(b"; ");
-            whole.extend_from_slice(crumb.as_bytes());
-        }
-        if let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(whole)) {
-            headers.insert(COOKIE, whole);
-        }
-    }
-    request
+    let refused = head::make_plain(&mut parts).err();
+    let connection = Rc::clone(connection);
+    tokio::task::spawn_local(stream::answer(connection, parts, refused, body, respond));
 }
 
 /// What a client may send of a body before we have read it, as in nginx.
@@ -121,3 +178,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// What is kept of an answer that its client has not taken yet.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// What h2 counts for a field beside its name and its value (RFC 9113, section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
+/// As many fields are provided for, however many are allowed.
+const FIELDS_MAX: usize = 1000;

@@ -10,11 +10,14 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::Reason;
+use http::HeaderMap;
 use l4_proxy::proxy_protocol::Header;
 use tracing::info;
 
+use super::flood::Offence;
 use super::spelling::Spelling;
-use super::streams::{Offer, Streams};
+use super::streams::Streams;
 use super::{Generation, Worker};
 use crate::error_log::{self, Places};
 use crate::forward::Tunnel;
@@ -24,7 +27,7 @@ use crate::route::Entry;
 use crate::tls::Handshake;
 use crate::transaction::CLIENT_CLOSED_REQUEST;
 use crate::variable::{self, Scheme};
-use crate::wire::Watch;
+use crate::wire::{Verdict, Watch};
 
 /// One client connection.
 pub(crate) struct Session {
@@ -88,11 +91,15 @@ pub(crate) enum Protocol {
 }
 
 /// The connection that carries a stream; it is told when the stream ends.
-pub(crate) struct Carrier(pub(crate) Rc<Session>);
+pub(crate) struct Carrier {
+    pub(crate) connection: Rc<Session>,
+    /// Interim answers that are to be sent on the stream.
+    early_hints: RefCell<Vec<HeaderMap>>,
+}
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        self.0.end_stream();
+        self.connection.end_stream();
     }
 }
 
@@ -123,6 +130,7 @@ struct Limits {
     keepalive_min: Duration,
     body: Duration,
     send: Duration,
+    http2_chunk: usize,
 }
 
 /// What a connection is told from outside.
@@ -215,7 +223,7 @@ impl Session {
             connection.local,
             generation,
             entry,
-            Protocol::Stream(Carrier(Rc::clone(connection))),
+            Protocol::Stream(Carrier { connection: Rc::clone(connection), early_hints: RefCell::default() }),
             connection.tls.clone(),
         );
         (stream.serial, stream.opened, stream.born) = (connection.serial, connection.opened, connection.born);
@@ -238,15 +246,6 @@ impl Session {
         {
             self.phase.set(Phase::Idle);
             self.since.set(Moment::now());
-        }
-    }
-
-    /// Something of an answer was handed over, or the answer has nothing at hand: what a client that
-    /// does not open the window of a stream is told apart by.
-    pub(crate) fn offered(&self, frame: Offer) {
-        if let Protocol::Stream(_) = self.protocol {
-            let since = Some(Moment::now()).filter(|_| frame == Offer::Taken);
-            self.write_since.set(since);
         }
     }
 
@@ -284,6 +283,25 @@ impl Session {
     /// Hands over an interim answer.
     pub(crate) fn hint(&self, head: &[u8]) {
         self.hints.borrow_mut().extend_from_slice(head);
+    }
+
+    /// Hands over the fields of an interim answer, where it goes out on a stream.
+    pub(crate) fn hint_early(&self, fields: HeaderMap) {
+        if let Protocol::Stream(Carrier { early_hints, .. }) = &self.protocol {
+            let mut early_hints = early_hints.borrow_mut();
+            // Nobody has that many to give.
+            if early_hints.len() < EARLY_HINTS_MAX {
+                early_hints.push(fields);
+            }
+        }
+    }
+
+    /// Takes interim answers that are to be sent on the stream.
+    pub(super) fn take_early_hints(&self) -> Vec<HeaderMap> {
+        match &self.protocol {
+            Protocol::Stream(Carrier { early_hints, .. }) => early_hints.take(),
+            _ => Vec::new(),
+        }
     }
 
     /// Interim answers that are to be written.
@@ -452,8 +470,8 @@ impl Session {
         self.wake();
     }
 
-    /// Wakes the connection's task.
-    fn wake(&self) {
+    /// Wakes the task of the connection, or that of the stream.
+    pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -474,12 +492,48 @@ impl Session {
         self.overdue.set(Some(overdue));
     }
 
+    /// Whether it is closed by the clock.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.get().is_some()
+    }
+
+    /// Closes streams by the clock.
+    pub(super) fn expire_streams(&self, now: Moment) {
+        if let Protocol::Http2(streams) = &self.protocol {
+            streams.expire(now);
+        }
+    }
+
+    /// Sends a client of HTTP/2 away, for this reason.
+    pub(super) fn violate(&self, reason: Reason) {
+        if let Protocol::Http2(streams) = &self.protocol
+            && streams.violation.get().is_none()
+        {
+            streams.violation.set(Some(reason));
+            self.wake();
+        }
+    }
+
+    /// Why a client of HTTP/2 is to be sent away, if it is.
+    pub(super) fn violation(&self) -> Option<Reason> {
+        match &self.protocol {
+            Protocol::Http2(streams) => streams.violation.get(),
+            _ => None,
+        }
+    }
+
+    /// How much of an answer goes into one frame.
+    pub(super) fn http2_chunk(&self) -> usize {
+        self.limits.get().http2_chunk
+    }
+
     /// The status of a request that got no answer, in the log.
     pub(crate) fn unanswered(&self) -> u16 {
-        let overdue = match &self.protocol {
-            Protocol::Stream(Carrier(connection)) => connection.overdue.get(),
-            _ => self.overdue.get(),
+        let of_connection = match &self.protocol {
+            Protocol::Stream(Carrier { connection, .. }) => connection.overdue.get(),
+            _ => None,
         };
+        let overdue = self.overdue.get().or(of_connection);
         // Of the requests on a connection, the one that it was closed for.
         match overdue {
             Some(Overdue::Body) if self.body_since.get().is_some() => REQUEST_TIMEOUT,
@@ -530,7 +584,10 @@ impl Session {
         let by_send = self.write_since.get().map(|since| (since + limits.send, Overdue::Send));
         let own = sooner(sooner(by_phase, by_body), by_send);
         match &self.protocol {
-            Protocol::Http2(streams) => sooner(streams.deadline(), own),
+            Protocol::Http2(streams) => {
+                let by_head = streams.head_since().map(|since| (since + limits.header, Overdue::Head));
+                sooner(sooner(streams.deadline(), by_head), own)
+            }
             _ => own,
         }
     }
@@ -541,6 +598,9 @@ impl Session {
 
     /// When a stream is next overdue.
     pub(super) fn stream_deadline(&self) -> Option<(Moment, Overdue)> {
+        if self.is_overdue() {
+            return None;
+        }
         let limits = self.limits.get();
         let by_body = self.body_since.get().map(|since| (since + limits.body, Overdue::Body));
         let by_send = self.write_since.get().map(|since| (since + limits.send, Overdue::Send));
@@ -566,23 +626,37 @@ impl Limits {
             keepalive_min: settings.connection.keepalive_min,
             body: settings.client.body_timeout,
             send: settings.client.send_timeout,
+            http2_chunk: settings.http2.chunk,
         }
     }
 }
 
 impl Watch for Session {
-    fn read(&self, bytes: &[u8]) {
+    fn read(&self, bytes: &[u8]) -> Verdict {
         if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) && !bytes.is_empty() {
             self.phase.set(Phase::Idle);
             self.since.set(Moment::now());
         }
-        if let Protocol::Http2(streams) = &self.protocol
-            && streams.received(bytes).is_err()
-            && self.order.get() != Order::Abort
-        {
-            info!("*{} http2 flood detected, client: {}", self.serial, self.remote.ip());
-            self.command(Order::Abort);
+        let Protocol::Http2(streams) = &self.protocol else { return Verdict::Pass };
+        let Err(offence) = streams.received(bytes) else { return Verdict::Pass };
+        if self.violation().is_none() {
+            self.violate(offence.reason());
+            match offence {
+                Offence::Flood => {
+                    info!("*{} http2 flood detected, client: {}", self.serial, self.remote.ip());
+                    // Whoever floods us may not read, either.
+                    self.command(Order::Abort);
+                }
+                Offence::Frame(reason) => {
+                    info!(
+                        "*{} client sent invalid frame ({reason}), client: {}",
+                        self.serial,
+                        self.remote.ip()
+                    );
+                }
+            }
         }
+        Verdict::Stop
     }
 
     fn written(&self, count: usize) {
@@ -596,6 +670,9 @@ impl Watch for Session {
         self.write_waits();
     }
 }
+
+/// Interim answers that wait to be sent on a stream.
+const EARLY_HINTS_MAX: usize = 16;
 
 /// For a client whose request stopped coming.
 const REQUEST_TIMEOUT: u16 = 408;

@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use super::flood::{Flood, Flooded};
+use h2::Reason;
+
+use super::flood::{Flood, Offence};
 use super::session::{Overdue, Session};
 use crate::moment::Moment;
 
@@ -13,15 +15,10 @@ pub(crate) struct Streams {
     /// For their limits; those that have ended are left out when the list is next looked through.
     list: RefCell<Vec<Weak<Session>>>,
     flood: RefCell<Flood>,
-}
-
-/// What an answer has at hand for its client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Offer {
-    /// A piece was taken, and may have to wait for the client.
-    Taken,
-    /// Nothing is.
-    Nothing,
+    /// Since when a head has been coming.
+    head_since: Cell<Option<Moment>>,
+    /// Why the client is to be sent away, if it is.
+    pub(super) violation: Cell<Option<Reason>>,
 }
 
 impl Streams {
@@ -31,12 +28,24 @@ impl Streams {
             open: Cell::new(0),
             list: RefCell::default(),
             flood: RefCell::new(Flood::new(Moment::now())),
+            head_since: Cell::new(None),
+            violation: Cell::new(None),
         }
     }
 
     /// The client has sent this.
-    pub(super) fn received(&self, bytes: &[u8]) -> Result<(), Flooded> {
-        self.flood.borrow_mut().feed(bytes, Moment::now())
+    pub(super) fn received(&self, bytes: &[u8]) -> Result<(), Offence> {
+        let now = Moment::now();
+        let mut flood = self.flood.borrow_mut();
+        flood.feed(bytes, now)?;
+        let since = self.head_since.get().unwrap_or(now);
+        self.head_since.set(flood.is_amid_head().then_some(since));
+        Ok(())
+    }
+
+    /// Since when a head has been coming that is not whole yet.
+    pub(super) fn head_since(&self) -> Option<Moment> {
+        self.head_since.get()
     }
 
     /// The client has been sent so much.
@@ -65,5 +74,16 @@ impl Streams {
         let list = self.list.borrow();
         let deadlines = list.iter().filter_map(Weak::upgrade).filter_map(|stream| stream.stream_deadline());
         deadlines.min_by_key(|(when, _)| *when)
+    }
+
+    /// Ends those that are overdue.
+    pub(super) fn expire(&self, now: Moment) {
+        let list = self.list.borrow();
+        for stream in list.iter().filter_map(Weak::upgrade) {
+            if let Some((_, overdue)) = stream.stream_deadline().filter(|(when, _)| *when <= now) {
+                stream.close_for(overdue);
+                stream.wake();
+            }
+        }
     }
 }

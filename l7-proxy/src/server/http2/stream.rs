@@ -1,0 +1,191 @@
+//! One request of a client of HTTP/2, and its answer.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
+
+use super::super::Session;
+use super::Upload;
+use crate::body::{Body, Cut, Received};
+use crate::handle::{self, Refused};
+
+/// Answers a request.
+pub(super) async fn answer(
+    connection: Rc<Session>,
+    parts: Parts,
+    refused: Option<Refused>,
+    body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+) {
+    let session = Session::stream(&connection);
+    drop(connection);
+    let body = Upload::of(body, &parts.headers).map(Received::Http2);
+    let mut answering = handle::answer_parts(Rc::clone(&session), parts, body, refused);
+    let answered = poll_fn(|cx| {
+        session.listen(cx.waker());
+        let polled = answering.as_mut().poll(cx);
+        for fields in session.take_early_hints() {
+            let mut early = Response::new(());
+            *early.status_mut() = StatusCode::EARLY_HINTS;
+            *early.headers_mut() = fields;
+            // Whoever cannot be told early is told by the answer.
+            let _ = respond.send_informational(early);
+        }
+        if let Poll::Ready(answered) = polled {
+            return Poll::Ready(Ok(answered));
+        }
+        if session.is_overdue() {
+            return Poll::Ready(Err(Unsent::Overdue));
+        }
+        respond.poll_reset(cx).map(|_| Err(Unsent::Gone))
+    })
+    .await;
+    // What the request holds is given back before the client is told of its end.
+    drop(answering);
+    let sent = match answered {
+        Ok(Ok(response)) => send(&session, response, &mut respond).await,
+        Ok(Err(_)) => Err(Unsent::Cut),
+        Err(unsent) => Err(unsent),
+    };
+    match sent {
+        Ok(()) | Err(Unsent::Gone) => {}
+        // As in nginx.
+        Err(Unsent::Overdue) => respond.send_reset(Reason::PROTOCOL_ERROR),
+        Err(Unsent::Cut) => respond.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+/// Why an answer is not sent, or not all of it.
+enum Unsent {
+    /// The client does not want it any more, or has gone.
+    Gone,
+    /// The client is too slow.
+    Overdue,
+    /// There is no more of it.
+    Cut,
+}
+
+/// Sends an answer.
+async fn send(
+    session: &Session,
+    response: Response<Body>,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<(), Unsent> {
+    let (mut parts, body) = response.into_parts();
+    for name in OF_CONNECTIONS {
+        parts.headers.remove(name);
+    }
+    let is_over = body.is_end_stream();
+    if !is_over && let Some(size) = body.size_hint().exact() {
+        parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(size));
+    }
+    let stream = respond.send_response(Response::from_parts(parts, ()), is_over);
+    let stream = stream.map_err(|_| Unsent::Cut)?;
+    if is_over {
+        return Ok(());
+    }
+    let mut body = pin!(body);
+    let mut download = Download { session, stream, held: Bytes::new(), is_last: false };
+    poll_fn(|cx| download.poll(body.as_mut(), cx)).await
+}
+
+/// The body of an answer on its way to the client, as fast as the client's windows open.
+struct Download<'a> {
+    session: &'a Session,
+    stream: SendStream<Bytes>,
+    /// A piece that waits for the client.
+    held: Bytes,
+    /// Whether that is the last one.
+    is_last: bool,
+}
+
+impl Download<'_> {
+    fn poll(&mut self, mut body: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
+        self.session.listen(cx.waker());
+        loop {
+            if self.session.is_overdue() {
+                return Poll::Ready(Err(Unsent::Overdue));
+            }
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Unsent::Gone));
+            }
+            // Nothing of an answer is fetched before some of it can be sent.
+            let room = ready!(self.poll_room(cx))?;
+            if !self.held.is_empty() {
+                let most = room.min(self.session.http2_chunk()).min(self.held.len());
+                let piece = self.held.split_to(most);
+                let ends = self.is_last && self.held.is_empty();
+                self.stream.send_data(piece, ends).map_err(|_| Unsent::Gone)?;
+                if ends {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            match ready!(body.as_mut().poll_frame(cx)).transpose().map_err(|_: Cut| Unsent::Cut)? {
+                Some(frame) => {
+                    if self.take(frame, body.is_end_stream())? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                None => {
+                    let sent = self.stream.send_data(Bytes::new(), true);
+                    return Poll::Ready(sent.map_err(|_| Unsent::Gone));
+                }
+            }
+        }
+    }
+
+    /// Takes the next piece; says whether it was the end.
+    fn take(&mut self, frame: Frame<Bytes>, is_last: bool) -> Result<bool, Unsent> {
+        match frame.into_data() {
+            Ok(data) if data.is_empty() && is_last => {
+                self.stream.send_data(data, true).map_err(|_| Unsent::Gone)?;
+                Ok(true)
+            }
+            Ok(data) => {
+                (self.held, self.is_last) = (data, is_last);
+                Ok(false)
+            }
+            Err(frame) => {
+                let Ok(trailers) = frame.into_trailers() else { return Ok(false) };
+                self.stream.send_trailers(trailers).map_err(|_| Unsent::Gone)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits until the client takes something.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Unsent>> {
+        self.stream.reserve_capacity(self.held.len().max(1));
+        while self.stream.capacity() == 0 {
+            match self.stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Unsent::Gone)),
+                Poll::Pending => {
+                    self.session.write_waits();
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.session.written();
+        Poll::Ready(Ok(self.stream.capacity()))
+    }
+}
+
+/// Fields that say something of a connection of HTTP/1.1, and mean nothing here.
+const OF_CONNECTIONS: [HeaderName; 5] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
