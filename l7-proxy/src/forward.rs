@@ -111,9 +111,13 @@ fn secure(
     target: &Target<'_>,
     settings: &ProxySettings,
 ) -> Result<Box<Secure>, u16> {
-    let client = transaction.generation.site.client(&settings.tls).ok_or(500_u16)?.clone();
+    let client = transaction.generation.site.client(&settings.tls).ok_or(500_u16)?;
     let mut scratch = Vec::new();
     let exchange = exchange(transaction, server, route, target);
+    let client = client.identified(&mut |text| text.http(&exchange)).map_err(|error| {
+        error!("*{} {error} while connecting to upstream", transaction.connection.serial);
+        500_u16
+    })?;
     let name = settings.tls_name.bytes(&exchange, &mut scratch);
     let name = std::str::from_utf8(name).map_err(|_| 500_u16)?.into();
     Ok(Box::new(Secure { client, name }))

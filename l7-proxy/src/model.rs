@@ -77,8 +77,8 @@ pub use self::stream::{
 };
 pub use self::syslog::{Facility, Hostname, Syslog};
 pub use self::tls::{
-    CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, TlsClient, TlsServer, TlsVersions,
-    VerifyClient,
+    CertificateCache, CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, TlsClient, TlsCommand,
+    TlsServer, TlsVersion, TlsVersions, VerifyClient,
 };
 pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Timed, Upstream, UpstreamId};
 

@@ -13,15 +13,18 @@ mod client;
 mod error;
 mod files;
 mod handshake;
+mod kept;
 mod key;
 mod name;
 mod revocation;
 mod server;
 mod sessions;
 mod signed;
+mod suites;
 mod verify;
 
 pub(crate) use self::client::{Client, ClientTarget};
 pub use self::error::TlsError;
+pub(crate) use self::files::Tell;
 pub use self::handshake::{Handshake, TlsVariable, Verified};
 pub(crate) use self::server::{Accepted, Chooser, Terminator, accept};

@@ -85,8 +85,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     switch("ssl_stapling", TLS),
     switch("ssl_stapling_verify", TLS),
     one("ssl_stapling_responder", TLS),
-    // A certificate that variables name is read at each handshake.
-    several("ssl_certificate_cache", TLS, 1, 3),
     switch("ssl_object_cache_inheritable", Context::MAIN),
     // Certificates are sent as they are.
     switch("ssl_certificate_compression", TLS),

@@ -37,6 +37,8 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     twin("grpc_ssl_session_reuse", 1..=1),
     twin("grpc_ssl_protocols", 1..=ANY),
     twin("grpc_ssl_ciphers", 1..=1),
+    twin("grpc_ssl_certificate_cache", 1..=3),
+    twin("grpc_ssl_conf_command", 2..=2).many(|settings| grpc(settings).tls.commands.clear()),
     twin("grpc_ssl_name", 1..=1),
 ];
 

@@ -1,12 +1,15 @@
 //! `ssl_*` and `proxy_ssl_*`, which `http` and `stream` have in common.
 
+mod command;
+
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error_log::Errno;
 use crate::model::{
-    CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, Settings, StreamSettings, TlsClient,
-    TlsServer, TlsVersions, VerifyClient,
+    CertificateCache, CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, Settings,
+    StreamSettings, TlsClient, TlsServer, TlsVersions, VerifyClient,
 };
 
 use crate::stream::text::Text;
@@ -15,7 +18,7 @@ use crate::variable::Value;
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, number, parse_number, parse_size, size, time};
+use super::value::{flag, number, parse_number, parse_size, parse_time, size, time};
 
 /// What has settings of TLS.
 pub(super) trait HasTls {
@@ -79,11 +82,12 @@ pub(super) const HTTP_ONLY: &[Rule<Settings>] = &[
         settings.http2.chunk = usize::try_from(size).unwrap_or(usize::MAX);
         Ok(())
     }),
-    Rule::new("ssl_early_data", Context::HTTP.or(Context::SERVER), 1..=1, |_, _, directive| {
-        match flag(directive)? {
-            true => Err(Fault::unsupported("on", directive)),
-            false => Ok(()),
+    Rule::new("ssl_early_data", Context::HTTP.or(Context::SERVER), 1..=1, |scope, _, directive| {
+        if flag(directive)? {
+            // Clients are told in their handshake, and send it once that is complete: it cannot be replayed.
+            scope.note(directive, "\"ssl_early_data\" is not supported by l7-proxy, ignored");
         }
+        Ok(())
     }),
 ];
 
@@ -103,8 +107,18 @@ pub(super) const STREAM: &[Rule<StreamSettings>] = &server(Context::STREAM_SETTI
 /// In `stream {}` and its servers.
 pub(super) const STREAM_PROXY: &[Rule<StreamSettings>] = &client(Context::STREAM_SETTINGS);
 
-const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 18] {
+const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 20] {
     [
+        Rule::new("ssl_conf_command", contexts, 2..=2, |scope, target: &mut T, directive| {
+            let commands = command::read(scope, directive)?;
+            target.server().commands.extend(commands);
+            Ok(())
+        })
+        .many(|target| target.server().commands.clear()),
+        Rule::new("ssl_certificate_cache", contexts, 1..=3, |_, target, directive| {
+            target.server().certificate_cache = certificate_cache(directive)?;
+            Ok(())
+        }),
         Rule::new("ssl_certificate", contexts, 1..=1, |scope, target: &mut T, directive| {
             let pem = Some(pem::<T>(scope, directive)?);
             let pairs = &mut target.server().certificates;
@@ -142,7 +156,7 @@ const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 18] {
             Ok(())
         }),
         Rule::new("ssl_ecdh_curve", contexts, 1..=1, |scope, target, directive| {
-            target.server().curves = curves(scope, directive)?;
+            target.server().curves = curves(scope, directive, directive.arg(0))?;
             Ok(())
         }),
         Rule::new("ssl_stapling_file", contexts, 1..=1, |scope, target, directive| {
@@ -209,8 +223,18 @@ const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 18] {
     ]
 }
 
-const fn client<T: HasTls>(contexts: Context) -> [Rule<T>; 11] {
+const fn client<T: HasTls>(contexts: Context) -> [Rule<T>; 13] {
     [
+        Rule::new("proxy_ssl_conf_command", contexts, 2..=2, |scope, target: &mut T, directive| {
+            let commands = command::read(scope, directive)?;
+            target.client().commands.extend(commands);
+            Ok(())
+        })
+        .many(|target| target.client().commands.clear()),
+        Rule::new("proxy_ssl_certificate_cache", contexts, 1..=3, |_, target, directive| {
+            target.client().certificate_cache = certificate_cache(directive)?;
+            Ok(())
+        }),
         Rule::new("proxy_ssl_verify", contexts, 1..=1, |_, target, directive| {
             target.client().verify = flag(directive)?;
             Ok(())
@@ -224,13 +248,13 @@ const fn client<T: HasTls>(contexts: Context) -> [Rule<T>; 11] {
             Ok(())
         }),
         Rule::new("proxy_ssl_certificate", contexts, 1..=1, |scope, target, directive| {
-            let path = path(scope, directive)?;
-            target.client().certificate.get_or_insert_default().0 = path;
+            let pem = pem::<T>(scope, directive)?;
+            target.client().certificate.get_or_insert_default().certificate = Some(pem);
             Ok(())
         }),
         Rule::new("proxy_ssl_certificate_key", contexts, 1..=1, |scope, target, directive| {
-            let path = path(scope, directive)?;
-            target.client().certificate.get_or_insert_default().1 = path;
+            let pem = pem::<T>(scope, directive)?;
+            target.client().certificate.get_or_insert_default().key = Some(pem);
             Ok(())
         }),
         Rule::new("proxy_ssl_password_file", contexts, 1..=1, |scope, target, directive| {
@@ -287,9 +311,8 @@ fn path(scope: &Scope, directive: &Directive) -> Result<PathBuf, Fault> {
 }
 
 /// Reads the names of curves, as OpenSSL has them; none of them takes all.
-fn curves(scope: &mut Scope, directive: &Directive) -> Result<Vec<Curve>, Fault> {
+fn curves(scope: &mut Scope, directive: &Directive, word: &str) -> Result<Vec<Curve>, Fault> {
     let mut found = Vec::new();
-    let word = directive.arg(0);
     for name in word.split(':').filter(|_| word != "auto") {
         // One that may be missing is marked so.
         match &*name.trim_start_matches(['?', '*']).to_ascii_lowercase() {
@@ -303,6 +326,31 @@ fn curves(scope: &mut Scope, directive: &Directive) -> Result<Vec<Curve>, Fault>
         return Err(Fault::unsupported(word, directive));
     }
     Ok(found)
+}
+
+/// Reads `off` and `max=N [inactive=TIME] [valid=TIME]`.
+fn certificate_cache(directive: &Directive) -> Result<Option<CertificateCache>, Fault> {
+    if let [only] = &*directive.args
+        && &**only == "off"
+    {
+        return Ok(None);
+    }
+    let mut cache =
+        CertificateCache { most: 0, inactive: Duration::from_secs(10), valid: Duration::from_secs(60) };
+    for word in &directive.args {
+        let invalid = || Fault::new(format!("invalid parameter \"{word}\""));
+        let (name, value) = word.split_once('=').ok_or_else(invalid)?;
+        match name {
+            "max" => cache.most = parse_number(value).filter(|most| *most > 0).ok_or_else(invalid)?,
+            "inactive" => cache.inactive = parse_time(value).ok_or_else(invalid)?,
+            "valid" => cache.valid = parse_time(value).ok_or_else(invalid)?,
+            _ => return Err(invalid()),
+        }
+    }
+    match cache.most {
+        0 => Err(Fault::directive("must have the \"max\" parameter")),
+        _ => Ok(Some(cache)),
+    }
 }
 
 /// Reads the passwords in the file of argument 0. It is read once, here, so that it may be a pipe.

@@ -54,7 +54,7 @@ const HTTP: &str = "
     fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_split_path_info fastcgi_store
     fastcgi_store_access fastcgi_temp_file_write_size flv geoip_city geoip_country geoip_org
     geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf
-    grpc_ssl_certificate_cache grpc_ssl_conf_command
+    
     gzip_hash gzip_no_buffer
     gzip_window hls 
     
@@ -74,7 +74,7 @@ const HTTP: &str = "
     proxy_cache_lock_timeout proxy_cache_max_range_offset proxy_cache_methods proxy_cache_min_uses
     proxy_cache_path proxy_cache_purge proxy_cache_revalidate proxy_cache_use_stale
     proxy_cache_valid proxy_force_ranges proxy_ignore_client_abort proxy_no_cache proxy_send_lowat
-    proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache proxy_ssl_conf_command
+    proxy_socket_rcvbuf proxy_socket_sndbuf 
     proxy_store proxy_store_access quic_active_connection_id_limit quic_gso
     quic_host_key quic_retry random_index referer_hash_bucket_size referer_hash_max_size 
      scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
@@ -90,7 +90,7 @@ const HTTP: &str = "
     scgi_temp_file_write_size secure_link secure_link_md5 secure_link_secret session_log
     session_log_format session_log_zone slice source_charset ssi
     ssi_ignore_recycled_buffers ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types
-    ssi_value_length ssl_conf_command
+    ssi_value_length
     ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder 
     status_zone
     sub_filter sub_filter_last_modified sub_filter_once sub_filter_types
@@ -129,13 +129,11 @@ const STREAM: &str = "
     open_log_file_cache pass
     proxy_downstream_buffer
     proxy_requests proxy_responses proxy_socket_rcvbuf
-    proxy_socket_sndbuf proxy_ssl_certificate_cache
-    proxy_ssl_conf_command
+    proxy_socket_sndbuf
     
     proxy_upstream_buffer
     
     
-    ssl_conf_command
     ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder
     
     

@@ -1,22 +1,34 @@
 //! How TLS is spoken with clients and with servers.
 
+mod command;
+
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::command::{TlsCommand, TlsVersion};
+use crate::stream::Facts;
 use crate::stream::text::Text;
-use crate::variable::Value;
+use crate::variable::{Exchange, Value};
 
 /// How TLS is spoken with clients (`ssl_*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsServer {
     /// Certificates, each with its key; the one that fits the client best is shown.
     pub certificates: Vec<CertificatePair>,
+    /// How long those that variables name are kept (`ssl_certificate_cache`); they are read each time by
+    /// default.
+    pub certificate_cache: Option<CertificateCache>,
     /// The versions that are spoken.
     pub versions: TlsVersions,
-    /// The suites as OpenSSL names them; `None` takes all.
+    /// The suites of TLS 1.2 as OpenSSL names them; `None` takes all.
     pub ciphers: Option<String>,
+    /// The suites of TLS 1.3; `None` takes all.
+    pub suites: Option<String>,
+    /// What is said in OpenSSL's own words, and holds over the rest (`ssl_conf_command`).
+    pub commands: Vec<TlsCommand>,
     /// The curves that keys are exchanged over, best first; none takes all (`ssl_ecdh_curve`).
     pub curves: Vec<Curve>,
     /// What an authority says of the certificate, to be shown along with it (`ssl_stapling_file`).
@@ -55,8 +67,11 @@ impl Default for TlsServer {
     fn default() -> Self {
         Self {
             certificates: Vec::new(),
+            certificate_cache: None,
             versions: TlsVersions::default(),
             ciphers: None,
+            suites: None,
+            commands: Vec::new(),
             curves: Vec::new(),
             stapling_file: None,
             passwords: Passwords::default(),
@@ -78,7 +93,7 @@ impl Default for TlsServer {
 }
 
 /// A certificate with its chain, and its key.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct CertificatePair {
     /// The certificate, and those that sign it.
     pub certificate: Option<Pem>,
@@ -111,6 +126,25 @@ pub enum PemText {
     Stream(Text),
 }
 
+impl PemText {
+    /// Returns what it comes to for a request.
+    pub(crate) fn http(&self, exchange: &Exchange<'_>) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Self::Http(value) = self {
+            value.write(exchange, &mut text);
+        }
+        text
+    }
+
+    /// Returns what it comes to for a connection.
+    pub(crate) fn stream(&self, facts: &Facts) -> Vec<u8> {
+        match self {
+            Self::Stream(text) => text.bytes(facts),
+            Self::Http(_) => Vec::new(),
+        }
+    }
+}
+
 impl CertificatePair {
     /// A certificate in a file, and its key in another.
     pub fn files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
@@ -122,6 +156,28 @@ impl CertificatePair {
         let pems = [&self.certificate, &self.key];
         pems.into_iter().flatten().any(|pem| matches!(pem, Pem::Computed { .. }))
     }
+}
+
+impl Hash for Pem {
+    /// Texts with variables count for nothing: few configurations differ by them alone.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::File(path) => path.hash(state),
+            Self::Data(data) => data.hash(state),
+            Self::Computed { folder, .. } => folder.hash(state),
+        }
+    }
+}
+
+/// How long certificates that variables name are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CertificateCache {
+    /// The most that are kept.
+    pub most: usize,
+    /// How long one is kept that nobody asks for.
+    pub inactive: Duration,
+    /// How long one is kept in any case.
+    pub valid: Duration,
 }
 
 impl fmt::Debug for Pem {
@@ -164,7 +220,7 @@ impl fmt::Debug for Passwords {
 }
 
 /// The versions of TLS that are spoken; older ones than 1.2 are not supported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TlsVersions {
     /// TLS 1.2.
     pub tls12: bool,
@@ -179,7 +235,7 @@ impl Default for TlsVersions {
 }
 
 /// A curve that keys are exchanged over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Curve {
     /// X25519.
     X25519,
@@ -226,8 +282,10 @@ pub struct TlsClient {
     pub crl: Option<PathBuf>,
     /// How many authorities may stand between a server's certificate and the trusted one; 1 by default.
     pub verify_depth: usize,
-    /// What we show if asked: a certificate, and its key.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// What we show if asked: a certificate, and its key. None is shown where variables name an empty one.
+    pub certificate: Option<CertificatePair>,
+    /// How long those that variables name are kept (`proxy_ssl_certificate_cache`).
+    pub certificate_cache: Option<CertificateCache>,
     /// What may open that key if it is sealed (`proxy_ssl_password_file`).
     pub passwords: Passwords,
     /// Whether the server is told the name that is meant (`proxy_ssl_server_name`).
@@ -238,8 +296,14 @@ pub struct TlsClient {
     pub tls12: bool,
     /// TLS 1.3 is spoken.
     pub tls13: bool,
-    /// The suites as OpenSSL names them; `None` takes all.
+    /// The suites of TLS 1.2 as OpenSSL names them; `None` takes all.
     pub ciphers: Option<String>,
+    /// The suites of TLS 1.3; `None` takes all.
+    pub suites: Option<String>,
+    /// The curves that keys are exchanged over, best first; none takes all.
+    pub curves: Vec<Curve>,
+    /// What is said in OpenSSL's own words, and holds over the rest (`proxy_ssl_conf_command`).
+    pub commands: Vec<TlsCommand>,
 }
 
 impl Default for TlsClient {
@@ -250,12 +314,16 @@ impl Default for TlsClient {
             crl: None,
             verify_depth: 1,
             certificate: None,
+            certificate_cache: None,
             passwords: Passwords::default(),
             send_name: false,
             session_reuse: true,
             tls12: true,
             tls13: true,
             ciphers: None,
+            suites: None,
+            curves: Vec::new(),
+            commands: Vec::new(),
         }
     }
 }

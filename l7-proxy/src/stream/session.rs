@@ -379,10 +379,7 @@ impl tls::Chooser for Chooser<'_> {
 
     fn tell(&mut self, text: &PemText, begun: &tls::Handshake) -> Vec<u8> {
         self.facts.tls = Some(begun.clone());
-        match text {
-            PemText::Stream(text) => text.bytes(self.facts),
-            PemText::Http(_) => Vec::new(),
-        }
+        text.stream(self.facts)
     }
 }
 

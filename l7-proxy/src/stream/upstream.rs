@@ -206,6 +206,7 @@ async fn connect(server: &Server, facts: &Facts, addr: SocketAddr, name: &str) -
         address: addr.ip(),
         alpn: Some(alpn).filter(|alpn| !alpn.is_empty()),
     };
+    let client = client.identified(&mut |text| text.stream(facts)).map_err(io::Error::other)?;
     let stream = client.connect(socket, target).await?;
     Ok(Side::Tls(Box::new(TlsStream::Client(stream))))
 }

@@ -4,24 +4,42 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use l4_proxy::tls::AnyServer;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::server::{provider, versions};
+use super::kept::Kept;
+use super::server::{group, versions};
+use super::suites::provider;
 use super::verify::ServerVerifier;
-use super::{TlsError, files};
-use crate::model::{CertificatePair, TlsClient};
+use super::{Tell, TlsError, files};
+use crate::model::{CertificateCache, CertificatePair, Passwords, Pem, TlsClient};
 
 /// Speaks TLS with servers.
 #[derive(Clone)]
 pub(crate) struct Client {
     config: Arc<ClientConfig>,
+    /// A certificate to show that variables name.
+    computed: Option<Arc<Computed>>,
+}
+
+/// A certificate that variables name. Whatever they make of it, what is shown has sessions of its own:
+/// nobody goes on with those of somebody else.
+struct Computed {
+    pair: CertificatePair,
+    passwords: Passwords,
+    session_reuse: bool,
+    /// By what variables make of the names, where files need not be read each time.
+    named: Option<Kept<Arc<ClientConfig>>>,
+    /// By what stands in the files.
+    read: Kept<Arc<ClientConfig>>,
 }
 
 /// Whom a handshake is with.
@@ -37,7 +55,11 @@ pub(crate) struct ClientTarget<'a> {
 impl Client {
     /// Reads certificates and keys; `alpn` are the protocols that are offered.
     pub(crate) fn new(tls: &TlsClient, alpn: &[&[u8]]) -> Result<Self, TlsError> {
-        let provider = provider(tls.ciphers.as_deref())?;
+        let tls = &tls.commanded();
+        let mut provider = provider(tls.ciphers.as_deref(), tls.suites.as_deref())?;
+        if !tls.curves.is_empty() {
+            Arc::make_mut(&mut provider).kx_groups = tls.curves.iter().map(group).collect();
+        }
         let versions = versions(tls.tls12, tls.tls13)?;
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)
@@ -53,19 +75,66 @@ impl Client {
             }
         };
         let mut config = match &tls.certificate {
-            Some((certificate, key)) => {
-                let pair = CertificatePair::files(certificate, key);
-                let own = files::certified_key(&pair, &tls.passwords, &mut |_| Vec::new())?;
-                builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
+            Some(pair) if !pair.is_computed() => {
+                let own = files::certified_key(pair, &tls.passwords, &mut |_| Vec::new())?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
             }
-            None => builder.with_no_client_auth(),
+            _ => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         config.enable_sni = tls.send_name;
         if !tls.session_reuse {
             config.resumption = Resumption::disabled();
         }
-        Ok(Self { config: Arc::new(config) })
+        let computed = tls.certificate.as_ref().filter(|pair| pair.is_computed()).map(|pair| {
+            Arc::new(Computed {
+                pair: pair.clone(),
+                passwords: tls.passwords.clone(),
+                session_reuse: tls.session_reuse,
+                named: tls.certificate_cache.map(Kept::new),
+                read: Kept::new(IDENTITIES),
+            })
+        });
+        Ok(Self { config: Arc::new(config), computed })
+    }
+
+    /// Returns who shows the certificate that variables name now; whoever has a fixed one is that already.
+    ///
+    /// # Errors
+    /// There is no such certificate.
+    pub(crate) fn identified(&self, tell: &mut Tell<'_>) -> Result<Client, TlsError> {
+        let Some(computed) = &self.computed else { return Ok(self.clone()) };
+        let with = |config: Arc<ClientConfig>| Client { config, computed: None };
+        let (names, now) = (files::names(&computed.pair, tell), Instant::now());
+        if let Some(Pem::Computed { .. }) = computed.pair.certificate
+            && names.first() == Some(&0)
+        {
+            // Nothing is shown, as in nginx.
+            return Ok(with(Arc::clone(&self.config)));
+        }
+        if let Some(config) = computed.named.as_ref().and_then(|named| named.get(&names, now)) {
+            return Ok(with(config));
+        }
+        let material = files::material(&computed.pair, tell)?;
+        let fingerprint = material.fingerprint();
+        let config = match computed.read.get(&fingerprint, now) {
+            Some(config) => config,
+            None => {
+                let own = material.certified_key(&computed.passwords)?;
+                let mut config = ClientConfig::clone(&self.config);
+                config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(own));
+                if computed.session_reuse {
+                    config.resumption = Resumption::default();
+                }
+                let config = Arc::new(config);
+                computed.read.put(&fingerprint, Arc::clone(&config), now);
+                config
+            }
+        };
+        if let Some(named) = &computed.named {
+            named.put(&names, Arc::clone(&config), now);
+        }
+        Ok(with(config))
     }
 
     /// Shakes hands with a server.
@@ -93,6 +162,10 @@ impl Client {
         TlsConnector::from(config).connect(name, stream).await
     }
 }
+
+/// As many certificates are told apart; who has not been seen for an hour begins new sessions.
+const IDENTITIES: CertificateCache =
+    CertificateCache { most: 256, inactive: Duration::from_secs(3600), valid: Duration::MAX };
 
 impl PartialEq for Client {
     /// Two are the same if they share their sessions.

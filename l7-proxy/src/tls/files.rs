@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -24,6 +25,17 @@ pub(super) fn certified_key(
     passwords: &Passwords,
     tell: &mut Tell<'_>,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
+    material(pair, tell)?.certified_key(passwords)
+}
+
+/// A certificate with its chain and its key as they are written, and what to call each in a message.
+pub(super) struct Material {
+    certificate: (PathBuf, Vec<u8>),
+    key: (PathBuf, Vec<u8>),
+}
+
+/// Reads a certificate and its key.
+pub(super) fn material(pair: &CertificatePair, tell: &mut Tell<'_>) -> Result<Material, TlsError> {
     let Some(certificate) = &pair.certificate else {
         return Err(TlsError::setup("no \"ssl_certificate\" is defined for a \"ssl_certificate_key\""));
     };
@@ -33,21 +45,55 @@ pub(super) fn certified_key(
             "no \"ssl_certificate_key\" is defined for certificate \"{shown}\""
         )));
     };
-    let (path, pem) = read("certificate", certificate, tell)?;
-    let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| TlsError::file("certificate", &path, error))?;
-    let Some(own) = chain.first().and_then(|der| Certificate::parse(der)) else {
-        return Err(TlsError::file("certificate", &path, "no certificate in it"));
-    };
-    let (path, pem) = read("certificate key", key, tell)?;
-    let fault = |reason: String| TlsError::file("certificate key", &path, reason);
-    let key = key::read(&pem, passwords).map_err(fault)?;
-    let key = any_supported_type(&key).map_err(|error| fault(error.to_string()))?;
-    // A key of an unknown kind cannot be compared, which is no proof that it does not fit.
-    if key.public_key().is_some_and(|public| *public != *own.key().der()) {
-        return Err(fault("key values mismatch".to_owned()));
+    Ok(Material {
+        certificate: read("certificate", certificate, tell)?,
+        key: read("certificate key", key, tell)?,
+    })
+}
+
+impl Material {
+    /// Tells it from others.
+    pub(super) fn fingerprint(&self) -> [u8; SHA256_OUTPUT_LEN] {
+        let mut context = Context::new(&SHA256);
+        let (certificate, key) = (&self.certificate.1, &self.key.1);
+        context.update(&(certificate.len() as u64).to_be_bytes());
+        context.update(certificate);
+        context.update(key);
+        let mut fingerprint = [0; SHA256_OUTPUT_LEN];
+        fingerprint.copy_from_slice(context.finish().as_ref());
+        fingerprint
     }
-    Ok(Arc::new(CertifiedKey::new(chain, key)))
+
+    /// Makes of it what signs; one of the passwords may open the key.
+    pub(super) fn certified_key(&self, passwords: &Passwords) -> Result<Arc<CertifiedKey>, TlsError> {
+        let (path, pem) = &self.certificate;
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| TlsError::file("certificate", path, error))?;
+        let Some(own) = chain.first().and_then(|der| Certificate::parse(der)) else {
+            return Err(TlsError::file("certificate", path, "no certificate in it"));
+        };
+        let (path, pem) = &self.key;
+        let fault = |reason: String| TlsError::file("certificate key", path, reason);
+        let key = key::read(pem, passwords).map_err(fault)?;
+        let key = any_supported_type(&key).map_err(|error| fault(error.to_string()))?;
+        // A key of an unknown kind cannot be compared, which is no proof that it does not fit.
+        if key.public_key().is_some_and(|public| *public != *own.key().der()) {
+            return Err(fault("key values mismatch".to_owned()));
+        }
+        Ok(Arc::new(CertifiedKey::new(chain, key)))
+    }
+}
+
+/// Returns what variables make of the names of a pair, to find again what was made of it.
+pub(super) fn names(pair: &CertificatePair, tell: &mut Tell<'_>) -> Vec<u8> {
+    let mut names = Vec::new();
+    for pem in [&pair.certificate, &pair.key] {
+        if let Some(Pem::Computed { text, .. }) = pem {
+            names.extend_from_slice(&tell(text));
+        }
+        names.push(0);
+    }
+    names
 }
 
 /// Reads PEM; returns what to call it in a message as well.

@@ -21,6 +21,8 @@ pub struct Handshake {
     pub curves: String,
     /// The ways of signing that the client offered, likewise.
     pub signatures: String,
+    /// How the server has signed, as OpenSSL names it; empty where a session went on.
+    pub signature: String,
     /// The name of the group that the key exchange went over; empty where a session went on.
     pub curve: String,
     /// The name that the client asked for; empty if it asked for none.
@@ -71,6 +73,8 @@ pub enum TlsVariable {
     Curves,
     /// `$ssl_sigalgs`
     Signatures,
+    /// `$ssl_sigalg`
+    Signature,
     /// `$ssl_server_name`
     ServerName,
     /// `$ssl_alpn_protocol`
@@ -119,6 +123,7 @@ impl TlsVariable {
             "curve" => Self::Curve,
             "curves" => Self::Curves,
             "sigalgs" => Self::Signatures,
+            "sigalg" => Self::Signature,
             "server_name" => Self::ServerName,
             "alpn_protocol" => Self::Alpn,
             "session_reused" => Self::SessionReused,
@@ -154,6 +159,7 @@ impl TlsVariable {
             Self::Curve => text(&handshake.curve),
             Self::Curves => text(&handshake.curves),
             Self::Signatures => text(&handshake.signatures),
+            Self::Signature => text(&handshake.signature),
             Self::ServerName => text(&handshake.server_name),
             Self::Alpn => Some(handshake.alpn.clone()).filter(|alpn| !alpn.is_empty()),
             Self::SessionReused => text(if handshake.resumed { "r" } else { "." }),
@@ -212,6 +218,7 @@ impl Handshake {
             ciphers: String::new(),
             curves: String::new(),
             signatures: String::new(),
+            signature: String::new(),
             curve: connection
                 .negotiated_key_exchange_group()
                 .map_or_else(String::new, |group| curve(&group.name())),

@@ -3,21 +3,23 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::crypto::ring::kx_group;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SignatureAlgorithm, SupportedProtocolVersion};
+use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::handshake::{Handshake, SessionId, Verified, cipher, curve, joined, offered, signature};
+use super::handshake::{Handshake, SessionId, Verified, curve, joined, offered, signature};
+use super::kept::Kept;
 use super::sessions::{Cache, NoTickets, Tickets};
+use super::suites::provider;
 use super::verify::ClientVerifier;
 use super::{TlsError, files};
 use crate::model::{CertificatePair, Curve, Passwords, PemText, SessionCache, TlsServer, VerifyClient};
@@ -39,6 +41,8 @@ pub(crate) struct Terminator {
 struct Computed {
     pairs: Vec<CertificatePair>,
     passwords: Passwords,
+    /// Those that were used before, where they may be used again.
+    kept: Option<Kept<Arc<CertifiedKey>>>,
 }
 
 /// Says what the server block does that has the name which a client asks for.
@@ -59,7 +63,8 @@ pub(crate) struct Accepted<S> {
 impl Terminator {
     /// Reads certificates and keys; `alpn` are the protocols that are agreed to.
     pub(crate) fn new(tls: &TlsServer, alpn: &[&[u8]]) -> Result<Self, TlsError> {
-        let mut provider = provider(tls.ciphers.as_deref())?;
+        let tls = &tls.commanded();
+        let mut provider = provider(tls.ciphers.as_deref(), tls.suites.as_deref())?;
         if !tls.curves.is_empty() {
             Arc::make_mut(&mut provider).kx_groups = tls.curves.iter().map(group).collect();
         }
@@ -72,8 +77,11 @@ impl Terminator {
             false => Some(config(tls, &provider, verifier.as_ref(), alpn)?),
         };
         let computed = tls.certificates.iter().any(CertificatePair::is_computed);
-        let computed =
-            computed.then(|| Computed { pairs: tls.certificates.clone(), passwords: tls.passwords.clone() });
+        let computed = computed.then(|| Computed {
+            pairs: tls.certificates.clone(),
+            passwords: tls.passwords.clone(),
+            kept: tls.certificate_cache.map(Kept::new),
+        });
         Ok(Self {
             config,
             computed,
@@ -125,11 +133,24 @@ impl Computed {
         chooser: &mut impl Chooser,
     ) -> Result<Arc<ServerConfig>, TlsError> {
         let mut tell = |text: &PemText| chooser.tell(text, begun);
-        let keys = self.pairs.iter().map(|pair| files::certified_key(pair, &self.passwords, &mut tell));
+        let keys = self.pairs.iter().map(|pair| self.key(pair, &mut tell));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut config = config.clone();
         config.cert_resolver = Arc::new(ByAlgorithm { keys });
         Ok(Arc::new(config))
+    }
+}
+
+impl Computed {
+    fn key(&self, pair: &CertificatePair, tell: &mut files::Tell<'_>) -> Result<Arc<CertifiedKey>, TlsError> {
+        let Some(kept) = &self.kept else { return files::certified_key(pair, &self.passwords, tell) };
+        let (names, now) = (files::names(pair, tell), Instant::now());
+        if let Some(key) = kept.get(&names, now) {
+            return Ok(key);
+        }
+        let key = files::certified_key(pair, &self.passwords, tell)?;
+        kept.put(&names, Arc::clone(&key), now);
+        Ok(key)
     }
 }
 
@@ -170,6 +191,10 @@ where
                 }
             },
         };
+        // Whom rustls will ask as well; it does not tell afterwards.
+        let hello = start.client_hello();
+        let schemes = hello.signature_schemes().to_vec();
+        let signer = config.cert_resolver.resolve(hello);
         let mut session = SessionId::default();
         SystemRandom::new().fill(&mut session).map_err(|_| io::ErrorKind::Other)?;
         let stream = start.into_stream_with(config, |begun| begun.set_resumption_data(&session)).await?;
@@ -177,9 +202,26 @@ where
             chosen.verifier.as_ref().map_or(Verified::None, |verifier| verifier.judge(chain))
         });
         let Handshake { ciphers, curves, signatures, .. } = begun;
-        Ok(Accepted { stream, handshake: Handshake { ciphers, curves, signatures, ..handshake } })
+        let signature =
+            signer.filter(|_| !handshake.resumed).and_then(|key| signed(&key, schemes, &handshake));
+        let signature = signature.unwrap_or_default();
+        Ok(Accepted { stream, handshake: Handshake { ciphers, curves, signatures, signature, ..handshake } })
     };
     timeout(default.timeout, shake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// Returns how a key has signed for a client that can check these.
+fn signed(key: &CertifiedKey, mut schemes: Vec<SignatureScheme>, handshake: &Handshake) -> Option<String> {
+    if handshake.protocol == "TLSv1.3" {
+        // Those of the old kind are offered for certificates only (RFC 8446, section 4.2.3).
+        schemes.retain(|scheme| !is_pkcs1(*scheme));
+    }
+    Some(signature(&key.key.choose_scheme(&schemes)?.scheme()))
+}
+
+fn is_pkcs1(scheme: SignatureScheme) -> bool {
+    use SignatureScheme::{RSA_PKCS1_SHA1, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512};
+    matches!(scheme, RSA_PKCS1_SHA1 | RSA_PKCS1_SHA256 | RSA_PKCS1_SHA384 | RSA_PKCS1_SHA512)
 }
 
 /// Ends a handshake that has come no further than the client's first message.
@@ -228,7 +270,7 @@ fn config(
     Ok(Arc::new(config))
 }
 
-fn group(curve: &Curve) -> &'static dyn SupportedKxGroup {
+pub(super) fn group(curve: &Curve) -> &'static dyn SupportedKxGroup {
     match curve {
         Curve::X25519 => kx_group::X25519,
         Curve::P256 => kx_group::SECP256R1,
@@ -244,57 +286,6 @@ pub(super) fn versions(tls12: bool, tls13: bool) -> Result<Vec<&'static Supporte
         return Err(TlsError::setup("no version of TLS that is configured is supported by l7-proxy"));
     }
     Ok(found)
-}
-
-/// Returns ring, reduced to the suites that OpenSSL's list names.
-///
-/// Suites of TLS 1.3 are always there, as with OpenSSL. A list of classes (`HIGH:!aNULL`) names all
-/// of ours, which are in every class that anybody lists.
-pub(super) fn provider(list: Option<&str>) -> Result<Arc<CryptoProvider>, TlsError> {
-    let mut provider = rustls::crypto::ring::default_provider();
-    if let Some(list) = list {
-        let words = list.split([':', ',', ' ']).filter(|word| !word.is_empty());
-        let wanted: Vec<&str> = words.filter(|word| !word.starts_with(['!', '-', '@'])).collect();
-        let has_class = wanted.iter().any(|word| is_class(word));
-        let is_wanted = |suite: &rustls::SupportedCipherSuite| {
-            suite.tls13().is_some() || has_class || wanted.contains(&&*cipher(*suite))
-        };
-        let known =
-            has_class || provider.cipher_suites.iter().any(|suite| wanted.contains(&&*cipher(*suite)));
-        if !known {
-            let message = format!("none of the ciphers \"{list}\" is supported by l7-proxy");
-            return Err(TlsError::Setup(message));
-        }
-        provider.cipher_suites.retain(is_wanted);
-    }
-    Ok(Arc::new(provider))
-}
-
-/// Whether a word of OpenSSL's list of ciphers stands for many.
-fn is_class(word: &str) -> bool {
-    let word = word.trim_start_matches('+');
-    matches!(
-        word,
-        "ALL"
-            | "DEFAULT"
-            | "COMPLEMENTOFDEFAULT"
-            | "HIGH"
-            | "EECDH"
-            | "ECDHE"
-            | "kEECDH"
-            | "kECDHE"
-            | "AES"
-            | "AESGCM"
-            | "AES128"
-            | "AES256"
-            | "CHACHA20"
-            | "aRSA"
-            | "aECDSA"
-            | "RSA"
-            | "ECDSA"
-            | "TLSv1.2"
-            | "PROFILE=SYSTEM"
-    ) || word.split('+').count() > 1
 }
 
 /// Shows the first certificate whose key can sign what the client can check.
@@ -316,23 +307,6 @@ impl ResolvesServerCert for ByAlgorithm {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn suites(list: &str) -> Vec<String> {
-        let provider = provider(Some(list)).unwrap();
-        let old = provider.cipher_suites.iter().filter(|suite| suite.tls13().is_none());
-        old.map(|suite| cipher(*suite)).collect()
-    }
-
-    #[test]
-    fn list_of_ciphers_names_suites_or_classes() {
-        assert_eq!(
-            suites("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-DES-CBC3-SHA"),
-            ["ECDHE-RSA-AES128-GCM-SHA256"]
-        );
-        assert_eq!(suites("HIGH:!aNULL:!MD5").len(), 6);
-        assert_eq!(suites("ECDHE+AESGCM").len(), 6);
-        assert!(provider(Some("RC4-MD5")).is_err());
-    }
 
     #[test]
     fn bad_certificate_is_admitted_only_where_its_signer_does_not_count() {

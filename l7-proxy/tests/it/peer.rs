@@ -81,6 +81,11 @@ impl Proxy {
         fs::write(path, content).unwrap();
     }
 
+    /// What stands in a file under the folder; nothing if there is none yet.
+    pub(crate) fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
     pub(crate) fn addr(&self) -> SocketAddr {
         self.daemon.addresses()[0]
     }

@@ -53,7 +53,11 @@ pub(crate) fn connect(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) 
 }
 
 /// Asks for `/` by the name and returns all that comes, or what is wrong with the handshake.
-fn ask(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Result<String, std::io::Error> {
+pub(crate) fn ask(
+    addr: SocketAddr,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> Result<String, std::io::Error> {
     let mut stream = connect(addr, name, config);
     stream.write_all(format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
