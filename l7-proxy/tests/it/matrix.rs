@@ -5,7 +5,9 @@
 //! is over; so a row says what becomes of a request that was at this very point.
 
 mod client;
+mod http2;
 mod server;
+mod vanished;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -327,9 +329,14 @@ fn path(row: &Row) -> String {
     format!("/{}/", row.name.replace(' ', "-"))
 }
 
+/// Whether the clients of rows speak HTTP/2.
+fn is_http2(rows: &[Row]) -> bool {
+    std::ptr::eq(rows, http2::ROWS)
+}
+
 /// A configuration in which each row has a location and an upstream.
-fn configuration(site: &Site, origins: &[Origin]) -> String {
-    let locations = ROWS.iter().zip(origins).enumerate().map(|(number, (row, origin))| {
+fn configuration(site: &Site, rows: &[Row], origins: &[Origin]) -> String {
+    let locations = rows.iter().zip(origins).enumerate().map(|(number, (row, origin))| {
         let (addr, path, settings) = (origin.addr, path(row), row.location);
         (
             format!("upstream u{number} {{ server {addr} max_fails=0; }}\n"),
@@ -340,8 +347,9 @@ fn configuration(site: &Site, origins: &[Origin]) -> String {
     format!(
         "pid l7.pid; error_log error.log error; worker_processes 2; events {{}}
          http {{ log_format row '$uri $status $upstream_status $body_bytes_sent'; access_log access.log row;
-         {upstreams} server {{ listen {}; {locations} }} }}",
-        site.addr
+         {upstreams} server {{ listen {}; http2 {}; {locations} }} }}",
+        site.addr,
+        if is_http2(rows) { "on" } else { "off" }
     )
 }
 
@@ -356,19 +364,19 @@ struct Played {
     errors: Vec<Vec<String>>,
 }
 
-/// Plays all rows with an event.
-fn play(event: Event) -> Played {
+/// Plays rows with an event.
+fn play(rows: &[Row], event: Event) -> Played {
     let site = Site::new("");
     let stage = Arc::new(Stage::default());
-    let origins: Vec<Origin> = ROWS.iter().map(|row| (row.server)(&stage)).collect();
-    site.write_whole(&configuration(&site, &origins));
+    let origins: Vec<Origin> = rows.iter().map(|row| (row.server)(&stage)).collect();
+    site.write_whole(&configuration(&site, rows, &origins));
     let mut running = site.start();
-    let clients = ROWS.iter().map(|row| {
+    let clients = rows.iter().map(|row| {
         let (stage, addr, play, path) = (Arc::clone(&stage), site.addr, row.client, path(row));
         thread::spawn(move || play(&stage, addr, &path))
     });
     let clients: Vec<_> = clients.collect();
-    eventually("all rows are at their fault", || stage.arrived.load(Ordering::SeqCst) == ROWS.len());
+    eventually("all rows are at their fault", || stage.arrived.load(Ordering::SeqCst) == rows.len());
     let heir = goes_through(&site, &mut running, event);
     stage.open();
     let got = clients.into_iter().map(|client| client.join().unwrap()).collect();
@@ -390,8 +398,8 @@ fn play(event: Event) -> Played {
     Played {
         servers: origins.iter().map(|origin| origin.addr).collect(),
         got,
-        access: ROWS.iter().map(of_row).collect(),
-        errors: ROWS.iter().zip(&origins).map(about).collect(),
+        access: rows.iter().map(of_row).collect(),
+        errors: rows.iter().zip(&origins).map(about).collect(),
     }
 }
 
@@ -418,16 +426,17 @@ fn goes_through(site: &Site, running: &mut Running, event: Event) -> Option<Heir
 }
 
 /// Checks the rows with an event that must not be noticed.
-fn check(event: Event) {
-    let Played { servers, got, access, errors } = play(event);
+fn check(rows: &[Row], event: Event) {
+    let Played { servers, got, access, errors } = play(rows, event);
+    let (version, host) = if is_http2(rows) { ("2.0", "example.org") } else { ("1.1", "a") };
     let mut wrong = String::new();
-    for ((((row, got), access), errors), server) in ROWS.iter().zip(got).zip(access).zip(errors).zip(servers)
+    for ((((row, got), access), errors), server) in rows.iter().zip(got).zip(access).zip(errors).zip(servers)
     {
         let path = path(row);
         // What programs that read such logs look for.
         let context = [
             ", client: 127.0.0.1, server: , request: \"".to_owned(),
-            format!(" {path} HTTP/1.1\", upstream: \"http://{server}{path}\", host: \"a\""),
+            format!(" {path} HTTP/{version}\", upstream: \"http://{server}{path}\", host: \"{host}\""),
         ];
         let said = access.last().map_or("nothing", |line| line);
         let logged =
@@ -448,35 +457,41 @@ fn check(event: Event) {
 
 #[test]
 fn fault_costs_the_request_that_it_befalls() {
-    check(Event::Nothing);
+    check(ROWS, Event::Nothing);
+    check(http2::ROWS, Event::Nothing);
 }
 
 #[test]
 fn reload_changes_nothing_for_requests_at_a_fault() {
-    check(Event::Reload);
+    check(ROWS, Event::Reload);
+    check(http2::ROWS, Event::Reload);
 }
 
 #[test]
 fn binary_upgrade_changes_nothing_for_requests_at_a_fault() {
-    check(Event::Upgrade);
+    check(ROWS, Event::Upgrade);
+    check(http2::ROWS, Event::Upgrade);
 }
 
 #[test]
 fn quit_changes_nothing_for_requests_at_a_fault() {
-    check(Event::Quit);
+    check(ROWS, Event::Quit);
+    check(http2::ROWS, Event::Quit);
 }
 
 #[test]
 fn stop_leaves_nobody_with_an_answer_that_looks_whole() {
-    let Played { got, access, .. } = play(Event::Term);
-    for ((row, got), access) in ROWS.iter().zip(got).zip(access) {
-        // What its clock had ended before is what it is without a stop.
-        let is_true = got == row.gets
-            || got == "nothing"
-            || row.gets.starts_with("200") && got == "200 cut after begin";
-        assert!(is_true, "{}: {got:?}", row.name);
-        let requests = if row.name.contains("kept") { 2 } else { 1 };
-        assert_eq!(access.len(), requests, "{}: {access:?}", row.name);
+    for rows in [ROWS, http2::ROWS] {
+        let Played { got, access, .. } = play(rows, Event::Term);
+        for ((row, got), access) in rows.iter().zip(got).zip(access) {
+            // What its clock had ended before is what it is without a stop.
+            let is_true = got == row.gets
+                || matches!(&*got, "nothing" | "cut")
+                || row.gets.starts_with("200") && matches!(&*got, "200 cut after begin" | "200 cut");
+            assert!(is_true, "{}: {got:?}", row.name);
+            let requests = if row.name.contains("kept") { 2 } else { 1 };
+            assert_eq!(access.len(), requests, "{}: {access:?}", row.name);
+        }
     }
 }
 

@@ -326,7 +326,7 @@ pub(crate) struct Origin {
     requests: Arc<Mutex<Vec<String>>>,
     gone: Arc<AtomicBool>,
     /// What makes it what it is, if it is no script.
-    _held: Option<Box<dyn Any>>,
+    _held: Option<Box<dyn Any + Send>>,
 }
 
 /// What an origin's script is given: one connection and the list of heads it has read.
@@ -386,7 +386,7 @@ impl Origin {
     }
 
     /// An address where something is held that says nothing.
-    pub(crate) fn silent(addr: SocketAddr, held: impl Any) -> Origin {
+    pub(crate) fn silent(addr: SocketAddr, held: impl Any + Send) -> Origin {
         let (connections, requests, gone) = Default::default();
         Origin { addr, connections, requests, gone, _held: Some(Box::new(held)) }
     }
