@@ -20,13 +20,13 @@ struct Row {
     /// What the client does before, on a connection that lasts until the end; the path is the row's.
     client: fn(SocketAddr, &str) -> Box<dyn Send>,
     /// Status, the servers' statuses, and bytes of body, in the log of requests; nothing where there is no
-    /// request.
+    /// request yet.
     access: &'static str,
 }
 
 const ROWS: &[Row] = &[
     Row { name: "idle", location: "", client: idle, access: "200 200 5" },
-    Row { name: "within its head", location: "", client: within_its_head, access: "" },
+    Row { name: "within its head", location: "", client: within_its_head, access: "408 - 0" },
     Row { name: "within its body", location: "", client: within_its_body, access: "408 - 0" },
     Row {
         name: "within a body that streams",
