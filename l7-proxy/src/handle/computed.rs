@@ -48,6 +48,7 @@ struct Lost {
 fn lost(transaction: &Transaction, server: &Server, why: &str, status: u16) -> u16 {
     let (serial, context) = (transaction.connection.serial, transaction.context(server));
     error!("*{serial} {why}{context}");
+    transaction.tell(|| why.to_owned());
     status
 }
 

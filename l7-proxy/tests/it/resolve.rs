@@ -7,6 +7,7 @@ use crate::http2_peer::{self, ask, connect, request, run};
 use crate::name_server::{A, AAAA, NameServer, Says, local};
 use crate::peer::{Origin, Proxy, eventually, http};
 use crate::program::Site;
+use crate::secure::{certificate, pem};
 
 /// A proxy to the host that a request names in its query, at this port.
 fn site(resolver: SocketAddr, port: u16, more: &str) -> String {
@@ -318,4 +319,69 @@ fn path_of_a_unix_socket_may_vary() {
     assert_eq!(proxy.get("/a?to=app").text(), "app /a");
     assert_eq!(proxy.get("/uri?to=app").text(), "app /x/uri");
     assert_eq!(proxy.get("/a?to=other").status, 502);
+}
+
+#[test]
+fn name_is_what_the_certificate_of_its_server_must_have() {
+    let inner = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; {} return 200 \"$ssl_server_name $http_host\"; }}",
+        certificate("server")
+    )));
+    let names = NameServer::of("localhost", local([1]));
+    names.tell("app.test", local([1]));
+    let proxy = Proxy::start(&http(&format!(
+        "resolver {} ipv6=off; proxy_ssl_server_name on; proxy_ssl_verify on;
+         proxy_ssl_trusted_certificate {};
+         server {{ listen 127.0.0.1:1; location / {{ proxy_pass https://$arg_to:{port}; }}
+             location /any {{ proxy_ssl_verify off; proxy_pass https://$arg_to:{port}; }} }}",
+        names.addr,
+        pem("ca.pem").display(),
+        port = inner.addr().port()
+    )));
+    let host = |name: &str| format!("{name} {name}:{}", inner.addr().port());
+    assert_eq!(proxy.get("/?to=localhost").text(), host("localhost"));
+    assert_eq!(proxy.get("/?to=app.test").status, 502);
+    assert_eq!(proxy.get("/any?to=app.test").text(), host("app.test"));
+}
+
+#[test]
+fn explanation_says_what_a_name_has_led_to() {
+    let names = NameServer::of("app.test", local([9, 1]));
+    let text = site(names.addr, 81, "").replace("resolver", "lvs_explain_from 127.0.0.1; resolver");
+    let proxy = Proxy::start(&text);
+    let explained = |path: &str| {
+        let mut client = proxy.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Lvs-Explain: 1\r\n\r\n"));
+        client.response().text().to_owned()
+    };
+    let found = explained("/?to=app.test");
+    for part in
+        ["proxy_pass http://app.test:81: upstream app.test:81", "127.0.0.1:81 weight 1", "127.0.0.9:81"]
+    {
+        assert!(found.contains(part), "{part:?} in {found}");
+    }
+    let lost = explained("/?to=none.test");
+    assert!(lost.contains("none.test could not be resolved (3: Host not found)\nanswer: 502"), "{lost}");
+}
+
+#[test]
+fn connections_come_from_where_a_variable_says() {
+    let http_app = Proxy::start(&http("server { listen 127.0.0.1:1; return 200 $remote_addr; }"));
+    let stream_app = Proxy::start("events {} stream { server { listen 127.0.0.1:1; return $remote_addr; } }");
+    let site =
+        Site::new(&format!("location / {{ proxy_bind $arg_from; proxy_pass http://{}; }}", http_app.addr()));
+    let running = site.start();
+    let from = |from: &str| site.client().get(&format!("/?from={from}")).text().to_owned();
+    assert_eq!([from("127.0.0.9"), from("127.0.0.8:0"), from("")], ["127.0.0.9", "127.0.0.8", "127.0.0.1"]);
+    assert_eq!(from("nobody"), "127.0.0.1");
+    eventually("it is said", || site.read("error.log").contains("invalid local address \"nobody\""));
+    drop(running);
+    for (to, expected) in [("127.0.0.9", "127.0.0.9"), ("nobody", "127.0.0.1"), ("''", "127.0.0.1")] {
+        let proxy = Proxy::start(&format!(
+            "events {{}} stream {{ map $server_port $from {{ default {to}; }}
+             server {{ listen 127.0.0.1:1; proxy_bind $from; proxy_pass {}; }} }}",
+            stream_app.addr()
+        ));
+        assert_eq!(proxy.client().rest().unwrap(), expected.as_bytes(), "{to}");
+    }
 }
