@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::binary::Director;
 use crate::faults::{exchange, long, name, reset};
-use crate::support::{PATIENCE, Pattern, accept, connect, eventually, free_port, listener};
+use crate::support::{PATIENCE, Pattern, accept, connect, eventually, free_port, listener, refuse};
 use crate::takeover::Successor;
 
 /// What the director goes through.
@@ -192,8 +192,7 @@ fn server_that_refuses_or_hangs_is_passed_over() {
                 let faulty = scene.servers.pop().expect("two");
                 let mut queued = Vec::new();
                 if refuses {
-                    // Bound still, or somebody else could listen there.
-                    rustix::net::shutdown(&faulty, rustix::net::Shutdown::Read).expect("it listens");
+                    refuse(&faulty);
                 } else {
                     let address = faulty.local_addr().expect("bound");
                     rustix::net::listen(&faulty, 0).expect("a listener");

@@ -6,11 +6,18 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 pub(crate) use lab::{PATIENCE, eventually, is_installed, skip};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// A listener on a free port of loopback.
+/// A listener on a free port of loopback, below those that the system gives away: who connects there when
+/// nobody listens any more might otherwise be given that very port, and connect to itself.
 pub(crate) fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let listener = TcpListener::bind(free_port()).expect("a free port");
     let address = listener.local_addr().expect("bound");
     (listener, address)
+}
+
+/// Has a listener refuse whoever comes from now on. It keeps its port: one that is given back may be somebody
+/// else's at once.
+pub(crate) fn refuse(listener: &TcpListener) {
+    rustix::net::shutdown(listener, rustix::net::Shutdown::Both).expect("it listens");
 }
 
 /// A client connection whose reads and writes end in time.

@@ -318,12 +318,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_stumble(mut tail in proptest::collection::vec(any::<u8>(), 0..64), count in 0..4_u16) {
+        fn no_answer_makes_it_stumble(tail in proptest::collection::vec(any::<u8>(), 0..64), count in 0..4_u16) {
             let mut bytes = message("a.test", Kind::Srv, 0x8180, &[]);
             bytes[6..8].copy_from_slice(&count.to_be_bytes());
-            bytes.append(&mut tail);
-            let _ = answer(&bytes, 7, "a.test", Kind::Srv);
-            let _ = answer(&tail, 7, "a.test", Kind::Srv);
+            bytes.extend_from_slice(&tail);
+            match answer(&bytes, 7, "a.test", Kind::Srv) {
+                Ok(found) => {
+                    // A record takes eleven bytes at least, its owner among them.
+                    prop_assert!(usize::from(count) * 11 <= tail.len());
+                    prop_assert!(found.records.len() <= usize::from(count));
+                    let are_services = found.records.iter().all(|record| matches!(record, Record::Service { .. }));
+                    prop_assert!(are_services, "{:?}", found.records);
+                }
+                Err(fault) => prop_assert_eq!((fault, count > 0), (Fault::Malformed, true)),
+            }
+            // Not even a number to compare with what was asked.
+            prop_assert!(answer(&tail[..tail.len().min(11)], 7, "a.test", Kind::Srv).is_err());
+        }
+
+        #[test]
+        fn beginning_of_an_answer_is_no_answer(end in 0..64_usize) {
+            let other = b"\x05other\x04test\x00";
+            let records: [(&[u8], u16, u32, &[u8]); 2] = [(ASKED, 5, 300, other), (other, 1, 60, &[10, 0, 0, 1])];
+            let bytes = message("a.test", Kind::A, 0x8180, &records);
+            let end = end.min(bytes.len());
+            let found = answer(&bytes[..end], 7, "a.test", Kind::A);
+            prop_assert_eq!(found.is_ok(), end == bytes.len(), "{} of {}: {:?}", end, bytes.len(), found);
         }
     }
 }

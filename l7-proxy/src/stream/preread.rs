@@ -272,12 +272,35 @@ mod tests {
     #[test]
     fn no_change_of_a_byte_does_harm() {
         let bytes = record(&example());
+        let name = bytes.windows(11).position(|part| part == b"Example.org").unwrap();
         for place in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut wrong = bytes.clone();
                 wrong[place] = value;
-                let _ = read(&wrong);
+                let read = read(&wrong);
+                if wrong == bytes || RANDOM.contains(&place) {
+                    assert_eq!(read, expected(), "{value:#x} at {place}");
+                    continue;
+                }
+                let Preread::Hello(hello) = read else { continue };
+                // The name is there or not, and no other bytes are taken for it.
+                let is_name = hello.server_name.is_empty() || hello.server_name == "example.org";
+                assert!(
+                    is_name || (name - 2..name + 11).contains(&place),
+                    "{value:#x} at {place}: {:?}",
+                    hello.server_name
+                );
+                let protocols = hello.alpn.concat();
+                assert!(
+                    protocols.len() <= b"h2\x08http/1.1".len(),
+                    "{value:#x} at {place}: {:?}",
+                    hello.alpn
+                );
             }
         }
     }
+
+    /// Where the random bytes of the example are, which say nothing: behind the heads of the record and of the
+    /// message, and a version.
+    const RANDOM: std::ops::Range<usize> = 11..43;
 }

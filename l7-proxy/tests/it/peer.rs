@@ -17,6 +17,7 @@ use l7_proxy::conf::{self, Source};
 use l7_proxy::daemon::{Daemon, Options};
 use l7_proxy::model::Config;
 use lvs_core::ServiceKey;
+use rustix::net::{AddressFamily, SocketType};
 
 /// Longer than anything in a test takes, on a busy machine as well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -381,8 +382,12 @@ impl Origin {
 
     /// An address at which nobody listens.
     pub(crate) fn nobody() -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        Origin::silent(listener.local_addr().unwrap(), ())
+        // Bound and not listened on: a port that is given back may be somebody else's at once, or the proxy's
+        // own, which would connect to itself.
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let held = TcpListener::from(socket);
+        Origin::silent(held.local_addr().unwrap(), held)
     }
 
     /// An address where something is held that says nothing.

@@ -122,6 +122,18 @@ impl Watched {
         self.notices.lock().expect("told").iter().map(|(_, notice)| notice.clone()).collect()
     }
 
+    /// When it last became this, by its own thread's clock, which a busy machine delays less than it does a test.
+    #[track_caller]
+    pub(crate) fn became_at(&self, wanted: State) -> Instant {
+        self.becomes(wanted);
+        let notices = self.notices.lock().expect("told");
+        let became = notices
+            .iter()
+            .rev()
+            .find(|(_, notice)| matches!(notice, Notice::Became { state, .. } if *state == wanted));
+        became.expect("it was told").0
+    }
+
     #[track_caller]
     pub(crate) fn becomes(&self, state: State) {
         eventually_or(|| format!("it is {state}: {:#?}", self.log()), || self.state() == state);
