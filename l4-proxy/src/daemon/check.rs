@@ -24,7 +24,9 @@ fn can_serve(entrances: &[Entrance], service: &ServiceConfig) -> Result<(), Comm
     let reason = match key {
         ServiceKey::Address { protocol: Protocol::Sctp, .. } => Some("this build forwards no SCTP"),
         ServiceKey::Address { address, .. } if address.port() != 0 => None,
-        ServiceKey::Address { .. } => Some("a proxy listens on one port, not on all"),
+        ServiceKey::Address { .. } => Some(
+            "a proxy listens on one port, not on all; --fwmark gathers several ports in one service (see --fwmark-help)",
+        ),
         ServiceKey::Mark { .. } if entrances.iter().any(|entrance| entrance.leads_to(key)) => None,
         ServiceKey::Mark { mark, .. } => {
             return Err(CommitError::Refused(format!(

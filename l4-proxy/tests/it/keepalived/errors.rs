@@ -192,6 +192,15 @@ fn what_is_understood_and_not_done_is_told() {
         ("static_routes {\n10.0.0.0/8 via 10.1.1.1\n}", "static_routes is not supported: let the system's"),
         ("net_namespace blue", "net_namespace is not supported: start the director there"),
         ("global_defs {\nenable_snmp_checker\n}", "warning: enable_snmp_checker has no effect here"),
+        (
+            "global_defs {\nreload_time_file /x\n}",
+            "warning: reload_time_file has no effect here: SIGHUP alone",
+        ),
+        (
+            "global_defs {\nchecker_cpu_affinity 0 1\n}",
+            "warning: checker_cpu_affinity has no effect here: let the unit",
+        ),
+        ("global_defs {\numask 022\n}", "warning: umask has no effect here: let the unit"),
         ("global_defs {\nvrrp_strict\n}", "warning: vrrp_strict has no effect here"),
         ("SSL {\ncertificate /x\n}", "warning: certificate: checks show no certificate"),
         (
