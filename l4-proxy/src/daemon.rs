@@ -21,7 +21,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -310,30 +309,6 @@ impl Daemon {
     /// As for [`Daemon::start`]; then nothing has changed.
     pub fn reload(&self, config: Config) -> Result<(), CommitError> {
         self.shared.commit(Edit::Replace(config))
-    }
-
-    /// Has `lvsadm --upgrade` start the program so: with the words that it was started with and `--takeover`.
-    /// Without this, it is refused.
-    pub fn upgrade_by(&self, start: impl Fn() -> io::Result<Child> + Send + Sync + 'static) {
-        self.shared.upgrade.set(start);
-    }
-
-    /// Is done when everybody has an answer who asked for an upgrade.
-    pub async fn has_answered(&self) {
-        while self.shared.upgrade.is_asked() {
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
-    }
-
-    /// Is done when a successor serves; then the director is to be drained.
-    pub async fn replaced(&self) {
-        // The sender lives as long as this value.
-        let _ = self.shared.replaced.subscribe().wait_for(|replaced| *replaced).await;
-    }
-
-    /// Whether a successor serves.
-    pub fn is_replaced(&self) -> bool {
-        *self.shared.replaced.borrow()
     }
 
     /// Stops accepting and waits until every connection has ended, and every flow has been silent for

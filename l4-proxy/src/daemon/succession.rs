@@ -52,6 +52,17 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Is done when a successor serves; then the director is to be drained.
+    pub async fn replaced(&self) {
+        // The sender lives as long as this value.
+        let _ = self.shared.replaced.subscribe().wait_for(|replaced| *replaced).await;
+    }
+
+    /// Whether a successor serves.
+    pub fn is_replaced(&self) -> bool {
+        *self.shared.replaced.borrow()
+    }
+
     /// Listens to `lvsadm` in the place of the other one.
     fn take_control(&mut self, path: Option<PathBuf>) -> Result<(), CommitError> {
         self.shared.say_what_is_left();

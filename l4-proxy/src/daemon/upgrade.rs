@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::Daemon;
+
 /// How to start it, and who waits to hear what became of it.
 #[derive(Default)]
 pub(super) struct Upgrade {
@@ -22,6 +24,21 @@ pub(super) struct Upgrade {
 }
 
 type Start = Box<dyn Fn() -> io::Result<Child> + Send + Sync>;
+
+impl Daemon {
+    /// Has `lvsadm --upgrade` start the program so: with the words that it was started with and `--takeover`.
+    /// Without this, it is refused.
+    pub fn upgrade_by(&self, start: impl Fn() -> io::Result<Child> + Send + Sync + 'static) {
+        self.shared.upgrade.set(start);
+    }
+
+    /// Is done when everybody has an answer who asked for an upgrade.
+    pub async fn has_answered(&self) {
+        while self.shared.upgrade.is_asked() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
 
 impl Upgrade {
     /// The first one holds.

@@ -160,17 +160,15 @@ impl Failover {
 
     /// Ends what goes on in the successor, with no word of it.
     pub(crate) fn retire(&self) {
-        let node = {
+        let before = {
             let mut state = self.shared.state();
             if !state.left {
                 return;
             }
-            let node = state.node.take();
-            *state = Running { left: true, ..Running::default() };
-            node
+            std::mem::replace(&mut *state, Running { left: true, ..Running::default() })
         };
-        // Not held while its thread ends.
-        drop(node);
+        // Not held while its threads end.
+        drop(before);
     }
 }
 

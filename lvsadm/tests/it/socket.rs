@@ -331,3 +331,13 @@ fn director_of_another_release_is_told_apart_from_a_broken_one() {
     );
     check(&output, "", &stderr, 255);
 }
+
+#[test]
+fn upgrade_is_refused_by_a_director_that_cannot_and_by_words_beside_it() {
+    let running = Running::start(SERVICE);
+    let refused = "This director cannot start itself anew\n";
+    check(&running.run_as("lvsadm", "--upgrade", ""), "", refused, 255);
+    let unknown = "Try `lvsadm -h' or 'lvsadm --help' for more information.\n";
+    check(&running.run_as("lvsadm", "--upgrade now", ""), "", unknown, 255);
+    check(&running.run_as("lvsadm", "-Sn", ""), SERVICE, "", 0);
+}
