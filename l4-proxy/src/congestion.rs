@@ -14,7 +14,7 @@ use socket2::SockRef;
 /// traffic stays on this host.
 ///
 /// It must come before the connection is made: a socket that was paced once stays so.
-pub(crate) fn unpace_if_local(socket: SockRef<'_>, address: IpAddr) {
+pub fn unpace_if_local(socket: SockRef<'_>, address: IpAddr) {
     if !address.to_canonical().is_loopback() || !*SYSTEM_PACES {
         return;
     }
@@ -28,3 +28,24 @@ static SYSTEM_PACES: LazyLock<bool> = LazyLock::new(|| {
     std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")
         .is_ok_and(|name| name.starts_with("bbr"))
 });
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// Says more on a system whose choice is BBR than on another.
+    #[test]
+    fn only_legs_that_leave_the_host_are_paced() {
+        let under = |address: &str| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            unpace_if_local(SockRef::from(&socket), address.parse().unwrap());
+            String::from_utf8(socket.tcp_congestion().unwrap()).unwrap()
+        };
+        let system = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap();
+        assert!(under("192.0.2.1").starts_with(system.trim()));
+        assert!(!under("127.0.0.1").starts_with("bbr"));
+        assert!(!under("::ffff:127.0.0.1").starts_with("bbr"));
+    }
+}

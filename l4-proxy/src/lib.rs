@@ -49,7 +49,7 @@
 
 pub mod check;
 pub mod clock;
-mod congestion;
+pub mod congestion;
 pub mod connections;
 mod consents;
 pub mod daemon;

@@ -30,7 +30,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use l4_proxy::congestion;
 use lvs_core::{Director, ServiceKey};
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -263,6 +265,7 @@ async fn open(server: SocketAddr, origin: Option<SocketAddr>) -> Result<TcpStrea
     let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(ConnectError::Local)?;
     socket.set_nodelay(true).map_err(ConnectError::Local)?;
+    congestion::unpace_if_local(SockRef::from(&socket), server.ip());
     if let Some(origin) = origin {
         // The same port may serve for connections to several servers.
         socket.set_reuseaddr(true).map_err(ConnectError::Local)?;

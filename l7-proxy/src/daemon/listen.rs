@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use l4_proxy::congestion;
 use l4_proxy::inherit::Inherited;
 use l4_proxy::listen::keepalive;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::model::SocketOptions;
 use crate::unix;
@@ -68,6 +69,7 @@ fn socket(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Re
     }
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
+    congestion::unpace_if_local(SockRef::from(&socket), addr.ip());
     socket.bind(&SockAddr::from(addr))?;
     socket.listen(options.backlog.map_or(BACKLOG, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX)))?;
     Ok(socket.into())

@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use l4_proxy::congestion;
 use l4_proxy::proxy_protocol::Header;
 use lvs_core::{Cause, Event, Flow, Lease, Refusal, ServiceKey};
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -217,6 +219,7 @@ async fn open(settings: &StreamSettings, facts: &Facts, addr: SocketAddr) -> io:
     }
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(settings.tcp_nodelay)?;
+    congestion::unpace_if_local(SockRef::from(&socket), addr.ip());
     if let Some(bind) = &settings.bind {
         let bind = bind.bytes(facts);
         let bind = String::from_utf8_lossy(&bind);
