@@ -11,6 +11,7 @@
 //! a request is on its way is for the retries to sort out.
 
 mod answer;
+mod beginning;
 mod budget;
 mod chunks;
 mod gathering;

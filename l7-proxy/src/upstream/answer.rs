@@ -16,8 +16,9 @@ use http_body::{Frame, SizeHint};
 use l4_proxy::relay::Pipe;
 use tokio::task::AbortHandle;
 
+use super::beginning::Beginning;
 use super::chunks::{Chunks, Piece};
-use super::head::{self, Asked, Fields, Framing, Head, Parsed};
+use super::head::{Asked, Fields, Framing, Head};
 use super::link::{Expired, Link};
 use super::upload::{Upload, UploadError};
 use super::{Connection, Transport};
@@ -118,7 +119,7 @@ pub(crate) async fn ask(
     let Question { head, body, asked, fields, head_max, buffers } = question;
     let mut upload = Some(Upload::new(head, body));
     let mut fields = Some(fields);
-    let mut beginning = Beginning { received: Vec::new(), interim: 0, head_max };
+    let mut beginning = Beginning::new(head_max);
     let (head, received) = poll_fn(|cx| {
         if let Some(sending) = &mut upload {
             let polled = sending.poll(cx, link);
@@ -163,83 +164,6 @@ pub(crate) async fn ask(
 async fn finish(mut upload: Upload, link: Rc<Link>) {
     if poll_fn(|cx| upload.poll(cx, &link)).await.is_err() {
         link.spoil();
-    }
-}
-
-/// The beginning of an answer while it is received.
-struct Beginning {
-    /// A head that came in pieces, as far as it was received.
-    received: Vec<u8>,
-    /// Interim answers so far.
-    interim: u32,
-    head_max: usize,
-}
-
-impl Beginning {
-    /// Reads a head; returns what was received behind it, too.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        link: &Link,
-        asked: Asked,
-        fields: &mut Option<Fields<'_>>,
-    ) -> Poll<Result<(Head, Bytes), AskError>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            loop {
-                let count = match ready!(link.poll_read(cx, &mut scratch[..BEGINNING])) {
-                    Ok(0) => return Poll::Ready(Err(AskError::Broken(None))),
-                    Ok(count) => count,
-                    Err(error) => return Poll::Ready(Err(AskError::Broken(Some(error)))),
-                };
-                if self.received.is_empty() {
-                    if let Some(read) = self.read(&scratch[..count], asked, fields).transpose() {
-                        return Poll::Ready(read);
-                    }
-                } else {
-                    let mut received = std::mem::take(&mut self.received);
-                    received.extend_from_slice(&scratch[..count]);
-                    if let Some(read) = self.read(&received, asked, fields).transpose() {
-                        return Poll::Ready(read);
-                    }
-                }
-            }
-        })
-    }
-
-    /// Reads a head from what was received, and keeps what is not a whole one.
-    fn read(
-        &mut self,
-        mut bytes: &[u8],
-        asked: Asked,
-        fields: &mut Option<Fields<'_>>,
-    ) -> Result<Option<(Head, Bytes)>, AskError> {
-        loop {
-            let parsed = head::parse(bytes, asked, fields).map_err(AskError::Invalid)?;
-            let len = match parsed {
-                Parsed::Final(_, len) | Parsed::Interim(len) => len,
-                Parsed::Partial => bytes.len(),
-            };
-            if len > self.head_max {
-                return Err(AskError::Invalid("upstream sent too big header"));
-            }
-            match parsed {
-                Parsed::Final(head, len) => return Ok(Some((head, Bytes::copy_from_slice(&bytes[len..])))),
-                Parsed::Interim(len) => {
-                    self.interim += 1;
-                    if self.interim > INTERIM_MAX {
-                        return Err(AskError::Invalid("upstream sent too many interim answers"));
-                    }
-                    bytes = &bytes[len..];
-                    if bytes.is_empty() {
-                        return Ok(None);
-                    }
-                }
-                Parsed::Partial => {
-                    self.received.extend_from_slice(bytes);
-                    return Ok(None);
-                }
-            }
-        }
     }
 }
 
@@ -410,10 +334,6 @@ thread_local! {
 /// Large enough for bulk, small enough to stay in the cache.
 const SCRATCH_SIZE: usize = 64 * 1024;
 
-/// The most that is read with a head: all of most answers, and not much of one that had better be moved
-/// without a copy.
-const BEGINNING: usize = 24 * 1024;
-
 /// The most that is read at once.
 const READ_MAX: usize = 64 * 1024;
 
@@ -422,6 +342,3 @@ const BULK: usize = 16 * 1024;
 
 /// What is to come of a body where moving it without a look costs less than two copies.
 const BULK_LEFT: u64 = 32 * 1024;
-
-/// The most interim answers before the one that counts.
-const INTERIM_MAX: u32 = 16;
