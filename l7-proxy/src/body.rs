@@ -13,13 +13,12 @@ mod unpacked;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use pin_project::{pin_project, pinned_drop};
 
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
@@ -81,9 +80,7 @@ impl fmt::Display for Cut {
 impl std::error::Error for Cut {}
 
 /// A response's body.
-#[pin_project(PinnedDrop)]
 pub(crate) struct Body {
-    #[pin]
     kind: Kind,
     session: Rc<Session>,
     /// The request, until its line is written; `None` where no log wants one.
@@ -95,11 +92,10 @@ pub(crate) struct Body {
     trailing: Trailing,
 }
 
-#[pin_project(project = KindProjection)]
 pub(crate) enum Kind {
     /// Known whole; empty once it was sent.
     Whole(Bytes),
-    File(#[pin] FileBody),
+    File(Box<FileBody>),
     Relayed(Box<Relayed>),
     /// One of the others, compressed.
     Packed(Box<Packed>),
@@ -109,18 +105,18 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Returns the next piece.
-    fn poll_piece(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match self.project() {
-            KindProjection::Whole(bytes) => {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self {
+            Kind::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            KindProjection::File(file) => {
-                file.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|_| Cut::File)))
-            }
-            KindProjection::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
-            KindProjection::Packed(packed) => packed.poll_frame(cx),
-            KindProjection::Unpacked(unpacked) => unpacked.poll_frame(cx),
+            Kind::File(file) => Pin::new(&mut **file)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|_| Cut::File))),
+            Kind::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
+            Kind::Packed(packed) => packed.poll_frame(cx),
+            Kind::Unpacked(unpacked) => unpacked.poll_frame(cx),
         }
     }
 
@@ -168,9 +164,9 @@ impl Kind {
     /// Reads what comes of it and throws it away, up to a size, so that the connection that it comes on
     /// can carry another request.
     pub(crate) async fn discard(self) {
-        let mut kind = pin!(self);
+        let mut kind = self;
         let mut left = DISCARDED_MAX;
-        while let Some(Ok(frame)) = poll_fn(|cx| kind.as_mut().poll_piece(cx)).await {
+        while let Some(Ok(frame)) = poll_fn(|cx| kind.poll_piece(cx)).await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             if left == 0 {
                 return;
@@ -260,18 +256,18 @@ impl HttpBody for Body {
     type Error = Cut;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let mut this = self.project();
+        let this = self.get_mut();
         let _within = error_log::within(this.session.places());
-        if let Some(pace) = this.pace
+        if let Some(pace) = &mut this.pace
             && !pace.is_empty()
         {
             let piece = ready!(pace.poll(cx));
-            *this.sent += piece.len() as u64;
+            this.sent += piece.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let origin = this.kind.origin();
-        let mut polled = this.kind.as_mut().poll_piece(cx);
-        if let Some(pace) = this.pace
+        let mut polled = this.kind.poll_piece(cx);
+        if let Some(pace) = &mut this.pace
             && let Poll::Ready(Some(Ok(frame))) = polled
         {
             polled = match frame.into_data() {
@@ -293,12 +289,12 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(frame))) => frame.into_trailers().ok(),
                 _ => None,
             };
-            let fields = this.trailing.end(this.transaction, *this.sent, origin, frame);
+            let fields = this.trailing.end(&mut this.transaction, this.sent, origin, frame);
             polled = Poll::Ready(fields.map(|fields| Ok(Frame::trailers(fields))));
         }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                *this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Poll::Ready(Some(Err(_))) => {
                 tell_breakage(&this.kind, this.transaction.as_deref());
@@ -319,9 +315,8 @@ impl HttpBody for Body {
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for Body {
-    fn drop(self: Pin<&mut Self>) {
+impl Drop for Body {
+    fn drop(&mut self) {
         let whole = match &self.kind {
             _ if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) => false,
             Kind::Relayed(relayed) => relayed.has_ended(),
@@ -333,16 +328,15 @@ impl PinnedDrop for Body {
         };
         let origin = self.kind.origin();
         let traffic = self.kind.traffic();
-        let this = self.project();
-        if let Some(mut transaction) = this.transaction.take() {
+        if let Some(mut transaction) = self.transaction.take() {
             let completion = if whole { Completion::Whole } else { Completion::Partial };
-            transaction.count(*this.sent, origin);
+            transaction.count(self.sent, origin);
             if let Some(traffic) = traffic {
                 transaction.attempts.end(traffic);
             }
-            transaction.settle(*this.sent, completion, sizes);
+            transaction.settle(self.sent, completion, sizes);
         }
-        this.session.end_response();
+        self.session.end_response();
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderName, Method, StatusCode, Uri, Version};
+use http::{Extensions, HeaderName, Method, StatusCode, Version};
 use lvs_core::{Event, Flow, Lease, Refusal};
 use tracing::{debug, error, warn};
 
@@ -57,8 +57,8 @@ pub(crate) async fn forward(
     received: Option<Rc<Source>>,
 ) -> Result<Answer, u16> {
     let settings = route.proxy();
-    let uri = match request_target(transaction, server, route, pass, target) {
-        Some(uri) => uri,
+    let path = match request_target(transaction, server, route, pass, target) {
+        Some(path) => path,
         None => return Err(500),
     };
     let (source, origin) = {
@@ -80,7 +80,7 @@ pub(crate) async fn forward(
     };
     let traffic = Cell::default();
     let journey =
-        Journey { secure, server, route, target, settings, is_told, traffic, uri, source, origin, pool };
+        Journey { secure, server, route, target, settings, is_told, traffic, path, source, origin, pool };
     journey.run(transaction).await
 }
 
@@ -94,7 +94,8 @@ struct Journey<'a> {
     is_told: bool,
     /// Bytes of the present attempt to the server and from it, if it failed.
     traffic: Cell<(u64, u64)>,
-    uri: Uri,
+    /// Path and query, as the server gets them.
+    path: PathAndQuery,
     source: Option<Rc<Source>>,
     /// The address that connections come from, where it is not the system's choice.
     origin: Option<SocketAddr>,
@@ -345,7 +346,7 @@ impl Journey<'_> {
             body: self.source.clone(),
             asked: if *transaction.method() == Method::HEAD { Asked::HeadOnly } else { Asked::Whole },
             fields: Fields {
-                headers: worker.take_headers(),
+                headers: worker.take_fields(),
                 wanted: &wanted,
                 spelling: &transaction.session.spelling,
                 hints: if wanted_early { Some(&pass) } else { None },
@@ -399,8 +400,14 @@ impl Journey<'_> {
         let exchange = exchange(transaction, self.server, self.route, self.target);
         let mut head = transaction.session.worker.scratch.take();
         head.clear();
-        let path = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        headers::request(&exchange, self.settings, path, self.framing(transaction), reuse, &mut head);
+        headers::request(
+            &exchange,
+            self.settings,
+            self.path.as_str(),
+            self.framing(transaction),
+            reuse,
+            &mut head,
+        );
         head
     }
 
@@ -499,8 +506,7 @@ impl Journey<'_> {
     /// What a line in the log of errors says of the request and the server, or the upstream.
     fn context<'a>(&'a self, transaction: &'a Transaction, name: &'a dyn std::fmt::Display) -> Context<'a> {
         let scheme = if self.secure.is_some() { "https" } else { "http" };
-        let path = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        transaction.context(self.server).at(Upstream { scheme, name, path })
+        transaction.context(self.server).at(Upstream { scheme, name, path: self.path.as_str() })
     }
 }
 

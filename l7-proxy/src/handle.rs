@@ -28,7 +28,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, Request, StatusCode, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use tracing::{debug, error};
@@ -55,7 +55,8 @@ use crate::variable::{Assigned, Exchange};
 /// An answer on its way to become a response.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    /// In a place of its own, which is used again and again: it is large, and answers are moved about.
+    pub(crate) headers: Box<HeaderMap>,
     /// What else there is to say, such as a server's own words for the status.
     pub(crate) extensions: Extensions,
     pub(crate) kind: Kind,
@@ -63,11 +64,73 @@ pub(crate) struct Answer {
     pub(crate) tunnel: Option<Box<Tunnel>>,
 }
 
+/// The head of a response.
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    /// That of the protocol: what is of the old version is not written in chunks.
+    pub(crate) version: Version,
+    pub(crate) headers: Box<HeaderMap>,
+    pub(crate) extensions: Extensions,
+    pub(crate) aside: Aside,
+}
+
+/// What a response says beside its fields, where nobody asks what it says before it is written.
+#[derive(Default)]
+pub(crate) struct Aside {
+    /// How we name ourselves.
+    pub(crate) server: Option<&'static str>,
+    pub(crate) persistence: Option<Persistence>,
+}
+
+/// Whether a connection goes on behind an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    Kept,
+    Closed,
+}
+
+impl Persistence {
+    /// As `Connection` says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Persistence::Kept => "keep-alive",
+            Persistence::Closed => "close",
+        }
+    }
+}
+
+impl Aside {
+    /// How many bytes of a head it is.
+    pub(crate) fn written(&self) -> usize {
+        let field = |name: &str, value: &str| name.len() + value.len() + ": \r\n".len();
+        self.server.map_or(0, |server| field("Server", server))
+            + self.persistence.map_or(0, |persistence| field("Connection", persistence.as_str()))
+    }
+}
+
+/// A response, as it is before a protocol writes it.
+pub(crate) struct Response {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Body,
+}
+
+impl From<Response> for http::Response<Body> {
+    fn from(response: Response) -> http::Response<Body> {
+        let ResponseHead { status, version, headers, extensions, .. } = response.head;
+        let mut written = http::Response::new(response.body);
+        *written.status_mut() = status;
+        *written.version_mut() = version;
+        *written.headers_mut() = *headers;
+        *written.extensions_mut() = extensions;
+        written
+    }
+}
+
 /// What a location does with a request.
 enum Step {
     Done(Answer),
     /// An error, or a `return` of a status: `error_page` applies.
-    Status(u16, HeaderMap),
+    Status(u16, Option<Box<HeaderMap>>),
     /// The request starts anew with this path.
     Index(Vec<u8>),
     /// The request starts anew with this path and query, or at this named location.
@@ -82,22 +145,24 @@ enum Step {
 pub(crate) fn answer(
     session: Rc<Session>,
     request: Request<Received>,
-) -> Pin<Box<impl Future<Output = Result<Response<Body>, Cut>>>> {
+) -> impl Future<Output = Result<http::Response<Body>, Cut>> {
     let (parts, incoming) = request.into_parts();
     let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-    answer_parts(session, parts, incoming, None)
+    let answered = answer_parts(session, Box::new(parts), incoming, None);
+    async { answered.await.map(http::Response::from) }
 }
 
 /// Answers one request; one that was found to be none is `refused`.
 pub(crate) fn answer_parts(
     session: Rc<Session>,
-    parts: Parts,
+    parts: Box<Parts>,
     incoming: Option<Received>,
     refused: Option<Refused>,
-) -> Pin<Box<impl Future<Output = Result<Response<Body>, Cut>>>> {
+) -> Pin<Box<impl Future<Output = Result<Response, Cut>>>> {
     session.begin_request(Moment::now());
     let (generation, entry) = session.generation();
-    let mut transaction = Box::new(Transaction::new(session, generation, parts));
+    // Made where it stays.
+    let mut transaction = Box::write(Box::new_uninit(), Transaction::new(session, generation, parts));
     let site = Rc::clone(&transaction.generation);
     let settings = site.site.router.default_server(entry).settings();
     transaction.session.log_to(settings);
@@ -121,8 +186,8 @@ pub(crate) fn answer_parts(
     let mut search = Search::new(entry);
     let session = Rc::clone(&transaction.session);
     Box::pin(Logged::new(session, async move {
-        let uri = transaction.parts.uri.clone();
-        let asked = uri.path_and_query().map_or("/", |target| target.as_str());
+        let asked = transaction.parts.uri.path_and_query().cloned();
+        let asked = asked.as_ref().map_or("/", |asked| asked.as_str());
         let mut target = Target::parse_with(asked, slashes).unwrap_or_else(|_| {
             refused.get_or_insert(Refused { status: 400, reason: "client sent invalid request" });
             root()
@@ -153,7 +218,7 @@ enum Purpose<'a> {
 
 /// What comes of a request.
 enum Ending {
-    Response(Response<Body>),
+    Response(Response),
     Word(Word),
 }
 
@@ -353,7 +418,10 @@ fn serve_file(
     match static_file::find(&exchange, describing, scratch, cache) {
         Found::File(file) => Step::Done(Answer {
             status: file.status,
-            headers: file.headers,
+            headers: match file.headers.is_empty() {
+                true => transaction.session.worker.take_fields(),
+                false => Box::new(file.headers),
+            },
             extensions: match file.form {
                 Form::Only => Extensions::new(),
                 form @ Form::Chosen => {
@@ -362,14 +430,14 @@ fn serve_file(
                     extensions
                 }
             },
-            kind: Kind::File(file.body),
+            kind: Kind::File(Box::new(file.body)),
             tunnel: None,
         }),
         Found::Index(path) => Step::Index(path),
         Found::AddSlash => pages::add_slash(&exchange).map_or(Step::status(500), Step::page),
         Found::Status(status, headers) => {
             missing::tell(transaction, server, route, status, scratch);
-            Step::Status(status, headers)
+            Step::Status(status, Some(Box::new(headers)).filter(|headers| !headers.is_empty()))
         }
     }
 }
@@ -386,7 +454,7 @@ pub(crate) fn exchange<'a>(
 
 impl Step {
     fn status(status: u16) -> Step {
-        Step::Status(status, HeaderMap::new())
+        Step::Status(status, None)
     }
 
     /// A page; a redirect is subject to `error_page` as if it were an error.
@@ -394,7 +462,7 @@ impl Step {
         match page.location {
             Some(location) => {
                 let headers = HeaderMap::from_iter([(LOCATION, location)]);
-                Step::Status(page.status.as_u16(), headers)
+                Step::Status(page.status.as_u16(), Some(Box::new(headers)))
             }
             None => Step::Done(Answer::page(page)),
         }
@@ -404,11 +472,11 @@ impl Step {
 impl Answer {
     fn plain(status: StatusCode, body: Bytes) -> Answer {
         let kind = Kind::Whole(body);
-        Answer { status, headers: HeaderMap::new(), extensions: Extensions::new(), kind, tunnel: None }
+        Answer { status, headers: Box::default(), extensions: Extensions::new(), kind, tunnel: None }
     }
 
     fn page(page: Page) -> Answer {
-        let mut headers = HeaderMap::new();
+        let mut headers = Box::<HeaderMap>::default();
         if let Some(content_type) = page.content_type {
             headers.insert(CONTENT_TYPE, content_type);
         }

@@ -35,11 +35,6 @@ pub enum Replied {
     Close,
 }
 
-/// Returns the value of the `Server` field.
-pub fn server_field(tokens: ServerTokens) -> HeaderValue {
-    HeaderValue::from_static(signature(tokens))
-}
-
 /// Returns the built-in answer of a status: a small page, or an empty body where nginx has none.
 ///
 /// A status that cannot be sent becomes 500. nginx's own numbers for faults of a request
@@ -152,7 +147,8 @@ pub(crate) fn escape_location(place: &[u8]) -> String {
     text
 }
 
-fn signature(tokens: ServerTokens) -> &'static str {
+/// How we name ourselves, in the field `Server` and on pages.
+pub fn signature(tokens: ServerTokens) -> &'static str {
     match tokens {
         ServerTokens::On => concat!("l7-proxy/", env!("CARGO_PKG_VERSION")),
         ServerTokens::Off => "l7-proxy",

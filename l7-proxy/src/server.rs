@@ -47,7 +47,7 @@ pub(crate) use self::http1::{Broken, RequestBody};
 pub(crate) use self::http2::Upload;
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;
-pub(crate) use self::spelling::Spelling;
+pub(crate) use self::spelling::{Spelling, usual_name};
 use crate::access_log::{LogFiles, Writers};
 use crate::error_log::Errno;
 use crate::host::Recent;
@@ -127,8 +127,10 @@ pub(crate) struct Worker {
     /// Told when the last client connection ends.
     emptied: Notify,
     pub(crate) writers: Writers,
-    /// Header maps to be filled again; a request needs two.
+    /// Header maps to be filled again, for requests and for answers.
     spare_headers: RefCell<Vec<HeaderMap>>,
+    #[expect(clippy::vec_box, reason = "an answer has its map in a place of its own")]
+    spare_fields: RefCell<Vec<Box<HeaderMap>>>,
     /// The name of the host that was asked for last.
     pub(crate) recent_host: RefCell<Recent>,
     /// For values that are written and read at once.
@@ -198,6 +200,7 @@ impl Proxy {
             room: Notify::new(),
             emptied: Notify::new(),
             spare_headers: RefCell::default(),
+            spare_fields: RefCell::default(),
             recent_host: RefCell::default(),
             scratch: RefCell::default(),
             reached: Reached::default(),
@@ -438,17 +441,31 @@ impl Worker {
         self.current.borrow().site.client_patience
     }
 
-    /// Takes an empty header map.
+    /// Takes an empty header map for a request.
     pub(crate) fn take_headers(&self) -> HeaderMap {
         self.spare_headers.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Keeps a header map for later.
+    /// Keeps a request's header map for later.
     pub(crate) fn keep_headers(&self, mut headers: HeaderMap) {
         let mut spare = self.spare_headers.borrow_mut();
         if spare.len() < SPARE_HEADERS_MAX && headers.capacity() <= SPARE_CAPACITY_MAX {
             headers.clear();
             spare.push(headers);
+        }
+    }
+
+    /// Takes an empty header map for an answer.
+    pub(crate) fn take_fields(&self) -> Box<HeaderMap> {
+        self.spare_fields.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps an answer's header map for later.
+    pub(crate) fn keep_fields(&self, mut fields: Box<HeaderMap>) {
+        let mut spare = self.spare_fields.borrow_mut();
+        if spare.len() < SPARE_HEADERS_MAX && fields.capacity() <= SPARE_CAPACITY_MAX {
+            fields.clear();
+            spare.push(fields);
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Version, response};
+use http::{HeaderMap, Method, StatusCode, Version};
 
 use hyper::ext::ReasonPhrase;
 use l4_proxy::proxy_protocol::Addresses;
@@ -23,6 +23,7 @@ use self::attempts::Attempts;
 pub(crate) use self::context::{Context, Upstream};
 use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
+use crate::handle::ResponseHead;
 use crate::host::Recent;
 use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
@@ -40,7 +41,7 @@ pub(crate) struct Transaction {
     pub(crate) session: Rc<Session>,
     pub(crate) generation: Rc<Generation>,
     /// What the client sent.
-    pub(crate) parts: Parts,
+    pub(crate) parts: Box<Parts>,
     /// Its head as it was sent; empty in HTTP/2.
     head: Bytes,
     pub(crate) connection: Connection,
@@ -111,7 +112,7 @@ pub(crate) enum Origin {
 }
 
 impl Transaction {
-    pub(crate) fn new(session: Rc<Session>, generation: Rc<Generation>, parts: Parts) -> Transaction {
+    pub(crate) fn new(session: Rc<Session>, generation: Rc<Generation>, parts: Box<Parts>) -> Transaction {
         let connection = session.connection();
         Transaction {
             head: session.take_head(),
@@ -206,7 +207,7 @@ impl Transaction {
 
     /// Keeps what logs may show of an answer that is about to be sent with a body of this size, and so many
     /// bytes of [fields](crate::body::Kind::head) beside those of its head.
-    pub(crate) fn answer(&mut self, head: &response::Parts, size: Option<u64>, written: usize) {
+    pub(crate) fn answer(&mut self, head: &ResponseHead, size: Option<u64>, written: usize) {
         let field = |name: usize, value: usize| name + value + ": \r\n".len();
         let fields = head.headers.iter().map(|(name, value)| field(name.as_str().len(), value.len()));
         let own = head.extensions.get::<ReasonPhrase>().map(|reason| reason.as_bytes().len());
@@ -222,10 +223,16 @@ impl Transaction {
         };
         let date = field("Date".len(), "Thu, 01 Jan 1970 00:00:00 GMT".len());
         let first_line = "HTTP/1.1 200 \r\n".len() + reason;
-        let size = first_line + written + fields.sum::<usize>() + framing + date + "\r\n".len();
+        let size = first_line
+            + written
+            + head.aside.written()
+            + fields.sum::<usize>()
+            + framing
+            + date
+            + "\r\n".len();
         self.answer.head_size = size as u64;
         if self.generation.site.router.needs().sent_fields {
-            self.answer.headers = Some(Box::new(head.headers.clone()));
+            self.answer.headers = Some(head.headers.clone());
         }
     }
 

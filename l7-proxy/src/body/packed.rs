@@ -1,7 +1,6 @@
 //! A body that is compressed as it is sent.
 
 use std::io::{self, Write as _};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use crate::transaction::Origin;
 /// What has come is sent on when there is enough of it, or when no more comes for the moment: a page
 /// that is written slowly is seen as slowly, and not in one piece at its end.
 pub(crate) struct Packed {
-    inner: Pin<Box<Kind>>,
+    inner: Kind,
     /// `None` when the end has been written.
     packer: Option<GzEncoder<Vec<u8>>>,
     /// Whether the packer has got something that it has not given out.
@@ -39,13 +38,7 @@ pub(crate) struct Sizes {
 impl Packed {
     pub(crate) fn new(inner: Kind, level: u32) -> Packed {
         let packer = GzEncoder::new(Vec::new(), Compression::new(level));
-        Packed {
-            inner: Box::pin(inner),
-            packer: Some(packer),
-            held: false,
-            trailers: None,
-            sizes: Sizes::default(),
-        }
+        Packed { inner, packer: Some(packer), held: false, trailers: None, sizes: Sizes::default() }
     }
 
     /// Whose body it is.
@@ -73,7 +66,7 @@ impl Packed {
             let Some(packer) = &mut self.packer else {
                 return Poll::Ready(self.trailers.take().map(Ok));
             };
-            let frame = match self.inner.as_mut().poll_piece(cx) {
+            let frame = match self.inner.poll_piece(cx) {
                 Poll::Pending if self.held => {
                     self.held = false;
                     let flushed = packer.flush().map(|()| std::mem::take(packer.get_mut()));

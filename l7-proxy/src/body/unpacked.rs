@@ -1,7 +1,6 @@
 //! A body that a server has compressed, for a client that does not take it so (`gunzip`).
 
 use std::io::Write as _;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -14,7 +13,7 @@ use crate::transaction::Origin;
 
 /// Another body, which is gzip, as what it was before.
 pub(crate) struct Unpacked {
-    inner: Pin<Box<Kind>>,
+    inner: Kind,
     /// `None` when all has been given out.
     unpacker: Option<MultiGzDecoder<Vec<u8>>>,
     /// What has come and was not unpacked yet.
@@ -28,7 +27,7 @@ pub(crate) struct Unpacked {
 impl Unpacked {
     pub(crate) fn new(inner: Kind) -> Unpacked {
         let unpacker = Some(MultiGzDecoder::new(Vec::new()));
-        Unpacked { inner: Box::pin(inner), unpacker, packed: Bytes::new(), begun: false, trailers: None }
+        Unpacked { inner, unpacker, packed: Bytes::new(), begun: false, trailers: None }
     }
 
     /// Whose body it is.
@@ -70,7 +69,7 @@ impl Unpacked {
                 }
                 continue;
             }
-            match ready!(self.inner.as_mut().poll_piece(cx)) {
+            match ready!(self.inner.poll_piece(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         self.begun |= !data.is_empty();

@@ -22,7 +22,7 @@ pub(crate) fn explain(
     target: &Target<'_>,
 ) -> String {
     let settings = route.proxy();
-    let Some(uri) = request_target(transaction, server, route, pass, target) else {
+    let Some(path) = request_target(transaction, server, route, pass, target) else {
         return format!("proxy_pass {}: its path cannot be written, so the answer is 500", pass.url);
     };
     let secure = match pass.tls {
@@ -38,7 +38,7 @@ pub(crate) fn explain(
         settings,
         is_told,
         traffic,
-        uri,
+        path,
         source: None,
         origin: None,
         pool,

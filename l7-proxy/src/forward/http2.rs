@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, HOST, TE};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::relayed::Rest;
@@ -47,7 +47,7 @@ impl Journey<'_> {
             body: self.source.clone(),
             asked: if *transaction.method() == Method::HEAD { Asked::HeadOnly } else { Asked::Whole },
             fields: Fields {
-                headers: transaction.session.worker.take_headers(),
+                headers: transaction.session.worker.take_fields(),
                 wanted: &wanted,
                 spelling: &transaction.session.spelling,
                 hints: if wanted_early { Some(&pass) } else { None },
@@ -134,11 +134,10 @@ impl Journey<'_> {
             Some(value) => Authority::try_from(value.as_bytes()),
             None => Authority::try_from(exchange.proxy.map_or("", |proxy| &proxy.host)),
         };
-        let path = self.uri.path_and_query().cloned();
         let uri = Uri::builder()
             .scheme(if self.secure.is_some() { Scheme::HTTPS } else { Scheme::HTTP })
             .authority(authority.map_err(|_| "invalid \":authority\" for upstream")?)
-            .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+            .path_and_query(self.path.clone())
             .build();
         let mut request = Request::new(());
         *request.uri_mut() = uri.map_err(|_| "invalid request target for upstream")?;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::Method;
 use http::uri::PathAndQuery;
-use http::{Method, Uri};
 use tracing::error;
 
 use crate::body::Source;
@@ -62,7 +62,7 @@ pub(super) fn request_target(
     route: &Route<'_>,
     pass: &ProxyPass,
     target: &Target<'_>,
-) -> Option<Uri> {
+) -> Option<PathAndQuery> {
     // A path that the location has rewritten is the whole of it, as in nginx.
     let replaced = pass.uri.as_ref().filter(|_| transaction.path == PathOrigin::Located);
     let mut path = match replaced {
@@ -71,7 +71,7 @@ pub(super) fn request_target(
             if let Cow::Borrowed(_) = forwarded
                 && transaction.redirected.is_none()
             {
-                return transaction.parts.uri.path_and_query().cloned().map(Uri::from);
+                return transaction.parts.uri.path_and_query().cloned();
             }
             forwarded.into_owned()
         }
@@ -84,12 +84,12 @@ pub(super) fn request_target(
             let exchange = exchange(transaction, server, route, target);
             let mut whole = Vec::new();
             uri.write(&exchange, &mut whole);
-            return Some(Uri::from(PathAndQuery::try_from(whole).ok()?));
+            return PathAndQuery::try_from(whole).ok();
         }
     };
     if let Some(args) = target.args() {
         path.push('?');
         path.push_str(args);
     }
-    Some(Uri::from(PathAndQuery::try_from(path).ok()?))
+    PathAndQuery::try_from(path).ok()
 }

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::Version;
 use http::uri::PathAndQuery;
-use http::{Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use l4_proxy::relay::Pipe;
 use lvs_core::{Event, Lease};
@@ -205,8 +205,9 @@ impl Breakage {
         let (server, _) = transaction.generation.site.router.at(place);
         transaction.look(|route, exchange| {
             let pass = exchange.proxy;
-            let uri = pass.and_then(|pass| request_target(transaction, server, route, pass, exchange.target));
-            let path = uri.as_ref().and_then(Uri::path_and_query).map_or("", PathAndQuery::as_str);
+            let path =
+                pass.and_then(|pass| request_target(transaction, server, route, pass, exchange.target));
+            let path = path.as_ref().map_or("", PathAndQuery::as_str);
             let scheme = if pass.is_some_and(|pass| pass.tls) { "https" } else { "http" };
             let (serial, name) = (transaction.connection.serial, unix::in_url(self.server));
             let context = transaction.context(server).at(Upstream { scheme, name: &name, path });

@@ -85,5 +85,5 @@ pub(super) fn word(
         value.write(&asked, &mut text);
         assigned.set(*variable, &text);
     }
-    Word { status, headers: answer.headers.clone(), assigned }
+    Word { status, headers: (*answer.headers).clone(), assigned }
 }

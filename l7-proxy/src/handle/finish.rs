@@ -8,10 +8,10 @@ use http::header::{
     Entry, LAST_MODIFIED, SERVER, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
-use super::{Answer, charset, exchange, expires, trailing};
+use super::{Answer, Aside, Persistence, Response, ResponseHead, charset, exchange, expires, trailing};
 use crate::body::{Body, Kind, Packed, Unpacked};
 use crate::model::{ConnectionSettings, ErrorPageStatus, Expires, Gzip, Prepared};
 use crate::pages;
@@ -31,7 +31,7 @@ pub(super) fn finish(
     target: &Target<'_>,
     mut answer: Answer,
     error_page: Option<ErrorPageStatus>,
-) -> Response<Body> {
+) -> Response {
     let settings = route.settings;
     // What became of the request for a file that is served in place of an error stays: 206 or 304.
     let of_file = matches!(answer.kind, Kind::File(_)) && answer.status != StatusCode::OK;
@@ -43,11 +43,15 @@ pub(super) fn finish(
         answer.extensions.remove::<ReasonPhrase>();
     }
     let headers = &mut answer.headers;
-    if answer.kind.head().is_some() {
-        // Nearly all there is to say is said; what is left goes into a map that has room.
-        *headers = transaction.session.worker.take_headers();
-    } else if let Entry::Vacant(place) = headers.entry(SERVER) {
-        place.insert(pages::server_field(settings.server_tokens));
+    // Otherwise nearly all there is to say is said.
+    let mut aside = Aside::default();
+    if answer.kind.head().is_none() {
+        let server = pages::signature(settings.server_tokens);
+        if says_aside(&transaction) {
+            aside.server = Some(server).filter(|_| !headers.keys().any(|name| *name == SERVER));
+        } else if let Entry::Vacant(place) = headers.entry(SERVER) {
+            place.insert(HeaderValue::from_static(server));
+        }
     }
     if let Some(carried) = transaction.carried.take() {
         carry(*carried, headers);
@@ -83,7 +87,7 @@ pub(super) fn finish(
         transaction.session.spelling.note("ETag");
     }
     if answer.tunnel.is_none() {
-        persist(&transaction, route, answer.status, headers);
+        aside.persistence = persist(&transaction, route, answer.status, headers);
     }
     if transaction.parts.method == Method::HEAD
         && let Kind::Whole(bytes) = &mut answer.kind
@@ -96,35 +100,32 @@ pub(super) fn finish(
     transaction.session.worker.count_response(answer.status);
     let rate = rate(&transaction, server, route, target, &answer);
     let session = Rc::clone(&transaction.session);
-    let mut response = Response::new(());
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
-    *response.extensions_mut() = answer.extensions;
-    let (mut head, ()) = response.into_parts();
+    let Answer { status, headers, extensions, kind, tunnel } = answer;
+    let mut head = ResponseHead { status, version: Version::HTTP_11, headers, extensions, aside };
     // It has to outlive this call only for its lines in the logs, for trailers, and for what limits count.
-    let size = answer.kind.exact_size();
+    let size = kind.exact_size();
     if trailing::closes_for_its_end(&transaction, route, size, &head) {
         // What is not written in chunks.
         head.version = Version::HTTP_10;
     }
-    let may_break_off = matches!(answer.kind, Kind::Relayed(_)) && !answer.kind.is_over();
+    let may_break_off = matches!(kind, Kind::Relayed(_)) && !kind.is_over();
     transaction.is_answered(head.status);
     let outlives = !settings.access_log.is_empty()
         || may_break_off
         || !settings.add_trailers.is_empty()
         || !transaction.places.is_empty();
     let mut transaction = outlives.then(|| {
-        transaction.answer(&head, size, answer.kind.head().map_or(0, <[u8]>::len));
+        transaction.answer(&head, size, kind.head().map_or(0, <[u8]>::len));
         transaction
     });
-    if let Some(mut tunnel) = answer.tunnel {
+    if let Some(mut tunnel) = tunnel {
         tunnel.keep(transaction.take());
         session.change_protocol(tunnel);
     }
-    let mut body = Body::new(answer.kind, session, transaction);
+    let mut body = Body::new(kind, session, transaction);
     body.limit(rate.most, rate.free);
     body.trail(trailing);
-    Response::from_parts(head, body)
+    Response { head, body }
 }
 
 /// Returns how a file has to be described that is answered with: by fields wherever one of them may be
@@ -324,8 +325,20 @@ fn carry(carried: HeaderMap, headers: &mut HeaderMap) {
     }
 }
 
-/// Says whether the connection is kept; whoever writes the answer does as the field says.
-fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, headers: &mut HeaderMap) {
+/// Whether what a connection's writer knows best is left to it: where no variable shows it.
+fn says_aside(transaction: &Transaction) -> bool {
+    matches!(transaction.session.protocol, Protocol::Http1 | Protocol::Http1InTheClear)
+        && !transaction.generation.site.router.needs().sent_fields
+}
+
+/// Says whether the connection is kept, in a field or by what is returned; whoever writes the answer does as
+/// it says.
+fn persist(
+    transaction: &Transaction,
+    route: &Route<'_>,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) -> Option<Persistence> {
     let session = &transaction.session;
     let connection = &route.settings.connection;
     let worn = connection.keepalive_timeout.is_none()
@@ -336,7 +349,7 @@ fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, hea
         if worn && whole.order() == Order::Serve {
             whole.command(Order::Finish);
         }
-        return;
+        return None;
     }
     let parts = &transaction.parts;
     let over = session.order() != Order::Serve
@@ -346,13 +359,18 @@ fn persist(transaction: &Transaction, route: &Route<'_>, status: StatusCode, hea
         || ends_connection(status)
         || !is_wanted(parts)
         || is_disabled(connection, parts);
-    headers.insert(CONNECTION, HeaderValue::from_static(if over { "close" } else { "keep-alive" }));
+    let persistence = if over { Persistence::Closed } else { Persistence::Kept };
+    let aside = says_aside(transaction);
+    if !aside {
+        headers.insert(CONNECTION, HeaderValue::from_static(persistence.as_str()));
+    }
     if !over && let Some(time) = connection.keepalive_header {
         let value = format!("timeout={}", time.as_secs());
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(&KEEP_ALIVE, value);
         }
     }
+    aside.then_some(persistence)
 }
 
 /// Whether the client wants the connection kept.

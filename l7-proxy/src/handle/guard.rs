@@ -248,7 +248,7 @@ async fn access(
         let (serial, context) = (transaction.connection.serial, transaction.context(server));
         error!("*{serial} access forbidden by rule{context}");
     }
-    Some(Step::Status(status, headers))
+    Some(Step::Status(status, Some(Box::new(headers))))
 }
 
 #[derive(Clone, Copy)]

@@ -31,7 +31,7 @@ pub(super) fn examine(
 ) -> Step {
     let relay = &route.proxy().relay;
     if transaction.generation.site.router.needs().upstream_fields {
-        transaction.upstream_headers = Some(Box::new(answer.headers.clone()));
+        transaction.upstream_headers = Some(answer.headers.clone());
     }
     let obeyed = |name: &HeaderName| {
         answer.headers.get(name).filter(|_| !relay.ignore.contains(name)).map(HeaderValue::as_bytes)

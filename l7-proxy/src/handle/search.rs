@@ -1,6 +1,5 @@
 //! The way of a request through servers and locations: scripts, internal redirects, error pages.
 
-use http::HeaderMap;
 use http_body::Body as _;
 use tracing::{debug, error};
 
@@ -107,11 +106,11 @@ impl Search {
             Step::Close => return Next::Close,
             Step::Index(path) => match self.redirect(&path, target.args()) {
                 Some(next) => return Next::Path(next, RequestBody::Kept),
-                None => (500, HeaderMap::new()),
+                None => (500, None),
             },
             Step::Elsewhere(place) => match self.elsewhere(&place) {
                 Some(next) => return next,
-                None => (500, HeaderMap::new()),
+                None => (500, None),
             },
             Step::Status(status, headers) => (status, headers),
         };
@@ -129,7 +128,9 @@ impl Search {
             Some(ErrorPage::Redirect(page)) => Next::Answer(Answer::page(page), None),
             None => {
                 let mut answer = Answer::page(pages::built_in(status, route.settings.server_tokens));
-                answer.headers.extend(headers);
+                if let Some(headers) = headers {
+                    answer.headers.extend(*headers);
+                }
                 // An error page that fails answers with its own failure, as in nginx.
                 Next::Answer(answer, None)
             }

@@ -1,9 +1,9 @@
 //! Whether an answer has fields behind its body, and whether there is a place for them.
 
 use http::header::CONTENT_LENGTH;
-use http::{Method, StatusCode, Version, response};
+use http::{Method, StatusCode, Version};
 
-use super::Answer;
+use super::{Answer, ResponseHead};
 use crate::body::{Added, Trailing};
 use crate::model::Trailers;
 use crate::route::Route;
@@ -45,7 +45,7 @@ pub(super) fn closes_for_its_end(
     transaction: &Transaction,
     route: &Route<'_>,
     size: Option<u64>,
-    head: &response::Parts,
+    head: &ResponseHead,
 ) -> bool {
     !route.settings.connection.chunked
         && size.is_none()

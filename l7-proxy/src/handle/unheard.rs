@@ -35,7 +35,7 @@ pub(crate) fn tell_unheard(session: &Rc<Session>, why: Unheard, parts: Parts, he
     session.begin_request(Moment::now());
     session.note_head(head, false);
     let (generation, entry) = session.generation();
-    let mut transaction = Transaction::new(Rc::clone(session), generation, parts);
+    let mut transaction = Transaction::new(Rc::clone(session), generation, Box::new(parts));
     transaction.began = transaction.began.checked_sub(waited).unwrap_or(transaction.began);
     let site = Rc::clone(&transaction.generation);
     let server = site.site.router.default_server(entry);

@@ -17,18 +17,18 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{Method, Response};
+use http::Method;
 
 use self::channel::{Arrived, Channel};
 pub(crate) use self::channel::{Broken, RequestBody};
 pub use self::head::read_head;
-use self::reply::{Asked, Persistence, Reply, Unsent, Whole};
+use self::reply::{Asked, Reply, Unsent, Whole};
 use super::connection::{Outcome, aborted, drive};
 use super::session::{Order, Overdue, Parting, Session};
 use super::sessions;
-use crate::body::{Body, Cut, Received};
+use crate::body::{Cut, Received};
 use crate::forward::Tunnel;
-use crate::handle::{self, Unheard, tell_unheard};
+use crate::handle::{self, Persistence, Response, Unheard, tell_unheard};
 use crate::stream::Side;
 
 /// Serves a connection on which requests follow each other.
@@ -108,10 +108,10 @@ struct Answering<F> {
 fn begin(
     channel: &Rc<Channel>,
     arrived: Arrived,
-) -> Option<Answering<impl Future<Output = Result<Response<Body>, Cut>>>> {
+) -> Option<Answering<impl Future<Output = Result<Response, Cut>>>> {
     let (parts, refused) = match arrived {
         Arrived::Head(head) => (head.parts, None),
-        Arrived::Refused(refused, parts) => (*parts, Some(refused)),
+        Arrived::Refused(refused, parts) => (parts, Some(refused)),
         Arrived::End => return None,
     };
     let asked = Asked {
@@ -126,7 +126,7 @@ fn begin(
 /// Answers one request.
 async fn exchange<F>(channel: &Rc<Channel>, answering: Answering<F>) -> Next
 where
-    F: Future<Output = Result<Response<Body>, Cut>>,
+    F: Future<Output = Result<Response, Cut>>,
 {
     let session = &channel.session;
     let Answering { asked, mut answer } = answering;
@@ -146,9 +146,9 @@ where
     buffer.clear();
     buffer.extend_from_slice(channel.take_word());
     buffer.append(&mut session.hints());
-    let (head, body) = response.into_parts();
+    let Response { head, body } = response;
     let mut reply = Reply::new(&head, body, asked, &session.spelling, buffer);
-    session.worker.keep_headers(head.headers);
+    session.worker.keep_fields(head.headers);
     let sent = poll_fn(|cx| reply.poll(cx, channel)).await;
     session.worker.scratch.replace(reply.take_buffer());
     let persistence = reply.persistence;

@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 
+use http::{HeaderName, header};
+
 /// How the head of the next response is spelled.
 #[derive(Debug, Default)]
 pub(crate) struct Spelling {
@@ -49,10 +51,19 @@ impl Spelling {
     }
 }
 
-/// Names that most answers have, in lower and in title case: a look here is cheaper than one at each
+/// Names that most messages have, in lower and in title case: a look here is cheaper than one at each
 /// letter.
 macro_rules! usual {
-    ($($lower:literal $title:literal,)*) => {
+    ($($lower:literal $title:literal $name:ident,)*) => {
+        /// The name of a field that nearly everybody has and spells in title case: it is looked up at
+        /// once, where any other is read letter by letter.
+        pub(crate) fn usual_name(name: &str) -> Option<HeaderName> {
+            match name {
+                $($title => Some(header::$name),)*
+                _ => None,
+            }
+        }
+
         fn usual(name: &str) -> Option<&'static str> {
             match name {
                 $($lower => Some($title),)*
@@ -67,22 +78,27 @@ macro_rules! usual {
 }
 
 usual! {
-    "age" "Age",
-    "date" "Date",
-    "vary" "Vary",
-    "server" "Server",
-    "expires" "Expires",
-    "location" "Location",
-    "connection" "Connection",
-    "keep-alive" "Keep-Alive",
-    "set-cookie" "Set-Cookie",
-    "content-type" "Content-Type",
-    "accept-ranges" "Accept-Ranges",
-    "cache-control" "Cache-Control",
-    "last-modified" "Last-Modified",
-    "content-length" "Content-Length",
-    "content-encoding" "Content-Encoding",
-    "transfer-encoding" "Transfer-Encoding",
+    "age" "Age" AGE,
+    "date" "Date" DATE,
+    "host" "Host" HOST,
+    "vary" "Vary" VARY,
+    "accept" "Accept" ACCEPT,
+    "cookie" "Cookie" COOKIE,
+    "server" "Server" SERVER,
+    "expires" "Expires" EXPIRES,
+    "location" "Location" LOCATION,
+    "connection" "Connection" CONNECTION,
+    "set-cookie" "Set-Cookie" SET_COOKIE,
+    "user-agent" "User-Agent" USER_AGENT,
+    "content-type" "Content-Type" CONTENT_TYPE,
+    "accept-ranges" "Accept-Ranges" ACCEPT_RANGES,
+    "cache-control" "Cache-Control" CACHE_CONTROL,
+    "last-modified" "Last-Modified" LAST_MODIFIED,
+    "content-length" "Content-Length" CONTENT_LENGTH,
+    "accept-encoding" "Accept-Encoding" ACCEPT_ENCODING,
+    "accept-language" "Accept-Language" ACCEPT_LANGUAGE,
+    "content-encoding" "Content-Encoding" CONTENT_ENCODING,
+    "transfer-encoding" "Transfer-Encoding" TRANSFER_ENCODING,
 }
 
 /// Whether a name is in title case: the letter after each hyphen is a capital, all others are

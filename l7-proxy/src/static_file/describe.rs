@@ -202,7 +202,7 @@ fn write(facts: &Facts, settings: &Settings, media_type: Option<&HeaderValue>) -
     };
     let mut length = Vec::new();
     number(facts.state.size, &mut length);
-    field(b"Server", pages::server_field(settings.server_tokens).as_bytes());
+    field(b"Server", pages::signature(settings.server_tokens).as_bytes());
     if let Some(media_type) = media_type {
         field(b"Content-Type", media_type.as_bytes());
     }

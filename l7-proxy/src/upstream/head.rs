@@ -10,12 +10,12 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use crate::server::Spelling;
+use crate::server::{Spelling, usual_name};
 
 /// The head of a server's answer.
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Box<HeaderMap>,
     /// The server's words for the status, where they are not the registered ones.
     pub(crate) reason: Option<ReasonPhrase>,
     pub(super) framing: Framing,
@@ -35,7 +35,7 @@ pub(super) enum Framing {
 /// Where the fields of an answer go.
 pub(crate) struct Fields<'a> {
     /// An empty map.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Box<HeaderMap>,
     /// Whether a field is for the client.
     pub(crate) wanted: &'a dyn Fn(&HeaderName) -> bool,
     /// Is told how the server spells names.
@@ -104,8 +104,12 @@ pub(super) fn parse(
     // What the client is to agree to is in the fields of the connection.
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     for field in response.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|_| "upstream sent invalid header")?;
+        let name = match usual_name(field.name) {
+            Some(name) => name,
+            None => {
+                HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "upstream sent invalid header")?
+            }
+        };
         hop.note(&name, field.value)?;
         if !switches && !wanted(&name) {
             continue;
@@ -235,7 +239,7 @@ mod tests {
     fn ask(head: &str, asked: Asked) -> Result<Head, &'static str> {
         let spelling = Spelling::default();
         let wanted = |name: &HeaderName| *name != CONNECTION && *name != TRANSFER_ENCODING;
-        let fields = Fields { headers: HeaderMap::new(), wanted: &wanted, spelling: &spelling, hints: None };
+        let fields = Fields { headers: Box::default(), wanted: &wanted, spelling: &spelling, hints: None };
         match parse(head.as_bytes(), asked, &mut Some(fields))? {
             Parsed::Final(parsed, len) if len == head.len() => Ok(parsed),
             Parsed::Final(..) | Parsed::Interim(_) | Parsed::Partial => Err("not a whole answer"),

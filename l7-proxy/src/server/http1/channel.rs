@@ -60,7 +60,6 @@ enum Left {
 }
 
 /// What has come while a request was waited for.
-#[expect(clippy::large_enum_variant, reason = "nearly all are heads, and are taken apart at once")]
 pub(super) enum Arrived {
     Head(Head),
     /// What has come is no request that could be answered; and what can be told of it.

@@ -13,10 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use crate::handle::Refused;
 use crate::model::HeadLimits;
+use crate::server::usual_name;
 
 /// A head that was read.
 pub(super) struct Head {
-    pub(super) parts: Parts,
+    pub(super) parts: Box<Parts>,
     pub(super) framing: Framing,
     /// Whether the client waits for a word before it sends the body.
     pub(super) expectation: Expectation,
@@ -66,8 +67,8 @@ pub(super) fn read(bytes: &[u8], fields: HeaderMap) -> Result<Option<(Head, usiz
 pub fn read_head(bytes: &[u8]) -> Result<Option<(Parts, usize, Option<u64>)>, u16> {
     let read = read(bytes, HeaderMap::new()).map_err(|refused| refused.status)?;
     Ok(read.map(|(head, len)| match head.framing {
-        Framing::Length(length) => (head.parts, len, Some(length)),
-        Framing::Chunks => (head.parts, len, None),
+        Framing::Length(length) => (*head.parts, len, Some(length)),
+        Framing::Chunks => (*head.parts, len, None),
     }))
 }
 
@@ -130,8 +131,11 @@ fn parse<'b>(
     let mut expectation = Expectation::Nothing;
     fields.reserve(request.headers.len());
     for field in request.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|_| bad("client sent invalid header line"))?;
+        let name = match usual_name(field.name) {
+            Some(name) => name,
+            None => HeaderName::from_bytes(field.name.as_bytes())
+                .map_err(|_| bad("client sent invalid header line"))?,
+        };
         match name.as_str().len() {
             6 if name == EXPECT && field.value.eq_ignore_ascii_case(b"100-continue") => {
                 expectation = Expectation::Continue;
@@ -147,10 +151,8 @@ fn parse<'b>(
     if version == Version::HTTP_10 {
         expectation = Expectation::Nothing;
     }
-    let mut whole = Request::new(());
-    (*whole.method_mut(), *whole.uri_mut(), *whole.version_mut()) = (method, uri, version);
-    *whole.headers_mut() = fields;
-    let (parts, ()) = whole.into_parts();
+    let mut parts = Box::new(Request::new(()).into_parts().0);
+    (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, fields);
     Ok(Some((Head { parts, framing, expectation, bytes: head }, len)))
 }
 

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
-use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use hyper::ext::ReasonPhrase;
@@ -15,6 +14,7 @@ use super::channel::Channel;
 use crate::body::Body;
 use crate::date;
 use crate::forward::Piped;
+use crate::handle::{Persistence, ResponseHead};
 use crate::outgoing::{Outgoing, Piece};
 use crate::server::Spelling;
 use crate::static_file::{FileBody, MOVED_MAX};
@@ -54,13 +54,6 @@ enum State {
     Broken,
 }
 
-/// Whether a connection goes on behind an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Persistence {
-    Kept,
-    Closed,
-}
-
 /// What of a request says how it is answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
@@ -83,7 +76,7 @@ pub(super) struct Unsent;
 impl Reply {
     /// An answer of this head and body, behind what there is in `ours`.
     pub(super) fn new(
-        head: &Parts,
+        head: &ResponseHead,
         body: Body,
         asked: Asked,
         spelling: &Spelling,
@@ -256,7 +249,7 @@ impl Reply {
 }
 
 /// Decides how a body is framed.
-fn coding(head: &Parts, body: &Body, asked: Asked) -> Coding {
+fn coding(head: &ResponseHead, body: &Body, asked: Asked) -> Coding {
     let bodiless = asked.whole == Whole::HeadOnly
         || head.status.is_informational()
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -274,13 +267,13 @@ fn coding(head: &Parts, body: &Body, asked: Asked) -> Coding {
 
 /// Writes a head; returns what it says of the connection.
 fn write_head(
-    head: &Parts,
+    head: &ResponseHead,
     coding: Coding,
     body: &Body,
     spelling: &Spelling,
     out: &mut Vec<u8>,
 ) -> Persistence {
-    let Parts { status, headers, extensions, .. } = head;
+    let ResponseHead { status, headers, extensions, aside, .. } = head;
     // A server tells the version it has (RFC 9110, section 2.5), also to an older client.
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
@@ -288,13 +281,22 @@ fn write_head(
     let reason = extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
     out.extend_from_slice(reason.or(status.canonical_reason().map(str::as_bytes)).unwrap_or_default());
     out.extend_from_slice(b"\r\n");
-    let mut persistence = Persistence::Kept;
+    if let Some(server) = aside.server {
+        for piece in ["Server: ", server, "\r\n"] {
+            out.extend_from_slice(piece.as_bytes());
+        }
+    }
+    let said = match coding {
+        Coding::Close => Some(Persistence::Closed),
+        _ => aside.persistence,
+    };
+    let mut persistence = said.unwrap_or(Persistence::Kept);
     let (mut dated, mut length_told) = (false, false);
     if let Some(fields) = body.head() {
         out.extend_from_slice(fields);
         length_told = true;
     }
-    for (name, value) in headers {
+    for (name, value) in &**headers {
         match name.as_str().len() {
             4 if name == DATE => dated = true,
             14 if name == CONTENT_LENGTH => {
@@ -305,7 +307,7 @@ fn write_head(
                 length_told = true;
             }
             10 if name == CONNECTION => {
-                if coding == Coding::Close {
+                if said.is_some() {
                     continue;
                 }
                 if value.as_bytes().eq_ignore_ascii_case(b"close") {
@@ -336,11 +338,12 @@ fn write_head(
                 out.extend_from_slice(b"\r\n");
             }
         }
-        Coding::None | Coding::Length(_) => {}
+        Coding::None | Coding::Length(_) | Coding::Close => {}
         Coding::Chunks => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        Coding::Close => {
-            persistence = Persistence::Closed;
-            out.extend_from_slice(b"Connection: close\r\n");
+    }
+    if let Some(said) = said {
+        for piece in ["Connection: ", said.as_str(), "\r\n"] {
+            out.extend_from_slice(piece.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");

@@ -29,7 +29,7 @@ pub(super) async fn answer(
     let session = Session::stream(&connection);
     drop(connection);
     let body = Upload::of(body, &parts.headers).map(Received::Http2);
-    let mut answering = handle::answer_parts(Rc::clone(&session), parts, body, refused);
+    let mut answering = handle::answer_parts(Rc::clone(&session), Box::new(parts), body, refused);
     let answered = poll_fn(|cx| {
         session.listen(cx.waker());
         let polled = answering.as_mut().poll(cx);
@@ -52,7 +52,7 @@ pub(super) async fn answer(
     // What the request holds is given back before the client is told of its end.
     drop(answering);
     let sent = match answered {
-        Ok(Ok(response)) => send(&session, response, &mut respond).await,
+        Ok(Ok(response)) => send(&session, response.into(), &mut respond).await,
         Ok(Err(_)) => Err(Unsent::Cut),
         Err(unsent) => Err(unsent),
     };
