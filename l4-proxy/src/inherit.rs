@@ -99,7 +99,10 @@ impl Inherited {
     }
 
     /// The datagram sockets of an address, likewise.
-    pub(crate) fn datagrams(&self, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub fn datagrams(&self, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
         let found = self.datagrams.iter().filter(|(other, _)| *other == address);
         found.map(|(_, socket)| socket.try_clone()).collect()
     }

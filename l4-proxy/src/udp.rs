@@ -21,6 +21,7 @@
 //! once; what is kept is only the way back, a socket per client and server.
 
 mod batch;
+mod port;
 mod table;
 mod worker;
 
@@ -35,6 +36,7 @@ use lvs_core::{Director, ServiceKey};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+pub use self::port::{Datagram, More, Port};
 pub(crate) use self::worker::{FlowRecord, Passing};
 use self::worker::{Left, Worker};
 use crate::connections::Connections;

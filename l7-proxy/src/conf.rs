@@ -52,7 +52,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Config, Expected, LogFormat, Pattern, Resolving, Settings, UpstreamId, Zone};
+use crate::model::{Config, Expected, LogFormat, Pattern, Resolving, Settings, Transport, UpstreamId, Zone};
 use crate::variable::{Names, Variable};
 
 pub(crate) use self::address::split as split_address;
@@ -258,7 +258,7 @@ struct Scope {
     resolving: Resolving,
     default_servers: HashSet<SocketAddr>,
     socket_options: HashSet<SocketAddr>,
-    stream_addresses: HashSet<SocketAddr>,
+    stream_addresses: HashSet<(Transport, SocketAddr)>,
     /// What `stream {}` has defined so far.
     stream: stream::Shared,
     /// Names of virtual servers that are taken, per address.

@@ -30,7 +30,7 @@ mod worker;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,16 +44,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use self::administered::{Administered, Claim};
+use self::listen::{Endpoint, Listener};
 use self::worker::{Command, Duty, Serves, Switch};
 use crate::access_log::OpenError;
 use crate::check;
 use crate::embed::{self, Service};
 use crate::error_log::Errno;
-use crate::model::{self, Config, ControlSocket, Http, SocketOptions, Stream};
+use crate::model::{self, Config, ControlSocket, Http, SocketOptions, Stream, Transport};
 use crate::names::{self, Followed};
 use crate::server::Shared;
 use crate::site::{self, Site, SiteError};
-use crate::stream;
+use crate::stream::{self, Door, Relay};
 use crate::unix;
 
 /// How a proxy runs, apart from its configuration.
@@ -100,7 +101,7 @@ pub struct Daemon {
 /// What only changes of configuration touch.
 struct State {
     /// By the address as configured.
-    listening: HashMap<SocketAddr, Listening>,
+    listening: HashMap<Endpoint, Listening>,
     workers_wanted: model::Workers,
     /// How long what is served by the present configuration may last after the next.
     shutdown_timeout: Option<Duration>,
@@ -131,9 +132,16 @@ struct Listening {
     bound: SocketAddr,
     /// A hold on the workers' sockets, so that another kind of server, or another process, can go on at
     /// the address. As many as there are workers, unless a predecessor had another number of them.
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Listener>,
     serves: Serves,
     tenure: Tenure,
+}
+
+/// What becomes of the endpoints in a change of configuration.
+struct Endpoints {
+    stop: Vec<Endpoint>,
+    lead: Vec<(Endpoint, Arc<Door>)>,
+    start: Vec<Endpoint>,
 }
 
 /// Who else listens with the same sockets.
@@ -296,27 +304,32 @@ impl Daemon {
         let relays =
             stream::relays(&stream, &self.shared.director, &self.connections, &self.shared.connections)
                 .map_err(Error::Site)?;
-        let mut opened: HashMap<SocketAddr, Listening> = HashMap::new();
-        let mut wanted: Vec<(SocketAddr, SocketOptions, Serves)> = Vec::new();
-        for relay in relays {
-            wanted.push((relay.addr, relay.options, Serves::Stream(relay.door)));
+        let mut opened: HashMap<Endpoint, Listening> = HashMap::new();
+        let mut wanted: Vec<(Endpoint, SocketOptions, Serves)> = Vec::new();
+        for Relay { transport, addr, options, door } in relays {
+            let serves = match transport {
+                Transport::Tcp => Serves::Stream(door),
+                Transport::Udp => Serves::Datagrams(door),
+            };
+            wanted.push((Endpoint { transport, addr }, options, serves));
         }
         let sockets = match self.entry {
             Entry::Sockets => http_sockets(http.as_ref())?,
             Entry::Program => Vec::new(),
         };
         for socket in sockets {
-            wanted.push((socket.0, socket.1, Serves::Http));
+            wanted.push((Endpoint::tcp(socket.0), socket.1, Serves::Http));
         }
-        for (addr, options, serves) in &wanted {
-            if !state.listening.contains_key(addr) && !opened.contains_key(addr) {
-                opened.insert(*addr, self.open(&state.inherited, *addr, options, serves)?);
+        for (endpoint, options, serves) in &wanted {
+            if !state.listening.contains_key(endpoint) && !opened.contains_key(endpoint) {
+                opened.insert(*endpoint, self.open(&state.inherited, *endpoint, options, serves)?);
             }
         }
         if let Some(http) = &mut http {
             // The port is known only now; connections are looked up by the one they come to.
             for listen in http.servers.iter_mut().flat_map(|server| &mut server.listen) {
-                let known = opened.get(&listen.addr).or_else(|| state.listening.get(&listen.addr));
+                let endpoint = Endpoint::tcp(listen.addr);
+                let known = opened.get(&endpoint).or_else(|| state.listening.get(&endpoint));
                 if let Some(Listening { bound, .. }) = known {
                     listen.addr = *bound;
                 }
@@ -333,27 +346,29 @@ impl Daemon {
         let control = state.bind_control(process.control.as_ref())?;
         self.administered.widen(&services, &site, &names).map_err(of_service)?;
 
-        let stop: Vec<SocketAddr> = state
+        let stop: Vec<Endpoint> = state
             .listening
             .iter()
-            .filter(|(addr, listening)| !is_still_served(addr, listening, &wanted))
-            .map(|(addr, _)| *addr)
+            .filter(|(endpoint, listening)| !is_still_served(endpoint, listening, &wanted))
+            .map(|(endpoint, _)| *endpoint)
             .collect();
-        let mut start = Vec::new();
-        for (addr, _, serves) in wanted {
-            if let Some(listening) = opened.remove(&addr) {
+        let (mut start, mut lead) = (Vec::new(), Vec::new());
+        for (endpoint, _, serves) in wanted {
+            if let Some(listening) = opened.remove(&endpoint) {
                 info!("listening on {}", unix::shown(listening.bound));
-                start.push(addr);
-                state.listening.insert(addr, listening);
-            } else if stop.contains(&addr)
-                && let Some(listening) = state.listening.get_mut(&addr)
-            {
+                start.push(endpoint);
+                state.listening.insert(endpoint, listening);
+            } else if let Some(listening) = state.listening.get_mut(&endpoint) {
+                if stop.contains(&endpoint) {
+                    start.push(endpoint);
+                } else if let Serves::Datagrams(door) = &serves {
+                    lead.push((endpoint, Arc::clone(door)));
+                }
                 listening.serves = serves;
-                start.push(addr);
             }
         }
-        let gone: Vec<SocketAddr> = stop.iter().filter(|addr| !start.contains(addr)).copied().collect();
-        self.switch(&state, &site, &stop, &start);
+        let gone: Vec<Endpoint> = stop.iter().filter(|endpoint| !start.contains(endpoint)).copied().collect();
+        self.switch(&state, &site, Endpoints { stop, lead, start });
         state.shutdown_timeout = process.shutdown_timeout;
         state.end_listening(&gone);
         self.administered.settle(services).map_err(of_service)?;
@@ -364,14 +379,15 @@ impl Daemon {
     }
 
     /// Lets every worker change over; returns when all have.
-    fn switch(&self, state: &State, site: &Arc<Site>, stop: &[SocketAddr], start: &[SocketAddr]) {
+    fn switch(&self, state: &State, site: &Arc<Site>, endpoints: Endpoints) {
         let mut changing = Vec::with_capacity(self.commands.len());
         for (index, commands) in self.commands.iter().enumerate() {
             let (done, changed) = std::sync::mpsc::channel();
             let switch = Switch {
-                stop: stop.to_vec(),
+                stop: endpoints.stop.clone(),
                 site: Arc::clone(site),
-                start: self.share(state, start, index),
+                lead: endpoints.lead.clone(),
+                start: self.share(state, &endpoints.start, index),
                 cut_after: state.shutdown_timeout,
             };
             if commands.send(Command::Switch(switch, done)).is_ok() {
@@ -388,12 +404,12 @@ impl Daemon {
     fn share(
         &self,
         state: &State,
-        addresses: &[SocketAddr],
+        endpoints: &[Endpoint],
         worker: usize,
-    ) -> Vec<(SocketAddr, TcpListener, Serves)> {
+    ) -> Vec<(Endpoint, Listener, Serves)> {
         let mut shared = Vec::new();
-        for addr in addresses {
-            let Some(Listening { sockets, serves, .. }) = state.listening.get(addr) else { continue };
+        for endpoint in endpoints {
+            let Some(Listening { sockets, serves, .. }) = state.listening.get(endpoint) else { continue };
             // A predecessor may have had more workers, or fewer: no socket may be left alone, for
             // the kernel gives it its part of the connections.
             let mut own: Vec<_> = sockets.iter().skip(worker).step_by(self.commands.len()).collect();
@@ -401,7 +417,7 @@ impl Daemon {
                 own.extend(sockets.get(worker % sockets.len().max(1)));
             }
             let own = own.into_iter().filter_map(|socket| socket.try_clone().ok());
-            shared.extend(own.map(|socket| (*addr, socket, serves.clone())));
+            shared.extend(own.map(|socket| (*endpoint, socket, serves.clone())));
         }
         shared
     }
@@ -409,12 +425,13 @@ impl Daemon {
     fn open(
         &self,
         inherited: &Inherited,
-        addr: SocketAddr,
+        endpoint: Endpoint,
         options: &SocketOptions,
         serves: &Serves,
     ) -> Result<Listening, Error> {
-        let opened = listen::inherited(addr, inherited).and_then(|sockets| match sockets.is_empty() {
-            true => Ok((listen::group(addr, options, self.commands.len())?, Tenure::Sole)),
+        let addr = endpoint.addr;
+        let opened = listen::inherited(endpoint, inherited).and_then(|sockets| match sockets.is_empty() {
+            true => Ok((listen::group(endpoint, options, self.commands.len())?, Tenure::Sole)),
             false => Ok((sockets, Tenure::Shared)),
         });
         let bound = opened.and_then(|(sockets, tenure)| {
@@ -470,13 +487,17 @@ impl Daemon {
 
 /// Whether a listener can go on as it is.
 fn is_still_served(
-    addr: &SocketAddr,
+    endpoint: &Endpoint,
     listening: &Listening,
-    wanted: &[(SocketAddr, SocketOptions, Serves)],
+    wanted: &[(Endpoint, SocketOptions, Serves)],
 ) -> bool {
-    // A TCP server's settings are its proxy's, which is made anew by every reload.
-    let goes_on = |serves: &Serves| matches!((serves, &listening.serves), (Serves::Http, Serves::Http));
-    wanted.iter().any(|(other, _, serves)| other == addr && goes_on(serves))
+    // A TCP server's settings are its proxy's, which is made anew by every reload. Datagrams of a session
+    // go on coming to the socket that it began at.
+    let goes_on = |serves: &Serves| {
+        use Serves::{Datagrams, Http};
+        matches!((serves, &listening.serves), (Http, Http) | (Datagrams(_), Datagrams(_)))
+    };
+    wanted.iter().any(|(other, _, serves)| other == endpoint && goes_on(serves))
 }
 
 fn of_service(error: ConfigError) -> Error {

@@ -173,6 +173,20 @@ pub(crate) fn within(places: Option<Places>) -> Within {
     Within { before: replace(places) }
 }
 
+/// Lets what happens in a task go to these logs, or those of the process.
+pub(crate) async fn told<T>(mut places: Option<Places>, task: impl Future<Output = T>) -> T {
+    let mut task = std::pin::pin!(task);
+    std::future::poll_fn(|context| {
+        let within = within(places.take());
+        let polled = task.as_mut().poll(context);
+        // It may have gone on with others, which are those of the next time.
+        places = replace(None);
+        drop(within);
+        polled
+    })
+    .await
+}
+
 /// Lets what happens go to other logs for the rest of the present [`Within`].
 pub(crate) fn go_on_with(places: Option<Places>) {
     replace(places);

@@ -73,7 +73,7 @@ pub use self::settings::{
 pub use self::sticky::{Learn, Sticky, StickyCookie};
 pub use self::stream::{
     ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,
-    StreamServer, StreamSettings, StreamTarget, StreamUpstream,
+    StreamServer, StreamSettings, StreamTarget, StreamTimed, StreamUpstream, Transport,
 };
 pub use self::syslog::{Facility, Hostname, Syslog};
 pub use self::tls::{
@@ -98,8 +98,10 @@ pub struct Config {
 impl Config {
     /// Returns the diagnostic logs of servers and locations that have their own.
     pub fn error_logs(&self) -> Vec<Arc<Vec<ErrorLog>>> {
-        let settings = self.http.iter().flat_map(Http::settings);
-        settings.filter_map(|settings| settings.error_log.clone()).collect()
+        let http = self.http.iter().flat_map(Http::settings).map(|settings| &settings.error_log);
+        let stream = self.stream.iter().flat_map(|stream| &stream.servers);
+        let stream = stream.map(|server| &server.settings.error_log);
+        http.chain(stream).flatten().cloned().collect()
     }
 }
 

@@ -1,11 +1,13 @@
-//! The TCP side: `stream {}`, whose servers answer or relay whole connections.
+//! `stream {}`, whose servers answer or relay whole connections, and datagrams.
 //!
 //! A connection passes through nginx's phases: the PROXY protocol header, who may connect, TLS, a
 //! look at the client's first message, `set`, and then an answer or a server. A plain connection is
 //! carried by the relay of `l4-proxy`; one with TLS or a rate by a copy of our own.
 
 pub mod access;
+mod choice;
 mod copy;
+mod datagram;
 pub mod defined;
 mod facts;
 mod limit;
@@ -15,6 +17,7 @@ mod session;
 mod side;
 pub mod text;
 mod upstream;
+mod visit;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,15 +27,16 @@ use std::sync::atomic::AtomicU64;
 use l4_proxy::connections::Connections;
 use lvs_core::Director;
 
+use self::choice::Group;
 use self::defined::Definition;
 use self::limit::Zones;
-use self::upstream::Group;
-use crate::model::{SocketOptions, Stream, StreamContent, StreamServer};
+use crate::model::{SocketOptions, Stream, StreamContent, StreamServer, Transport};
 use crate::route::NameTable;
 use crate::site::SiteError;
 use crate::tls::{Client, Terminator};
 
 pub(crate) use self::copy::{Count, Terms, copy};
+pub(crate) use self::datagram::Inlet;
 pub use self::facts::{Attempt, Facts};
 pub use self::preread::{ClientHello, Preread, read as read_client_hello};
 pub(crate) use self::session::serve;
@@ -41,6 +45,7 @@ pub(crate) use self::side::Side;
 /// One address of the TCP side and what serves it.
 #[derive(Clone)]
 pub(crate) struct Relay {
+    pub(crate) transport: Transport,
     pub(crate) addr: SocketAddr,
     pub(crate) options: SocketOptions,
     pub(crate) door: Arc<Door>,
@@ -49,6 +54,7 @@ pub(crate) struct Relay {
 /// What serves the connections of one address.
 pub(crate) struct Door {
     common: Arc<Common>,
+    transport: Transport,
     ssl: bool,
     proxy_protocol: bool,
     names: NameTable,
@@ -92,24 +98,25 @@ pub(crate) fn relays(
         zones: Zones::default(),
     });
     let servers = stream.servers.iter().map(Server::new).collect::<Result<Arc<[_]>, _>>()?;
-    let mut order: Vec<SocketAddr> = Vec::new();
-    let mut by_address: HashMap<SocketAddr, Vec<usize>> = HashMap::new();
+    let mut order: Vec<(Transport, SocketAddr)> = Vec::new();
+    let mut by_address: HashMap<(Transport, SocketAddr), Vec<usize>> = HashMap::new();
     for (place, server) in stream.servers.iter().enumerate() {
         for listen in &server.listen {
-            let known = by_address.entry(listen.addr).or_default();
+            let known = by_address.entry((listen.transport, listen.addr)).or_default();
             if known.is_empty() {
-                order.push(listen.addr);
+                order.push((listen.transport, listen.addr));
             }
             known.push(place);
         }
     }
     let mut relays = Vec::with_capacity(order.len());
-    for addr in order {
-        let places = &by_address[&addr];
+    for (transport, addr) in order {
+        let places = &by_address[&(transport, addr)];
         let listens = || {
             places.iter().flat_map(|&place| {
                 let listens = stream.servers[place].listen.iter();
-                listens.filter(|listen| listen.addr == addr).map(move |listen| (place, listen))
+                let here = listens.filter(|listen| listen.addr == addr && listen.transport == transport);
+                here.map(move |listen| (place, listen))
             })
         };
         let default =
@@ -121,13 +128,14 @@ pub(crate) fn relays(
         let names = places.iter().map(|&place| (place, &*stream.servers[place].names));
         let door = Door {
             common: Arc::clone(&common),
+            transport,
             ssl,
             proxy_protocol: listens().any(|(_, listen)| listen.proxy_protocol),
             names: NameTable::new(default, names),
             servers: Arc::clone(&servers),
         };
         let options = listens().find_map(|(_, listen)| listen.socket.clone()).unwrap_or_default();
-        relays.push(Relay { addr, options, door: Arc::new(door) });
+        relays.push(Relay { transport, addr, options, door: Arc::new(door) });
     }
     Ok(relays)
 }

@@ -92,6 +92,12 @@ impl Lease {
         self.live.standing() & REMOVED != 0 && self.live.service.expires_nodest_conn()
     }
 
+    /// Whether the server is none of its service any more. Connections stay; who can begin anew without
+    /// its client may want to.
+    pub fn is_removed(&self) -> bool {
+        self.live.standing() & REMOVED != 0
+    }
+
     /// Whether its server drains and the deadline has come ([`Director::drain`](crate::Director::drain)).
     pub fn is_overdue(&self, now: Time) -> bool {
         self.live.deadline().is_some_and(|deadline| deadline <= now)

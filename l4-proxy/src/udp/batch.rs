@@ -113,28 +113,35 @@ impl Offload {
         Ok(())
     }
 
+    /// Sends one datagram to a client, from the address it has sent to.
+    pub(crate) fn send_to(
+        &self,
+        socket: impl AsFd,
+        client: SocketAddr,
+        from: Option<IpAddr>,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let socket = socket.as_fd();
+        if from.is_none() {
+            rustix::net::sendto(socket, bytes, SendFlags::empty(), &client)?;
+            return Ok(());
+        }
+        let (segment_size, ecn) = (None, None);
+        let transmit = Transmit { destination: client, ecn, contents: bytes, segment_size, src_ip: from };
+        self.state.try_send(UdpSockRef::from(&socket), &transmit)
+    }
+
     /// Sends replies to clients; says how many could not be sent.
     pub(crate) fn reply(&self, socket: impl AsFd, buffers: &Buffers<'_>, replies: &[Reply]) -> usize {
         let socket = socket.as_fd();
         match replies {
             [] => 0,
-            [reply] if reply.from.is_none() => {
-                let bytes = &buffers.slots[reply.buffer][..reply.len];
-                let sent = rustix::net::sendto(socket, bytes, SendFlags::empty(), &reply.client);
-                usize::from(sent.is_err())
-            }
-            replies if self.wildcard => {
-                let send = |reply: &&Reply| {
-                    let transmit = Transmit {
-                        destination: reply.client,
-                        ecn: None,
-                        contents: &buffers.slots[reply.buffer][..reply.len],
-                        segment_size: None,
-                        src_ip: reply.from,
-                    };
-                    self.state.try_send(UdpSockRef::from(&socket), &transmit).is_err()
+            replies if replies.len() == 1 || self.wildcard => {
+                let unsent = |reply: &&Reply| {
+                    let bytes = &buffers.slots[reply.buffer][..reply.len];
+                    self.send_to(socket, reply.client, reply.from, bytes).is_err()
                 };
-                replies.iter().filter(send).count()
+                replies.iter().filter(unsent).count()
             }
             replies => reply_at_once(socket, buffers, replies),
         }

@@ -5,6 +5,7 @@
 
 use crate::unix;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 
 /// What is wrong with an address, in nginx's words.
 pub(crate) type Reason = &'static str;
@@ -22,20 +23,26 @@ pub(super) fn resolve(text: &str, default_port: Option<u16>) -> Result<Vec<Socke
     lookup(host, port)
 }
 
-/// Returns the addresses of a `listen`: also a lone port, and `*` for all of IPv4.
+/// Returns the addresses of a `listen`: also a lone port, `*` for all of IPv4, and ports from one to
+/// another (`8080-8083`).
 pub(super) fn listen(text: &str, default_port: Option<u16>) -> Result<Vec<SocketAddr>, Reason> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port(text)?)]);
-    }
     if let Some(path) = unix_path(text)? {
         return Ok(vec![unix::address(path)]);
     }
-    let (host, port) = split(text)?;
-    let port = port.or(default_port).ok_or("no port")?;
-    if host == "*" {
-        return Ok(vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)]);
-    }
-    lookup(host, port)
+    let is_of_ports = |byte: u8| byte.is_ascii_digit() || byte == b'-';
+    let (host, ports) = match text.starts_with(|first: char| first.is_ascii_digit()) {
+        true if text.bytes().all(is_of_ports) => ("*", Some(text)),
+        _ => split_off_port(text)?,
+    };
+    let ports = match ports {
+        Some(ports) => range(ports)?,
+        None => default_port.map(|port| port..=port).ok_or("no port")?,
+    };
+    let hosts = match host {
+        "*" => vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *ports.start())],
+        host => lookup(host, *ports.start())?,
+    };
+    Ok(hosts.into_iter().flat_map(|addr| ports.clone().map(move |port| (addr.ip(), port).into())).collect())
 }
 
 /// Returns the path of `unix:path`.
@@ -56,17 +63,29 @@ pub(crate) fn split(text: &str) -> Result<(&str, Option<u16>), Reason> {
     if text.starts_with("unix:") {
         return Ok((text, None));
     }
+    let (host, text) = split_off_port(text)?;
+    Ok((host, text.map(port).transpose()?))
+}
+
+/// Splits what stands for a host from what stands for a port.
+fn split_off_port(text: &str) -> Result<(&str, Option<&str>), Reason> {
     let (host, rest) = match text.find(']') {
         Some(end) if text.starts_with('[') => text.split_at(end + 1),
         _ if text.starts_with('[') => return Err("invalid host"),
         _ => text.split_at(text.find(':').unwrap_or(text.len())),
     };
-    let port = match rest.strip_prefix(':') {
-        Some(text) => Some(port(text)?),
-        None if rest.is_empty() => None,
-        None => return Err("invalid host"),
-    };
+    let port = rest.strip_prefix(':');
+    if port.is_none() && !rest.is_empty() {
+        return Err("invalid host");
+    }
     if host.is_empty() { Err("no host") } else { Ok((host, port)) }
+}
+
+/// Reads a port, or a first and a last one.
+fn range(text: &str) -> Result<RangeInclusive<u16>, Reason> {
+    let Some((first, last)) = text.split_once('-') else { return port(text).map(|port| port..=port) };
+    let ports = port(first)?..=port(last)?;
+    if ports.is_empty() { Err("invalid port range") } else { Ok(ports) }
 }
 
 fn port(text: &str) -> Result<u16, Reason> {
@@ -124,6 +143,16 @@ mod tests {
             ("[::1]80", "invalid host"),
             ("[:::]:80", "invalid IPv6 address"),
             ("unix:", "no path in the unix domain socket"),
+            ("81-83", "0.0.0.0:81 0.0.0.0:82 0.0.0.0:83"),
+            ("127.0.0.1:81-82", "127.0.0.1:81 127.0.0.1:82"),
+            ("[::1]:81-81", "[::1]:81"),
+            ("*:65535-65535", "0.0.0.0:65535"),
+            ("127.0.0.1:82-81", "invalid port range"),
+            ("127.0.0.1:0-10", "invalid port"),
+            ("127.0.0.1:81-", "invalid port"),
+            ("127.0.0.1:81-70000", "invalid port"),
+            ("81-82-83", "invalid port"),
+            ("-81", "host not found"),
         ] {
             assert_eq!(shown(listen(text, Some(8000))), expected, "{text:?}");
         }
@@ -134,6 +163,7 @@ mod tests {
     fn server_may_be_a_name() {
         assert_eq!(shown(resolve("127.0.0.1", Some(80))), "127.0.0.1:80");
         assert_eq!(shown(resolve("[::1]:90", None)), "[::1]:90");
+        assert_eq!(shown(resolve("[::1]:90-91", None)), "invalid port");
         assert!(shown(resolve("localhost:90", None)).contains(":90"));
         assert_eq!(shown(resolve("no such name.invalid", Some(80))), "host not found");
     }

@@ -106,8 +106,7 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("http2_push", Context::SETTINGS),
     // One process: what its workers share needs no memory set apart.
     several("zone", UPSTREAMS, 1, 2),
-    // There is one log for diagnostics of `stream {}`; subrequests have no line in any.
-    several("error_log", Context::STREAM_SETTINGS, 1, 2),
+    // Subrequests have no line in any log.
     switch("log_subrequest", Context::SETTINGS),
     switch("rewrite_log", Context::SETTINGS_IF.or(Context::SERVER_IF)),
     switch("uninitialized_variable_warn", Context::SETTINGS_IF.or(Context::SERVER_IF)),

@@ -192,13 +192,15 @@ fn status(directive: &Directive) -> Result<u16, Fault> {
     }
 }
 
-fn log_level(excess: &mut Excess, directive: &Directive) -> Result<(), Fault> {
+/// Reads the level of the lines about what is beyond a limit.
+pub(super) fn log_level(excess: &mut Excess, directive: &Directive) -> Result<(), Fault> {
     let word = directive.arg(0);
     let known = ["info", "notice", "warn", "error"].contains(&word);
     excess.level = level(word).filter(|_| known).ok_or_else(|| Fault::value(word))?;
     Ok(())
 }
 
-fn enforcement(directive: &Directive) -> Result<Enforcement, Fault> {
+/// Reads whether a limit is only tried.
+pub(super) fn enforcement(directive: &Directive) -> Result<Enforcement, Fault> {
     Ok(if flag(directive)? { Enforcement::DryRun } else { Enforcement::On })
 }

@@ -7,16 +7,16 @@ mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lvs_core::Algorithm;
-
 use crate::model::{
     ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer, StreamSettings,
-    StreamTarget, StreamUpstream,
+    StreamTarget, StreamUpstream, Transport,
 };
 use crate::stream::defined::Definition;
 use crate::stream::text::{Names, Text, Variable};
+use crate::unix;
 use crate::variable::ValueError;
 
+use self::upstream::Balance;
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
 use super::upstream::Upstreams;
@@ -91,8 +91,8 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, E
     // Upstreams with a block come first; the others have one server at each address.
     let mut balances = balances.into_iter();
     let upstreams = std::mem::take(&mut scope.upstreams).into_list().into_iter().map(|group| {
-        let (algorithm, key) = balances.next().unwrap_or((Algorithm::Swrr, None));
-        StreamUpstream { group, algorithm, key }
+        let Balance { algorithm, key, timed } = balances.next().unwrap_or_default();
+        StreamUpstream { group, algorithm, key, timed }
     });
     Ok(Stream {
         upstreams: upstreams.collect(),
@@ -135,7 +135,7 @@ fn read_server(
     };
     for listen in &draft.listen {
         // A connection without a name goes to one server only.
-        if draft.names.is_empty() && !scope.stream_addresses.insert(listen.addr) {
+        if draft.names.is_empty() && !scope.stream_addresses.insert((listen.transport, listen.addr)) {
             let message = format!("duplicate \"{}\" address and port pair", listen.addr);
             return Err(Error::at(&directive.place, message));
         }
@@ -198,22 +198,43 @@ fn listen(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
     let addrs = address::listen(text, None)
         .map_err(|reason| Fault::new(format!("{reason} in \"{text}\" of the \"listen\" directive")))?;
     let (mut ssl, mut default_server, mut proxy_protocol) = (false, false, false);
-    let mut words = Vec::new();
+    let (mut transport, mut words) = (Transport::Tcp, Vec::new());
     for word in &directive.args[1..] {
         match &**word {
             "ssl" => ssl = true,
             "default_server" => default_server = true,
             "proxy_protocol" => proxy_protocol = true,
-            "udp" => return Err(Fault::unsupported(word, directive)),
+            "udp" => transport = Transport::Udp,
             _ => words.push(word),
         }
     }
     let socket = server::socket_options(scope, directive, &words)?;
-    for addr in addrs {
-        if draft.listen.iter().any(|known| known.addr == addr) {
-            return Err(Fault::new(format!("duplicate \"{text}\" address and port pair")));
+    if transport == Transport::Udp {
+        let names = directive.args[1..].iter().map(|word| word.split('=').next().unwrap_or_default());
+        let names: Vec<&str> = names.collect();
+        if let Some(name) = OF_CONNECTIONS.iter().find(|name| names.contains(name)) {
+            return Err(Fault::directive(format!("\"{name}\" parameter is incompatible with \"udp\"")));
         }
-        draft.listen.push(StreamListen { addr, socket: socket.clone(), default_server, ssl, proxy_protocol });
+        if addrs.iter().any(|addr| unix::is_unix(addr.ip())) {
+            return Err(Fault::unsupported("udp", directive));
+        }
+    }
+    for addr in addrs {
+        if draft.listen.iter().any(|known| known.addr == addr && known.transport == transport) {
+            return Err(Fault::new(format!("duplicate \"{addr}\" address and port pair")));
+        }
+        draft.listen.push(StreamListen {
+            transport,
+            addr,
+            socket: socket.clone(),
+            default_server,
+            ssl,
+            proxy_protocol,
+        });
     }
     Ok(())
 }
+
+/// Parameters of `listen` that mean nothing for datagrams, in the order in which nginx looks for them.
+const OF_CONNECTIONS: [&str; 6] =
+    ["fastopen", "backlog", "deferred", "ssl", "so_keepalive", "proxy_protocol"];

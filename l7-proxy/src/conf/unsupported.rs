@@ -125,10 +125,10 @@ const UPSTREAM: &str = "
 /// In `stream {}` and its servers.
 const STREAM: &str = "
     geoip_city geoip_country geoip_org health_check js_access js_filter
-    js_import js_preread js_set limit_conn_dry_run limit_conn_log_level
+    js_import js_preread js_set
     open_log_file_cache pass
     proxy_downstream_buffer
-    proxy_requests proxy_responses proxy_socket_rcvbuf
+    proxy_socket_rcvbuf
     proxy_socket_sndbuf
     
     proxy_upstream_buffer

@@ -1,15 +1,61 @@
 //! Listening sockets, one per worker on the same address.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 
 use l4_proxy::congestion;
 use l4_proxy::inherit::Inherited;
 use l4_proxy::listen::keepalive;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::model::SocketOptions;
+use crate::model::{SocketOptions, Transport};
 use crate::unix;
+
+/// What is listened at: connections and datagrams may have one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Endpoint {
+    pub(super) transport: Transport,
+    pub(super) addr: SocketAddr,
+}
+
+/// A bound socket of either kind.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Endpoint {
+    pub(super) fn tcp(addr: SocketAddr) -> Endpoint {
+        Endpoint { transport: Transport::Tcp, addr }
+    }
+}
+
+impl Listener {
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Listener::Tcp(socket) => socket.local_addr(),
+            Listener::Udp(socket) => socket.local_addr(),
+        }
+    }
+
+    /// Another hold on the same socket.
+    pub(super) fn try_clone(&self) -> io::Result<Listener> {
+        match self {
+            Listener::Tcp(socket) => socket.try_clone().map(Listener::Tcp),
+            Listener::Udp(socket) => socket.try_clone().map(Listener::Udp),
+        }
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> OwnedFd {
+        match listener {
+            Listener::Tcp(socket) => socket.into(),
+            Listener::Udp(socket) => socket.into(),
+        }
+    }
+}
 
 /// Opens `count` listeners on `addr`, among which the kernel spreads the connections
 /// (`SO_REUSEPORT`).
@@ -19,30 +65,42 @@ use crate::unix;
 /// # Errors
 /// The address cannot be bound. A port that another process listens on is refused even if that
 /// process would share it, since sharing it by accident loses half the connections.
-pub(super) fn group(addr: SocketAddr, options: &SocketOptions, count: usize) -> io::Result<Vec<TcpListener>> {
+pub(super) fn group(endpoint: Endpoint, options: &SocketOptions, count: usize) -> io::Result<Vec<Listener>> {
+    let Endpoint { transport, addr } = endpoint;
     if let Some(path) = unix::path(addr) {
         // A path has one queue, of which all workers take.
-        return Ok(vec![unix::listen(path)?]);
+        return Ok(vec![Listener::Tcp(unix::listen(path)?)]);
     }
-    let first = socket(addr, options, Sharing::Alone)?;
+    let open = |addr, sharing| match transport {
+        Transport::Tcp => socket(addr, options, sharing).map(Listener::Tcp),
+        Transport::Udp => datagram_socket(addr, options, sharing).map(Listener::Udp),
+    };
+    let first = open(addr, Sharing::Alone)?;
     if count <= 1 {
         return Ok(vec![first]);
     }
     // The first bind proved that nobody else listens; now all of the group must share.
     let addr = first.local_addr()?;
     drop(first);
-    (0..count).map(|_| socket(addr, options, Sharing::Group)).collect()
+    (0..count).map(|_| open(addr, Sharing::Group)).collect()
 }
 
-/// Returns the listeners that a predecessor had on `addr`, if any.
+/// Returns the sockets that a predecessor had at an endpoint, if any.
 ///
 /// # Errors
 /// The system has no descriptor left.
-pub(super) fn inherited(addr: SocketAddr, inherited: &Inherited) -> io::Result<Vec<TcpListener>> {
-    match unix::path(addr) {
-        Some(path) => Ok(inherited.listeners_at(&path)?.into_iter().map(unix::disguised).collect()),
-        None => inherited.listeners(addr),
-    }
+pub(super) fn inherited(endpoint: Endpoint, inherited: &Inherited) -> io::Result<Vec<Listener>> {
+    let Endpoint { transport, addr } = endpoint;
+    let listeners = match (transport, unix::path(addr)) {
+        (Transport::Udp, _) => {
+            return Ok(inherited.datagrams(addr)?.into_iter().map(Listener::Udp).collect());
+        }
+        (Transport::Tcp, Some(path)) => {
+            inherited.listeners_at(&path)?.into_iter().map(unix::disguised).collect()
+        }
+        (Transport::Tcp, None) => inherited.listeners(addr)?,
+    };
+    Ok(listeners.into_iter().map(Listener::Tcp).collect())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,8 +111,29 @@ enum Sharing {
 
 fn socket(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
+    prepare(&socket, addr, options, sharing)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
+    congestion::unpace_if_local(SockRef::from(&socket), addr.ip());
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(options.backlog.map_or(BACKLOG, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX)))?;
+    Ok(socket.into())
+}
+
+/// Each client's datagrams go to one socket of a group, so that a worker has the whole of a session.
+fn datagram_socket(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    // Datagrams that find the queue full are lost; the kernel gives what `rmem_max` allows.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    prepare(&socket, addr, options, sharing)?;
+    socket.bind(&SockAddr::from(addr))?;
+    Ok(socket.into())
+}
+
+/// Sets what both kinds of socket have.
+fn prepare(socket: &Socket, addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
     if sharing == Sharing::Group {
         socket.set_reuse_port(true)?;
     }
@@ -67,13 +146,11 @@ fn socket(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Re
     if let Some(size) = options.rcvbuf {
         socket.set_recv_buffer_size(usize::try_from(size).unwrap_or(usize::MAX))?;
     }
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive())?;
-    congestion::unpace_if_local(SockRef::from(&socket), addr.ip());
-    socket.bind(&SockAddr::from(addr))?;
-    socket.listen(options.backlog.map_or(BACKLOG, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX)))?;
-    Ok(socket.into())
+    Ok(())
 }
 
 /// nginx's length of the queue of connections that wait to be accepted.
 const BACKLOG: i32 = 511;
+
+/// Room for datagrams that came while the worker was busy, unless `rcvbuf=` says otherwise.
+const RECEIVE_BUFFER: usize = 4 << 20;

@@ -7,7 +7,6 @@
 //! The path of a Unix socket goes with the last process that listens there: while there are two of
 //! them neither removes it, and the one that is left is [told so](Daemon::hold_alone).
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::{io, mem};
 
@@ -15,6 +14,7 @@ use l4_proxy::inherit::Inherited;
 use tracing::info;
 
 use super::administered::Claim;
+use super::listen::Endpoint;
 use super::worker::Command;
 use super::{Daemon, Error, Options, Phase, State, Tenure};
 use crate::model::Config;
@@ -95,9 +95,9 @@ impl Daemon {
         }
         state.phase = Phase::Serving;
         self.checks.send_replace(state.checks.clone());
-        let addresses: Vec<SocketAddr> = state.listening.keys().copied().collect();
+        let endpoints: Vec<Endpoint> = state.listening.keys().copied().collect();
         for (index, commands) in self.commands.iter().enumerate() {
-            let _ = commands.send(Command::Resume(self.share(&state, &addresses, index)));
+            let _ = commands.send(Command::Resume(self.share(&state, &endpoints, index)));
         }
         info!("accepting connections again");
         true
@@ -106,10 +106,10 @@ impl Daemon {
 
 impl State {
     /// Ends listening at addresses.
-    pub(super) fn end_listening(&mut self, gone: &[SocketAddr]) {
-        for (addr, listening) in self.listening.extract_if(|addr, _| gone.contains(addr)) {
+    pub(super) fn end_listening(&mut self, gone: &[Endpoint]) {
+        for (endpoint, listening) in self.listening.extract_if(|endpoint, _| gone.contains(endpoint)) {
             if listening.tenure == Tenure::Shared {
-                self.abandoned.push(addr);
+                self.abandoned.push(endpoint.addr);
             }
         }
     }
@@ -119,6 +119,6 @@ impl State {
     pub(super) fn let_go_of_inherited(&mut self) {
         let inherited = mem::take(&mut self.inherited);
         let addresses = inherited.paths().map(unix::address);
-        self.abandoned.extend(addresses.filter(|addr| !self.listening.contains_key(addr)));
+        self.abandoned.extend(addresses.filter(|addr| !self.listening.contains_key(&Endpoint::tcp(*addr))));
     }
 }

@@ -1,7 +1,8 @@
 //! What runs on each worker thread: the HTTP proxy's share, its listeners, and a tick per second.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
+use super::listen::{Endpoint, Listener};
 use crate::embed::{self, Job};
 use crate::error_log::Errno;
 use crate::moment::Moment;
 use crate::server::{Proxy, Shared};
 use crate::site::Site;
-use crate::stream::{self, Door};
+use crate::stream::{self, Door, Inlet};
 use crate::unix::Acceptor;
 
 /// What a worker is told. It answers when it has been done.
@@ -26,7 +28,7 @@ pub(super) enum Command {
     /// Accept no more, and end connections as they come to an end of their own.
     Rest,
     /// Accept at these addresses again.
-    Resume(Vec<(SocketAddr, TcpListener, Serves)>),
+    Resume(Vec<(Endpoint, Listener, Serves)>),
     /// Accept no more, and end when the last client connection has ended.
     Finish(oneshot::Sender<()>),
 }
@@ -34,11 +36,13 @@ pub(super) enum Command {
 /// A change of what is served, as one step.
 pub(super) struct Switch {
     /// Addresses to stop listening at, before anything else changes.
-    pub(super) stop: Vec<SocketAddr>,
+    pub(super) stop: Vec<Endpoint>,
     /// The HTTP side from now on.
     pub(super) site: Arc<Site>,
+    /// Addresses of datagrams that go on, and what serves new clients there.
+    pub(super) lead: Vec<(Endpoint, Arc<Door>)>,
     /// Addresses to listen at, after everything else has changed.
-    pub(super) start: Vec<(SocketAddr, TcpListener, Serves)>,
+    pub(super) start: Vec<(Endpoint, Listener, Serves)>,
     /// After this time connections are cut that are still answered by the configuration before.
     pub(super) cut_after: Option<Duration>,
 }
@@ -48,6 +52,7 @@ pub(super) struct Switch {
 pub(super) enum Serves {
     Http,
     Stream(Arc<Door>),
+    Datagrams(Arc<Door>),
 }
 
 /// Whether this worker also keeps the time of what workers share.
@@ -61,6 +66,8 @@ pub(super) enum Duty {
 struct Listening {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// Where datagrams come in, if they do.
+    inlet: Option<Rc<Inlet>>,
 }
 
 /// Serves until the commands end.
@@ -73,7 +80,7 @@ pub(super) async fn run(
 ) {
     let director = Arc::clone(&shared.director);
     let proxy = Proxy::with_shared(site, shared);
-    let mut listening: HashMap<SocketAddr, Vec<Listening>> = HashMap::new();
+    let mut listening: HashMap<Endpoint, Vec<Listening>> = HashMap::new();
     let mut from_program = Some(take(&proxy, requests));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,7 +97,10 @@ pub(super) async fn run(
         };
         match command {
             Some(Command::Switch(switch, done)) => {
-                stop(switch.stop.iter().filter_map(|addr| listening.remove(addr)).flatten().collect()).await;
+                stop(
+                    switch.stop.iter().filter_map(|endpoint| listening.remove(endpoint)).flatten().collect(),
+                )
+                .await;
                 proxy.replace(switch.site);
                 if let Some(time) = switch.cut_after {
                     let proxy = proxy.clone();
@@ -98,6 +108,10 @@ pub(super) async fn run(
                         tokio::time::sleep(time).await;
                         proxy.cut_left_behind();
                     });
+                }
+                for (endpoint, door) in switch.lead {
+                    let inlets = listening.get(&endpoint).into_iter().flatten();
+                    inlets.filter_map(|one| one.inlet.as_ref()).for_each(|inlet| inlet.lead_to(door.clone()));
                 }
                 start_all(&proxy, switch.start, &mut listening);
                 // Nobody waits if the daemon is going.
@@ -129,33 +143,39 @@ pub(super) async fn run(
 
 fn start_all(
     proxy: &Proxy,
-    sockets: Vec<(SocketAddr, TcpListener, Serves)>,
-    listening: &mut HashMap<SocketAddr, Vec<Listening>>,
+    sockets: Vec<(Endpoint, Listener, Serves)>,
+    listening: &mut HashMap<Endpoint, Vec<Listening>>,
 ) {
-    for (addr, listener, serves) in sockets {
-        listening.entry(addr).or_default().extend(start(proxy, addr, listener, serves));
+    for (endpoint, socket, serves) in sockets {
+        match start(proxy, endpoint, socket, serves) {
+            Ok(started) => listening.entry(endpoint).or_default().push(started),
+            Err(error) => error!("cannot watch a listening socket ({})", Errno(&error)),
+        }
     }
 }
 
-fn start(proxy: &Proxy, addr: SocketAddr, listener: TcpListener, serves: Serves) -> Option<Listening> {
-    let listener = match Acceptor::new(listener, addr) {
-        Ok(listener) => listener,
-        Err(error) => {
-            error!("cannot watch a listening socket ({})", Errno(&error));
-            return None;
-        }
-    };
+fn start(proxy: &Proxy, endpoint: Endpoint, socket: Listener, serves: Serves) -> io::Result<Listening> {
     let (stop, stopped) = oneshot::channel();
+    // That the sender is gone is as good a reason to stop as its word.
+    let stopped = async { stopped.await.unwrap_or_default() };
     let proxy = proxy.clone();
-    let task = tokio::task::spawn_local(async move {
-        // That the sender is gone is as good a reason to stop as its word.
-        let stopped = async { stopped.await.unwrap_or_default() };
-        match serves {
-            Serves::Http => proxy.serve_all(listener, stopped).await,
-            Serves::Stream(door) => stream::serve(proxy, door, listener, stopped).await,
+    let (task, inlet) = match (serves, socket) {
+        (Serves::Http, Listener::Tcp(socket)) => {
+            let acceptor = Acceptor::new(socket, endpoint.addr)?;
+            let serving = async move { proxy.serve_all(acceptor, stopped).await };
+            (tokio::task::spawn_local(serving), None)
         }
-    });
-    Some(Listening { stop, task })
+        (Serves::Stream(door), Listener::Tcp(socket)) => {
+            let acceptor = Acceptor::new(socket, endpoint.addr)?;
+            (tokio::task::spawn_local(stream::serve(proxy, door, acceptor, stopped)), None)
+        }
+        (Serves::Datagrams(door), Listener::Udp(socket)) => {
+            let inlet = Inlet::new(proxy, door, socket)?;
+            (tokio::task::spawn_local(Rc::clone(&inlet).serve(stopped)), Some(inlet))
+        }
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    Ok(Listening { stop, task, inlet })
 }
 
 /// Takes the program's requests.
@@ -163,13 +183,13 @@ fn take(proxy: &Proxy, requests: mpsc::Receiver<Job>) -> Listening {
     let (stop, stopped) = oneshot::channel();
     let stopped = async { stopped.await.unwrap_or_default() };
     let task = tokio::task::spawn_local(embed::serve(proxy.clone(), requests, stopped));
-    Listening { stop, task }
+    Listening { stop, task, inlet: None }
 }
 
 /// Stops listeners, and waits until what was in their queues has been accepted.
 async fn stop(listening: Vec<Listening>) {
     let mut tasks = Vec::with_capacity(listening.len());
-    for Listening { stop, task } in listening {
+    for Listening { stop, task, .. } in listening {
         let _ = stop.send(());
         tasks.push(task);
     }

@@ -1,6 +1,7 @@
-//! The TCP side: servers that answer or relay whole connections.
+//! `stream {}`: servers that answer or relay whole connections, and datagrams.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::stream::text::Text;
 
 use super::LogTarget;
 use super::http::{ServerName, SocketOptions};
-use super::log::{Escape, Packing};
+use super::limit::Excess;
+use super::log::{ErrorLog, Escape, Packing};
 use super::resolver::Resolving;
 use super::tls::{TlsClient, TlsServer};
 use super::upstream::{Upstream, UpstreamId};
@@ -59,6 +61,19 @@ pub struct StreamUpstream {
     pub algorithm: Algorithm,
     /// What is hashed, for algorithms that do; `None` is the client's address.
     pub key: Option<Text>,
+    /// Up to where a server is timed, if it is for the algorithm.
+    pub timed: Option<StreamTimed>,
+}
+
+/// Up to where a server of `stream {}` is timed (`least_time`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamTimed {
+    /// Up to when it is connected to (`connect`).
+    Connect,
+    /// Up to its first byte (`first_byte`).
+    FirstByte,
+    /// Up to its last one (`last_byte`).
+    LastByte,
 }
 
 /// One `server {}` of `stream {}`.
@@ -74,9 +89,21 @@ pub struct StreamServer {
     pub settings: StreamSettings,
 }
 
+/// What carries the bytes of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Transport {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
 /// One `listen` of a stream server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamListen {
+    /// What is listened for.
+    pub transport: Transport,
     /// The address; the unspecified address means all of its family.
     pub addr: SocketAddr,
     /// How the socket is set up; `None` leaves it to another `listen` of the same address.
@@ -124,6 +151,11 @@ pub struct StreamSettings {
     pub next_upstream_tries: Option<u32>,
     /// Time after which no further server is tried; `None` sets no limit.
     pub next_upstream_timeout: Option<Duration>,
+    /// How many datagrams of a client make a session; the next begins another. `None` sets no limit.
+    pub requests: Option<NonZeroU32>,
+    /// How many datagrams answer each of a client's, after which the session is over; `None` leaves that
+    /// to `timeout`.
+    pub responses: Option<u32>,
     /// Bytes per second from the client; 0 or nothing sets no limit.
     pub upload_rate: Text,
     /// Bytes per second to the client; 0 or nothing sets no limit.
@@ -140,6 +172,8 @@ pub struct StreamSettings {
     pub access: Vec<Rule>,
     /// How many connections there may be.
     pub limits: Vec<ConnectionLimit>,
+    /// What becomes of a connection that is one too many; its status is 503.
+    pub on_limits: Excess,
     /// Whether the client's first message is looked at before a server is chosen.
     pub preread: bool,
     /// The longest message that is looked at; 16 kB by default.
@@ -152,6 +186,8 @@ pub struct StreamSettings {
     pub set: Vec<(usize, Text)>,
     /// The logs.
     pub access_log: Vec<StreamLog>,
+    /// Where diagnostics of its connections go; `None` leaves them to the log of the process.
+    pub error_log: Option<Arc<Vec<ErrorLog>>>,
     /// How TLS is spoken with clients.
     pub tls: Arc<TlsServer>,
     /// Whether TLS is spoken with servers (`proxy_ssl`).
@@ -174,6 +210,8 @@ impl Default for StreamSettings {
             next_upstream: true,
             next_upstream_tries: None,
             next_upstream_timeout: None,
+            requests: None,
+            responses: None,
             upload_rate: Text::literal(""),
             download_rate: Text::literal(""),
             bind: None,
@@ -182,12 +220,14 @@ impl Default for StreamSettings {
             real_ip_from: Vec::new(),
             access: Vec::new(),
             limits: Vec::new(),
+            on_limits: Excess::default(),
             preread: false,
             preread_size: 16 * 1024,
             preread_timeout: Duration::from_secs(30),
             resolving: Resolving::default(),
             set: Vec::new(),
             access_log: Vec::new(),
+            error_log: None,
             tls: Arc::default(),
             proxy_ssl: false,
             proxy_tls: TlsClient::default(),

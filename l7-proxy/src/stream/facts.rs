@@ -2,17 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::model::{LimitStatus, Transport};
 use crate::tls::Handshake;
+use crate::unix;
 use crate::variable::Captures;
 
 use super::defined::Definition;
 use super::preread::ClientHello;
 
-/// One connection of `stream {}`, as its variables see it.
+/// One connection, or session of datagrams, of `stream {}`, as its variables see it.
 #[derive(Debug)]
 pub struct Facts {
     /// Who connected.
@@ -21,6 +24,8 @@ pub struct Facts {
     pub remote: SocketAddr,
     /// The address that was connected to.
     pub local: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
     /// Number of the connection in this process.
     pub serial: u64,
     /// When it began.
@@ -37,6 +42,8 @@ pub struct Facts {
     pub preread: Option<ClientHello>,
     /// TLS with the client.
     pub tls: Option<Handshake>,
+    /// What `limit_conn` has said.
+    pub limit: Option<LimitStatus>,
     /// The servers that were tried, in order.
     pub attempts: Vec<Attempt>,
     /// Groups of the regular expressions that matched.
@@ -80,6 +87,7 @@ impl Facts {
             peer,
             remote: peer,
             local,
+            transport: Transport::Tcp,
             serial,
             began: Instant::now(),
             status: 0,
@@ -88,12 +96,18 @@ impl Facts {
             proxied: None,
             preread: None,
             tls: None,
+            limit: None,
             attempts: Vec::new(),
             captures: Captures::default(),
             definitions: Arc::default(),
             looked_up: RefCell::default(),
             assigned: Vec::new(),
         }
+    }
+
+    /// Returns how messages name the client, and where it came to.
+    pub(super) fn client(&self) -> ClientName<'_> {
+        ClientName(self)
     }
 
     /// Gives the variable with this number a value.
@@ -119,5 +133,24 @@ impl Facts {
             return None;
         }
         Some(self.attempts.iter().map(show).collect::<Vec<_>>().join(", ").into_bytes())
+    }
+}
+
+/// A client as messages name it; see [`Facts::client`].
+pub(super) struct ClientName<'a>(&'a Facts);
+
+impl fmt::Display for ClientName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = self.0;
+        let kind = if facts.transport == Transport::Udp { "udp client" } else { "client" };
+        write!(f, "{kind}: {}, server: {}", shown_ip(facts.remote), unix::shown(facts.local))
+    }
+}
+
+/// An address without its port, or the path of a Unix socket.
+fn shown_ip(addr: SocketAddr) -> String {
+    match unix::is_unix(addr.ip()) {
+        true => unix::shown(addr).to_string(),
+        false => addr.ip().to_canonical().to_string(),
     }
 }

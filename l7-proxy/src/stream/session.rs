@@ -1,35 +1,31 @@
 //! One connection of the TCP side, from accept to its line in the log.
 
 use std::cell::Cell;
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use l4_proxy::listen;
 use l4_proxy::relay::{self, Engine, Progress, Tally, Timeouts};
-use lvs_core::Lease;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsStream;
 use tracing::{debug, info, warn};
 
+use super::choice::Chosen;
 use super::copy::{Count, End, Terms, copy};
 use super::facts::Facts;
-use super::limit::Place;
 use super::preread::{self, Preread};
 use super::proxied::take_header;
 use super::side::Side;
 use super::upstream::{self, HALF_CLOSED_MAX, Reached, rate};
-use super::{Door, Server, access};
-use crate::error_log::Errno;
-use crate::model::{PemText, StreamContent, StreamLogTarget, StreamTarget};
+use super::visit::Visit;
+use super::{Door, Server};
+use crate::error_log::{self, Errno};
+use crate::model::{PemText, StreamContent, StreamTarget, StreamTimed, Transport};
 use crate::server::Proxy;
 use crate::tls;
 use crate::unix::{Accepted, Acceptor};
@@ -81,29 +77,16 @@ fn spawn(worker: &Proxy, door: &Arc<Door>, accepted: Accepted) {
 }
 
 /// Serves one connection to its end.
-async fn handle(worker: &Proxy, door: &Door, accepted: Accepted) {
+async fn handle(worker: &Proxy, door: &Arc<Door>, accepted: Accepted) {
     let Accepted { stream: client, peer, local } = accepted;
     let Some(local) = local.or_else(|| client.local_addr().ok()) else { return };
-    let serial = door.common.serial.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut facts = Facts::new(peer, local, serial);
-    facts.definitions = Arc::clone(&door.common.definitions);
-    let server = Arc::clone(&door.servers[door.names.default()]);
-    let mut session = Session { worker, door, facts, server, places: Vec::new() };
-    session.facts.status = session.run(client).await;
-    session.log();
+    let mut visit = Visit::new(worker, door, peer, local);
+    let places = visit.error_log();
+    visit.facts.status = error_log::told(places, visit.run(client)).await;
+    visit.log();
 }
 
-/// A connection on its way through the phases.
-struct Session<'d> {
-    worker: &'d Proxy,
-    door: &'d Door,
-    facts: Facts,
-    server: Arc<Server>,
-    /// Places in the zones of `limit_conn`.
-    places: Vec<Place>,
-}
-
-impl Session<'_> {
+impl Visit {
     /// Returns the status that the connection comes to.
     async fn run(&mut self, mut client: TcpStream) -> u16 {
         if self.door.proxy_protocol
@@ -131,11 +114,8 @@ impl Session<'_> {
                 Err(status) => return status,
             }
         }
+        self.assign();
         let server = Arc::clone(&self.server);
-        for (number, text) in &server.model.settings.set {
-            let value = text.bytes(&self.facts);
-            self.facts.assign(*number, value);
-        }
         match &server.model.content {
             StreamContent::Return(text) => self.answer(&mut client, &text.bytes(&self.facts)).await,
             StreamContent::Proxy(target) => self.relay(client, &server, target, early).await,
@@ -149,10 +129,10 @@ impl Session<'_> {
         let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         self.facts.proxied = read.map_err(|error| {
             warn!(
-                "*{} broken header ({}) while reading PROXY protocol, client: {}",
+                "*{} broken header ({}) while reading PROXY protocol, {}",
                 self.facts.serial,
                 Errno(&error),
-                self.facts.peer.ip()
+                self.facts.client()
             );
             400_u16
         })?;
@@ -165,47 +145,23 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Looks whether the client may connect.
-    fn admit(&mut self) -> Result<(), u16> {
-        let settings = &self.server.model.settings;
-        for limit in &settings.limits {
-            let key = limit.key.bytes(&self.facts);
-            match self.door.common.zones.enter(&limit.zone, key, limit.most) {
-                Ok(place) => self.places.extend(place),
-                Err(_) => {
-                    warn!(
-                        "*{} limiting connections by zone \"{}\", client: {}",
-                        self.facts.serial,
-                        limit.zone,
-                        self.facts.remote.ip()
-                    );
-                    return Err(503);
-                }
-            }
-        }
-        if !access::admits(&settings.access, self.facts.remote.ip()) {
-            warn!("*{} access forbidden by rule, client: {}", self.facts.serial, self.facts.remote.ip());
-            return Err(403);
-        }
-        Ok(())
-    }
-
     /// Changes to the server that has the name which the client asks for.
     fn choose(&mut self, name: &str) {
         let place = self.door.names.find(name, &mut self.facts.captures);
         self.server = Arc::clone(&self.door.servers[place]);
+        error_log::go_on_with(self.error_log());
     }
 
     async fn shake_hands(&mut self, client: TcpStream) -> Result<Side, u16> {
         let default = Arc::clone(&self.server.terminator);
-        let chooser = Chooser { door: self.door, facts: &mut self.facts };
+        let chooser = Chooser { door: &self.door, facts: &mut self.facts };
         let accepted = tls::accept(client, &default, chooser).await;
         let tls::Accepted { stream, handshake } = accepted.map_err(|error| {
             info!(
-                "*{} SSL_do_handshake() failed ({}), client: {}",
+                "*{} SSL_do_handshake() failed ({}), {}",
                 self.facts.serial,
                 Errno(&error),
-                self.facts.remote.ip()
+                self.facts.client()
             );
             500_u16
         })?;
@@ -214,11 +170,7 @@ impl Session<'_> {
         let admitted = self.server.terminator.admits(&handshake.verified);
         self.facts.tls = Some(handshake);
         if !admitted {
-            info!(
-                "*{} client SSL certificate verify error, client: {}",
-                self.facts.serial,
-                self.facts.remote.ip()
-            );
+            info!("*{} client SSL certificate verify error, {}", self.facts.serial, self.facts.client());
             return Err(500);
         }
         Ok(Side::Tls(Box::new(TlsStream::Server(stream))))
@@ -275,8 +227,9 @@ impl Session<'_> {
     }
 
     async fn relay(&mut self, client: Side, server: &Server, target: &StreamTarget, early: Vec<u8>) -> u16 {
-        let reached = upstream::reach(self.worker, &self.door.common, server, target, &mut self.facts).await;
-        let Reached { side, lease, began } = match reached {
+        let common = &self.door.common;
+        let reached = upstream::reach(&self.worker, common, server, target, &mut self.facts).await;
+        let Reached { side, choice, chosen, began } = match reached {
             Ok(reached) => reached,
             Err(status) => return status,
         };
@@ -291,7 +244,7 @@ impl Session<'_> {
             idle: settings.timeout,
             half_closed,
         };
-        let account = Account { progress: Progress::default(), lease, began, first: Cell::new(None) };
+        let account = Account { progress: Progress::default(), chosen, began, first: Cell::new(None) };
         let (mut client, mut side) = (client, side);
         let early_size = early.len() as u64;
         let sent_early = if early.is_empty() { Ok(()) } else { send(&mut side, &early).await };
@@ -319,6 +272,13 @@ impl Session<'_> {
                 (up.bytes.get(), down.bytes.get())
             }
         };
+        for (part, latency) in
+            [(StreamTimed::FirstByte, account.first.get()), (StreamTimed::LastByte, Some(began.elapsed()))]
+        {
+            if let Some(latency) = latency {
+                choice.report_done(&self.door.common, &account.chosen, Transport::Tcp, part, latency);
+            }
+        }
         let from_client = early_size.max(self.facts.received) + to_server;
         self.facts.received = from_client;
         self.facts.sent = to_client;
@@ -329,39 +289,6 @@ impl Session<'_> {
             attempt.session = Some(began.elapsed());
         }
         200
-    }
-
-    /// Writes the connection's lines.
-    fn log(&self) {
-        for log in &self.server.model.settings.access_log {
-            if let Some(condition) = &log.condition
-                && matches!(&*condition.bytes(&self.facts), b"" | b"0")
-            {
-                continue;
-            }
-            let write = |lines: &mut Vec<u8>| {
-                log.format.line.write_log(&self.facts, log.format.escape, lines);
-                lines.push(b'\n');
-            };
-            match &log.target {
-                StreamLogTarget::Fixed(target) => self.worker.writers().append(target, log.packing, write),
-                StreamLogTarget::Computed(name) => {
-                    let name = name.bytes(&self.facts);
-                    let path = Path::new(OsStr::from_bytes(&name));
-                    // The name may hold a path of the client's choice, which must not lead anywhere else.
-                    if name.contains(&0) || path.components().any(|part| part == Component::ParentDir) {
-                        continue;
-                    }
-                    let mut line = Vec::new();
-                    write(&mut line);
-                    let written = crate::access_log::append_to(path)
-                        .and_then(|mut file| io::Write::write_all(&mut file, &line));
-                    if let Err(error) = written {
-                        warn!("open() \"{}\" failed ({})", path.display(), Errno(&error));
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -398,7 +325,7 @@ async fn linger(client: &mut Side) {
 /// Takes in what the relay moves.
 struct Account {
     progress: Progress,
-    lease: Lease,
+    chosen: Chosen,
     began: Instant,
     /// How long after the begin the server's first byte came.
     first: Cell<Option<Duration>>,
@@ -406,18 +333,24 @@ struct Account {
 
 impl Tally for Account {
     fn to_server(&self, bytes: u64) {
-        self.lease.count_to_server(bytes);
+        if let Some(lease) = &self.chosen.lease {
+            lease.count_to_server(bytes);
+        }
     }
 
     fn to_client(&self, bytes: u64) {
         if self.first.get().is_none() && bytes > 0 {
             self.first.set(Some(self.began.elapsed()));
         }
-        self.lease.count_to_client(bytes);
+        if let Some(lease) = &self.chosen.lease {
+            lease.count_to_client(bytes);
+        }
     }
 
     fn half_closed(&self) {
-        self.lease.closing();
+        if let Some(lease) = &self.chosen.lease {
+            lease.closing();
+        }
     }
 
     fn progress(&self) -> &Progress {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::date;
-use crate::model::Escape;
+use crate::model::{Escape, Transport};
 use crate::tls::TlsVariable;
 use crate::unix;
 use crate::variable::{ValueError, escape_log, split_variable};
@@ -46,13 +46,15 @@ pub enum Variable {
     Defined(usize),
     /// `$hostname`
     Hostname,
+    /// `$limit_conn_status`: `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`.
+    LimitConnStatus,
     /// `$msec`
     Msec,
     /// `$nginx_version`
     NginxVersion,
     /// `$pid`
     Pid,
-    /// `$protocol`: `TCP`.
+    /// `$protocol`: `TCP` or `UDP`.
     Protocol,
     /// `$proxy_protocol_addr`, `_port`, `_server_addr`, `_server_port`
     ProxyProtocol(ProxyProtocol),
@@ -237,6 +239,7 @@ impl Variable {
             "bytes_sent" => Self::BytesSent,
             "connection" => Self::Connection,
             "hostname" => Self::Hostname,
+            "limit_conn_status" => Self::LimitConnStatus,
             "msec" => Self::Msec,
             "nginx_version" => Self::NginxVersion,
             "pid" => Self::Pid,
@@ -293,13 +296,17 @@ impl Variable {
             Self::Connection => text(facts.serial.to_string()),
             Self::Defined(number) => facts.defined(*number),
             Self::Hostname => text(rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase()),
+            Self::LimitConnStatus => facts.limit.map(|status| status.as_str().into()),
             Self::Msec => {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
                 text(seconds(now.unwrap_or_default()))
             }
             Self::NginxVersion => text(env!("CARGO_PKG_VERSION").to_owned()),
             Self::Pid => text(std::process::id().to_string()),
-            Self::Protocol => text("TCP".to_owned()),
+            Self::Protocol => Some(match facts.transport {
+                Transport::Tcp => b"TCP".to_vec(),
+                Transport::Udp => b"UDP".to_vec(),
+            }),
             Self::ProxyProtocol(part) => {
                 let (client, server) = facts.proxied?;
                 match part {

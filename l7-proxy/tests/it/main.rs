@@ -14,6 +14,7 @@ mod compress;
 mod conf;
 mod conf_upstream;
 mod control;
+mod datagram;
 mod definitions;
 mod early_hints;
 mod embed;

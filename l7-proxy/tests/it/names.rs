@@ -14,15 +14,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::peer::{Origin, Proxy, configuration, eventually, http};
 
 /// A real name server; ended when dropped.
-struct Dnsmasq {
+pub(crate) struct Dnsmasq {
     child: Child,
     folder: tempfile::TempDir,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Dnsmasq {
     /// Starts one with these options; `None` where the machine has none.
-    fn start(options: &[&str]) -> Option<Dnsmasq> {
+    pub(crate) fn start(options: &[&str]) -> Option<Dnsmasq> {
         let program = ["/usr/sbin/dnsmasq", "/usr/bin/dnsmasq"].into_iter().map(PathBuf::from);
         let Some(program) = program.into_iter().find(|path| path.exists()) else {
             assert!(std::env::var_os("REQUIRE_PEERS").is_none(), "dnsmasq is missing");

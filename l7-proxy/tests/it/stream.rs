@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::peer::{Client, Origin, Proxy, eventually};
+use crate::program::Site;
 use crate::secure::{anonymous, certificate, connect};
 
 fn stream(content: &str) -> String {
@@ -187,4 +188,75 @@ fn name_of_a_log_that_a_client_may_choose_leads_nowhere_else() {
     let html = proxy.folder.path().join("html");
     eventually("the good one is written", || html.join("a.log").exists());
     assert!(!proxy.folder.path().join("b").exists());
+}
+
+#[test]
+fn limit_that_is_only_tried_lets_connections_through_and_says_so() {
+    let origin = echo();
+    let text = |trial: &str| {
+        stream(&format!(
+            "limit_conn_zone $binary_remote_addr zone=one:1m;
+             log_format line '$status $limit_conn_status'; access_log log line;
+             server {{ listen 127.0.0.1:1; limit_conn one 1; limit_conn_dry_run {trial}; proxy_pass {}; }}",
+            origin.addr
+        ))
+    };
+    for (trial, second, lines) in
+        [("on", "second", "200 REJECTED_DRY_RUN\n200 PASSED\n"), ("off", "", "503 REJECTED\n200 PASSED\n")]
+    {
+        let proxy = Proxy::start(&text(trial));
+        let before = origin.connections();
+        let mut first = Client::connect(proxy.addr());
+        first.send("first");
+        eventually("the first has arrived", || origin.connections() > before);
+        assert_eq!(talk(proxy.addr(), "second"), second);
+        let log = proxy.folder.path().join("log");
+        eventually("the second is logged", || fs::read_to_string(&log).is_ok_and(|log| !log.is_empty()));
+        first.finish();
+        assert_eq!(first.rest().unwrap(), b"first");
+        eventually("both are logged", || fs::read_to_string(&log).is_ok_and(|log| log == lines));
+    }
+}
+
+#[test]
+fn server_that_answers_sooner_gets_more_under_least_time() {
+    let slow = Origin::start(|visit| {
+        std::thread::sleep(Duration::from_millis(100));
+        visit.write("slow")
+    });
+    let quick = Origin::start(|visit| visit.write("quick"));
+    for method in
+        ["least_time first_byte", "least_time last_byte inflight", "random two least_time=first_byte"]
+    {
+        let proxy = Proxy::start(&stream(&format!(
+            "upstream app {{ {method}; server {}; server {}; }}
+             server {{ listen 127.0.0.1:1; proxy_pass app; }}",
+            slow.addr, quick.addr
+        )));
+        let answers: Vec<String> = (0..12).map(|_| talk(proxy.addr(), "")).collect();
+        let quick = answers.iter().filter(|answer| *answer == "quick").count();
+        assert!(quick >= 9, "{method}: {answers:?}");
+    }
+}
+
+/// A proxy of its own process, for there is one error log in each.
+#[test]
+fn diagnostics_of_a_server_go_to_its_own_log() {
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log notice; events {{}} stream {{ error_log stream.log;
+         server {{ listen {0}; error_log server.log info; deny all; return x; }}
+         server {{ listen {0} udp; deny all; return x; }} }}",
+        site.addr
+    ));
+    let running = site.start();
+    assert_eq!(talk(site.addr, ""), "");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"x", site.addr).unwrap();
+    let denied = |name: &str| site.read(name).matches("access forbidden by rule").count();
+    eventually("each is in its log", || denied("server.log") == 1 && denied("stream.log") == 1);
+    assert!(site.read("server.log").contains(" client: 127.0.0.1, server: "));
+    assert!(site.read("stream.log").contains(" udp client: 127.0.0.1, server: "));
+    assert_eq!(denied("error.log"), 0);
+    drop(running);
 }

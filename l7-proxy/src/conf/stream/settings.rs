@@ -1,12 +1,16 @@
 //! What `stream {}` and its servers may both set.
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
 use l4_proxy::proxy_protocol::Version;
 
 use super::log;
-use crate::conf::Scope;
+use crate::conf::log::add_error_log;
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
 use crate::conf::value::{flag, number, parse_number, size, time};
+use crate::conf::{Scope, limit};
 use crate::model::{ConnectionLimit, StreamSettings};
 use crate::stream::access::{self, Network, Verdict};
 use crate::stream::text::{Names, Text, Variable};
@@ -41,6 +45,14 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
     }),
     Rule::new("proxy_next_upstream_timeout", BOTH, 1..=1, |_, settings, directive| {
         settings.next_upstream_timeout = Some(time(directive, 0)?).filter(|timeout| !timeout.is_zero());
+        Ok(())
+    }),
+    Rule::new("proxy_requests", BOTH, 1..=1, |_, settings, directive| {
+        settings.requests = NonZeroU32::new(number(directive)?);
+        Ok(())
+    }),
+    Rule::new("proxy_responses", BOTH, 1..=1, |_, settings, directive| {
+        settings.responses = Some(number(directive)?);
         Ok(())
     }),
     Rule::new("proxy_upload_rate", BOTH, 1..=1, |scope, settings, directive| {
@@ -114,13 +126,24 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
         Ok(())
     })
     .many(|settings| settings.limits.clear()),
+    Rule::new("limit_conn_log_level", BOTH, 1..=1, |_, settings, directive| {
+        limit::log_level(&mut settings.on_limits, directive)
+    }),
+    Rule::new("limit_conn_dry_run", BOTH, 1..=1, |_, settings, directive| {
+        settings.on_limits.enforcement = limit::enforcement(directive)?;
+        Ok(())
+    }),
+    Rule::new("error_log", BOTH, 1..=2, |scope, settings: &mut StreamSettings, directive| {
+        add_error_log(scope, Arc::make_mut(settings.error_log.get_or_insert_default()), directive)
+    })
+    .many(|settings| settings.error_log = None),
     Rule::new("access_log", BOTH, 1..=ANY, log::access_log).many(|settings| settings.access_log.clear()),
     Rule::new("ssl_alpn", BOTH, 1..=ANY, |_, settings, directive| {
-        std::sync::Arc::make_mut(&mut settings.tls).alpn.clone_from(&directive.args);
+        Arc::make_mut(&mut settings.tls).alpn.clone_from(&directive.args);
         Ok(())
     }),
     Rule::new("ssl_handshake_timeout", BOTH, 1..=1, |_, settings, directive| {
-        std::sync::Arc::make_mut(&mut settings.tls).handshake_timeout = time(directive, 0)?;
+        Arc::make_mut(&mut settings.tls).handshake_timeout = time(directive, 0)?;
         Ok(())
     }),
     Rule::new("proxy_ssl", BOTH, 1..=1, |_, settings, directive| {

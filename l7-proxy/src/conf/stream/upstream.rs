@@ -5,42 +5,74 @@ use lvs_core::Algorithm;
 use crate::conf::rules::{self, Context, Fault, Rule};
 use crate::conf::tree::Directive;
 use crate::conf::{Error, Scope};
+use crate::model::StreamTimed;
 use crate::stream::text::Text;
 
 /// The choice while it is read.
-pub(crate) type Balance = (Algorithm, Option<Text>);
+pub(crate) struct Balance {
+    pub(super) algorithm: Algorithm,
+    /// What is hashed.
+    pub(super) key: Option<Text>,
+    pub(super) timed: Option<StreamTimed>,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self { algorithm: Algorithm::Swrr, key: None, timed: None }
+    }
+}
 
 /// What fills in a [`Balance`].
 pub(crate) const BALANCE: &[Rule<Balance>] = &[
     Rule::new("least_conn", Context::STREAM_UPSTREAM, 0..=0, |_, balance: &mut Balance, _| {
-        balance.0 = Algorithm::LeastConn;
+        balance.algorithm = Algorithm::LeastConn;
         Ok(())
     }),
     Rule::new("random", Context::STREAM_UPSTREAM, 0..=2, |_, balance, directive| {
-        balance.0 = match (directive.arg(0), directive.arg(1)) {
+        balance.algorithm = match (directive.arg(0), directive.arg(1)) {
             ("", _) => Algorithm::Random,
             ("two", "" | "least_conn") => Algorithm::RandomTwo,
-            ("two", word) if word.starts_with("least_time") => {
-                return Err(Fault::unsupported(word, directive));
+            // Of two drawn by weight, the one that answers sooner for its load.
+            ("two", word) if let Some(word) = word.strip_prefix("least_time=") => {
+                balance.timed = Some(timed(word)?);
+                Algorithm::Ewma
             }
             ("two", word) | (word, _) => return Err(Fault::parameter(word)),
         };
         Ok(())
     }),
+    Rule::new("least_time", Context::STREAM_UPSTREAM, 1..=2, |_, balance, directive| {
+        balance.algorithm = Algorithm::LeastTime;
+        balance.timed = Some(timed(directive.arg(0))?);
+        match directive.arg(1) {
+            // Connections that are there count in any case: a server's time is multiplied by them.
+            "" | "inflight" => Ok(()),
+            word => Err(Fault::parameter(word)),
+        }
+    }),
     Rule::new("hash", Context::STREAM_UPSTREAM, 1..=2, |scope, balance, directive| {
-        balance.0 = match directive.arg(1) {
+        balance.algorithm = match directive.arg(1) {
             "" => Algorithm::Hash,
             "consistent" => Algorithm::HashConsistent,
             word => return Err(Fault::parameter(word)),
         };
-        balance.1 = Some(Text::parse(directive.arg(0), &scope.stream.names)?);
+        balance.key = Some(Text::parse(directive.arg(0), &scope.stream.names)?);
         Ok(())
     }),
 ];
 
 /// Reads how an `upstream {}` chooses.
 pub(super) fn balance(scope: &mut Scope, directive: &Directive) -> Result<Balance, Error> {
-    let mut balance = (Algorithm::Swrr, None);
+    let mut balance = Balance::default();
     rules::apply(scope, BALANCE, Context::STREAM_UPSTREAM, &directive.block, &mut balance)?;
     Ok(balance)
+}
+
+fn timed(word: &str) -> Result<StreamTimed, Fault> {
+    match word {
+        "connect" => Ok(StreamTimed::Connect),
+        "first_byte" => Ok(StreamTimed::FirstByte),
+        "last_byte" => Ok(StreamTimed::LastByte),
+        word => Err(Fault::parameter(word)),
+    }
 }
