@@ -5,7 +5,7 @@ mod sessions;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -136,6 +136,13 @@ fn nobody() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// An address that nobody else uses, so that any port of it is free.
+fn own_ip() -> Ipv4Addr {
+    static GIVEN: AtomicU8 = AtomicU8::new(200);
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    Ipv4Addr::new(127, high | 2, low, GIVEN.fetch_add(1, Ordering::SeqCst))
+}
+
 /// Waits until the log of a proxy is this.
 #[track_caller]
 fn logged(proxy: &Proxy, expected: &str) {
@@ -156,19 +163,19 @@ fn datagram_is_answered_with_what_return_says() {
 
 #[test]
 fn connections_and_datagrams_share_an_address() {
-    let site =
-        "server { listen 127.0.0.1:PORT udp; return udp; } server { listen 127.0.0.1:PORT; return tcp; }";
-    let port = nobody().port().to_string();
-    let proxy = Proxy::start(&stream(&site.replace("PORT", &port)));
-    assert_eq!(ask(proxy.addr(), "x"), "udp");
-    let mut client = Client::connect(proxy.addr());
+    let addr = SocketAddr::from((own_ip(), 8080));
+    let _proxy = Proxy::start(&stream(&format!(
+        "server {{ listen {addr} udp; return udp; }} server {{ listen {addr}; return tcp; }}"
+    )));
+    assert_eq!(ask(addr, "x"), "udp");
+    let mut client = Client::connect(addr);
     client.finish();
     assert_eq!(client.rest().unwrap(), b"tcp");
 }
 
 #[test]
 fn every_port_of_a_range_is_served() {
-    let ip = Ipv4Addr::new(127, 77, (std::process::id() >> 8) as u8, std::process::id() as u8);
+    let ip = own_ip();
     let proxy = Proxy::start(&format!(
         "events {{}} http {{ access_log off; server {{ listen {ip}:8080-8081; return 200 $server_port; }} }}
          stream {{ server {{ listen {ip}:8080-8082 udp; return $server_port; }} }}"
@@ -331,20 +338,20 @@ fn dig_is_answered_by_a_name_server_behind_it() {
     if !has("dig") {
         return;
     }
-    let port = nobody().port();
+    let ip = own_ip();
     let proxy = Proxy::start_workers(
         &stream(&format!(
             "upstream names {{ server {0}; }}
-             server {{ listen 127.0.0.1:{port} udp reuseport; access_log log line; proxy_responses 1;
+             server {{ listen {ip}:5300 udp reuseport; access_log log line; proxy_responses 1;
                proxy_pass names; }}
-             server {{ listen 127.0.0.1:{port}; proxy_pass names; }}",
+             server {{ listen {ip}:5300; proxy_pass names; }}",
             name_server.addr
         )),
         2,
     );
     let dig = |words: &[&str]| {
         let mut dig = Command::new("dig");
-        dig.args(["@127.0.0.1", "-p", &port.to_string(), "+short", "+time=5", "+tries=2"]).args(words);
+        dig.args([&format!("@{ip}"), "-p", "5300", "+short", "+time=5", "+tries=2"]).args(words);
         String::from_utf8(dig.output().unwrap().stdout).unwrap()
     };
     for _ in 0..10 {
