@@ -56,7 +56,8 @@ pub(crate) struct Belongings {
 
 impl Predecessor {
     /// Asks the director at a control socket to hand over, and takes in what it has. It goes on serving,
-    /// except datagrams, until [`Predecessor::release`]; if this value is dropped before, for good.
+    /// except datagrams, until it is told that another one serves ([`Daemon::succeed`](crate::daemon::Daemon::succeed));
+    /// if this value is dropped before, for good.
     ///
     /// # Errors
     /// Nobody answers there, it refuses, or what it sends makes no sense.
