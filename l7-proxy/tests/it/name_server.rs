@@ -1,6 +1,6 @@
 //! A name server that says what a test has told it, and remembers what it was asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -93,6 +93,12 @@ impl NameServer {
     pub(crate) fn asked(&self, name: &str) -> Vec<u16> {
         let told = self.told.lock().unwrap();
         told.asked.iter().filter(|(asked, _)| asked == name).map(|(_, kind)| *kind).collect()
+    }
+
+    /// How many names it was asked for.
+    pub(crate) fn names(&self) -> usize {
+        let told = self.told.lock().unwrap();
+        told.asked.iter().map(|(asked, _)| asked).collect::<HashSet<_>>().len()
     }
 }
 

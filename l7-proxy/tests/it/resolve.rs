@@ -385,3 +385,37 @@ fn connections_come_from_where_a_variable_says() {
         assert_eq!(proxy.client().rest().unwrap(), expected.as_bytes(), "{to}");
     }
 }
+
+#[test]
+fn answer_is_not_lost_with_the_client_that_asked_for_it() {
+    let app = everywhere("app");
+    let names = NameServer::of("app.test", Says::Later(Duration::from_millis(300), local([1]).into()));
+    let proxy = Proxy::start(&site(names.addr, app.addr.port(), ""));
+    let mut client = proxy.client();
+    client.send("GET /?to=app.test HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("it is asked for", || names.asked("app.test") == [A]);
+    client.reset_on_drop();
+    drop(client);
+    assert_eq!(proxy.get("/?to=app.test").text(), "app");
+    assert_eq!(names.asked("app.test"), [A]);
+}
+
+#[test]
+fn only_so_many_names_are_asked_for_at_a_time_and_none_that_is_known_waits() {
+    let app = everywhere("app");
+    let names = NameServer::of("*", Says::Silence);
+    names.tell("app.test", local([1]));
+    let proxy = Proxy::start(&site(names.addr, app.addr.port(), ""));
+    assert_eq!(proxy.get("/?to=app.test").text(), "app");
+    let clients: Vec<_> = (0..300)
+        .map(|number| {
+            let mut client = proxy.client();
+            client.send(format!("GET /?to=n{number}.test HTTP/1.1\r\nHost: a\r\n\r\n"));
+            client
+        })
+        .collect();
+    eventually("as many as may be are asked for", || names.names() == 1 + 256);
+    assert_eq!(proxy.get("/?to=app.test").text(), "app");
+    assert_eq!(names.names(), 1 + 256);
+    drop(clients);
+}
