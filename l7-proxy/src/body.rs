@@ -5,6 +5,7 @@
 //! the end, cut by the server, dropped with the client's connection), dropping it settles all of
 //! that.
 
+mod edited;
 mod pace;
 mod packed;
 mod source;
@@ -20,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+pub(crate) use self::edited::Edited;
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
 pub(crate) use self::source::{Keeping, Received, Source};
@@ -97,6 +99,8 @@ pub(crate) enum Kind {
     Whole(Bytes),
     File(Box<FileBody>),
     Relayed(Box<Relayed>),
+    /// One of the others, with texts replaced.
+    Edited(Box<Edited>),
     /// One of the others, compressed.
     Packed(Box<Packed>),
     /// One of the others, which was compressed.
@@ -115,6 +119,7 @@ impl Kind {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|_| Cut::File))),
             Kind::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
+            Kind::Edited(edited) => edited.poll_frame(cx),
             Kind::Packed(packed) => packed.poll_frame(cx),
             Kind::Unpacked(unpacked) => unpacked.poll_frame(cx),
         }
@@ -125,6 +130,7 @@ impl Kind {
         match self {
             Kind::Whole(_) | Kind::File(_) => Origin::Own,
             Kind::Relayed(_) => Origin::Server,
+            Kind::Edited(edited) => edited.origin(),
             Kind::Packed(packed) => packed.origin(),
             Kind::Unpacked(unpacked) => unpacked.origin(),
         }
@@ -135,6 +141,7 @@ impl Kind {
         match self {
             Kind::Whole(_) | Kind::File(_) => None,
             Kind::Relayed(relayed) => Some(relayed.traffic()),
+            Kind::Edited(edited) => edited.traffic(),
             Kind::Packed(packed) => packed.traffic(),
             Kind::Unpacked(unpacked) => unpacked.traffic(),
         }
@@ -145,6 +152,7 @@ impl Kind {
         match self {
             Kind::Whole(_) | Kind::File(_) => None,
             Kind::Relayed(relayed) => relayed.breakage(),
+            Kind::Edited(edited) => edited.breakage(),
             Kind::Packed(packed) => packed.breakage(),
             Kind::Unpacked(unpacked) => unpacked.breakage(),
         }
@@ -156,6 +164,7 @@ impl Kind {
             Kind::Whole(bytes) => bytes.is_empty(),
             Kind::File(file) => file.is_end_stream(),
             Kind::Relayed(relayed) => relayed.is_end_stream(),
+            Kind::Edited(edited) => edited.has_ended(),
             Kind::Packed(packed) => packed.has_ended(),
             Kind::Unpacked(unpacked) => unpacked.has_ended(),
         }
@@ -178,7 +187,7 @@ impl Kind {
     pub(crate) fn head(&self) -> Option<&[u8]> {
         match self {
             Kind::File(file) => file.head(),
-            Kind::Whole(_) | Kind::Relayed(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
+            Kind::Whole(_) | Kind::Relayed(_) | Kind::Edited(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
         }
     }
 
@@ -188,7 +197,7 @@ impl Kind {
             Kind::Whole(bytes) => Some(bytes.len() as u64),
             Kind::File(file) => file.size_hint().exact(),
             Kind::Relayed(relayed) => relayed.size_hint().exact(),
-            Kind::Packed(_) | Kind::Unpacked(_) => None,
+            Kind::Edited(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
         }
     }
 }
@@ -320,7 +329,9 @@ impl Drop for Body {
         let whole = match &self.kind {
             _ if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) => false,
             Kind::Relayed(relayed) => relayed.has_ended(),
-            Kind::Whole(_) | Kind::File(_) | Kind::Packed(_) | Kind::Unpacked(_) => self.kind.is_over(),
+            Kind::Whole(_) | Kind::File(_) | Kind::Edited(_) | Kind::Packed(_) | Kind::Unpacked(_) => {
+                self.kind.is_over()
+            }
         };
         let sizes = match &self.kind {
             Kind::Packed(packed) => Some(packed.sizes),

@@ -27,16 +27,20 @@ mod grpc;
 mod http;
 mod lexer;
 mod limit;
+mod listing;
 mod location;
 mod log;
 mod proxy;
+mod referers;
 mod resolver;
 mod rewrite;
 mod rules;
+mod secure_link;
 mod server;
 mod settings;
 mod sticky;
 mod stream;
+mod substitution;
 mod symlinks;
 mod syslog;
 mod tables;
@@ -52,7 +56,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Config, Expected, LogFormat, Pattern, Resolving, Settings, Transport, UpstreamId, Zone};
+use crate::model::{
+    Config, Expected, LogFormat, Pattern, Resolving, ServerName, Settings, Transport, UpstreamId, Zone,
+};
 use crate::variable::{Names, Variable};
 
 pub(crate) use self::address::split as split_address;
@@ -227,9 +233,14 @@ fn settings_of(
     rules::apply(scope, client_addr::RULES, context, block, settings)?;
     rules::apply(scope, file_cache::RULES, context, block, settings)?;
     rules::apply(scope, symlinks::RULES, context, block, settings)?;
+    rules::apply(scope, listing::RULES, context, block, settings)?;
     rules::apply(scope, compress::RULES, context, block, settings)?;
+    rules::apply(scope, substitution::RULES, context, block, settings)?;
     rules::apply(scope, limit::RULES, context, block, settings)?;
     rules::apply(scope, auth::RULES, context, block, settings)?;
+    referers::disinherit(settings, block);
+    rules::apply(scope, referers::RULES, context, block, settings)?;
+    rules::apply(scope, secure_link::RULES, context, block, settings)?;
     rules::apply(scope, charset::RULES, context, block, settings)?;
     rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
@@ -261,6 +272,8 @@ struct Scope {
     stream_addresses: HashSet<(Transport, SocketAddr)>,
     /// What `stream {}` has defined so far.
     stream: stream::Shared,
+    /// The names of the server that is being read.
+    server_names: Vec<ServerName>,
     /// Names of virtual servers that are taken, per address.
     claimed: HashSet<(SocketAddr, String)>,
     /// What answers are checked against, by name.
@@ -284,6 +297,7 @@ impl Scope {
             socket_options: HashSet::new(),
             stream_addresses: HashSet::new(),
             stream: stream::Shared::default(),
+            server_names: Vec::new(),
             claimed: HashSet::new(),
             matches: HashMap::new(),
             checked: HashSet::new(),

@@ -6,12 +6,14 @@
 mod asked;
 mod charset;
 mod computed;
+mod edit;
 mod expires;
 mod explained;
 mod finish;
 mod guard;
 mod logged;
 mod missing;
+mod pixel;
 mod relay;
 mod script;
 mod search;
@@ -285,6 +287,7 @@ async fn walk<'t>(
                 Step::Done(explained::asked())
             }
             (None, None, Handler::Files) => serve_file(&transaction, server, &route, target, search.status()),
+            (None, None, Handler::EmptyGif) => pixel::answer(&transaction, route.settings),
             (None, None, Handler::Status(page)) => status::answer(&transaction, *page),
             // Nobody to forward to, which no file can say.
             (None, None, Handler::Proxy(_) | Handler::ProxyTo(_)) => Step::status(500),
@@ -433,6 +436,11 @@ fn serve_file(
             kind: Kind::File(Box::new(file.body)),
             tunnel: None,
         }),
+        Found::Listing(kind, page) => {
+            let mut answer = Answer::plain(StatusCode::OK, page);
+            answer.headers.insert(CONTENT_TYPE, kind);
+            Step::Done(answer)
+        }
         Found::Index(path) => Step::Index(path),
         Found::AddSlash => pages::add_slash(&exchange).map_or(Step::status(500), Step::page),
         Found::Status(status, headers) => {

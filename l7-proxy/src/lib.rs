@@ -123,6 +123,7 @@ mod names;
 mod outgoing;
 mod reached;
 mod server;
+mod substitute;
 mod syslog;
 mod transaction;
 mod unix;

@@ -9,13 +9,27 @@ use crate::model::Pattern;
 use crate::variable::Captures;
 
 /// A `map {}`: a value for each value of something else.
-///
-/// The order in which rows are asked is nginx's, not that of the file: the exact text, then with
-/// `hostnames` the longest wildcard, then the expressions in the order of the file, then the default.
 #[derive(Debug, Clone)]
 pub struct Map<T> {
     /// What is looked up.
     pub source: T,
+    /// What each text yields.
+    pub rows: Rows<T>,
+}
+
+impl<T> Map<T> {
+    /// Returns the values of all rows.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.rows.values()
+    }
+}
+
+/// A value for each text.
+///
+/// The order in which rows are asked is nginx's, not that of the file: the exact text, then with
+/// `hostnames` the longest wildcard, then the expressions in the order of the file, then the default.
+#[derive(Debug, Clone)]
+pub struct Rows<T> {
     /// Rows with a plain text, lower case.
     exact: HashMap<Box<[u8]>, T, foldhash::fast::RandomState>,
     /// `.example.org` and `*.example.org` as `example.org`.
@@ -28,11 +42,10 @@ pub struct Map<T> {
     pub default: T,
 }
 
-impl<T> Map<T> {
-    /// Returns a map without rows, which yields `default`.
-    pub fn new(source: T, default: T) -> Self {
+impl<T> Rows<T> {
+    /// Returns no rows at all, which yield `default`.
+    pub fn new(default: T) -> Self {
         Self {
-            source,
             exact: HashMap::default(),
             endings: HashMap::default(),
             beginnings: HashMap::default(),
@@ -41,9 +54,31 @@ impl<T> Map<T> {
         }
     }
 
+    /// Returns whether there is no row but those with an expression.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.endings.is_empty() && self.beginnings.is_empty()
+    }
+
     /// Adds a row for a text, in which case does not count; returns whether there was none.
     pub fn insert(&mut self, text: &str, value: T) -> bool {
         self.exact.insert(text.to_ascii_lowercase().into_bytes().into(), value).is_none()
+    }
+
+    /// Adds a row for a host name, or for those that `*.example.org`, `.example.org` or `www.example.*` stand
+    /// for; returns whether there was none.
+    pub fn insert_name(&mut self, name: &str, value: T) -> bool
+    where
+        T: Clone,
+    {
+        if let Some(ending) = name.strip_prefix("*.") {
+            self.insert_ending(ending, value)
+        } else if let Some(beginning) = name.strip_suffix(".*") {
+            self.insert_beginning(beginning, value)
+        } else if let Some(domain) = name.strip_prefix('.') {
+            self.insert(domain, value.clone()) && self.insert_ending(domain, value)
+        } else {
+            self.insert(name, value)
+        }
     }
 
     /// Adds a row for host names that end in `.ending`.
@@ -98,12 +133,12 @@ impl<T> Map<T> {
 mod tests {
     use super::*;
 
-    fn map() -> Map<&'static str> {
-        Map::new("", "default")
+    fn map() -> Rows<&'static str> {
+        Rows::new("default")
     }
 
     #[track_caller]
-    fn check(map: &Map<&str>, text: &str, expected: &str) {
+    fn check(map: &Rows<&str>, text: &str, expected: &str) {
         let value = map.look_up(text.as_bytes(), &Captures::default());
         assert_eq!(*value, expected, "{text}");
     }

@@ -22,11 +22,14 @@ mod limit;
 mod log;
 mod pattern;
 mod proxy;
+mod referers;
 mod resolver;
 mod script;
+mod secure_link;
 mod settings;
 mod sticky;
 mod stream;
+mod substitution;
 mod syslog;
 mod tls;
 mod upstream;
@@ -47,7 +50,10 @@ pub use self::check::{
 };
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};
-pub use self::files::{CacheErrors, FileCache, Files, Follow, IfModifiedSince, Root, Symlinks, Types};
+pub use self::files::{
+    CacheErrors, FileCache, Files, Follow, IfModifiedSince, Listing, ListingForm, Root, Sizes, Symlinks,
+    Types,
+};
 pub use self::http::{
     Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, PassTo, PassUri, ProxyPass,
     Return, ReturnBody, ServerName, SocketOptions, StatusPage, Tried, TriedKind, TryFiles, VirtualServer,
@@ -63,8 +69,10 @@ pub use self::pattern::{Pattern, PatternError};
 pub use self::proxy::{
     GrpcSettings, HttpVersion, NextUpstream, PassRequest, ProxySettings, RequestBuffering, RetryOn, SetHeader,
 };
+pub use self::referers::{Pages, Referers};
 pub use self::resolver::{Families, Resolver, Resolving};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
+pub use self::secure_link::SecureLink;
 pub use self::settings::{
     AddHeader, BodyStore, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, FieldNames, HeadLimits,
     Http2, Inherit, Inheritance, KeepaliveDisabled, Recursion, Redirects, ServerTokens, Settings, Slashes,
@@ -75,6 +83,7 @@ pub use self::stream::{
     ConnectionLimit, Stream, StreamContent, StreamFormat, StreamListen, StreamLog, StreamLogTarget,
     StreamServer, StreamSettings, StreamTarget, StreamTimed, StreamUpstream, Transport,
 };
+pub use self::substitution::Substitution;
 pub use self::syslog::{Facility, Hostname, Syslog};
 pub use self::tls::{
     CertificateCache, CertificatePair, Curve, Passwords, Pem, PemText, SessionCache, TlsClient, TlsCommand,

@@ -168,7 +168,9 @@ pub(crate) fn proxy_settings<'s>(handler: &Handler, settings: &'s Settings) -> &
     match handler {
         Handler::Proxy(ProxyPass { module: PassModule::Grpc, .. })
         | Handler::ProxyTo(PassTo { module: PassModule::Grpc, .. }) => &settings.grpc.0,
-        Handler::Proxy(_) | Handler::ProxyTo(_) | Handler::Files | Handler::Status(_) => &settings.proxy,
+        Handler::Proxy(_) | Handler::ProxyTo(_) | Handler::Files | Handler::Status(_) | Handler::EmptyGif => {
+            &settings.proxy
+        }
     }
 }
 
@@ -310,7 +312,7 @@ impl Router {
             .filter(|location| match &location.handler {
                 Handler::Proxy(pass) => pass.tls,
                 Handler::ProxyTo(_) => true,
-                Handler::Files | Handler::Status(_) => false,
+                Handler::Files | Handler::Status(_) | Handler::EmptyGif => false,
             })
             .map(|location| &proxy_settings(&location.handler, &location.settings).tls)
     }

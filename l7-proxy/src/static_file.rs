@@ -13,6 +13,7 @@ mod cache;
 mod conditional;
 mod describe;
 mod links;
+mod listing;
 mod range;
 
 use std::fs::File;
@@ -34,6 +35,7 @@ pub use self::body::FileBody;
 pub(crate) use self::body::MOVED_MAX;
 pub use self::cache::Cache;
 use self::cache::Opened;
+pub(crate) use self::conditional::status as conditional_status;
 use self::describe::{Coding, describe};
 pub(crate) use self::links::Links;
 
@@ -54,6 +56,8 @@ pub enum Found {
     Index(Vec<u8>),
     /// A directory whose path lacks its slash: [`crate::pages::add_slash`].
     AddSlash,
+    /// What is in a directory: the type of a page, and the page.
+    Listing(HeaderValue, Bytes),
     /// A refusal, with what else belongs into its head.
     Status(u16, HeaderMap),
 }
@@ -114,6 +118,9 @@ pub fn find(
         return refusal(404);
     }
     if directory {
+        if exchange.settings.files.random_index {
+            return any_file(exchange, scratch);
+        }
         // The directory itself may be called like a page; its index decides.
         return index(exchange, scratch);
     }
@@ -206,8 +213,35 @@ fn index(exchange: &Exchange<'_>, directory: &mut Vec<u8>) -> Found {
     }
     directory.truncate(base);
     match Links::of(exchange, directory).stat(directory) {
+        Ok(_) if exchange.settings.files.listing.on && *exchange.method != Method::POST => {
+            list(exchange, directory)
+        }
         Ok(_) => refusal(403),
         Err(error) => refusal(status_of(&error.into())),
+    }
+}
+
+/// Returns one of the files of a directory.
+fn any_file(exchange: &Exchange<'_>, directory: &[u8]) -> Found {
+    let found = match Links::of(exchange, directory).stat(directory) {
+        Ok(_) => listing::any_file(directory),
+        Err(error) => Err(error.into()),
+    };
+    match found {
+        Ok(Some(name)) => Found::Index([exchange.target.path(), &name].concat()),
+        Ok(None) => refusal(403),
+        Err(error) => refusal(status_of(&error)),
+    }
+}
+
+/// Shows what is in a directory.
+fn list(exchange: &Exchange<'_>, directory: &[u8]) -> Found {
+    match listing::read(directory) {
+        Ok(entries) => match listing::page(exchange, &entries) {
+            Some((kind, page)) => Found::Listing(HeaderValue::from_static(kind), page.into()),
+            None => refusal(400),
+        },
+        Err(error) => refusal(status_of(&error)),
     }
 }
 

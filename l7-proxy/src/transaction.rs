@@ -194,10 +194,11 @@ impl Transaction {
             captures: &self.captures,
             definitions: self.generation.site.router.definitions(),
             findings: &self.findings,
+            around: &*self.session.worker,
             proxy: match route.handler {
                 Handler::Proxy(pass) => Some(pass),
                 Handler::ProxyTo(_) => self.named.as_deref(),
-                Handler::Files | Handler::Status(_) => None,
+                Handler::Files | Handler::Status(_) | Handler::EmptyGif => None,
             },
             attempts: self.attempts.list(),
             response: None,

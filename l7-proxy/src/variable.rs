@@ -7,10 +7,12 @@
 //! What a variable means is nginx's. One that has no value is empty, except in an access log in
 //! the default escaping, which shows it as `-`.
 
+mod around;
 mod defined;
 mod exchange;
 mod findings;
 mod form;
+mod link;
 mod name;
 mod proxied;
 mod write;
@@ -21,7 +23,8 @@ use http::{HeaderName, HeaderValue};
 
 use crate::tls::TlsVariable;
 
-pub use self::defined::{Assigned, Definitions, Map};
+pub use self::around::{Around, Connections, Counting, Nowhere};
+pub use self::defined::{Assigned, Definitions};
 pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
 pub use self::findings::Findings;
 pub(crate) use self::form::{escape_log, number};
@@ -147,6 +150,8 @@ pub enum Variable {
     ConnectionRequests,
     /// `$connection_time`: age of the connection, in seconds with milliseconds.
     ConnectionTime,
+    /// `$connections_active` and the like: connections of clients, as `stub_status` counts them.
+    Connections(Counting),
     /// `$cookie_NAME`.
     Cookie(Box<str>),
     /// `$document_root`.
@@ -161,6 +166,8 @@ pub enum Variable {
     RequestHeader(HeaderName),
     /// `$https`: `on` over TLS, else empty.
     Https,
+    /// `$invalid_referer`: `1` if the request says that it comes from a page which is not welcome.
+    InvalidReferer,
     /// `$is_args`: `?` if there are arguments.
     IsArgs,
     /// `$is_request_port`: `:` if the request names a port.
@@ -223,6 +230,10 @@ pub enum Variable {
     RequestUri,
     /// `$scheme`: `http` or `https`.
     Scheme,
+    /// `$secure_link`: `1` if the link was made by who knows the secret, `0` if its time is over.
+    SecureLink,
+    /// `$secure_link_expires`: until when the link holds.
+    SecureLinkExpires,
     /// `$sent_http_NAME`: a field of the answer.
     SentHeader(HeaderName),
     /// `$sent_trailer_NAME`: a field behind the body.

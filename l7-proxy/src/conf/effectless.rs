@@ -40,6 +40,8 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("postpone_output", Context::SETTINGS),
     several("output_buffers", Context::SETTINGS, 2, 2),
     size("send_lowat", Context::SETTINGS),
+    size("proxy_send_lowat", Context::SETTINGS),
+    size("subrequest_output_buffer_size", Context::SETTINGS),
     one("aio", Context::SETTINGS),
     switch("aio_write", Context::SETTINGS),
     one("directio", Context::SETTINGS),
@@ -52,7 +54,17 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     // Pieces are as large as they come out.
     several("gzip_buffers", Context::SETTINGS, 2, 2),
     several("gunzip_buffers", Context::SETTINGS, 2, 2),
+    switch("gzip_no_buffer", Context::SETTINGS),
+    size("gzip_window", Context::SETTINGS),
+    size("gzip_hash", Context::SETTINGS),
+    size("postpone_gzipping", Context::SETTINGS),
+    // Times are told in UTC wherever they are told.
+    switch("autoindex_localtime", Context::SETTINGS),
+    // What changes on a disk is asked of the system with each request.
+    switch("open_file_cache_events", Context::SETTINGS),
     // Tables grow as they need.
+    count("referer_hash_max_size", Context::SERVER.or(Context::LOCATION)),
+    count("referer_hash_bucket_size", Context::SERVER.or(Context::LOCATION)),
     count("types_hash_max_size", Context::SETTINGS),
     count("types_hash_bucket_size", Context::SETTINGS),
     count("server_names_hash_max_size", Context::HTTP.or(Context::STREAM)),
@@ -106,6 +118,8 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("http2_push", Context::SETTINGS),
     // One process: what its workers share needs no memory set apart.
     several("zone", UPSTREAMS, 1, 2),
+    // A log of connections whose name varies is opened for each line.
+    several("open_log_file_cache", Context::STREAM_SETTINGS, 1, 4),
     // Subrequests have no line in any log.
     switch("log_subrequest", Context::SETTINGS),
     switch("rewrite_log", Context::SETTINGS_IF.or(Context::SERVER_IF)),

@@ -38,6 +38,10 @@ pub(super) const RULES: &[Rule<Location>] = &[
         location.handler = Handler::Status(StatusPage::Stub);
         Ok(())
     }),
+    Rule::new("empty_gif", Context::LOCATION, 0..=0, |_, location, _| {
+        location.handler = Handler::EmptyGif;
+        Ok(())
+    }),
     Rule::new("lvs_metrics", Context::LOCATION, 0..=0, |_, location, _| {
         location.handler = Handler::Status(StatusPage::Metrics);
         Ok(())

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Listen, Pattern, ServerName, Settings, SocketOptions, VirtualServer};
+use crate::model::{
+    Handler, Listen, Location, Matcher, Pattern, ServerName, Settings, SocketOptions, StatusPage,
+    VirtualServer,
+};
 
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
@@ -16,6 +19,7 @@ pub(super) const RULES: &[Rule<VirtualServer>] = &[
         names(scope, &mut server.names, directive)
     })
     .many(|_| {}),
+    Rule::new("stub_status", Context::SERVER, 0..=1, |_, _, _| Ok(())).many(|_| {}),
     Rule::new("try_files", Context::SERVER, 2..=ANY, |scope, server, directive| {
         server.try_files = Some(location::try_files(scope, directive)?);
         Ok(())
@@ -34,6 +38,7 @@ pub(super) fn read(
         ..VirtualServer::default()
     };
     rules::apply(scope, RULES, Context::SERVER, &directive.block, &mut server)?;
+    scope.server_names.clone_from(&server.names);
     super::settings_of(scope, Context::SERVER, &directive.block, &mut server.settings)?;
     if server.listen.is_empty() {
         // As in nginx: the port of HTTP for who may have it.
@@ -53,6 +58,15 @@ pub(super) fn read(
     }
     (server.script, server.reply) = rewrite::read(scope, &directive.block, None)?;
     server.locations = location::read_all(scope, &directive.block, &server.settings, None)?;
+    if let Some(directive) = directive.block.iter().find(|inside| inside.name == "stub_status") {
+        // For what no location takes: as one that takes everything, and loses to any other.
+        let mut rest = Location::new(Matcher::Prefix(b"/".into()), server.settings.clone());
+        rest.place = Some(directive.place.clone());
+        rest.handler = Handler::Status(StatusPage::Stub);
+        if !server.locations.iter().any(|location| location.takes_everything()) {
+            server.locations.push(rest);
+        }
+    }
     Ok(server)
 }
 

@@ -4,8 +4,8 @@ use super::effectless::Effectless;
 use super::rules::{Context, Rule, Syntax};
 use super::{
     answer, auth, body, charset, check, client_addr, compress, core, definition, effectless, file_cache,
-    grpc, limit, location, log, proxy, resolver, rewrite, server, settings, stream, symlinks, tls,
-    unsupported, upstream,
+    grpc, limit, listing, location, log, proxy, referers, resolver, rewrite, secure_link, server, settings,
+    stream, substitution, symlinks, tls, unsupported, upstream,
 };
 
 /// How a name stands in one kind of block.
@@ -62,10 +62,14 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(client_addr::EXPLAIN))
         .chain(syntaxes(file_cache::RULES))
         .chain(syntaxes(symlinks::RULES))
+        .chain(syntaxes(listing::RULES))
         .chain(syntaxes(compress::RULES))
+        .chain(syntaxes(substitution::RULES))
         .chain(syntaxes(limit::ZONES))
         .chain(syntaxes(limit::RULES))
         .chain(syntaxes(auth::RULES))
+        .chain(syntaxes(referers::RULES))
+        .chain(syntaxes(secure_link::RULES))
         .chain(syntaxes(charset::RULES))
         .chain(syntaxes(body::RULES))
         .chain(syntaxes(proxy::RULES))

@@ -11,14 +11,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
-use super::{Answer, Aside, Persistence, Response, ResponseHead, charset, exchange, expires, trailing};
+use super::{Answer, Aside, Persistence, Response, ResponseHead, charset, edit, exchange, expires, trailing};
 use crate::body::{Body, Kind, Packed, Unpacked};
 use crate::model::{ConnectionSettings, ErrorPageStatus, Expires, Gzip, Prepared};
 use crate::pages;
 use crate::route::{Route, Server};
 use crate::server::{Carrier, Order, Protocol};
 use crate::static_file::{Describing, Form};
-use crate::transaction::Transaction;
+use crate::transaction::{Origin, Transaction};
 use crate::uri::Target;
 use crate::variable::{Completion, Exchange, Response as Answered, Value};
 use crate::{conf, encoding};
@@ -77,11 +77,17 @@ pub(super) fn finish(
     if settings.gzip.unpacks {
         unpack(&transaction, &settings.gzip, headers, &mut answer.kind);
     }
+    if !settings.substitution.pairs.is_empty() {
+        let before = headers.clone();
+        let exchange = exchange_with(&transaction, server, route, target, answer.status, &before);
+        edit::edit(&settings.substitution, &exchange, headers, &mut answer.kind);
+    }
     if settings.gzip.on || settings.gzip.prepared != Prepared::Off {
         let form = answer.extensions.remove::<Form>().unwrap_or(Form::Only);
         compress(&transaction, &settings.gzip, answer.status, headers, &mut answer.kind, form);
     }
-    if let Kind::File(_) = &answer.kind
+    if matches!(answer.kind, Kind::File(_) | Kind::Edited(_) | Kind::Packed(_))
+        && answer.kind.origin() == Origin::Own
         && headers.contains_key(ETAG)
     {
         transaction.session.spelling.note("ETag");
@@ -146,6 +152,7 @@ pub(super) fn describing(
         || settings.add_headers.iter().any(|add| REPLACED.contains(&add.name))
         || !settings.add_trailers.is_empty()
         || settings.gzip.on
+        || !settings.substitution.pairs.is_empty()
         || settings.gzip.unpacks
         || settings.gzip.prepared != Prepared::Off
         || settings.charset.name.is_some()
@@ -208,7 +215,7 @@ fn unpack(transaction: &Transaction, gzip: &Gzip, headers: &mut HeaderMap, kind:
 }
 
 /// Makes a validator say that the content is the same and its bytes may not be.
-fn weaken(headers: &mut HeaderMap) {
+pub(super) fn weaken(headers: &mut HeaderMap) {
     let Some(tag) = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else { return };
     match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
         Ok(weak) => _ = headers.insert(ETAG, weak),

@@ -29,6 +29,45 @@ pub struct Files {
     pub cache: FileCache,
     /// Which symbolic links are followed (`disable_symlinks`).
     pub symlinks: Symlinks,
+    /// How a directory without an index is shown.
+    pub listing: Listing,
+    /// Whether a directory stands for one of its files, by chance (`random_index`).
+    pub random_index: bool,
+}
+
+/// How a directory without an index is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Whether it is (`autoindex`).
+    pub on: bool,
+    /// In what form (`autoindex_format`).
+    pub form: ListingForm,
+    /// How sizes are shown to people (`autoindex_exact_size`).
+    pub sizes: Sizes,
+}
+
+/// In what form a directory is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListingForm {
+    /// A page for people.
+    #[default]
+    Html,
+    /// JSON.
+    Json,
+    /// A call in JavaScript of the function that the argument `callback` names; JSON without one.
+    Jsonp,
+    /// XML.
+    Xml,
+}
+
+/// How the sizes of files are shown to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sizes {
+    /// In bytes.
+    #[default]
+    Exact,
+    /// In the largest unit that they are some of.
+    Rounded,
 }
 
 /// Which of the symbolic links in a file's name are followed.
@@ -96,6 +135,8 @@ impl Default for Files {
             max_ranges: None,
             cache: FileCache::default(),
             symlinks: Symlinks::default(),
+            listing: Listing::default(),
+            random_index: false,
         }
     }
 }

@@ -213,6 +213,11 @@ impl Location {
             place: None,
         }
     }
+
+    /// Returns whether no request of its server is left for what has no location.
+    pub fn takes_everything(&self) -> bool {
+        matches!(&self.matcher, Matcher::Prefix(path) | Matcher::FinalPrefix(path) if **path == b"/"[..])
+    }
 }
 
 impl Location {
@@ -312,6 +317,8 @@ pub enum Handler {
     ProxyTo(PassTo),
     /// A page of counts.
     Status(StatusPage),
+    /// One transparent pixel (`empty_gif`).
+    EmptyGif,
 }
 
 /// Which page of counts.

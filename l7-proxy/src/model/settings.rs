@@ -18,7 +18,10 @@ use super::files::Files;
 use super::limit::Limits;
 use super::log::{AccessLog, ErrorLog, LogFileCache, LogNotFound};
 use super::proxy::{GrpcSettings, ProxySettings};
+use super::referers::Referers;
 use super::resolver::Resolving;
+use super::secure_link::SecureLink;
+use super::substitution::Substitution;
 use super::tls::TlsServer;
 
 /// Everything that holds at one location, inherited values included.
@@ -31,6 +34,8 @@ pub struct Settings {
     pub early_hints: Vec<Value>,
     /// Which answers are sent compressed.
     pub gzip: Arc<Gzip>,
+    /// Which texts are replaced in which answers.
+    pub substitution: Arc<Substitution>,
     /// Limits on what a client sends.
     pub client: Client,
     /// Who may come in (`allow`, `deny`); nobody is kept out without a rule.
@@ -39,6 +44,10 @@ pub struct Settings {
     pub limits: Arc<Limits>,
     /// Who may come in by name and password.
     pub auth: Arc<Auth>,
+    /// Which pages requests may come from (`valid_referers`); `None` welcomes all.
+    pub referers: Option<Arc<Referers>>,
+    /// How a link is proved (`secure_link`).
+    pub secure_link: Option<Arc<SecureLink>>,
     /// Whose word on the client's address is taken.
     pub real_ip: RealIp,
     /// Bytes per second that an answer is sent with (`limit_rate`); 0 sets no limit.

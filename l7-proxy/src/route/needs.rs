@@ -54,7 +54,7 @@ impl Needs {
             Handler::ProxyTo(PassTo { url, .. })
             | Handler::Proxy(ProxyPass { uri: Some(PassUri::Whole(url)), .. }) => self.value(url),
             Handler::Status(StatusPage::Metrics) => self.timings = true,
-            Handler::Files | Handler::Proxy(_) | Handler::Status(_) => {}
+            Handler::Files | Handler::Proxy(_) | Handler::Status(_) | Handler::EmptyGif => {}
         }
         self.tried(location.try_files.as_ref());
         self.settings(&location.settings);
@@ -121,6 +121,10 @@ impl Needs {
             proxy.limit_rate.iter().for_each(|value| self.value(value));
             proxy.set_headers.iter().for_each(|set| self.value(&set.value));
             proxy.set_body.iter().chain(&proxy.method).for_each(|value| self.value(value));
+        }
+        for (text, replacement) in &settings.substitution.pairs {
+            self.value(text);
+            self.value(replacement);
         }
         settings.auth.request_sets.iter().for_each(|(_, value)| self.value(value));
         settings.early_hints.iter().for_each(|value| self.value(value));

@@ -8,6 +8,9 @@ use std::iter::Sum;
 use std::ops::Add;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Worker;
+use crate::variable::{Around, Connections};
+
 /// The latest census of each worker.
 #[derive(Default)]
 pub(crate) struct Censuses {
@@ -45,6 +48,22 @@ impl Censuses {
     }
 }
 
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+impl Around for Worker {
+    fn connections(&self) -> Connections {
+        // Whoever asks while a connection is being taken off the list gets the latest count before that.
+        if self.sessions.try_borrow().is_ok() {
+            self.publish();
+        }
+        self.shared.censuses.sum().into()
+    }
+}
+
 /// Writes a worker's census.
 pub(super) fn publish(place: &Mutex<Census>, census: Census) {
     *lock(place) = census;
@@ -52,6 +71,12 @@ pub(super) fn publish(place: &Mutex<Census>, census: Census) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl From<Census> for Connections {
+    fn from(Census { reading, writing, waiting, .. }: Census) -> Connections {
+        Connections { reading, writing, waiting }
+    }
 }
 
 impl Add for Census {

@@ -10,7 +10,7 @@ use super::connection::Client;
 use crate::model::PemText;
 use crate::tls::{self, Handshake, Terminator};
 use crate::uri::Target;
-use crate::variable::{Captures, Connection, Exchange, Findings, Moment, Scheme};
+use crate::variable::{Captures, Connection, Exchange, Findings, Moment, Nowhere, Scheme};
 
 /// Chooses for one client.
 pub(super) struct Chooser<'a> {
@@ -67,6 +67,7 @@ impl tls::Chooser for Chooser<'_> {
                 captures: &self.captures,
                 definitions: router.definitions(),
                 findings: &Findings::default(),
+                around: &Nowhere,
                 proxy: None,
                 attempts: &[],
                 response: None,

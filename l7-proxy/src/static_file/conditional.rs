@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::model::IfModifiedSince;
 
@@ -21,6 +21,18 @@ pub(super) enum Verdict {
     NotModified,
     /// 412.
     PreconditionFailed,
+}
+
+/// Returns the status for a request of something that has no tag and was changed at this second: 200,
+/// 304 or 412.
+pub(crate) fn status(headers: &HeaderMap, modified: u32, rule: IfModifiedSince) -> StatusCode {
+    let mut validators = Validators::new(modified.into(), 0);
+    validators.etag = None;
+    match check(headers, &validators, rule) {
+        Verdict::Send => StatusCode::OK,
+        Verdict::NotModified => StatusCode::NOT_MODIFIED,
+        Verdict::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+    }
 }
 
 pub(super) fn check(headers: &HeaderMap, validators: &Validators, rule: IfModifiedSince) -> Verdict {

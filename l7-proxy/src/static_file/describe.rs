@@ -67,8 +67,15 @@ pub(super) fn describe(
         Verdict::PreconditionFailed => return refusal(412),
     }
     // A part of what was compressed is of no use to who knows the plain file; nginx sends none.
-    let divided =
-        coding == Coding::Plain && describing != Describing::ErrorPage && version >= Version::HTTP_10;
+    // Nor does it of one in which texts are replaced: what is where is known only as it goes out.
+    let substitution = &exchange.settings.substitution;
+    let edited = size > 0
+        && !substitution.pairs.is_empty()
+        && media_type.is_some_and(|media_type| substitution.types.contain(media_type.as_bytes()));
+    let divided = coding == Coding::Plain
+        && describing != Describing::ErrorPage
+        && version >= Version::HTTP_10
+        && !edited;
     let asked = match divided {
         true => range::asked(exchange.headers, &validators, size, files.max_ranges),
         false => Ranges::Whole,

@@ -33,7 +33,7 @@ impl Definition {
 
 fn value(rule: &Rule<Text>, facts: &Facts) -> Vec<u8> {
     match rule {
-        Rule::Map(map) => map.look_up(&map.source.bytes(facts), &facts.captures).bytes(facts),
+        Rule::Map(map) => map.rows.look_up(&map.source.bytes(facts), &facts.captures).bytes(facts),
         Rule::Geo { source, geo } => {
             let address = match source {
                 None => Some(facts.remote.ip()),
@@ -52,14 +52,15 @@ fn parse(address: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::map::Map;
+    use crate::map::{Map, Rows};
     use crate::model::Pattern;
     use crate::stream::text::Names;
 
     fn definition(keeping: Keeping) -> Definition {
         let text = |text| Text::parse(text, &Names::default()).unwrap();
-        let mut map = Map::new(text("$server_port"), text("default"));
-        map.push_pattern(Pattern::new("^8(.)").unwrap(), text("<$1>"));
+        let mut rows = Rows::new(text("default"));
+        rows.push_pattern(Pattern::new("^8(.)").unwrap(), text("<$1>"));
+        let map = Map { source: text("$server_port"), rows };
         Definition { variable: 0, meaning: definition::Definition { rule: Rule::Map(map), keeping } }
     }
 

@@ -7,7 +7,6 @@
 use std::net::IpAddr;
 
 use crate::definition::{self, Definition, Keeping, Rule};
-use crate::map;
 
 use super::{Exchange, Value};
 
@@ -63,7 +62,7 @@ fn write(rule: &definition::Rule<Value>, exchange: &Exchange<'_>, out: &mut Vec<
     let mut text = Vec::new();
     match rule {
         Rule::Map(map) => {
-            map.look_up(map.source.bytes(exchange, &mut text), exchange.captures).write(exchange, out)
+            map.rows.look_up(map.source.bytes(exchange, &mut text), exchange.captures).write(exchange, out)
         }
         Rule::Geo { source, geo } => {
             let address = match source {
@@ -104,6 +103,3 @@ impl Assigned {
         self.values.get(usize::from(number))?.as_deref()
     }
 }
-
-/// A `map {}` of `http {}`.
-pub type Map = map::Map<Value>;

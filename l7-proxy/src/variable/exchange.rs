@@ -12,7 +12,7 @@ use crate::model::{ProxyPass, Settings};
 use crate::tls::Handshake;
 use crate::uri::Target;
 
-use super::{Definitions, Findings};
+use super::{Around, Definitions, Findings};
 
 /// What is known about a request at the moment a value is written: references only, built anew
 /// wherever a value is needed.
@@ -52,6 +52,8 @@ pub struct Exchange<'a> {
     pub definitions: &'a Definitions,
     /// What else is known of the request.
     pub findings: &'a Findings,
+    /// The program around the request.
+    pub around: &'a dyn Around,
     /// `proxy_pass` of the location, if the request is forwarded.
     pub proxy: Option<&'a ProxyPass>,
     /// The servers that were tried, in order.

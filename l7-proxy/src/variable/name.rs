@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use crate::tls::TlsVariable;
 
-use super::{Part, Proxied, Value, Variable};
+use super::{Counting, Part, Proxied, Value, Variable};
 
 /// Names that the configuration itself gives meaning to: named groups of its regular expressions,
 /// and the variables that it defines.
@@ -150,6 +150,10 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "body_bytes_sent" => Variable::BodyBytesSent,
         "bytes_sent" => Variable::BytesSent,
         "connection" => Variable::Connection,
+        "connections_active" => Variable::Connections(Counting::Active),
+        "connections_reading" => Variable::Connections(Counting::Reading),
+        "connections_waiting" => Variable::Connections(Counting::Waiting),
+        "connections_writing" => Variable::Connections(Counting::Writing),
         "connection_requests" => Variable::ConnectionRequests,
         "connection_time" => Variable::ConnectionTime,
         "content_length" => Variable::RequestHeader(CONTENT_LENGTH),
@@ -162,6 +166,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "hostname" => Variable::Hostname,
         "http3" => Variable::Http3,
         "https" => Variable::Https,
+        "invalid_referer" => Variable::InvalidReferer,
         "is_args" => Variable::IsArgs,
         "is_request_port" => Variable::IsRequestPort,
         "limit_conn_status" => Variable::LimitConnStatus,
@@ -192,6 +197,8 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "request_time" => Variable::RequestTime,
         "request_uri" => Variable::RequestUri,
         "scheme" => Variable::Scheme,
+        "secure_link" => Variable::SecureLink,
+        "secure_link_expires" => Variable::SecureLinkExpires,
         "server_addr" => Variable::ServerAddr,
         "server_name" => Variable::ServerName,
         "server_port" => Variable::ServerPort,
@@ -227,10 +234,9 @@ fn unsupported(name: &str) -> bool {
 
 /// Variables of modules of nginx that this program has not.
 const UNSUPPORTED: &str = "
-    ancient_browser connections_active connections_reading connections_waiting connections_writing
-    date_gmt date_local invalid_referer memcached_key modern_browser msie proxy_protocol_tlv_
-    secure_link secure_link_expires slice_range spdy uid_got uid_reset uid_set upstream_last_server_name
-    upstream_queue_time
+    ancient_browser date_gmt date_local memcached_key modern_browser msie proxy_internal_body_length
+    proxy_protocol_tlv_ slice_range spdy ssl_client_sigalg ssl_ech_outer_server_name ssl_ech_status
+    ssl_sigalg uid_got uid_reset uid_set upstream_last_server_name upstream_queue_time
 ";
 
 /// Returns the variable of a family, whose name goes on after a prefix.

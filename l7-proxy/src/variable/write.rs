@@ -17,7 +17,7 @@ use crate::unix;
 
 use super::exchange::{Completion, Exchange, Scheme};
 use super::form::{address, escape_log, milliseconds, number, status, time_or_dash};
-use super::{Part, Value, Variable};
+use super::{Part, Value, Variable, link};
 
 impl Value {
     /// Appends the value to `out`.
@@ -115,6 +115,7 @@ impl Variable {
             Self::ConnectionTime => {
                 milliseconds(exchange.connection.opened.elapsed(), out);
             }
+            Self::Connections(counting) => number(counting.of(exchange.around.connections()), out),
             Self::Cookie(name) => return text(cookie(exchange.headers, name), out),
             Self::DocumentRoot => document_root(exchange, out),
             Self::GzipRatio => return gzip_ratio(exchange, out),
@@ -129,6 +130,13 @@ impl Variable {
             Self::Https => {
                 if exchange.connection.scheme == Scheme::Https {
                     out.extend_from_slice(b"on");
+                }
+            }
+            Self::InvalidReferer => {
+                let said = exchange.headers.get(http::header::REFERER).map(HeaderValue::as_bytes);
+                let referers = exchange.settings.referers.as_deref().filter(|referers| !referers.is_empty());
+                if referers.is_some_and(|referers| !referers.admit(said)) {
+                    out.push(b'1');
                 }
             }
             Self::IsRequestPort => {
@@ -201,6 +209,8 @@ impl Variable {
             Self::RequestTime => milliseconds(exchange.moment.elapsed(), out),
             Self::RequestUri => out.extend_from_slice(exchange.request_uri.as_bytes()),
             Self::Scheme => out.extend_from_slice(exchange.connection.scheme.as_str().as_bytes()),
+            Self::SecureLink => return text(link::state(exchange).as_deref(), out),
+            Self::SecureLinkExpires => return text(link::expires(exchange).as_deref(), out),
             Self::SentHeader(name) => match exchange.response {
                 Some(response) => return fields(response.headers, name, out),
                 None => return Presence::Missing,

@@ -58,7 +58,7 @@ const MODULES: [(&str, &str); 23] = [
     ("charset", "charset utf-8"),
     ("empty_gif", "empty_gif"),
     ("fastcgi", "fastcgi_pass 127.0.0.1:9000"),
-    ("geo", "geo $country"),
+    ("geo", "geo $country {}"),
     ("grpc", "grpc_connect_timeout 1s"),
     ("gzip", "gzip on"),
     ("limit_conn", "limit_conn_status 503"),
@@ -66,10 +66,10 @@ const MODULES: [(&str, &str); 23] = [
     ("memcached", "memcached_pass 127.0.0.1:11211"),
     ("mirror", "mirror /mirror"),
     ("proxy", "proxy_connect_timeout 1s"),
-    ("referer", "valid_referers none"),
+    ("referer", "valid_referers example.org"),
     ("rewrite", "return 204"),
     ("scgi", "scgi_pass 127.0.0.1:9000"),
-    ("split_clients", "split_clients $remote_addr $variant"),
+    ("split_clients", "split_clients $remote_addr $variant {}"),
     ("ssi", "ssi on"),
     ("stub_status", "stub_status"),
     ("userid", "userid on"),
@@ -81,7 +81,10 @@ fn modules_that_version_leaves_out_are_those_whose_directives_are_refused() {
     let features = Site::new("").say(&["-V"]).1;
     assert!(features.contains("--with-stream "), "{features}");
     for (module, directive) in MODULES {
-        let text = format!("http {{ server {{ location / {{ {directive}; }} }} }}");
+        let text = match directive.ends_with('}') {
+            true => format!("http {{ {directive} }}"),
+            false => format!("http {{ server {{ location / {{ {directive}; }} }} }}"),
+        };
         let refused = l7_proxy::conf::parse(&text, "/".as_ref()).is_err();
         let left_out = features.contains(&format!("--without-http_{module}_module"));
         assert_eq!(left_out, refused, "{directive}");

@@ -426,7 +426,9 @@ fn proxy_pass_names_an_upstream_or_implies_one() {
         .iter()
         .map(|location| match &location.handler {
             Handler::Proxy(proxy) => (proxy.upstream.unwrap().0, &*proxy.host, proxy.port, proxy.uri.clone()),
-            Handler::Files | Handler::Status(_) | Handler::ProxyTo(_) => panic!("{:?}", location.matcher),
+            Handler::Files | Handler::Status(_) | Handler::EmptyGif | Handler::ProxyTo(_) => {
+                panic!("{:?}", location.matcher)
+            }
         })
         .collect();
     let literal = |text: &str| Some(PassUri::Prefix(text.to_owned()));

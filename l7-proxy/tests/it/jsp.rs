@@ -78,6 +78,7 @@ fn fate(router: &Router, request_uri: &str) -> Fate {
             Found::File(_) => return Fate::Sent,
             Found::Status(status, _) => return Fate::Refused(status),
             Found::AddSlash => return Fate::Refused(301),
+            Found::Listing(..) => return Fate::Sent,
             Found::Index(path) => target = Target::internal(&path, None).unwrap(),
         }
     }

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::peer::{Client, Proxy, Response, eventually, http};
 
@@ -10,7 +11,7 @@ use crate::peer::{Client, Proxy, Response, eventually, http};
 pub(crate) struct Nginx {
     child: Child,
     pub(crate) addr: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Nginx {
@@ -39,7 +40,7 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let nginx = Nginx { child, addr, _folder: folder };
+        let nginx = Nginx { child, addr, folder };
         eventually("nginx listens", || TcpStream::connect(addr).is_ok());
         Some(nginx)
     }
@@ -85,6 +86,19 @@ impl Beside {
         let ours = Proxy::start(&http(&whole("127.0.0.1:1")));
         let nginx = Nginx::start(|addr| whole(&addr.to_string()));
         Beside { ours, nginx, fields }
+    }
+
+    /// Puts a file below the roots of both, changed at the same moment.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.ours.file(&format!("html/{name}"), &content);
+        let Some(nginx) = &self.nginx else { return };
+        let path = nginx.folder.path().join("html").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &content).unwrap();
+        let then = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for path in [path, self.ours.folder.path().join("html").join(name)] {
+            std::fs::File::open(path).unwrap().set_modified(then).unwrap();
+        }
     }
 
     /// Sends this request to both; returns our answer.

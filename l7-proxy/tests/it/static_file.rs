@@ -68,6 +68,7 @@ fn answer(request: &Request) -> (u16, HeaderMap, Vec<u8>) {
             (file.status.as_u16(), file.headers, body)
         }
         Found::Status(status, headers) => (status, headers, Vec::new()),
+        Found::Listing(_, page) => (200, HeaderMap::new(), page.to_vec()),
         Found::AddSlash => (301, HeaderMap::new(), Vec::new()),
         Found::Index(path) => (0, HeaderMap::new(), path),
     }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use l7_proxy::model::{ProxyPass, Root, Settings};
 use l7_proxy::uri::Target;
 use l7_proxy::variable::{
-    Attempt, Captures, Connection, Definitions, Exchange, Findings, Moment, Response, Scheme, Value,
+    Attempt, Captures, Connection, Definitions, Exchange, Findings, Moment, Nowhere, Response, Scheme, Value,
 };
 
 /// Everything that an [`Exchange`] refers to.
@@ -92,6 +92,7 @@ impl Request {
             captures: &self.captures,
             definitions: &self.definitions,
             findings: &self.findings,
+            around: &Nowhere,
             proxy: self.proxy.as_ref(),
             attempts: &self.attempts,
             response,

@@ -5,7 +5,7 @@ use crate::conf::server::pattern_fault;
 use crate::conf::tree::Directive;
 use crate::conf::{Error, Scope};
 use crate::definition::{Definition, Rule};
-use crate::map::Map;
+use crate::map::{Map, Rows};
 use crate::model::Pattern;
 
 use super::Side;
@@ -14,7 +14,7 @@ pub(super) fn read<S: Side>(scope: &Scope, directive: &Directive) -> Result<Defi
     let parse = |text| S::parse(scope, text).map_err(Fault::from);
     let at_head = |fault: Fault| fault.at(directive);
     let source = parse(directive.arg(0)).map_err(at_head)?;
-    let mut map = Map::new(source, parse("").map_err(at_head)?);
+    let mut rows = Rows::new(parse("").map_err(at_head)?);
     // nginx looks names with a dot at their end up without it, and wildcards only if it was told.
     let hostnames = directive.block.iter().any(|row| row.name == "hostnames" && row.args.is_empty());
     let wildcards = if hostnames { Wildcards::Names } else { Wildcards::None };
@@ -27,15 +27,15 @@ pub(super) fn read<S: Side>(scope: &Scope, directive: &Directive) -> Result<Defi
         let [value] = &*row.args else { return Err(at(Fault::new("invalid number of the map parameters"))) };
         let value = parse(value).map_err(at)?;
         if row.name != "default" {
-            add(&mut map, &row.name, value, wildcards).map_err(at)?;
+            add(&mut rows, &row.name, value, wildcards).map_err(at)?;
         } else if default.replace(value).is_some() {
             return Err(at(Fault::new("duplicate default map parameter")));
         }
     }
     if let Some(default) = default {
-        map.default = default;
+        rows.default = default;
     }
-    Ok(super::definition(Rule::Map(map), directive))
+    Ok(super::definition(Rule::Map(Map { source, rows }), directive))
 }
 
 /// Whether a row may be a name with a wildcard.
@@ -45,7 +45,7 @@ enum Wildcards {
     None,
 }
 
-fn add<T: Clone>(map: &mut Map<T>, key: &str, value: T, wildcards: Wildcards) -> Result<(), Fault> {
+fn add<T: Clone>(map: &mut Rows<T>, key: &str, value: T, wildcards: Wildcards) -> Result<(), Fault> {
     if let Some(source) = key.strip_prefix('~') {
         let pattern = match source.strip_prefix('*') {
             Some(source) => Pattern::new_ignoring_case(source),
@@ -58,14 +58,9 @@ fn add<T: Clone>(map: &mut Map<T>, key: &str, value: T, wildcards: Wildcards) ->
     }
     // A backslash keeps a key from being a word of ours.
     let key = key.strip_prefix('\\').unwrap_or(key);
-    let free = match key {
-        _ if wildcards == Wildcards::None => map.insert(key, value),
-        name if name.starts_with("*.") => map.insert_ending(&name[2..], value),
-        name if name.ends_with(".*") => map.insert_beginning(&name[..name.len() - 2], value),
-        name if name.starts_with('.') => {
-            map.insert(&name[1..], value.clone()) && map.insert_ending(&name[1..], value)
-        }
-        name => map.insert(name, value),
+    let free = match wildcards {
+        Wildcards::None => map.insert(key, value),
+        Wildcards::Names => map.insert_name(key, value),
     };
     if free { Ok(()) } else { Err(Fault::new(format!("conflicting parameter \"{key}\""))) }
 }

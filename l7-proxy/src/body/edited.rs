@@ -1,0 +1,76 @@
+//! A body in which texts are replaced as it is sent (`sub_filter`).
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Frame;
+
+use super::{Cut, Kind};
+use crate::forward::Breakage;
+use crate::substitute::Substituter;
+use crate::transaction::Origin;
+
+/// Another body with other texts in it.
+pub(crate) struct Edited {
+    inner: Pin<Box<Kind>>,
+    /// `None` when the end has been given out.
+    substituter: Option<Substituter>,
+    /// What comes after the data.
+    trailers: Option<Frame<Bytes>>,
+}
+
+impl Edited {
+    pub(crate) fn new(inner: Kind, substituter: Substituter) -> Edited {
+        Edited { inner: Box::pin(inner), substituter: Some(substituter), trailers: None }
+    }
+
+    /// Whose body it is.
+    pub(super) fn origin(&self) -> Origin {
+        self.inner.origin()
+    }
+
+    /// Bytes to the server that it comes from, and from it.
+    pub(super) fn traffic(&self) -> Option<(u64, u64)> {
+        self.inner.traffic()
+    }
+
+    /// How the server that it comes from broke it off, if it did.
+    pub(super) fn breakage(&self) -> Option<&Breakage> {
+        self.inner.breakage()
+    }
+
+    /// Whether all of it was given out.
+    pub(super) fn has_ended(&self) -> bool {
+        self.substituter.is_none() && self.trailers.is_none()
+    }
+
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            let Some(substituter) = &mut self.substituter else {
+                return Poll::Ready(self.trailers.take().map(Ok));
+            };
+            let piece = match ready!(self.inner.as_mut().poll_piece(cx)) {
+                Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => substituter.push(&data),
+                    Err(trailers) => {
+                        self.trailers = Some(trailers);
+                        let rest = substituter.finish();
+                        self.substituter = None;
+                        rest
+                    }
+                },
+                None => {
+                    let rest = substituter.finish();
+                    self.substituter = None;
+                    rest
+                }
+            };
+            // All of a piece may have been held back.
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+            }
+        }
+    }
+}
