@@ -39,8 +39,13 @@ where
     let limits = session.head_limits();
     let wire = Wire::new(stream, Rc::clone(&session));
     let opening = Box::new(builder(streams, &limits).handshake(wire));
-    let mut conversation =
-        Conversation { session: Rc::clone(&session), limits, state: State::Opening(opening), closing: None };
+    let mut conversation = Conversation {
+        session: Rc::clone(&session),
+        limits,
+        state: State::Opening(opening),
+        closing: None,
+        refused: None,
+    };
     let outcome = drive(&session, pin!(poll_fn(|cx| conversation.poll(cx)))).await;
     if !matches!(outcome, Outcome::Ended(_)) {
         // A last word, as far as the client takes it.
@@ -79,7 +84,11 @@ struct Conversation<S> {
     state: State<S>,
     /// How it is being closed, if it is.
     closing: Option<Closing>,
+    /// The request that it is closed for, which gets no other answer.
+    refused: Option<Refusal>,
 }
+
+type Refusal = (RecvStream, SendResponse<Bytes>);
 
 enum State<S> {
     /// The preface has not come yet.
@@ -128,7 +137,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Conversation<S> {
         let State::Open(connection) = &mut self.state else { return Poll::Pending };
         while let Poll::Ready(accepted) = connection.poll_accept(cx) {
             match accepted {
-                Some(Ok((request, respond))) => begin(&self.session, &self.limits, request, respond),
+                Some(Ok((request, respond))) => {
+                    self.refused = begin(&self.session, &self.limits, request, respond);
+                    if self.refused.is_some() {
+                        return Poll::Pending;
+                    }
+                }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(())),
             }
@@ -149,13 +163,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Conversation<S> {
     }
 }
 
-/// Begins to answer a request.
+/// Begins to answer a request, or returns one for which the client is sent away.
 fn begin(
     connection: &Rc<Session>,
     limits: &HeadLimits,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+) -> Option<Refusal> {
     let (mut parts, body) = request.into_parts();
     if head::is_too_large(&parts, limits) {
         info!(
@@ -163,11 +177,13 @@ fn begin(
             connection.serial,
             connection.remote.ip()
         );
-        return connection.violate(Reason::ENHANCE_YOUR_CALM);
+        connection.violate(Reason::ENHANCE_YOUR_CALM);
+        return Some((body, respond));
     }
     let refused = head::make_plain(&mut parts).err();
     let connection = Rc::clone(connection);
     tokio::task::spawn_local(stream::answer(connection, parts, refused, body, respond));
+    None
 }
 
 /// What a client may send of a body before we have read it, as in nginx.

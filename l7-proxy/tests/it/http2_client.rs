@@ -153,7 +153,13 @@ fn head_larger_than_the_buffers_sends_its_client_away() {
         if taken {
             wait(&mut frames, HEADERS, 1).unwrap_or_else(|_| panic!("{name} and {value} are refused"));
         } else {
-            let goodbye = frames.next_of(GOAWAY).unwrap_or_else(|_| panic!("{name} and {value} are taken"));
+            let goodbye = loop {
+                let frame = frames.next().unwrap_or_else(|_| panic!("{name} and {value} are taken"));
+                assert_ne!(frame.kind, RST_STREAM, "the connection is ended, not the stream");
+                if frame.kind == GOAWAY {
+                    break frame;
+                }
+            };
             assert_eq!(code(&goodbye), ENHANCE_YOUR_CALM, "as from nginx");
         }
     }
@@ -241,6 +247,24 @@ fn body_longer_than_its_length_is_reset() {
     frames.send(DATA, END_STREAM, 3, b"x").unwrap();
     assert_eq!(code(&wait(&mut frames, RST_STREAM, 3).unwrap()), PROTOCOL_ERROR);
     is_answered(&mut frames, 5);
+}
+
+#[test]
+fn early_answer_is_heard_before_the_reset_behind_it() {
+    let proxy = proxy("return 403 no;");
+    let mut frames = Frames::connect(proxy.addr());
+    // Whoever gives up is not reset.
+    frames.send(HEADERS, END_HEADERS, 1, &post("10")).unwrap();
+    assert_eq!(wait(&mut frames, DATA, 1).unwrap().flags & END_STREAM, END_STREAM);
+    frames.send(RST_STREAM, 0, 1, &8_u32.to_be_bytes()).unwrap();
+    // Whoever goes on is told that nobody listens.
+    frames.send(HEADERS, END_HEADERS, 3, &post("10")).unwrap();
+    let answered = wait(&mut frames, DATA, 3).unwrap();
+    assert_eq!(answered.flags & END_STREAM, END_STREAM);
+    let began = std::time::Instant::now();
+    let reset = frames.next_of(RST_STREAM).unwrap();
+    assert_eq!((reset.stream, code(&reset)), (3, 0), "no error");
+    assert!(began.elapsed() > Duration::from_millis(100), "it comes with the answer");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -12,6 +13,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UP
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
+use tokio::time::timeout;
 
 use super::super::Session;
 use super::Upload;
@@ -28,7 +30,8 @@ pub(super) async fn answer(
 ) {
     let session = Session::stream(&connection);
     drop(connection);
-    let body = Upload::of(body, &parts.headers).map(Received::Http2);
+    let unwanted = Rc::default();
+    let body = Upload::of(body, &parts.headers, &unwanted).map(Received::Http2);
     let mut answering = handle::answer_parts(Rc::clone(&session), Box::new(parts), body, refused);
     let answered = poll_fn(|cx| {
         session.listen(cx.waker());
@@ -57,7 +60,11 @@ pub(super) async fn answer(
         Err(unsent) => Err(unsent),
     };
     match sent {
-        Ok(()) | Err(Unsent::Gone) => {}
+        Ok(stream) if unwanted.get() => {
+            drop(session);
+            linger(stream).await;
+        }
+        Ok(_) | Err(Unsent::Gone) => {}
         // As in nginx.
         Err(Unsent::Overdue) => respond.send_reset(Reason::PROTOCOL_ERROR),
         Err(Unsent::Cut) => respond.send_reset(Reason::INTERNAL_ERROR),
@@ -74,12 +81,12 @@ enum Unsent {
     Cut,
 }
 
-/// Sends an answer.
+/// Sends an answer; its stream is reset when what is returned is dropped, if the client still sends.
 async fn send(
     session: &Session,
     response: Response<Body>,
     respond: &mut SendResponse<Bytes>,
-) -> Result<(), Unsent> {
+) -> Result<SendStream<Bytes>, Unsent> {
     let (mut parts, body) = response.into_parts();
     for name in OF_CONNECTIONS {
         parts.headers.remove(name);
@@ -91,12 +98,25 @@ async fn send(
     let stream = respond.send_response(Response::from_parts(parts, ()), is_over);
     let stream = stream.map_err(|_| Unsent::Cut)?;
     if is_over {
-        return Ok(());
+        return Ok(stream);
     }
     let mut body = pin!(body);
     let mut download = Download { session, stream, held: Bytes::new(), is_last: false };
-    poll_fn(|cx| download.poll(body.as_mut(), cx)).await
+    poll_fn(|cx| download.poll(body.as_mut(), cx)).await?;
+    Ok(download.stream)
 }
+
+/// Lets a client hear its answer that still sends a body, until it gives up or some time has passed.
+///
+/// The reset behind it would be right at once (RFC 9113, section 8.1), but curl takes it for a failure if
+/// both come together.
+async fn linger(mut stream: SendStream<Bytes>) {
+    let given_up = poll_fn(|cx| stream.poll_reset(cx));
+    let _ = timeout(LINGERING, given_up).await;
+}
+
+/// How long a stream whose answer is out may still send.
+const LINGERING: Duration = Duration::from_millis(500);
 
 /// The body of an answer on its way to the client, as fast as the client's windows open.
 struct Download<'a> {

@@ -1,5 +1,7 @@
 //! The body of a request of HTTP/2, as it comes from the client.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -16,16 +18,19 @@ pub(crate) struct Upload {
     /// What is to come, if the client has said.
     left: Option<u64>,
     ended: bool,
+    /// Set when nobody wants the rest of it.
+    unwanted: Rc<Cell<bool>>,
 }
 
 impl Upload {
-    /// The body behind a head with these fields; `None` if there is none.
-    pub(super) fn of(stream: RecvStream, headers: &HeaderMap) -> Option<Upload> {
+    /// The body behind a head with these fields; `None` if there is none. Sets `unwanted` when it is
+    /// dropped before its end.
+    pub(super) fn of(stream: RecvStream, headers: &HeaderMap, unwanted: &Rc<Cell<bool>>) -> Option<Upload> {
         if stream.is_end_stream() {
             return None;
         }
         let left = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Some(Upload { stream, left, ended: false })
+        Some(Upload { stream, left, ended: false, unwanted: Rc::clone(unwanted) })
     }
 
     /// Returns the next piece; trailers stay behind, as in nginx.
@@ -64,5 +69,11 @@ impl Upload {
             Some(left) => SizeHint::with_exact(left),
             None => SizeHint::default(),
         }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.unwanted.set(!self.is_end());
     }
 }
