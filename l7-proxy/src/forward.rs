@@ -145,7 +145,7 @@ impl Journey<'_> {
         let worker = Rc::clone(&transaction.session.worker);
         let director = self.pool.director(worker.director());
         loop {
-            let choose = || director.schedule_except(&self.pool.key, &flow, &spent, Moment::now().as_time());
+            let choose = || self.pool.schedule(worker.director(), &flow, &spent);
             let found = match (chosen.take(), &self.pool.line) {
                 (Some(lease), _) => Ok(lease),
                 (None, Some(line)) => line.choose(choose).await,
@@ -205,9 +205,7 @@ impl Journey<'_> {
                         repetition = self.pool.budget.repeat();
                     }
                     if repetition.is_some() {
-                        chosen = director
-                            .schedule_except(&self.pool.key, &flow, &spent, Moment::now().as_time())
-                            .ok();
+                        chosen = self.pool.schedule(worker.director(), &flow, &spent).ok();
                     }
                     if chosen.is_none() {
                         return Ok(self.answer(transaction, lease, response, None));
@@ -451,7 +449,7 @@ impl Journey<'_> {
         let claim = Claim { account, pool: Rc::clone(&self.pool) };
         let session = Rc::clone(&transaction.session);
         let relayed = Relayed::new(rest, claim, session, transaction.parts.version);
-        Answer { status, headers, extensions, kind: Kind::Relayed(Box::new(relayed)), tunnel: None }
+        Answer { status, headers, extensions, kind: Kind::Relayed(relayed), tunnel: None }
     }
 
     /// Tells the director of a failure, and the log.

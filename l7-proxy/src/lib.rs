@@ -94,6 +94,7 @@ pub mod definition;
 pub mod embed;
 pub mod error_log;
 pub mod explain;
+mod fields;
 pub mod host;
 pub mod jsp;
 pub mod model;

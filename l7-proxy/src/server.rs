@@ -395,7 +395,7 @@ impl Worker {
         Rc::clone(&self.current.borrow())
     }
 
-    pub(crate) fn director(&self) -> &Director {
+    pub(crate) fn director(&self) -> &Arc<Director> {
         &self.shared.director
     }
 

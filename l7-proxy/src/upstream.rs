@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use l4_proxy::congestion;
-use lvs_core::{Director, ServiceKey};
+use lvs_core::{Director, Flow, Lease, Picker, Refusal, ServiceKey};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -59,6 +59,8 @@ pub(crate) struct Pool {
     pub(crate) key: ServiceKey,
     /// Who chooses servers that no configuration lists.
     own: Option<Arc<Director>>,
+    /// Who does it: the service, looked up once.
+    picker: RefCell<Option<Picker>>,
     /// What `hash` is given.
     pub(crate) hashed: Option<Value>,
     /// The servers that are listed more than once, and how often.
@@ -122,6 +124,7 @@ impl Pool {
         Pool {
             key,
             own: None,
+            picker: RefCell::default(),
             hashed: balance.key.clone(),
             repeated: repeated(&upstream.servers),
             timed: balance.timed,
@@ -141,8 +144,20 @@ impl Pool {
     }
 
     /// Who chooses among its servers: the worker's director, unless it has its own.
-    pub(crate) fn director<'d>(&'d self, workers: &'d Director) -> &'d Director {
-        self.own.as_deref().unwrap_or(workers)
+    pub(crate) fn director<'d>(&'d self, workers: &'d Arc<Director>) -> &'d Arc<Director> {
+        self.own.as_ref().unwrap_or(workers)
+    }
+
+    /// Chooses a server that has not been tried.
+    pub(crate) fn schedule(
+        &self,
+        workers: &Arc<Director>,
+        flow: &Flow,
+        tried: &[SocketAddr],
+    ) -> Result<Lease, Refusal> {
+        let mut picker = self.picker.borrow_mut();
+        let picker = picker.get_or_insert_with(|| self.director(workers).picker(&self.key));
+        picker.schedule_except(flow, tried, Moment::now().as_time())
     }
 
     /// How often a server is listed: as often it may be given one request.

@@ -95,10 +95,14 @@ impl<'a> Target<'a> {
     /// As [`parse`](Self::parse).
     pub fn parse_with(text: &'a str, slashes: Slashes) -> Result<Self, TargetError> {
         // A fragment is none of the server's business; nginx cuts it off as well.
-        let text = text.split_once('#').map_or(text, |(text, _)| text);
-        let (raw, args) = match text.split_once('?') {
-            Some((raw, args)) => (raw, Some(Cow::Borrowed(args))),
+        let (raw, args) = match memchr::memchr2(b'?', b'#', text.as_bytes()) {
             None => (text, None),
+            Some(at) if text.as_bytes()[at] == b'#' => (&text[..at], None),
+            Some(at) => {
+                let args = &text[at + 1..];
+                let args = args.split_once('#').map_or(args, |(args, _)| args);
+                (&text[..at], Some(Cow::Borrowed(args)))
+            }
         };
         if !raw.starts_with('/') {
             return Err(TargetError::NotAPath);

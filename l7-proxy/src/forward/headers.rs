@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::outgoing;
+use crate::fields;
 use crate::model::{FieldNames, HttpVersion, ProxySettings, SetHeader};
 use crate::variable::Exchange;
 
@@ -183,6 +184,9 @@ pub(super) fn is_unambiguous(name: &HeaderName, taken: FieldNames) -> bool {
 /// The fields that `Connection` names as belonging to the connection.
 pub(crate) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names = Vec::new();
+    if !fields::has(headers, &CONNECTION) {
+        return names;
+    }
     for value in headers.get_all(CONNECTION) {
         for token in value.as_bytes().split(|&byte| byte == b',') {
             let token = token.trim_ascii();

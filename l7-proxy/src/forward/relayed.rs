@@ -104,8 +104,8 @@ impl Drop for Account {
 }
 
 impl Relayed {
-    pub(super) fn new(rest: Rest, claim: Claim, session: Rc<Session>, version: Version) -> Relayed {
-        let mut relayed = Relayed {
+    pub(super) fn new(rest: Rest, claim: Claim, session: Rc<Session>, version: Version) -> Box<Relayed> {
+        let mut relayed = Box::new(Relayed {
             rest,
             claim: Some(claim),
             whole: false,
@@ -113,7 +113,7 @@ impl Relayed {
             moved: (0, 0),
             breakage: None,
             version,
-        };
+        });
         relayed.note_end();
         relayed
     }

@@ -21,7 +21,7 @@ use crate::static_file::{Describing, Form};
 use crate::transaction::{Origin, Transaction};
 use crate::uri::Target;
 use crate::variable::{Completion, Exchange, Response as Answered, Value};
-use crate::{conf, encoding};
+use crate::{conf, encoding, fields};
 
 /// Makes the response of an answer: what every response has, and what the location adds.
 pub(super) fn finish(
@@ -387,9 +387,10 @@ fn is_wanted(parts: &Parts) -> bool {
         let mut tokens = values.flat_map(|value| value.split(|&byte| byte == b','));
         tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
+    let told = fields::has(&parts.headers, &CONNECTION);
     match parts.version {
-        Version::HTTP_11 => !says("close"),
-        _ => says("keep-alive"),
+        Version::HTTP_11 => !told || !says("close"),
+        _ => told && says("keep-alive"),
     }
 }
 

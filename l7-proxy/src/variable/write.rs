@@ -11,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::credentials::Credentials;
 use crate::date;
+use crate::fields::has;
 use crate::host::Host;
 use crate::model::{Escape, LimitStatus, Root};
 use crate::unix;
@@ -335,6 +336,9 @@ fn only_field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a Heade
 fn fields(headers: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) -> Presence {
     let separator: &[u8] = if *name == http::header::COOKIE { b"; " } else { b", " };
     let mut presence = Presence::Missing;
+    if !has(headers, name) {
+        return presence;
+    }
     for value in headers.get_all(name) {
         if presence == Presence::Present {
             out.extend_from_slice(separator);
