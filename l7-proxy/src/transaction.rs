@@ -23,6 +23,7 @@ use self::attempts::Attempts;
 pub(crate) use self::context::{Context, Upstream};
 use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
+use crate::fields;
 use crate::handle::ResponseHead;
 use crate::host::Recent;
 use crate::limit;
@@ -215,7 +216,7 @@ impl Transaction {
         let reason = own.unwrap_or_else(|| head.status.canonical_reason().unwrap_or_default().len());
         // What hyper adds of its own accord.
         let framing = match size {
-            _ if written > 0 || head.headers.contains_key(CONTENT_LENGTH) => 0,
+            _ if written > 0 || fields::has(&head.headers, &CONTENT_LENGTH) => 0,
             Some(size) => field("Content-Length".len(), size.to_string().len()),
             None if self.parts.version == Version::HTTP_11 => {
                 field("Transfer-Encoding".len(), "chunked".len())

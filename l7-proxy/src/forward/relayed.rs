@@ -123,6 +123,14 @@ impl Relayed {
         self.whole
     }
 
+    /// Whether nothing more has to come from the server.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        match &self.rest {
+            Rest::Http1(incoming, _) => incoming.is_at_hand(),
+            Rest::Http2(_) | Rest::Over => self.rest.is_end(),
+        }
+    }
+
     /// Bytes to the server and from it so far.
     pub(crate) fn traffic(&self) -> (u64, u64) {
         self.claim.as_ref().map_or(self.moved, |claim| claim.account.traffic.so_far())

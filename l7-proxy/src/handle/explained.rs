@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 use super::Answer;
 use crate::body::Kind;
 use crate::explain::{self, Trace};
+use crate::fields;
 use crate::model::{Matcher, Return, ReturnBody};
 use crate::pages::Page;
 use crate::route::{Route, Server};
@@ -16,7 +17,8 @@ use crate::transaction::{Transaction, request_uri};
 pub(super) fn begin(transaction: &mut Transaction) {
     let parts = &transaction.parts;
     let peer = transaction.connection.peer.ip();
-    if !parts.headers.contains_key(&explain::FIELD) || !transaction.generation.site.router.explains_to(peer) {
+    if !fields::has(&parts.headers, &explain::FIELD) || !transaction.generation.site.router.explains_to(peer)
+    {
         return;
     }
     let trace = Box::<Trace>::default();

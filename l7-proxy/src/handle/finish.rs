@@ -114,7 +114,7 @@ pub(super) fn finish(
         // What is not written in chunks.
         head.version = Version::HTTP_10;
     }
-    let may_break_off = matches!(kind, Kind::Relayed(_)) && !kind.is_over();
+    let may_break_off = matches!(&kind, Kind::Relayed(relayed) if !relayed.is_at_hand());
     transaction.is_answered(head.status);
     let outlives = !settings.access_log.is_empty()
         || may_break_off

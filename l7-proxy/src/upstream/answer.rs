@@ -296,6 +296,15 @@ impl Incoming {
         matches!(self.left, Left::Nothing)
     }
 
+    /// Whether all that is to come has been received.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        match self.left {
+            Left::Nothing => true,
+            Left::Length(left) => left <= self.received.len() as u64,
+            Left::Chunks(_) | Left::Everything => false,
+        }
+    }
+
     pub(crate) fn size_hint(&self) -> SizeHint {
         match self.left {
             Left::Nothing => SizeHint::with_exact(0),
