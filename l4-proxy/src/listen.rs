@@ -85,7 +85,6 @@ fn socket(address: SocketAddr, presence: Presence, sharing: Sharing) -> io::Resu
         socket.set_only_v6(true)?;
     }
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive())?;
     congestion::unpace_if_local(SockRef::from(&socket), address.ip());
     allow(presence, &socket, address)?;
     socket.bind(&SockAddr::from(address))?;

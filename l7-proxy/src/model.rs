@@ -55,8 +55,9 @@ pub use self::files::{
     Types,
 };
 pub use self::http::{
-    Fallback, Handler, Http, LimitExcept, Listen, Location, Matcher, PassModule, PassTo, PassUri, ProxyPass,
-    Return, ReturnBody, ServerName, SocketOptions, StatusPage, Tried, TriedKind, TryFiles, VirtualServer,
+    Fallback, Handler, Http, KeepaliveProbes, LimitExcept, Listen, Location, Matcher, PassModule, PassTo,
+    PassUri, ProxyPass, Return, ReturnBody, ServerName, SocketOptions, StatusPage, Tried, TriedKind,
+    TryFiles, VirtualServer,
 };
 pub use self::limit::{
     ConnectionsLimit, Enforcement, Excess, LimitStatus, Limits, RequestsLimit, Zone, ZoneId, ZoneKind,

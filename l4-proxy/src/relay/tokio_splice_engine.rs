@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use super::{CLIENT_ENDED, COARSE, End, Progress, SERVER_ENDED, Side, Tally, Timeouts, abort};
+use super::{CLIENT_ENDED, COARSE, End, Progress, SERVER_ENDED, Side, Tally, Timeouts, abort, probe};
 
 pub(super) async fn relay<T: Tally>(
     client: &mut TcpStream,
@@ -23,6 +23,8 @@ pub(super) async fn relay<T: Tally>(
     timeouts: Timeouts,
     tally: &T,
 ) -> End {
+    probe(client);
+    probe(server);
     let progress = tally.progress();
     let outcome = {
         let mut client = Watched { stream: &mut *client, tally, end: SERVER_ENDED };

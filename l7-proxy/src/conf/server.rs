@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use crate::model::{
-    Handler, Listen, Location, Matcher, Pattern, ServerName, Settings, SocketOptions, StatusPage,
-    VirtualServer,
+    Handler, KeepaliveProbes, Listen, Location, Matcher, Pattern, ServerName, Settings, SocketOptions,
+    StatusPage, VirtualServer,
 };
 
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{parse_number, parse_size};
+use super::value::{parse_number, parse_size, parse_time};
 use super::{Error, Scope, address, location, rewrite};
 
 /// What fills in a [`VirtualServer`], apart from its settings.
@@ -138,7 +138,14 @@ pub(super) fn socket_options(
             ("ipv6only", Some("off")) => options.ipv6only = Some(false),
             ("reuseport", None) => options.reuseport = true,
             ("bind", None) => {}
-            ("deferred", None) | ("fastopen" | "so_keepalive", Some(_)) => {
+            ("so_keepalive", Some("off")) => options.keepalive = None,
+            ("so_keepalive", Some(value)) => {
+                let probes = keepalive(value);
+                let probes =
+                    probes.ok_or_else(|| Fault::new(format!("invalid so_keepalive value: \"{value}\"")))?;
+                options.keepalive = Some(probes);
+            }
+            ("deferred", None) | ("fastopen", Some(_)) => {
                 scope.note(directive, &format!("\"{word}\" has no effect"));
             }
             ("accept_filter" | "setfib", Some(_)) => return Err(Fault::unsupported(word, directive)),
@@ -146,6 +153,26 @@ pub(super) fn socket_options(
         }
     }
     Ok((!words.is_empty()).then_some(options))
+}
+
+/// Reads `on`, or `[idle]:[interval]:[count]`, of which one at least is said and not zero.
+fn keepalive(value: &str) -> Option<KeepaliveProbes> {
+    if value == "on" {
+        return Some(KeepaliveProbes::default());
+    }
+    let mut parts = value.splitn(3, ':').map(Some).chain(std::iter::repeat(None));
+    let mut part = || parts.next().flatten().filter(|part| !part.is_empty());
+    let (idle, interval, count) = (part(), part(), part());
+    let time = |text: Option<&str>| match text.map(parse_time) {
+        Some(None) => None,
+        said => Some(said.flatten().filter(|time| !time.is_zero())),
+    };
+    let count = match count.map(parse_number) {
+        Some(None) => return None,
+        said => said.flatten().filter(|&count| count > 0),
+    };
+    let probes = KeepaliveProbes { idle: time(idle)?, interval: time(interval)?, count };
+    (probes != KeepaliveProbes::default()).then_some(probes)
 }
 
 /// Reads a `server_name`.
@@ -208,4 +235,36 @@ fn parse_name(word: &str) -> Result<ServerName, Fault> {
 /// Returns nginx's message for a regular expression that cannot be used.
 pub(super) fn pattern_fault(source: &str, error: &crate::model::PatternError) -> Fault {
     Fault::new(format!("regex \"{source}\" cannot be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn probes_for_silent_clients_are_read_as_by_nginx() {
+        let seconds = |idle: Option<u64>, interval: Option<u64>, count| KeepaliveProbes {
+            idle: idle.map(Duration::from_secs),
+            interval: interval.map(Duration::from_secs),
+            count,
+        };
+        for (value, expected) in [
+            ("on", Some(seconds(None, None, None))),
+            ("30m::10", Some(seconds(Some(1800), None, Some(10)))),
+            (":5:", Some(seconds(None, Some(5), None))),
+            ("1:2:3", Some(seconds(Some(1), Some(2), Some(3)))),
+            ("0:1:1", Some(seconds(None, Some(1), Some(1)))),
+            ("1:2", Some(seconds(Some(1), Some(2), None))),
+            ("::", None),
+            ("0:0:0", None),
+            ("", None),
+            ("1:x", None),
+            ("1:1:1:1", None),
+            ("ON", None),
+        ] {
+            assert_eq!(keepalive(value), expected, "{value}");
+        }
+    }
 }

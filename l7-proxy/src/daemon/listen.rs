@@ -6,10 +6,9 @@ use std::os::fd::OwnedFd;
 
 use l4_proxy::congestion;
 use l4_proxy::inherit::Inherited;
-use l4_proxy::listen::keepalive;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::model::{SocketOptions, Transport};
+use crate::model::{KeepaliveProbes, SocketOptions, Transport};
 use crate::unix;
 
 /// What is listened at: connections and datagrams may have one address.
@@ -114,7 +113,14 @@ fn socket(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Re
     socket.set_reuse_address(true)?;
     prepare(&socket, addr, options, sharing)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive())?;
+    if let Some(KeepaliveProbes { idle, interval, count }) = options.keepalive {
+        socket.set_keepalive(true)?;
+        let mut probes = TcpKeepalive::new();
+        probes = idle.map_or(probes.clone(), |idle| probes.with_time(idle));
+        probes = interval.map_or(probes.clone(), |interval| probes.with_interval(interval));
+        probes = count.map_or(probes.clone(), |count| probes.with_retries(count));
+        socket.set_tcp_keepalive(&probes)?;
+    }
     congestion::unpace_if_local(SockRef::from(&socket), addr.ip());
     socket.bind(&SockAddr::from(addr))?;
     socket.listen(options.backlog.map_or(BACKLOG, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX)))?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::conf::Place;
 use crate::stream::access::Network;
@@ -140,6 +141,19 @@ pub struct SocketOptions {
     pub sndbuf: Option<u64>,
     /// Size of the receive buffer (`rcvbuf=`).
     pub rcvbuf: Option<u64>,
+    /// Whether the kernel looks after silent clients (`so_keepalive=`).
+    pub keepalive: Option<KeepaliveProbes>,
+}
+
+/// How the kernel looks after a silent peer (tcp(7)); what is `None` is the system's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeepaliveProbes {
+    /// How long it has to be silent.
+    pub idle: Option<Duration>,
+    /// The time between questions.
+    pub interval: Option<Duration>,
+    /// How many have no answer before it is taken for gone.
+    pub count: Option<u32>,
 }
 
 /// One name of a virtual server, lower case.
