@@ -227,6 +227,7 @@ fn settings_of(
 ) -> Result<(), Error> {
     rules::apply(scope, settings::RULES, context, block, settings)?;
     rules::apply(scope, answer::INHERITANCE, context, block, settings)?;
+    answer::check_rewrites(block)?;
     answer::disinherit(settings, block);
     rules::apply(scope, answer::RULES, context, block, settings)?;
     client_addr::disinherit(settings, block);
@@ -315,18 +316,30 @@ impl Scope {
         self.notes.push(Note { message: message.to_owned(), place });
     }
 
+    /// Notes the words that a directive has more than once, whatever their case.
+    fn note_repeated(&mut self, directive: &Directive) {
+        for (place, word) in directive.args.iter().enumerate() {
+            if directive.args[..place].iter().any(|other| other.eq_ignore_ascii_case(word)) {
+                self.note(directive, &format!("duplicate value \"{word}\""));
+            }
+        }
+    }
+
     /// Notes the directives that are accepted without effect.
     fn note_effectless(&mut self, block: &[Directive], context: Context) -> Result<(), Error> {
-        for directive in block {
+        for (place, directive) in block.iter().enumerate() {
             if let tables::Standing::Here(syntax) = tables::look_up(&directive.name, context)
                 && let Some(inside) = syntax.block
             {
                 self.note_effectless(&directive.block, inside)?;
             }
             if let Some(entry) = tables::effectless(&directive.name, context) {
-                (entry.check)(directive).map_err(|fault| fault.at(directive))?;
-                let message = format!("\"{}\" directive is accepted and has no effect", directive.name);
-                self.note(directive, &message);
+                let again = || block[..place].iter().any(|other| other.name == directive.name);
+                if entry.times == effectless::Times::Once && again() {
+                    return Err(rules::Fault::directive("is duplicate").at(directive));
+                }
+                entry.check(directive).map_err(|fault| fault.at(directive))?;
+                self.note(directive, &entry.note());
             }
         }
         Ok(())

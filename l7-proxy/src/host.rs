@@ -57,9 +57,12 @@ impl<'a> Host<'a> {
                 Some(colon) => (&text[..colon], Some(&text[colon + 1..])),
                 None => (text, None),
             };
+            if name.as_bytes().windows(2).any(|pair| pair == b"..") {
+                return Err(BadHost);
+            }
             // The root's dot at the end changes nothing.
             let name = name.strip_suffix('.').unwrap_or(name);
-            if name.is_empty() || name.as_bytes().windows(2).any(|pair| pair == b"..") {
+            if name.is_empty() {
                 return Err(BadHost);
             }
             (name, port)

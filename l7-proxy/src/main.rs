@@ -128,7 +128,10 @@ fn check(config: &Config) -> Result<(), String> {
     let logs = site.router().all_settings().flat_map(|settings| &settings.access_log);
     let stream = config.stream.clone().unwrap_or_default();
     l7_proxy::stream::check(&stream).map_err(|error| error.to_string())?;
+    let apart = config.error_logs();
     let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
+    let diagnostics = config.process.error_log.iter().chain(apart.iter().flat_map(|logs| logs.iter()));
+    let targets = targets.chain(diagnostics.map(|log| &log.target));
     LogFiles::default().open(targets).map_err(|error| error.to_string())
 }
 

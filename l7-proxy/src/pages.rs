@@ -158,12 +158,14 @@ pub fn signature(tokens: ServerTokens) -> &'static str {
 fn body(title: &str, tokens: ServerTokens) -> Bytes {
     let signature = signature(tokens);
     // nginx's numbers for faults of a request say in a second line which.
-    let (title, detail) = match title.split_once('|') {
-        Some((title, detail)) => (title, format!("<center>{detail}</center>\r\n")),
-        None => (title, String::new()),
+    let (title, heading, detail) = match title.split_once('|') {
+        Some((heading, detail)) => {
+            (format!("400 {detail}"), heading, format!("<center>{detail}</center>\r\n"))
+        }
+        None => (title.to_owned(), title, String::new()),
     };
     Bytes::from(format!(
-        "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+        "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{heading}</h1></center>\r\n\
          {detail}<hr><center>{signature}</center>\r\n</body>\r\n</html>\r\n"
     ))
 }

@@ -30,7 +30,7 @@ use lvs_core::Director;
 use self::choice::Group;
 use self::defined::Definition;
 use self::limit::Zones;
-use crate::model::{SocketOptions, Stream, StreamContent, StreamServer, Transport};
+use crate::model::{SocketOptions, Stream, StreamContent, StreamServer, TlsServer, Transport};
 use crate::route::NameTable;
 use crate::site::SiteError;
 use crate::tls::{Client, Terminator};
@@ -152,7 +152,11 @@ impl Server {
     fn new(model: &StreamServer) -> Result<Arc<Server>, SiteError> {
         let settings = &model.settings;
         let alpn: Vec<&[u8]> = settings.tls.alpn.iter().map(|name| name.as_bytes()).collect();
-        let terminator = Arc::new(Terminator::new(&settings.tls, &alpn).map_err(SiteError::Tls)?);
+        // Where nobody speaks TLS nothing that is said of it has to be right, as in nginx.
+        let speaks_tls = model.listen.iter().any(|listen| listen.ssl) || !model.names.is_empty();
+        let unused = TlsServer::default();
+        let tls = if speaks_tls { &settings.tls } else { &unused };
+        let terminator = Arc::new(Terminator::new(tls, &alpn).map_err(SiteError::Tls)?);
         let client = match (&model.content, settings.proxy_ssl) {
             (StreamContent::Proxy(_), true) => {
                 Some(Client::new(&settings.proxy_tls, &[]).map_err(SiteError::Tls)?)

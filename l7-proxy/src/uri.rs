@@ -335,11 +335,11 @@ impl Reader {
                 let plain = self.before == Separator::Plain && separator == Separator::Plain;
                 match self.slashes {
                     Slashes::Merged if plain || self.has_parameters() => self.drop_segment(),
-                    Slashes::Kept if plain => {
+                    Slashes::Merged => {}
+                    Slashes::Kept => {
                         self.path.push(b'/');
                         self.segment = self.path.len();
                     }
-                    Slashes::Merged | Slashes::Kept => {}
                 }
             }
             b"." => self.drop_segment(),

@@ -19,8 +19,9 @@ pub(super) fn resolve(text: &str, default_port: Option<u16>) -> Result<Vec<Socke
         return Ok(vec![unix::address(path)]);
     }
     let (host, port) = split(text)?;
-    let port = port.or(default_port).ok_or("no port")?;
-    lookup(host, port)
+    // A name that is no host is told before the port that is missing.
+    let found = lookup(host, port.or(default_port).unwrap_or(0))?;
+    if port.or(default_port).is_some() { Ok(found) } else { Err("no port") }
 }
 
 /// Returns the addresses of a `listen`: also a lone port, `*` for all of IPv4, and ports from one to
@@ -69,6 +70,9 @@ pub(crate) fn split(text: &str) -> Result<(&str, Option<u16>), Reason> {
 
 /// Splits what stands for a host from what stands for a port.
 fn split_off_port(text: &str) -> Result<(&str, Option<&str>), Reason> {
+    if text.contains(['/', '?']) {
+        return Err("invalid host");
+    }
     let (host, rest) = match text.find(']') {
         Some(end) if text.starts_with('[') => text.split_at(end + 1),
         _ if text.starts_with('[') => return Err("invalid host"),
@@ -153,6 +157,8 @@ mod tests {
             ("127.0.0.1:81-70000", "invalid port"),
             ("81-82-83", "invalid port"),
             ("-81", "host not found"),
+            ("127.0.0.1/8", "invalid host"),
+            ("no-such.invalid", "host not found"),
         ] {
             assert_eq!(shown(listen(text, Some(8000))), expected, "{text:?}");
         }

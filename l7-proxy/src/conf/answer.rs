@@ -9,13 +9,13 @@ use crate::model::{
 };
 use crate::variable::Value;
 
-use super::Scope;
 use super::proxy::proxy;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::server::pattern_fault;
 use super::settings::field_name;
 use super::tree::Directive;
-use super::value::{flag, parse_time};
+use super::value::{flag, parse_seconds};
+use super::{Error, Scope};
 
 /// What fills in the answers' part of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -45,7 +45,8 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     })
     .many(|settings| proxy(settings).relay.pass.clear()),
-    Rule::new("proxy_ignore_headers", Context::SETTINGS, 1..=ANY, |_, settings, directive| {
+    Rule::new("proxy_ignore_headers", Context::SETTINGS, 1..=ANY, |scope, settings, directive| {
+        scope.note_repeated(directive);
         proxy(settings).relay.ignore =
             directive.args.iter().map(|word| ignored(word)).collect::<Result<_, _>>()?;
         Ok(())
@@ -132,12 +133,19 @@ fn expires(scope: &mut Scope, settings: &mut Settings, directive: &Directive) ->
     let (from, word) = match &*directive.args {
         [word] => (ExpiresFrom::Access, word),
         [modified, word] if modified == "modified" => (ExpiresFrom::Modified, word),
-        _ => return Err(Fault::value(directive.arg(0))),
+        _ => return Err(Fault::directive("invalid value")),
     };
     settings.expires = if word.contains('$') {
         Expires::Value { from, text: Value::parse(word, &scope.names)? }
     } else {
-        let time = parse_expires(word, from).ok_or_else(|| Fault::directive("invalid value"))?;
+        let invalid = || match word.strip_prefix('@').and_then(parse_seconds) {
+            Some(_) if from == ExpiresFrom::Modified => {
+                Fault::directive("daily time cannot be used with \"modified\" parameter")
+            }
+            Some(_) => Fault::directive("daily time value must be less than 24 hours"),
+            None => Fault::directive("invalid value"),
+        };
+        let time = parse_expires(word, from).ok_or_else(invalid)?;
         Expires::Known(time)
     };
     Ok(())
@@ -161,12 +169,12 @@ pub(crate) fn parse_expires(word: &str, from: ExpiresFrom) -> Option<ExpiryTime>
             _ => {}
         }
         if let Some(time) = word.strip_prefix('@') {
-            return parse_time(time).filter(|time| *time < DAY).map(ExpiryTime::Daily);
+            return parse_seconds(time).filter(|time| *time < DAY).map(ExpiryTime::Daily);
         }
     }
     match word.strip_prefix('-') {
-        Some(time) => Some(ExpiryTime::Before(from, parse_time(time)?)),
-        None => Some(ExpiryTime::After(from, parse_time(word.strip_prefix('+').unwrap_or(word))?)),
+        Some(time) => Some(ExpiryTime::Before(from, parse_seconds(time)?)),
+        None => Some(ExpiryTime::After(from, parse_seconds(word.strip_prefix('+').unwrap_or(word))?)),
     }
 }
 
@@ -186,6 +194,36 @@ fn ignored(word: &str) -> Result<http::HeaderName, Fault> {
         return Err(Fault::value(word));
     }
     field_name(word)
+}
+
+/// Refuses what `off` and `default` cannot stand beside.
+pub(super) fn check_rewrites(block: &[Directive]) -> Result<(), Error> {
+    for (place, directive) in block.iter().enumerate() {
+        let name = &*directive.name;
+        let is_off = |directive: &Directive| matches!(&*directive.args, [word] if word == "off");
+        let before = &block[..place];
+        let mut others = before.iter().filter(|other| other.name == name);
+        match (name, &*directive.args) {
+            ("proxy_redirect" | "proxy_cookie_domain" | "proxy_cookie_path" | "proxy_cookie_flags", _)
+                if others.clone().any(is_off) || is_off(directive) && others.next().is_some() =>
+            {
+                return Err(Fault::directive("is duplicate").at(directive));
+            }
+            ("proxy_redirect", [word]) if word == "default" => {
+                let pass = before.iter().find(|other| other.name == "proxy_pass");
+                let fault = match pass {
+                    None => "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive",
+                    Some(pass) if pass.arg(0).contains('$') => {
+                        "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables"
+                    }
+                    Some(_) => continue,
+                };
+                return Err(Fault::new(fault).at(directive));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn redirect(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {

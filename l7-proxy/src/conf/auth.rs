@@ -7,6 +7,7 @@ use crate::variable::Value;
 
 use super::http::own_variable;
 use super::rules::{Context, Fault, Rule};
+use super::value::choice;
 
 /// What fills in the [`Auth`] of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -36,10 +37,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     })
     .many(|settings| auth(settings).request_sets.clear()),
     Rule::new("satisfy", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        auth(settings).satisfy = match directive.arg(0) {
+        auth(settings).satisfy = match &*choice(directive) {
             "all" => Satisfy::All,
             "any" => Satisfy::Any,
-            word => return Err(Fault::value(word)),
+            _ => return Err(Fault::value(directive.arg(0))),
         };
         Ok(())
     }),

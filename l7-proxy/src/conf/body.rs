@@ -4,12 +4,12 @@ use crate::model::Settings;
 use crate::spool::Afterwards;
 
 use super::rules::{Context, Fault, Rule};
-use super::value::{parse_number, size, time};
+use super::value::{choice, offset, parse_number, size, time};
 
 /// What fills in what [`Settings`] say of the bodies of requests.
 pub(super) const RULES: &[Rule<Settings>] = &[
     Rule::new("client_max_body_size", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.client.max_body_size = Some(size(directive)?).filter(|&size| size > 0);
+        settings.client.max_body_size = Some(offset(directive)?).filter(|&size| size > 0);
         Ok(())
     }),
     Rule::new("client_body_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
@@ -21,11 +21,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("client_body_in_file_only", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.client.body.in_file = match directive.arg(0) {
+        settings.client.body.in_file = match &*choice(directive) {
             "off" => None,
             "on" => Some(Afterwards::Kept),
             "clean" => Some(Afterwards::Removed),
-            word => return Err(Fault::value(word)),
+            _ => return Err(Fault::value(directive.arg(0))),
         };
         Ok(())
     }),
@@ -33,7 +33,7 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         // Folders below it would spread files that are here but for the time of a request.
         for level in &directive.args[1..] {
             if !matches!(parse_number::<u8>(level), Some(1..=3)) {
-                return Err(Fault::value(level));
+                return Err(Fault::directive("invalid value"));
             }
         }
         settings.client.body.folder = scope.path(directive.arg(0)).into();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::model::{Charset, MediaTypes, Settings};
 use crate::variable::Value;
 
+use super::compress::media_types;
 use super::rules::{ANY, Context, Rule};
 use super::value::flag;
 
@@ -17,10 +18,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         };
         Ok(())
     }),
-    Rule::new("charset_types", Context::SETTINGS, 1..=ANY, |_, settings, directive| {
-        charset(settings).types = MediaTypes::of(&directive.args);
+    Rule::new("charset_types", Context::SETTINGS, 1..=ANY, |scope, settings: &mut Settings, directive| {
+        media_types(scope, directive, &mut charset(settings).types);
         Ok(())
-    }),
+    })
+    .many(|settings| charset(settings).types = MediaTypes::of(&[])),
     Rule::new("override_charset", Context::SETTINGS_IF, 1..=1, |_, settings, directive| {
         charset(settings).overrides = flag(directive)?;
         Ok(())

@@ -7,7 +7,7 @@ use crate::model::{Gzip, GzipProxied, MediaTypes, OldestVersion, Pattern, Prepar
 use super::rules::{ANY, Context, Fault, Rule};
 use super::server::pattern_fault;
 use super::tree::Directive;
-use super::value::{flag, number, size};
+use super::value::{choice, flag, number, size};
 
 /// What fills in the [`Gzip`] of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -20,28 +20,27 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("gzip_static", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        gzip(settings).prepared = match directive.arg(0) {
+        gzip(settings).prepared = match &*choice(directive) {
             "off" => Prepared::Off,
             "on" => Prepared::On,
             "always" => Prepared::Always,
-            word => return Err(Fault::value(word)),
+            _ => return Err(Fault::value(directive.arg(0))),
         };
         Ok(())
     }),
-    Rule::new("gzip_types", Context::SETTINGS, 1..=ANY, |_, settings, directive| {
-        gzip(settings).types = MediaTypes::of(&directive.args);
+    Rule::new("gzip_types", Context::SETTINGS, 1..=ANY, |scope, settings: &mut Settings, directive| {
+        media_types(scope, directive, &mut gzip(settings).types);
         Ok(())
-    }),
+    })
+    .many(|settings| gzip(settings).types = MediaTypes::of(&[])),
     Rule::new("gzip_min_length", Context::SETTINGS, 1..=1, |_, settings, directive| {
         gzip(settings).min_length = size(directive)?;
         Ok(())
     }),
     Rule::new("gzip_comp_level", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        let level = number(directive)?;
-        if !(1..=9).contains(&level) {
-            return Err(Fault::new("value must be between 1 and 9"));
-        }
-        gzip(settings).level = level;
+        let level: u64 = number(directive)?;
+        let level = u32::try_from(level).ok().filter(|level| (1..=9).contains(level));
+        gzip(settings).level = level.ok_or_else(|| Fault::new("value must be between 1 and 9"))?;
         Ok(())
     }),
     Rule::new("gzip_vary", Context::SETTINGS, 1..=1, |_, settings, directive| {
@@ -65,10 +64,20 @@ fn gzip(settings: &mut Settings) -> &mut Gzip {
     Arc::make_mut(&mut settings.gzip)
 }
 
-fn proxied(_: &mut super::Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+/// Adds the types that a directive names.
+pub(super) fn media_types(scope: &mut super::Scope, directive: &Directive, types: &mut MediaTypes) {
+    for word in &directive.args {
+        if !types.add(word) {
+            scope.note(directive, &format!("duplicate MIME type \"{}\"", word.to_ascii_lowercase()));
+        }
+    }
+}
+
+fn proxied(scope: &mut super::Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    scope.note_repeated(directive);
     let mut proxied = GzipProxied::default();
     for word in &directive.args {
-        match &**word {
+        match &*word.to_ascii_lowercase() {
             "off" => proxied = GzipProxied::default(),
             "any" => proxied.any = true,
             "expired" => proxied.expired = true,
@@ -78,7 +87,7 @@ fn proxied(_: &mut super::Scope, settings: &mut Settings, directive: &Directive)
             "no_last_modified" => proxied.no_last_modified = true,
             "no_etag" => proxied.no_etag = true,
             "auth" => proxied.auth = true,
-            word => return Err(Fault::value(word)),
+            _ => return Err(Fault::value(word)),
         }
     }
     gzip(settings).proxied = proxied;

@@ -28,7 +28,8 @@ pub(super) const PROCESS: &[Rule<Process>] = &[
         process.pid = scope.path(directive.arg(0));
         Ok(())
     }),
-    Rule::new("user", Context::MAIN, 1..=2, |_, process, directive| {
+    Rule::new("user", Context::MAIN, 1..=2, |scope, process: &mut Process, directive| {
+        scope.note(directive, "\"user\" directive is accepted and has no effect");
         process.user = Some((directive.arg(0).to_owned(), directive.args.get(1).cloned()));
         Ok(())
     }),

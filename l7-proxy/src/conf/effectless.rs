@@ -3,6 +3,7 @@
 //! Each that a file has is noted at the start, so that nobody waits for an effect. Whoever adds one
 //! says by the heading why leaving it out changes no answer.
 
+use super::limit::ZONE_MIN;
 use super::rules::{ANY, Context, Fault, Syntax};
 use super::tree::Directive;
 use super::value;
@@ -14,46 +15,46 @@ const UPSTREAMS: Context = Context::UPSTREAM.or(Context::STREAM_UPSTREAM);
 /// The directives, by what they tune.
 pub(super) const DIRECTIVES: &[Effectless] = &[
     // Modules are part of the program.
-    one("load_module", Context::MAIN),
+    one("load_module", Context::MAIN).many(),
     // Limits and priorities of the process are the service manager's.
     count("worker_rlimit_nofile", Context::MAIN),
-    size("worker_rlimit_core", Context::MAIN),
-    one("worker_priority", Context::MAIN),
-    several("worker_cpu_affinity", Context::MAIN, 1, ANY),
+    one("worker_rlimit_core", Context::MAIN).takes(Takes::Offset(&[])),
+    one("worker_priority", Context::MAIN).takes(Takes::Signed),
+    several("worker_cpu_affinity", Context::MAIN, 1, ANY).takes(Takes::Masks),
     one("working_directory", Context::MAIN),
-    one("env", Context::MAIN),
-    several("thread_pool", Context::MAIN, 2, 3),
+    one("env", Context::MAIN).many(),
+    several("thread_pool", Context::MAIN, 2, 3).takes(Takes::Threads).many(),
     time("timer_resolution", Context::MAIN),
     switch("pcre_jit", Context::MAIN),
     one("lock_file", Context::MAIN),
-    one("debug_points", Context::MAIN),
+    one("debug_points", Context::MAIN).takes(Takes::Word(&["stop", "abort"])),
     // Every worker has a listener of its own; there is nothing to take turns at.
     switch("multi_accept", Context::EVENTS),
     switch("accept_mutex", Context::EVENTS),
     time("accept_mutex_delay", Context::EVENTS),
     count("worker_aio_requests", Context::EVENTS),
-    one("debug_connection", Context::EVENTS),
+    one("debug_connection", Context::EVENTS).many(),
     // How bytes leave: pieces are gathered into one write as they are.
     switch("sendfile", Context::SETTINGS_IF),
     size("sendfile_max_chunk", Context::SETTINGS),
     switch("tcp_nopush", Context::SETTINGS),
     size("postpone_output", Context::SETTINGS),
-    several("output_buffers", Context::SETTINGS, 2, 2),
+    buffers("output_buffers", Context::SETTINGS),
     size("send_lowat", Context::SETTINGS),
     size("proxy_send_lowat", Context::SETTINGS),
     size("subrequest_output_buffer_size", Context::SETTINGS),
-    one("aio", Context::SETTINGS),
+    one("aio", Context::SETTINGS).takes(Takes::Aio),
     switch("aio_write", Context::SETTINGS),
-    one("directio", Context::SETTINGS),
-    size("directio_alignment", Context::SETTINGS),
+    one("directio", Context::SETTINGS).takes(Takes::Offset(&["off"])),
+    one("directio_alignment", Context::SETTINGS).takes(Takes::Offset(&[])),
     size("read_ahead", Context::SETTINGS),
     switch("reset_timedout_connection", Context::SETTINGS),
-    one("lingering_close", Context::SETTINGS),
+    one("lingering_close", Context::SETTINGS).takes(Takes::Word(&["off", "on", "always"])),
     time("lingering_time", Context::SETTINGS),
     time("lingering_timeout", Context::SETTINGS),
     // Pieces are as large as they come out.
-    several("gzip_buffers", Context::SETTINGS, 2, 2),
-    several("gunzip_buffers", Context::SETTINGS, 2, 2),
+    buffers("gzip_buffers", Context::SETTINGS),
+    buffers("gunzip_buffers", Context::SETTINGS),
     switch("gzip_no_buffer", Context::SETTINGS),
     size("gzip_window", Context::SETTINGS),
     size("gzip_hash", Context::SETTINGS),
@@ -86,7 +87,7 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     several("scgi_temp_path", Context::SETTINGS, 1, 4),
     switch("proxy_buffering", Context::SETTINGS),
     size("proxy_buffer_size", Context::STREAM_SETTINGS),
-    several("proxy_buffers", Context::SETTINGS, 2, 2),
+    buffers("proxy_buffers", Context::SETTINGS),
     size("proxy_busy_buffers_size", Context::SETTINGS),
     size("proxy_max_temp_file_size", Context::SETTINGS),
     size("proxy_temp_file_write_size", Context::SETTINGS),
@@ -106,18 +107,18 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("http2_recv_buffer_size", Context::HTTP),
     // What nginx calls obsolete: it goes by keepalive_requests, keepalive_timeout, client_header_timeout
     // and large_client_header_buffers instead, and pushes nothing.
-    count("http2_max_requests", SERVERS),
-    count("http2_max_concurrent_pushes", SERVERS),
-    size("http2_max_field_size", SERVERS),
-    size("http2_max_header_size", SERVERS),
+    obsolete("http2_max_requests", SERVERS, "keepalive_requests"),
+    obsolete("http2_max_concurrent_pushes", SERVERS, ""),
+    obsolete("http2_max_field_size", SERVERS, "large_client_header_buffers"),
+    obsolete("http2_max_header_size", SERVERS, "large_client_header_buffers"),
     size("http2_pool_size", SERVERS),
     count("http2_streams_index_size", SERVERS),
-    time("http2_recv_timeout", SERVERS),
-    time("http2_idle_timeout", SERVERS),
-    switch("http2_push_preload", Context::SETTINGS),
-    one("http2_push", Context::SETTINGS),
+    obsolete("http2_recv_timeout", SERVERS, "client_header_timeout"),
+    obsolete("http2_idle_timeout", SERVERS, "keepalive_timeout"),
+    obsolete("http2_push_preload", Context::SETTINGS, ""),
+    obsolete("http2_push", Context::SETTINGS, ""),
     // One process: what its workers share needs no memory set apart.
-    several("zone", UPSTREAMS, 1, 2),
+    several("zone", UPSTREAMS, 1, 2).takes(Takes::Zone),
     // A log of connections whose name varies is opened for each line.
     several("open_log_file_cache", Context::STREAM_SETTINGS, 1, 4),
     // Subrequests have no line in any log.
@@ -132,8 +133,145 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
 /// A directive that is accepted and does nothing.
 pub(super) struct Effectless {
     pub(super) syntax: Syntax,
-    /// Whether its argument is of its kind: a slip of the pen is one here, too.
-    pub(super) check: fn(&Directive) -> Result<(), Fault>,
+    takes: Takes,
+    /// Whether it may stand only once in a block.
+    pub(super) times: Times,
+}
+
+/// How often a directive may stand in one block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Times {
+    Once,
+    Many,
+}
+
+/// What arguments are checked for, since a slip of the pen is one here, too.
+#[derive(Clone, Copy)]
+enum Takes {
+    /// Nothing.
+    Anything,
+    /// `on` or `off`.
+    Switch,
+    /// A whole number.
+    Count,
+    /// A whole number with or without a sign.
+    Signed,
+    /// A size.
+    Size,
+    /// A size of something that may be larger than memory, or a word.
+    Offset(&'static [&'static str]),
+    /// A time.
+    Time,
+    /// A number of buffers and the size of each.
+    Buffers,
+    /// What `aio` takes.
+    Aio,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// What `worker_cpu_affinity` takes: masks of bits, or `auto` before one.
+    Masks,
+    /// What `thread_pool` takes.
+    Threads,
+    /// What `zone` takes: a name and perhaps a size.
+    Zone,
+    /// Whatever it was: nginx does nothing with it either, and says what took its place.
+    Obsolete(&'static str),
+}
+
+impl Effectless {
+    /// Checks the arguments.
+    pub(super) fn check(&self, directive: &Directive) -> Result<(), Fault> {
+        let invalid = || Fault::directive("invalid value");
+        match self.takes {
+            Takes::Anything | Takes::Obsolete(_) => Ok(()),
+            Takes::Switch => value::flag(directive).map(drop),
+            Takes::Count => value::number::<u64>(directive).map(drop),
+            Takes::Signed => {
+                let word = directive.arg(0);
+                let number = value::parse_number::<u64>(word.strip_prefix('-').unwrap_or(word));
+                number.map(drop).ok_or_else(|| Fault::directive("invalid number"))
+            }
+            Takes::Size => value::size(directive).map(drop),
+            Takes::Offset(words) if words.contains(&directive.arg(0)) => Ok(()),
+            Takes::Offset(_) => value::offset(directive).map(drop),
+            Takes::Time => value::time(directive, 0).map(drop),
+            Takes::Buffers => {
+                let number = value::parse_number(directive.arg(0)).filter(|&number: &u64| number > 0);
+                let size = value::parse_size(directive.arg(1)).filter(|&size| size > 0);
+                number.zip(size).map(drop).ok_or_else(invalid)
+            }
+            Takes::Word(words) => match words.contains(&&*value::choice(directive)) {
+                true => Ok(()),
+                false => Err(Fault::value(directive.arg(0))),
+            },
+            Takes::Aio if matches!(directive.arg(0), "on" | "off" | "threads") => Ok(()),
+            Takes::Aio if directive.arg(0).starts_with("threads=") => Ok(()),
+            Takes::Aio => Err(invalid()),
+            Takes::Masks => masks(directive),
+            Takes::Threads => threads(directive),
+            Takes::Zone => zone(directive),
+        }
+    }
+
+    /// Returns what a person should know who wrote it.
+    pub(super) fn note(&self) -> String {
+        let name = self.syntax.name;
+        match self.takes {
+            Takes::Obsolete("") => format!("the \"{name}\" directive is obsolete, ignored"),
+            Takes::Obsolete(heir) => {
+                format!("the \"{name}\" directive is obsolete, use the \"{heir}\" directive instead")
+            }
+            _ => format!("\"{name}\" directive is accepted and has no effect"),
+        }
+    }
+
+    const fn takes(self, takes: Takes) -> Self {
+        Self { takes, ..self }
+    }
+
+    /// Returns the same for a directive that may stand several times.
+    const fn many(self) -> Self {
+        Self { times: Times::Many, ..self }
+    }
+}
+
+fn masks(directive: &Directive) -> Result<(), Fault> {
+    let masks = match directive.args.split_first() {
+        Some((first, rest)) if first == "auto" => rest,
+        _ => &*directive.args,
+    };
+    match masks.iter().flat_map(|mask| mask.chars()).find(|bit| !matches!(bit, '0' | '1' | ' ')) {
+        Some(bit) => Err(Fault::new(format!("invalid character \"{bit}\" in \"worker_cpu_affinity\""))),
+        None => Ok(()),
+    }
+}
+
+fn threads(directive: &Directive) -> Result<(), Fault> {
+    let mut known = false;
+    for word in &directive.args[1..] {
+        let (kind, number) = match word.split_once('=') {
+            Some(("threads", number)) => ("threads", number),
+            Some(("max_queue", number)) => ("max_queue", number),
+            _ => continue,
+        };
+        let number = value::parse_number(number).filter(|&number: &u64| number > 0 || kind == "max_queue");
+        number.ok_or_else(|| Fault::new(format!("invalid {kind} value \"{word}\"")))?;
+        known |= kind == "threads";
+    }
+    if known { Ok(()) } else { Err(Fault::new("\"thread_pool\" must have \"threads\" parameter")) }
+}
+
+fn zone(directive: &Directive) -> Result<(), Fault> {
+    let (name, size) = (directive.arg(0), directive.args.get(1));
+    if name.is_empty() {
+        return Err(Fault::new("invalid zone name \"\""));
+    }
+    let Some(word) = size else { return Ok(()) };
+    match value::parse_size(word) {
+        None => Err(Fault::new(format!("invalid zone size \"{word}\""))),
+        Some(size) if size < ZONE_MIN => Err(Fault::new(format!("zone \"{name}\" is too small"))),
+        Some(_) => Ok(()),
+    }
 }
 
 /// A directive whose argument is not looked at.
@@ -143,25 +281,30 @@ const fn one(name: &'static str, contexts: Context) -> Effectless {
 
 /// A directive with a number of arguments between `least` and `most`, which are not looked at.
 const fn several(name: &'static str, contexts: Context, least: usize, most: usize) -> Effectless {
-    Effectless { syntax: Syntax { name, contexts, args: least..=most, block: None }, check: |_| Ok(()) }
+    let syntax = Syntax { name, contexts, args: least..=most, block: None };
+    Effectless { syntax, takes: Takes::Anything, times: Times::Once }
 }
 
-/// `on` or `off`.
 const fn switch(name: &'static str, contexts: Context) -> Effectless {
-    Effectless { check: |directive| value::flag(directive).map(drop), ..one(name, contexts) }
+    one(name, contexts).takes(Takes::Switch)
 }
 
-/// A whole number.
 const fn count(name: &'static str, contexts: Context) -> Effectless {
-    Effectless { check: |directive| value::number::<u64>(directive).map(drop), ..one(name, contexts) }
+    one(name, contexts).takes(Takes::Count)
 }
 
-/// A size.
 const fn size(name: &'static str, contexts: Context) -> Effectless {
-    Effectless { check: |directive| value::size(directive).map(drop), ..one(name, contexts) }
+    one(name, contexts).takes(Takes::Size)
 }
 
-/// A time.
 const fn time(name: &'static str, contexts: Context) -> Effectless {
-    Effectless { check: |directive| value::time(directive, 0).map(drop), ..one(name, contexts) }
+    one(name, contexts).takes(Takes::Time)
+}
+
+const fn buffers(name: &'static str, contexts: Context) -> Effectless {
+    several(name, contexts, 2, 2).takes(Takes::Buffers)
+}
+
+const fn obsolete(name: &'static str, contexts: Context, heir: &'static str) -> Effectless {
+    one(name, contexts).takes(Takes::Obsolete(heir)).many()
 }

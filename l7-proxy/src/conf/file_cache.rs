@@ -4,13 +4,13 @@ use crate::model::{CacheErrors, FileCache, Settings};
 
 use super::rules::{Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, number, parse_number, parse_time, time};
+use super::value::{flag, number, parse_number, parse_seconds, seconds};
 
 /// What fills in the [`FileCache`] of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
     Rule::new("open_file_cache", Context::SETTINGS, 1..=2, cache),
     Rule::new("open_file_cache_valid", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.files.cache.valid = time(directive, 0)?;
+        settings.files.cache.valid = seconds(directive, 0)?;
         Ok(())
     }),
     Rule::new("open_file_cache_min_uses", Context::SETTINGS, 1..=1, |_, settings, directive| {
@@ -33,7 +33,7 @@ fn cache(_: &mut super::Scope, settings: &mut Settings, directive: &Directive) -
                 let number = parse_number(number).filter(|&number: &usize| number > 0);
                 max = Some(number.ok_or_else(|| fault(word))?);
             }
-            Some(("inactive", time)) => inactive = parse_time(time).ok_or_else(|| fault(word))?,
+            Some(("inactive", time)) => inactive = parse_seconds(time).ok_or_else(|| fault(word))?,
             None if word == "off" => {
                 settings.files.cache.max = 0;
                 return Ok(());
@@ -42,7 +42,7 @@ fn cache(_: &mut super::Scope, settings: &mut Settings, directive: &Directive) -
         }
     }
     let rules = &mut settings.files.cache;
-    rules.max = max.ok_or_else(|| Fault::directive("must have the \"max\" parameter"))?;
+    rules.max = max.ok_or_else(|| Fault::new("\"open_file_cache\" must have the \"max\" parameter"))?;
     rules.inactive = inactive;
     Ok(())
 }

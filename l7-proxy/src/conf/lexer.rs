@@ -39,8 +39,8 @@ pub(super) struct Lexer<'a> {
     line: usize,
 }
 
-/// The longest word; nginx's is its buffer of 4096 bytes. A longer one lacks a quote at its end.
-const WORD_MAX: usize = 4096;
+/// nginx's buffer, which a word and what ends it must fit into. One that does not likely lacks a quote.
+const BUFFER: usize = 4096;
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
@@ -111,12 +111,15 @@ impl<'a> Lexer<'a> {
             } else if byte == quote {
                 break;
             }
-            if self.at - start > WORD_MAX {
+            if self.at - start >= BUFFER {
                 let quote = char::from(quote);
                 let message =
                     format!("too long parameter, probably missing terminating \"{quote}\" character");
                 return Err(Malformed { message, line: first_line });
             }
+        }
+        if self.at - start == BUFFER {
+            return Err(self.too_long(start));
         }
         let word = self.word(start, self.at - 1)?;
         match self.peek() {
@@ -142,10 +145,8 @@ impl<'a> Lexer<'a> {
                 _ => self.at += 1,
             }
             before = byte;
-            if self.at - start > WORD_MAX {
-                let shown = String::from_utf8_lossy(&self.text[start..start + 10]).into_owned();
-                let message = format!("too long parameter \"{shown}...\" started");
-                return Err(Malformed { message, line: self.line });
+            if self.at - start >= BUFFER {
+                return Err(self.too_long(start));
             }
         }
         if self.at >= self.text.len() {
@@ -185,6 +186,11 @@ impl<'a> Lexer<'a> {
             let shown = String::from_utf8_lossy(error.as_bytes()).into_owned();
             Malformed { message: format!("parameter \"{shown}\" is not UTF-8"), line: self.line }
         })
+    }
+
+    fn too_long(&self, start: usize) -> Malformed {
+        let shown = String::from_utf8_lossy(&self.text[start..start + 10]).into_owned();
+        Malformed { message: format!("too long parameter \"{shown}...\" started"), line: self.line }
     }
 
     fn unexpected(&self, byte: u8) -> Malformed {

@@ -11,12 +11,12 @@ use super::Scope;
 use super::core::level;
 use super::rules::{Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, parse_number, parse_size};
+use super::value::{choice, flag, parse_number, parse_size};
 
 /// Zones go into the scope, where limits find them.
 pub(super) const ZONES: &[Rule<()>] = &[
     Rule::new("limit_conn_zone", Context::HTTP, 2..=2, |scope, (), directive| {
-        let (name, size) = zone(directive.arg(1))?;
+        let (name, size) = zone(directive, 1)?;
         define(
             scope,
             directive,
@@ -65,30 +65,36 @@ fn key(scope: &Scope, directive: &Directive) -> Result<Value, Fault> {
     Ok(Value::parse(directive.arg(0), &scope.names)?)
 }
 
-/// Reads `zone=NAME:SIZE`.
-fn zone(word: &str) -> Result<(String, u64), Fault> {
+/// Reads `zone=NAME:SIZE` as argument `place`.
+pub(super) fn zone(directive: &Directive, place: usize) -> Result<(String, u64), Fault> {
+    let word = directive.arg(place);
     let Some(zone) = word.strip_prefix("zone=") else { return Err(Fault::parameter(word)) };
     let invalid = || Fault::new(format!("invalid zone size \"{word}\""));
     let (name, size) = zone.split_once(':').ok_or_else(invalid)?;
-    if name.is_empty() {
-        return Err(invalid());
-    }
     let size = parse_size(size).ok_or_else(invalid)?;
     if size < ZONE_MIN {
         return Err(Fault::new(format!("zone \"{word}\" is too small")));
     }
+    if name.is_empty() {
+        return Err(must_have(directive, "zone"));
+    }
     Ok((name.to_owned(), size))
 }
 
+/// Returns that a parameter is missing.
+fn must_have(directive: &Directive, parameter: &str) -> Fault {
+    Fault::new(format!("\"{}\" must have \"{parameter}\" parameter", directive.name))
+}
+
 /// Eight pages, as in nginx.
-const ZONE_MIN: u64 = 8 * 4096;
+pub(super) const ZONE_MIN: u64 = 8 * 4096;
 
 fn requests_zone(scope: &mut Scope, (): &mut (), directive: &Directive) -> Result<(), Fault> {
     let mut rate = DEFAULT_RATE;
     let mut found = None;
-    for word in &directive.args[1..] {
+    for (place, word) in directive.args.iter().enumerate().skip(1) {
         match word.split_once('=') {
-            Some(("zone", _)) => found = Some(zone(word)?),
+            Some(("zone", _)) => found = Some(zone(directive, place)?),
             Some(("rate", text)) => {
                 rate = parse_rate(text).ok_or_else(|| Fault::new(format!("invalid rate \"{word}\"")))?;
             }
@@ -97,7 +103,7 @@ fn requests_zone(scope: &mut Scope, (): &mut (), directive: &Directive) -> Resul
             _ => return Err(Fault::parameter(word)),
         }
     }
-    let (name, size) = found.ok_or_else(|| Fault::directive("must have \"zone\" parameter"))?;
+    let (name, size) = found.ok_or_else(|| must_have(directive, "zone"))?;
     let key = key(scope, directive)?;
     define(scope, directive, Zone { name, size, key, kind: ZoneKind::Requests { rate } })
 }
@@ -105,20 +111,23 @@ fn requests_zone(scope: &mut Scope, (): &mut (), directive: &Directive) -> Resul
 /// One request per second, in thousandths.
 const DEFAULT_RATE: u64 = 1000;
 
-/// Reads `10r/s` or `30r/m`, in thousandths of a request per second.
+/// Reads `10r/s` or `30r/m`, or a number alone, which is per second; in thousandths of a request per second.
 fn parse_rate(text: &str) -> Option<u64> {
     let (count, seconds) = match text.strip_suffix("r/s") {
         Some(count) => (count, 1),
-        None => (text.strip_suffix("r/m")?, 60),
+        None => text.strip_suffix("r/m").map_or((text, 1), |count| (count, 60)),
     };
-    let rate = parse_number::<u32>(count).filter(|&count| count > 0)?;
-    Some(u64::from(rate) * 1000 / seconds)
+    let rate = parse_number::<u64>(count).filter(|&count| count > 0)?;
+    Some(rate.saturating_mul(1000) / seconds)
 }
 
 fn define(scope: &mut Scope, directive: &Directive, zone: Zone) -> Result<(), Fault> {
-    if scope.zones.iter().any(|known| known.name == zone.name) {
-        let Directive { name, .. } = directive;
-        return Err(Fault::new(format!("{name} \"{}\" is already bound to a key", zone.name)));
+    if let Some(known) = scope.zones.iter().find(|known| known.name == zone.name) {
+        let (Directive { name, .. }, key) = (directive, directive.arg(0));
+        return Err(match std::mem::discriminant(&known.kind) == std::mem::discriminant(&zone.kind) {
+            true => Fault::new(format!("{name} \"{}\" is already bound to key \"{key}\"", zone.name)),
+            false => other_use(&zone.name),
+        });
     }
     scope.zones.push(zone);
     Ok(())
@@ -132,26 +141,32 @@ fn named(scope: &Scope, name: &str, counts: fn(&ZoneKind) -> bool) -> Result<Zon
     };
     match counts(&scope.zones[place].kind) {
         true => Ok(ZoneId(place)),
-        false => Err(Fault::new(format!(
-            "the shared memory zone \"{name}\" is already declared for a different use"
-        ))),
+        false => Err(other_use(name)),
     }
 }
 
+fn other_use(zone: &str) -> Fault {
+    Fault::new(format!("the shared memory zone \"{zone}\" is already declared for a different use"))
+}
+
 fn connections(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let most = most(directive)?;
     let zone = named(scope, directive.arg(0), |kind| matches!(kind, ZoneKind::Connections))?;
     let limits = limits(settings);
     if limits.connections.iter().any(|limit| limit.zone == zone) {
         return Err(Fault::directive("is duplicate"));
     }
-    let word = directive.arg(1);
-    let most = parse_number(word).filter(|&most| most > 0);
-    let most: u32 = most.ok_or_else(|| Fault::new(format!("invalid number of connections \"{word}\"")))?;
-    if most > 65_535 {
-        return Err(Fault::new("connection limit must be less 65536"));
-    }
     limits.connections.push(ConnectionsLimit { zone, most });
     Ok(())
+}
+
+/// Reads how many connections argument 1 lets in.
+pub(super) fn most(directive: &Directive) -> Result<u32, Fault> {
+    let word = directive.arg(1);
+    let most: Option<u64> = parse_number(word).filter(|&most| most > 0);
+    let most = most.ok_or_else(|| Fault::new(format!("invalid number of connections \"{word}\"")))?;
+    let most = u32::try_from(most).ok().filter(|&most| most <= 65_535);
+    most.ok_or_else(|| Fault::new("connection limit must be less 65536"))
 }
 
 fn requests(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
@@ -174,7 +189,7 @@ fn requests(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -
             _ => return Err(Fault::parameter(word)),
         }
     }
-    let zone = zone.ok_or_else(|| Fault::directive("must have \"zone\" parameter"))?;
+    let zone = zone.ok_or_else(|| must_have(directive, "zone"))?;
     let limits = limits(settings);
     if limits.requests.iter().any(|limit| limit.zone == zone) {
         return Err(Fault::directive("is duplicate"));
@@ -185,18 +200,17 @@ fn requests(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -
 
 fn status(directive: &Directive) -> Result<u16, Fault> {
     let word = directive.arg(0);
-    let status = parse_number(word).ok_or_else(|| Fault::directive("invalid value"))?;
-    match status {
-        400..=599 => Ok(status),
-        _ => Err(Fault::new(format!("value \"{word}\" must be between 400 and 599"))),
-    }
+    let status: u64 = parse_number(word).ok_or_else(|| Fault::directive("invalid number"))?;
+    let status = u16::try_from(status).ok().filter(|status| (400..=599).contains(status));
+    status.ok_or_else(|| Fault::new("value must be between 400 and 599"))
 }
 
 /// Reads the level of the lines about what is beyond a limit.
 pub(super) fn log_level(excess: &mut Excess, directive: &Directive) -> Result<(), Fault> {
-    let word = directive.arg(0);
-    let known = ["info", "notice", "warn", "error"].contains(&word);
-    excess.level = level(word).filter(|_| known).ok_or_else(|| Fault::value(word))?;
+    let word = choice(directive);
+    let known = ["info", "notice", "warn", "error"].contains(&&*word);
+    let level = level(&word).filter(|_| known);
+    excess.level = level.ok_or_else(|| Fault::value(directive.arg(0)))?;
     Ok(())
 }
 

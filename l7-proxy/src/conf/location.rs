@@ -24,7 +24,8 @@ pub(super) const RULES: &[Rule<Location>] = &[
             Matcher::Exact(path) | Matcher::Prefix(path) | Matcher::FinalPrefix(path) => Some(path.len()),
             Matcher::Regex(_) => None,
             Matcher::Named(_) => {
-                return Err(Fault::directive("cannot be used inside the named location"));
+                let message = "the \"alias\" directive cannot be used inside the named location";
+                return Err(Fault::new(message));
             }
         };
         location.settings.files.root = Root::Alias { directory, replaces };
@@ -114,8 +115,18 @@ pub(super) fn read_inside(
     location.place.clone_from(&outer.place);
     super::settings_of(scope, context, block, &mut location.settings)?;
     rules::apply(scope, RULES, context, block, &mut location)?;
+    // What part of a path it would stand for is not known here.
+    if let Handler::Proxy(ProxyPass { uri: Some(PassUri::Prefix(_)), .. }) = &location.handler
+        && let Some(pass) = block.iter().find(|inside| inside.name == "proxy_pass")
+    {
+        return Err(Fault::new(NO_URI).at(pass));
+    }
     Ok(location)
 }
+
+/// Why a `proxy_pass` may not have a path of its own.
+const NO_URI: &str = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside \
+                      named location, or inside \"if\" statement, or inside \"limit_except\" block";
 
 fn limit_except(
     scope: &mut Scope,
@@ -224,6 +235,13 @@ fn check_nesting(matcher: &Matcher, outer: Option<&Matcher>) -> Result<(), Fault
         ) if !path.starts_with(prefix) => {
             Err(Fault::new(format!("location \"{inner_name}\" is outside location \"{outer_name}\"")))
         }
+        // As in nginx, where the expression's text is its name.
+        (
+            Matcher::Prefix(path) | Matcher::FinalPrefix(path) | Matcher::Exact(path),
+            Matcher::Regex(pattern),
+        ) if !path.starts_with(pattern.source().as_bytes()) => {
+            Err(Fault::new(format!("location \"{inner_name}\" is outside location \"{outer_name}\"")))
+        }
         _ => Ok(()),
     }
 }
@@ -256,7 +274,10 @@ fn name(matcher: &Matcher) -> String {
 pub(super) fn try_files(scope: &Scope, directive: &Directive) -> Result<TryFiles, Fault> {
     let (last, paths) = directive.args.split_last().ok_or_else(|| Fault::value(""))?;
     let last = match last.strip_prefix('=') {
-        Some(code) => Fallback::Status(self::code(code)?),
+        Some(code) => {
+            let invalid = |_| Fault::new(format!("invalid code \"{last}\""));
+            Fallback::Status(self::code(code).map_err(invalid)?)
+        }
         None => Fallback::Path(Value::parse(last, &scope.names)?),
     };
     let tried = |written: &String| -> Result<Tried, Fault> {
@@ -302,14 +323,14 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
         }
         Some(split) => split,
     };
+    // What is wrong with an address is told before what may not follow it.
+    let shown = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let referred = scope.upstreams.refer(authority, Some(default_port), shown)?;
     if !uri.is_empty()
         && !uri.contains('$')
         && matches!(location.matcher, Matcher::Regex(_) | Matcher::Named(_))
     {
-        return Err(Fault::new(
-            "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
-             location, or inside \"if\" statement, or inside \"limit_except\" block",
-        ));
+        return Err(Fault::new(NO_URI));
     }
     let uri = match uri {
         "" => None,
@@ -321,7 +342,6 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
         Some(uri) if uri.contains('$') => Some(PassUri::Whole(Value::parse(&uri, &scope.names)?)),
         uri => uri.map(PassUri::Prefix),
     };
-    let referred = scope.upstreams.refer(authority, Some(default_port))?;
     let scheme = if tls { "https" } else { "http" };
     let url = match uri {
         Some(PassUri::Whole(_)) => format!("{scheme}://{authority}"),
@@ -359,10 +379,8 @@ fn grpc_pass(scope: &mut Scope, location: &mut Location, directive: &Directive) 
         location.handler = Handler::ProxyTo(PassTo { url, module: PassModule::Grpc });
         return Ok(());
     }
-    if authority.contains(['/', '?']) && !authority.starts_with("unix:") {
-        return Err(Fault::new(format!("invalid URL \"{url}\" in \"grpc_pass\" directive")));
-    }
-    let referred = scope.upstreams.refer(authority, Some(if tls { 443 } else { 80 }))?;
+    // As in nginx no port is meant where none is written.
+    let referred = scope.upstreams.refer(authority, None, authority)?;
     location.handler = Handler::Proxy(ProxyPass {
         upstream: Some(referred.id),
         tls,

@@ -11,7 +11,7 @@ use crate::variable::Value;
 use super::core::level;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, parse_number, parse_size, parse_time};
+use super::value::{flag, parse_number, parse_seconds, parse_size, parse_time};
 use super::{Scope, syslog};
 
 /// Formats go into the scope, where `access_log` finds them.
@@ -60,9 +60,9 @@ fn log_files(_: &mut Scope, settings: &mut Settings, directive: &Directive) -> R
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let read = match key {
             "max" => parse_number(value).filter(|&max| max > 0).map(|max| cache.max = max),
-            "inactive" => parse_time(value).map(|time| cache.inactive = time),
+            "inactive" => parse_seconds(value).map(|time| cache.inactive = time),
             "min_uses" => parse_number(value).filter(|&uses| uses > 0).map(|uses| cache.min_uses = uses),
-            "valid" => parse_time(value).map(|time| cache.valid = time),
+            "valid" => parse_seconds(value).map(|time| cache.valid = time),
             _ => None,
         };
         read.ok_or_else(|| Fault::new(format!("invalid \"open_log_file_cache\" parameter \"{word}\"")))?;

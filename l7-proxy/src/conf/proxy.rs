@@ -132,10 +132,11 @@ fn set_header(scope: &mut Scope, settings: &mut Settings, directive: &Directive)
     Ok(())
 }
 
-fn next_upstream(_: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+fn next_upstream(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    scope.note_repeated(directive);
     let mut on = RetryOn::off();
     for word in &directive.args {
-        match &**word {
+        match &*word.to_ascii_lowercase() {
             "error" => on.error = true,
             "timeout" => on.timeout = true,
             "invalid_header" => on.invalid_header = true,
@@ -144,7 +145,7 @@ fn next_upstream(_: &mut Scope, settings: &mut Settings, directive: &Directive) 
                 on = RetryOn::off();
                 break;
             }
-            word => match word.strip_prefix("http_") {
+            lower => match lower.strip_prefix("http_") {
                 Some("403") => on.statuses.push(403),
                 Some("404") => on.statuses.push(404),
                 Some("429") => on.statuses.push(429),

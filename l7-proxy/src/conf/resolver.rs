@@ -5,7 +5,7 @@ use crate::model::{Families, Resolver, Resolving, Settings, StreamSettings};
 use super::address;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{parse_time, time};
+use super::value::{parse_seconds, parse_time, time};
 
 /// What fills in the name servers of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -37,9 +37,13 @@ pub(super) fn set(resolving: &mut Resolving, directive: &Directive) -> Result<()
     let mut resolver = Resolver::new(Vec::new());
     let (mut v4, mut v6) = (true, true);
     for word in &directive.args {
-        let invalid = || Fault::parameter(word);
+        let invalid = || Fault::new(format!("invalid parameter: {word}"));
         match word.split_once('=') {
-            Some(("valid", value)) => resolver.valid = Some(parse_time(value).ok_or_else(invalid)?),
+            // nginx counts it in seconds; less than one is of use here.
+            Some(("valid", value)) => {
+                let valid = parse_seconds(value).or_else(|| parse_time(value));
+                resolver.valid = Some(valid.ok_or_else(invalid)?);
+            }
             Some(("ipv4", value @ ("on" | "off"))) => v4 = value == "on",
             Some(("ipv6", value @ ("on" | "off"))) => v6 = value == "on",
             // Counts of the resolver; there is no page that would show them.

@@ -3,7 +3,7 @@
 use crate::model::{
     Condition, If, Instruction, Location, PathKind, Pattern, Return, Rewrite, Sense, Settable, Test, Then,
 };
-use crate::variable::Value;
+use crate::variable::{Value, ValueError};
 
 use super::http::own_variable;
 use super::location::{self, read_inside};
@@ -64,7 +64,7 @@ pub(super) fn read(
 fn set(scope: &Scope, directive: &Directive) -> Result<Instruction, Fault> {
     let word = directive.arg(0);
     let variable = match &*word.to_ascii_lowercase() {
-        "$args" | "$query_string" => Settable::Args,
+        "$args" => Settable::Args,
         "$limit_rate" => Settable::LimitRate,
         _ => Settable::Defined(own_variable(scope, word)?),
     };
@@ -74,6 +74,9 @@ fn set(scope: &Scope, directive: &Directive) -> Result<Instruction, Fault> {
 
 fn rewrite(scope: &Scope, directive: &Directive) -> Result<Rewrite, Fault> {
     let (source, written) = (directive.arg(0), directive.arg(1));
+    if written.is_empty() {
+        return Err(Fault::new("empty replacement"));
+    }
     let pattern = Pattern::new(source).map_err(|error| pattern_fault(source, &error))?;
     Scope::check_names(&pattern)?;
     let is_url = ["http://", "https://", "$scheme"].iter().any(|start| written.starts_with(start));
@@ -90,8 +93,11 @@ fn rewrite(scope: &Scope, directive: &Directive) -> Result<Rewrite, Fault> {
         Some(text) => (text, true),
         None => (written, false),
     };
+    // Only a `?` that is written here begins arguments: one in a group is part of a name.
+    let (text, args) = text.split_once('?').map_or((text, None), |(text, args)| (text, Some(args)));
     let replacement = Value::parse(text, &scope.names)?;
-    Ok(Rewrite { pattern, replacement, drops_args, then })
+    let args = args.map(|args| Value::parse(args, &scope.names)).transpose()?;
+    Ok(Rewrite { pattern, replacement, args, drops_args, then })
 }
 
 fn branch(scope: &mut Scope, directive: &Directive, outer: Option<&Location>) -> Result<If, Error> {
@@ -111,7 +117,7 @@ fn condition(scope: &Scope, directive: &Directive) -> Result<Condition, Fault> {
     let invalid = |word: &str| Fault::new(format!("invalid condition \"{word}\""));
     let (test, sense) = match &*words {
         [word] if word.starts_with('$') && word.len() > 1 => {
-            (Test::Set(Value::parse(word, &scope.names)?), Sense::Plain)
+            (Test::Set(variable(scope, word)?), Sense::Plain)
         }
         [word, path] if word.trim_start_matches('!').starts_with('-') => {
             let (word, sense) = match word.strip_prefix('!') {
@@ -127,8 +133,8 @@ fn condition(scope: &Scope, directive: &Directive) -> Result<Condition, Fault> {
             };
             (Test::Path(kind, Value::parse(path, &scope.names)?), sense)
         }
-        [variable, operator, text] if variable.starts_with('$') => {
-            let value = Value::parse(variable, &scope.names)?;
+        [word, operator, text] if word.starts_with('$') && word.len() > 1 => {
+            let value = variable(scope, word)?;
             let pattern = |pattern: Result<Pattern, _>| {
                 let pattern = pattern.map_err(|error| pattern_fault(text, &error))?;
                 Scope::check_names(&pattern)?;
@@ -149,6 +155,15 @@ fn condition(scope: &Scope, directive: &Directive) -> Result<Condition, Fault> {
         words => return Err(invalid(words.first().map_or("", |word| word))),
     };
     Ok(Condition { test, sense })
+}
+
+/// Reads the variable that a condition asks: all of the word is its name.
+fn variable(scope: &Scope, word: &str) -> Result<Value, Fault> {
+    let name = &word[1..];
+    match name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        true => Ok(Value::parse(word, &scope.names)?),
+        false => Err(ValueError::Unknown(name.to_owned()).into()),
+    }
 }
 
 /// Returns the words of a condition without the brackets around them.

@@ -1,5 +1,6 @@
 //! `server {}` of `http`: where it listens and what it is called.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::model::{
@@ -9,7 +10,7 @@ use crate::model::{
 
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{parse_number, parse_size, parse_time};
+use super::value::{parse_number, parse_seconds, parse_size};
 use super::{Error, Scope, address, location, rewrite};
 
 /// What fills in a [`VirtualServer`], apart from its settings.
@@ -46,13 +47,9 @@ pub(super) fn read(
         server.listen.push(Listen::new(SocketAddr::from(([0, 0, 0, 0], port))));
     }
     for listen in &server.listen {
-        let mut claim = |name: &str| scope.claim(listen.addr, name);
-        let mut taken: Vec<String> =
-            server.names.iter().map(ToString::to_string).filter(|name| !claim(name)).collect();
-        if server.names.is_empty() && !claim("") {
-            taken.push(String::new());
-        }
-        for name in taken {
+        let mut claimed = claims(&server.names);
+        claimed.retain(|name| !scope.claim(listen.addr, name));
+        for name in claimed {
             scope.note(directive, &format!("conflicting server name \"{name}\" on {}, ignored", listen.addr));
         }
     }
@@ -68,6 +65,25 @@ pub(super) fn read(
         }
     }
     Ok(server)
+}
+
+/// Returns what a server takes for itself where it listens, each once: the first of two takes it all.
+fn claims(names: &[ServerName]) -> BTreeSet<String> {
+    let mut claimed = BTreeSet::new();
+    for name in names {
+        match name {
+            // Two expressions may be about different names.
+            ServerName::Regex(_) => {}
+            ServerName::NameAndSubdomains(name) => {
+                claimed.extend([name.clone(), format!("*.{name}")]);
+            }
+            name => _ = claimed.insert(name.to_string()),
+        }
+    }
+    if names.is_empty() {
+        claimed.insert(String::new());
+    }
+    claimed
 }
 
 fn listen(scope: &mut Scope, server: &mut VirtualServer, directive: &Directive) -> Result<(), Fault> {
@@ -145,6 +161,9 @@ pub(super) fn socket_options(
                     probes.ok_or_else(|| Fault::new(format!("invalid so_keepalive value: \"{value}\"")))?;
                 options.keepalive = Some(probes);
             }
+            ("fastopen", Some(value)) if parse_number::<u64>(value).is_none() => {
+                return Err(Fault::new(format!("invalid fastopen \"{word}\"")));
+            }
             ("deferred", None) | ("fastopen", Some(_)) => {
                 scope.note(directive, &format!("\"{word}\" has no effect"));
             }
@@ -163,11 +182,11 @@ fn keepalive(value: &str) -> Option<KeepaliveProbes> {
     let mut parts = value.splitn(3, ':').map(Some).chain(std::iter::repeat(None));
     let mut part = || parts.next().flatten().filter(|part| !part.is_empty());
     let (idle, interval, count) = (part(), part(), part());
-    let time = |text: Option<&str>| match text.map(parse_time) {
+    let time = |text: Option<&str>| match text.map(parse_seconds) {
         Some(None) => None,
         said => Some(said.flatten().filter(|time| !time.is_zero())),
     };
-    let count = match count.map(parse_number) {
+    let count = match count.map(parse_number::<u32>) {
         Some(None) => return None,
         said => said.flatten().filter(|&count| count > 0),
     };

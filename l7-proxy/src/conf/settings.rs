@@ -14,7 +14,7 @@ use crate::variable::{Value, Variable};
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, number, parse_number, parse_size, time};
+use super::value::{choice, flag, number, parse_number, parse_size, seconds, time};
 
 /// Where what must be known before the location stands.
 const SERVERS: Context = Context::HTTP.or(Context::SERVER);
@@ -41,11 +41,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("if_modified_since", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.files.if_modified_since = match directive.arg(0) {
+        settings.files.if_modified_since = match &*choice(directive) {
             "off" => IfModifiedSince::Off,
             "exact" => IfModifiedSince::Exact,
             "before" => IfModifiedSince::Before,
-            word => return Err(Fault::value(word)),
+            _ => return Err(Fault::value(directive.arg(0))),
         };
         Ok(())
     }),
@@ -71,7 +71,7 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         connection.keepalive_timeout = Some(time(directive, 0)?).filter(|time| !time.is_zero());
         connection.keepalive_header = match directive.args.len() {
             1 => None,
-            _ => Some(time(directive, 1)?).filter(|time| !time.is_zero()),
+            _ => Some(seconds(directive, 1)?).filter(|time| !time.is_zero()),
         };
         Ok(())
     }),
@@ -87,14 +87,15 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.connection.keepalive_time = time(directive, 0)?;
         Ok(())
     }),
-    Rule::new("keepalive_disable", Context::SETTINGS, 1..=2, |_, settings, directive| {
+    Rule::new("keepalive_disable", Context::SETTINGS, 1..=2, |scope, settings, directive| {
+        scope.note_repeated(directive);
         let mut disabled = KeepaliveDisabled { msie6: false, safari: false };
         for word in &directive.args {
-            match &**word {
+            match &*word.to_ascii_lowercase() {
                 "none" => {}
                 "msie6" => disabled.msie6 = true,
                 "safari" => disabled.safari = true,
-                word => return Err(Fault::value(word)),
+                _ => return Err(Fault::value(word)),
             }
         }
         settings.connection.keepalive_disabled = disabled;
@@ -131,9 +132,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("large_client_header_buffers", SERVERS, 2..=2, |_, settings, directive| {
-        settings.client.head.lines = number(directive)?;
+        let lines = parse_number::<u64>(directive.arg(0)).filter(|&lines| lines > 0);
         let size = parse_size(directive.arg(1)).filter(|&size| size > 0);
-        settings.client.head.line = size.ok_or_else(|| Fault::directive("invalid value"))?;
+        let (lines, size) = lines.zip(size).ok_or_else(|| Fault::directive("invalid value"))?;
+        settings.client.head.lines = lines;
+        settings.client.head.line = size;
         Ok(())
     }),
     Rule::new("max_headers", SERVERS, 1..=1, |_, settings, directive| {
@@ -149,10 +152,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("server_tokens", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.server_tokens = match directive.arg(0) {
+        settings.server_tokens = match &*choice(directive) {
             "on" | "build" => ServerTokens::On,
             "off" => ServerTokens::Off,
-            word => return Err(Fault::value(word)),
+            _ => return Err(Fault::value(directive.arg(0))),
         };
         Ok(())
     }),
@@ -211,6 +214,7 @@ pub(super) fn directory(scope: &Scope, directive: &Directive, written: &str) -> 
     for variable in value.variables() {
         let written = match variable {
             Variable::DocumentRoot => "document_root",
+            Variable::RealpathRoot => "realpath_root",
             Variable::RequestFilename => "request_filename",
             _ => continue,
         };
@@ -221,7 +225,10 @@ pub(super) fn directory(scope: &Scope, directive: &Directive, written: &str) -> 
 }
 
 fn index(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
-    for word in &directive.args {
+    for (place, word) in directive.args.iter().enumerate() {
+        if word.starts_with('/') && place + 1 < directive.args.len() {
+            scope.note(directive, "only the last index in \"index\" directive should be absolute");
+        }
         if word.is_empty() {
             return Err(Fault::new(format!("index \"{word}\" in \"index\" directive is invalid")));
         }
@@ -266,16 +273,17 @@ fn error_page(scope: &mut Scope, settings: &mut Settings, directive: &Directive)
     if words.is_empty() {
         return Err(Fault::value(directive.arg(0)));
     }
+    let target = Value::parse(target, &scope.names)?;
     let mut statuses = Vec::with_capacity(words.len());
     for word in words {
-        match parse_number(word) {
-            Some(499) => return Err(Fault::value(word)),
-            Some(code @ 300..=599) => statuses.push(code),
-            Some(_) => return Err(Fault::new(format!("value \"{word}\" must be between 300 and 599"))),
-            None => return Err(Fault::value(word)),
+        match parse_number::<u64>(word) {
+            Some(499) | None => return Err(Fault::value(word)),
+            Some(code) => match u16::try_from(code).ok().filter(|code| (300..=599).contains(code)) {
+                Some(code) => statuses.push(code),
+                None => return Err(Fault::new(format!("value \"{word}\" must be between 300 and 599"))),
+            },
         }
     }
-    let target = Value::parse(target, &scope.names)?;
     settings.error_pages.push(ErrorPage { statuses, status, target });
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::variable::Value;
 use super::Scope;
 use super::rules::Fault;
 use super::tree::Directive;
-use super::value::{parse_size, parse_time};
+use super::value::{parse_seconds, parse_size, parse_time};
 
 /// Reads a `sticky`.
 pub(super) fn read(scope: &Scope, directive: &Directive) -> Result<Sticky, Fault> {
@@ -40,7 +40,7 @@ fn cookie(words: &[String]) -> Result<StickyCookie, Fault> {
         match (&**word, word.split_once('=')) {
             ("httponly" | "secure", _) => cookie.attributes.push_str(&format!("; {word}")),
             (_, Some(("expires", "max"))) => cookie.expires = Some(FOR_EVER),
-            (_, Some(("expires", time))) => cookie.expires = Some(parse_time(time).ok_or_else(invalid)?),
+            (_, Some(("expires", time))) => cookie.expires = Some(parse_seconds(time).ok_or_else(invalid)?),
             (_, Some((key @ ("domain" | "path"), value))) if is_token(value) => {
                 cookie.attributes.push_str(&format!("; {key}={value}"));
             }

@@ -54,7 +54,7 @@ pub(super) const RULES: &[Rule<Draft>] = &[
         let text = directive.arg(0);
         let target = match text.contains('$') {
             true => StreamTarget::Computed(Text::parse(text, &scope.stream.names)?),
-            false => StreamTarget::Upstream(scope.upstreams.refer(text, None)?.id),
+            false => StreamTarget::Upstream(scope.upstreams.refer(text, None, text)?.id),
         };
         draft.content.get_or_insert(StreamContent::Proxy(target));
         Ok(())
@@ -157,6 +157,9 @@ impl definition::Side for OfConnections {
     fn number(scope: &Scope, word: &str) -> Result<usize, Fault> {
         let name = word.strip_prefix('$').filter(|name| !name.is_empty());
         let invalid = || Fault::new(format!("invalid variable name \"{word}\""));
+        if let Some(name) = name.filter(|name| Variable::named(&name.to_ascii_lowercase()).is_some()) {
+            return Err(Fault::new(format!("the duplicate \"{name}\" variable")));
+        }
         name.and_then(|name| scope.stream.names.number(name)).ok_or_else(invalid)
     }
 

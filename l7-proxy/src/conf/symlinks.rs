@@ -24,7 +24,8 @@ fn symlinks(scope: &mut super::Scope, settings: &mut Settings, directive: &Direc
         }
     }
     let Some(follow) = follow else {
-        return Err(Fault::directive("must have \"off\", \"on\" or \"if_not_owner\" parameter"));
+        let message = "\"disable_symlinks\" must have \"off\", \"on\" or \"if_not_owner\" parameter";
+        return Err(Fault::new(message));
     };
     if let ([one, other], None) = (&*directive.args, &from) {
         return Err(Fault::new(format!("duplicate parameters \"{one} {other}\"")));

@@ -16,9 +16,10 @@ use crate::stream::text::Text;
 use crate::variable::Value;
 
 use super::Scope;
+use super::limit::ZONE_MIN;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{flag, number, parse_number, parse_size, parse_time, size, time};
+use super::value::{choice, flag, number, parse_number, parse_seconds, parse_size, seconds, size};
 
 /// What has settings of TLS.
 pub(super) trait HasTls {
@@ -164,12 +165,12 @@ const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 20] {
             Ok(())
         }),
         Rule::new("ssl_verify_client", contexts, 1..=1, |_, target, directive| {
-            target.server().verify_client = match directive.arg(0) {
+            target.server().verify_client = match &*choice(directive) {
                 "off" => VerifyClient::Off,
                 "on" => VerifyClient::On,
                 "optional" => VerifyClient::Optional,
                 "optional_no_ca" => VerifyClient::OptionalNoCa,
-                word => return Err(Fault::value(word)),
+                _ => return Err(Fault::value(directive.arg(0))),
             };
             Ok(())
         }),
@@ -213,7 +214,7 @@ const fn server<T: HasTls>(contexts: Context) -> [Rule<T>; 20] {
         })
         .many(|target| target.server().ticket_keys.clear()),
         Rule::new("ssl_session_timeout", contexts, 1..=1, |_, target, directive| {
-            target.server().session_timeout = time(directive, 0)?;
+            target.server().session_timeout = seconds(directive, 0)?;
             Ok(())
         }),
         Rule::new("ssl_reject_handshake", contexts, 1..=1, |_, target, directive| {
@@ -342,8 +343,8 @@ fn certificate_cache(directive: &Directive) -> Result<Option<CertificateCache>, 
         let (name, value) = word.split_once('=').ok_or_else(invalid)?;
         match name {
             "max" => cache.most = parse_number(value).filter(|most| *most > 0).ok_or_else(invalid)?,
-            "inactive" => cache.inactive = parse_time(value).ok_or_else(invalid)?,
-            "valid" => cache.valid = parse_time(value).ok_or_else(invalid)?,
+            "inactive" => cache.inactive = parse_seconds(value).ok_or_else(invalid)?,
+            "valid" => cache.valid = parse_seconds(value).ok_or_else(invalid)?,
             _ => return Err(invalid()),
         }
     }
@@ -362,15 +363,16 @@ fn passwords(scope: &Scope, directive: &Directive) -> Result<Passwords, Fault> {
 }
 
 fn versions(scope: &mut Scope, directive: &Directive) -> Result<TlsVersions, Fault> {
+    scope.note_repeated(directive);
     let mut found = TlsVersions { tls12: false, tls13: false };
     for word in &directive.args {
-        match &**word {
-            "TLSv1.2" => found.tls12 = true,
-            "TLSv1.3" => found.tls13 = true,
-            "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => {
+        match &*word.to_ascii_lowercase() {
+            "tlsv1.2" => found.tls12 = true,
+            "tlsv1.3" => found.tls13 = true,
+            "sslv2" | "sslv3" | "tlsv1" | "tlsv1.1" => {
                 scope.note(directive, &format!("\"{word}\" is not spoken by l7-proxy"));
             }
-            word => return Err(Fault::value(word)),
+            _ => return Err(Fault::value(word)),
         }
     }
     Ok(found)
@@ -386,9 +388,11 @@ fn session_cache(word: &str) -> Result<SessionCache, Fault> {
         ["none"] => Ok(SessionCache::None),
         ["builtin"] => Ok(SessionCache::Keep(BUILTIN)),
         ["builtin", number] => parse_number(number).map(SessionCache::Keep).ok_or_else(invalid),
-        ["shared", name] if !name.is_empty() => Ok(SessionCache::Keep(BUILTIN)),
         ["shared", name, size] if !name.is_empty() => {
             let size = parse_size(size).ok_or_else(invalid)?;
+            if size < ZONE_MIN {
+                return Err(Fault::new(format!("session cache \"{word}\" is too small")));
+            }
             let size = usize::try_from(size).map_err(|_| invalid())?;
             Ok(SessionCache::Keep((size / SESSION_SIZE).max(1)))
         }

@@ -13,7 +13,7 @@ use crate::variable::Value;
 
 use super::rules::{self, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{number, parse_number, parse_time, time};
+use super::value::{number, parse_number, parse_seconds, parse_time, time};
 use super::{Error, Scope, address, resolver, sticky};
 
 /// An `upstream {}` while it is read.
@@ -26,6 +26,16 @@ pub(super) struct Draft {
     named: Vec<NamedServer>,
     resolving: Resolving,
     sticky: Option<Sticky>,
+}
+
+impl Draft {
+    /// Takes a way to choose; one more is taken in its place.
+    fn choose(&mut self, scope: &mut Scope, directive: &Directive, algorithm: Algorithm) {
+        if self.balance.algorithm != Balance::default().algorithm {
+            scope.note(directive, "load balancing method redefined");
+        }
+        self.balance.algorithm = algorithm;
+    }
 }
 
 /// What fills in a [`Draft`].
@@ -64,26 +74,30 @@ pub(super) const RULES: &[Rule<Draft>] = &[
         draft.keepalive.time = time(directive, 0)?;
         Ok(())
     }),
-    Rule::new("least_conn", Context::UPSTREAM, 0..=0, |_, draft, _| {
-        draft.balance.algorithm = Algorithm::LeastConn;
+    Rule::new("least_conn", Context::UPSTREAM, 0..=0, |scope, draft: &mut Draft, directive| {
+        draft.choose(scope, directive, Algorithm::LeastConn);
         Ok(())
-    }),
-    Rule::new("ip_hash", Context::UPSTREAM, 0..=0, |_, draft, _| {
-        draft.balance.algorithm = Algorithm::IpHash;
+    })
+    .many(|_| {}),
+    Rule::new("ip_hash", Context::UPSTREAM, 0..=0, |scope, draft: &mut Draft, directive| {
+        draft.choose(scope, directive, Algorithm::IpHash);
         Ok(())
-    }),
-    Rule::new("hash", Context::UPSTREAM, 1..=2, |scope, draft, directive| {
-        draft.balance.algorithm = match directive.args.get(1).map(|word| &**word) {
+    })
+    .many(|_| {}),
+    Rule::new("hash", Context::UPSTREAM, 1..=2, |scope, draft: &mut Draft, directive| {
+        draft.balance.key = Some(Value::parse(directive.arg(0), &scope.names)?);
+        let algorithm = match directive.args.get(1).map(|word| &**word) {
             None => Algorithm::Hash,
             Some("consistent") => Algorithm::HashConsistent,
             Some(word) => return Err(Fault::parameter(word)),
         };
-        draft.balance.key = Some(Value::parse(directive.arg(0), &scope.names)?);
+        draft.choose(scope, directive, algorithm);
         Ok(())
-    }),
-    Rule::new("random", Context::UPSTREAM, 0..=2, |_, draft, directive| {
+    })
+    .many(|_| {}),
+    Rule::new("random", Context::UPSTREAM, 0..=2, |scope, draft: &mut Draft, directive| {
         let words: Vec<&str> = directive.args.iter().map(|word| &**word).collect();
-        draft.balance.algorithm = match *words {
+        let algorithm = match *words {
             [] => Algorithm::Random,
             ["two"] | ["two", "least_conn"] => Algorithm::RandomTwo,
             // Of two drawn by weight, the one that answers sooner for its load.
@@ -93,17 +107,20 @@ pub(super) const RULES: &[Rule<Draft>] = &[
             }
             ["two", word] | [word, ..] => return Err(Fault::parameter(word)),
         };
+        draft.choose(scope, directive, algorithm);
         Ok(())
-    }),
-    Rule::new("least_time", Context::UPSTREAM, 1..=2, |_, draft, directive| {
-        draft.balance.algorithm = Algorithm::LeastTime;
+    })
+    .many(|_| {}),
+    Rule::new("least_time", Context::UPSTREAM, 1..=2, |scope, draft: &mut Draft, directive| {
+        draft.choose(scope, directive, Algorithm::LeastTime);
         draft.balance.timed = Some(timed(directive.arg(0))?);
         match directive.args.get(1).map(|word| &**word) {
             // Requests under way count in any case: a server's time is multiplied by them.
             None | Some("inflight") => Ok(()),
             Some(word) => Err(Fault::parameter(word)),
         }
-    }),
+    })
+    .many(|_| {}),
     Rule::new("queue", Context::UPSTREAM, 1..=2, |_, draft, directive| {
         let word = directive.arg(0);
         let invalid = || Fault::new(format!("invalid value \"{word}\" in \"queue\" directive"));
@@ -191,9 +208,14 @@ impl Upstreams {
         Ok(upstreams)
     }
 
-    /// Returns the upstream of that name, or the one that the address implies.
-    pub(super) fn refer(&mut self, text: &str, default_port: Option<u16>) -> Result<Referred, Fault> {
-        let fault = |reason| Fault::new(format!("{reason} in upstream \"{text}\""));
+    /// Returns the upstream of that name, or the one that the address implies; messages show it as `shown`.
+    pub(super) fn refer(
+        &mut self,
+        text: &str,
+        default_port: Option<u16>,
+        shown: &str,
+    ) -> Result<Referred, Fault> {
+        let fault = |reason| Fault::new(format!("{reason} in upstream \"{shown}\""));
         let (host, port) = address::split(text).map_err(fault)?;
         let explicit = self.list[..self.explicit].iter();
         if let Some(place) = explicit.clone().position(|known| known.name.eq_ignore_ascii_case(host)) {
@@ -282,7 +304,9 @@ fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
                 server.weight = parse_number(value).and_then(NonZeroU16::new).ok_or_else(invalid)?;
             }
             ("max_fails", Some(value)) => server.max_fails = parse_number(value).ok_or_else(invalid)?,
-            ("fail_timeout", Some(value)) => server.fail_timeout = parse_time(value).ok_or_else(invalid)?,
+            ("fail_timeout", Some(value)) => {
+                server.fail_timeout = parse_seconds(value).ok_or_else(invalid)?
+            }
             ("max_conns", Some(value)) => {
                 server.max_conns = NonZeroU32::new(parse_number(value).ok_or_else(invalid)?);
             }

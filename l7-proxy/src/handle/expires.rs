@@ -56,7 +56,8 @@ fn fields(
     let fixed = |date, control| Some((HeaderValue::from_static(date), HeaderValue::from_static(control)));
     let since = |from| match from {
         ExpiresFrom::Access => Some(now),
-        ExpiresFrom::Modified => modified,
+        // What has no such date is as old as the answer, as in nginx.
+        ExpiresFrom::Modified => Some(modified.unwrap_or(now)),
     };
     let at = match time {
         ExpiryTime::Off => return None,

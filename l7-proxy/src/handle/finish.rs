@@ -40,7 +40,10 @@ pub(super) fn finish(
         && !of_file
     {
         answer.status = status;
-        answer.extensions.remove::<ReasonPhrase>();
+        match reason(status) {
+            Some(words) => _ = answer.extensions.insert(ReasonPhrase::from_static(words)),
+            None => _ = answer.extensions.remove::<ReasonPhrase>(),
+        }
     }
     let headers = &mut answer.headers;
     // Otherwise nearly all there is to say is said.

@@ -10,7 +10,7 @@ use crate::route::{Order, Route, Server};
 use crate::static_file::Links;
 use crate::transaction::{PathOrigin, Transaction};
 use crate::uri::{Target, TargetError};
-use crate::variable::Value;
+use crate::variable::{Exchange, Value};
 
 /// What a script comes to.
 pub(super) enum Ran<'g> {
@@ -135,33 +135,31 @@ impl<'g> Script<'_, 'g, '_> {
         }
         self.transaction.tell(|| format!("rewrite {} matches", rewrite.pattern.source()));
         let exchange = exchange(self.transaction, self.server, &self.route, self.target);
-        let mut text = Vec::new();
-        rewrite.replacement.write(&exchange, &mut text);
+        let mut path = Vec::new();
+        rewrite.replacement.write(&exchange, &mut path);
+        let added = rewrite.args.as_ref().map(|args| arguments(args, &exchange));
         let kept = self.target.args().filter(|args| !args.is_empty() && !rewrite.drops_args);
         if let Then::Redirect(status) = rewrite.then {
-            let mut place = pages::escape_location(&text);
-            if let Some(args) = kept {
+            let mut place = pages::escape_location(&path);
+            for args in [added.as_deref(), kept].into_iter().flatten() {
                 place.push(if place.contains('?') { '&' } else { '?' });
                 place.push_str(args);
             }
             return pages::redirect(status, &place, &exchange).map_or(Rewritten::Failed, Rewritten::Redirect);
         }
-        let (path, added) = match memchr::memchr(b'?', &text) {
-            Some(mark) => (&text[..mark], pages::escape_location(&text[mark + 1..])),
-            None => (&*text, String::new()),
-        };
+        let added = added.unwrap_or_default();
         let args = match kept {
             Some(kept) if !added.is_empty() => Some(format!("{added}&{kept}")),
             Some(kept) => Some(kept.to_owned()),
             None => Some(added).filter(|added| !added.is_empty()),
         };
-        match Target::internal(path, args.as_deref()) {
+        match Target::internal(&path, args.as_deref()) {
             Ok(target) => {
                 self.retarget(target);
                 Rewritten::Yes
             }
             Err(error) => {
-                self.complain(path, error);
+                self.complain(&path, error);
                 Rewritten::Failed
             }
         }
@@ -208,6 +206,19 @@ impl<'g> Script<'_, 'g, '_> {
         value.write(&exchange(self.transaction, self.server, &self.route, self.target), &mut text);
         text
     }
+}
+
+/// Returns the arguments that a `rewrite` gives.
+///
+/// A group of a path that was written with escapes is escaped again: `%26` in a path is part of a name,
+/// and must not part two arguments.
+fn arguments(args: &Value, exchange: &Exchange<'_>) -> String {
+    let path = exchange.request_uri.split('?').next().unwrap_or_default();
+    let escaped = path.contains(['%', '+']).then(|| exchange.captures.for_arguments());
+    let captures = escaped.as_ref().unwrap_or(exchange.captures);
+    let mut text = Vec::new();
+    args.write(&Exchange { captures, ..*exchange }, &mut text);
+    pages::escape_location(&text)
 }
 
 /// What a `rewrite` did.

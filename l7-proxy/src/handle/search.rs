@@ -1,5 +1,6 @@
 //! The way of a request through servers and locations: scripts, internal redirects, error pages.
 
+use http::header::CONTENT_TYPE;
 use http_body::Body as _;
 use tracing::{debug, error};
 
@@ -119,6 +120,16 @@ impl Search {
         if found.is_some() {
             transaction.tell(|| format!("error_page for {status}"));
         }
+        if matches!(found, Some(ErrorPage::Path(_) | ErrorPage::Named)) {
+            // What the error says of itself stays: how to log in, or where else to go.
+            if let Some(headers) = &headers {
+                transaction.carried.get_or_insert_default().extend((**headers).clone());
+            }
+            transaction.findings.error_status = match self.error_page {
+                Some(ErrorPageStatus::Set(status)) => Some(status),
+                _ => None,
+            };
+        }
         match found {
             Some(ErrorPage::Path(next)) => {
                 transaction.act_as_get();
@@ -130,6 +141,10 @@ impl Search {
                 let mut answer = Answer::page(pages::built_in(status, route.settings.server_tokens));
                 if let Some(headers) = headers {
                     answer.headers.extend(*headers);
+                }
+                // A page of ours is not of the kind that a server's answer was.
+                if let Some(carried) = &mut transaction.carried {
+                    carried.remove(CONTENT_TYPE);
                 }
                 // An error page that fails answers with its own failure, as in nginx.
                 Next::Answer(answer, None)

@@ -83,6 +83,18 @@ impl MediaTypes {
         Self::These(words.chain(["text/html".to_owned()]).collect())
     }
 
+    /// Adds a type, or all for `*`; returns whether it was not there yet.
+    pub(crate) fn add(&mut self, word: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(_) if word == "*" => {
+                *self = Self::All;
+                true
+            }
+            Self::These(types) => types.insert(word.to_ascii_lowercase()),
+        }
+    }
+
     /// Returns whether a field's value names one of them.
     pub fn contain(&self, content_type: &[u8]) -> bool {
         let Self::These(types) = self else { return true };

@@ -40,8 +40,10 @@ pub enum Settable {
 pub struct Rewrite {
     /// What the path must match.
     pub pattern: Pattern,
-    /// The new path, and after a `?` new arguments.
+    /// The new path.
     pub replacement: Value,
+    /// The new arguments: what the replacement has behind its first `?`.
+    pub args: Option<Value>,
     /// Whether the request's own arguments are left out: the replacement ends with a `?`.
     pub drops_args: bool,
     /// What comes next.

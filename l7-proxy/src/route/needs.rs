@@ -76,7 +76,10 @@ impl Needs {
         for instruction in script {
             match instruction {
                 Instruction::Set { value, .. } => self.value(value),
-                Instruction::Rewrite(rewrite) => self.value(&rewrite.replacement),
+                Instruction::Rewrite(rewrite) => {
+                    self.value(&rewrite.replacement);
+                    rewrite.args.iter().for_each(|args| self.value(args));
+                }
                 Instruction::If(branch) => {
                     match &branch.condition.test {
                         Test::Equal(one, other) => {

@@ -46,6 +46,18 @@ impl Network {
         Some(Self { base: base & mask, mask, v4 })
     }
 
+    /// Returns the network that is one address.
+    pub(crate) fn host(address: IpAddr) -> Self {
+        let (base, v4) = number(address);
+        Self { base, mask: u128::MAX, v4 }
+    }
+
+    /// Returns whether `text`, from which this network was read, sets bits that do not count.
+    pub(crate) fn leaves_out_bits_of(&self, text: &str) -> bool {
+        let address = text.split_once('/').and_then(|(address, _)| address.parse().ok());
+        address.is_some_and(|address| number(address).0 != self.base)
+    }
+
     /// Returns whether an address is of this network; one of IPv4 in clothes of IPv6 is of IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (number, v4) = number(address.to_canonical());

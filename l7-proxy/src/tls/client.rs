@@ -75,7 +75,8 @@ impl Client {
             }
         };
         let mut config = match &tls.certificate {
-            Some(pair) if !pair.is_computed() => {
+            // A key alone is of no use, as in nginx.
+            Some(pair) if !pair.is_computed() && pair.certificate.is_some() => {
                 let own = files::certified_key(pair, &tls.passwords, &mut |_| Vec::new())?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
             }

@@ -238,6 +238,12 @@ impl Captures {
         self.0.borrow_mut().matches(regex, subject)
     }
 
+    /// Returns the same groups, written so that each can stand in arguments as one value. Those with a name
+    /// stay as they are, as in nginx.
+    pub(crate) fn for_arguments(&self) -> Captures {
+        Captures(RefCell::new(self.0.borrow().for_arguments()))
+    }
+
     /// Returns the text of group `number`.
     pub fn group(&self, number: u8) -> Option<Ref<'_, [u8]>> {
         Ref::filter_map(self.0.borrow(), |groups| groups.group(number)).ok()
@@ -279,6 +285,18 @@ impl Groups {
         true
     }
 
+    fn for_arguments(&self) -> Groups {
+        let mut escaped = Groups { named: self.named.clone(), ..Groups::default() };
+        for (number, slot) in (0_u8..).zip(&mut escaped.groups) {
+            let Some(group) = self.group(number) else { continue };
+            let start = u32::try_from(escaped.subject.len());
+            escape_argument(group, &mut escaped.subject);
+            let end = u32::try_from(escaped.subject.len());
+            *slot = start.ok().zip(end.ok()).map(|(start, end)| start..end);
+        }
+        escaped
+    }
+
     fn group(&self, number: u8) -> Option<&[u8]> {
         let range = self.groups.get(usize::from(number))?.as_ref()?;
         self.subject.get(range.start as usize..range.end as usize)
@@ -288,3 +306,17 @@ impl Groups {
         self.named.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value)
     }
 }
+
+/// Appends a value so that it can stand among others in arguments.
+fn escape_argument(value: &[u8], out: &mut Vec<u8>) {
+    for &byte in value {
+        match byte {
+            ..=b' ' | 0x7f.. | b'#' | b'%' | b'&' | b'+' | b'?' => {
+                out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+            byte => out.push(byte),
+        }
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";

@@ -28,6 +28,8 @@ pub struct Findings {
     pub below_alias: Option<usize>,
     /// Bytes per second that `set $limit_rate` allows; 0 sets no limit, `None` says nothing.
     pub limit_rate: Option<u64>,
+    /// The status of the error that is being answered (`error_page`).
+    pub error_status: Option<u16>,
     /// What `limit_conn` has said, once it was asked.
     pub limit_conn: Option<LimitStatus>,
     /// What `limit_req` has said, once it was asked.

@@ -104,6 +104,9 @@ pub(super) fn parse(text: &str, names: &Names) -> Result<Value, ValueError> {
 pub(crate) fn split_variable(after: &str) -> Result<(&str, &str), ValueError> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if let Some(inner) = after.strip_prefix('{') {
+        if inner.is_empty() {
+            return Err(ValueError::InvalidName);
+        }
         let end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
         let (name, rest) = inner.split_at(end);
         let Some(rest) = rest.strip_prefix('}') else {

@@ -225,10 +225,10 @@ impl Variable {
             Self::ServerPort if unix::is_unix(exchange.connection.local.ip()) => {}
             Self::ServerPort => number(u64::from(exchange.connection.local.port()), out),
             Self::ServerProtocol => out.extend_from_slice(protocol(exchange.version).as_bytes()),
-            Self::Status => match exchange.response {
-                Some(response) => status(response.status, out),
-                None => out.extend_from_slice(b"000"),
-            },
+            Self::Status => {
+                let known = exchange.response.map(|response| response.status);
+                status(known.or(exchange.findings.error_status).unwrap_or(0), out);
+            }
             Self::TimeIso8601 => date::write_iso8601(exchange.moment.now(), out),
             Self::TimeLocal => date::write_log(exchange.moment.now(), out),
             Self::UpstreamAddr => return upstream_addr(exchange, out),

@@ -1,6 +1,7 @@
 //! nginx.conf: what is taken, and what it means.
 
 mod faults;
+mod values;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -167,7 +168,7 @@ http {
     assert_eq!(process.pid, Path::new("/run/nginx.pid"));
     assert_eq!(process.user, Some(("www-data".into(), None)));
     let notes: Vec<_> = loaded.notes.iter().map(|note| note.message.split('"').nth(1).unwrap()).collect();
-    assert_eq!(notes, ["sendfile", "tcp_nopush", "types_hash_max_size"]);
+    assert_eq!(notes, ["sendfile", "tcp_nopush", "types_hash_max_size", "user"]);
     let server = &loaded.config.http.unwrap().servers[0];
     assert!(server.listen[0].default_server);
     let files = &server.settings.files;
@@ -504,7 +505,7 @@ fn stream_server_needs_an_address_and_a_place_to_go() {
     refused_in_stream("map $status $x { a b; A c; }", "conflicting parameter \"A\"");
     refused_in_stream("server { set $status x; }", "the duplicate \"status\" variable");
     refused_in_stream("server { deny 192.0.2.0/33; }", "invalid parameter \"192.0.2.0/33\"");
-    refused_in_stream("limit_conn zone 1;", "unknown limit_conn_zone \"zone\"");
+    refused_in_stream("limit_conn zone 1;", "zero size shared memory zone \"zone\"");
     refused_in_stream("access_log x;", "log format is not specified");
     refused_in_stream("server { location / { } }", "\"location\" directive is not allowed here");
     refused_in_stream(

@@ -60,7 +60,7 @@ fn wrong_words_are_named() {
             "service upstream \"a.test\" may not have a port",
         ),
         ("", "resolver 127.0.0.1 ipv4=off ipv6=off;".into(), "\"ipv4\" and \"ipv6\" cannot both be \"off\""),
-        ("", "resolver 127.0.0.1 valid=x;".into(), "invalid parameter \"valid=x\""),
+        ("", "resolver 127.0.0.1 valid=x;".into(), "invalid parameter: valid=x"),
         (
             "",
             "upstream u { ip_hash; server 127.0.0.1 slow_start=1s; }".into(),

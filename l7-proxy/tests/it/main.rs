@@ -1,6 +1,7 @@
 //! The proxy from outside: what its parts promise together.
 
 mod answers;
+mod as_nginx;
 mod asked;
 mod balance;
 mod body_file;

@@ -58,9 +58,18 @@ fn add<T: Clone>(map: &mut Rows<T>, key: &str, value: T, wildcards: Wildcards) -
     }
     // A backslash keeps a key from being a word of ours.
     let key = key.strip_prefix('\\').unwrap_or(key);
+    if wildcards == Wildcards::Names && !is_name(key) {
+        return Err(Fault::new(format!("invalid hostname or wildcard \"{key}\"")));
+    }
     let free = match wildcards {
         Wildcards::None => map.insert(key, value),
         Wildcards::Names => map.insert_name(key, value),
     };
     if free { Ok(()) } else { Err(Fault::new(format!("conflicting parameter \"{key}\""))) }
+}
+
+/// Whether a name has a wildcard at one of its ends at most.
+fn is_name(key: &str) -> bool {
+    let inner = key.strip_prefix("*.").or_else(|| key.strip_suffix(".*")).unwrap_or(key);
+    !inner.is_empty() && !inner.contains('*') && !key.contains("..")
 }

@@ -1,18 +1,21 @@
 //! What `stream {}` and its servers may both set.
 
+use std::collections::hash_map::Entry;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use l4_proxy::proxy_protocol::Version;
 
 use super::log;
+use crate::conf::client_addr::{network, trusted};
+use crate::conf::limit::{most, zone};
 use crate::conf::log::add_error_log;
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
-use crate::conf::value::{flag, number, parse_number, size, time};
+use crate::conf::value::{flag, number, size, time};
 use crate::conf::{Scope, limit};
 use crate::model::{ConnectionLimit, StreamSettings};
-use crate::stream::access::{self, Network, Verdict};
+use crate::stream::access::{self, Verdict};
 use crate::stream::text::{Names, Text, Variable};
 
 const BOTH: Context = Context::STREAM_SETTINGS;
@@ -91,10 +94,8 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
         settings.proxy_protocol_timeout = time(directive, 0)?;
         Ok(())
     }),
-    Rule::new("set_real_ip_from", BOTH, 1..=1, |_, settings: &mut StreamSettings, directive| {
-        let word = directive.arg(0);
-        let invalid = || Fault::new(format!("invalid parameter \"{word}\""));
-        settings.real_ip_from.push(Network::parse(word).ok_or_else(invalid)?);
+    Rule::new("set_real_ip_from", BOTH, 1..=1, |scope, settings: &mut StreamSettings, directive| {
+        settings.real_ip_from.extend(trusted(scope, directive)?);
         Ok(())
     })
     .many(|settings| settings.real_ip_from.clear()),
@@ -111,17 +112,22 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
         Ok(())
     }),
     Rule::new("set", Context::STREAM_SERVER, 2..=2, set).many(|_| {}),
-    Rule::new("allow", BOTH, 1..=1, |_, settings, directive| access(settings, directive, Verdict::Allow))
-        .many(|_| {}),
-    Rule::new("deny", BOTH, 1..=1, |_, settings, directive| access(settings, directive, Verdict::Deny))
-        .many(|_| {}),
+    Rule::new("allow", BOTH, 1..=1, |scope, settings, directive| {
+        access(scope, settings, directive, Verdict::Allow)
+    })
+    .many(|_| {}),
+    Rule::new("deny", BOTH, 1..=1, |scope, settings, directive| {
+        access(scope, settings, directive, Verdict::Deny)
+    })
+    .many(|_| {}),
     Rule::new("limit_conn", BOTH, 2..=2, |scope, settings: &mut StreamSettings, directive| {
         let zone = directive.arg(0);
-        let Some(key) = scope.stream.zones.get(zone).cloned() else {
-            return Err(Fault::new(format!("unknown limit_conn_zone \"{zone}\"")));
-        };
-        let invalid = || Fault::new(format!("invalid number of connections \"{}\"", directive.arg(1)));
-        let most = parse_number(directive.arg(1)).filter(|&most| most > 0).ok_or_else(invalid)?;
+        if settings.limits.iter().any(|limit| limit.zone == zone) {
+            return Err(Fault::directive("is duplicate"));
+        }
+        let most = most(directive)?;
+        let key = scope.stream.zones.get(zone).cloned();
+        let key = key.ok_or_else(|| Fault::new(format!("zero size shared memory zone \"{zone}\"")))?;
         settings.limits.push(ConnectionLimit { zone: zone.to_owned(), key, most });
         Ok(())
     })
@@ -165,13 +171,16 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
 pub(crate) const ZONES: &[Rule<()>] =
     &[Rule::new("limit_conn_zone", Context::STREAM, 2..=2, |scope, (), directive| {
         let key = Text::parse(directive.arg(0), &scope.stream.names)?;
-        let word = directive.arg(1);
-        let zone = word.strip_prefix("zone=").and_then(|zone| zone.split_once(':'));
-        let Some((name, size)) = zone else { return Err(Fault::parameter(word)) };
-        if name.is_empty() || crate::conf::value::parse_size(size).is_none() {
-            return Err(Fault::new(format!("invalid zone size \"{word}\"")));
+        let (name, _) = zone(directive, 1)?;
+        let text = directive.arg(0);
+        match scope.stream.zones.entry(name) {
+            Entry::Vacant(free) => _ = free.insert(key),
+            Entry::Occupied(taken) => {
+                let name = taken.key();
+                let message = format!("limit_conn_zone \"{name}\" is already bound to key \"{text}\"");
+                return Err(Fault::new(message));
+            }
         }
-        scope.stream.zones.insert(name.to_owned(), key);
         Ok(())
     })
     .many(|()| {})];
@@ -198,16 +207,13 @@ fn set(scope: &mut Scope, settings: &mut StreamSettings, directive: &Directive) 
 }
 
 /// Adds a rule about who may connect.
-fn access(settings: &mut StreamSettings, directive: &Directive, verdict: Verdict) -> Result<(), Fault> {
-    let word = directive.arg(0);
-    let network = match word {
-        "all" => None,
-        word => match Network::parse(word) {
-            Some(network) => Some(network),
-            None => return Err(Fault::parameter(word)),
-        },
-    };
-    settings.access.push(access::Rule { network, verdict });
+fn access(
+    scope: &mut Scope,
+    settings: &mut StreamSettings,
+    directive: &Directive,
+    verdict: Verdict,
+) -> Result<(), Fault> {
+    settings.access.push(access::Rule { network: network(scope, directive)?, verdict });
     Ok(())
 }
 

@@ -24,42 +24,57 @@ impl Default for Balance {
 
 /// What fills in a [`Balance`].
 pub(crate) const BALANCE: &[Rule<Balance>] = &[
-    Rule::new("least_conn", Context::STREAM_UPSTREAM, 0..=0, |_, balance: &mut Balance, _| {
-        balance.algorithm = Algorithm::LeastConn;
+    Rule::new("least_conn", Context::STREAM_UPSTREAM, 0..=0, |scope, balance: &mut Balance, directive| {
+        choose(scope, balance, directive, Algorithm::LeastConn);
         Ok(())
-    }),
-    Rule::new("random", Context::STREAM_UPSTREAM, 0..=2, |_, balance, directive| {
-        balance.algorithm = match (directive.arg(0), directive.arg(1)) {
-            ("", _) => Algorithm::Random,
-            ("two", "" | "least_conn") => Algorithm::RandomTwo,
+    })
+    .many(|_| {}),
+    Rule::new("random", Context::STREAM_UPSTREAM, 0..=2, |scope, balance: &mut Balance, directive| {
+        let words: Vec<&str> = directive.args.iter().map(|word| &**word).collect();
+        let algorithm = match *words {
+            [] => Algorithm::Random,
+            ["two"] | ["two", "least_conn"] => Algorithm::RandomTwo,
             // Of two drawn by weight, the one that answers sooner for its load.
-            ("two", word) if let Some(word) = word.strip_prefix("least_time=") => {
+            ["two", word] if let Some(word) = word.strip_prefix("least_time=") => {
                 balance.timed = Some(timed(word)?);
                 Algorithm::Ewma
             }
-            ("two", word) | (word, _) => return Err(Fault::parameter(word)),
+            ["two", word] | [word, ..] => return Err(Fault::parameter(word)),
         };
+        choose(scope, balance, directive, algorithm);
         Ok(())
-    }),
-    Rule::new("least_time", Context::STREAM_UPSTREAM, 1..=2, |_, balance, directive| {
-        balance.algorithm = Algorithm::LeastTime;
+    })
+    .many(|_| {}),
+    Rule::new("least_time", Context::STREAM_UPSTREAM, 1..=2, |scope, balance: &mut Balance, directive| {
+        choose(scope, balance, directive, Algorithm::LeastTime);
         balance.timed = Some(timed(directive.arg(0))?);
         match directive.arg(1) {
             // Connections that are there count in any case: a server's time is multiplied by them.
             "" | "inflight" => Ok(()),
             word => Err(Fault::parameter(word)),
         }
-    }),
-    Rule::new("hash", Context::STREAM_UPSTREAM, 1..=2, |scope, balance, directive| {
-        balance.algorithm = match directive.arg(1) {
+    })
+    .many(|_| {}),
+    Rule::new("hash", Context::STREAM_UPSTREAM, 1..=2, |scope, balance: &mut Balance, directive| {
+        balance.key = Some(Text::parse(directive.arg(0), &scope.stream.names)?);
+        let algorithm = match directive.arg(1) {
             "" => Algorithm::Hash,
             "consistent" => Algorithm::HashConsistent,
             word => return Err(Fault::parameter(word)),
         };
-        balance.key = Some(Text::parse(directive.arg(0), &scope.stream.names)?);
+        choose(scope, balance, directive, algorithm);
         Ok(())
-    }),
+    })
+    .many(|_| {}),
 ];
+
+/// Takes a way to choose; one more is taken in its place.
+fn choose(scope: &mut Scope, balance: &mut Balance, directive: &Directive, algorithm: Algorithm) {
+    if balance.algorithm != Algorithm::Swrr {
+        scope.note(directive, "load balancing method redefined");
+    }
+    balance.algorithm = algorithm;
+}
 
 /// Reads how an `upstream {}` chooses.
 pub(super) fn balance(scope: &mut Scope, directive: &Directive) -> Result<Balance, Error> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use l7_proxy::conf::{self, Source};
+use l7_proxy::conf::{self, Place, Source};
 use proptest::prelude::*;
 
 use super::{load, load_in, refused, refused_in_http, refused_in_location, refused_in_server};
@@ -262,8 +262,26 @@ fn soup() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_text_is_read_with_a_panic(text in soup()) {
-        _ = load(&text);
+    fn any_text_is_whole_or_is_refused_for_a_line_that_it_has(text in soup()) {
+        let lines = text.matches('\n').count() + 1;
+        // Half of what can be right has to be there, or nothing else is ever looked at.
+        for text in [text.clone(), format!("events {{}} {text}")] {
+            match load(&text) {
+                Ok(_) => {
+                    // What is right is complete, so that nothing is left open for a bracket to close.
+                    let error = load(&format!("{text}\n}}")).unwrap_err();
+                    prop_assert_eq!(error.message(), "unexpected \"}\"");
+                    prop_assert_eq!(error.place().map(Place::line), Some(lines + 1));
+                }
+                Err(error) if error.place().is_none() => {
+                    prop_assert_eq!(error.message(), "no \"events\" section in configuration");
+                }
+                Err(error) => {
+                    let line = error.place().map_or(0, Place::line);
+                    prop_assert!((1..=lines).contains(&line), "{} of {} lines: {}", line, lines, error);
+                }
+            }
+        }
     }
 }
 

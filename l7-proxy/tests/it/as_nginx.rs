@@ -1,0 +1,122 @@
+//! Answers that were found to differ from nginx's when the same requests were sent to both.
+
+use crate::peer::{Origin, Proxy, field, server};
+
+#[track_caller]
+fn check(proxy: &Proxy, path: &str, status: u16, fields: &[(&str, Option<&str>)], text: &str) {
+    let answer = proxy.get(path);
+    assert_eq!((answer.status, answer.text()), (status, text), "{path}");
+    for (name, expected) in fields {
+        assert_eq!(answer.header(name), *expected, "{path} {name}");
+    }
+}
+
+#[test]
+fn error_page_keeps_what_the_error_says_of_itself() {
+    let proxy = Proxy::start(&server(
+        "error_page 401 302 @sorry;
+         location @sorry { return 200 \"sorry $status\"; }
+         location /private { auth_basic staff; auth_basic_user_file users; }
+         location /moved { return 302 http://o.test/; }",
+    ));
+    proxy.file("users", "u:{PLAIN}p\n");
+    let asked = Some("Basic realm=\"staff\"");
+    check(&proxy, "/private", 401, &[("WWW-Authenticate", asked)], "sorry 401");
+    check(&proxy, "/moved", 302, &[("Location", Some("http://o.test/"))], "sorry 302");
+}
+
+#[test]
+fn status_is_known_while_an_error_is_answered() {
+    let proxy = Proxy::start(&server(
+        "recursive_error_pages on;
+         error_page 404 /first; error_page 403 =410 /second; error_page 500 = @plain;
+         location /first { return 403; }
+         location /second { return 200 \"then $status\"; }
+         location @plain { return 200 \"plain $status\"; }
+         location /fails { return 500; }
+         location /asked { return 200 $status; }",
+    ));
+    check(&proxy, "/nowhere", 410, &[], "then 410");
+    check(&proxy, "/fails", 200, &[], "plain 000");
+    check(&proxy, "/asked", 200, &[], "000");
+}
+
+#[test]
+fn group_of_an_escaped_path_is_one_argument() {
+    let proxy = Proxy::start(&server(
+        "rewrite ^/s/(.*)$ /show?q=$1&last=1 last;
+         rewrite ^/n/(?<n>.*)$ /show?n=$n last;
+         location /show { return 200 \"$uri $args\"; }",
+    ));
+    check(&proxy, "/s/a%26b%3Dc", 200, &[], "/show q=a%26b=c&last=1");
+    check(&proxy, "/s/a%3Fb%23%25", 200, &[], "/show q=a%3Fb%23%25&last=1");
+    check(&proxy, "/s/1+1", 200, &[], "/show q=1%2B1&last=1");
+    // What nobody has escaped may part arguments.
+    check(&proxy, "/s/a&b=c?x=y", 200, &[], "/show q=a&b=c&last=1&x=y");
+    check(&proxy, "/n/a", 200, &[], "/show n=a");
+}
+
+#[test]
+fn question_mark_in_a_rewritten_path_stays_in_the_path() {
+    let origin = Origin::named("app");
+    let proxy = Proxy::start(&server(&format!(
+        "location /a/ {{ rewrite ^/a/(.*)$ /b/$1 break; proxy_pass http://{}; }}",
+        origin.addr
+    )));
+    proxy.get("/a/x%3Fadmin=1?y=2");
+    let head = origin.last_request();
+    assert!(head.starts_with("GET /b/x%3Fadmin=1?y=2 HTTP/1.1\r\n"), "{head}");
+    assert_eq!(field(&head, "Host"), Some(&*origin.addr.to_string()));
+}
+
+#[test]
+fn slashes_are_kept_however_they_are_written() {
+    let proxy = Proxy::start(&server("merge_slashes off; location / { return 200 $uri; }"));
+    for (path, expected) in
+        [("/a//b", "/a//b"), ("/a/%2f/b", "/a///b"), ("/a%2F%2Fb", "/a//b"), ("/a/./b", "/a/b")]
+    {
+        check(&proxy, path, 200, &[], expected);
+    }
+    let proxy = Proxy::start(&server("location / { return 200 $uri; }"));
+    check(&proxy, "/a/%2f/b", 200, &[], "/a/b");
+}
+
+#[test]
+fn answer_without_a_date_of_its_own_expires_from_now_on() {
+    let proxy = Proxy::start(&server("expires modified 1h; location / { return 200 x; }"));
+    check(&proxy, "/", 200, &[("Cache-Control", Some("max-age=3600"))], "x");
+}
+
+#[test]
+fn name_with_two_dots_in_a_row_is_none() {
+    let proxy = Proxy::start(&server("location / { return 200 $host; }"));
+    for (host, status) in [("a..", 400), ("..", 400), ("a..b", 400), ("a.", 200)] {
+        let mut client = proxy.client();
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.response().status, status, "{host}");
+    }
+}
+
+#[test]
+fn status_that_error_page_gives_has_the_words_of_nginx() {
+    let proxy = Proxy::start(&server("error_page 404 =302 /there; location /there { return 200 x; }"));
+    let mut client = proxy.client();
+    client.send("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answer = client.response();
+    assert!(answer.head.starts_with("HTTP/1.1 302 Moved Temporarily\r\n"), "{}", answer.head);
+}
+
+/// What the server said of its own answer does not hold for a page of ours.
+#[test]
+fn page_for_a_failed_internal_redirect_is_html() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.reply("Content-Type: text/plain\r\nX-Accel-Redirect: /files/gone\r\n", "")
+    });
+    let proxy = Proxy::start(&server(&format!(
+        "location / {{ proxy_pass http://{}; }} location /files/ {{ internal; }}",
+        origin.addr
+    )));
+    let answer = proxy.get("/");
+    assert_eq!((answer.status, answer.header("Content-Type")), (404, Some("text/html")));
+}
