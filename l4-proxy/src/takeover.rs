@@ -29,7 +29,7 @@ use std::time::Duration;
 use lvs_core::{Director, Time};
 
 pub(crate) use self::elders::{Elders, Remains};
-use self::estate::Estate;
+pub use self::estate::Estate;
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::Record;
 use crate::udp::Passing;
@@ -100,21 +100,9 @@ impl Predecessor {
         self.estate.checks.clone()
     }
 
-    /// Puts templates, health and counters where they belong in a director that has a configuration and
-    /// does not serve yet. What belongs to no service or server is left out.
+    /// See [`Estate::bequeath`].
     pub(crate) fn bequeath(&self, director: &Director, now: Time) {
-        let Estate { templates, health, counts, .. } = &self.estate;
-        match director.restore_templates(templates, now) {
-            Ok(restored) => tracing::info!(templates = restored.restored, "templates taken over"),
-            Err(error) => tracing::warn!(%error, "templates are lost"),
-        }
-        // Neither needs to be configured any more.
-        for (service, server, record) in health {
-            let _ = director.restore_health(service, *server, record, now);
-        }
-        for (service, server, counts) in counts {
-            let _ = director.add_counts(service, *server, counts);
-        }
+        self.estate.bequeath(director, now);
     }
 
     /// Has it leave the virtual routers that are wanted, with what it says of them; from now on it is
@@ -185,12 +173,20 @@ pub(crate) fn hand_over(
     }
 }
 
-fn write_text(mut stream: &UnixStream, text: &[u8]) -> io::Result<()> {
+/// Sends a text, its length before it.
+///
+/// # Errors
+/// The other side is gone.
+pub fn write_text(mut stream: &UnixStream, text: &[u8]) -> io::Result<()> {
     stream.write_all(&(text.len() as u64).to_be_bytes())?;
     stream.write_all(text)
 }
 
-fn read_text(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+/// Receives a text that was [sent](write_text).
+///
+/// # Errors
+/// The other side is gone, or sends something else.
+pub fn read_text(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 8];
     stream.read_exact(&mut length)?;
     let length = u64::from_be_bytes(length);

@@ -23,6 +23,7 @@
 
 mod administered;
 mod desired;
+mod legacy;
 mod listen;
 mod succession;
 mod worker;
@@ -44,6 +45,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use self::administered::{Administered, Claim};
+pub use self::legacy::Legacy;
 use self::listen::{Endpoint, Listener};
 use self::worker::{Command, Duty, Serves, Switch};
 use crate::access_log::OpenError;
@@ -179,6 +181,25 @@ pub enum Error {
     Finishing,
 }
 
+/// The connections with clients that a proxy has open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Remaining {
+    /// Those that a request or a tunnel is at hand on.
+    pub requests: u64,
+    /// Those that wait for a request.
+    pub idle: u64,
+    /// Those of `stream {}`.
+    pub relayed: usize,
+}
+
+impl fmt::Display for Remaining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Remaining { requests, idle, relayed } = self;
+        write!(f, "requests on {requests} connections, {idle} idle connections, {relayed} of stream")
+    }
+}
+
 impl Default for Options {
     /// Threads called `worker-0` and so on, as many as the configuration says.
     fn default() -> Options {
@@ -193,10 +214,16 @@ impl Daemon {
     /// The configuration contradicts itself, an address cannot be bound, a log cannot be opened, or
     /// the system has no more threads.
     pub fn start(config: Config, options: Options) -> Result<Daemon, Error> {
-        Daemon::begin(config, options, Inherited::default(), Claim::Free)
+        Daemon::begin(config, options, Inherited::default(), Claim::Free, Legacy::default())
     }
 
-    fn begin(config: Config, options: Options, inherited: Inherited, claim: Claim) -> Result<Daemon, Error> {
+    fn begin(
+        config: Config,
+        options: Options,
+        inherited: Inherited,
+        claim: Claim,
+        legacy: Legacy,
+    ) -> Result<Daemon, Error> {
         let count = options.workers.unwrap_or_else(|| worker_count(config.process.workers));
         let mut shared = Shared::new(Arc::new(Director::new()));
         shared.worker_connections = config.events.worker_connections;
@@ -225,6 +252,7 @@ impl Daemon {
         let connections = Connections::new(config.events.worker_connections.saturating_mul(count.get()));
         let administered = Administered::new(Arc::clone(&shared.director), Arc::clone(&connections));
         let administered = Arc::new(administered);
+        legacy.bequeath(&shared, &administered);
         let state = Mutex::new(state);
         let (checks, wanted) = watch::channel(None);
         let background = Workers::start(&format!("{}-service", options.name), 1).map_err(Error::Threads)?;
@@ -449,8 +477,9 @@ impl Daemon {
         self.shared.logs.reopen();
     }
 
-    /// Accepts no more and waits until every connection has ended or `deadline` has passed; says
-    /// whether all have. Kept-alive connections that are idle are closed at once.
+    /// Accepts no more and waits until every connection has ended or `deadline` has passed, which
+    /// [`Duration::MAX`] never does; says whether all have. Kept-alive connections that are idle are
+    /// closed at once.
     ///
     /// Connections that are left are cut when the value is dropped.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
@@ -478,6 +507,16 @@ impl Daemon {
             }
         };
         tokio::time::timeout(deadline, finished).await.is_ok()
+    }
+
+    /// What is still open, as of the last second.
+    pub fn remaining(&self) -> Remaining {
+        let census = self.shared.censuses.sum();
+        Remaining {
+            requests: census.reading + census.writing,
+            idle: census.waiting,
+            relayed: self.connections.count(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -2,7 +2,8 @@
 //!
 //! A program with threads cannot fork, so either way the program is run anew, by the name and with
 //! the arguments that it was started with: after an upgrade that is the new file. Its standard
-//! input is a socket on which it gets what it needs and says that it serves.
+//! input is a socket on which it gets what it needs and says that it serves: listening sockets, and what the
+//! other one knows of upstreams beyond its file.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,7 +14,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use l4_proxy::inherit::Inherited;
-use l4_proxy::takeover::sockets;
+use l4_proxy::takeover::{read_text, sockets, write_text};
 use rustix::process::{Pid, getppid, setsid};
 use tokio::process::Command;
 
@@ -23,8 +24,8 @@ pub(crate) enum Origin {
     Outside,
     /// It is to run in the background; who started it waits to hear that it serves.
     Background(Starter),
-    /// It goes on where another process ends, with its sockets.
-    Successor(Starter, Inherited),
+    /// It goes on where another process ends, with its sockets and what it had to say.
+    Successor(Starter, Inherited, Vec<u8>),
 }
 
 /// The process that started this one.
@@ -66,7 +67,8 @@ impl Origin {
             }
             _ => {
                 let inherited = starter.receive()?;
-                Ok(Origin::Successor(starter, inherited))
+                let legacy = read_text(&starter.stream)?;
+                Ok(Origin::Successor(starter, inherited, legacy))
             }
         }
     }
@@ -111,16 +113,17 @@ pub(crate) async fn background() -> io::Result<Result<(), ExitStatus>> {
 }
 
 impl Successor {
-    /// Runs the program anew, to go on with these sockets.
+    /// Runs the program anew, to go on with these sockets and this legacy.
     ///
     /// # Errors
     /// It cannot be started, or does not take them.
-    pub(crate) fn start(sockets: &[OwnedFd]) -> io::Result<Successor> {
+    pub(crate) fn start(sockets: &[OwnedFd], legacy: &[u8]) -> io::Result<Successor> {
         let (mut child, stream) = start(SUCCESSOR)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let sent = (&stream)
             .write_all(&(sockets.len() as u64).to_be_bytes())
-            .and_then(|()| sockets::send(&stream, sockets));
+            .and_then(|()| sockets::send(&stream, sockets))
+            .and_then(|()| write_text(&stream, legacy));
         if let Err(error) = sent {
             // Whatever it is, it is no successor.
             let _ = child.start_kill();

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use l7_proxy::LogFiles;
 use l7_proxy::conf::{self, Loaded, Source};
-use l7_proxy::daemon::{Daemon, Options as DaemonOptions};
+use l7_proxy::daemon::{Daemon, Legacy, Options as DaemonOptions};
 use l7_proxy::error_log::{EMERG, Errno, ErrorLog};
 use l7_proxy::explain::{self, Question};
 use l7_proxy::model::{self, Config, ControlSocket, LogLevel, LogTarget};
@@ -212,6 +212,11 @@ fn run(options: &Options) -> Result<(), Reported> {
     };
 
     let origin = Origin::find().map_err(|error| fail(&error))?;
+    // Before the file: it knows Unix sockets by other numbers than a new process would give them.
+    let legacy = match &origin {
+        Origin::Successor(.., legacy) => Legacy::read(legacy),
+        Origin::Outside | Origin::Background(_) => Legacy::default(),
+    };
     let loaded = options.load().map_err(|error| fail(&error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| fail(&error))?;
@@ -231,8 +236,9 @@ fn run(options: &Options) -> Result<(), Reported> {
         Origin::Background(starter) => {
             (Daemon::start(loaded.config, DaemonOptions::default()), Some(starter))
         }
-        Origin::Successor(starter, inherited) => {
-            (Daemon::succeed(loaded.config, DaemonOptions::default(), inherited), Some(starter))
+        Origin::Successor(starter, inherited, _) => {
+            let options = DaemonOptions::default();
+            (Daemon::succeed(loaded.config, options, inherited, legacy), Some(starter))
         }
     };
     let daemon = daemon.map_err(|error| fail(&error))?;

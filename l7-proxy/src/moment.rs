@@ -27,6 +27,11 @@ impl Moment {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// So much before this one.
+    pub(crate) fn before(self, earlier: Duration) -> Moment {
+        Moment(self.0.saturating_sub(earlier))
+    }
+
     /// The same moment on the clock of [`l4_proxy::clock`], which a director goes by.
     pub(crate) fn as_time(self) -> Time {
         static START: LazyLock<(Time, Moment)> = LazyLock::new(|| (l4_proxy::clock::now(), Moment::now()));

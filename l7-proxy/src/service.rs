@@ -134,7 +134,8 @@ impl Service<'_> {
         if let Err(error) = self.pid_file.step_aside() {
             return error!("{error}");
         }
-        let started = self.daemon.sockets().and_then(|sockets| Successor::start(&sockets));
+        let legacy = self.daemon.legacy();
+        let started = self.daemon.sockets().and_then(|sockets| Successor::start(&sockets, &legacy));
         match started {
             Ok(successor) => {
                 if let Some(process) = successor.process() {
@@ -162,21 +163,34 @@ impl Service<'_> {
         self.daemon.resume();
     }
 
-    /// Finishes what is at hand; a further word to stop ends it at once.
+    /// Finishes what is at hand, however long that takes unless `worker_shutdown_timeout` says so; a further
+    /// word to stop ends it at once.
     async fn finish(&self, signals: &mut Signals) {
         info!("gracefully shutting down");
-        let deadline = self.process.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
-        let finishing = self.daemon.shutdown(deadline);
+        let limit = self.process.shutdown_timeout;
+        let finishing = self.daemon.shutdown(limit.unwrap_or(Duration::MAX));
         let stop = async { while !matches!(signals.next().await, Wish::Stop) {} };
         tokio::select! {
             finished = finishing => {
-                if !finished {
-                    warn!("connections were cut: they took longer than {} s", deadline.as_secs());
+                if let (false, Some(limit)) = (finished, limit) {
+                    warn!("connections were cut: they took longer than worker_shutdown_timeout ({} s)", limit.as_secs());
                 }
             }
             () = stop => {}
+            () = self.tell_what_is_awaited() => {}
         }
         info!("exiting");
+    }
+
+    /// Says what the end of the process waits for, now and then for as long as it does.
+    async fn tell_what_is_awaited(&self) {
+        // What has nothing at hand has gone by then.
+        let mut pause = REMINDER_FIRST;
+        loop {
+            tokio::time::sleep(pause).await;
+            info!("still shutting down, waiting for {}", self.daemon.remaining());
+            pause = REMINDER;
+        }
     }
 
     /// Reads the configuration anew; if anything is wrong with it, nothing changes.
@@ -290,5 +304,8 @@ impl Drop for PidFile {
     }
 }
 
-/// How long connections may take to end where `worker_shutdown_timeout` does not say.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it takes until somebody may wonder why a process does not end.
+const REMINDER_FIRST: Duration = Duration::from_secs(2);
+
+/// How long it takes until they may have forgotten.
+const REMINDER: Duration = Duration::from_secs(60);

@@ -52,6 +52,11 @@ pub(crate) fn address_for_request(path: &str) -> Option<SocketAddr> {
 /// So many paths may have an address before requests can add no more.
 const PATHS_MAX: usize = 1024;
 
+/// The paths that have an address, in the order of those.
+pub(crate) fn paths() -> Vec<PathBuf> {
+    PATHS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// There is none; where one has to be, this is what is left out of URLs.
 const PORT: u16 = 80;
 

@@ -44,7 +44,7 @@ pub(crate) use self::head::{Asked, Fields, Head, Hint, parse_length};
 pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_alone};
 pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};
-pub(crate) use self::sticky::{Bound, SessionZones};
+pub(crate) use self::sticky::{Bound, Known, SessionZones};
 pub(crate) use self::timing::{Histogram, Timings};
 use crate::model::{Keepalive, Server, Timed, Upstream};
 use crate::moment::Moment;

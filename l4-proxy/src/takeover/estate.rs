@@ -17,9 +17,9 @@ use crate::keepalived::keeper::Record;
 use crate::keepalived::pool::Check;
 use crate::udp::FlowRecord;
 
-/// What a director has.
+/// What a director has, on its way to the one that goes on in its place.
 #[derive(Debug, Default)]
-pub(super) struct Estate {
+pub struct Estate {
     pub(super) rules: String,
     pub(super) templates: Vec<u8>,
     pub(super) health: Vec<(ServiceKey, SocketAddr, HealthRecord)>,
@@ -34,8 +34,8 @@ pub(super) struct Estate {
 }
 
 impl Estate {
-    /// What a director knows by itself.
-    pub(super) fn of(director: &Director, timeouts: lvsadm::Timeouts, now: Time) -> Estate {
+    /// What a director knows by itself: its rules, templates, health and counters.
+    pub fn of(director: &Director, timeouts: lvsadm::Timeouts, now: Time) -> Estate {
         let rules = lvsadm::rules::save_full(&director.config(), timeouts, Naming::Numeric);
         let mut estate = Estate {
             rules,
@@ -53,11 +53,12 @@ impl Estate {
         estate
     }
 
-    pub(super) fn write(&self) -> Vec<u8> {
+    /// Writes it as a text.
+    pub fn write(&self) -> Vec<u8> {
         let mut head = format!("{MAGIC}\nsockets {}\nelders {}\n", self.sockets, self.elders);
         // Writing to a string cannot fail.
         for (service, server, counts) in &self.counts {
-            let Some(service) = name(service) else { continue };
+            let service = name(service);
             let server = server.map_or("-".to_owned(), |server| server.to_string());
             let Counts { connections, bytes_in, bytes_out, packets_in, packets_out } = counts;
             let _ = writeln!(
@@ -66,9 +67,7 @@ impl Estate {
             );
         }
         for (service, server, record) in &self.health {
-            if let Some(service) = name(service) {
-                write_health(&mut head, &service, *server, record);
-            }
+            write_health(&mut head, &name(service), *server, record);
         }
         for Record { name, enough, servers } in &self.checks {
             let _ = writeln!(head, "quorum {} {name}", if *enough { "there" } else { "lost" });
@@ -98,7 +97,24 @@ impl Estate {
         [head.as_bytes(), self.rules.as_bytes(), &self.templates].concat()
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Option<Estate> {
+    /// Puts templates, health and counters where they belong in a director that has a configuration and
+    /// does not serve yet. What belongs to no service or server is left out.
+    pub fn bequeath(&self, director: &Director, now: Time) {
+        match director.restore_templates(&self.templates, now) {
+            Ok(restored) => tracing::info!(templates = restored.restored, "templates taken over"),
+            Err(error) => tracing::warn!(%error, "templates are lost"),
+        }
+        // Neither needs to be configured any more.
+        for (service, server, record) in &self.health {
+            let _ = director.restore_health(service, *server, record, now);
+        }
+        for (service, server, counts) in &self.counts {
+            let _ = director.add_counts(service, *server, counts);
+        }
+    }
+
+    /// Reads what another process [wrote](Estate::write); `None` if it is something else.
+    pub fn parse(bytes: &[u8]) -> Option<Estate> {
         let mut estate = Estate::default();
         let (magic, mut rest) = line(bytes)?;
         if magic != MAGIC {
@@ -246,12 +262,15 @@ fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
 }
 
-fn name(service: &ServiceKey) -> Option<String> {
+fn name(service: &ServiceKey) -> String {
     match service {
-        ServiceKey::Address { protocol, address } => Some(format!("{protocol} {address}")),
-        ServiceKey::Mark { mark, family: Family::V4 } => Some(format!("FWM {mark}")),
-        ServiceKey::Mark { mark, family: Family::V6 } => Some(format!("FWM6 {mark}")),
-        ServiceKey::Name(_) => None,
+        ServiceKey::Address { protocol, address } => format!("{protocol} {address}"),
+        ServiceKey::Mark { mark, family: Family::V4 } => format!("FWM {mark}"),
+        ServiceKey::Mark { mark, family: Family::V6 } => format!("FWM6 {mark}"),
+        // What parts words and lines is written by its number.
+        ServiceKey::Name(name) => {
+            format!("NAME {}", name.replace('%', "%25").replace(' ', "%20").replace('\n', "%0A"))
+        }
     }
 }
 
@@ -260,6 +279,10 @@ fn key(protocol: &str, address: &str) -> Option<ServiceKey> {
     match protocol {
         "FWM" => return mark(Family::V4),
         "FWM6" => return mark(Family::V6),
+        "NAME" => {
+            let name = address.replace("%0A", "\n").replace("%20", " ").replace("%25", "%");
+            return Some(ServiceKey::name(&name));
+        }
         _ => {}
     }
     let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
@@ -302,6 +325,7 @@ mod tests {
     fn estate() -> Estate {
         let web = ServiceKey::tcp("192.0.2.1:80".parse().expect("an address"));
         let marked = key("FWM6", "7").expect("a mark");
+        let named = ServiceKey::name("an upstream%20\n");
         let server: SocketAddr = "[2001:db8::1]:8080".parse().expect("an address");
         let counts = Counts { connections: 1, bytes_in: 2, bytes_out: 3, packets_in: 4, packets_out: 5 };
         let second = Duration::from_secs(1);
@@ -332,7 +356,11 @@ mod tests {
             rules: "-A -t 192.0.2.1:80 -s rr\n".to_owned(),
             templates: vec![0, 10, 255],
             elders: 2,
-            health: vec![(marked, server, HealthRecord::default()), (web.clone(), server, health)],
+            health: vec![
+                (marked, server, HealthRecord::default()),
+                (named, server, HealthRecord::default()),
+                (web.clone(), server, health),
+            ],
             counts: vec![(web.clone(), Some(server), counts), (web, None, Counts::default())],
             checks: vec![Record {
                 name: "[192.0.2.1]:tcp:80 x".to_owned(),

@@ -47,6 +47,17 @@ struct Desired {
     found: HashMap<(ServiceKey, String), Vec<ServerConfig>>,
 }
 
+/// What upstreams are beyond their file.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// What the file says, with the servers that names stand for.
+    pub(super) wanted: Vec<ServiceConfig>,
+    /// What has become of it.
+    pub(super) present: Vec<ServiceConfig>,
+    /// What names stand for, each with its upstream.
+    pub(super) found: Vec<(ServiceKey, String, Vec<ServerConfig>)>,
+}
+
 impl Desired {
     /// Returns services with the servers that names stand for.
     fn with_names(&self, mut services: Vec<ServiceConfig>) -> Vec<ServiceConfig> {
@@ -66,6 +77,30 @@ impl Desired {
 impl Administered {
     pub(super) fn new(director: Arc<Director>, connections: Arc<Connections>) -> Administered {
         Administered { director, connections, desired: Mutex::default() }
+    }
+
+    /// What the file has said so far, with what names stand for, and what has become of it.
+    pub(super) fn standing(&self) -> Standing {
+        let desired = self.desired();
+        let found = desired.found.iter();
+        Standing {
+            wanted: desired.services.clone(),
+            present: self.director.config().services,
+            found: found.map(|((key, name), servers)| (key.clone(), name.clone(), servers.clone())).collect(),
+        }
+    }
+
+    /// Begins where another left off: what a file says from now on is compared with what the other's said.
+    ///
+    /// # Errors
+    /// It contradicts itself.
+    pub(super) fn begin_with(&self, standing: Standing) -> Result<(), ConfigError> {
+        let Standing { wanted, present, found } = standing;
+        let mut desired = self.desired();
+        self.director.apply(Config { services: present })?;
+        desired.services = wanted;
+        desired.found = found.into_iter().map(|(key, name, servers)| ((key, name), servers)).collect();
+        Ok(())
     }
 
     /// Serves what is wanted beside what is there: requests that workers still answer by the old

@@ -16,7 +16,7 @@ use tracing::info;
 use super::administered::Claim;
 use super::listen::Endpoint;
 use super::worker::Command;
-use super::{Daemon, Error, Options, Phase, State, Tenure};
+use super::{Daemon, Error, Legacy, Options, Phase, State, Tenure, legacy};
 use crate::model::Config;
 use crate::unix;
 
@@ -24,12 +24,26 @@ impl Daemon {
     /// Starts a proxy in the place of another one, whose [sockets](Daemon::sockets) it uses where
     /// the configuration has their addresses. The control socket is taken from the other.
     ///
+    /// Its upstreams are what the other's were: what `lvsadm` has changed of them, their health, warming
+    /// and counts, their templates, and the sessions that were learnt.
+    ///
     /// # Errors
     /// As [`start`](Daemon::start).
-    pub fn succeed(config: Config, options: Options, inherited: Inherited) -> Result<Daemon, Error> {
-        let daemon = Daemon::begin(config, options, inherited, Claim::Predecessor)?;
+    pub fn succeed(
+        config: Config,
+        options: Options,
+        inherited: Inherited,
+        legacy: Legacy,
+    ) -> Result<Daemon, Error> {
+        let daemon = Daemon::begin(config, options, inherited, Claim::Predecessor, legacy)?;
         daemon.state().claim = Claim::Free;
         Ok(daemon)
+    }
+
+    /// What this proxy knows of its upstreams beyond its file, for a process that is to go on in its place:
+    /// what [`Legacy::read`] reads.
+    pub fn legacy(&self) -> Vec<u8> {
+        legacy::write(&self.shared, &self.administered)
     }
 
     /// The listening sockets, for a process that is to go on with them. Paths among their addresses

@@ -43,7 +43,7 @@ impl Censuses {
     }
 
     /// Returns the sum over all workers.
-    pub(super) fn sum(&self) -> Census {
+    pub(crate) fn sum(&self) -> Census {
         lock(&self.workers).iter().map(|census| *lock(census)).sum()
     }
 }

@@ -174,7 +174,15 @@ fn first(values: &[Value], exchange: &Exchange<'_>) -> Option<Vec<u8>> {
 #[derive(Default)]
 pub(crate) struct SessionZones {
     zones: Mutex<HashMap<String, Arc<Sessions>>>,
+    /// What another process has left for zones that are not made yet.
+    left: Mutex<HashMap<String, Vec<Seen>>>,
 }
+
+/// A session with its server, and when it was last asked for.
+type Seen = (Vec<u8>, SocketAddr, Moment);
+
+/// A session that is known, with its server and for how long nobody has asked for it.
+pub(crate) type Known = (Vec<u8>, SocketAddr, Duration);
 
 impl SessionZones {
     /// Returns the sessions of a zone, which is made if it is not there or has another size.
@@ -185,8 +193,26 @@ impl SessionZones {
             return Arc::clone(known);
         }
         let made = Arc::new(Sessions { most, timeout, map: Mutex::default() });
+        for (session, server, seen) in lock(&self.left).remove(zone).unwrap_or_default() {
+            made.learn(session, server, seen);
+        }
         zones.insert(zone.to_owned(), Arc::clone(&made));
         made
+    }
+
+    /// Returns the sessions that are known, by their zones.
+    pub(crate) fn list(&self, now: Moment) -> Vec<(String, Vec<Known>)> {
+        let listed = |sessions: &Sessions| {
+            let map = lock(&sessions.map);
+            map.iter().map(|(session, (server, seen))| (session.clone(), *server, now.since(*seen))).collect()
+        };
+        lock(&self.zones).iter().map(|(zone, sessions)| (zone.clone(), listed(sessions))).collect()
+    }
+
+    /// Leaves sessions to a zone that is made later.
+    pub(crate) fn leave(&self, zone: String, sessions: Vec<Known>, now: Moment) {
+        let seen = sessions.into_iter().map(|(session, server, age)| (session, server, now.before(age)));
+        lock(&self.left).insert(zone, seen.collect());
     }
 }
 

@@ -66,5 +66,6 @@ mod tunnel;
 mod turns;
 mod unix;
 mod upgrade;
+mod upgrade_upstreams;
 mod upstream;
 mod variable;

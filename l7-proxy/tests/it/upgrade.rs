@@ -33,11 +33,11 @@ impl Heir {
         u32::try_from(self.0.as_raw_nonzero().get()).unwrap()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.0, signal).unwrap();
     }
 
-    fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         // One that has ended and that nobody has asked for is still there, as a zombie.
         let status = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
         test_kill_process(self.0).is_ok() && !status.contains(") Z ")
@@ -304,7 +304,7 @@ fn path_that_the_successor_does_without_stays_with_the_old_binary_and_goes_in_th
 }
 
 /// What `lvsadm` lists at the site's control socket.
-fn list(site: &Site) -> String {
+pub(crate) fn list(site: &Site) -> String {
     let socket = site.path("control").display().to_string();
     let output = lvsadm::client::run("lvsadm", vec!["-Ln".to_owned()], Some(socket), std::io::empty());
     assert_eq!(output.code, 0, "{}", output.stderr);
