@@ -524,6 +524,24 @@ impl Daemon {
     }
 }
 
+/// Checks that the system lets a proxy listen where a configuration says, and that nothing of it is taken
+/// amiss; an address that somebody listens at already is none of that.
+///
+/// # Errors
+/// An address cannot be bound, or the configuration contradicts itself.
+pub fn check_addresses(config: &Config) -> Result<(), Error> {
+    let stream = config.stream.iter().flat_map(|stream| &stream.servers).flat_map(|server| &server.listen);
+    let stream = stream.map(|listen| {
+        let endpoint = Endpoint { transport: listen.transport, addr: listen.addr };
+        (endpoint, listen.socket.clone().unwrap_or_default())
+    });
+    let http = http_sockets(config.http.as_ref())?.into_iter();
+    for (endpoint, options) in http.map(|(addr, options)| (Endpoint::tcp(addr), options)).chain(stream) {
+        listen::check(endpoint, &options).map_err(|error| Error::Bind(endpoint.addr, error))?;
+    }
+    Ok(())
+}
+
 /// Whether a listener can go on as it is.
 fn is_still_served(
     endpoint: &Endpoint,

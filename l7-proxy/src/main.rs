@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use l7_proxy::LogFiles;
 use l7_proxy::conf::{self, Loaded, Source};
-use l7_proxy::daemon::{Daemon, Legacy, Options as DaemonOptions};
+use l7_proxy::daemon::{self, Daemon, Legacy, Options as DaemonOptions};
 use l7_proxy::error_log::{EMERG, Errno, ErrorLog};
 use l7_proxy::explain::{self, Question};
 use l7_proxy::model::{self, Config, ControlSocket, LogLevel, LogTarget};
@@ -82,6 +82,21 @@ impl Options {
         Source { file: self.file.clone(), prefix: self.prefix.clone(), globals: self.globals.clone() }
     }
 
+    /// Where errors go until the configuration says otherwise: to the terminal, too, if the file that the
+    /// command line names cannot be written.
+    fn early_log(&self) -> model::ErrorLog {
+        let file = self.error_log.as_ref().map(|path| LogTarget::File(self.prefix.join(path)));
+        let log = |target| model::ErrorLog { target, level: LogLevel::Notice };
+        let named = log(file.unwrap_or(LogTarget::Stderr));
+        match ErrorLog::new().write_to(std::slice::from_ref(&named)) {
+            Ok(()) => named,
+            Err(error) => {
+                complain(&format!("[alert] could not open error log file: {error}"));
+                log(LogTarget::Stderr)
+            }
+        }
+    }
+
     /// The configuration file as messages name it.
     fn path(&self) -> PathBuf {
         self.prefix.join(&self.file)
@@ -95,12 +110,15 @@ fn test(options: &Options) -> Result<(), Reported> {
     let checked = options.load().map_err(|error| error.to_string()).and_then(|loaded| {
         notes(&loaded);
         check(&loaded.config)?;
+        if options.voice == Voice::Normal {
+            complain(&format!("the configuration file {path} syntax is ok"));
+        }
+        check_surroundings(options, &loaded.config)?;
         Ok(loaded)
     });
     match checked {
         Ok(loaded) => {
             if options.voice == Voice::Normal {
-                complain(&format!("the configuration file {path} syntax is ok"));
                 complain(&format!("configuration file {path} test is successful"));
             }
             if let Task::Dump = options.task {
@@ -124,15 +142,24 @@ fn check(config: &Config) -> Result<(), String> {
         services.extend(site::stream_services(stream).map_err(|error| error.to_string())?);
     }
     lvs_core::Config { services }.check().map_err(|error| error.to_string())?;
-    let site = Site::new(http).map_err(|error| error.to_string())?;
+    Site::new(http).map_err(|error| error.to_string())?;
+    let stream = config.stream.clone().unwrap_or_default();
+    l7_proxy::stream::check(&stream).map_err(|error| error.to_string())
+}
+
+/// Checks what a configuration needs of the system, as nginx does: logs and the pid file that can be
+/// written, addresses that can be bound.
+fn check_surroundings(options: &Options, config: &Config) -> Result<(), String> {
+    let site = Site::new(config.http.clone().unwrap_or_default()).map_err(|error| error.to_string())?;
     let logs = site.router().all_settings().flat_map(|settings| &settings.access_log);
     let stream = config.stream.clone().unwrap_or_default();
-    l7_proxy::stream::check(&stream).map_err(|error| error.to_string())?;
-    let apart = config.error_logs();
     let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
-    let diagnostics = config.process.error_log.iter().chain(apart.iter().flat_map(|logs| logs.iter()));
-    let targets = targets.chain(diagnostics.map(|log| &log.target));
-    LogFiles::default().open(targets).map_err(|error| error.to_string())
+    LogFiles::default().open(targets).map_err(|error| error.to_string())?;
+    let log = ErrorLog::new();
+    log.write_to(&places(config, &options.early_log())).map_err(|error| error.to_string())?;
+    log.write_apart_to(config.error_logs()).map_err(|error| error.to_string())?;
+    PidFile::check(&config.process.pid)?;
+    daemon::check_addresses(config).map_err(|error| error.to_string())
 }
 
 /// Says why a request would be answered as it would be, by the file.
@@ -181,8 +208,9 @@ fn send(options: &Options, signal: Signal) -> Result<(), Reported> {
     kill_process(process, signal).map_err(|error| {
         let error = io::Error::from(error);
         complain(&format!(
-            "[alert] kill({}, {signal:?}) failed ({})",
+            "[alert] kill({}, {}) failed ({})",
             process.as_raw_nonzero(),
+            signal.as_raw(),
             Errno(&error)
         ));
         Reported
@@ -195,13 +223,7 @@ fn run(options: &Options) -> Result<(), Reported> {
     // memory again and buys nothing that can be measured. Where the kernel has none there is none to refuse.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let log = ErrorLog::new();
-    let early = model::ErrorLog {
-        target: match &options.error_log {
-            Some(path) => LogTarget::File(options.prefix.join(path)),
-            None => LogTarget::Stderr,
-        },
-        level: LogLevel::Notice,
-    };
+    let early = options.early_log();
     log.write_to(std::slice::from_ref(&early)).map_err(|error| emerg(&error))?;
     // The only global of the program; a second one cannot have been set.
     let _ = tracing::subscriber::set_global_default(log.clone());

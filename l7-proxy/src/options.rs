@@ -157,7 +157,12 @@ impl From<lexopt::Error> for UsageError {
     fn from(error: lexopt::Error) -> UsageError {
         UsageError(match error {
             lexopt::Error::MissingValue { option: Some(option) } => {
-                format!("option \"{option}\" requires parameter")
+                let wanted = match &*option {
+                    "-p" => "directory name",
+                    "-c" | "-e" => "file name",
+                    _ => "parameter",
+                };
+                format!("option \"{option}\" requires {wanted}")
             }
             error => error.to_string(),
         })
@@ -245,7 +250,9 @@ mod tests {
         let error = |line| parse_line(line).unwrap_err().to_string();
         assert_eq!(error("-x"), "invalid option: \"x\"");
         assert_eq!(error("-s pause"), "invalid option: \"-s pause\"");
-        assert_eq!(error("-c"), "option \"-c\" requires parameter");
+        assert_eq!(error("-c"), "option \"-c\" requires file name");
+        assert_eq!(error("-p"), "option \"-p\" requires directory name");
+        assert_eq!(error("-s"), "option \"-s\" requires parameter");
         assert_eq!(error("stop"), "invalid option: \"stop\"");
     }
 }

@@ -260,6 +260,17 @@ impl PidFile {
         Ok(PidFile { path: path.to_owned(), place: Place::Own })
     }
 
+    /// Checks that one can be written, and leaves no trace.
+    pub(crate) fn check(path: &Path) -> Result<(), String> {
+        let is_there = path.exists();
+        match fs::File::options().append(true).create(true).open(path) {
+            Ok(_) if is_there => Ok(()),
+            // Whoever has removed it meanwhile wanted the same.
+            Ok(_) => Ok(_ = fs::remove_file(path)),
+            Err(error) => Err(format!("open() \"{}\" failed ({})", path.display(), Errno(&error))),
+        }
+    }
+
     /// Where it is while a successor has its own.
     fn aside(&self) -> PathBuf {
         let mut path = self.path.clone().into_os_string();

@@ -199,10 +199,12 @@ impl<'a> Lexer<'a> {
     }
 
     fn end_of_file(&self) -> Malformed {
-        let message = "unexpected end of file, expecting \";\" or \"}\"".to_owned();
-        Malformed { message, line: self.line }
+        Malformed { message: END_OF_FILE.to_owned(), line: self.line }
     }
 }
+
+/// What is said of a file that ends within a directive.
+pub(super) const END_OF_FILE: &str = "unexpected end of file, expecting \";\" or \"}\"";
 
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')

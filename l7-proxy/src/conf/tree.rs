@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::glob;
-use super::lexer::{End, Lexer, Malformed, Statement};
+use super::lexer::{END_OF_FILE, End, Lexer, Malformed, Statement};
 use super::rules::{Context, Syntax};
 use super::tables::{self, Standing};
 
@@ -63,6 +63,9 @@ impl fmt::Display for Place {
 /// Blocks inside blocks, and files inside files: far more than anyone writes, far less than would
 /// exhaust the stack.
 const DEPTH_MAX: usize = 64;
+
+/// What is said of the command line where it is [`END_OF_FILE`] for a file: no brace is open there.
+const END_OF_PARAMETER: &str = "unexpected end of parameter, expecting \";\"";
 
 /// Reads directives that are given on the command line.
 pub(super) fn read_text(text: &str) -> Result<Vec<Directive>, Error> {
@@ -157,8 +160,10 @@ impl Reader {
     ) -> Result<(), Error> {
         let at = |line| Place { file: file.cloned(), line };
         loop {
-            let statement =
-                lexer.next().map_err(|Malformed { message, line }| Error::at(&at(line), message))?;
+            let statement = lexer.next().map_err(|Malformed { message, line }| match (&file, &*message) {
+                (None, END_OF_FILE) => Error::at(&at(line), END_OF_PARAMETER.to_owned()),
+                _ => Error::at(&at(line), message),
+            })?;
             let (mut words, end, line) = match statement {
                 Statement::Words { words, end, line } => (words, end, line),
                 Statement::BlockEnd { .. } if until == Until::Brace => return Ok(()),

@@ -84,6 +84,23 @@ pub(super) fn group(endpoint: Endpoint, options: &SocketOptions, count: usize) -
     (0..count).map(|_| open(addr, Sharing::Group)).collect()
 }
 
+/// Checks that an endpoint can be bound. Whether somebody listens there already, such as the proxy whose
+/// next configuration this is, does not count; nobody is let in.
+///
+/// # Errors
+/// The system refuses the address.
+pub(super) fn check(endpoint: Endpoint, options: &SocketOptions) -> io::Result<()> {
+    let Endpoint { transport, addr } = endpoint;
+    if unix::path(addr).is_some() {
+        return Ok(());
+    }
+    let bound = match transport {
+        Transport::Tcp => bind(addr, options, Sharing::Alone).map(drop),
+        Transport::Udp => datagram_socket(addr, options, Sharing::Alone).map(drop),
+    };
+    bound.or_else(|error| if error.kind() == io::ErrorKind::AddrInUse { Ok(()) } else { Err(error) })
+}
+
 /// Returns the sockets that a predecessor had at an endpoint, if any.
 ///
 /// # Errors
@@ -109,6 +126,12 @@ enum Sharing {
 }
 
 fn socket(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Result<TcpListener> {
+    let socket = bind(addr, options, sharing)?;
+    socket.listen(options.backlog.map_or(BACKLOG, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX)))?;
+    Ok(socket.into())
+}
+
+fn bind(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     prepare(&socket, addr, options, sharing)?;
@@ -123,8 +146,7 @@ fn socket(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Re
     }
     congestion::unpace_if_local(SockRef::from(&socket), addr.ip());
     socket.bind(&SockAddr::from(addr))?;
-    socket.listen(options.backlog.map_or(BACKLOG, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX)))?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Each client's datagrams go to one socket of a group, so that a worker has the whole of a session.
