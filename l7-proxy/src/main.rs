@@ -107,13 +107,14 @@ impl Options {
 fn test(options: &Options) -> Result<(), Reported> {
     let path = options.path();
     let path = path.display();
+    let early = options.early_log();
     let checked = options.load().map_err(|error| error.to_string()).and_then(|loaded| {
         notes(&loaded);
         check(&loaded.config)?;
         if options.voice == Voice::Normal {
             complain(&format!("the configuration file {path} syntax is ok"));
         }
-        check_surroundings(options, &loaded.config)?;
+        check_surroundings(&loaded.config, &early)?;
         Ok(loaded)
     });
     match checked {
@@ -149,14 +150,14 @@ fn check(config: &Config) -> Result<(), String> {
 
 /// Checks what a configuration needs of the system, as nginx does: logs and the pid file that can be
 /// written, addresses that can be bound.
-fn check_surroundings(options: &Options, config: &Config) -> Result<(), String> {
+fn check_surroundings(config: &Config, early: &model::ErrorLog) -> Result<(), String> {
     let site = Site::new(config.http.clone().unwrap_or_default()).map_err(|error| error.to_string())?;
     let logs = site.router().all_settings().flat_map(|settings| &settings.access_log);
     let stream = config.stream.clone().unwrap_or_default();
     let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
     LogFiles::default().open(targets).map_err(|error| error.to_string())?;
     let log = ErrorLog::new();
-    log.write_to(&places(config, &options.early_log())).map_err(|error| error.to_string())?;
+    log.write_to(&places(config, early)).map_err(|error| error.to_string())?;
     log.write_apart_to(config.error_logs()).map_err(|error| error.to_string())?;
     PidFile::check(&config.process.pid)?;
     daemon::check_addresses(config).map_err(|error| error.to_string())

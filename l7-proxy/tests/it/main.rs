@@ -11,6 +11,7 @@ mod charset;
 mod client_addr;
 mod clients;
 mod command;
+mod command_line;
 mod compress;
 mod conf;
 mod conf_upstream;
