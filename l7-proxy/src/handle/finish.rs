@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPIRES,
-    Entry, LAST_MODIFIED, SERVER, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
+    Entry, LAST_MODIFIED, LOCATION, SERVER, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -325,10 +325,12 @@ fn carry(carried: HeaderMap, headers: &mut HeaderMap) {
     for (name, value) in carried {
         let first = name.is_some();
         let Some(name) = name.or(last) else { break };
-        // What the server said of the content holds in place of what we would.
-        if first && name != SET_COOKIE {
+        // What the server said of the content holds in place of what we would; where an error leads does not
+        // hold against where its page leads.
+        let is_beaten = name == LOCATION && headers.contains_key(LOCATION);
+        if first && name != SET_COOKIE && !is_beaten {
             headers.insert(&name, value);
-        } else {
+        } else if !is_beaten {
             headers.append(&name, value);
         }
         last = Some(name);

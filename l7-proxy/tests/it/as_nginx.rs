@@ -26,6 +26,17 @@ fn error_page_keeps_what_the_error_says_of_itself() {
 }
 
 #[test]
+fn page_of_a_redirect_that_leads_elsewhere_leads_there() {
+    let proxy = Proxy::start(&server(
+        "error_page 302 /on;
+         location /moved { return 302 http://o.test/; }
+         location /on { return 302 http://p.test/; }",
+    ));
+    let answer = proxy.get("/moved");
+    assert_eq!((answer.status, answer.header("Location")), (302, Some("http://p.test/")));
+}
+
+#[test]
 fn status_is_known_while_an_error_is_answered() {
     let proxy = Proxy::start(&server(
         "recursive_error_pages on;

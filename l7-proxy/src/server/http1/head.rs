@@ -174,6 +174,8 @@ enum Coding {
     None,
     /// The last one is `chunked`; whether it is the only one is looked at with the other fields.
     Chunked,
+    /// One that we do not know; told when it is known that there is no other.
+    Unknown,
 }
 
 impl Framed {
@@ -191,18 +193,20 @@ impl Framed {
         if version == Version::HTTP_10 {
             return Err(bad("client sent HTTP/1.0 request with \"Transfer-Encoding\" header"));
         }
-        if !last.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-            return Err(Unread::Refused(Refused {
-                status: 501,
-                reason: "client sent unknown \"Transfer-Encoding\"",
-            }));
+        if self.coding != Coding::None {
+            return Err(bad("client sent duplicate header line: \"Transfer-Encoding\""));
         }
-        self.coding = Coding::Chunked;
+        let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+        self.coding = if chunked { Coding::Chunked } else { Coding::Unknown };
         Ok(())
     }
 
     fn framing(&self) -> Result<Framing, Unread> {
         match (self.length, self.coding) {
+            (_, Coding::Unknown) => Err(Unread::Refused(Refused {
+                status: 501,
+                reason: "client sent unknown \"Transfer-Encoding\"",
+            })),
             (Some(_), Coding::Chunked) => {
                 Err(bad("client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time"))
             }
