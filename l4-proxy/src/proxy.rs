@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use lvs_core::{Director, Event, Lease, Refusal, ServiceKey};
 use tokio::net::{TcpListener, TcpStream};
-use tracing::info;
+use tracing::{debug, info};
 
 pub(crate) use self::accept::{Reception, accept};
 pub(crate) use self::connect::cause;
@@ -190,6 +190,10 @@ impl Proxy {
         let Outcome { to_server, to_client, lasted, failed, .. } = outcome;
         let ms = lasted.as_millis() as u64;
         match &outcome.ended {
+            // As they all should: worth a line only to who asks for one.
+            Ended::Relayed(server, end @ End::Closed) if *failed == 0 => {
+                debug!(target: "connection", %client, %service, %server, to_server, to_client, ms, failed, "{end}");
+            }
             Ended::Relayed(server, end) => {
                 info!(target: "connection", %client, %service, %server, to_server, to_client, ms, failed, "{end}");
             }

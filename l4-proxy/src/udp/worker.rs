@@ -542,7 +542,7 @@ impl Shared {
         let progress = &claim.entry.open.progress;
         let (to_server, to_client) = (progress.bytes_to_server(), progress.bytes_to_client());
         let ms = coarse_millis().saturating_sub(claim.began);
-        info!(target: "connection", %client, %service, %server, to_server, to_client, ms, "{why}");
+        debug!(target: "connection", %client, %service, %server, to_server, to_client, ms, "{why}");
     }
 }
 
