@@ -20,7 +20,7 @@ use super::connect::{self, Failure, cause};
 use super::first::{self, First};
 use super::identify::{self, Unidentified};
 use super::legs::Legs;
-use super::{Account, Connection, Ended, Outcome, Packets, Place, Proxy, Shared};
+use super::{Account, Connection, Ended, Outcome, Place, Proxy, Shared};
 use crate::clock;
 use crate::connections::{Call, Open};
 use crate::proxy_protocol::{Addresses, Header};
@@ -100,7 +100,7 @@ impl Passage {
                 call: Call::default(),
             };
             let entry = self.proxy.shared.connections.enter(open);
-            let packets = self.settings.count_packets.then(Packets::default);
+            let packets = self.settings.count_packets.then(Box::default);
             let account = Account { lease, entry, packets };
             let begun = match self.settings.redispatch {
                 0 => Begun::Yes,
