@@ -223,8 +223,8 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   --no-probes             servers go down by failed connections only
   --drain-timeout S       time for connections to end after SIGTERM (default: 30)
   --log LEVELS            what is logged, by target (default: info, or RUST_LOG);
-                          info,connection=debug has a line for each connection, in place of only
-                          for what went wrong with one; info,connection=off has none
+                          info,connection=debug has a line for each connection and flow, in place
+                          of only for a connection that went wrong; info,connection=off has none
   --fwmark MARK=VIP:PORT  where the service of a firewall mark is reached, MARK \"packets\" where
                           packets' own marks decide; see --fwmark-help
   of one service, VIP:PORT or MARK:

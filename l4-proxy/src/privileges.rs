@@ -61,7 +61,8 @@ fn restrict() -> io::Result<()> {
 }
 
 /// Lets the next program that this thread starts have what this one has, where it runs as somebody else than
-/// root: the new version of itself. What other threads start has nothing.
+/// root: the new version of itself. What other threads start has nothing, unless the process was given ambient
+/// capabilities.
 pub(crate) fn bequeath() -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());

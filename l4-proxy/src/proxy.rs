@@ -336,6 +336,10 @@ impl Tally for Account {
         &self.entry.open.progress
     }
 
+    fn looks(&self) -> bool {
+        self.packets.is_some()
+    }
+
     fn look(&self, client: &TcpStream) {
         let Some(Packets { came, went }) = self.packets.as_deref() else { return };
         let Some((came_by_now, went_by_now)) = sys::segments(client) else { return };

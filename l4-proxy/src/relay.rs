@@ -132,7 +132,11 @@ pub trait Tally {
     fn half_closed(&self);
     /// What others may see of it.
     fn progress(&self) -> &Progress;
-    /// The relay looks at its timer: at least once a minute while bytes come.
+    /// Whether it wants to [look](Tally::look) now and then.
+    fn looks(&self) -> bool {
+        false
+    }
+    /// Takes in what the socket tells: once a minute at least, where it [wants to](Tally::looks).
     fn look(&self, _client: &TcpStream) {}
     /// Whether its virtual address may still be served here. Asked before anything is moved.
     fn may_go_on(&self) -> bool {
@@ -267,6 +271,9 @@ impl<T: Tally> Future for Relay<'_, T> {
                     rest = rest.min(PROBED_AFTER - silent);
                 }
             }
+            if tally.looks() {
+                rest = rest.min(LOOKED_AT_AFTER);
+            }
             this.timer.as_mut().reset(Instant::now() + rest.max(COARSE));
         }
     }
@@ -338,6 +345,9 @@ pub(crate) fn coarse_millis() -> u64 {
 
 /// How long a connection is silent before its peers are probed.
 const PROBED_AFTER: Duration = Duration::from_secs(60);
+
+/// How often who wants to look at a socket does.
+const LOOKED_AT_AFTER: Duration = Duration::from_secs(60);
 
 /// Resolution of the coarse clock, with room to spare.
 const COARSE: Duration = Duration::from_millis(10);

@@ -250,6 +250,17 @@ impl Dropped {
     }
 }
 
+/// Whether an error says that a server, or the way to it, is not there (ICMP, or the routing table).
+pub fn is_of_server(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    )
+}
+
 /// How often flows are looked at that have run out.
 const TICK: Duration = Duration::from_secs(1);
 

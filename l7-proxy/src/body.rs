@@ -125,37 +125,42 @@ impl Kind {
         }
     }
 
+    /// What it was before anything was made of it.
+    fn source(&self) -> &Kind {
+        match self {
+            Kind::Edited(edited) => edited.inner.source(),
+            Kind::Packed(packed) => packed.inner.source(),
+            Kind::Unpacked(unpacked) => unpacked.inner.source(),
+            Kind::Whole(_) | Kind::File(_) | Kind::Relayed(_) => self,
+        }
+    }
+
+    /// The server's answer that it comes from, if it comes from one.
+    fn relayed(&self) -> Option<&Relayed> {
+        match self.source() {
+            Kind::Relayed(relayed) => Some(relayed),
+            _ => None,
+        }
+    }
+
     /// Whose it is.
     pub(crate) fn origin(&self) -> Origin {
-        match self {
-            Kind::Whole(_) | Kind::File(_) => Origin::Own,
-            Kind::Relayed(_) => Origin::Server,
-            Kind::Edited(edited) => edited.origin(),
-            Kind::Packed(packed) => packed.origin(),
-            Kind::Unpacked(unpacked) => unpacked.origin(),
-        }
+        if self.relayed().is_some() { Origin::Server } else { Origin::Own }
     }
 
     /// Bytes to the server that it comes from, and from it.
     pub(crate) fn traffic(&self) -> Option<(u64, u64)> {
-        match self {
-            Kind::Whole(_) | Kind::File(_) => None,
-            Kind::Relayed(relayed) => Some(relayed.traffic()),
-            Kind::Edited(edited) => edited.traffic(),
-            Kind::Packed(packed) => packed.traffic(),
-            Kind::Unpacked(unpacked) => unpacked.traffic(),
-        }
+        self.relayed().map(Relayed::traffic)
     }
 
     /// How the server that it comes from broke it off, if it did.
     pub(crate) fn breakage(&self) -> Option<&Breakage> {
-        match self {
-            Kind::Whole(_) | Kind::File(_) => None,
-            Kind::Relayed(relayed) => relayed.breakage(),
-            Kind::Edited(edited) => edited.breakage(),
-            Kind::Packed(packed) => packed.breakage(),
-            Kind::Unpacked(unpacked) => unpacked.breakage(),
-        }
+        self.relayed()?.breakage()
+    }
+
+    /// Whether the server that it comes from may still break it off.
+    pub(crate) fn may_break_off(&self) -> bool {
+        self.relayed().is_some_and(|relayed| !relayed.is_at_hand())
     }
 
     /// Whether nothing is to come.

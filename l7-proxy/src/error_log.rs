@@ -243,7 +243,7 @@ fn severity(metadata: &Metadata<'_>) -> LogLevel {
 /// Whether a library says it that speaks a protocol for us: its frames and handshakes are nobody's news.
 fn is_of_a_library(metadata: &Metadata<'_>) -> bool {
     let name = metadata.target().split("::").next().unwrap_or_default();
-    matches!(name, "h2" | "hyper" | "rustls" | "tokio_rustls" | "mio")
+    matches!(name, "h2" | "rustls" | "tokio_rustls" | "mio")
 }
 
 impl Subscriber for ErrorLog {

@@ -214,7 +214,7 @@ impl Transaction {
         let fields = head.headers.iter().map(|(name, value)| field(name.as_str().len(), value.len()));
         let own = head.extensions.get::<ReasonPhrase>().map(|reason| reason.as_bytes().len());
         let reason = own.unwrap_or_else(|| head.status.canonical_reason().unwrap_or_default().len());
-        // What hyper adds of its own accord.
+        // What whoever writes the head adds.
         let framing = match size {
             _ if written > 0 || fields::has(&head.headers, &CONTENT_LENGTH) => 0,
             Some(size) => field("Content-Length".len(), size.to_string().len()),

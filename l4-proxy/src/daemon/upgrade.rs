@@ -53,8 +53,9 @@ impl Upgrade {
 
     /// Starts it, and answers when it serves, or has failed.
     pub(super) fn run(&self, replaced: &watch::Sender<bool>, answer: &mut dyn FnMut(Result<u32, String>)) {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let served = self.try_run(replaced);
+        let others = self.asked.fetch_add(1, Ordering::SeqCst);
+        let served =
+            if others == 0 { self.try_run(replaced) } else { Err("An upgrade is under way".to_owned()) };
         match &served {
             Ok(process) => info!(process, "upgraded"),
             Err(why) => warn!("not upgraded, still serving as before: {why}"),
@@ -64,9 +65,6 @@ impl Upgrade {
     }
 
     fn try_run(&self, replaced: &watch::Sender<bool>) -> Result<u32, String> {
-        if self.asked.load(Ordering::SeqCst) > 1 {
-            return Err("An upgrade is under way".to_owned());
-        }
         if *replaced.borrow() {
             return Err("Another process has taken over".to_owned());
         }

@@ -27,6 +27,8 @@ use crate::relay::Side;
 #[derive(Clone, Default)]
 pub(crate) struct Elders {
     links: Arc<Mutex<Vec<Arc<Link>>>>,
+    /// Held while they are told something.
+    telling: Arc<Mutex<()>>,
 }
 
 struct Link {
@@ -79,6 +81,8 @@ impl Elders {
         if links.is_empty() {
             return;
         }
+        // What was read earlier may not arrive later: it might say that an address is still to be served.
+        let _telling = lock(&self.telling);
         let text = consents.tell();
         // In one piece, since questions are written to the same socket.
         let message = [&[CONSENTS][..], &(text.len() as u64).to_be_bytes(), text.as_bytes()].concat();

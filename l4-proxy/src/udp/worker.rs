@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 pub(crate) use self::succession::{FlowRecord, Passing};
 use super::batch::{BATCH, Buffers, Offload, Reply};
 use super::table::{Place, Table};
-use super::{Dropped, Phase, Shared};
+use super::{Dropped, Phase, Shared, is_of_server};
 use crate::clock;
 use crate::connections::{self, Call, Entry, Open};
 use crate::proxy::cause;
@@ -572,17 +572,6 @@ fn connected(server: SocketAddr) -> io::Result<OwnedFd> {
     let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
     rustix::net::connect(&socket, &server)?;
     Ok(socket)
-}
-
-/// Whether an error says that a server, or the way to it, is not there (ICMP, or the routing table).
-fn is_of_server(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown
-    )
 }
 
 /// Whether there are too many sockets in this process or on this machine.

@@ -1,19 +1,16 @@
 //! A body in which texts are replaced as it is sent (`sub_filter`).
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::Frame;
 
 use super::{Cut, Kind};
-use crate::forward::Breakage;
 use crate::substitute::Substituter;
-use crate::transaction::Origin;
 
 /// Another body with other texts in it.
 pub(crate) struct Edited {
-    inner: Pin<Box<Kind>>,
+    pub(super) inner: Kind,
     /// `None` when the end has been given out.
     substituter: Option<Substituter>,
     /// What comes after the data.
@@ -22,22 +19,7 @@ pub(crate) struct Edited {
 
 impl Edited {
     pub(crate) fn new(inner: Kind, substituter: Substituter) -> Edited {
-        Edited { inner: Box::pin(inner), substituter: Some(substituter), trailers: None }
-    }
-
-    /// Whose body it is.
-    pub(super) fn origin(&self) -> Origin {
-        self.inner.origin()
-    }
-
-    /// Bytes to the server that it comes from, and from it.
-    pub(super) fn traffic(&self) -> Option<(u64, u64)> {
-        self.inner.traffic()
-    }
-
-    /// How the server that it comes from broke it off, if it did.
-    pub(super) fn breakage(&self) -> Option<&Breakage> {
-        self.inner.breakage()
+        Edited { inner, substituter: Some(substituter), trailers: None }
     }
 
     /// Whether all of it was given out.
@@ -50,7 +32,7 @@ impl Edited {
             let Some(substituter) = &mut self.substituter else {
                 return Poll::Ready(self.trailers.take().map(Ok));
             };
-            let piece = match ready!(self.inner.as_mut().poll_piece(cx)) {
+            let piece = match ready!(self.inner.poll_piece(cx)) {
                 Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => substituter.push(&data),

@@ -9,15 +9,13 @@ use flate2::write::GzEncoder;
 use http_body::Frame;
 
 use super::{Cut, Kind};
-use crate::forward::Breakage;
-use crate::transaction::Origin;
 
 /// Another body, as gzip.
 ///
 /// What has come is sent on when there is enough of it, or when no more comes for the moment: a page
 /// that is written slowly is seen as slowly, and not in one piece at its end.
 pub(crate) struct Packed {
-    inner: Kind,
+    pub(super) inner: Kind,
     /// `None` when the end has been written.
     packer: Option<GzEncoder<Vec<u8>>>,
     /// Whether the packer has got something that it has not given out.
@@ -39,21 +37,6 @@ impl Packed {
     pub(crate) fn new(inner: Kind, level: u32) -> Packed {
         let packer = GzEncoder::new(Vec::new(), Compression::new(level));
         Packed { inner, packer: Some(packer), held: false, trailers: None, sizes: Sizes::default() }
-    }
-
-    /// Whose body it is.
-    pub(super) fn origin(&self) -> Origin {
-        self.inner.origin()
-    }
-
-    /// Bytes to the server that it comes from, and from it.
-    pub(super) fn traffic(&self) -> Option<(u64, u64)> {
-        self.inner.traffic()
-    }
-
-    /// How the server that it comes from broke it off, if it did.
-    pub(super) fn breakage(&self) -> Option<&Breakage> {
-        self.inner.breakage()
     }
 
     /// Whether all of it was given out.

@@ -8,12 +8,10 @@ use flate2::write::MultiGzDecoder;
 use http_body::Frame;
 
 use super::{Cut, Kind};
-use crate::forward::Breakage;
-use crate::transaction::Origin;
 
 /// Another body, which is gzip, as what it was before.
 pub(crate) struct Unpacked {
-    inner: Kind,
+    pub(super) inner: Kind,
     /// `None` when all has been given out.
     unpacker: Option<MultiGzDecoder<Vec<u8>>>,
     /// What has come and was not unpacked yet.
@@ -28,21 +26,6 @@ impl Unpacked {
     pub(crate) fn new(inner: Kind) -> Unpacked {
         let unpacker = Some(MultiGzDecoder::new(Vec::new()));
         Unpacked { inner, unpacker, packed: Bytes::new(), begun: false, trailers: None }
-    }
-
-    /// Whose body it is.
-    pub(super) fn origin(&self) -> Origin {
-        self.inner.origin()
-    }
-
-    /// Bytes to the server that it comes from, and from it.
-    pub(super) fn traffic(&self) -> Option<(u64, u64)> {
-        self.inner.traffic()
-    }
-
-    /// How the server that it comes from broke it off, if it did.
-    pub(super) fn breakage(&self) -> Option<&Breakage> {
-        self.inner.breakage()
     }
 
     /// Whether all of it was given out.

@@ -139,9 +139,15 @@ fn bind(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Resu
     if let Some(KeepaliveProbes { idle, interval, count }) = options.keepalive {
         socket.set_keepalive(true)?;
         let mut probes = TcpKeepalive::new();
-        probes = idle.map_or(probes.clone(), |idle| probes.with_time(idle));
-        probes = interval.map_or(probes.clone(), |interval| probes.with_interval(interval));
-        probes = count.map_or(probes.clone(), |count| probes.with_retries(count));
+        if let Some(idle) = idle {
+            probes = probes.with_time(idle);
+        }
+        if let Some(interval) = interval {
+            probes = probes.with_interval(interval);
+        }
+        if let Some(count) = count {
+            probes = probes.with_retries(count);
+        }
         socket.set_tcp_keepalive(&probes)?;
     }
     congestion::unpace_if_local(SockRef::from(&socket), addr.ip());

@@ -117,7 +117,7 @@ pub(super) fn finish(
         // What is not written in chunks.
         head.version = Version::HTTP_10;
     }
-    let may_break_off = matches!(&kind, Kind::Relayed(relayed) if !relayed.is_at_hand());
+    let may_break_off = kind.may_break_off();
     transaction.is_answered(head.status);
     let outlives = !settings.access_log.is_empty()
         || may_break_off

@@ -224,7 +224,7 @@ pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// The most fields of a head, as hyper has it for requests.
+/// The most fields of a head.
 const FIELDS_MAX: usize = 100;
 
 #[cfg(test)]

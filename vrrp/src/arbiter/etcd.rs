@@ -274,7 +274,9 @@ impl Witness for Etcd {
 
     /// Under a mark of its own again: the heir may be there still, and may not take it for its own.
     fn recover(&mut self) {
-        self.before = vec![mark(self.nonce, self.tenure), mark(self.nonce, self.tenure.wrapping_add(1))];
+        // What there was before may be in the key still, until something new is.
+        let marks = [mark(self.nonce, self.tenure), mark(self.nonce, self.tenure.wrapping_add(1))];
+        self.before.extend(marks);
         (self.nonce, self.tenure) = (nonce(), 0);
         self.lease = None;
     }

@@ -189,26 +189,8 @@ static FILE_CHECK: Block = Block {
 
 static BFD_CHECK: Block = Block { name: "BFD_CHECK", keywords: &[word("name", &[Kind::Text])], items: None };
 
-static SMTP_HOST: Block = Block {
-    name: "host",
-    keywords: &[
-        word("connect_ip", &[Kind::Address]),
-        word("connect_port", &[Kind::Integer(1, 65_535)]),
-        word("bindto", &[Kind::Address]),
-        word("bind_if", &[Kind::Text]),
-        word("bind_port", &[Kind::Integer(1, 65_535)]),
-        word("fwmark", &[Kind::Integer(0, MANY)]),
-        word("connect_timeout", CONNECT_TIMEOUT),
-        // Of the check as a whole, wherever they stand.
-        switch("alpha"),
-        word("retry", RETRY),
-        word("delay_before_retry", DELAY),
-        word("warmup", WARMUP),
-        word("delay_loop", DELAY),
-        switch("log_all_failures"),
-    ],
-    items: None,
-};
+// What is of the check as a whole is so wherever it stands.
+static SMTP_HOST: Block = checker!("host");
 
 static URL_BLOCK: Block = Block {
     name: "url",

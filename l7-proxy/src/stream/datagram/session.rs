@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use l4_proxy::connections::Place;
 use l4_proxy::proxy_protocol::{Addresses, Header, Version};
+use l4_proxy::udp::is_of_server;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
 };
@@ -507,17 +508,6 @@ fn note_end(facts: &mut Facts, began: Instant) {
     if let Some(attempt) = facts.attempts.last_mut() {
         attempt.session = Some(began.elapsed());
     }
-}
-
-/// Whether an error says that a server, or the way to it, is not there (ICMP, or the routing table).
-fn is_of_server(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown
-    )
 }
 
 thread_local! {
