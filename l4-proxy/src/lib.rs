@@ -75,5 +75,5 @@ pub mod tls;
 pub mod udp;
 pub mod worker;
 
-pub use proxy::{Ended, Outcome, Proxy, Unidentified};
+pub use proxy::{Ended, Outcome, Proxy, Unidentified, is_of_host};
 pub use settings::{AcceptProxy, Network, NotANetwork, Settings, Source};

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use http::HeaderValue;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Appends `02/Jan/2026:15:04:05 +0000`.
@@ -52,6 +54,22 @@ pub(crate) fn write_http(out: &mut Vec<u8>) {
         out.extend_from_slice(text.as_bytes());
     });
 }
+
+/// The present time as the value of a field.
+pub(crate) fn header() -> HeaderValue {
+    let mut text = Vec::new();
+    write_http(&mut text);
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A time that a field can have: what is earlier or later than those is the first or the last of them.
+pub(crate) fn sendable(time: SystemTime) -> SystemTime {
+    let last = SystemTime::UNIX_EPOCH + LAST;
+    time.clamp(SystemTime::UNIX_EPOCH, last)
+}
+
+/// The end of the year 9999.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// A time of the Gregorian calendar.
 struct Utc {

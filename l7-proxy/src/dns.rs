@@ -112,7 +112,7 @@ pub(crate) async fn services(resolver: &Resolver, name: &str) -> Result<Found<Se
         Record::Address(_) => None,
     });
     let best = best.min().ok_or(ResolveError::Nothing)?;
-    let mut found = Found { found: Vec::new(), valid: answer.ttl };
+    let mut found = Found { found: Vec::new(), valid: resolver.valid.unwrap_or(answer.ttl) };
     let mut failure = ResolveError::Nothing;
     for record in &answer.records {
         let Record::Service { priority, weight, port, target } = record else { continue };
@@ -125,13 +125,18 @@ pub(crate) async fn services(resolver: &Resolver, name: &str) -> Result<Found<Se
                     is_backup: *priority > best,
                 }));
             }
-            Err(error) => failure = error,
+            Err(error) => {
+                if !error.is_an_answer() {
+                    // Its servers are missing for now.
+                    found.valid = found.valid.min(RETRY);
+                }
+                failure = error;
+            }
         }
     }
     if found.found.is_empty() {
         return Err(failure);
     }
-    found.valid = resolver.valid.unwrap_or(found.valid);
     Ok(found)
 }
 

@@ -39,6 +39,7 @@ use self::finish::{finish, reason};
 use self::logged::Logged;
 use self::search::{Next, RequestBody, Search};
 pub(crate) use self::strict::Refused;
+pub(crate) use self::trailing::is_bodiless;
 pub(crate) use self::unheard::{Unheard, tell_unheard};
 use crate::body::{Body, Cut, Keeping, Kind, Received, Source};
 use crate::error_log::Errno;

@@ -103,19 +103,30 @@ impl Failure {
     fn of(error: io::Error) -> Failure {
         match Errno::from_io_error(&error) {
             Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Failure::NoPort(error),
-            Some(
-                Errno::MFILE
+            _ if is_of_host(&error) => Failure::Host(error),
+            _ => Failure::Server(error),
+        }
+    }
+}
+
+/// Whether there is no connection because of this host, which says nothing about the server: no port, no
+/// descriptor, no memory, no right.
+pub fn is_of_host(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::ADDRNOTAVAIL
+                | Errno::ADDRINUSE
+                | Errno::MFILE
                 | Errno::NFILE
                 | Errno::NOBUFS
                 | Errno::NOMEM
                 | Errno::PERM
                 | Errno::ACCESS
                 | Errno::AFNOSUPPORT
-                | Errno::INVAL,
-            ) => Failure::Host(error),
-            _ => Failure::Server(error),
-        }
-    }
+                | Errno::INVAL
+        )
+    )
 }
 
 /// A failed connect in the operator's words.

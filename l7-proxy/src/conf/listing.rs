@@ -3,7 +3,7 @@
 use crate::model::{ListingForm, Settings, Sizes};
 
 use super::rules::{Context, Fault, Rule};
-use super::value::flag;
+use super::value::{choice, flag};
 
 /// What fills in how [`Settings`] show directories.
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -12,12 +12,12 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("autoindex_format", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        settings.files.listing.form = match directive.arg(0) {
+        settings.files.listing.form = match &*choice(directive) {
             "html" => ListingForm::Html,
             "json" => ListingForm::Json,
             "jsonp" => ListingForm::Jsonp,
             "xml" => ListingForm::Xml,
-            word => return Err(Fault::value(word)),
+            _ => return Err(Fault::value(directive.arg(0))),
         };
         Ok(())
     }),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::model::{MediaTypes, Settings, Substitution};
 use crate::variable::Value;
 
+use super::compress::media_types;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::value::flag;
 
@@ -24,10 +25,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         substitution(settings).once = flag(directive)?;
         Ok(())
     }),
-    Rule::new("sub_filter_types", Context::SETTINGS, 1..=ANY, |_, settings, directive| {
-        substitution(settings).types = MediaTypes::of(&directive.args);
+    Rule::new("sub_filter_types", Context::SETTINGS, 1..=ANY, |scope, settings: &mut Settings, directive| {
+        media_types(scope, directive, &mut substitution(settings).types);
         Ok(())
-    }),
+    })
+    .many(|settings| substitution(settings).types = MediaTypes::of(&[])),
     Rule::new("sub_filter_last_modified", Context::SETTINGS, 1..=1, |_, settings, directive| {
         substitution(settings).keeps_validators = flag(directive)?;
         Ok(())

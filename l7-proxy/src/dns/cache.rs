@@ -76,7 +76,7 @@ impl Cache {
     pub(crate) async fn addresses(&self, resolver: &Arc<Resolver>, name: &str) -> Outcome {
         let resolver = Arc::clone(resolver);
         let question = Question { name: name.to_ascii_lowercase().into_boxed_str(), resolver };
-        let known = self.name(&question);
+        let Some(known) = self.name(&question) else { return Err(ResolveError::TimedOut) };
         let now = Moment::now();
         known.used.set(now);
         let answer = known.answer.borrow().clone();
@@ -99,22 +99,21 @@ impl Cache {
         }
     }
 
-    fn name(&self, question: &Question) -> Rc<Name> {
+    /// Returns what is known of a name; `None` if it is new and all that there is room for is being asked for.
+    fn name(&self, question: &Question) -> Option<Rc<Name>> {
         let mut names = self.names.borrow_mut();
         if let Some(known) = names.get(question) {
-            return Rc::clone(known);
+            return Some(Rc::clone(known));
         }
         if names.len() >= NAMES_MAX {
             let idle = names.iter().filter(|(_, name)| name.lookup.borrow().is_none());
             let oldest = idle.min_by_key(|(_, name)| name.used.get()).map(|(question, _)| question.clone());
-            if let Some(oldest) = oldest {
-                names.remove(&oldest);
-            }
+            names.remove(&oldest?);
         }
         let used = Cell::new(Moment::now());
         let name = Rc::new(Name { answer: RefCell::default(), lookup: RefCell::default(), used });
         names.insert(question.clone(), Rc::clone(&name));
-        name
+        Some(name)
     }
 
     /// Asks for a name, unless that is being done.

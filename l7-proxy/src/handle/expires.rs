@@ -6,6 +6,7 @@ use http::header::LAST_MODIFIED;
 use http::{HeaderMap, HeaderValue};
 
 use crate::conf;
+use crate::date;
 use crate::model::{Expires, ExpiresFrom, ExpiryTime, When};
 use crate::variable::Exchange;
 
@@ -72,7 +73,7 @@ fn fields(
     if at < SystemTime::UNIX_EPOCH || at > last {
         return None;
     }
-    let date = HeaderValue::from_str(&httpdate::fmt_http_date(at)).ok()?;
+    let date = HeaderValue::from_str(&httpdate::fmt_http_date(date::sendable(at))).ok()?;
     let left = at.duration_since(now).map(|left| left.as_secs());
     let control = match left {
         Err(_) => HeaderValue::from_static("no-cache"),

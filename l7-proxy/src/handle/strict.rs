@@ -82,8 +82,21 @@ const UNIQUE: [HeaderName; 9] = [
     PROXY_AUTHORIZATION,
 ];
 
-/// Refuses a head that is larger than is allowed.
+/// Refuses a head that is larger than is allowed. How many bytes one of HTTP/2 has was judged before its
+/// cookies were put together.
 fn check_size(parts: &Parts, limits: &HeadLimits) -> Result<(), Refused> {
+    if parts.version < Version::HTTP_2 {
+        check_lines(parts, limits)?;
+    }
+    // The `Host` that we made of HTTP/2's pseudo-header is no field of the client's.
+    let own = usize::from(parts.version == Version::HTTP_2 && parts.uri.authority().is_some());
+    if parts.headers.len() > limits.fields.saturating_add(own) {
+        return Err(Refused { status: 494, reason: "client sent too many header lines" });
+    }
+    Ok(())
+}
+
+fn check_lines(parts: &Parts, limits: &HeadLimits) -> Result<(), Refused> {
     let large = |status, reason| Err(Refused { status, reason });
     let line = parts.method.as_str().len() + target_size(parts) + "  HTTP/1.1\r\n".len();
     if line as u64 > limits.line_max() {
@@ -99,11 +112,6 @@ fn check_size(parts: &Parts, limits: &HeadLimits) -> Result<(), Refused> {
     }
     if sum > limits.size_max() {
         return large(494, "client sent too large request");
-    }
-    // The `Host` that we made of HTTP/2's pseudo-header is no field of the client's.
-    let own = usize::from(parts.version == Version::HTTP_2 && parts.uri.authority().is_some());
-    if parts.headers.len() > limits.fields.saturating_add(own) {
-        return large(494, "client sent too many header lines");
     }
     Ok(())
 }

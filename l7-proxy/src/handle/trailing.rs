@@ -55,6 +55,7 @@ pub(super) fn closes_for_its_end(
         && !is_bodiless(head.status)
 }
 
-fn is_bodiless(status: StatusCode) -> bool {
+/// Whether no body follows, whatever there is (RFC 9110, section 6.4.1).
+pub(crate) fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }

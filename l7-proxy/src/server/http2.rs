@@ -137,6 +137,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Conversation<S> {
         let State::Open(connection) = &mut self.state else { return Poll::Pending };
         while let Poll::Ready(accepted) = connection.poll_accept(cx) {
             match accepted {
+                // Who is sent away is answered no more.
+                Some(Ok(_)) if self.refused.is_some() => {}
                 Some(Ok((request, respond))) => {
                     self.refused = begin(&self.session, &self.limits, request, respond);
                     if self.refused.is_some() {

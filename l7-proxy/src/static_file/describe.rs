@@ -16,6 +16,7 @@ use super::cache::{Facts, Opened};
 use super::conditional::{self, Verdict};
 use super::range::{self, Ranges};
 use super::{Content, Describing, FileAnswer, FileBody, Form, Found, refusal};
+use crate::date;
 use crate::model::{Files, ServerTokens, Settings};
 use crate::pages;
 use crate::variable::{Exchange, number};
@@ -149,7 +150,7 @@ impl Validators {
     pub(super) fn new(modified: i64, size: u64) -> Self {
         // To the second, as it is sent. Before 1970 there is no date that all clients read.
         let seconds = u64::try_from(modified).unwrap_or(0);
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let modified = date::sendable(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         let date = text(&httpdate::fmt_http_date(modified));
         Self { modified, date, etag: Some(text(&format!("\"{seconds:x}-{size:x}\""))) }
     }

@@ -32,6 +32,7 @@ use l4_proxy::connections::Place;
 use l4_proxy::udp::{Datagram, More, Port};
 use lvs_core::ServiceKey;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -111,7 +112,9 @@ impl Inlet {
                 biased;
                 () = &mut shutdown => break,
                 readable = self.port.readable() => match readable {
-                    Ok(()) => _ = self.receive().await,
+                    // Others have their turn, too, as long as there is more.
+                    Ok(()) if self.receive().await == More::Maybe => yield_now().await,
+                    Ok(()) => {}
                     Err(_) => break,
                 }
             }

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue};
 use lvs_core::{Director, Lease, ServiceKey};
 use md5::{Digest, Md5};
 
+use crate::date;
 use crate::model::{Sticky, StickyCookie, Upstream};
 use crate::moment::Moment;
 use crate::variable::{Completion, Exchange, Response, Value, Variable};
@@ -154,7 +155,7 @@ impl Bound {
 fn set_cookie(cookie: &StickyCookie, value: &str, now: SystemTime) -> String {
     let mut text = format!("{}={value}", cookie.name);
     if let Some(time) = cookie.expires {
-        let date = httpdate::fmt_http_date(now + time);
+        let date = httpdate::fmt_http_date(date::sendable(now + time));
         text.push_str(&format!("; expires={date}; max-age={}", time.as_secs()));
     }
     text + &cookie.attributes

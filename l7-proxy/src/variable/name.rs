@@ -239,7 +239,7 @@ fn unsupported(name: &str) -> bool {
 const UNSUPPORTED: &str = "
     ancient_browser date_gmt date_local memcached_key modern_browser msie proxy_internal_body_length
     proxy_protocol_tlv_ slice_range spdy ssl_client_sigalg ssl_ech_outer_server_name ssl_ech_status
-    ssl_sigalg uid_got uid_reset uid_set upstream_last_server_name upstream_queue_time
+    uid_got uid_reset uid_set upstream_last_server_name upstream_queue_time
 ";
 
 /// Returns the variable of a family, whose name goes on after a prefix.

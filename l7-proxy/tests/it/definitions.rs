@@ -64,6 +64,10 @@ fn split_clients_gives_every_text_the_value_that_nginx_gives_it() {
         "location / { return 200 \"$some|$all\"; }",
         &[],
     );
+    let known = ["b|b", "b|b", "b|a", "c|b", "b|b", "b|a", "b|b", "|a", "a|a", "c|b"];
+    for (number, known) in known.iter().enumerate() {
+        assert_eq!(both.get(&format!("/?s={number}")).text(), *known, "{number}");
+    }
     for number in 0..40 {
         both.get(&format!("/?s={number}"));
         both.get(&format!("/?s={}", "x".repeat(number)));

@@ -53,6 +53,38 @@ fn is_answered(frames: &mut Frames, stream: u32) {
 }
 
 #[test]
+fn answers_have_a_date_and_a_body_only_where_there_is_one() {
+    let proxy = proxy(
+        "location / { return 200 text; }
+         location /none { return 204 text; }
+         location /page { error_page 404 =304 /text; return 404; }
+         location /text { default_type text/plain; return 200 text; }",
+    );
+    run(async {
+        let client = connect(proxy.addr()).await;
+        for (path, status, body) in [("/", 200, "text"), ("/none", 204, ""), ("/page", 304, "")] {
+            let answer = ask(&client, request("GET", path).body(()).unwrap(), b"").await.unwrap();
+            assert_eq!((answer.status, &*answer.body), (status, body.as_bytes()), "{path}");
+            let date = answer.headers["date"].to_str().unwrap();
+            assert!(date.ends_with(" GMT"), "{date}");
+            assert!(status != 204 || !answer.headers.contains_key("content-length"));
+        }
+    });
+}
+
+#[test]
+fn cookies_in_crumbs_may_be_longer_together_than_a_line() {
+    let proxy = proxy("location / { return 200 $http_cookie; }");
+    run(async {
+        let client = connect(proxy.addr()).await;
+        let crumb = |name: &str| format!("{name}={}", "x".repeat(5000));
+        let request = request("GET", "/").header("cookie", crumb("a")).header("cookie", crumb("b"));
+        let answer = ask(&client, request.body(()).unwrap(), b"").await.unwrap();
+        assert_eq!((answer.status, answer.body.len()), (200, 2 * 5002 + 2));
+    });
+}
+
+#[test]
 fn body_that_stops_coming_costs_its_stream_and_no_other() {
     let origin = Origin::named("app");
     let proxy = proxy(&format!(

@@ -1,5 +1,7 @@
 //! Directories: `autoindex` in its forms, `random_index`.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use crate::nginx::Beside;
 use crate::peer::{Proxy, server};
 
@@ -42,6 +44,16 @@ fn index_comes_before_the_listing_and_hides_what_is_private() {
     assert_eq!(proxy.get("/with/").text(), "index");
     let listing = proxy.get("/app/");
     assert!(listing.text().contains("page.txt") && !listing.text().contains("WEB-INF"), "{}", listing.text());
+}
+
+#[test]
+fn file_of_another_time_is_listed_with_one_that_can_be_written() {
+    let proxy = Proxy::start(&server("autoindex on; autoindex_format json;"));
+    proxy.file("html/old/file", "x");
+    let file = std::fs::File::open(proxy.folder.path().join("html/old/file")).unwrap();
+    file.set_modified(UNIX_EPOCH - Duration::from_secs(1)).unwrap();
+    let listing = proxy.get("/old/");
+    assert!(listing.text().contains("Thu, 01 Jan 1970 00:00:00 GMT"), "{}", listing.text());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use crate::nginx::Nginx;
-use crate::peer::{Origin, PATIENCE, Proxy, eventually};
+use crate::peer::{Origin, PATIENCE, Proxy, eventually, http};
 use crate::program::Site;
 
 /// What a client does when it has sent what it has.
@@ -66,6 +66,26 @@ fn request_whose_head_does_not_come_whole_has_its_line() {
         (b"GET /goes", Then::Leaves, "400 GET /goes 0 ."),
         (b"GET /goes HTTP/1.1\r\nHost: a\r\n", Then::Leaves, "400 GET /goes HTTP/1.1 0 ."),
     ]);
+}
+
+#[test]
+fn head_that_is_refused_before_it_is_whole_has_one_line() {
+    let proxy = Proxy::start(&http(&format!(
+        "{LOG} server {{ listen 127.0.0.1:1; access_log faults.log faults; location / {{ return 204; }} }}"
+    )));
+    let mut stream = TcpStream::connect(proxy.addr()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /").unwrap();
+    // So long a line is more than one read brings.
+    let _ = stream.write_all(&[b'x'; 200_000]);
+    let _ = stream.read_to_end(&mut Vec::new());
+    eventually("it is logged", || !proxy.log("faults.log").is_empty());
+    // A line of what comes later stands behind all of this connection's.
+    send(proxy.addr(), b"GET /last HTTP/1.0\r\n\r\n", Then::Waits);
+    eventually("the last one is, too", || proxy.log("faults.log").contains("/last"));
+    let log = proxy.log("faults.log");
+    let statuses: Vec<&str> = log.lines().map(|line| &line[..3]).collect();
+    assert_eq!(statuses, ["414", "204"], "{log}");
 }
 
 #[test]

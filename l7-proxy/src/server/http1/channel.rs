@@ -144,10 +144,10 @@ impl Channel {
         }
         partial.extend_from_slice(bytes);
         // A head ends with a line.
-        if memchr::memchr(b'\n', bytes).is_none() {
-            return self.check_partial(&partial);
-        }
-        let read = self.read_head(&partial);
+        let read = match memchr::memchr(b'\n', bytes) {
+            None => self.check_partial(&partial),
+            Some(_) => self.read_head(&partial),
+        };
         if read.is_some() {
             *partial = Vec::new();
         }

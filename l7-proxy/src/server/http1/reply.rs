@@ -14,7 +14,7 @@ use super::channel::Channel;
 use crate::body::Body;
 use crate::date;
 use crate::forward::Piped;
-use crate::handle::{Persistence, ResponseHead};
+use crate::handle::{Persistence, ResponseHead, is_bodiless};
 use crate::outgoing::{Outgoing, Piece};
 use crate::server::Spelling;
 use crate::static_file::{FileBody, MOVED_MAX};
@@ -250,10 +250,7 @@ impl Reply {
 
 /// Decides how a body is framed.
 fn coding(head: &ResponseHead, body: &Body, asked: Asked) -> Coding {
-    let bodiless = asked.whole == Whole::HeadOnly
-        || head.status.is_informational()
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if bodiless {
+    if asked.whole == Whole::HeadOnly || is_bodiless(head.status) {
         return Coding::None;
     }
     let told = head.headers.get(CONTENT_LENGTH).and_then(|value| parse_length(value.as_bytes()));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, Entry, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::super::Session;
 use super::Upload;
 use crate::body::{Body, Cut, Received};
+use crate::date;
 use crate::handle::{self, Refused};
 
 /// Answers a request.
@@ -91,7 +92,13 @@ async fn send(
     for name in OF_CONNECTIONS {
         parts.headers.remove(name);
     }
-    let is_over = body.is_end_stream();
+    if let Entry::Vacant(place) = parts.headers.entry(DATE) {
+        place.insert(date::header());
+    }
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    let is_over = body.is_end_stream() || handle::is_bodiless(parts.status);
     if !is_over && let Some(size) = body.size_hint().exact() {
         parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(size));
     }

@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, error, warn};
 
@@ -49,6 +50,8 @@ pub(super) struct Session {
     download: Pace,
     /// When something moved last.
     moved: Cell<Moment>,
+    /// Whether there may be more answers than those that had their turn.
+    tired: Cell<bool>,
     standing: Cell<Standing>,
     /// Tells the task that the link or the standing is another.
     changed: Notify,
@@ -120,6 +123,7 @@ impl Session {
             upload: Pace::new(upload, began),
             download: Pace::new(download, began),
             moved: Cell::new(Moment::now()),
+            tired: Cell::new(false),
             standing: Cell::new(Standing::AtHome),
             changed: Notify::new(),
             _room: room,
@@ -211,8 +215,12 @@ impl Session {
     async fn answered(&self, socket: &UdpSocket) -> io::Result<Interest> {
         let passed = self.visit.borrow().facts.attempts.last().map_or(0, |attempt| attempt.received);
         if let Some(wait) = self.download.wait(passed, Instant::now()) {
+            // What we hold back ourselves is no silence.
+            self.moved.set(Moment::now() + wait);
             sleep(wait).await;
-            self.moved.set(Moment::now());
+        }
+        if self.tired.take() {
+            yield_now().await;
         }
         let ready = socket.ready(Interest::READABLE.add(Interest::ERROR)).await?;
         Ok(if ready.is_error() { Interest::ERROR } else { Interest::READABLE })
@@ -232,6 +240,7 @@ impl Session {
                     return;
                 }
             }
+            self.tired.set(true);
         });
     }
 
@@ -413,7 +422,6 @@ impl Session {
             return;
         }
         self.move_out(Standing::Over);
-        self.standing.set(Standing::Over);
         {
             let (mut visit, mut link) = (self.visit.borrow_mut(), self.link.borrow_mut());
             note_end(&mut visit.facts, link.began);
@@ -476,6 +484,9 @@ impl Link {
                         visit.facts.client()
                     );
                     note_end(&mut visit.facts, began);
+                    if l4_proxy::is_of_host(&error) {
+                        return Err(500);
+                    }
                     if !choice.failed(&common, settings, &chosen, error.to_string()) {
                         return Err(502);
                     }
