@@ -68,6 +68,7 @@ pub mod relay;
 pub mod script;
 mod settings;
 mod smtp;
+pub mod socket;
 mod sync;
 mod sys;
 pub mod takeover;

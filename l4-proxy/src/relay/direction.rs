@@ -8,12 +8,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
 use super::gathering::Gathering;
 use super::pipe::Pipe;
 use super::{End, Engine, Side, Tally};
+use crate::socket::{self, is_transient};
 
 /// One direction of a connection.
 pub(super) struct Direction {
@@ -121,7 +122,7 @@ impl Direction {
             Held::Nothing => return Poll::Ready(Ok(())),
             Held::Bytes { bytes, written } => {
                 while *written < bytes.len() {
-                    let count = ready!(Pin::new(&mut *sink).poll_write(cx, &bytes[*written..]))?;
+                    let count = ready!(socket::poll_send(sink, cx, &bytes[*written..]))?;
                     *written += count;
                     moved(count as u64);
                 }
@@ -156,14 +157,13 @@ impl Direction {
         moved: &mut impl FnMut(u64),
     ) -> Poll<Result<(), Fault>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(source).poll_read(cx, &mut buffer)).map_err(Fault::Source)?;
-            let read = buffer.filled();
+            let count = ready!(socket::poll_recv(source, cx, scratch)).map_err(Fault::Source)?;
+            let read = &scratch[..count];
             if read.is_empty() {
                 self.ended = true;
                 return Poll::Ready(Ok(()));
             }
-            let written = match Pin::new(sink).poll_write(cx, read) {
+            let written = match socket::poll_send(sink, cx, read) {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Sink(error))),
                 Poll::Pending => 0,
@@ -269,11 +269,6 @@ impl Direction {
             gathering.stop(source);
         }
     }
-}
-
-/// Whether a system call is to be tried again, now or when the socket is ready.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// A peer that has closed altogether needs no word of the end.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use l4_proxy::relay::Pipe;
+use l4_proxy::socket::{self, is_transient};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -170,13 +171,15 @@ impl Link {
 
     /// Reads into `buffer`; returns how much, nothing at the end of the connection.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
         let polled = match &mut *self.transport.borrow_mut() {
-            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Transport::Tls(stream) => poll_read_tls(stream, cx, &mut buffer),
+            Transport::Plain(stream) => socket::poll_recv(stream, cx, buffer),
+            Transport::Tls(stream) => {
+                let mut buffer = ReadBuf::new(buffer);
+                poll_read_tls(stream, cx, &mut buffer).map_ok(|()| buffer.filled().len())
+            }
             Transport::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
-        self.note_read(polled.map_ok(|()| buffer.filled().len()))
+        self.note_read(polled)
     }
 
     /// Reads at most `most` bytes into memory of their own, without a copy.
@@ -277,10 +280,10 @@ impl Link {
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
         let polled = match (&mut *self.transport.borrow_mut(), pieces) {
             (Transport::Plain(stream), [only, [], []] | [[], [], only]) => {
-                Pin::new(stream).poll_write(cx, only)
+                socket::poll_send(stream, cx, only)
             }
             (Transport::Plain(stream), pieces) => {
-                Pin::new(stream).poll_write_vectored(cx, &pieces.map(IoSlice::new))
+                socket::poll_send_pieces(stream, cx, &pieces.map(IoSlice::new))
             }
             (Transport::Tls(stream), pieces) => {
                 let polled = Pin::new(&mut *stream).poll_write_vectored(cx, &pieces.map(IoSlice::new));
@@ -351,11 +354,6 @@ impl Link {
             timer.as_mut().reset(Instant::now() + until.since(now).max(COARSE));
         }
     }
-}
-
-/// Whether a system call is to be tried again, now or when the socket is ready.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Reads what a server sent over TLS. What we wrote and the socket has not taken yet goes out first.

@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http_body::{Frame, SizeHint};
+use l4_proxy::socket;
 use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -303,9 +304,7 @@ impl Channel {
                 Poll::Pending => Poll::Pending,
             },
             side => SCRATCH.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                let polled = Pin::new(side).poll_read(cx, &mut buffer);
-                polled.map_ok(|()| Bytes::copy_from_slice(buffer.filled()))
+                read(side, cx, scratch).map_ok(|count| Bytes::copy_from_slice(&scratch[..count]))
             }),
         };
         match &polled {
@@ -332,18 +331,15 @@ impl Channel {
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut *self.side.borrow_mut()).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
+        read(&mut self.side.borrow_mut(), cx, buffer)
     }
 
     /// Writes from these pieces, of which one at least is not empty.
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
-        let mut side = self.side.borrow_mut();
-        let side = Pin::new(&mut *side);
-        let polled = match pieces {
-            [only, [], []] | [[], only, []] => side.poll_write(cx, only),
-            pieces => side.poll_write_vectored(cx, &pieces.map(IoSlice::new)),
+        let polled = match (&mut *self.side.borrow_mut(), pieces) {
+            (Side::Plain(stream), [only, [], []] | [[], only, []]) => socket::poll_send(stream, cx, only),
+            (Side::Plain(stream), pieces) => socket::poll_send_pieces(stream, cx, &pieces.map(IoSlice::new)),
+            (side, pieces) => Pin::new(side).poll_write_vectored(cx, &pieces.map(IoSlice::new)),
         };
         match &polled {
             Poll::Ready(Ok(_)) => self.session.written(),
@@ -464,6 +460,16 @@ impl Channel {
     /// has been told of something.
     fn has_unread(&self) -> bool {
         matches!(self.side.borrow().socket().try_read(&mut [0]), Ok(1))
+    }
+}
+
+fn read(side: &mut Side, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    match side {
+        Side::Plain(stream) => socket::poll_recv(stream, cx, buffer),
+        side @ Side::Tls(_) => {
+            let mut buffer = ReadBuf::new(buffer);
+            Pin::new(side).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+        }
     }
 }
 

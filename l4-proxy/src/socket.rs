@@ -1,0 +1,95 @@
+//! Reads and writes of stream sockets by bare system calls.
+//!
+//! The C library makes each of its calls a point at which a thread may be cancelled: two atomic operations
+//! per call as soon as there is a second thread, a tenth of a microsecond for a message that is passed on.
+//! Nobody cancels threads here. What the runtime knows of a socket is kept as its own calls keep it: one that
+//! moved less than was asked for has found the end of what there is, so the next waits to be woken
+//! (epoll(7), edge-triggered).
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Reads into `buffer`; returns how much, nothing at the end of the stream.
+///
+/// # Errors
+/// Those of recv(2), but for those that are waited out.
+pub fn poll_recv(stream: &TcpStream, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    let room = buffer.len();
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        let moved = attempt(stream, Interest::READABLE, room, || {
+            recv(stream, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count)
+        });
+        if let Some(moved) = moved {
+            return Poll::Ready(moved);
+        }
+    }
+}
+
+/// Writes from `bytes`; returns how much.
+///
+/// # Errors
+/// Those of send(2), but for those that are waited out.
+pub fn poll_send(stream: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        let moved =
+            attempt(stream, Interest::WRITABLE, bytes.len(), || send(stream, bytes, SendFlags::NOSIGNAL));
+        if let Some(moved) = moved {
+            return Poll::Ready(moved);
+        }
+    }
+}
+
+/// Writes from `pieces`, one behind the other; returns how much.
+///
+/// # Errors
+/// Those of sendmsg(2), but for those that are waited out.
+pub fn poll_send_pieces(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    pieces: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        let moved = attempt(stream, Interest::WRITABLE, len, || {
+            sendmsg(stream, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        });
+        if let Some(moved) = moved {
+            return Poll::Ready(moved);
+        }
+    }
+}
+
+/// Moves bytes once; `None` if the socket turned out not to be ready, or a signal came.
+fn attempt(
+    stream: &TcpStream,
+    interest: Interest,
+    most: usize,
+    call: impl FnOnce() -> rustix::io::Result<usize>,
+) -> Option<io::Result<usize>> {
+    let mut part = None;
+    let moved = stream.try_io(interest, || match call() {
+        Ok(count) if 0 < count && count < most => {
+            part = Some(count);
+            // What the runtime is told is that the next call would have to wait.
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        moved => Ok(moved?),
+    });
+    match (part, moved) {
+        (Some(count), _) => Some(Ok(count)),
+        (None, Err(error)) if is_transient(&error) => None,
+        (None, moved) => Some(moved),
+    }
+}
+
+/// Whether a system call is to be tried again, now or when the socket is ready.
+pub fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
