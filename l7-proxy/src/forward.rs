@@ -20,7 +20,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
-use http::uri::PathAndQuery;
 use http::{Extensions, HeaderName, Method, StatusCode, Version};
 use lvs_core::{Event, Flow, Lease, Refusal};
 use tracing::{debug, error, warn};
@@ -28,7 +27,7 @@ use tracing::{debug, error, warn};
 pub(crate) use self::explained::explain;
 use self::failure::{Failure, Reach, cause};
 pub(crate) use self::headers::nominated;
-use self::outgoing::request_target;
+use self::outgoing::{Forwarded, request_target};
 use self::relayed::{Account, Claim, Rest};
 pub(crate) use self::relayed::{Breakage, Piped, Relayed};
 pub(crate) use self::tunnel::Tunnel;
@@ -95,7 +94,7 @@ struct Journey<'a> {
     /// Bytes of the present attempt to the server and from it, if it failed.
     traffic: Cell<(u64, u64)>,
     /// Path and query, as the server gets them.
-    path: PathAndQuery,
+    path: Forwarded,
     source: Option<Rc<Source>>,
     /// The address that connections come from, where it is not the system's choice.
     origin: Option<SocketAddr>,
@@ -306,15 +305,10 @@ impl Journey<'_> {
             }
             None => {
                 let began = self.is_told.then(Instant::now);
-                let connection = upstream::connect(
-                    worker,
-                    server,
-                    self.secure.as_deref(),
-                    self.origin,
-                    self.settings.connect_timeout,
-                )
-                .await
-                .map_err(Failure::Connect)?;
+                let (secure, within) = (self.secure.as_deref(), self.settings.connect_timeout);
+                // In a place of its own: most requests find a connection.
+                let connection = Box::pin(upstream::connect(worker, server, secure, self.origin, within));
+                let connection = connection.await.map_err(Failure::Connect)?;
                 if let Some(began) = began {
                     transaction.attempts.connected(began.elapsed());
                 }
@@ -401,7 +395,7 @@ impl Journey<'_> {
         headers::request(
             &exchange,
             self.settings,
-            self.path.as_str(),
+            self.path.as_str(transaction),
             self.framing(transaction),
             reuse,
             &mut head,
@@ -504,7 +498,7 @@ impl Journey<'_> {
     /// What a line in the log of errors says of the request and the server, or the upstream.
     fn context<'a>(&'a self, transaction: &'a Transaction, name: &'a dyn std::fmt::Display) -> Context<'a> {
         let scheme = if self.secure.is_some() { "https" } else { "http" };
-        transaction.context(self.server).at(Upstream { scheme, name, path: self.path.as_str() })
+        transaction.context(self.server).at(Upstream { scheme, name, path: self.path.as_str(transaction) })
     }
 }
 

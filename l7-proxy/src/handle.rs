@@ -24,7 +24,6 @@ mod trailing;
 mod tried;
 mod unheard;
 
-use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -161,7 +160,7 @@ pub(crate) fn answer_parts(
     parts: Box<Parts>,
     incoming: Option<Received>,
     refused: Option<Refused>,
-) -> Pin<Box<impl Future<Output = Result<Response, Cut>>>> {
+) -> impl Future<Output = Result<Response, Cut>> + Unpin {
     session.begin_request(Moment::now());
     let (generation, entry) = session.generation();
     // Made where it stays.
@@ -188,7 +187,7 @@ pub(crate) fn answer_parts(
     }
     let mut search = Search::new(entry);
     let session = Rc::clone(&transaction.session);
-    Box::pin(Logged::new(session, async move {
+    let answering = Box::pin(async move {
         let asked = transaction.parts.uri.path_and_query().cloned();
         let asked = asked.as_ref().map_or("/", |asked| asked.as_str());
         let mut target = Target::parse_with(asked, slashes).unwrap_or_else(|_| {
@@ -201,7 +200,8 @@ pub(crate) fn answer_parts(
             // It was not asked for.
             Ending::Word(_) => Err(Cut::NoAnswer),
         }
-    }))
+    });
+    Logged::new(session, answering)
 }
 
 /// What has come of a request.

@@ -8,6 +8,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::rc::Rc;
 
+use crate::short;
+
 /// A host name without its port, lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host<'a> {
@@ -103,7 +105,7 @@ impl Recent {
     /// # Errors
     /// If it is [none](Host::parse).
     pub(crate) fn read(&mut self, text: &[u8]) -> Result<Rc<str>, BadHost> {
-        if self.text != text || text.is_empty() {
+        if !short::same(&self.text, text) || text.is_empty() {
             self.name = Host::parse(text)?.name().into();
             self.text.clear();
             self.text.extend_from_slice(text);
@@ -113,7 +115,8 @@ impl Recent {
 
     /// The name of a request that names none.
     pub(crate) fn none() -> Rc<str> {
-        Rc::from("")
+        thread_local! { static NONE: Rc<str> = Rc::from(""); }
+        NONE.with(Rc::clone)
     }
 }
 

@@ -124,6 +124,7 @@ mod names;
 mod outgoing;
 mod reached;
 mod server;
+mod short;
 mod substitute;
 mod syslog;
 mod transaction;

@@ -137,7 +137,7 @@ impl Journey<'_> {
         let uri = Uri::builder()
             .scheme(if self.secure.is_some() { Scheme::HTTPS } else { Scheme::HTTP })
             .authority(authority.map_err(|_| "invalid \":authority\" for upstream")?)
-            .path_and_query(self.path.clone())
+            .path_and_query(self.path.as_str(transaction))
             .build();
         let mut request = Request::new(());
         *request.uri_mut() = uri.map_err(|_| "invalid request target for upstream")?;

@@ -55,6 +55,26 @@ pub(super) fn body(
     received.filter(|_| settings.pass.body)
 }
 
+/// Path and query of a request, as a server gets them.
+pub(super) enum Forwarded {
+    /// As the client sent them.
+    AsSent,
+    Written(PathAndQuery),
+}
+
+impl Forwarded {
+    pub(super) fn path<'a>(&'a self, transaction: &'a Transaction) -> Option<&'a PathAndQuery> {
+        match self {
+            Forwarded::AsSent => transaction.parts.uri.path_and_query(),
+            Forwarded::Written(path) => Some(path),
+        }
+    }
+
+    pub(super) fn as_str<'a>(&'a self, transaction: &'a Transaction) -> &'a str {
+        self.path(transaction).map_or("", PathAndQuery::as_str)
+    }
+}
+
 /// Returns the target of the forwarded request; `None` if it cannot be written.
 pub(super) fn request_target(
     transaction: &Transaction,
@@ -62,7 +82,7 @@ pub(super) fn request_target(
     route: &Route<'_>,
     pass: &ProxyPass,
     target: &Target<'_>,
-) -> Option<PathAndQuery> {
+) -> Option<Forwarded> {
     // A path that the location has rewritten is the whole of it, as in nginx.
     let replaced = pass.uri.as_ref().filter(|_| transaction.path == PathOrigin::Located);
     let mut path = match replaced {
@@ -71,7 +91,7 @@ pub(super) fn request_target(
             if let Cow::Borrowed(_) = forwarded
                 && transaction.redirected.is_none()
             {
-                return transaction.parts.uri.path_and_query().cloned();
+                return transaction.parts.uri.path_and_query().map(|_| Forwarded::AsSent);
             }
             forwarded.into_owned()
         }
@@ -84,12 +104,12 @@ pub(super) fn request_target(
             let exchange = exchange(transaction, server, route, target);
             let mut whole = Vec::new();
             uri.write(&exchange, &mut whole);
-            return PathAndQuery::try_from(whole).ok();
+            return PathAndQuery::try_from(whole).ok().map(Forwarded::Written);
         }
     };
     if let Some(args) = target.args() {
         path.push('?');
         path.push_str(args);
     }
-    PathAndQuery::try_from(path).ok()
+    PathAndQuery::try_from(path).ok().map(Forwarded::Written)
 }

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Version;
-use http::uri::PathAndQuery;
 use http_body::{Body, Frame, SizeHint};
 use l4_proxy::relay::Pipe;
 use lvs_core::{Event, Lease};
@@ -215,7 +214,7 @@ impl Breakage {
             let pass = exchange.proxy;
             let path =
                 pass.and_then(|pass| request_target(transaction, server, route, pass, exchange.target));
-            let path = path.as_ref().map_or("", PathAndQuery::as_str);
+            let path = path.as_ref().map_or("", |path| path.as_str(transaction));
             let scheme = if pass.is_some_and(|pass| pass.tls) { "https" } else { "http" };
             let (serial, name) = (transaction.connection.serial, unix::in_url(self.server));
             let context = transaction.context(server).at(Upstream { scheme, name: &name, path });

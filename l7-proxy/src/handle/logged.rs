@@ -4,21 +4,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use pin_project::pin_project;
-
 use crate::error_log;
 use crate::server::Session;
 
-/// Something that is done for a request.
-#[pin_project]
+/// Something that is done for a request, in a place of its own.
 pub(super) struct Logged<F> {
-    #[pin]
-    inner: F,
+    inner: Pin<Box<F>>,
     session: Rc<Session>,
 }
 
 impl<F> Logged<F> {
-    pub(super) fn new(session: Rc<Session>, inner: F) -> Logged<F> {
+    pub(super) fn new(session: Rc<Session>, inner: Pin<Box<F>>) -> Logged<F> {
         Logged { inner, session }
     }
 }
@@ -26,9 +22,8 @@ impl<F> Logged<F> {
 impl<F: Future> Future for Logged<F> {
     type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let _within = error_log::within(this.session.places());
-        this.inner.poll(cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _within = error_log::within(self.session.places());
+        self.inner.as_mut().poll(cx)
     }
 }

@@ -3,6 +3,7 @@
 use crate::model::{self, Handler, LimitExcept, Matcher, Pattern, Upstream};
 
 use super::{Label, Location, RouteError};
+use crate::short;
 
 /// The locations of one level, by how they match; numbers are places in the server's list.
 #[derive(Debug, Default)]
@@ -78,7 +79,8 @@ impl Level {
     }
 
     fn add_prefix(&mut self, path: Vec<u8>, place: usize, finality: Finality, forwards: bool) {
-        if forwards && let Some(without) = path.strip_suffix(b"/") {
+        // A path is never empty.
+        if forwards && let Some(without @ [_, ..]) = path.strip_suffix(b"/") {
             self.without_slash.push((without.into(), place));
         }
         self.prefixes.push(Prefix { text: path.into(), place, finality, shorter: None });
@@ -130,11 +132,11 @@ impl Level {
     /// Returns the longest prefix that `path` begins with: the last one that is not after `path`
     /// in order, or one that it begins with.
     fn longest(&self, path: &[u8]) -> Option<&Prefix> {
-        let after = self.prefixes.partition_point(|prefix| *prefix.text <= *path);
+        let after = self.prefixes.partition_point(|prefix| !short::compare(&prefix.text, path).is_gt());
         let mut candidate = after.checked_sub(1);
         while let Some(place) = candidate {
             let prefix = &self.prefixes[place];
-            if path.starts_with(&prefix.text) {
+            if short::begins_with(path, &prefix.text) {
                 return Some(prefix);
             }
             candidate = prefix.shorter;
@@ -144,7 +146,7 @@ impl Level {
 }
 
 fn find(sorted: &[(Box<[u8]>, usize)], path: &[u8]) -> Option<usize> {
-    let place = sorted.binary_search_by(|(text, _)| (**text).cmp(path)).ok()?;
+    let place = sorted.binary_search_by(|(text, _)| short::compare(text, path)).ok()?;
     Some(sorted[place].1)
 }
 

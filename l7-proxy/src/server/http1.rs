@@ -87,28 +87,17 @@ async fn converse(channel: &Rc<Channel>) -> End {
             }
             polled
         });
-        let next = match begin(channel, arrived.await) {
-            None => return End::Closed,
-            // In a place of its own, which is given back while the connection is idle.
-            Some(answering) => Box::pin(exchange(channel, answering)).await,
-        };
-        if let Next::End(end) = next {
+        let Some(exchange) = begin(channel, arrived.await) else { return End::Closed };
+        if let Next::End(end) = exchange.await {
             return end;
         }
     }
 }
 
-/// A request that is being answered.
-struct Answering<F> {
-    asked: Asked,
-    answer: Pin<Box<F>>,
-}
-
 /// Begins to answer what has come; `None` if the connection has ended.
-fn begin(
-    channel: &Rc<Channel>,
-    arrived: Arrived,
-) -> Option<Answering<impl Future<Output = Result<Response, Cut>>>> {
+///
+/// What does so has a place of its own, which is given back while the connection is idle.
+fn begin(channel: &Rc<Channel>, arrived: Arrived) -> Option<Pin<Box<impl Future<Output = Next>>>> {
     let (parts, refused) = match arrived {
         Arrived::Head(head) => (head.parts, None),
         Arrived::Refused(refused, parts) => (parts, Some(refused)),
@@ -120,17 +109,17 @@ fn begin(
     };
     let body = channel.body().map(Received::Http1);
     let answer = handle::answer_parts(Rc::clone(&channel.session), parts, body, refused);
-    Some(Answering { asked, answer })
+    Some(Box::pin(exchange(channel, asked, answer)))
 }
 
 /// Answers one request.
-async fn exchange<F>(channel: &Rc<Channel>, answering: Answering<F>) -> Next
-where
-    F: Future<Output = Result<Response, Cut>>,
-{
+async fn exchange(
+    channel: &Rc<Channel>,
+    asked: Asked,
+    mut answer: impl Future<Output = Result<Response, Cut>> + Unpin,
+) -> Next {
     let session = &channel.session;
-    let Answering { asked, mut answer } = answering;
-    let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
+    let answered = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
         Poll::Ready(answered) => Poll::Ready(answered.ok()),
         // What is dropped without an answer is logged as what it is.
         Poll::Pending => {

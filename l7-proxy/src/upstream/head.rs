@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::ext::ReasonPhrase;
 
 use crate::server::{Spelling, usual_name};
+use crate::short;
 
 /// The head of a server's answer.
 pub(crate) struct Head {
@@ -121,7 +122,8 @@ pub(super) fn parse(
     if !switches {
         hop.take_nominated(&mut headers);
     }
-    let reason = response.reason.filter(|&reason| Some(reason) != status.canonical_reason());
+    let usual = status.canonical_reason().unwrap_or_default().as_bytes();
+    let reason = response.reason.filter(|reason| !short::same(reason.as_bytes(), usual));
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     let persistent = match response.version {
         Some(1) => !hop.close,

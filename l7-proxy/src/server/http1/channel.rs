@@ -157,12 +157,12 @@ impl Channel {
 
     fn read_head(&self, bytes: &[u8]) -> Option<Arrived> {
         match head::read(bytes, self.session.worker.take_headers()) {
-            Ok(Some((head, len))) => {
+            Ok(Some((mut head, len))) => {
                 if len < bytes.len() {
                     self.received.replace(Bytes::copy_from_slice(&bytes[len..]));
                 }
                 self.begin_body(&head);
-                self.session.note_head(head.bytes.clone(), self.ahead.take());
+                self.session.note_head(std::mem::take(&mut head.bytes), self.ahead.take());
                 Some(Arrived::Head(head))
             }
             Ok(None) => self.check_partial(bytes),

@@ -36,7 +36,7 @@ pub(super) async fn answer(
     let mut answering = handle::answer_parts(Rc::clone(&session), Box::new(parts), body, refused);
     let answered = poll_fn(|cx| {
         session.listen(cx.waker());
-        let polled = answering.as_mut().poll(cx);
+        let polled = Pin::new(&mut answering).poll(cx);
         for fields in session.take_early_hints() {
             let mut early = Response::new(());
             *early.status_mut() = StatusCode::EARLY_HINTS;
