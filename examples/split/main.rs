@@ -13,14 +13,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
+use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
+use warm_alloc::Warm;
 
 use crate::site::{COUNT, FIRST, Ports, Site, say};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Warm<MiMalloc> = Warm::new(MiMalloc);
 
 struct Options {
     ports: Ports,

@@ -15,16 +15,18 @@ use l4_proxy::inherit::Inherited;
 use l4_proxy::takeover::Predecessor;
 use lvsadm::CommitError;
 use lvsadm::rules::{Rules, TimeoutRule};
+use mimalloc::MiMalloc;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
+use warm_alloc::Warm;
 
 use crate::errands::AtTheEnd;
 use crate::options::{Command, Run};
 use crate::sources::{Read, Sources};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Warm<MiMalloc> = Warm::new(MiMalloc);
 
 fn main() -> ExitCode {
     match options::parse(std::env::args_os()) {

@@ -76,7 +76,10 @@ impl Worker {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || match runtime(()) {
             Ok(runtime) => {
                 let _ = started.send(Ok(runtime.handle().clone()));
+                // Until the runtime has ended, and with it what its tasks have freed.
+                let kept = warm_alloc::keep();
                 runtime.block_on(run_jobs(queue));
+                drop((runtime, kept));
             }
             Err(error) => {
                 let _ = started.send(Err(error));

@@ -17,15 +17,17 @@ use l7_proxy::error_log::{EMERG, Errno, ErrorLog};
 use l7_proxy::explain::{self, Question};
 use l7_proxy::model::{self, Config, ControlSocket, LogLevel, LogTarget};
 use l7_proxy::site::{self, Site};
+use mimalloc::MiMalloc;
 use rustix::process::{Pid, Signal, kill_process};
 use tracing::{error, info, warn};
+use warm_alloc::Warm;
 
 use crate::launch::Origin;
 use crate::options::{Options, Task, Voice};
 use crate::service::{PidFile, Service, Signals};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Warm<MiMalloc> = Warm::new(MiMalloc);
 
 fn main() -> ExitCode {
     let options = match options::parse(std::env::args_os()) {
