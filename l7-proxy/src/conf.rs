@@ -264,8 +264,6 @@ struct Scope {
     /// What limits of `http {}` count by.
     zones: Vec<Zone>,
     upstreams: Upstreams,
-    /// The port of a server that is written without one: 80 in `http`, none in `stream`.
-    upstream_port: Option<u16>,
     /// Who upstreams ask for names, unless they say otherwise.
     resolving: Resolving,
     default_servers: HashSet<SocketAddr>,
@@ -292,7 +290,6 @@ impl Scope {
             formats: HashMap::new(),
             zones: Vec::new(),
             upstreams: Upstreams::default(),
-            upstream_port: None,
             resolving: Resolving::default(),
             default_servers: HashSet::new(),
             socket_options: HashSet::new(),

@@ -128,7 +128,7 @@ pub fn services(http: &Http) -> Result<Vec<ServiceConfig>, SiteError> {
 pub fn stream_services(stream: &Stream) -> Result<Vec<ServiceConfig>, SiteError> {
     let service = |upstream: &StreamUpstream| {
         let mut config = service(stream_key(&upstream.group), &upstream.group)?;
-        config.algorithm = upstream.algorithm;
+        config.algorithm = upstream.balance.algorithm;
         Ok(config)
     };
     stream.upstreams.iter().map(service).collect()

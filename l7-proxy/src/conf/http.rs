@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Packing, Settings};
+use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Packing, Settings, Timed};
 use crate::variable::{Definitions, Value, ValueError, Variable};
 
 use super::rules::{self, Context, Fault};
 use super::tree::Directive;
-use super::upstream::Upstreams;
+use super::upstream::{self, Upstreams};
 use super::{Error, Scope, check, client_addr, definition, limit, log, server};
 
 /// Reads an `http {}`.
@@ -18,7 +18,6 @@ use super::{Error, Scope, check, client_addr, definition, limit, log, server};
 pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Error> {
     let block = &directive.block;
     scope.collect_names(block);
-    scope.upstream_port = Some(80);
     rules::apply(scope, log::FORMATS, Context::HTTP, block, &mut ())?;
     rules::apply(scope, limit::ZONES, Context::HTTP, block, &mut ())?;
     let mut settings = Settings { access_log: default_log(scope, directive)?, ..Settings::default() };
@@ -28,19 +27,17 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     rules::apply(scope, client_addr::EXPLAIN, Context::HTTP, block, &mut explain_from)?;
     let definitions = definitions(scope, block)?;
     scope.resolving = settings.resolving.clone();
-    scope.upstreams = Upstreams::read(scope, Context::UPSTREAM, block)?;
+    let (upstreams, balances) = Upstreams::read::<OfRequests>(scope, block)?;
+    scope.upstreams = upstreams;
     check::read_all(scope, block)?;
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(server::read(scope, directive, &settings)?);
     }
-    Ok(Http {
-        upstreams: std::mem::take(&mut scope.upstreams).into_list(),
-        servers,
-        definitions,
-        zones: std::mem::take(&mut scope.zones),
-        explain_from,
-    })
+    // Upstreams with a block come first; the others have one server at each address.
+    let mut upstreams = std::mem::take(&mut scope.upstreams).into_list();
+    upstreams.iter_mut().zip(balances).for_each(|(upstream, balance)| upstream.balance = balance);
+    Ok(Http { upstreams, servers, definitions, zones: std::mem::take(&mut scope.zones), explain_from })
 }
 
 /// Returns the log that is written unless the file says otherwise: nginx's `logs/access.log`, if
@@ -55,8 +52,8 @@ fn default_log(scope: &Scope, directive: &Directive) -> Result<Vec<AccessLog>, E
     Ok(vec![AccessLog { target, format: Arc::new(format), condition: None, packing: Packing::Plain }])
 }
 
-/// What definitions of variables need to know of `http {}`.
-struct OfRequests;
+/// What tables that both sides have need to know of `http {}`.
+pub(super) struct OfRequests;
 
 impl definition::Side for OfRequests {
     type Text = Value;
@@ -76,6 +73,20 @@ impl definition::Side for OfRequests {
             _ => None,
         });
         defined.collect()
+    }
+}
+
+impl upstream::Side for OfRequests {
+    type Timed = Timed;
+    const INSIDE: Context = Context::UPSTREAM;
+    const PORT: Option<u16> = Some(80);
+
+    fn timed(word: &str) -> Option<Timed> {
+        match word {
+            "header" => Some(Timed::Head),
+            "last_byte" => Some(Timed::LastByte),
+            _ => None,
+        }
     }
 }
 

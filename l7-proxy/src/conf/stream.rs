@@ -2,29 +2,26 @@
 
 mod log;
 mod settings;
-mod upstream;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::{
     ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer, StreamSettings,
-    StreamTarget, StreamUpstream, Transport,
+    StreamTarget, StreamTimed, StreamUpstream, Transport,
 };
 use crate::stream::defined::Definition;
 use crate::stream::text::{Names, Text, Variable};
 use crate::unix;
 use crate::variable::ValueError;
 
-use self::upstream::Balance;
 use super::rules::{self, ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::upstream::Upstreams;
+use super::upstream::{self, Upstreams};
 use super::{Error, Scope, address, definition, resolver, server, tls};
 
 pub(super) use self::log::FORMATS;
 pub(super) use self::settings::{RULES as SETTINGS, ZONES};
-pub(super) use self::upstream::BALANCE;
 
 /// What directives of `stream {}` share while it is read.
 #[derive(Debug, Default)]
@@ -77,23 +74,19 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, E
     let definitions = definitions.into_iter().map(|(variable, meaning)| Definition { variable, meaning });
     let mut settings = StreamSettings::default();
     apply_settings(scope, Context::STREAM, block, &mut settings)?;
-    scope.upstream_port = None;
     scope.resolving = settings.resolving.clone();
-    scope.upstreams = Upstreams::read(scope, Context::STREAM_UPSTREAM, block)?;
-    let mut balances = Vec::new();
-    for inside in block.iter().filter(|inside| inside.name == "upstream") {
-        balances.push(upstream::balance(scope, inside)?);
-    }
+    let (upstreams, balances) = Upstreams::read::<OfConnections>(scope, block)?;
+    scope.upstreams = upstreams;
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(read_server(scope, directive, settings.clone())?);
     }
     // Upstreams with a block come first; the others have one server at each address.
     let mut balances = balances.into_iter();
-    let upstreams = std::mem::take(&mut scope.upstreams).into_list().into_iter().map(|group| {
-        let Balance { algorithm, key, timed } = balances.next().unwrap_or_default();
-        StreamUpstream { group, algorithm, key, timed }
-    });
+    let upstreams = std::mem::take(&mut scope.upstreams)
+        .into_list()
+        .into_iter()
+        .map(|group| StreamUpstream { group, balance: balances.next().unwrap_or_default() });
     Ok(Stream {
         upstreams: upstreams.collect(),
         servers,
@@ -143,7 +136,7 @@ fn read_server(
     Ok(StreamServer { listen: draft.listen, names: draft.names, content, settings })
 }
 
-/// What definitions of variables need to know of `stream {}`.
+/// What tables that both sides have need to know of `stream {}`.
 struct OfConnections;
 
 impl definition::Side for OfConnections {
@@ -169,6 +162,21 @@ impl definition::Side for OfConnections {
             _ => None,
         });
         defined.collect()
+    }
+}
+
+impl upstream::Side for OfConnections {
+    type Timed = StreamTimed;
+    const INSIDE: Context = Context::STREAM_UPSTREAM;
+    const PORT: Option<u16> = None;
+
+    fn timed(word: &str) -> Option<StreamTimed> {
+        match word {
+            "connect" => Some(StreamTimed::Connect),
+            "first_byte" => Some(StreamTimed::FirstByte),
+            "last_byte" => Some(StreamTimed::LastByte),
+            _ => None,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every directive that nginx knows, and how it stands here.
 
 use super::effectless::Effectless;
+use super::http::OfRequests;
 use super::rules::{Context, Rule, Syntax};
 use super::{
     answer, auth, body, charset, check, client_addr, compress, core, definition, effectless, file_cache,
@@ -82,12 +83,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(definition::SYNTAX)
         .chain(check::SYNTAX)
         .chain(syntaxes(check::RULES))
-        .chain(syntaxes(upstream::RULES))
+        .chain(syntaxes(upstream::Draft::<OfRequests>::RULES))
         .chain(syntaxes(stream::SETTINGS))
         .chain(syntaxes(stream::RULES))
         .chain(syntaxes(stream::FORMATS))
         .chain(syntaxes(stream::ZONES))
-        .chain(syntaxes(stream::BALANCE))
         .chain(syntaxes(tls::HTTP))
         .chain(syntaxes(tls::HTTP_ONLY))
         .chain(syntaxes(tls::HTTP_PROXY))

@@ -1,141 +1,201 @@
 //! `upstream {}` of `http` and of `stream`, and the upstreams that an address in `proxy_pass` implies.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroU32};
+mod server;
+
 use std::time::Duration;
 
 use lvs_core::Algorithm;
 
 use crate::model::{
-    Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Sticky, Timed, Upstream, UpstreamId,
+    Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Sticky, Upstream, UpstreamId,
 };
-use crate::variable::Value;
 
 use super::rules::{self, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{number, parse_number, parse_seconds, parse_time, time};
-use super::{Error, Scope, address, resolver, sticky};
+use super::value::{number, parse_number, parse_time, time};
+use super::{Error, Scope, address, definition, resolver, sticky};
+
+/// What tells the upstreams of `http {}` from those of `stream {}`.
+pub(super) trait Side: definition::Side + Sized + 'static {
+    /// Up to where a server is timed.
+    type Timed;
+    /// The kind of block that `upstream {}` opens there.
+    const INSIDE: Context;
+    /// The port of a server that is written without one.
+    const PORT: Option<u16>;
+
+    /// Reads up to where a server is timed.
+    fn timed(word: &str) -> Option<Self::Timed>;
+}
+
+/// How an upstream of a side chooses.
+pub(super) type BalanceOf<S> = Balance<<S as definition::Side>::Text, <S as Side>::Timed>;
 
 /// An `upstream {}` while it is read.
-#[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct Draft<S: Side> {
     servers: Vec<Server>,
     keepalive: Keepalive,
-    balance: Balance,
+    balance: BalanceOf<S>,
     queue: Option<Queue>,
     named: Vec<NamedServer>,
     resolving: Resolving,
     sticky: Option<Sticky>,
 }
 
-impl Draft {
+impl<S: Side> Draft<S> {
+    /// What fills it in, in the order of the file: what a server may say depends on what stands before it.
+    pub(super) const RULES: &'static [Rule<Self>] = &[
+        Rule::new("server", BOTH, 1..=rules::ANY, server::read::<S>).many(|_| {}),
+        Rule::new("resolver", BOTH, 1..=rules::ANY, |_, draft: &mut Self, directive| {
+            resolver::set(&mut draft.resolving, directive)
+        }),
+        Rule::new("resolver_timeout", BOTH, 1..=1, |_, draft: &mut Self, directive| {
+            draft.resolving.within(time(directive, 0)?);
+            Ok(())
+        }),
+        Rule::new("least_conn", BOTH, 0..=0, |scope, draft: &mut Self, directive| {
+            draft.choose(scope, directive, Algorithm::LeastConn);
+            Ok(())
+        })
+        .many(|_| {}),
+        Rule::new("hash", BOTH, 1..=2, |scope, draft: &mut Self, directive| {
+            draft.balance.key = Some(S::parse(scope, directive.arg(0))?);
+            let algorithm = match directive.args.get(1).map(|word| &**word) {
+                None => Algorithm::Hash,
+                Some("consistent") => Algorithm::HashConsistent,
+                Some(word) => return Err(Fault::parameter(word)),
+            };
+            draft.choose(scope, directive, algorithm);
+            Ok(())
+        })
+        .many(|_| {}),
+        Rule::new("random", BOTH, 0..=2, |scope, draft: &mut Self, directive| {
+            let words: Vec<&str> = directive.args.iter().map(|word| &**word).collect();
+            let algorithm = match *words {
+                [] => Algorithm::Random,
+                ["two"] | ["two", "least_conn"] => Algorithm::RandomTwo,
+                // Of two drawn by weight, the one that answers sooner for its load.
+                ["two", word] if let Some(word) = word.strip_prefix("least_time=") => {
+                    draft.time(word)?;
+                    Algorithm::Ewma
+                }
+                ["two", word] | [word, ..] => return Err(Fault::parameter(word)),
+            };
+            draft.choose(scope, directive, algorithm);
+            Ok(())
+        })
+        .many(|_| {}),
+        Rule::new("least_time", BOTH, 1..=2, |scope, draft: &mut Self, directive| {
+            draft.choose(scope, directive, Algorithm::LeastTime);
+            draft.time(directive.arg(0))?;
+            match directive.args.get(1).map(|word| &**word) {
+                // What is under way counts in any case: a server's time is multiplied by it.
+                None | Some("inflight") => Ok(()),
+                Some(word) => Err(Fault::parameter(word)),
+            }
+        })
+        .many(|_| {}),
+        Rule::new("sticky", Context::UPSTREAM, 1..=rules::ANY, |scope, draft: &mut Self, directive| {
+            draft.sticky = Some(sticky::read(scope, directive)?);
+            Ok(())
+        }),
+        Rule::new("keepalive", Context::UPSTREAM, 1..=2, |_, draft: &mut Self, directive| {
+            let word = directive.arg(0);
+            let invalid = || Fault::new(format!("invalid value \"{word}\" in \"keepalive\" directive"));
+            draft.keepalive.idle_max = parse_number(word).ok_or_else(invalid)?;
+            match directive.args.get(1).map(|word| &**word) {
+                // Idle connections belong to the upstream as a whole; "local" would only divide them.
+                None | Some("local") => Ok(()),
+                Some(word) => Err(Fault::parameter(word)),
+            }
+        }),
+        Rule::new("keepalive_requests", Context::UPSTREAM, 1..=1, |_, draft: &mut Self, directive| {
+            draft.keepalive.requests = number(directive)?;
+            Ok(())
+        }),
+        Rule::new("keepalive_timeout", Context::UPSTREAM, 1..=1, |_, draft: &mut Self, directive| {
+            draft.keepalive.timeout = time(directive, 0)?;
+            Ok(())
+        }),
+        Rule::new("keepalive_time", Context::UPSTREAM, 1..=1, |_, draft: &mut Self, directive| {
+            draft.keepalive.time = time(directive, 0)?;
+            Ok(())
+        }),
+        Rule::new("ip_hash", Context::UPSTREAM, 0..=0, |scope, draft: &mut Self, directive| {
+            draft.choose(scope, directive, Algorithm::IpHash);
+            Ok(())
+        })
+        .many(|_| {}),
+        Rule::new("queue", Context::UPSTREAM, 1..=2, |_, draft: &mut Self, directive| {
+            let word = directive.arg(0);
+            let invalid = || Fault::new(format!("invalid value \"{word}\" in \"queue\" directive"));
+            let length = parse_number(word).filter(|&length| length > 0).ok_or_else(invalid)?;
+            let timeout = match directive.args.get(1) {
+                None => Duration::from_secs(60),
+                Some(word) => {
+                    let time = word.strip_prefix("timeout=").and_then(parse_time);
+                    time.ok_or_else(|| Fault::parameter(word))?
+                }
+            };
+            draft.queue = Some(Queue { length, timeout });
+            Ok(())
+        }),
+    ];
+
+    /// Refuses a block that cannot serve.
+    fn check(&self, directive: &Directive) -> Result<(), Error> {
+        let (name, place) = (directive.arg(0), &directive.place);
+        if self.servers.is_empty() && self.named.is_empty() {
+            return Err(Error::at(place, "no servers are inside upstream"));
+        }
+        // nginx changes addresses in shared memory only; what is taken here shall be taken there.
+        let is_shared = directive.block.iter().any(|inside| inside.name == "zone");
+        if !self.named.is_empty() && !is_shared {
+            return Err(Error::general(format!(
+                "resolving names at run time requires upstream \"{name}\" in {place} to be in shared memory"
+            )));
+        }
+        if !self.named.is_empty() && self.resolving.resolver().is_none() {
+            let message = format!("no resolver defined to resolve names at run time in upstream \"{name}\"");
+            return Err(Error::at(place, message));
+        }
+        let mut all = self.servers.iter().chain(self.named.iter().map(|named| &named.server));
+        if all.all(|server| server.role == Role::Backup) {
+            return Err(Error::at(place, format!("no servers in upstream \"{name}\"")));
+        }
+        Ok(())
+    }
+
     /// Takes a way to choose; one more is taken in its place.
     fn choose(&mut self, scope: &mut Scope, directive: &Directive, algorithm: Algorithm) {
-        if self.balance.algorithm != Balance::default().algorithm {
+        if self.balance.algorithm != Algorithm::Swrr {
             scope.note(directive, "load balancing method redefined");
         }
         self.balance.algorithm = algorithm;
     }
-}
 
-/// What fills in a [`Draft`].
-pub(super) const RULES: &[Rule<Draft>] = &[
-    Rule::new("server", BOTH, 1..=rules::ANY, server).many(|_| {}),
-    Rule::new("sticky", Context::UPSTREAM, 1..=rules::ANY, |scope, draft, directive| {
-        draft.sticky = Some(sticky::read(scope, directive)?);
+    /// Takes up to where a server is timed.
+    fn time(&mut self, word: &str) -> Result<(), Fault> {
+        self.balance.timed = Some(S::timed(word).ok_or_else(|| Fault::parameter(word))?);
         Ok(())
-    }),
-    Rule::new("resolver", BOTH, 1..=rules::ANY, |_, draft, directive| {
-        resolver::set(&mut draft.resolving, directive)
-    }),
-    Rule::new("resolver_timeout", BOTH, 1..=1, |_, draft, directive| {
-        draft.resolving.within(time(directive, 0)?);
-        Ok(())
-    }),
-    Rule::new("keepalive", Context::UPSTREAM, 1..=2, |_, draft, directive| {
-        let word = directive.arg(0);
-        let invalid = || Fault::new(format!("invalid value \"{word}\" in \"keepalive\" directive"));
-        draft.keepalive.idle_max = parse_number(word).ok_or_else(invalid)?;
-        match directive.args.get(1).map(|word| &**word) {
-            // Idle connections belong to the upstream as a whole; "local" would only divide them.
-            None | Some("local") => Ok(()),
-            Some(word) => Err(Fault::parameter(word)),
-        }
-    }),
-    Rule::new("keepalive_requests", Context::UPSTREAM, 1..=1, |_, draft, directive| {
-        draft.keepalive.requests = number(directive)?;
-        Ok(())
-    }),
-    Rule::new("keepalive_timeout", Context::UPSTREAM, 1..=1, |_, draft, directive| {
-        draft.keepalive.timeout = time(directive, 0)?;
-        Ok(())
-    }),
-    Rule::new("keepalive_time", Context::UPSTREAM, 1..=1, |_, draft, directive| {
-        draft.keepalive.time = time(directive, 0)?;
-        Ok(())
-    }),
-    Rule::new("least_conn", Context::UPSTREAM, 0..=0, |scope, draft: &mut Draft, directive| {
-        draft.choose(scope, directive, Algorithm::LeastConn);
-        Ok(())
-    })
-    .many(|_| {}),
-    Rule::new("ip_hash", Context::UPSTREAM, 0..=0, |scope, draft: &mut Draft, directive| {
-        draft.choose(scope, directive, Algorithm::IpHash);
-        Ok(())
-    })
-    .many(|_| {}),
-    Rule::new("hash", Context::UPSTREAM, 1..=2, |scope, draft: &mut Draft, directive| {
-        draft.balance.key = Some(Value::parse(directive.arg(0), &scope.names)?);
-        let algorithm = match directive.args.get(1).map(|word| &**word) {
-            None => Algorithm::Hash,
-            Some("consistent") => Algorithm::HashConsistent,
-            Some(word) => return Err(Fault::parameter(word)),
-        };
-        draft.choose(scope, directive, algorithm);
-        Ok(())
-    })
-    .many(|_| {}),
-    Rule::new("random", Context::UPSTREAM, 0..=2, |scope, draft: &mut Draft, directive| {
-        let words: Vec<&str> = directive.args.iter().map(|word| &**word).collect();
-        let algorithm = match *words {
-            [] => Algorithm::Random,
-            ["two"] | ["two", "least_conn"] => Algorithm::RandomTwo,
-            // Of two drawn by weight, the one that answers sooner for its load.
-            ["two", word] if let Some(word) = word.strip_prefix("least_time=") => {
-                draft.balance.timed = Some(timed(word)?);
-                Algorithm::Ewma
+    }
+
+    /// Refuses a parameter of a server that nginx does not have with `hash`, `ip_hash` and `random`,
+    /// if they are named before it.
+    fn check_supports(&self, word: &str) -> Result<(), Fault> {
+        match self.balance.algorithm {
+            Algorithm::IpHash
+            | Algorithm::Hash
+            | Algorithm::HashConsistent
+            | Algorithm::Random
+            | Algorithm::RandomTwo
+            | Algorithm::Ewma => {
+                Err(Fault::new(format!("balancing method does not support parameter \"{word}\"")))
             }
-            ["two", word] | [word, ..] => return Err(Fault::parameter(word)),
-        };
-        draft.choose(scope, directive, algorithm);
-        Ok(())
-    })
-    .many(|_| {}),
-    Rule::new("least_time", Context::UPSTREAM, 1..=2, |scope, draft: &mut Draft, directive| {
-        draft.choose(scope, directive, Algorithm::LeastTime);
-        draft.balance.timed = Some(timed(directive.arg(0))?);
-        match directive.args.get(1).map(|word| &**word) {
-            // Requests under way count in any case: a server's time is multiplied by them.
-            None | Some("inflight") => Ok(()),
-            Some(word) => Err(Fault::parameter(word)),
+            _ => Ok(()),
         }
-    })
-    .many(|_| {}),
-    Rule::new("queue", Context::UPSTREAM, 1..=2, |_, draft, directive| {
-        let word = directive.arg(0);
-        let invalid = || Fault::new(format!("invalid value \"{word}\" in \"queue\" directive"));
-        let length = parse_number(word).filter(|&length| length > 0).ok_or_else(invalid)?;
-        let timeout = match directive.args.get(1) {
-            None => Duration::from_secs(60),
-            Some(word) => {
-                let time = word.strip_prefix("timeout=").and_then(parse_time);
-                time.ok_or_else(|| Fault::parameter(word))?
-            }
-        };
-        draft.queue = Some(Queue { length, timeout });
-        Ok(())
-    }),
-];
+    }
+}
 
 const BOTH: Context = Context::UPSTREAM.or(Context::STREAM_UPSTREAM);
 
@@ -159,15 +219,18 @@ pub(super) struct Referred {
 }
 
 impl Upstreams {
-    /// Reads the `upstream {}` blocks among the directives of `http` or `stream`.
-    pub(super) fn read(scope: &mut Scope, inside: Context, block: &[Directive]) -> Result<Self, Error> {
-        let mut upstreams = Self::default();
+    /// Reads the `upstream {}` blocks among the directives of `http` or `stream`, and how each chooses.
+    pub(super) fn read<S: Side>(
+        scope: &mut Scope,
+        block: &[Directive],
+    ) -> Result<(Self, Vec<BalanceOf<S>>), Error> {
+        let (mut upstreams, mut balances) = (Self::default(), Vec::new());
         for directive in block.iter().filter(|directive| directive.name == "upstream") {
             let name = directive.arg(0).to_owned();
             if upstreams.list.iter().any(|known| known.name.eq_ignore_ascii_case(&name)) {
                 return Err(Error::at(&directive.place, format!("duplicate upstream \"{name}\"")));
             }
-            let mut draft = Draft {
+            let mut draft = Draft::<S> {
                 servers: Vec::new(),
                 keepalive: Keepalive::new(KEEPALIVE),
                 balance: Balance::default(),
@@ -176,36 +239,18 @@ impl Upstreams {
                 resolving: scope.resolving.clone(),
                 sticky: None,
             };
-            rules::apply(scope, RULES, inside, &directive.block, &mut draft)?;
+            rules::apply(scope, Draft::RULES, S::INSIDE, &directive.block, &mut draft)?;
+            draft.check(directive)?;
             let Draft { servers, keepalive, balance, queue, named, resolving, sticky } = draft;
             let resolver = resolving.resolver().filter(|_| !named.is_empty()).cloned();
-            if resolver.is_none() && !named.is_empty() {
-                let message =
-                    format!("no resolver defined to resolve names at run time in upstream \"{name}\"");
-                return Err(Error::at(&directive.place, message));
-            }
-            if servers.is_empty() && named.is_empty() {
-                return Err(Error::at(&directive.place, "no servers are inside upstream"));
-            }
-            let mut all = servers.iter().chain(named.iter().map(|named| &named.server));
-            if all.all(|server| server.role == Role::Backup) {
-                return Err(Error::at(&directive.place, format!("no servers in upstream \"{name}\"")));
-            }
             let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
-            let keepalive = if inside == Context::UPSTREAM { keepalive } else { None };
-            upstreams.list.push(Upstream {
-                name,
-                servers,
-                keepalive,
-                balance,
-                named,
-                resolver,
-                sticky,
-                queue,
-            });
+            let keepalive = if S::INSIDE == Context::UPSTREAM { keepalive } else { None };
+            let balanced = Upstream::new(name, servers);
+            upstreams.list.push(Upstream { keepalive, named, resolver, sticky, queue, ..balanced });
+            balances.push(balance);
         }
         upstreams.explicit = upstreams.list.len();
-        Ok(upstreams)
+        Ok((upstreams, balances))
     }
 
     /// Returns the upstream of that name, or the one that the address implies; messages show it as `shown`.
@@ -255,102 +300,4 @@ impl Upstreams {
     pub(super) fn into_list(self) -> Vec<Upstream> {
         self.list
     }
-}
-
-/// Reads up to where answers are timed.
-fn timed(word: &str) -> Result<Timed, Fault> {
-    match word {
-        "header" => Ok(Timed::Head),
-        "last_byte" => Ok(Timed::LastByte),
-        word => Err(Fault::parameter(word)),
-    }
-}
-
-/// Whether the servers of an algorithm may have backups, which nginx says only if it is named
-/// before them.
-fn takes_backups(algorithm: &Algorithm) -> bool {
-    !matches!(
-        algorithm,
-        Algorithm::IpHash
-            | Algorithm::Hash
-            | Algorithm::HashConsistent
-            | Algorithm::Random
-            | Algorithm::RandomTwo
-    )
-}
-
-/// What a `server` says of a name whose addresses are asked for while the proxy runs.
-#[derive(Default)]
-struct Name {
-    is_followed: bool,
-    service: Option<String>,
-}
-
-/// The longest name of a server that nginx takes.
-const ROUTE_MAX: usize = 32;
-
-/// Stands for an address that is not known yet.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-
-fn server(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result<(), Fault> {
-    let text = directive.arg(0);
-    let mut name = Name::default();
-    let mut server = Server { name: text.to_owned(), ..Server::new(NOWHERE) };
-    for word in &directive.args[1..] {
-        let invalid = || Fault::parameter(word);
-        let (key, value) = word.split_once('=').map_or((&**word, None), |(key, value)| (key, Some(value)));
-        match (key, value) {
-            ("weight", Some(value)) => {
-                server.weight = parse_number(value).and_then(NonZeroU16::new).ok_or_else(invalid)?;
-            }
-            ("max_fails", Some(value)) => server.max_fails = parse_number(value).ok_or_else(invalid)?,
-            ("fail_timeout", Some(value)) => {
-                server.fail_timeout = parse_seconds(value).ok_or_else(invalid)?
-            }
-            ("max_conns", Some(value)) => {
-                server.max_conns = NonZeroU32::new(parse_number(value).ok_or_else(invalid)?);
-            }
-            ("backup", None) if takes_backups(&draft.balance.algorithm) => server.role = Role::Backup,
-            ("backup", None) => {
-                return Err(Fault::new("balancing method does not support parameter \"backup\""));
-            }
-            ("down", None) => server.down = true,
-            ("drain", None) if scope.upstream_port.is_some() => server.drain = true,
-            ("slow_start", Some(value)) if takes_backups(&draft.balance.algorithm) => {
-                server.slow_start = parse_time(value).ok_or_else(invalid)?;
-            }
-            ("slow_start", Some(_)) => {
-                return Err(Fault::new("balancing method does not support parameter \"slow_start\""));
-            }
-            ("resolve", None) => name.is_followed = true,
-            ("service", Some(service)) if !service.is_empty() => {
-                name.service = Some(service.to_owned());
-            }
-            ("route", Some(route)) if scope.upstream_port.is_some() && route.len() <= ROUTE_MAX => {
-                server.route = Some(route.to_owned());
-            }
-            ("route", Some(_)) => return Err(Fault::unsupported(word, directive)),
-            _ => return Err(invalid()),
-        }
-    }
-    let fault = |reason| Fault::new(format!("{reason} in upstream \"{text}\""));
-    let (host, port) = address::split(text).map_err(fault)?;
-    if name.service.is_some() && (!name.is_followed || port.is_some()) {
-        let why = if name.is_followed { "may not have a port" } else { "requires \"resolve\" parameter" };
-        return Err(Fault::new(format!("service upstream \"{host}\" {why}")));
-    }
-    let is_name = host.parse::<IpAddr>().is_err() && !host.starts_with('[');
-    if name.is_followed && is_name {
-        let port = match (port.or(scope.upstream_port), &name.service) {
-            (Some(port), _) => port,
-            // The service says it.
-            (None, Some(_)) => 0,
-            (None, None) => return Err(fault("no port")),
-        };
-        draft.named.push(NamedServer { host: host.to_owned(), port, service: name.service, server });
-        return Ok(());
-    }
-    let addrs = address::resolve(text, scope.upstream_port).map_err(fault)?;
-    draft.servers.extend(addrs.into_iter().map(|addr| Server { addr, ..server.clone() }));
-    Ok(())
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use l4_proxy::proxy_protocol::Version;
-use lvs_core::Algorithm;
 
 use crate::stream::access::Rule;
 use crate::stream::defined::Definition;
@@ -18,7 +17,7 @@ use super::limit::Excess;
 use super::log::{ErrorLog, Escape, Packing};
 use super::resolver::Resolving;
 use super::tls::{TlsClient, TlsServer};
-use super::upstream::{Upstream, UpstreamId};
+use super::upstream::{Balance, Upstream, UpstreamId};
 
 /// The TCP side of a configuration.
 #[derive(Debug, Clone, Default)]
@@ -55,14 +54,10 @@ impl Stream {
 /// A group of servers, and how one of them is chosen.
 #[derive(Debug, Clone)]
 pub struct StreamUpstream {
-    /// The servers.
+    /// The servers; what it says itself of a choice is that of `http {}`, and means nothing.
     pub group: Upstream,
-    /// How one is chosen.
-    pub algorithm: Algorithm,
-    /// What is hashed, for algorithms that do; `None` is the client's address.
-    pub key: Option<Text>,
-    /// Up to where a server is timed, if it is for the algorithm.
-    pub timed: Option<StreamTimed>,
+    /// How one is chosen; without a key it is the client's address that is hashed.
+    pub balance: Balance<Text, StreamTimed>,
 }
 
 /// Up to where a server of `stream {}` is timed (`least_time`).

@@ -55,14 +55,16 @@ impl Upstream {
 }
 
 /// How a server of an upstream is chosen.
+///
+/// `stream {}` has texts and moments of its own: [`StreamUpstream`](super::StreamUpstream).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Balance {
+pub struct Balance<K = Value, T = Timed> {
     /// The algorithm; by default turns in proportion to weights, spread out evenly.
     pub algorithm: Algorithm,
     /// What `hash` is given.
-    pub key: Option<Value>,
+    pub key: Option<K>,
     /// Up to where an answer is timed, if it is for the algorithm.
-    pub timed: Option<Timed>,
+    pub timed: Option<T>,
 }
 
 /// Up to where a server's answers are timed (`least_time`).
@@ -74,7 +76,7 @@ pub enum Timed {
     LastByte,
 }
 
-impl Default for Balance {
+impl<K, T> Default for Balance<K, T> {
     fn default() -> Self {
         Self { algorithm: Algorithm::Swrr, key: None, timed: None }
     }

@@ -30,8 +30,8 @@ impl Group {
         Self {
             name: upstream.group.name.clone(),
             service: stream_key(&upstream.group),
-            key: upstream.key.clone(),
-            timed: upstream.timed,
+            key: upstream.balance.key.clone(),
+            timed: upstream.balance.timed,
         }
     }
 }

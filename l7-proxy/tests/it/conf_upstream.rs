@@ -9,7 +9,8 @@ pub(crate) fn error(top: &str, http: &str) -> String {
     std::fs::write(folder.path().join("nginx.conf"), text).unwrap();
     let source =
         Source { file: "nginx.conf".into(), prefix: folder.path().to_owned(), globals: String::new() };
-    load(&source).map(drop).map_err(|error| error.message().to_owned()).err().unwrap_or_default()
+    let message = load(&source).map(drop).map_err(|error| error.message().to_owned());
+    message.err().unwrap_or_default().replace(&*folder.path().join("nginx.conf").to_string_lossy(), "FILE")
 }
 
 #[test]
@@ -46,7 +47,7 @@ fn wrong_words_are_named() {
         ("", "match a { } match a { }".into(), "duplicate match \"a\""),
         (
             "",
-            "upstream u { server a.test:1 resolve; }".into(),
+            "upstream u { zone u 64k; server a.test:1 resolve; }".into(),
             "no resolver defined to resolve names at run time in upstream \"u\"",
         ),
         (
@@ -57,25 +58,64 @@ fn wrong_words_are_named() {
         (
             "",
             "upstream u { resolver 127.0.0.1; server a.test:1 service=http resolve; }".into(),
-            "service upstream \"a.test\" may not have a port",
+            "service upstream \"a.test:1\" may not have port",
         ),
         ("", "resolver 127.0.0.1 ipv4=off ipv6=off;".into(), "\"ipv4\" and \"ipv6\" cannot both be \"off\""),
         ("", "resolver 127.0.0.1 valid=x;".into(), "invalid parameter: valid=x"),
         (
             "",
             "upstream u { ip_hash; server 127.0.0.1 slow_start=1s; }".into(),
-            "balancing method does not support parameter \"slow_start\"",
+            "balancing method does not support parameter \"slow_start=1s\"",
+        ),
+        (
+            "",
+            "upstream u { random two least_time=header; server 127.0.0.1 backup; }".into(),
+            "balancing method does not support parameter \"backup\"",
+        ),
+        (
+            "",
+            "upstream u { resolver 127.0.0.1; server a.test resolve; }".into(),
+            "resolving names at run time requires upstream \"u\" in FILE:1 to be in shared memory",
+        ),
+        (
+            "",
+            "upstream u { server 127.0.0.1 service=http resolve; }".into(),
+            "service upstream \"127.0.0.1\" requires domain name",
+        ),
+        (
+            "",
+            "upstream u { server unix:/x service=http resolve; }".into(),
+            "service upstream \"unix:/x\" may not have port",
+        ),
+        ("", "upstream u { server 127.0.0.1 service= resolve; }".into(), "service is empty"),
+        ("", "upstream u { server 127.0.0.1 route=; }".into(), "route is empty"),
+        (
+            "",
+            format!("upstream u {{ server 127.0.0.1 route={}; }}", "a".repeat(33)),
+            "route is longer than 32",
         ),
     ] {
         assert_eq!(error(top, &http), expected, "{top} {http}");
     }
     for (stream, expected) in [
         (
-            "upstream u { server a.test:1 resolve; }",
+            "upstream u { zone u 64k; server a.test:1 resolve; }",
             "no resolver defined to resolve names at run time in upstream \"u\"",
         ),
         ("resolver 127.0.0.1; upstream u { server a.test resolve; }", "no port in upstream \"a.test\""),
         ("upstream u { resolver 127.0.0.1; server a.test:1 route=a; }", "\"route=a\" parameter"),
+        (
+            "upstream u { hash $remote_addr; server 127.0.0.1:1; server 127.0.0.1:2 backup; }",
+            "balancing method does not support parameter \"backup\"",
+        ),
+        (
+            "upstream u { random; server 127.0.0.1:1; server 127.0.0.1:2 backup; }",
+            "balancing method does not support parameter \"backup\"",
+        ),
+        (
+            "resolver 127.0.0.1; upstream u { server a.test:1 resolve; }",
+            "resolving names at run time requires upstream \"u\" in FILE:1 to be in shared memory",
+        ),
     ] {
         let found = error(&format!("stream {{ {stream} }}"), "");
         assert!(found.contains(expected), "{stream}: {found}");
@@ -89,6 +129,9 @@ fn right_words_are_taken() {
         ("lvs_control off;", "lvs_explain_from 127.0.0.1 ::1 10.0.0.0/8;"),
         ("", "resolver 127.0.0.1:53 [::1] valid=30s ipv6=off status_zone=x; resolver_timeout 5s;"),
         ("", "upstream u { zone u 64k; resolver 127.0.0.1; server a.test resolve; server 127.0.0.1 drain; }"),
+        // What is no name is not asked for, and needs nobody to ask.
+        ("", "upstream u { server unix:/x resolve; server 127.0.0.1 resolve; server [::1]:1 resolve; }"),
+        ("stream { upstream u { server 127.0.0.1:2; server 127.0.0.1:1 backup; hash $remote_addr; } }", ""),
         (
             "stream { resolver 127.0.0.1:53 valid=30s; resolver_timeout 5s;
                  upstream u { zone u 64k; server a.test:1 resolve; server b.test service=s resolve; } }",

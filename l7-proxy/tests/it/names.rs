@@ -71,7 +71,7 @@ impl Drop for Dnsmasq {
 fn site(resolver: SocketAddr, server: &str) -> String {
     http(&format!(
         "resolver {resolver} ipv6=off valid=200ms; resolver_timeout 1s;
-         upstream app {{ {server} }}
+         upstream app {{ zone app 64k; {server} }}
          server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://app; }} }}"
     ))
 }
