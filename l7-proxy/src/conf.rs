@@ -239,9 +239,8 @@ fn settings_of(
     rules::apply(scope, substitution::RULES, context, block, settings)?;
     rules::apply(scope, limit::RULES, context, block, settings)?;
     rules::apply(scope, auth::RULES, context, block, settings)?;
-    referers::disinherit(settings, block);
-    rules::apply(scope, referers::RULES, context, block, settings)?;
-    rules::apply(scope, secure_link::RULES, context, block, settings)?;
+    referers::apply(scope, context, block, settings)?;
+    secure_link::apply(scope, context, block, settings)?;
     rules::apply(scope, charset::RULES, context, block, settings)?;
     rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;

@@ -13,6 +13,8 @@ use crate::variable::Captures;
 pub struct Map<T> {
     /// What is looked up.
     pub source: T,
+    /// How it is read.
+    pub keys: Keys,
     /// What each text yields.
     pub rows: Rows<T>,
 }
@@ -22,6 +24,21 @@ impl<T> Map<T> {
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.rows.values()
     }
+
+    /// Returns the value of the row for what the source says, as [`Rows::look_up`] does.
+    pub fn look_up(&self, said: &[u8], captures: &Captures) -> &T {
+        let name = said.strip_suffix(b".").filter(|_| self.keys == Keys::Names);
+        self.rows.look_up(name.unwrap_or(said), captures)
+    }
+}
+
+/// What the rows of a map stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// Texts.
+    Texts,
+    /// Names of hosts (`hostnames`), some with a wildcard; a dot at the end of what is looked up is none of it.
+    Names,
 }
 
 /// A value for each text.
@@ -109,6 +126,10 @@ impl<T> Rows<T> {
         let found = self.exact.get(&*lower).or_else(|| self.by_wildcard(&lower));
         if let Some(value) = found {
             return value;
+        }
+        // nginx asks no expression about nothing.
+        if text.is_empty() {
+            return &self.default;
         }
         let mut patterns = self.patterns.iter();
         patterns

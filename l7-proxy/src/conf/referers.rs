@@ -5,41 +5,59 @@ use std::sync::Arc;
 use crate::map::Rows;
 use crate::model::{Pages, Pattern, Referers, ServerName, Settings};
 
-use super::Scope;
-use super::rules::{ANY, Context, Fault, Rule};
+use super::rules::{self, ANY, Context, Fault, Rule};
 use super::server::pattern_fault;
 use super::tree::Directive;
+use super::{Error, Scope};
 
 /// What fills in the pages that requests may come from.
-pub(super) const RULES: &[Rule<Settings>] =
+pub(super) const RULES: &[Rule<Referers>] =
     &[Rule::new("valid_referers", Context::SERVER.or(Context::LOCATION), 1..=ANY, read).many(|_| {})];
 
-/// Forgets what outer blocks say of referers, if a block says something itself; expressions stay unless
-/// it has some of its own, as in nginx.
-pub(super) fn disinherit(settings: &mut Settings, block: &[Directive]) {
-    let own = || block.iter().filter(|directive| directive.name == "valid_referers");
-    if own().next().is_none() {
-        return;
+/// Takes what a block says of referers, if it says something; of what holds around it expressions stay
+/// unless it has some of its own, as in nginx.
+pub(super) fn apply(
+    scope: &mut Scope,
+    inside: Context,
+    block: &[Directive],
+    settings: &mut Settings,
+) -> Result<(), Error> {
+    let Some(first) = block.iter().find(|directive| directive.name == "valid_referers") else {
+        return Ok(());
+    };
+    let outer = settings.referers.take();
+    let mut own = Referers::default();
+    rules::apply(scope, RULES, inside, block, &mut own)?;
+    let mut own_words = block.iter().filter(|directive| directive.name == "valid_referers");
+    if own_words.any(|directive| directive.args.iter().any(|word| word == "server_names")) {
+        add_server_names(scope, &mut own).map_err(|fault| fault.at(first))?;
     }
-    let mut referers = Referers::default();
-    if let Some(outer) = settings.referers.take() {
-        if !own().flat_map(|directive| &directive.args).any(|word| word.starts_with('~')) {
-            referers.patterns.clone_from(&outer.patterns);
+    if (own.none || own.blocked) && own.hosts.is_empty() {
+        return Err(Error::general(
+            "the \"none\" or \"blocked\" referers are specified in the \"valid_referers\" directive without any \
+             valid referer",
+        ));
+    }
+    if let Some(outer) = outer {
+        if own.patterns.is_empty() {
+            own.patterns.clone_from(&outer.patterns);
         }
-        referers.names.clone_from(&outer.names);
+        if own.names.is_empty() {
+            own.names.clone_from(&outer.names);
+        }
     }
-    settings.referers = Some(Arc::new(referers));
+    settings.referers = Some(Arc::new(own));
+    Ok(())
 }
 
-fn read(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
-    let referers = Arc::make_mut(settings.referers.get_or_insert_default());
-    let mut names = Vec::new();
+fn read(_: &mut Scope, referers: &mut Referers, directive: &Directive) -> Result<(), Fault> {
     for word in &directive.args {
         match &**word {
             "" => return Err(Fault::new("invalid referer \"\"")),
             "none" => referers.none = true,
             "blocked" => referers.blocked = true,
-            "server_names" => names.clone_from(&scope.server_names),
+            // They come last, and once.
+            "server_names" => {}
             word => match word.strip_prefix('~') {
                 Some("") => return Err(Fault::new(format!("empty regex in \"{word}\""))),
                 Some(source) => {
@@ -50,19 +68,19 @@ fn read(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Re
             },
         }
     }
-    for name in names {
+    Ok(())
+}
+
+/// Adds the names of the server around; one without a name has the empty one.
+fn add_server_names(scope: &Scope, referers: &mut Referers) -> Result<(), Fault> {
+    if scope.server_names.is_empty() {
+        return add(&mut referers.hosts, "");
+    }
+    for name in &scope.server_names {
         match name {
-            ServerName::Regex(pattern)
-                if referers.names.iter().any(|known| known.source() == pattern.source()) => {}
-            ServerName::Regex(pattern) => referers.names.push(pattern),
+            ServerName::Regex(pattern) => referers.names.push(pattern.clone()),
             name => add(&mut referers.hosts, &name.to_string())?,
         }
-    }
-    if (referers.none || referers.blocked) && referers.hosts.is_empty() {
-        return Err(Fault::new(
-            "the \"none\" or \"blocked\" referers are specified in the \"valid_referers\" directive without any \
-             valid referer",
-        ));
     }
     Ok(())
 }

@@ -5,32 +5,63 @@ use std::sync::Arc;
 use crate::model::{SecureLink, Settings};
 use crate::variable::Value;
 
-use super::rules::{Context, Fault, Rule};
+use super::rules::{self, Context, Fault, Rule};
+use super::tree::Directive;
+use super::{Error, Scope};
 
-/// What fills in the [`SecureLink`] of [`Settings`].
-///
-/// A location's word takes the place of what is around it, and the other two may each be inherited.
-pub(super) const RULES: &[Rule<Settings>] = &[
-    Rule::new("secure_link_secret", Context::LOCATION, 1..=1, |_, settings, directive| {
-        settings.secure_link = Some(Arc::new(SecureLink::Word(directive.arg(0).as_bytes().into())));
+/// What one block says of links.
+#[derive(Default)]
+pub(super) struct Draft {
+    word: Option<Box<[u8]>>,
+    carried: Option<Value>,
+    of: Option<Value>,
+}
+
+/// What fills in a [`Draft`].
+pub(super) const RULES: &[Rule<Draft>] = &[
+    Rule::new("secure_link_secret", Context::SETTINGS, 1..=1, |_, draft, directive| {
+        draft.word = Some(directive.arg(0).as_bytes().into());
         Ok(())
     }),
-    Rule::new("secure_link", Context::SETTINGS, 1..=1, |scope, settings, directive| {
-        *digest(settings)?.0 = Some(Value::parse(directive.arg(0), &scope.names)?);
+    Rule::new("secure_link", Context::SETTINGS, 1..=1, |scope, draft, directive| {
+        draft.carried = Some(Value::parse(directive.arg(0), &scope.names)?);
         Ok(())
     }),
-    Rule::new("secure_link_md5", Context::SETTINGS, 1..=1, |scope, settings, directive| {
-        *digest(settings)?.1 = Some(Value::parse(directive.arg(0), &scope.names)?);
+    Rule::new("secure_link_md5", Context::SETTINGS, 1..=1, |scope, draft, directive| {
+        draft.of = Some(Value::parse(directive.arg(0), &scope.names)?);
         Ok(())
     }),
 ];
 
-fn digest(settings: &mut Settings) -> Result<(&mut Option<Value>, &mut Option<Value>), Fault> {
-    let none = || Arc::new(SecureLink::Digest { carried: None, of: None });
-    match Arc::make_mut(settings.secure_link.get_or_insert_with(none)) {
-        SecureLink::Digest { carried, of } => Ok((carried, of)),
-        SecureLink::Word(_) => Err(Fault::new(
-            "\"secure_link_secret\" cannot be mixed with \"secure_link\" and \"secure_link_md5\"",
-        )),
+/// Takes what a block says of links.
+///
+/// A word takes the place of whatever is around it, and either of the other two the place of a word; of
+/// them the one that a block does not have is inherited.
+pub(super) fn apply(
+    scope: &mut Scope,
+    inside: Context,
+    block: &[Directive],
+    settings: &mut Settings,
+) -> Result<(), Error> {
+    let mut own = Draft::default();
+    rules::apply(scope, RULES, inside, block, &mut own)?;
+    let has_digest = own.carried.is_some() || own.of.is_some();
+    if let Some(word) = own.word {
+        if let Some(secret) = block.iter().find(|directive| directive.name == "secure_link_secret")
+            && has_digest
+        {
+            let message =
+                "\"secure_link_secret\" cannot be mixed with \"secure_link\" and \"secure_link_md5\"";
+            return Err(Fault::new(message).at(secret));
+        }
+        settings.secure_link = Some(Arc::new(SecureLink::Word(word)));
+    } else if has_digest {
+        let (carried, of) = match settings.secure_link.as_deref() {
+            Some(SecureLink::Digest { carried, of }) => (carried.clone(), of.clone()),
+            Some(SecureLink::Word(_)) | None => (None, None),
+        };
+        let (carried, of) = (own.carried.or(carried), own.of.or(of));
+        settings.secure_link = Some(Arc::new(SecureLink::Digest { carried, of }));
     }
+    Ok(())
 }

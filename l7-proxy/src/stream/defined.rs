@@ -33,7 +33,7 @@ impl Definition {
 
 fn value(rule: &Rule<Text>, facts: &Facts) -> Vec<u8> {
     match rule {
-        Rule::Map(map) => map.rows.look_up(&map.source.bytes(facts), &facts.captures).bytes(facts),
+        Rule::Map(map) => map.look_up(&map.source.bytes(facts), &facts.captures).bytes(facts),
         Rule::Geo { source, geo } => {
             let address = match source {
                 None => Some(facts.remote.ip()),
@@ -52,7 +52,7 @@ fn parse(address: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::map::{Map, Rows};
+    use crate::map::{Keys, Map, Rows};
     use crate::model::Pattern;
     use crate::stream::text::Names;
 
@@ -60,7 +60,7 @@ mod tests {
         let text = |text| Text::parse(text, &Names::default()).unwrap();
         let mut rows = Rows::new(text("default"));
         rows.push_pattern(Pattern::new("^8(.)").unwrap(), text("<$1>"));
-        let map = Map { source: text("$server_port"), rows };
+        let map = Map { source: text("$server_port"), keys: Keys::Texts, rows };
         Definition { variable: 0, meaning: definition::Definition { rule: Rule::Map(map), keeping } }
     }
 

@@ -62,7 +62,7 @@ fn write(rule: &definition::Rule<Value>, exchange: &Exchange<'_>, out: &mut Vec<
     let mut text = Vec::new();
     match rule {
         Rule::Map(map) => {
-            map.rows.look_up(map.source.bytes(exchange, &mut text), exchange.captures).write(exchange, out)
+            map.look_up(map.source.bytes(exchange, &mut text), exchange.captures).write(exchange, out)
         }
         Rule::Geo { source, geo } => {
             let address = match source {

@@ -97,6 +97,32 @@ fn groups_of_a_map_are_there_for_what_comes_after_it() {
 }
 
 #[test]
+fn name_of_a_host_is_looked_up_without_the_dot_at_its_end() {
+    let both = Beside::start(
+        "map $arg_h $name { *.early.test text; hostnames; a.test a; *.b.test b; c.* c; ~^d\\.test$ d; default none; }
+         map $arg_h $text { a.test a; ~^d\\.test$ d; ~^$ nothing; default none; }",
+        "location / { return 200 \"$name $text\"; }",
+        &[],
+    );
+    for (name, expected) in [
+        ("a.test", "a a"),
+        ("a.test.", "a none"),
+        ("A.Test.", "a none"),
+        ("a.test..", "none none"),
+        ("x.b.test.", "b none"),
+        ("c.test.", "c none"),
+        ("d.test.", "d none"),
+        // What stands before the word is a text.
+        ("x.early.test", "none none"),
+        ("*.early.test.", "text none"),
+        ("", "none none"),
+        (".", "none none"),
+    ] {
+        assert_eq!(both.get(&format!("/?h={name}")).text(), expected, "{name}");
+    }
+}
+
+#[test]
 fn connections_have_geo_and_split_clients_too() {
     let proxy = Proxy::start(
         "events {} stream {

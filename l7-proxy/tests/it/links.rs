@@ -41,6 +41,33 @@ fn referer_is_judged_as_nginx_judges_it() {
     assert_eq!((matched.status, matched.text()), (200, ""));
 }
 
+#[test]
+fn words_of_valid_referers_belong_together_wherever_they_stand_in_a_block() {
+    let both = Beside::start(
+        "",
+        "server_name a.org;
+         location / { valid_referers none; valid_referers server_names; valid_referers b.org server_names;
+             return 200 \"[$invalid_referer]\";
+             location /inner { valid_referers blocked c.org; return 200 \"[$invalid_referer]\"; } }",
+        &[],
+    );
+    for (referer, outer, inner) in [
+        ("http://a.org/", "[]", "[1]"),
+        ("http://b.org/", "[]", "[1]"),
+        ("http://c.org/", "[1]", "[]"),
+        ("none of it", "[1]", "[]"),
+        ("", "[]", "[1]"),
+    ] {
+        for (path, expected) in [("/", outer), ("/inner", inner)] {
+            let line = if referer.is_empty() { String::new() } else { format!("Referer: {referer}\r\n") };
+            let answer = both.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{line}\r\n"));
+            assert_eq!(answer.text(), expected, "{path} {referer}");
+        }
+    }
+    // A server without a name has one, the empty one.
+    Beside::start("", "valid_referers none server_names; return 200 \"[$invalid_referer]\";", &[]).get("/");
+}
+
 /// What a server that knows the secret puts into a link.
 fn digest(of: &str) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -79,6 +106,23 @@ fn link_is_good_as_long_as_its_time_and_only_as_it_was_made() {
     for forged in [format!("/p/{hex}/a/c.txt"), format!("/p/{hex}/"), "/p/x/a/b.txt".to_owned()] {
         assert_eq!(both.get(&forged).status, 403, "{forged}");
     }
+}
+
+#[test]
+fn inner_block_may_prove_links_in_another_way() {
+    let both = Beside::start(
+        "secure_link $arg_md5;",
+        "location / { secure_link_md5 $uri; return 200 \"[$secure_link]\"; }
+         location /word/ { secure_link_secret word; return 200 \"[$secure_link]\";
+             location /word/digest { secure_link $arg_md5; secure_link_md5 $uri; return 200 \"[$secure_link]\"; }
+             location /word/half { secure_link_md5 $uri; return 200 \"[$secure_link]\"; } }",
+        &[],
+    );
+    for (path, expected) in [("/a", "[1]"), ("/word/digest", "[1]"), ("/word/half", "[]")] {
+        assert_eq!(both.get(&format!("{path}?md5={}", digest(path))).text(), expected, "{path}");
+    }
+    let hex: String = Md5::digest("aword").iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(both.get(&format!("/word/{hex}/a")).text(), "[a]");
 }
 
 #[test]

@@ -113,6 +113,10 @@ fn fault_in_a_value_names_the_value() {
             "location ~ ^/a { proxy_pass http://127.0.0.1/b; }",
             "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named location, or inside \"if\" statement, or inside \"limit_except\" block",
         ),
+        (
+            "secure_link $arg_a; secure_link_secret word;",
+            "\"secure_link_secret\" cannot be mixed with \"secure_link\" and \"secure_link_md5\"",
+        ),
         ("location ^^ /a { }", "invalid location modifier \"^^\""),
         ("location @a { }", "named location \"@a\" can be on the server level only"),
         ("location /a { location /b { } }", "location \"/b\" is outside location \"/a\""),
