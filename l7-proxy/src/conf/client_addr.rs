@@ -88,8 +88,13 @@ pub(super) fn trusted(scope: &mut Scope, directive: &Directive) -> Result<Vec<Ne
 fn known(scope: &mut Scope, directive: &Directive) -> Option<Network> {
     let word = directive.arg(0);
     let network = Network::parse(word)?;
+    note_low_bits(scope, directive, word, network);
+    Some(network)
+}
+
+/// Notes that a network was written with bits that do not count.
+pub(super) fn note_low_bits(scope: &mut Scope, directive: &Directive, word: &str, network: Network) {
     if network.leaves_out_bits_of(word) {
         scope.note(directive, &format!("low address bits of {word} are meaningless"));
     }
-    Some(network)
 }

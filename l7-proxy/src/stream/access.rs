@@ -1,6 +1,6 @@
 //! Who may connect: `allow` and `deny`, and networks in general.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network: an address and how many of its bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +32,17 @@ impl Network {
     /// Reads `address`, `address/bits` or `unix:`, which is everybody who comes by a Unix socket; `None`
     /// if it is none of them.
     pub fn parse(text: &str) -> Option<Self> {
-        let text = if text == "unix:" { crate::unix::NETWORK } else { text };
+        Self::parse_address(if text == "unix:" { crate::unix::NETWORK } else { text })
+    }
+
+    /// Reads `address` or `address/bits`; `None` if it is neither.
+    pub(crate) fn parse_address(text: &str) -> Option<Self> {
         let (address, bits) =
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().ok()?;
         let width = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
+            Some(bits) if bits.starts_with('+') => return None,
             Some(bits) => bits.parse::<u32>().ok().filter(|&bits| bits <= width)?,
             None => width,
         };
@@ -50,6 +55,26 @@ impl Network {
     pub(crate) fn host(address: IpAddr) -> Self {
         let (base, v4) = number(address);
         Self { base, mask: u128::MAX, v4 }
+    }
+
+    /// Returns the networks that hold all addresses.
+    pub(crate) fn everything() -> [Self; 2] {
+        [(u128::MAX << 32, true), (0, false)].map(|(mask, v4)| Self { base: 0, mask, v4 })
+    }
+
+    /// Returns the first address.
+    pub fn base(&self) -> IpAddr {
+        match u32::try_from(self.base) {
+            Ok(base) if self.v4 => Ipv4Addr::from(base).into(),
+            _ => Ipv6Addr::from(self.base).into(),
+        }
+    }
+
+    /// Returns how many of the first bits its addresses have in common.
+    pub fn bits(&self) -> u8 {
+        let width = if self.v4 { 32 } else { 128 };
+        // No mask has zeros above ones, nor more of them than an address has bits.
+        u8::try_from(u32::saturating_sub(width, self.mask.trailing_zeros())).unwrap_or(0)
     }
 
     /// Returns whether `text`, from which this network was read, sets bits that do not count.
@@ -99,8 +124,10 @@ mod tests {
             let parsed = Network::parse(network).unwrap();
             assert!(parsed.contains(inside.parse().unwrap()), "{network} {inside}");
             assert!(!parsed.contains(outside.parse().unwrap()), "{network} {outside}");
+            let shown = format!("{}/{}", parsed.base(), parsed.bits());
+            assert_eq!(Network::parse(&shown), Some(parsed), "{network}");
         }
-        for wrong in ["", "192.0.2", "192.0.2.0/33", "::/129", "192.0.2.0/", "x"] {
+        for wrong in ["", "192.0.2", "192.0.2.0/33", "::/129", "192.0.2.0/", "10.0.0.0/+8", "x"] {
             assert_eq!(Network::parse(wrong), None, "{wrong}");
         }
     }

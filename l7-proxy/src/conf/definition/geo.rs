@@ -1,12 +1,12 @@
 //! `geo {}`: a variable whose value depends on an address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use http::HeaderName;
 
+use crate::conf::client_addr::note_low_bits;
 use crate::conf::rules::Fault;
 use crate::conf::tree::Directive;
-use crate::conf::value::parse_number;
 use crate::conf::{Error, Scope};
 use crate::definition::geo::{Networks, Overlap, Ranges};
 use crate::definition::{Definition, Rule};
@@ -40,9 +40,7 @@ pub(super) fn read<S: Side>(scope: &mut Scope, directive: &Directive) -> Result<
             },
             ("proxy_recursive", []) if S::FORWARDED => forwarded.depth = Depth::Recursive,
             ("proxy", [word]) if S::FORWARDED => {
-                let (base, bits) = network(scope, row, word).map_err(at)?;
-                let network = Network::parse(&format!("{base}/{bits}"));
-                forwarded.from.push(network.ok_or_else(|| at(invalid_network(word)))?);
+                forwarded.from.push(network(scope, row, word).map_err(at)?);
             }
             (word, [value]) => rows.add(scope, row, word, value).map_err(at)?,
             _ => return Err(at(Fault::new("invalid number of the geo parameters"))),
@@ -90,20 +88,19 @@ fn add_network(
     word: &str,
     value: &str,
 ) -> Result<(), Fault> {
-    let everything: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let before = match word {
         "delete" => {
-            let (base, bits) = network(scope, row, value)?;
-            if !networks.delete(base, bits) {
+            let network = network(scope, row, value)?;
+            if !networks.delete(network) {
                 scope.note(row, &format!("no network \"{value}\" to delete"));
             }
             return Ok(());
         }
-        "default" => everything.map(|base| networks.insert(base, 0, value)).into_iter().flatten().next(),
-        word => {
-            let (base, bits) = network(scope, row, word)?;
-            networks.insert(base, bits, value)
+        "default" => {
+            let everything = Network::everything().map(|network| networks.insert(network, value));
+            everything.into_iter().flatten().next()
         }
+        word => networks.insert(network(scope, row, word)?, value),
     };
     if let Some(before) = before {
         scope
@@ -113,29 +110,11 @@ fn add_network(
 }
 
 /// Reads an address with or without the number of bits that count.
-fn network(scope: &mut Scope, row: &Directive, word: &str) -> Result<(IpAddr, u8), Fault> {
-    let (base, bits) = word.split_once('/').map_or((word, None), |(base, bits)| (base, Some(bits)));
-    let base: IpAddr = base.parse().map_err(|_| invalid_network(word))?;
-    let width = if base.is_ipv4() { 32 } else { 128 };
-    let bits = match bits {
-        None => width,
-        Some(bits) => {
-            parse_number(bits).filter(|&bits| bits <= width).ok_or_else(|| invalid_network(word))?
-        }
-    };
-    let number = match base {
-        IpAddr::V4(base) => u128::from(u32::from(base)),
-        IpAddr::V6(base) => base.into(),
-    };
-    let low = number.trailing_zeros() < u32::from(width - bits);
-    if low && number != 0 {
-        scope.note(row, &format!("low address bits of {word} are meaningless"));
-    }
-    Ok((base, bits))
-}
-
-fn invalid_network(word: &str) -> Fault {
-    Fault::new(format!("invalid network \"{word}\""))
+fn network(scope: &mut Scope, row: &Directive, word: &str) -> Result<Network, Fault> {
+    let network = Network::parse_address(word);
+    let network = network.ok_or_else(|| Fault::new(format!("invalid network \"{word}\"")))?;
+    note_low_bits(scope, row, word, network);
+    Ok(network)
 }
 
 fn add_range(

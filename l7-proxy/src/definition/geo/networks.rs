@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::stream::access::Network;
+
 use super::{Geo, Interned, NOTHING, Stretches, Value};
 
 /// Networks and their values, while they are read.
@@ -15,21 +17,21 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Gives all addresses that have these leading bits a value; returns the one that they had.
-    pub fn insert(&mut self, base: IpAddr, bits: u8, value: &str) -> Option<String> {
-        let place = self.values.place(value);
-        let before = match base {
-            IpAddr::V4(base) => self.v4.insert((u32::from(base) & mask_v4(bits), bits), place),
-            IpAddr::V6(base) => self.v6.insert((u128::from(base) & mask_v6(bits), bits), place),
+    /// Gives all addresses of a network a value; returns the one that it had.
+    pub fn insert(&mut self, network: Network, value: &str) -> Option<String> {
+        let (place, bits) = (self.values.place(value), network.bits());
+        let before = match network.base() {
+            IpAddr::V4(base) => self.v4.insert((base.into(), bits), place),
+            IpAddr::V6(base) => self.v6.insert((base.into(), bits), place),
         };
         before.map(|before| self.values.shown(before))
     }
 
     /// Takes the row of a network away; returns whether there was one.
-    pub fn delete(&mut self, base: IpAddr, bits: u8) -> bool {
-        match base {
-            IpAddr::V4(base) => self.v4.remove(&(u32::from(base) & mask_v4(bits), bits)).is_some(),
-            IpAddr::V6(base) => self.v6.remove(&(u128::from(base) & mask_v6(bits), bits)).is_some(),
+    pub fn delete(&mut self, network: Network) -> bool {
+        match network.base() {
+            IpAddr::V4(base) => self.v4.remove(&(base.into(), network.bits())).is_some(),
+            IpAddr::V6(base) => self.v6.remove(&(base.into(), network.bits())).is_some(),
         }
     }
 
@@ -90,18 +92,14 @@ fn flatten<N: Ord + Copy>(
 mod tests {
     use super::*;
 
-    fn network(text: &str) -> (IpAddr, u8) {
-        let (base, bits) = text.split_once('/').unwrap();
-        (base.parse().unwrap(), bits.parse().unwrap())
+    fn network(text: &str) -> Network {
+        Network::parse(text).unwrap()
     }
 
     /// The smallest network that holds an address, found by looking at each.
-    fn naive(rows: &[(IpAddr, u8)], address: u32) -> Option<usize> {
-        let holds = |&(base, bits): &(IpAddr, u8)| match base {
-            IpAddr::V4(base) => (u32::from(base) ^ address) & mask_v4(bits) == 0,
-            IpAddr::V6(_) => false,
-        };
-        (0..rows.len()).filter(|&row| holds(&rows[row])).max_by_key(|&row| rows[row].1)
+    fn naive(rows: &[Network], address: u32) -> Option<usize> {
+        let address = IpAddr::V4(address.into());
+        (0..rows.len()).filter(|&row| rows[row].contains(address)).max_by_key(|&row| rows[row].bits())
     }
 
     #[test]
@@ -114,13 +112,12 @@ mod tests {
         };
         for _ in 0..50 {
             let mut networks = Networks::default();
-            let mut rows: Vec<(IpAddr, u8)> = Vec::new();
+            let mut rows: Vec<Network> = Vec::new();
             for _ in 0..random(40) {
-                let bits = 24 + random(9) as u8;
-                let base = IpAddr::V4((random(256) << 24 >> 24 & mask_v4(bits)).into());
-                if !rows.contains(&(base, bits)) {
-                    networks.insert(base, bits, &rows.len().to_string());
-                    rows.push((base, bits));
+                let row = network(&format!("0.0.0.{}/{}", random(256), 24 + random(9)));
+                if !rows.contains(&row) {
+                    networks.insert(row, &rows.len().to_string());
+                    rows.push(row);
                 }
             }
             let geo = networks.finish();
@@ -136,8 +133,7 @@ mod tests {
     fn address_that_is_none_is_the_last_of_all() {
         let mut networks = Networks::default();
         for (text, value) in [("0.0.0.0/0", "all"), ("::/0", "all of v6"), ("255.255.255.255/32", "none")] {
-            let (base, bits) = network(text);
-            assert_eq!(networks.insert(base, bits, value), None);
+            assert_eq!(networks.insert(network(text), value), None);
         }
         let geo = networks.finish();
         assert_eq!(geo.look_up(None), b"none");
@@ -149,12 +145,12 @@ mod tests {
     #[test]
     fn deleted_network_leaves_its_addresses_to_the_one_around_it() {
         let mut networks = Networks::default();
-        let ((outer, outer_bits), (inner, inner_bits)) = (network("10.0.0.0/8"), network("10.1.0.0/16"));
-        networks.insert(outer, outer_bits, "outer");
-        networks.insert(inner, inner_bits, "inner");
-        assert_eq!(networks.insert(inner, inner_bits, "other"), Some("inner".to_owned()));
-        assert!(networks.delete(inner, inner_bits));
-        assert!(!networks.delete(inner, inner_bits));
+        let (outer, inner) = (network("10.0.0.0/8"), network("10.1.0.0/16"));
+        networks.insert(outer, "outer");
+        networks.insert(inner, "inner");
+        assert_eq!(networks.insert(inner, "other"), Some("inner".to_owned()));
+        assert!(networks.delete(inner));
+        assert!(!networks.delete(inner));
         assert_eq!(networks.finish().look_up(Some([10, 1, 2, 3].into())), b"outer");
     }
 }
