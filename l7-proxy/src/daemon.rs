@@ -84,6 +84,8 @@ pub enum Entry {
 pub struct Daemon {
     shared: Shared,
     connections: Arc<Connections>,
+    /// What `limit_conn` of `stream {}` has counted.
+    limited: stream::Zones,
     administered: Arc<Administered>,
     commands: Vec<mpsc::UnboundedSender<Command>>,
     /// Hands the program's requests to the workers.
@@ -264,6 +266,7 @@ impl Daemon {
         let daemon = Daemon {
             shared,
             connections,
+            limited: stream::Zones::default(),
             administered,
             commands,
             service,
@@ -329,9 +332,14 @@ impl Daemon {
             Entry::Sockets => stream.unwrap_or_default(),
             Entry::Program => Stream::default(),
         };
-        let relays =
-            stream::relays(&stream, &self.shared.director, &self.connections, &self.shared.connections)
-                .map_err(Error::Site)?;
+        let relays = stream::relays(
+            &stream,
+            &self.shared.director,
+            &self.connections,
+            &self.shared.connections,
+            &self.limited,
+        )
+        .map_err(Error::Site)?;
         let mut opened: HashMap<Endpoint, Listening> = HashMap::new();
         let mut wanted: Vec<(Endpoint, SocketOptions, Serves)> = Vec::new();
         for Relay { transport, addr, options, door } in relays {

@@ -29,7 +29,6 @@ use lvs_core::Director;
 
 use self::choice::Group;
 use self::defined::Definition;
-use self::limit::Zones;
 use crate::model::{SocketOptions, Stream, StreamContent, StreamServer, TlsServer, Transport};
 use crate::route::NameTable;
 use crate::site::SiteError;
@@ -38,6 +37,7 @@ use crate::tls::{Client, Terminator};
 pub(crate) use self::copy::{Count, Terms, copy};
 pub(crate) use self::datagram::Inlet;
 pub use self::facts::{Attempt, Facts};
+pub(crate) use self::limit::Zones;
 pub use self::preread::{ClientHello, Preread, read as read_client_hello};
 pub(crate) use self::session::serve;
 pub(crate) use self::side::Side;
@@ -88,6 +88,7 @@ pub(crate) fn relays(
     director: &Arc<Director>,
     connections: &Arc<Connections>,
     serial: &Arc<AtomicU64>,
+    zones: &Zones,
 ) -> Result<Vec<Relay>, SiteError> {
     let common = Arc::new(Common {
         director: Arc::clone(director),
@@ -95,7 +96,7 @@ pub(crate) fn relays(
         serial: Arc::clone(serial),
         groups: stream.upstreams.iter().map(Group::new).collect(),
         definitions: Arc::clone(&stream.definitions),
-        zones: Zones::default(),
+        zones: zones.clone(),
     });
     let servers = stream.servers.iter().map(Server::new).collect::<Result<Arc<[_]>, _>>()?;
     let mut order: Vec<(Transport, SocketAddr)> = Vec::new();
@@ -145,7 +146,8 @@ pub(crate) fn relays(
 /// # Errors
 /// Certificates cannot be read, or an address that is to speak TLS has none.
 pub fn check(stream: &Stream) -> Result<(), SiteError> {
-    relays(stream, &Arc::new(Director::new()), &Connections::new(0), &Arc::default()).map(drop)
+    relays(stream, &Arc::new(Director::new()), &Connections::new(0), &Arc::default(), &Zones::default())
+        .map(drop)
 }
 
 impl Server {

@@ -10,6 +10,7 @@
 mod around;
 mod defined;
 mod exchange;
+mod field;
 mod findings;
 mod form;
 mod link;
@@ -19,13 +20,14 @@ mod write;
 
 use std::fmt;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use crate::tls::TlsVariable;
 
 pub use self::around::{Around, Connections, Counting, Nowhere};
 pub use self::defined::{Assigned, Definitions};
 pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
+pub use self::field::Field;
 pub use self::findings::Findings;
 pub(crate) use self::form::{escape_log, number};
 pub(crate) use self::name::split_variable;
@@ -163,7 +165,7 @@ pub enum Variable {
     /// `$hostname`: name of this machine.
     Hostname,
     /// `$http_NAME`, `$content_type`, `$content_length`, …: a field of the request.
-    RequestHeader(HeaderName),
+    RequestHeader(Field),
     /// `$https`: `on` over TLS, else empty.
     Https,
     /// `$invalid_referer`: `1` if the request says that it comes from a page which is not welcome.
@@ -235,9 +237,9 @@ pub enum Variable {
     /// `$secure_link_expires`: until when the link holds.
     SecureLinkExpires,
     /// `$sent_http_NAME`: a field of the answer.
-    SentHeader(HeaderName),
+    SentHeader(Field),
     /// `$sent_trailer_NAME`: a field behind the body.
-    SentTrailer(HeaderName),
+    SentTrailer(Field),
     /// `$server_addr`.
     ServerAddr,
     /// `$server_name`: first name of the virtual server.
@@ -265,7 +267,7 @@ pub enum Variable {
     /// `$upstream_header_time`: until the head of its answer, per server that was tried.
     UpstreamHeaderTime,
     /// `$upstream_http_NAME`: a field of the server's answer.
-    UpstreamHeader(HeaderName),
+    UpstreamHeader(Field),
     /// `$upstream_response_length`: size of the body of each attempt.
     UpstreamResponseLength,
     /// `$upstream_cache_status`: nothing, for nothing is cached.
@@ -273,7 +275,7 @@ pub enum Variable {
     /// `$upstream_response_time`, per server that was tried.
     UpstreamResponseTime,
     /// `$upstream_trailer_NAME`: a field that the server sent behind its body.
-    UpstreamTrailer(HeaderName),
+    UpstreamTrailer(Field),
     /// `$upstream_status`, per server that was tried.
     UpstreamStatus,
     /// `$uri`, `$document_uri`: the path that is matched.

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::{
-    ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer, StreamSettings,
-    StreamTarget, StreamTimed, StreamUpstream, Transport,
+    ConnectionZone, ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer,
+    StreamSettings, StreamTarget, StreamTimed, StreamUpstream, Transport,
 };
 use crate::stream::defined::Definition;
 use crate::stream::text::{Names, Text, Variable};
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) names: Names,
     pub(super) formats: HashMap<String, Arc<StreamFormat>>,
     /// What `limit_conn_zone` counts by.
-    pub(super) zones: HashMap<String, Text>,
+    pub(super) zones: HashMap<String, (Arc<ConnectionZone>, Text)>,
 }
 
 /// A `server {}` while it is read.

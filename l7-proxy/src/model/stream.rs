@@ -236,11 +236,21 @@ impl Default for StreamSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimit {
     /// The zone that counts.
-    pub zone: String,
+    pub zone: Arc<ConnectionZone>,
     /// What they have in common.
     pub key: Text,
     /// How many there may be.
     pub most: u32,
+}
+
+/// What counts connections that have something in common (`limit_conn_zone`): the same one as long as its
+/// name and its size stay, over reloads too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConnectionZone {
+    /// Its name.
+    pub name: String,
+    /// How large it is, which tells zones apart and bounds nothing: there are never more keys than connections.
+    pub size: u64,
 }
 
 /// A log that gets a line for each connection.

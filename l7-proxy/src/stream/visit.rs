@@ -58,7 +58,7 @@ impl Visit {
                         Enforcement::On => ("", LimitStatus::Rejected),
                         Enforcement::DryRun => (", dry run,", LimitStatus::RejectedDryRun),
                     };
-                    let (serial, zone, client) = (self.facts.serial, &limit.zone, self.facts.client());
+                    let (serial, zone, client) = (self.facts.serial, &limit.zone.name, self.facts.client());
                     let said = format_args!(
                         "*{serial} limiting connections{trial} by zone \"{zone}\" while initializing session, {client}"
                     );

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use http::HeaderName;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use crate::tls::TlsVariable;
 
+use super::field::Field;
 use super::{Counting, Part, Proxied, Value, Variable};
 
 /// Names that the configuration itself gives meaning to: named groups of its regular expressions,
@@ -159,8 +159,8 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "connections_writing" => Variable::Connections(Counting::Writing),
         "connection_requests" => Variable::ConnectionRequests,
         "connection_time" => Variable::ConnectionTime,
-        "content_length" => Variable::RequestHeader(CONTENT_LENGTH),
-        "content_type" => Variable::RequestHeader(CONTENT_TYPE),
+        "content_length" => Variable::RequestHeader(Field::exact(CONTENT_LENGTH)),
+        "content_type" => Variable::RequestHeader(Field::exact(CONTENT_TYPE)),
         "document_root" => Variable::DocumentRoot,
         "document_uri" | "uri" => Variable::Uri,
         "gzip_ratio" => Variable::GzipRatio,
@@ -242,30 +242,35 @@ const UNSUPPORTED: &str = "
     uid_got uid_reset uid_set upstream_last_server_name upstream_queue_time
 ";
 
+/// Fields of requests that nginx has a variable for, where a name has a hyphen.
+const OWN_OF_REQUESTS: &[&str] = &["user-agent", "x-forwarded-for"];
+
+/// The same of answers.
+const OWN_OF_ANSWERS: &[&str] =
+    &["content-type", "content-length", "last-modified", "keep-alive", "transfer-encoding", "cache-control"];
+
 /// Returns the variable of a family, whose name goes on after a prefix.
 fn prefixed(name: &str) -> Option<Variable> {
-    // Fields are asked for with `_` in place of `-`.
-    let field = |name: &str| HeaderName::from_bytes(name.replace('_', "-").as_bytes()).ok();
     if let Some(rest) = name.strip_prefix("proxy_protocol_") {
         return Proxied::named(rest).map(Variable::Proxied);
     }
     if let Some(rest) = name.strip_prefix("upstream_http_") {
-        return field(rest).map(Variable::UpstreamHeader);
+        return Field::of_family(rest, &[]).map(Variable::UpstreamHeader);
     }
     if let Some(rest) = name.strip_prefix("upstream_cookie_") {
         return Some(Variable::UpstreamCookie(rest.into()));
     }
     if let Some(rest) = name.strip_prefix("upstream_trailer_") {
-        return field(rest).map(Variable::UpstreamTrailer);
+        return Field::of_family(rest, &[]).map(Variable::UpstreamTrailer);
     }
     if let Some(rest) = name.strip_prefix("sent_trailer_") {
-        return field(rest).map(Variable::SentTrailer);
+        return Field::of_family(rest, &[]).map(Variable::SentTrailer);
     }
     if let Some(rest) = name.strip_prefix("sent_http_") {
-        return field(rest).map(Variable::SentHeader);
+        return Field::of_family(rest, OWN_OF_ANSWERS).map(Variable::SentHeader);
     }
     if let Some(rest) = name.strip_prefix("http_") {
-        return field(rest).map(Variable::RequestHeader);
+        return Field::of_family(rest, OWN_OF_REQUESTS).map(Variable::RequestHeader);
     }
     if let Some(rest) = name.strip_prefix("ssl_") {
         return TlsVariable::named(rest).map(Variable::Tls);

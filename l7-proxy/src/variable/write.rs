@@ -11,12 +11,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::credentials::Credentials;
 use crate::date;
-use crate::fields::has;
 use crate::host::Host;
 use crate::model::{Escape, LimitStatus, Root};
 use crate::unix;
 
 use super::exchange::{Completion, Exchange, Scheme};
+use super::field::{Field, Underscores};
 use super::form::{address, escape_log, milliseconds, number, status, time_or_dash};
 use super::{Part, Value, Variable, link};
 
@@ -70,8 +70,8 @@ impl Value {
         if let Some(literal) = &self.literal {
             return (!literal.is_empty()).then(|| literal.clone());
         }
-        if let [Part::Variable(Variable::RequestHeader(name))] = &*self.parts
-            && let Some(value) = only_field(exchange.headers, name)
+        if let [Part::Variable(Variable::RequestHeader(field))] = &*self.parts
+            && let Some(value) = field.only(exchange.headers, exchange.settings.client.names.into())
         {
             return (!value.is_empty()).then(|| value.clone());
         }
@@ -86,7 +86,7 @@ impl Value {
 
 /// Whether a variable has a value; an empty value is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presence {
+pub(super) enum Presence {
     Present,
     Missing,
 }
@@ -123,7 +123,9 @@ impl Variable {
             Self::Host if exchange.host.is_empty() => out.extend_from_slice(exchange.server_name.as_bytes()),
             Self::Host => out.extend_from_slice(exchange.host.as_bytes()),
             Self::Hostname => out.extend_from_slice(HOSTNAME.as_bytes()),
-            Self::RequestHeader(name) => return fields(exchange.headers, name, out),
+            Self::RequestHeader(field) => {
+                return field.write(exchange.headers, exchange.settings.client.names.into(), out);
+            }
             Self::Http3 => return Presence::Missing,
             Self::Http2 if exchange.version != Version::HTTP_2 => return Presence::Missing,
             Self::Http2 => out.extend_from_slice(if exchange.tls.is_some() { b"h2" } else { b"h2c" }),
@@ -158,7 +160,7 @@ impl Variable {
             Self::Pid => number(u64::from(std::process::id()), out),
             Self::Pipe => out.push(if exchange.connection.pipelined { b'p' } else { b'.' }),
             Self::ProxyAddXForwardedFor => {
-                if fields(exchange.headers, &X_FORWARDED_FOR, out) == Presence::Present {
+                if X_FORWARDED_FOR.write(exchange.headers, Underscores::Ignored, out) == Presence::Present {
                     out.extend_from_slice(b", ");
                 }
                 address(exchange.connection.remote, out);
@@ -212,12 +214,12 @@ impl Variable {
             Self::Scheme => out.extend_from_slice(exchange.connection.scheme.as_str().as_bytes()),
             Self::SecureLink => return text(link::state(exchange).as_deref(), out),
             Self::SecureLinkExpires => return text(link::expires(exchange).as_deref(), out),
-            Self::SentHeader(name) => match exchange.response {
-                Some(response) => return fields(response.headers, name, out),
+            Self::SentHeader(field) => match exchange.response {
+                Some(response) => return field.write(response.headers, Underscores::Taken, out),
                 None => return Presence::Missing,
             },
-            Self::SentTrailer(name) => match exchange.response.and_then(|response| response.trailers) {
-                Some(trailers) => return fields(trailers, name, out),
+            Self::SentTrailer(field) => match exchange.response.and_then(|response| response.trailers) {
+                Some(trailers) => return field.write(trailers, Underscores::Taken, out),
                 None => return Presence::Missing,
             },
             Self::ServerAddr => address(exchange.connection.local, out),
@@ -249,9 +251,9 @@ impl Variable {
                 let headers = exchange.response.and_then(|response| response.upstream_headers);
                 return text(headers.and_then(|headers| set_cookie(headers, name)), out);
             }
-            Self::UpstreamHeader(name) => {
+            Self::UpstreamHeader(field) => {
                 match exchange.response.and_then(|response| response.upstream_headers) {
-                    Some(headers) => return fields(headers, name, out),
+                    Some(headers) => return field.write(headers, Underscores::Taken, out),
                     None => return Presence::Missing,
                 }
             }
@@ -267,9 +269,9 @@ impl Variable {
                     None => out.push(b'-'),
                 });
             }
-            Self::UpstreamTrailer(name) => {
+            Self::UpstreamTrailer(field) => {
                 match exchange.response.and_then(|response| response.upstream_trailers) {
-                    Some(trailers) => return fields(trailers, name, out),
+                    Some(trailers) => return field.write(trailers, Underscores::Taken, out),
                     None => return Presence::Missing,
                 }
             }
@@ -279,7 +281,7 @@ impl Variable {
     }
 }
 
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_FOR: Field = Field::exact(HeaderName::from_static("x-forwarded-for"));
 
 /// The name of this machine, asked once.
 static HOSTNAME: LazyLock<String> =
@@ -323,30 +325,6 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_3 => "HTTP/3.0",
         _ => "HTTP/1.1",
     }
-}
-
-/// Returns the field of that name if there is exactly one.
-fn only_field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    values.next().is_none().then_some(first)
-}
-
-/// Writes all fields of that name, joined with a comma (`Cookie` with a semicolon).
-fn fields(headers: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) -> Presence {
-    let separator: &[u8] = if *name == http::header::COOKIE { b"; " } else { b", " };
-    let mut presence = Presence::Missing;
-    if !has(headers, name) {
-        return presence;
-    }
-    for value in headers.get_all(name) {
-        if presence == Presence::Present {
-            out.extend_from_slice(separator);
-        }
-        out.extend_from_slice(value.as_bytes());
-        presence = Presence::Present;
-    }
-    presence
 }
 
 /// Returns the value of the first argument of that name; names have no case, values are as sent.

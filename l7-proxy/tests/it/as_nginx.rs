@@ -1,5 +1,6 @@
 //! Answers that were found to differ from nginx's when the same requests were sent to both.
 
+use crate::nginx::Beside;
 use crate::peer::{Origin, Proxy, field, server};
 
 #[track_caller]
@@ -130,4 +131,39 @@ fn page_for_a_failed_internal_redirect_is_html() {
     )));
     let answer = proxy.get("/");
     assert_eq!((answer.status, answer.header("Content-Type")), (404, Some("text/html")));
+}
+
+#[test]
+fn variable_shows_fields_with_underscores_and_with_hyphens_in_their_names() {
+    let origin = Origin::start(|visit| {
+        while visit.request().is_ok() {
+            visit.reply("X_Up-Name: up\r\nX-Other_name: other\r\nCache_Control: forged\r\n", "")?;
+        }
+        Ok(())
+    });
+    let content = format!(
+        "underscores_in_headers on;
+         location / {{ return 200 \"$http_x_foo|$http_a|$http_x_forwarded_for|$http_user_agent|$content_type\"; }}
+         location /passed {{ proxy_set_header X-Seen $http_x_foo; proxy_pass http://{0}; }}
+         location /up {{ proxy_pass http://{0};
+             add_header Seen \"$upstream_http_x_up_name $sent_http_x_other_name $sent_http_cache_control\"; }}",
+        origin.addr
+    );
+    let both = Beside::start("", &content, &["Seen"]);
+    let ask = |path: &str, fields: &str| {
+        both.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).text().to_owned()
+    };
+    assert_eq!(ask("/", "x_foo: 1\r\n"), "1||||");
+    assert_eq!(ask("/", "X-Foo: 2\r\nA: 3\r\n"), "2|3|||");
+    // nginx has variables for these, of exactly their names.
+    assert_eq!(ask("/", "x_forwarded_for: 4\r\nUser_Agent: 5\r\nContent_Type: 6\r\n"), "||||");
+    ask("/passed", "X_FOO: 7\r\n");
+    assert_eq!(field(&origin.last_request(), "X-Seen"), Some("7"));
+    let answer = both.send("GET /up HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(answer.header("Seen"), Some("up other"));
+    // Where such fields are not taken they are not shown.
+    let off = Beside::start("", "return 200 \"$http_x_foo\";", &[]);
+    assert_eq!(off.send("GET / HTTP/1.1\r\nHost: a\r\nx_foo: 1\r\n\r\n").text(), "");
+    let odd = Beside::start("ignore_invalid_headers off;", "return 200 \"$http_x_foo\";", &[]);
+    assert_eq!(odd.send("GET / HTTP/1.1\r\nHost: a\r\nx_foo: 1\r\n\r\n").text(), "1");
 }

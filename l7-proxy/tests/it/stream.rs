@@ -260,3 +260,28 @@ fn diagnostics_of_a_server_go_to_its_own_log() {
     assert_eq!(denied("error.log"), 0);
     drop(running);
 }
+
+#[test]
+fn connection_counts_in_its_zone_over_a_reload() {
+    let origin = Origin::start(|visit| {
+        visit.write("hello")?;
+        visit.peer.rest().map(drop)
+    });
+    let text = |size: &str| {
+        format!(
+            "events {{}} stream {{ limit_conn_zone $remote_addr zone=one:{size};
+                 server {{ listen 127.0.0.1:1; limit_conn one 1; proxy_pass {}; }} }}",
+            origin.addr
+        )
+    };
+    let proxy = Proxy::start(&text("1m"));
+    let mut first = proxy.client();
+    assert_eq!(first.exactly(5).unwrap(), b"hello");
+    proxy.reload(&text("1m"));
+    assert_eq!(proxy.client().rest().unwrap(), b"");
+    // Of another size it is another zone, as in nginx.
+    proxy.reload(&text("2m"));
+    let mut second = proxy.client();
+    assert_eq!(second.exactly(5).unwrap(), b"hello");
+    assert_eq!(proxy.client().rest().unwrap(), b"");
+}

@@ -14,7 +14,7 @@ use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
 use crate::conf::value::{flag, number, size, time};
 use crate::conf::{Scope, limit};
-use crate::model::{ConnectionLimit, StreamSettings};
+use crate::model::{ConnectionLimit, ConnectionZone, StreamSettings};
 use crate::stream::access::{self, Verdict};
 use crate::stream::text::{Names, Text, Variable};
 
@@ -122,13 +122,14 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
     .many(|_| {}),
     Rule::new("limit_conn", BOTH, 2..=2, |scope, settings: &mut StreamSettings, directive| {
         let zone = directive.arg(0);
-        if settings.limits.iter().any(|limit| limit.zone == zone) {
+        if settings.limits.iter().any(|limit| limit.zone.name == zone) {
             return Err(Fault::directive("is duplicate"));
         }
         let most = most(directive)?;
-        let key = scope.stream.zones.get(zone).cloned();
-        let key = key.ok_or_else(|| Fault::new(format!("zero size shared memory zone \"{zone}\"")))?;
-        settings.limits.push(ConnectionLimit { zone: zone.to_owned(), key, most });
+        let known = scope.stream.zones.get(zone).cloned();
+        let unknown = || Fault::new(format!("zero size shared memory zone \"{zone}\""));
+        let (zone, key) = known.ok_or_else(unknown)?;
+        settings.limits.push(ConnectionLimit { zone, key, most });
         Ok(())
     })
     .many(|settings| settings.limits.clear()),
@@ -171,10 +172,10 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
 pub(crate) const ZONES: &[Rule<()>] =
     &[Rule::new("limit_conn_zone", Context::STREAM, 2..=2, |scope, (), directive| {
         let key = Text::parse(directive.arg(0), &scope.stream.names)?;
-        let (name, _) = zone(directive, 1)?;
+        let (name, size) = zone(directive, 1)?;
         let text = directive.arg(0);
-        match scope.stream.zones.entry(name) {
-            Entry::Vacant(free) => _ = free.insert(key),
+        match scope.stream.zones.entry(name.clone()) {
+            Entry::Vacant(free) => _ = free.insert((Arc::new(ConnectionZone { name, size }), key)),
             Entry::Occupied(taken) => {
                 let name = taken.key();
                 let message = format!("limit_conn_zone \"{name}\" is already bound to key \"{text}\"");
