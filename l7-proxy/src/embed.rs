@@ -52,7 +52,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::answering::serve;
 use crate::body::Cut;
-use crate::variable::Scheme;
+pub use crate::variable::Scheme;
 
 /// Answers requests as the proxy would that it was taken from
 /// ([`Daemon::service`](crate::daemon::Daemon::service)). A clone is the same service.
@@ -84,7 +84,17 @@ pub struct Body {
 
 /// Why the body of an answer is not whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken(Option<Cut>);
+#[non_exhaustive]
+pub enum Broken {
+    /// The server has broken its answer off.
+    Server,
+    /// The file that is sent has become shorter.
+    File,
+    /// The body of the request has broken off, or was not what it said, before the answer was whole.
+    Request,
+    /// The proxy has ended.
+    Ended,
+}
 
 /// A request on its way to a worker.
 #[derive(Debug)]
@@ -169,30 +179,45 @@ where
 
 impl Upload {
     fn new<B: HttpBody + Send + 'static>(body: B) -> Upload {
-        Upload(Box::pin(Given(body)))
+        let left = body.size_hint().exact();
+        Upload(Box::pin(Given { body, left }))
     }
 }
 
-/// A program's body, in our types. It keeps its size, by which a server is told of it.
+/// A program's body, in our types. It keeps its size, by which a server is told of it, and is held to
+/// that: what goes beyond it would be read as another request.
 #[pin_project]
-struct Given<B>(#[pin] B);
+struct Given<B> {
+    #[pin]
+    body: B,
+    /// Bytes that are to come yet, if it says how many there are.
+    left: Option<u64>,
+}
 
 impl<B: HttpBody> HttpBody for Given<B> {
     type Data = Bytes;
     type Error = Cut;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let frame = ready!(self.project().0.poll_frame(cx));
-        let whole = |mut data: B::Data| data.copy_to_bytes(data.remaining());
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(whole)).map_err(|_| Cut::Client)))
+        let this = self.project();
+        let Some(frame) = ready!(this.body.poll_frame(cx)) else {
+            // A server that was promised more would wait for it.
+            let is_short = this.left.is_some_and(|left| left > 0);
+            return Poll::Ready(is_short.then_some(Err(Cut::Client)));
+        };
+        let frame = frame.map_err(|_| Cut::Client)?.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+        if let (Some(left), Some(data)) = (this.left, frame.data_ref()) {
+            *left = left.checked_sub(data.len() as u64).ok_or(Cut::Client)?;
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream() && self.left.is_none_or(|left| left == 0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.left.map_or_else(|| self.body.size_hint(), SizeHint::with_exact)
     }
 }
 
@@ -202,8 +227,9 @@ impl fmt::Debug for Upload {
     }
 }
 
-impl Body {
-    fn empty() -> Body {
+impl Default for Body {
+    /// Nothing.
+    fn default() -> Body {
         Body { pieces: None, size: SizeHint::with_exact(0) }
     }
 }
@@ -230,8 +256,8 @@ impl HttpBody for Body {
             }
             cut => {
                 self.pieces = None;
-                let cut = if let Some(Piece::Cut(cut)) = cut { Some(cut) } else { None };
-                Poll::Ready(Some(Err(Broken(cut))))
+                let broken = if let Some(Piece::Cut(cut)) = cut { Broken::of(cut) } else { Broken::Ended };
+                Poll::Ready(Some(Err(broken)))
             }
         }
     }
@@ -245,11 +271,23 @@ impl HttpBody for Body {
     }
 }
 
+impl Broken {
+    fn of(cut: Cut) -> Broken {
+        match cut {
+            Cut::Server | Cut::NoAnswer => Broken::Server,
+            Cut::File => Broken::File,
+            Cut::Gone | Cut::Client | Cut::TooLarge | Cut::Store => Broken::Request,
+        }
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(cut) => cut.fmt(f),
-            None => f.write_str("the proxy has ended"),
+        match self {
+            Broken::Server => Cut::Server.fmt(f),
+            Broken::File => Cut::File.fmt(f),
+            Broken::Request => f.write_str("the body of the request broke off"),
+            Broken::Ended => f.write_str("the proxy has ended"),
         }
     }
 }
@@ -257,7 +295,7 @@ impl fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Body::default());
     *response.status_mut() = status;
     response
 }

@@ -76,8 +76,8 @@ pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Set
 pub use self::secure_link::SecureLink;
 pub use self::settings::{
     AddHeader, BodyStore, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, FieldNames, HeadLimits,
-    Http2, Inherit, Inheritance, KeepaliveDisabled, Recursion, Redirects, ServerTokens, Settings, Slashes,
-    When,
+    Http2, Inherit, Inheritance, KeepaliveDisabled, Padding, Recursion, Redirects, ServerTokens, Settings,
+    Slashes, When,
 };
 pub use self::sticky::{Learn, Sticky, StickyCookie};
 pub use self::stream::{

@@ -54,6 +54,20 @@ pub fn built_in(status: u16, tokens: ServerTokens) -> Page {
     }
 }
 
+/// Makes the page of an error longer where the browser of this `User-Agent` would show one of its own in
+/// place of a short one: Internet Explorer and Chrome, as nginx knows them.
+pub(crate) fn pad(page: &mut Page, agent: &[u8]) {
+    let has = |text: &str| memchr::memmem::find(agent, text.as_bytes()).is_some();
+    let is_explorer = || memchr::memmem::find(agent, b"MSIE ").is_some_and(|at| at + 7 < agent.len());
+    let is_chrome = || has("Chrome/") && !has("Gecko/");
+    if page.status.as_u16() < 400 || page.body.is_empty() || has("Opera") || !(is_explorer() || is_chrome()) {
+        return;
+    }
+    let mut body = page.body.to_vec();
+    (0..6).for_each(|_| body.extend_from_slice(PADDING));
+    page.body = body.into();
+}
+
 /// Returns what a `return` answers.
 pub fn reply(reply: &Return, exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> Replied {
     let tokens = exchange.settings.server_tokens;
@@ -211,3 +225,6 @@ const TITLES: [(u16, &str); 38] = [
     (507, "507 Insufficient Storage"),
     (511, "511 Network Authentication Required"),
 ];
+
+/// A line that makes a page longer.
+const PADDING: &[u8] = b"<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n";

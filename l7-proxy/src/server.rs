@@ -35,7 +35,7 @@ use l4_proxy::listen;
 use lvs_core::Director;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 pub(crate) use self::census::Census;
@@ -45,6 +45,7 @@ pub(crate) use self::direct::Direct;
 pub use self::http1::read_head;
 pub(crate) use self::http1::{Broken, RequestBody};
 pub(crate) use self::http2::Upload;
+use self::session::FRESH_GRACE;
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;
 pub(crate) use self::spelling::{Spelling, usual_name};
@@ -65,6 +66,10 @@ use crate::upstream::{Pool, SessionZones, Timings};
 /// It is used inside a tokio `LocalRuntime` or `LocalSet`, for connections are tasks that stay on
 /// their thread. It owns no thread, no listener and no signal; [`daemon`](crate::daemon) is what
 /// does. A clone is the same proxy.
+///
+/// The program sees to what a daemon would: it calls [`tick`](Proxy::tick) once a second, and
+/// [`Director::tick`] of its director. Health checks, and servers that are followed by name
+/// (`resolve`), are a daemon's alone.
 ///
 /// ```no_run
 /// use l7_proxy::Proxy;
@@ -126,6 +131,8 @@ pub(crate) struct Worker {
     room: Notify,
     /// Told when the last client connection ends.
     emptied: Notify,
+    /// Told when the order changes.
+    ordered: Notify,
     pub(crate) writers: Writers,
     /// Header maps to be filled again, for requests and for answers.
     spare_headers: RefCell<Vec<HeaderMap>>,
@@ -199,6 +206,7 @@ impl Proxy {
             open: Cell::new(0),
             room: Notify::new(),
             emptied: Notify::new(),
+            ordered: Notify::new(),
             spare_headers: RefCell::default(),
             spare_fields: RefCell::default(),
             recent_host: RefCell::default(),
@@ -276,6 +284,7 @@ impl Proxy {
     /// [`finish`](Proxy::finish).
     pub fn resume(&self) {
         self.worker.order.set(Order::Serve);
+        self.worker.ordered.notify_waiters();
     }
 
     /// Waits until no client connection is open.
@@ -292,6 +301,7 @@ impl Proxy {
 
     fn command(&self, order: Order) {
         self.worker.order.set(order);
+        self.worker.ordered.notify_waiters();
         let sessions = self.worker.sessions.borrow().all();
         for session in sessions {
             session.command(order);
@@ -380,6 +390,9 @@ impl Proxy {
     }
 
     /// Serves one connection from `peer` to its end.
+    ///
+    /// Whose it is, of the virtual servers, is decided by the address that it has come to: one that no
+    /// `listen` of the configuration has or covers (`*:80`) is closed at once.
     pub async fn handle(&self, stream: TcpStream, peer: SocketAddr) {
         let place = self.worker.place();
         let begun = connection::begin(Rc::clone(&self.worker), self.worker.current(), stream, peer, None);
@@ -486,6 +499,18 @@ impl Worker {
 
     fn has_room(&self) -> bool {
         self.open.get() < self.shared.worker_connections
+    }
+
+    /// Waits until a connection on which nothing was asked for yet is to end, for its process is.
+    async fn hurries(&self) {
+        loop {
+            let ordered = self.ordered.notified();
+            match self.order.get() {
+                Order::Serve => ordered.await,
+                Order::Finish if timeout(FRESH_GRACE, ordered).await.is_ok() => {}
+                Order::Finish | Order::Abort => return,
+            }
+        }
     }
 
     async fn wait_for_room(&self) {

@@ -126,7 +126,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     switch("rewrite_log", Context::SETTINGS_IF.or(Context::SERVER_IF)),
     switch("uninitialized_variable_warn", Context::SETTINGS_IF.or(Context::SERVER_IF)),
     // Pages for browsers of the last century.
-    switch("msie_padding", Context::SETTINGS),
     switch("msie_refresh", Context::SETTINGS),
 ];
 

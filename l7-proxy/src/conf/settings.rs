@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use crate::model::{
-    ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Recursion, Root, ServerTokens, Settings,
-    Slashes, Types,
+    ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Padding, Recursion, Root, ServerTokens,
+    Settings, Slashes, Types,
 };
 use crate::variable::{Value, Variable};
 
@@ -149,6 +149,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("tcp_nodelay", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.connection.tcp_nodelay = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("msie_padding", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.padding = if flag(directive)? { Padding::On } else { Padding::Off };
         Ok(())
     }),
     Rule::new("server_tokens", Context::SETTINGS, 1..=1, |_, settings, directive| {

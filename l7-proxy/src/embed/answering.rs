@@ -69,7 +69,7 @@ async fn answer(proxy: &Proxy, job: Job) {
             let (pieces, receiver) = mpsc::channel(PIECES);
             let size = body.size_hint();
             let ended = body.is_end_stream();
-            let handed = if ended { Body::empty() } else { Body { pieces: Some(receiver), size } };
+            let handed = if ended { Body::default() } else { Body { pieces: Some(receiver), size } };
             if reply.send(Response::from_parts(head, handed)).is_ok() && !ended {
                 tokio::select! {
                     biased;

@@ -175,12 +175,18 @@ fn compress(
 ) {
     let parts = &transaction.parts;
     let mut varies = form == Form::Chosen;
+    let is_head = parts.method == Method::HEAD;
+    let told = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    let size = || match kind {
+        // What a server does not send, for nobody has asked for it.
+        Kind::Relayed(_) if is_head => told(),
+        _ => told().or_else(|| kind.exact_size()),
+    };
     let suits = gzip.on
         && matches!(status.as_u16(), 200 | 403 | 404)
         && !headers.contains_key(CONTENT_ENCODING)
-        && parts.method != Method::HEAD
         && headers.get(CONTENT_TYPE).is_some_and(|value| gzip.types.contain(value.as_bytes()))
-        && kind.exact_size().is_none_or(|size| size >= gzip.min_length);
+        && size().is_none_or(|size| size >= gzip.min_length);
     if suits {
         varies = true;
         if encoding::takes_gzip(gzip, parts.version, &parts.headers, headers) {
@@ -188,8 +194,15 @@ fn compress(
             headers.remove(CONTENT_LENGTH);
             headers.remove(ACCEPT_RANGES);
             weaken(headers);
-            let plain = std::mem::replace(kind, Kind::Whole(Bytes::new()));
-            *kind = Kind::Packed(Box::new(Packed::new(plain, gzip.level)));
+            match kind {
+                Kind::Whole(bytes) if is_head => bytes.clear(),
+                // Without a body as it is.
+                _ if is_head => {}
+                _ => {
+                    let plain = std::mem::replace(kind, Kind::Whole(Bytes::new()));
+                    *kind = Kind::Packed(Box::new(Packed::new(plain, gzip.level)));
+                }
+            }
         }
     }
     if varies && gzip.vary {

@@ -1,6 +1,6 @@
 //! The way of a request through servers and locations: scripts, internal redirects, error pages.
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use http_body::Body as _;
 use tracing::{debug, error};
 
@@ -8,7 +8,7 @@ use super::script::{Ran, Script, Stage};
 use super::strict::Refused;
 use super::{Answer, Step, exchange, explained};
 use crate::body::Received;
-use crate::model::{ErrorPageStatus, Recursion, Return};
+use crate::model::{ErrorPageStatus, Padding, Recursion, Return};
 use crate::pages::{self, Page, Replied};
 use crate::route::{Entry, Located, Route, Router, Server};
 use crate::transaction::{PathOrigin, Transaction};
@@ -138,7 +138,13 @@ impl Search {
             Some(ErrorPage::Named) => Next::Named,
             Some(ErrorPage::Redirect(page)) => Next::Answer(Answer::page(page), None),
             None => {
-                let mut answer = Answer::page(pages::built_in(status, route.settings.server_tokens));
+                let mut page = pages::built_in(status, route.settings.server_tokens);
+                if route.settings.padding == Padding::On
+                    && let Some(agent) = transaction.parts.headers.get(USER_AGENT)
+                {
+                    pages::pad(&mut page, agent.as_bytes());
+                }
+                let mut answer = Answer::page(page);
                 if let Some(headers) = headers {
                     answer.headers.extend(*headers);
                 }

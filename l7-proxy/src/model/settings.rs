@@ -84,6 +84,9 @@ pub struct Settings {
     pub recursion: Recursion,
     /// How much the `Server` field and the error pages tell.
     pub server_tokens: ServerTokens,
+    /// Whether browsers that show an error page of their own in place of a short one get a longer one
+    /// (`msie_padding`).
+    pub padding: Padding,
     /// How a redirect that we make ourselves is spelled.
     pub redirects: Redirects,
     /// How TLS is spoken with clients.
@@ -373,6 +376,16 @@ pub enum Recursion {
     Off,
     /// It may, as often as there may be internal redirects.
     On,
+}
+
+/// Whether built-in error pages are made longer for browsers that want it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Padding {
+    /// They are, for Internet Explorer and Chrome.
+    #[default]
+    On,
+    /// They are the same for all.
+    Off,
 }
 
 /// How much the `Server` field and the error pages tell.

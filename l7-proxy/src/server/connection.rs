@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 
 use l4_proxy::proxy_protocol::Header;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::{debug, info};
 
 use super::chooser::Chooser;
 use super::session::{Order, Overdue, Phase, Protocol, Session};
+use super::sessions::Asked;
 use super::streams::Streams;
 use super::{Generation, Worker, http1, http2, proxied};
 use crate::error_log::Errno;
@@ -91,44 +92,47 @@ impl Client {
 
     /// Serves a client that does not begin with a plain request.
     async fn serve(mut self, mut stream: TcpStream, endpoint: Endpoint) {
+        let asked = Asked::new(&self.worker);
         if endpoint.proxy_protocol {
             let default = self.generation.site.router.default_server(self.entry);
-            match proxied::read(&mut stream, default.settings().client.header_timeout).await {
-                Ok(header) => self.proxied = Some(Rc::new(header)),
-                Err(error) => {
+            let patience = default.settings().client.header_timeout;
+            match asked.hear(proxied::read(&mut stream, patience)).await {
+                Some(Ok(header)) => self.proxied = Some(Rc::new(header)),
+                Some(Err(error)) => {
                     let (error, client) = (Errno(&error), self.remote);
                     info!("broken header ({error}) while reading PROXY protocol, client: {client}");
                     return;
                 }
+                None => return,
             }
         }
         if endpoint.ssl {
             // In a place of its own, which is given back to whoever speaks something else.
-            Box::pin(self.serve_tls(stream)).await;
+            Box::pin(self.serve_tls(stream, asked)).await;
         } else if endpoint.http2 {
-            Box::pin(self.serve_either(stream)).await;
+            Box::pin(self.serve_either(stream, asked)).await;
         } else {
             http1::serve(self.session(Protocol::Http1, None), stream.into()).await;
         }
     }
 
-    async fn serve_tls(self, stream: TcpStream) {
+    async fn serve_tls(self, stream: TcpStream, asked: Asked) {
         let site = &self.generation.site;
         let default = site.router.default_server(self.entry);
         let patience = default.settings().client.header_timeout;
         let mut first = [0];
-        match tokio::time::timeout(patience, stream.peek(&mut first)).await {
+        match asked.hear(timeout(patience, stream.peek(&mut first))).await {
             // What begins with a letter is HTTP, and is told so.
-            Ok(Ok(1)) if first[0].is_ascii_alphabetic() => {
+            Some(Ok(Ok(1))) if first[0].is_ascii_alphabetic() => {
                 return http1::serve(self.session(Protocol::Http1InTheClear, None), stream.into()).await;
             }
-            Ok(Ok(1)) => {}
-            Ok(Ok(_) | Err(_)) | Err(_) => return,
+            Some(Ok(Ok(1))) => {}
+            Some(Ok(Ok(_) | Err(_)) | Err(_)) | None => return,
         }
         let fallback = &site.terminators[default.number()];
         let chooser = Chooser { client: &self, captures: Captures::default(), server: default.number() };
-        match tls::accept(stream, fallback, chooser).await {
-            Ok(tls::Accepted { stream, handshake }) => {
+        match asked.hear(tls::accept(stream, fallback, chooser)).await {
+            Some(Ok(tls::Accepted { stream, handshake })) => {
                 let is_http2 = handshake.alpn == b"h2";
                 let tls = Some(Rc::new(handshake));
                 if is_http2 {
@@ -138,26 +142,27 @@ impl Client {
                     http1::serve(self.session(Protocol::Http1, tls), stream.into()).await;
                 }
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 info!(
                     "SSL_do_handshake() failed ({}) while SSL handshaking, client: {}",
                     Errno(&error),
                     self.remote.ip()
                 );
             }
+            None => {}
         }
     }
 
     /// Serves a client that may begin with the preface of HTTP/2 (RFC 9113, section 3.3).
-    async fn serve_either(self, stream: TcpStream) {
+    async fn serve_either(self, stream: TcpStream, asked: Asked) {
         let settings = self.generation.site.router.default_server(self.entry).settings();
         let (patience, streams) = (settings.client.header_timeout, settings.http2.streams);
-        match tokio::time::timeout(patience, begins_http2(&stream)).await {
-            Ok(Ok(true)) => {
+        match asked.hear(timeout(patience, begins_http2(&stream))).await {
+            Some(Ok(Ok(true))) => {
                 http2::serve(self.session(Protocol::Http2(Streams::new()), None), stream, streams).await;
             }
-            Ok(Ok(false)) => http1::serve(self.session(Protocol::Http1, None), stream.into()).await,
-            Ok(Err(_)) | Err(_) => {}
+            Some(Ok(Ok(false))) => http1::serve(self.session(Protocol::Http1, None), stream.into()).await,
+            Some(Ok(Err(_)) | Err(_)) | None => {}
         }
     }
 }

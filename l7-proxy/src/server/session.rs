@@ -18,7 +18,7 @@ use l4_proxy::proxy_protocol::Header;
 use tracing::info;
 
 use self::clock::Limits;
-pub(super) use self::clock::Overdue;
+pub(super) use self::clock::{FRESH_GRACE, Overdue};
 use super::flood::Offence;
 use super::spelling::Spelling;
 use super::streams::Streams;

@@ -11,6 +11,14 @@ use super::{Session, Worker};
 pub(crate) struct Sessions {
     places: Vec<Option<Rc<Session>>>,
     free: Vec<usize>,
+    /// Connections that had to be asked first what they speak.
+    asked: usize,
+}
+
+/// A connection that has to be asked first what it speaks, and is no session until then; it counts as
+/// open until dropped.
+pub(super) struct Asked {
+    worker: Rc<Worker>,
 }
 
 /// A connection's entry in the list; taken out when dropped.
@@ -21,7 +29,7 @@ pub(super) struct Listed {
 
 impl Sessions {
     pub(super) fn is_empty(&self) -> bool {
-        self.free.len() == self.places.len()
+        self.free.len() == self.places.len() && self.asked == 0
     }
 
     /// Counts what they are about.
@@ -56,6 +64,33 @@ pub(super) fn enter(worker: &Rc<Worker>, session: &Rc<Session>) -> Listed {
         }
     };
     Listed { worker: Rc::clone(worker), place }
+}
+
+impl Asked {
+    pub(super) fn new(worker: &Rc<Worker>) -> Asked {
+        worker.sessions.borrow_mut().asked += 1;
+        Asked { worker: Rc::clone(worker) }
+    }
+
+    /// Returns what comes of a first exchange with the client; `None` if the process is to end, and has
+    /// given the client a moment: it may just have connected.
+    pub(super) async fn hear<T>(&self, exchange: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            heard = exchange => Some(heard),
+            () = self.worker.hurries() => None,
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut sessions = self.worker.sessions.borrow_mut();
+        sessions.asked -= 1;
+        if sessions.is_empty() {
+            self.worker.emptied.notify_waiters();
+        }
+    }
 }
 
 impl Drop for Listed {

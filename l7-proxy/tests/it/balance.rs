@@ -81,7 +81,7 @@ fn server_that_answers_sooner_is_preferred() {
     let slow = Origin::start(|visit| {
         loop {
             visit.request()?;
-            std::thread::sleep(Duration::from_millis(30));
+            std::thread::sleep(SLOW);
             visit.reply("", "slow")?;
         }
     });
@@ -99,22 +99,22 @@ fn server_that_ends_its_answer_sooner_is_preferred_where_the_last_byte_counts() 
             loop {
                 visit.request()?;
                 visit.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsl")?;
-                std::thread::sleep(Duration::from_millis(30));
+                std::thread::sleep(SLOW);
                 visit.write("ow")?;
             }
         });
         let fast = Origin::start(|visit| {
             loop {
                 visit.request()?;
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(SLOW / 3);
                 visit.reply("", "fast")?;
             }
         });
         let origins = [slow, fast];
         let proxy = balanced(directive, &origins);
-        (0..20).for_each(|_| drop(proxy.get("/")));
+        (0..8).for_each(|_| drop(proxy.get("/")));
         let [slow, fast] = [origins[0].requests().len(), origins[1].requests().len()];
-        assert_eq!(fast > 3 * slow, counts, "{directive} slow {slow}, fast {fast}");
+        assert_eq!(fast > slow, counts, "{directive} slow {slow}, fast {fast}");
     }
 }
 
@@ -140,7 +140,7 @@ fn request_waits_in_line_for_a_server_that_is_full() {
     let origin = Origin::start(|visit| {
         loop {
             visit.request()?;
-            std::thread::sleep(Duration::from_millis(60));
+            std::thread::sleep(Duration::from_millis(200));
             visit.reply("", "served")?;
         }
     });
@@ -178,3 +178,6 @@ fn repetitions_have_a_budget() {
     let asked: usize = origins.iter().map(|origin| origin.requests().len()).sum();
     assert!((40..120).contains(&asked), "{asked}");
 }
+
+/// What the slow server takes: so much longer than the other that a busy machine does not make it up.
+const SLOW: Duration = Duration::from_millis(300);

@@ -7,6 +7,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
+use crate::nginx::Beside;
 use crate::peer::{Origin, Proxy, Response, http, server};
 
 const PAGE: &str = "<p>One page, and again one page, and again one page, and again one page.</p>";
@@ -65,11 +66,54 @@ fn page_is_packed_for_who_takes_it() {
     assert!(!is_packed("/page.html", "Via: 1.1 other\r\n"));
     assert!(!is_packed("/page.html", "Range: bytes=0-3\r\n"), "a part is sent as it is");
     let mut client = proxy.client();
-    client.send("HEAD /page.html HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
-    assert!(!client.head().unwrap().contains("Content-Encoding"));
-    let mut client = proxy.client();
     client.send("GET /page.html HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n");
     assert!(!client.head().unwrap().contains("Content-Encoding"), "HTTP/1.0");
+}
+
+/// What is said of a body that does not come, of a page, a file that was packed beforehand, an answer of a
+/// server with a length and one without.
+#[test]
+fn head_of_an_answer_that_would_be_packed_is_that_of_nginx() {
+    let origin = Origin::start(|visit| {
+        loop {
+            let head = visit.request()?;
+            let is_head = head.starts_with("HEAD ");
+            let fields = if head.contains("/chunks") {
+                "Transfer-Encoding: chunked\r\n"
+            } else {
+                "Content-Length: 40\r\nETag: \"x\"\r\n"
+            };
+            visit.write(format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{fields}\r\n"))?;
+            match (is_head, head.contains("/chunks")) {
+                (true, _) => {}
+                (false, true) => visit.write(format!("28\r\n{}\r\n0\r\n\r\n", "x".repeat(40)))?,
+                (false, false) => visit.write("x".repeat(40))?,
+            }
+        }
+    });
+    let both = Beside::start(
+        "",
+        &format!(
+            "gzip on; gzip_vary on; types {{ text/html html; }}
+             location /static/ {{ gzip_static on; }}
+             location /always/ {{ gzip_static always; gunzip on; }}
+             location /app/ {{ proxy_pass http://{}; proxy_http_version 1.1; }}",
+            origin.addr
+        ),
+        &["Content-Encoding", "Content-Length", "Transfer-Encoding", "Vary", "Accept-Ranges", "ETag"],
+    );
+    for name in ["page.html", "static/page.html", "always/page.html"] {
+        both.file(name, PAGE);
+    }
+    both.file("static/page.html.gz", packed(PAGE));
+    both.file("always/page.html.gz", packed(PAGE));
+    for path in
+        ["/page.html", "/static/page.html", "/always/page.html", "/nothing", "/app/length", "/app/chunks"]
+    {
+        for fields in ["", "Accept-Encoding: gzip\r\n"] {
+            both.send(&format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        }
+    }
 }
 
 #[test]

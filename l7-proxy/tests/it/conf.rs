@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use l7_proxy::conf::{self, Loaded, Source};
+use l7_proxy::conf::{self, Loaded};
 use l7_proxy::model::{
     AccessLogTarget, Config, ErrorPageStatus, Escape, Handler, HttpVersion, LogTarget, Matcher, PassUri,
     ReturnBody, Role, Root, ServerName, Settings, StreamContent, StreamServer, StreamTarget, UpstreamId,
@@ -16,12 +16,7 @@ use l7_proxy::model::{
 };
 use l7_proxy::variable::{Value, Variable};
 
-/// Reads `text` as nginx.conf of an otherwise empty prefix.
-fn load_in(folder: &Path, text: &str) -> Result<Loaded, conf::Error> {
-    fs::write(folder.join("nginx.conf"), text).unwrap();
-    let file = "nginx.conf".into();
-    conf::load(&Source { file, prefix: folder.to_owned(), globals: String::new() })
-}
+use crate::support::{load_file, load_in};
 
 fn load(text: &str) -> Result<Loaded, conf::Error> {
     load_in(tempfile::tempdir().unwrap().path(), text)
@@ -234,9 +229,7 @@ stream {
 }
 ";
     fs::write(folder.path().join("conf/nginx.conf"), text).unwrap();
-    let prefix = folder.path().to_owned();
-    let source = Source { file: "conf/nginx.conf".into(), prefix, globals: String::new() };
-    let config = conf::load(&source).unwrap().config;
+    let config = load_file(folder.path(), "conf/nginx.conf").unwrap().config;
     let http = config.http.unwrap();
     let jsp = &http.servers[0].locations[0];
     let Handler::Proxy(proxy) = &jsp.handler else { panic!("no proxy_pass") };
@@ -289,9 +282,7 @@ fn paths_are_relative_to_the_prefix_and_includes_to_the_file() {
     fs::write(folder.path().join("conf/sub/innermost.conf"), "root html/;").unwrap();
     let text = "events {} http { access_log logs/a.log; server { include sub/*ner.conf; } }";
     fs::write(folder.path().join("conf/nginx.conf"), text).unwrap();
-    let prefix = folder.path().to_owned();
-    let source = Source { file: "conf/nginx.conf".into(), prefix, globals: String::new() };
-    let loaded = conf::load(&source).unwrap();
+    let loaded = load_file(folder.path(), "conf/nginx.conf").unwrap();
     let read: Vec<_> = loaded.files.iter().map(|file| file.path.file_name().unwrap()).collect();
     assert_eq!(read, ["nginx.conf", "inner.conf", "innermost.conf"]);
     assert_eq!(loaded.files[2].text, b"root html/;");

@@ -1,8 +1,8 @@
 //! `stream {}` over UDP: sessions by client, as nginx has them, and what becomes of them.
 
 mod sessions;
+mod upgrade;
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -146,9 +146,7 @@ fn own_ip() -> Ipv4Addr {
 /// Waits until the log of a proxy is this.
 #[track_caller]
 fn logged(proxy: &Proxy, expected: &str) {
-    let log = proxy.folder.path().join("log");
-    let read = || fs::read_to_string(&log).unwrap_or_default();
-    eventually(&format!("the log is {expected:?}"), || read() == expected);
+    eventually(&format!("the log is {expected:?}"), || proxy.log("log") == expected);
 }
 
 #[test]

@@ -8,13 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame};
+use http::{Request, Response, Version};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full};
 use l7_proxy::conf;
 use l7_proxy::daemon::{Daemon, Entry, Options};
-use l7_proxy::embed::{self, Client};
-use l7_proxy::variable::Scheme;
+use l7_proxy::embed::{self, Broken, Client, Scheme};
 
 use crate::peer::{Origin, PATIENCE, eventually, field};
 
@@ -44,6 +43,21 @@ fn get(path: &str) -> Request<Empty<Bytes>> {
 
 async fn text(response: Response<embed::Body>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+/// Pieces that are all there.
+struct Pieces<I>(I);
+
+impl<I: Iterator<Item = Result<Frame<Bytes>, &'static str>> + Unpin> Body for Pieces<I> {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        Poll::Ready(self.0.next())
+    }
 }
 
 /// A body that never ends, and counts the pieces that were taken of it.
@@ -181,7 +195,160 @@ fn answer_that_breaks_off_does_not_look_whole() {
     let daemon = start(&[&origin], "");
     let response = wait(daemon.service().answer(get("/x")));
     let broken = wait(response.into_body().collect()).unwrap_err();
-    assert_eq!(broken.to_string(), "upstream prematurely closed connection");
+    assert_eq!((broken, &*broken.to_string()), (Broken::Server, "upstream prematurely closed connection"));
+}
+
+/// A body of these pieces, which says that it has another size.
+struct Liar(u64, Vec<&'static str>);
+
+impl Body for Liar {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = (!self.1.is_empty()).then(|| self.1.remove(0));
+        Poll::Ready(next.map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0)
+    }
+}
+
+/// What goes beyond would be another request to a server, and one that gets less waits for the rest.
+#[test]
+fn body_that_is_not_as_long_as_it_says_is_no_request() {
+    const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+    let origin = Origin::start(|visit| {
+        loop {
+            let head = visit.request()?;
+            visit.body(&head)?;
+            visit.reply("", "ok")?;
+        }
+    });
+    for path in ["/streams", "/held"] {
+        let daemon = start(&[&origin], "location /held { proxy_pass http://app; }");
+        for (size, pieces, status) in [
+            (4, vec!["bo", "dy"], 200),
+            (0, vec![], 200),
+            (4, vec!["body", HIDDEN], 400),
+            (0, vec![HIDDEN], 400),
+            (40, vec!["body"], 400),
+        ] {
+            let body = Liar(size, pieces.clone());
+            let request = Request::post(path).header("Host", "a").body(body).unwrap();
+            let answer = wait(daemon.service().answer(request));
+            assert_eq!(answer.status(), status, "{path} {size} {pieces:?}");
+            assert_eq!(wait(async { text(daemon.service().answer(get("/y")).await).await }), "ok");
+        }
+    }
+    let heads = origin.requests();
+    assert!(!heads.iter().any(|head| head.contains("/hidden")), "{heads:?}");
+}
+
+#[test]
+fn body_that_fails_ends_its_request_and_says_nothing_against_the_server() {
+    let origin = Origin::start(|visit| {
+        let head = visit.request()?;
+        visit.body(&head)?;
+        visit.reply("", "never")
+    });
+    let daemon = start(&[&origin], "");
+    let pieces = [Ok(Frame::data(Bytes::from_static(b"part"))), Err("mine")];
+    let request = Request::post("/x").header("Host", "a").body(Pieces(pieces.into_iter())).unwrap();
+    assert_eq!(wait(daemon.service().answer(request)).status(), 400);
+    let stats = daemon.director().stats();
+    let server = &stats[0].servers[0];
+    assert!(server.condition.to_string().starts_with("up"), "{}", server.condition);
+    eventually("the place is free", || daemon.director().stats()[0].servers[0].load.active == 0);
+}
+
+#[test]
+fn request_that_is_given_up_before_its_answer_leaves_its_server() {
+    let (ended, gone) = std::sync::mpsc::channel();
+    let origin = Origin::start(move |visit| {
+        visit.request()?;
+        let end = visit.peer.rest();
+        let _ = ended.send(());
+        end.map(drop)
+    });
+    let daemon = start(&[&origin], "");
+    let load = || daemon.director().stats()[0].servers[0].load.active;
+    wait(async {
+        let answer = daemon.service().answer(get("/x"));
+        let arrived = async {
+            while load() == 0 || origin.requests().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            response = answer => panic!("answered: {}", response.status()),
+            () = arrived => {}
+        }
+    });
+    gone.recv_timeout(PATIENCE).expect("the server's connection ends");
+    eventually("the place is free", || load() == 0);
+}
+
+#[test]
+fn answer_has_its_trailers_and_nothing_of_the_connection_to_its_server() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.write(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, x-hop\r\n\
+             Keep-Alive: timeout=5\r\nX-Hop: 1\r\nX-End: 2\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n",
+        )
+    });
+    let daemon = start(&[&origin], "proxy_pass_trailers on;");
+    let response = wait(daemon.service().answer(get("/x")));
+    let names: Vec<_> = response.headers().keys().map(http::HeaderName::as_str).collect();
+    for name in ["transfer-encoding", "connection", "keep-alive", "x-hop"] {
+        assert!(!names.contains(&name), "{names:?}");
+    }
+    assert_eq!(response.headers()["x-end"], "2");
+    let whole = wait(response.into_body().collect()).unwrap();
+    assert_eq!(whole.trailers().unwrap()["x-sum"], "7");
+    assert_eq!(whole.to_bytes(), "abc");
+}
+
+#[test]
+fn request_is_judged_as_if_it_had_come_by_a_connection() {
+    let daemon = start(&[&Origin::nobody()], "location /who { return 200 $host$request_uri; }");
+    let ask = |request: http::request::Builder| {
+        let answer = wait(daemon.service().answer(request.body(Empty::<Bytes>::new()).unwrap()));
+        (answer.status().as_u16(), wait(text(answer)))
+    };
+    let of = |status: u16, text: &str| (status, text.to_owned());
+    // Where the name stands, in the target or in its field, and whether it stands there at all.
+    assert_eq!(ask(Request::get("http://a.example/who")), of(200, "a.example/who"));
+    assert_eq!(ask(Request::get("/who").header("host", "b.example")), of(200, "b.example/who"));
+    assert_eq!(
+        ask(Request::get("http://a.example/who?x").version(Version::HTTP_2)),
+        of(200, "a.example/who?x")
+    );
+    assert_eq!(ask(Request::get("/who").version(Version::HTTP_10)).0, 200);
+    assert_eq!(ask(Request::get("/who")).0, 400);
+    assert_eq!(ask(Request::get("/who").header("host", "a").header("host", "b")).0, 400);
+    assert_eq!(ask(Request::builder().method("CONNECT").uri("a.example:443")).0, 405);
+}
+
+#[test]
+fn service_and_what_it_returns_can_be_sent_about() {
+    fn goes_everywhere<T: Send + Sync + 'static>(_: &T) {}
+    fn goes<T: Send + 'static>(_: &T) {}
+    let daemon = start(&[&Origin::nobody()], "location /here { return 200 here; }");
+    goes_everywhere(&daemon);
+    goes_everywhere(&daemon.service());
+    let answer = daemon.service().answer(get("/here"));
+    goes(&answer);
+    let response = std::thread::spawn(move || wait(answer)).join().unwrap();
+    goes_everywhere(&response);
+    assert_eq!(wait(text(response)), "here");
+    // A daemon may be dropped where something is awaited.
+    wait(async { drop(daemon) });
 }
 
 #[test]

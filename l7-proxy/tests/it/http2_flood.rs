@@ -109,3 +109,30 @@ fn flood_ends_its_connection() {
     }
     assert_eq!(proxy.get("/").status, 200);
 }
+
+#[test]
+fn client_that_resets_its_requests_at_once_is_told_to_calm_down() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        // Never answers: all that is open stays open.
+        visit.peer.rest().map(drop)
+    });
+    let proxy = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1; http2 on; location / {{ proxy_pass http://{}; }} }}",
+        origin.addr
+    )));
+    let mut frames = Frames::connect(proxy.addr());
+    for stream in (1..20_000).step_by(2) {
+        let pair = [
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &get("/")),
+            frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()),
+        ];
+        if io::Write::write_all(&mut frames.stream, &pair.concat()).is_err() {
+            break;
+        }
+    }
+    // If that was not lost in the reset that the connection ends with.
+    if let Ok(goodbye) = frames.next_of(GOAWAY) {
+        assert_eq!(goodbye.payload[4..8], 11_u32.to_be_bytes());
+    }
+}

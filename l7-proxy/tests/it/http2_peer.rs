@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::server::{self, SendResponse};
-use h2::{RecvStream, SendStream};
+use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -26,11 +26,25 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
 
 /// Opens a connection; it lasts as long as what is returned, and the streams on it.
 pub(crate) async fn connect(addr: SocketAddr) -> SendRequest<Bytes> {
+    connect_with_pings(addr).await.0
+}
+
+/// The same, and what asks whether the other side has heard all so far.
+pub(crate) async fn connect_with_pings(addr: SocketAddr) -> (SendRequest<Bytes>, PingPong) {
     let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let (sender, mut connection) = h2::client::handshake(stream).await.unwrap();
+    let pings = connection.ping_pong().unwrap();
     tokio::task::spawn_local(async move { _ = connection.await });
-    sender
+    (sender, pings)
+}
+
+/// Waits until the other side has read what was sent before, or is gone.
+pub(crate) async fn until_heard(pings: &mut PingPong) {
+    // A ping overtakes what waits to be written, but the next one is written after it.
+    for _ in 0..2 {
+        let _ = pings.ping(Ping::opaque()).await;
+    }
 }
 
 /// A request for a path; `POST` if it is to have a body.
@@ -333,8 +347,13 @@ pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            assert!(text.len() < 127);
-            block.push(text.len() as u8);
+            // An integer with seven bits of prefix (RFC 7541, section 5.1).
+            block.push(text.len().min(0x7f) as u8);
+            let mut rest = text.len().checked_sub(0x7f);
+            while let Some(length) = rest {
+                rest = (length > 0x7f).then_some(length >> 7);
+                block.push((length & 0x7f) as u8 | if rest.is_some() { 0x80 } else { 0 });
+            }
             block.extend(text.as_bytes());
         }
     }

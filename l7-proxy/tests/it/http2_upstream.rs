@@ -480,3 +480,27 @@ fn server_that_answers_before_it_has_the_request_is_heard() {
         assert_eq!(read(response.await.unwrap()).await.unwrap().body, b"enough");
     });
 }
+
+/// As with HTTP/1.1, a head has the size that it would have there.
+#[test]
+fn head_may_be_as_large_as_the_configuration_says() {
+    let origin = Origin::start(|mut visit| async move {
+        let size: usize = visit.request.uri.path()[1..].parse().ok()?;
+        let head = Response::builder().header("x", "x".repeat(size));
+        let mut stream = visit.respond.send_response(head.body(()).ok()?, false).ok()?;
+        stream.send_data(Bytes::from_static(b"ok"), true).ok()
+    });
+    for (location, most) in [
+        (PROXY.to_owned(), 4096),
+        (format!("{PROXY} proxy_buffer_size 8k;"), 8192),
+        (GRPC.to_owned(), 4096),
+        (format!("{GRPC} grpc_buffer_size 8k;"), 8192),
+    ] {
+        let proxy = proxy(&[origin.addr], &location);
+        let status = |size: usize| proxy.get(&format!("/{size}")).status;
+        let largest = (1..=most).rev().find(|size| status(*size) == 200).unwrap();
+        assert_eq!((status(largest), status(largest + 1)), (200, 502), "{location}");
+        assert!((most - 64..=most).contains(&largest), "{location}: {largest}");
+        assert_eq!(status(20 * most), 502, "{location}");
+    }
+}

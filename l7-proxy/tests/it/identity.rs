@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use l7_proxy::conf::{self, Source};
-
 use crate::peer::{Proxy, eventually, http};
 use crate::secure;
+use crate::support::load_in;
 
 fn folder() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls/").display().to_string()
@@ -161,10 +160,7 @@ fn signature_of_a_handshake_is_shown() {
 fn said(directive: &str) -> Result<Vec<String>, String> {
     let folder = tempfile::tempdir().unwrap();
     let text = http(&format!("server {{ listen 127.0.0.1:1; {directive} }}"));
-    std::fs::write(folder.path().join("nginx.conf"), text).unwrap();
-    let source =
-        Source { file: "nginx.conf".into(), prefix: folder.path().to_owned(), globals: String::new() };
-    let loaded = conf::load(&source).map_err(|error| error.to_string())?;
+    let loaded = load_in(folder.path(), &text).map_err(|error| error.to_string())?;
     Ok(loaded.notes.into_iter().map(|note| note.message).collect())
 }
 

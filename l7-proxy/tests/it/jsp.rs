@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use l7_proxy::conf::{self, Source};
 use l7_proxy::model::Handler;
 use l7_proxy::route::Router;
 use l7_proxy::static_file::{Cache, Describing, Found, find};
 use l7_proxy::uri::Target;
 use l7_proxy::variable::Captures;
 
-use crate::support::Request;
+use crate::support::{Request, load_in};
 
 /// What becomes of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,10 +54,8 @@ fn site(folder: &Path) -> Router {
     let text = "events {} http { server { listen 127.0.0.1:80; root FOLDER; index index.jsp index.html;
         location /admin/ { return 403; }
         location ~ \\.jsp$ { proxy_pass http://127.0.0.1:8080; } } }";
-    let conf = text.replace("FOLDER", folder.to_str().unwrap());
-    fs::write(folder.join("nginx.conf"), conf).unwrap();
-    let source = Source { file: "nginx.conf".into(), prefix: folder.to_owned(), globals: String::new() };
-    Router::new(conf::load(&source).unwrap().config.http.unwrap()).unwrap()
+    let text = text.replace("FOLDER", folder.to_str().unwrap());
+    Router::new(load_in(folder, &text).unwrap().config.http.unwrap()).unwrap()
 }
 
 fn fate(router: &Router, request_uri: &str) -> Fate {

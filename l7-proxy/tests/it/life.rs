@@ -1,12 +1,14 @@
 //! Reloads and ends: what is lost (nothing), and what stays.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use l7_proxy::daemon::{Daemon, Error, Options};
 
-use crate::peer::{Client, Origin, Proxy, configuration, eventually, forwarding, http, server};
+use crate::peer::{Client, Origin, PATIENCE, Proxy, configuration, eventually, forwarding, http, server};
+use crate::secure::{anonymous, certificate, connect};
 
 fn page(text: &str) -> String {
     server(&format!("location / {{ return 200 {text}; }}"))
@@ -165,6 +167,55 @@ fn shutdown_finishes_requests_and_closes_idle_connections() {
     assert!(finished);
     let config = configuration(proxy.folder.path(), &page("late"));
     assert!(matches!(proxy.daemon.reload(config), Err(Error::Finishing)));
+}
+
+/// Whatever a client speaks that has connected, and not said anything yet.
+#[test]
+fn client_that_has_just_connected_is_served_by_a_proxy_that_ends() {
+    let prefaced = "PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n";
+    for (listen, preface) in [("", ""), ("http2", ""), ("proxy_protocol", prefaced), ("ssl", "")] {
+        let proxy = Proxy::start(&http(&format!(
+            "server {{ listen 127.0.0.1:1 {}; http2 {}; {} return 200 served; }}",
+            if listen == "http2" { "" } else { listen },
+            if listen == "http2" { "on" } else { "off" },
+            certificate("server")
+        )));
+        let addr = proxy.addr();
+        let request = format!("{preface}GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (mut plain, mut secure) = (None, None);
+        match listen {
+            "ssl" => secure = Some(connect(addr, "localhost", &anonymous())),
+            _ => plain = Some(Client::connect(addr)),
+        }
+        let ending = std::thread::spawn(move || proxy.shut_down(PATIENCE));
+        eventually("nobody listens", || std::net::TcpStream::connect(addr).is_err());
+        if let Some(client) = &mut plain {
+            client.send(&request);
+            assert_eq!(client.response().text(), "served", "{listen}");
+        }
+        if let Some(client) = &mut secure {
+            client.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            let _ = client.read_to_string(&mut answer);
+            assert!(answer.ends_with("served"), "{answer}");
+        }
+        drop((plain, secure));
+        assert!(ending.join().unwrap(), "{listen}");
+    }
+}
+
+/// Nor does one that says nothing hold it up for long.
+#[test]
+fn client_that_says_nothing_does_not_hold_up_the_end() {
+    for listen in ["", "proxy_protocol", "ssl"] {
+        let proxy = Proxy::start(&http(&format!(
+            "server {{ listen 127.0.0.1:1 {listen}; http2 on; {} return 200; }}",
+            certificate("server")
+        )));
+        let mut client = proxy.client();
+        assert!(proxy.shut_down(PATIENCE / 2), "{listen}");
+        assert!(client.is_closed());
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What a client may send, at each limit and one beyond it; nginx is asked the same, where it is installed.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use crate::http2_peer::{PREFACE, SETTINGS, frame};
 use crate::nginx::Nginx;
 use crate::peer::{Origin, PATIENCE, Proxy, http};
+use crate::secure::{self, anonymous, certificate};
 
 /// Sends the bytes; returns the status of each answer up to the end of the connection.
 fn statuses(to: SocketAddr, bytes: &str) -> Vec<u16> {
@@ -84,6 +86,19 @@ fn head_is_as_large_as_all_buffers() {
 }
 
 #[test]
+fn head_has_as_many_fields_as_are_allowed() {
+    // nginx 1.22 knows no such limit.
+    let short = |count: usize| format!("GET / HTTP/1.1\r\n{FIELDS}{}\r\n", "B: 1\r\n".repeat(count - 2));
+    for (directive, most) in [("", 1000), ("max_headers 3;", 3)] {
+        let proxy = Proxy::start(&http(&format!(
+            "{directive} server {{ listen 127.0.0.1:1; location / {{ return 204; }} }}"
+        )));
+        assert_eq!(statuses(proxy.addr(), &short(most)), [204], "{directive}");
+        assert_eq!(statuses(proxy.addr(), &short(most + 1)), [400], "{directive}");
+    }
+}
+
+#[test]
 fn body_is_as_large_as_is_allowed() {
     let body = |size: usize| "x".repeat(size);
     let length = |path: &str, size: usize| {
@@ -155,4 +170,38 @@ fn client_that_is_slow_gets_no_answer() {
             (format!("{post}Transfer-Encoding: chunked\r\n\r\n5\r\nhalf"), &[]),
         ],
     );
+}
+
+/// Nor one that is slow before there is a request.
+#[test]
+fn client_that_is_slow_to_begin_is_not_waited_for() {
+    let mut hello = secure::client_hello("localhost");
+    hello.pop();
+    let settings = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    let cases: [(&str, &[&[u8]]); 4] = [
+        ("", &[b""]),
+        (" proxy_protocol", &[b"", b"PROXY TCP4 192.0.2.7"]),
+        (" ssl", &[b"", &hello[..5], &hello]),
+        ("; http2 on", &[b"", b"PR", PREFACE, &settings]),
+    ];
+    for (listen, beginnings) in cases {
+        let proxy = Proxy::start(&http(&format!(
+            "client_header_timeout 200ms; keepalive_timeout 200ms;
+             server {{ listen 127.0.0.1:1{listen}; {} return 204; }}",
+            certificate("server")
+        )));
+        for bytes in beginnings {
+            let mut client = proxy.client();
+            client.send(bytes);
+            let left = client.rest().map_err(|error| error.kind());
+            let is_ended = matches!(left, Ok(_) | Err(ErrorKind::ConnectionReset));
+            assert!(is_ended, "{listen} {}: {left:?}", bytes.escape_ascii());
+        }
+        if listen == " ssl" {
+            // The handshake is done, and nothing is asked for.
+            let mut shaken = secure::connect(proxy.addr(), "localhost", &anonymous());
+            let end = shaken.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+            assert!(!matches!(end, Err(ErrorKind::WouldBlock)), "{end:?}");
+        }
+    }
 }

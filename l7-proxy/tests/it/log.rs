@@ -1,16 +1,6 @@
 //! What logs say of requests, and where they go.
 
-use std::fs;
-
-use crate::peer::{Client, Origin, Proxy, eventually, http};
-
-/// The lines of a log, once there are `count`.
-fn lines(proxy: &Proxy, name: &str, count: usize) -> Vec<String> {
-    let path = proxy.folder.path().join(name);
-    let read = || fs::read_to_string(&path).unwrap_or_default();
-    eventually("as many lines", || read().lines().count() >= count);
-    read().lines().map(str::to_owned).collect()
-}
+use crate::peer::{Client, Origin, Proxy, http};
 
 fn proxy(content: &str) -> Proxy {
     Proxy::start(&format!("events {{}} http {{ {content} }}"))
@@ -27,7 +17,7 @@ fn request_that_came_behind_another_is_pipelined() {
     client.response();
     client.response();
     client.get("/c");
-    assert_eq!(lines(&proxy, "pipe.log", 3), ["/a .", "/b p", "/c ."]);
+    assert_eq!(proxy.lines("pipe.log", 3), ["/a .", "/b p", "/c ."]);
 }
 
 #[test]
@@ -56,7 +46,7 @@ fn length_of_a_request_is_that_of_its_bytes_as_they_came() {
         client.send(request);
         assert_eq!(client.response().status, 200);
     }
-    assert_eq!(lines(&proxy, "length.log", 3), expected);
+    assert_eq!(proxy.lines("length.log", 3), expected);
 }
 
 #[test]
@@ -81,7 +71,7 @@ fn servers_that_were_tried_are_told_with_their_bytes_and_those_of_another_locati
         lost.addr, app.addr, app.addr
     ));
     assert_eq!(proxy.get("/first").text(), "body");
-    let line = &lines(&proxy, "tried.log", 1)[0];
+    let line = &proxy.lines("tried.log", 1)[0];
     let sent = |head: String| head.len();
     let (first, second) = {
         let heads = app.requests();
@@ -115,7 +105,7 @@ fn response_time_is_not_known_before_the_end_and_lasts_until_it() {
     ));
     let answer = proxy.get("/");
     assert_eq!((answer.text(), answer.header("X-Time")), ("ab", Some("-")));
-    let line = &lines(&proxy, "time.log", 1)[0];
+    let line = &proxy.lines("time.log", 1)[0];
     let (head, all) = line.split_once(' ').unwrap();
     assert!(all.parse::<f64>().unwrap() >= head.parse::<f64>().unwrap() + 0.1, "{line}");
 }
@@ -132,7 +122,7 @@ fn request_has_one_number_wherever_it_is_shown() {
     let ids: Vec<String> = (0..2).map(|_| proxy.get("/").header("X-ID").unwrap().to_owned()).collect();
     assert_ne!(ids[0], ids[1]);
     assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
-    assert_eq!(lines(&proxy, "id.log", 2), ids);
+    assert_eq!(proxy.lines("id.log", 2), ids);
     let told: Vec<String> =
         app.requests().iter().map(|head| crate::peer::field(head, "X-ID").unwrap().to_owned()).collect();
     assert_eq!(told, ids);
@@ -147,7 +137,7 @@ fn log_whose_name_varies_is_written_only_where_there_is_a_root() {
     );
     proxy.get("/none?name=b");
     proxy.get("/x?name=a");
-    assert_eq!(lines(&proxy, "a.log", 1), ["/x"]);
+    assert_eq!(proxy.lines("a.log", 1), ["/x"]);
     assert!(!proxy.folder.path().join("b.log").exists());
 }
 

@@ -104,9 +104,7 @@ fn request_after_another_on_a_connection_has_its_line_when_it_stalls() {
          server {{ listen 127.0.0.1:1; location / {{ return 204; }} }} }}"
     ));
     send(proxy.addr(), b"GET /one HTTP/1.1\r\nHost: a\r\n\r\nGET /two HTTP/1.1\r\n", Then::Waits);
-    let read = || fs::read_to_string(proxy.folder.path().join("log")).unwrap_or_default();
-    eventually("both lines", || read().lines().count() == 2);
-    assert_eq!(read(), "204 GET /one HTTP/1.1 0 OK.\n408 GET /two HTTP/1.1 0 .\n");
+    assert_eq!(proxy.lines("log", 2), ["204 GET /one HTTP/1.1 0 OK.", "408 GET /two HTTP/1.1 0 ."]);
 }
 
 /// The log of errors of one who has served these bytes, from `info` on.

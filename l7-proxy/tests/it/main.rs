@@ -29,6 +29,7 @@ mod guard;
 mod health;
 mod http2_client;
 mod http2_flood;
+mod http2_limits;
 mod http2_peer;
 mod http2_upstream;
 mod identity;

@@ -10,7 +10,7 @@ mod server;
 mod vanished;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -279,7 +279,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "client stalls reading",
         location: "send_timeout 300ms;",
-        server: server::sends_without_end,
+        server: server::sends_until_it_is_cut_off,
         client: client::stalls_reading,
         gets: "200 cut",
         access: "200 200 *",
@@ -304,6 +304,8 @@ struct Stage {
     arrived: AtomicUsize,
     open: Mutex<bool>,
     opened: Condvar,
+    /// Whether the proxy takes no more of an answer that nobody reads.
+    is_cut_off: AtomicBool,
 }
 
 impl Stage {

@@ -107,7 +107,7 @@ impl Beside {
         let ask = |addr| {
             let mut client = Client::connect(addr);
             client.send(request);
-            client.response()
+            if request.starts_with("HEAD ") { client.response_to_head() } else { client.response() }
         };
         let ours = ask(self.ours.addr());
         if let Some(nginx) = &self.nginx {

@@ -4,6 +4,7 @@ use l7_proxy::model::{Return, ReturnBody, ServerTokens};
 use l7_proxy::pages::{self, Replied};
 use l7_proxy::variable::{Names, Scheme, Value};
 
+use crate::nginx::Beside;
 use crate::support::Request;
 
 #[test]
@@ -17,6 +18,40 @@ fn page_has_the_shape_of_nginx() {
     let page = pages::built_in(502, ServerTokens::On);
     let signature = format!("<hr><center>l7-proxy/{}</center>", env!("CARGO_PKG_VERSION"));
     assert!(String::from_utf8_lossy(&page.body).contains(&signature));
+}
+
+/// Some browsers show a page of their own in place of a short one.
+#[test]
+fn page_of_an_error_is_as_long_as_that_of_nginx_whatever_asks_for_it() {
+    let both = Beside::start(
+        "",
+        "location /off { msie_padding off; return 404; }
+         location /moved { return 301 /there; }
+         location /gone { return 410; }
+         location /text { return 404 text; }
+         location /own { error_page 404 /own.html; return 404; }
+         location /fails { return 500; }",
+        &["Content-Type"],
+    );
+    both.file("own.html", "own");
+    for agent in [
+        "",
+        "curl/8.0",
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36",
+        "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0",
+        "Chrome/1 Gecko/1",
+        "Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1)",
+        "Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 5.1) Opera 9",
+        "MSIE 6",
+        "MSIE 6.",
+        "MSIE 6.0",
+    ] {
+        for path in ["/nothing", "/off", "/moved", "/gone", "/text", "/own", "/fails"] {
+            both.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n"));
+        }
+    }
+    let chrome = both.send("GET /nothing HTTP/1.0\r\nHost: a\r\nUser-Agent: Chrome/1\r\n\r\n");
+    assert_eq!(chrome.text().matches("a padding to disable").count(), 6);
 }
 
 #[test]

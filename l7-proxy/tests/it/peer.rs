@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use l7_proxy::conf::{self, Source};
 use l7_proxy::daemon::{Daemon, Options};
 use l7_proxy::model::Config;
 use lvs_core::ServiceKey;
 use rustix::net::{AddressFamily, SocketType};
+
+use crate::support::load_in;
 
 /// Longer than anything in a test takes, on a busy machine as well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,9 +32,7 @@ pub(crate) struct Proxy {
 /// Reads `text` as an nginx.conf in `folder`. Port 1 stands for one that the kernel chooses, which
 /// a file cannot ask for.
 pub(crate) fn configuration(folder: &Path, text: &str) -> Config {
-    fs::write(folder.join("nginx.conf"), text).unwrap();
-    let source = Source { file: "nginx.conf".into(), prefix: folder.to_owned(), globals: String::new() };
-    let mut config = conf::load(&source).unwrap_or_else(|error| panic!("{error}\n{text}")).config;
+    let mut config = load_in(folder, text).unwrap_or_else(|error| panic!("{error}\n{text}")).config;
     let http = config.http.iter_mut().flat_map(|http| &mut http.servers);
     let stream = config.stream.iter_mut().flat_map(|stream| &mut stream.servers);
     let http = http.flat_map(|server| &mut server.listen).map(|listen| &mut listen.addr);
@@ -85,6 +84,13 @@ impl Proxy {
     /// What stands in a file under the folder; nothing if there is none yet.
     pub(crate) fn log(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
+    /// The lines of a file under the folder, once there are so many.
+    #[track_caller]
+    pub(crate) fn lines(&self, name: &str, count: usize) -> Vec<String> {
+        eventually(&format!("{name} has {count} lines"), || self.log(name).lines().count() >= count);
+        self.log(name).lines().map(str::to_owned).collect()
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -181,6 +187,16 @@ impl Client {
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
         self.try_response().unwrap()
+    }
+
+    /// Reads the response to `HEAD`, and makes sure that no body follows.
+    #[track_caller]
+    pub(crate) fn response_to_head(&mut self) -> Response {
+        let head = self.head().unwrap();
+        let status = head[9..12].parse().unwrap();
+        self.send("GET /behind-head HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(self.head().unwrap().starts_with("HTTP/1.1 "), "a body follows");
+        Response { status, head, body: Vec::new() }
     }
 
     /// Reads a response; an error if it is cut short.

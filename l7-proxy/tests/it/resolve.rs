@@ -18,13 +18,6 @@ fn site(resolver: SocketAddr, port: u16, more: &str) -> String {
     ))
 }
 
-fn log(proxy: &Proxy, name: &str, count: usize) -> Vec<String> {
-    let path = proxy.folder.path().join(name);
-    let read = || std::fs::read_to_string(&path).unwrap_or_default();
-    eventually("as many lines", || read().lines().count() >= count);
-    read().lines().map(str::to_owned).collect()
-}
-
 /// An origin that says this, at every address of this machine.
 fn everywhere(name: &'static str) -> Origin {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -47,7 +40,7 @@ fn all_addresses_of_a_name_are_tried() {
         assert!(proxy.get("/x?to=app.test").text().starts_with("app"));
     }
     assert!(app.last_request().contains(&format!("\r\nHost: app.test:{port}\r\n")));
-    let lines = log(&proxy, "line.log", 6);
+    let lines = proxy.lines("line.log", 6);
     assert!(lines.iter().any(|line| line.contains("502, ")), "{lines:?}");
     for line in &lines {
         assert!(line.ends_with(&format!("200 app.test:{port}")), "{line}");
@@ -70,7 +63,7 @@ fn address_that_is_listed_again_is_tried_again_as_often_as_may_be() {
         let more = format!("proxy_next_upstream http_404; proxy_next_upstream_tries {tries};");
         let proxy = Proxy::start(&site(names.addr, port, &more));
         assert_eq!(proxy.get("/?to=app.test").status, 404);
-        let line = &log(&proxy, "line.log", 1)[0];
+        let line = &proxy.lines("line.log", 1)[0];
         assert!(line.contains(&format!(" {expected} ")), "{line}");
     }
 }

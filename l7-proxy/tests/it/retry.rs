@@ -279,15 +279,15 @@ fn server_that_does_not_answer_in_time_is_tried_around() {
         visit.peer.rest().map(drop)
     });
     let fast = Origin::named("fast");
-    let proxy = Proxy::start(&forwarding(&[&slow, &fast], "proxy_read_timeout 100ms;"));
+    let proxy = Proxy::start(&forwarding(&[&slow, &fast], "proxy_read_timeout 500ms;"));
     assert_eq!(proxy.get("/").text(), "fast /");
     assert!(condition(&proxy, 0).contains("timed out"), "{}", condition(&proxy, 0));
-    let proxy = Proxy::start(&forwarding(&[&slow], "proxy_read_timeout 100ms;"));
+    let proxy = Proxy::start(&forwarding(&[&slow], "proxy_read_timeout 500ms;"));
     let began = Instant::now();
     assert_eq!(proxy.get("/").status, 504);
-    assert!(began.elapsed() >= Duration::from_millis(90));
+    assert!(began.elapsed() >= Duration::from_millis(490));
     // It may have happened, so it is not done again.
-    let proxy = Proxy::start(&forwarding(&[&slow, &fast], "proxy_read_timeout 100ms;"));
+    let proxy = Proxy::start(&forwarding(&[&slow, &fast], "proxy_read_timeout 500ms;"));
     assert_eq!(send(&mut proxy.client(), "POST", "").status, 504);
 }
 
@@ -316,11 +316,11 @@ fn slow_upload_is_no_slow_answer() {
         let body = visit.body(&head)?;
         visit.reply("", std::str::from_utf8(&body).unwrap())
     });
-    let proxy = Proxy::start(&forwarding(&[&origin], "proxy_read_timeout 150ms; client_body_timeout 10s;"));
+    let proxy = Proxy::start(&forwarding(&[&origin], "proxy_read_timeout 1s; client_body_timeout 10s;"));
     let mut client = proxy.client();
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n");
     for piece in ["s", "l", "o", "w"] {
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(300));
         client.send(piece);
     }
     assert_eq!(client.response().text(), "slow");
@@ -333,7 +333,7 @@ fn answer_that_pauses_too_long_is_cut() {
         visit.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning")?;
         visit.peer.rest().map(drop)
     });
-    let proxy = Proxy::start(&forwarding(&[&origin], "proxy_read_timeout 100ms;"));
+    let proxy = Proxy::start(&forwarding(&[&origin], "proxy_read_timeout 500ms;"));
     let mut client = proxy.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(client.try_response().is_err());

@@ -68,6 +68,14 @@ pub(crate) fn ask(
     }
 }
 
+/// What a client says first that asks for this name.
+pub(crate) fn client_hello(name: &str) -> Vec<u8> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut hello = Vec::new();
+    ClientConnection::new(anonymous(), name).unwrap().write_tls(&mut hello).unwrap();
+    hello
+}
+
 pub(crate) fn anonymous() -> Arc<ClientConfig> {
     Arc::new(config(None))
 }
@@ -353,100 +361,4 @@ fn many_streams_at_once_are_all_answered() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("400 succeeded, 0 failed, 0 errored, 0 timeout"), "{said}");
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// Reads frames until one of this kind; `None` if the connection ends before.
-fn next_frame(stream: &mut TcpStream, kind: u8) -> Option<Vec<u8>> {
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).ok()?;
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let mut payload = vec![0; length];
-        stream.read_exact(&mut payload).ok()?;
-        if head[3] == kind {
-            return Some(payload);
-        }
-    }
-}
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-
-/// `GET /` of `http://a`, by HPACK's static table.
-const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
-
-fn http2_client(proxy: &Proxy) -> TcpStream {
-    let mut stream = TcpStream::connect(proxy.addr()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
-    stream
-}
-
-#[test]
-fn idle_connection_of_http2_does_not_hold_up_the_end() {
-    let proxy = Proxy::start(&http(&format!("server {{ listen 127.0.0.1:1; http2 on; {ABOUT} }}")));
-    let mut client = http2_client(&proxy);
-    client.write_all(&frame(HEADERS, 5, 1, GET)).unwrap();
-    assert!(next_frame(&mut client, HEADERS).is_some());
-    assert!(proxy.shut_down(Duration::from_secs(5)), "it is still open");
-    assert!(next_frame(&mut client, GOAWAY).is_some(), "it was not told");
-}
-
-#[test]
-fn connection_of_http2_is_worn_out_by_its_requests() {
-    let text = format!("server {{ listen 127.0.0.1:1; http2 on; keepalive_requests 2; {ABOUT} }}");
-    let proxy = Proxy::start(&http(&text));
-    let mut client = http2_client(&proxy);
-    for stream in [1, 3] {
-        client.write_all(&frame(HEADERS, 5, stream, GET)).unwrap();
-    }
-    assert!(next_frame(&mut client, GOAWAY).is_some());
-}
-
-#[test]
-fn client_that_resets_its_requests_at_once_is_sent_away() {
-    let origin = Origin::start(|visit| {
-        visit.request()?;
-        // Never answers: all that is open stays open.
-        visit.peer.rest().map(drop)
-    });
-    let proxy = Proxy::start(&http(&format!(
-        "server {{ listen 127.0.0.1:1; http2 on; location / {{ proxy_pass http://{}; }} }}",
-        origin.addr
-    )));
-    let mut client = http2_client(&proxy);
-    for stream in (1..20_000).step_by(2) {
-        let pair =
-            [frame(HEADERS, 5, stream, GET), frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat();
-        if client.write_all(&pair).is_err() {
-            break;
-        }
-    }
-    // Enhance your calm, if that was not lost in the reset that it ends with.
-    if let Some(goodbye) = next_frame(&mut client, GOAWAY) {
-        assert_eq!(goodbye[4..8], 11_u32.to_be_bytes());
-    }
-    assert!(proxy.client().stream.write_all(b"GET").is_ok());
-}
-
-#[test]
-fn endless_head_of_http2_is_cut_off() {
-    const CONTINUATION: u8 = 9;
-    let proxy = Proxy::start(&http(&format!("server {{ listen 127.0.0.1:1; http2 on; {ABOUT} }}")));
-    let mut client = http2_client(&proxy);
-    client.write_all(&frame(HEADERS, 1, 1, GET)).unwrap();
-    // A field of its own in each: a name and a value of 100 bytes, not to be remembered.
-    let field = [&[0, 100][..], &[b'n'; 100], &[100], &[b'v'; 100]].concat();
-    let piece = frame(CONTINUATION, 0, 1, &field.repeat(50));
-    let sent = (0..2000).take_while(|_| client.write_all(&piece).is_ok()).count();
-    assert!(sent < 2000, "20 MB of a head were taken");
 }

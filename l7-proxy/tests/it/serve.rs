@@ -241,17 +241,12 @@ fn each_request_leaves_a_line() {
     client = proxy.client();
     client.send("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(client.response().status, 400);
-    let path = |name: &str| proxy.folder.path().join(name);
-    let lines = |name: &str| fs::read_to_string(path(name)).unwrap().lines().count();
-    eventually("the lines are written within a second or so", || lines("mine.log") == 4);
-    let text = fs::read_to_string(path("mine.log")).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
+    let lines = proxy.lines("mine.log", 4);
     assert_eq!(lines[0], format!("GET /app/x 200 {} {} 200 b", "app /app/x?y".len(), origin.addr));
     assert_eq!(lines[1], "GET /here 200 4 - - -");
     assert_eq!(lines[2], "GET /silent 444 0 - - -");
     assert!(lines[3].starts_with("GET / 400 "), "{}", lines[3]);
-    let combined = fs::read_to_string(path("combined.log")).unwrap();
-    let first = combined.lines().next().unwrap();
+    let first = &proxy.lines("combined.log", 1)[0];
     assert!(first.starts_with("127.0.0.1 - - ["), "{first}");
     assert!(first.ends_with("\"GET /app/x?y HTTP/1.1\" 200 12 \"-\" \"-\""), "{first}");
 }

@@ -1,6 +1,5 @@
 //! `stream {}`: connections that are answered, relayed, looked at, limited and logged.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -46,8 +45,7 @@ fn who_may_not_connect_is_closed_and_logged() {
          server { listen 127.0.0.1:1; deny 127.0.0.0/8; allow all; return never; }",
     ));
     assert_eq!(talk(proxy.addr(), ""), "");
-    let log = proxy.folder.path().join("log");
-    eventually("the line is written", || fs::read_to_string(&log).is_ok_and(|log| log == "403 0\n"));
+    assert_eq!(proxy.lines("log", 1), ["403 0"]);
 }
 
 #[test]
@@ -131,9 +129,7 @@ fn next_server_is_tried_unless_that_is_turned_off() {
     };
     let on = Proxy::start(&text("on"));
     assert_eq!(talk(on.addr(), "x"), "x");
-    let line = format!("{}, {}\n", bad.addr, good.addr);
-    let log = on.folder.path().join("log");
-    eventually("both are in the log", || fs::read_to_string(&log).is_ok_and(|log| log == line));
+    assert_eq!(on.lines("log", 1), [format!("{}, {}", bad.addr, good.addr)]);
     let off = Proxy::start(&text("off"));
     assert_eq!(talk(off.addr(), "x"), "");
 }
@@ -210,11 +206,10 @@ fn limit_that_is_only_tried_lets_connections_through_and_says_so() {
         first.send("first");
         eventually("the first has arrived", || origin.connections() > before);
         assert_eq!(talk(proxy.addr(), "second"), second);
-        let log = proxy.folder.path().join("log");
-        eventually("the second is logged", || fs::read_to_string(&log).is_ok_and(|log| !log.is_empty()));
+        eventually("the second is logged", || !proxy.log("log").is_empty());
         first.finish();
         assert_eq!(first.rest().unwrap(), b"first");
-        eventually("both are logged", || fs::read_to_string(&log).is_ok_and(|log| log == lines));
+        eventually("both are logged", || proxy.log("log") == lines);
     }
 }
 

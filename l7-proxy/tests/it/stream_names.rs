@@ -1,6 +1,5 @@
 //! `stream {}`: servers that are known by name.
 
-use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::name_server::{A, NameServer, Says, local};
@@ -46,9 +45,8 @@ fn name_that_a_connection_brings_is_resolved_and_all_its_addresses_are_tried() {
     for _ in 0..3 {
         assert_eq!(heard(proxy.addr()), "app");
     }
-    let log = || fs::read_to_string(proxy.folder.path().join("log")).unwrap_or_default();
-    eventually("three lines", || log().lines().count() == 3);
-    assert!(log().contains(&format!("127.0.0.7:{port}, 127.0.0.1:{port} 200\n")), "{}", log());
+    let lines = proxy.lines("log", 3);
+    assert!(lines.contains(&format!("127.0.0.7:{port}, 127.0.0.1:{port} 200")), "{lines:?}");
     assert!(proxy.daemon.director().stats().is_empty());
 }
 

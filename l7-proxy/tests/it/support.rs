@@ -1,14 +1,28 @@
-//! A request as the pure half of the proxy sees it.
+//! A configuration read from a text, and a request as the pure half of the proxy sees it.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use l7_proxy::conf::{self, Loaded, Source};
 use l7_proxy::model::{ProxyPass, Root, Settings};
 use l7_proxy::uri::Target;
 use l7_proxy::variable::{
     Attempt, Captures, Connection, Definitions, Exchange, Findings, Moment, Nowhere, Response, Scheme, Value,
 };
+
+/// Reads `text` as the nginx.conf of a folder.
+pub(crate) fn load_in(folder: &Path, text: &str) -> Result<Loaded, conf::Error> {
+    fs::write(folder.join("nginx.conf"), text).unwrap();
+    load_file(folder, "nginx.conf")
+}
+
+/// Reads a file below a folder that is the prefix.
+pub(crate) fn load_file(folder: &Path, file: &str) -> Result<Loaded, conf::Error> {
+    conf::load(&Source { file: file.into(), prefix: folder.to_owned(), globals: String::new() })
+}
 
 /// Everything that an [`Exchange`] refers to.
 pub(crate) struct Request {

@@ -68,7 +68,7 @@ fn server_that_declines_an_upgrade_answers_as_ever() {
 #[test]
 fn tunnel_that_is_silent_for_too_long_is_closed() {
     let origin = echo();
-    let location = format!("{UPGRADE} proxy_read_timeout 100ms;");
+    let location = format!("{UPGRADE} proxy_read_timeout 500ms;");
     let proxy = Proxy::start(&forwarding(&[&origin], &location));
     let mut client = proxy.client();
     client.send(ASK);

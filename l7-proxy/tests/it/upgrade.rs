@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -164,6 +165,77 @@ fn binary_upgrade_under_load_loses_no_request() {
     some_more(&origin);
     assert_eq!(load.end(), origin.requests().len());
     assert!(heir.is_alive());
+}
+
+/// What h2load counts: those that were begun, and those that had a good answer. It ends the others of
+/// HTTP/2 when its connection is ended, however gently.
+fn counted(said: &str) -> [usize; 2] {
+    let count = |before: &str, after: &str| {
+        let (_, rest) = said.split_once(before)?;
+        rest.split_once(after)?.0.trim().parse().ok()
+    };
+    let begun = count(" total, ", " started").unwrap_or_else(|| panic!("{said}"));
+    [begun, count(" done, ", " succeeded").unwrap()]
+}
+
+/// By h2load, which counts: HTTP/2 in the clear and over TLS, and HTTP/1.1, all at once.
+#[test]
+fn binary_upgrade_loses_no_request_of_h2load() {
+    if !crate::secure::has("h2load") {
+        return;
+    }
+    let origin = Origin::named("a");
+    let site = Site::new("");
+    let secure = SocketAddr::new(site.addr.ip(), site.addr.port() ^ 1);
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log notice; worker_processes 2; events {{}}
+         http {{ access_log off; http2 on; {}
+         server {{ listen {}; listen {secure} ssl; location / {{ proxy_pass http://{}; }} }} }}",
+        crate::secure::certificate("server"),
+        site.addr,
+        origin.addr
+    ));
+    let mut running = site.start();
+    let over = Arc::new(AtomicBool::new(false));
+    let loads = [
+        (format!("http://{}/", site.addr), &[][..]),
+        (format!("https://{secure}/"), &[]),
+        (format!("http://{}/", site.addr), &["--h1"]),
+    ];
+    let loads = loads.map(|(url, protocol)| {
+        let over = Arc::clone(&over);
+        std::thread::spawn(move || {
+            let mut sum = 0;
+            while !over.load(Ordering::SeqCst) {
+                let mut h2load = Command::new("timeout");
+                h2load.args(["60", "h2load", "-n", "300", "-c", "3", "-m", "5"]);
+                let output = h2load.args(protocol).arg(&url).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                let [begun, answered] = counted(&said);
+                assert_eq!(begun, answered, "{said}");
+                sum += answered;
+            }
+            sum
+        })
+    });
+    some_more(&origin);
+    running.signal(Signal::USR2);
+    let mut heir = Heir::of(&site, running.child.id());
+    some_more(&origin);
+    running.signal(Signal::QUIT);
+    some_more(&origin);
+    assert_eq!(running.end(), 0);
+    for _ in 0..3 {
+        heir.signal(Signal::USR2);
+        let next = Heir::of(&site, heir.id());
+        heir.signal(Signal::QUIT);
+        some_more(&origin);
+        eventually("the old one has ended", || !heir.is_alive());
+        heir = next;
+    }
+    over.store(true, Ordering::SeqCst);
+    let answered: usize = loads.into_iter().map(|load| load.join().unwrap()).sum();
+    assert_eq!(answered, origin.requests().len());
 }
 
 #[test]

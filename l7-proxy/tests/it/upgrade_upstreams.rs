@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 
+use crate::name_server::{NameServer, Says, local};
 use crate::peer::{Origin, eventually};
 use crate::program::{Running, Site};
 use crate::upgrade::{Heir, list};
@@ -134,4 +137,56 @@ fn session_that_was_learnt_leads_to_its_server_in_the_new_binary() {
         client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: s={name}\r\n\r\n"));
         assert_eq!(client.response().text(), name);
     }
+}
+
+#[test]
+fn server_that_comes_back_gets_no_more_from_the_new_binary() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let shared = Arc::clone(&is_well);
+    let back = Origin::start(move |visit| {
+        loop {
+            visit.request()?;
+            if !shared.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            visit.reply("", "back")?;
+        }
+    });
+    let well = Origin::named("well");
+    let site = controlled(&format!(
+        "upstream app {{ server {} fail_timeout=1s slow_start=1h; server {}; }}
+         server {{ listen LISTEN; location / {{ proxy_pass http://app; }} }}",
+        back.addr, well.addr
+    ));
+    let mut running = site.start();
+    (0..4).for_each(|_| assert_eq!(site.get(), "well /"));
+    is_well.store(true, Ordering::SeqCst);
+    let before = back.requests().len();
+    eventually("it is asked again", || {
+        site.get();
+        back.requests().len() > before
+    });
+    let to_it = || (0..40).filter(|_| site.get() == "back").count();
+    let before = to_it();
+    let _heir = change(&site, &mut running);
+    let after = to_it();
+    assert!(before <= 8 && after <= 8, "{before} of 40, then {after}");
+}
+
+#[test]
+fn addresses_of_a_name_hold_in_the_new_binary_although_nobody_can_tell_them() {
+    let origin = Origin::named("app");
+    let names = NameServer::of("app.test", local([1]));
+    let site = controlled(&format!(
+        "resolver {} ipv6=off valid=1s; resolver_timeout 10s;
+         upstream app {{ server app.test:{} resolve; }}
+         server {{ listen LISTEN; location / {{ proxy_pass http://app; }} }}",
+        names.addr,
+        origin.addr.port()
+    ));
+    let mut running = site.start();
+    eventually("the name is resolved", || site.get() == "app /");
+    names.tell("app.test", Says::Silence);
+    let _heir = change(&site, &mut running);
+    assert_eq!(site.get(), "app /");
 }

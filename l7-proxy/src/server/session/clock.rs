@@ -179,4 +179,4 @@ const LINGERING_WHOLE: Duration = Duration::from_secs(30);
 const GOODBYE_GRACE: Duration = Duration::from_millis(100);
 
 /// How long a connection on which nothing was said may hold up the end of the process.
-const FRESH_GRACE: Duration = Duration::from_secs(1);
+pub(in crate::server) const FRESH_GRACE: Duration = Duration::from_secs(1);

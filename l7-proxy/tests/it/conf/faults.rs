@@ -5,7 +5,7 @@ use std::fs;
 use l7_proxy::conf::{self, Place, Source};
 use proptest::prelude::*;
 
-use super::{load, load_in, refused, refused_in_http, refused_in_location, refused_in_server};
+use super::{load, load_file, load_in, refused, refused_in_http, refused_in_location, refused_in_server};
 
 #[test]
 fn fault_is_named_as_nginx_names_it() {
@@ -66,8 +66,7 @@ fn fault_in_an_included_file_is_found_there() {
 #[test]
 fn missing_file_is_named_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let source = Source { file: "no.conf".into(), prefix: folder.path().to_owned(), globals: String::new() };
-    let error = conf::load(&source).unwrap_err();
+    let error = load_file(folder.path(), "no.conf").unwrap_err();
     let path = folder.path().join("no.conf");
     let expected = format!("open() \"{}\" failed (2: No such file or directory)", path.display());
     assert_eq!(error.to_string(), expected);

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use super::Stage;
-use crate::peer::{Client, field};
+use crate::peer::{Client, eventually, field};
 
 /// Asks for a path; returns what comes of it.
 pub(super) type Play = fn(&Arc<Stage>, SocketAddr, &str) -> String;
@@ -97,7 +97,7 @@ pub(super) fn stalls_reading(stage: &Arc<Stage>, addr: SocketAddr, path: &str) -
     let client = ask(addr, path);
     stage.arrive();
     // Reads only when the proxy has given up.
-    std::thread::sleep(Duration::from_secs(1));
+    eventually("the proxy has given up", || stage.is_cut_off.load(Ordering::SeqCst));
     outcome(client).split_inclusive("cut").next().unwrap().to_owned()
 }
 

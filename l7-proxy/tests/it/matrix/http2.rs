@@ -9,7 +9,7 @@ use h2::{Reason, SendStream};
 use http::Response;
 
 use super::{QUICK, Row, Stage, server};
-use crate::http2_peer::{connect, request, run};
+use crate::http2_peer::{connect_with_pings, request, run, until_heard};
 
 /// Requests of one server, which nobody else can answer.
 pub(super) const ROWS: &[Row] = &[
@@ -185,17 +185,21 @@ struct Asked {
 }
 
 async fn ask(addr: SocketAddr, path: &str) -> Asked {
-    let mut sender = connect(addr).await.ready().await.unwrap();
+    let (sender, mut pings) = connect_with_pings(addr).await;
+    let mut sender = sender.ready().await.unwrap();
     let (response, body) = sender.send_request(request("GET", path).body(()).unwrap(), true).unwrap();
+    until_heard(&mut pings).await;
     Asked { _sender: sender, response, body }
 }
 
 /// Sends half of a body.
 async fn post(addr: SocketAddr, path: &str) -> Asked {
-    let mut sender = connect(addr).await.ready().await.unwrap();
+    let (sender, mut pings) = connect_with_pings(addr).await;
+    let mut sender = sender.ready().await.unwrap();
     let head = request("POST", path).header("content-length", "10").body(()).unwrap();
     let (response, mut body) = sender.send_request(head, false).unwrap();
     body.send_data(Bytes::from_static(b"half:"), false).unwrap();
+    until_heard(&mut pings).await;
     Asked { _sender: sender, response, body }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Stage;
@@ -152,15 +153,26 @@ pub(super) fn takes_a_body(stage: &Arc<Stage>) -> Origin {
 
 /// Sends until the proxy takes no more, which the client decides.
 pub(super) fn sends_without_end(stage: &Arc<Stage>) -> Origin {
-    scripted(stage, |visit, _| {
-        visit.request()?;
-        visit.write("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
-        loop {
-            match visit.write([b'x'; 64 * 1024]) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-                Ok(()) => {}
-            }
-        }
+    scripted(stage, |visit, _| send_without_end(visit))
+}
+
+/// The same, and tells the client.
+pub(super) fn sends_until_it_is_cut_off(stage: &Arc<Stage>) -> Origin {
+    scripted(stage, |visit, stage| {
+        let end = send_without_end(visit);
+        stage.is_cut_off.store(true, Ordering::SeqCst);
+        end
     })
+}
+
+fn send_without_end(visit: &mut Visit) -> io::Result<()> {
+    visit.request()?;
+    visit.write("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+    loop {
+        match visit.write([b'x'; 64 * 1024]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+            Ok(()) => {}
+        }
+    }
 }
