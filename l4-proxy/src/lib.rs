@@ -25,7 +25,8 @@
 //! ```
 //!
 //! It owns no thread, no signal and no global. A server that fails to accept is tried around while
-//! the client waits; [`probe`] takes it out and brings it back in the background.
+//! the client waits; [`probe`] takes it out and brings it back in the background. The director's time is
+//! [`clock::now`]; the program lets it pass by a [`tick`](lvs_core::Director::tick) about once a second.
 //!
 //! # A whole director
 //!
@@ -76,5 +77,7 @@ pub mod tls;
 pub mod udp;
 pub mod worker;
 
+/// What chooses: its types are in the signatures here.
+pub use lvs_core;
 pub use proxy::{Ended, Outcome, Proxy, Unidentified, is_of_host};
 pub use settings::{AcceptProxy, Network, NotANetwork, Settings, Source};

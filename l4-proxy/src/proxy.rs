@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use lvs_core::{Director, Event, Lease, Refusal, ServiceKey};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info};
 
@@ -146,11 +147,15 @@ impl Proxy {
     /// At the bound on connections it stops accepting until one ends: clients wait in the
     /// listener's queue. When the process runs out of descriptors it pauses likewise.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        // What is accepted inherits it. A listener that does not take it has nothing to accept.
+        let _ = SockRef::from(&listener).set_tcp_nodelay(true);
         accept(self, listener, shutdown).await;
     }
 
     /// Forwards one client connection, from `peer`, to its end.
     pub async fn handle(&self, client: TcpStream, peer: SocketAddr) -> Outcome {
+        // A small answer must not wait for the client's confirmation of the one before.
+        let _ = client.set_nodelay(true);
         self.forward(client, peer, None, None).await
     }
 

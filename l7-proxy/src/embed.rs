@@ -7,7 +7,9 @@
 //!
 //! Bodies are streamed in both directions, and whoever is slow slows the other end down: a request's
 //! body is polled where it is sent on, an answer's is read no more than a few
-//! pieces ahead of whoever takes it.
+//! pieces ahead of whoever takes it. A request's body is held to the size that it says: one that is longer
+//! or shorter is answered 400, or ends the answer that has begun. An answer's that is not whole ends with
+//! an error ([`Broken`]).
 //!
 //! ```no_run
 //! use l7_proxy::conf;
@@ -31,6 +33,7 @@
 //! - Keep the daemon. Without it the answer is 503.
 //! - Say who asks, by a [`Client`] among the request's extensions. Without it the client is 0.0.0.0,
 //!   which no `allow` of an address lets in.
+//! - Say which host is asked for, in the request's target or its `Host`. Without it the answer is 400.
 //! - Limit how long a client may take to send and to read: its connection is the program's.
 //! - Upgrades (WebSocket) are not passed on: the connection that would be handed over is not ours.
 //! - `return 444`, which closes a connection without a word, is an empty 400 that asks for it.

@@ -132,6 +132,9 @@ mod unix;
 mod upstream;
 mod wire;
 
+/// Crates whose types are in the signatures here.
+pub use {http, lvs_core};
+
 pub use access_log::{LogFiles, OpenError};
 #[doc(hidden)]
 pub use server::read_head;

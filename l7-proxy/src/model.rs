@@ -1,7 +1,38 @@
 //! What the proxy is told to do, as plain checked data.
 //!
 //! [`crate::conf`] turns an nginx.conf into a [`Config`]; a program can as well build one by hand:
-//! every type has public fields and a [`Default`] that equals nginx's default.
+//! every type has public fields, and a [`Default`] that equals nginx's default, or a `new` that asks for
+//! what has none. Nothing is written unasked: without an [`AccessLog`] there is none, where nginx has a file.
+//!
+//! ```
+//! use l7_proxy::model::{
+//!     Config, Handler, Http, Keepalive, Listen, Location, Matcher, ProxySettings, Server, SetHeader, Settings,
+//!     Upstream, VirtualServer,
+//! };
+//! use l7_proxy::variable::{Names, Value};
+//!
+//! let mut http = Http::default();
+//! let mut upstream = Upstream::new("app", vec![Server::new("127.0.0.1:9001".parse()?)]);
+//! upstream.keepalive = Some(Keepalive::new(32));
+//! let pass = http.add_upstream(upstream);
+//!
+//! let mut proxy = ProxySettings::default();
+//! proxy.set_headers.push(SetHeader {
+//!     name: http::HeaderName::from_static("x-real-ip"),
+//!     written: "X-Real-IP".to_owned(),
+//!     value: Value::parse("$remote_addr", &Names::default())?,
+//! });
+//! let settings = Settings { proxy: proxy.into(), ..Settings::default() };
+//! let mut location = Location::new(Matcher::Prefix(b"/".into()), settings);
+//! location.handler = Handler::Proxy(pass);
+//! http.servers.push(VirtualServer {
+//!     listen: vec![Listen::new("127.0.0.1:8080".parse()?)],
+//!     locations: vec![location],
+//!     ..VirtualServer::default()
+//! });
+//! let config = Config { http: Some(http), ..Config::default() };
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! Inheritance is resolved here and not at run time: nginx lets `http`, `server` and `location`
 //! set the same directives, the innermost winning. In the model every [`Location`] carries its own

@@ -33,6 +33,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use l4_proxy::listen;
 use lvs_core::Director;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -314,6 +315,8 @@ impl Proxy {
     /// At the bound on connections it stops accepting until one ends: clients wait in the
     /// listener's queue. When the process runs out of descriptors it pauses likewise.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        // What is accepted inherits it. A listener that does not take it has nothing to accept.
+        let _ = SockRef::from(&listener).set_tcp_nodelay(true);
         self.serve_all(Acceptor::Tcp(listener), shutdown).await;
     }
 
@@ -394,6 +397,8 @@ impl Proxy {
     /// Whose it is, of the virtual servers, is decided by the address that it has come to: one that no
     /// `listen` of the configuration has or covers (`*:80`) is closed at once.
     pub async fn handle(&self, stream: TcpStream, peer: SocketAddr) {
+        // As a listener of ours would have had it; `tcp_nodelay off` takes it back.
+        let _ = stream.set_nodelay(true);
         let place = self.worker.place();
         let begun = connection::begin(Rc::clone(&self.worker), self.worker.current(), stream, peer, None);
         if let Some(begun) = begun {

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use l4_proxy::relay::{End, Side, Timeouts};
 use l4_proxy::{Ended, Outcome, Proxy, Settings};
 use lvs_core::{Algorithm, Director, ServerConfig, ServiceConfig, ServiceKey};
+use socket2::SockRef;
 
 use crate::bench::{Bench, ENGINES};
 use crate::support::{PATIENCE, Pattern, accept, connect, eventually, listener};
@@ -63,7 +65,7 @@ fn reset_of_either_side_resets_the_other() {
                 Side::Client => (client, server),
                 Side::Server => (server, client),
             };
-            socket2::SockRef::from(&resets).set_linger(Some(Duration::ZERO)).expect("an open socket");
+            SockRef::from(&resets).set_linger(Some(Duration::ZERO)).expect("an open socket");
             drop(resets);
             let error = sees.read(&mut [0]).expect_err("a reset, not an end");
             assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{engine:?} {side:?}");
@@ -172,7 +174,7 @@ fn outcome_names_the_side_that_failed() {
         // Only once the relay runs; before that the reset would be a failed connect.
         client.write_all(b"x").expect("sent");
         server.read_exact(&mut [0]).expect("received");
-        socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).expect("an open socket");
+        SockRef::from(&server).set_linger(Some(Duration::ZERO)).expect("an open socket");
         drop(server);
         client
     });
@@ -187,4 +189,23 @@ fn outcome_names_the_side_that_failed() {
         matches!(&outcome.ended, Ended::Relayed(server, End::Failed(Side::Server, _)) if *server == server_address),
         "{outcome:?}"
     );
+}
+
+/// Whoever's listener it is, and whoever has accepted the connection.
+#[test]
+fn small_answers_do_not_wait_for_an_embedders_clients() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let nobody = || Proxy::new(Arc::default(), ServiceKey::name("nobody"), Settings::default());
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let client = tokio::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let (_client, accepted) = tokio::join!(client, listener.accept());
+        let (accepted, peer) = accepted.expect("a client");
+        let held = accepted.as_fd().try_clone_to_owned().expect("a descriptor");
+        nobody().handle(accepted, peer).await;
+        assert!(SockRef::from(&held).tcp_nodelay().expect("open"), "handle");
+        let held = listener.as_fd().try_clone_to_owned().expect("a descriptor");
+        nobody().serve(listener, std::future::ready(())).await;
+        assert!(SockRef::from(&held).tcp_nodelay().expect("open"), "serve");
+    });
 }

@@ -1,10 +1,11 @@
-//! Clients and servers that others wrote: gRPC and WebSocket of Python, h2load.
+//! Clients and servers that others wrote: gRPC and WebSocket of Python, Java's HttpClient, curl, h2load.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::peer::{Origin, Proxy, http};
+use crate::secure::certificate;
 
 /// Debian's Python, whatever else is in the path.
 const PYTHON: &str = "/usr/bin/python3";
@@ -85,15 +86,78 @@ fn websocket_of_others_passes() {
         return;
     }
     let server = Server::start("websocket_peer.py");
-    let proxy = Proxy::start(&http(&format!(
+    let proxy = chatting(&server);
+    assert_eq!(client("websocket_peer.py", &proxy), "messages\nping\nclosed 4001 as you say\n");
+}
+
+/// A proxy of a server of WebSocket.
+fn chatting(server: &Server) -> Proxy {
+    Proxy::start(&http(&format!(
         "server {{ listen 127.0.0.1:1; location /chat {{
              proxy_pass http://127.0.0.1:{};
              proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
              proxy_set_header Host $http_host;
          }} }}",
         server.port
+    )))
+}
+
+#[test]
+fn curl_is_let_into_a_websocket() {
+    if !runs(PYTHON, &["-c", "import websockets"]) || !runs("curl", &["--version"]) {
+        return;
+    }
+    let server = Server::start("websocket_peer.py");
+    let proxy = chatting(&server);
+    let mut curl = Command::new("curl");
+    // The example of RFC 6455, section 1.3. It waits for more when the head is there.
+    curl.args([
+        "-s",
+        "-N",
+        "-i",
+        "-m",
+        "3",
+        "--http1.1",
+        "-H",
+        "Connection: Upgrade",
+        "-H",
+        "Upgrade: websocket",
+    ]);
+    curl.args(["-H", "Sec-WebSocket-Version: 13", "-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]);
+    let output = curl.arg(format!("http://{}/chat", proxy.addr())).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{said}");
+    assert!(said.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{said}");
+}
+
+#[test]
+fn javas_client_speaks_http2_and_http1_and_websocket() {
+    if !runs("javac", &["--version"]) || !runs(PYTHON, &["-c", "import websockets"]) {
+        return;
+    }
+    let chat = Server::start("websocket_peer.py");
+    let origin = Origin::start(|visit| {
+        loop {
+            let head = visit.request()?;
+            let size = visit.body(&head)?.len();
+            visit.reply("", &size.to_string())?;
+        }
+    });
+    let proxy = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1 ssl; http2 on; {} location / {{ proxy_pass http://{}; }} }}",
+        certificate("server"),
+        origin.addr
     )));
-    assert_eq!(client("websocket_peer.py", &proxy), "messages\nping\nclosed 4001 as you say\n");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients/JavaPeer.java");
+    let mut java = Command::new("timeout");
+    java.args(["60", "java", "-Xmx128m", "-Djdk.internal.httpclient.disableHostnameVerification=true"])
+        .arg(source);
+    let chatting = chatting(&chat);
+    let output = java.args([proxy.addr(), chatting.addr()].map(|addr| addr.to_string())).output().unwrap();
+    let expected = "{HTTP_2 200 0=100}\nHTTP_1_1 200 900000\nHTTP_1_1 200 900000\nHTTP_2 200 900000\n\
+                    HTTP_2 200 900000\nenough, closed 4001 as you say\n";
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -97,7 +97,10 @@ fn head_of_an_answer_that_would_be_packed_is_that_of_nginx() {
             "gzip on; gzip_vary on; types {{ text/html html; }}
              location /static/ {{ gzip_static on; }}
              location /always/ {{ gzip_static always; gunzip on; }}
+             location /text {{ default_type text/html; return 404 {}; }}
+             location /short {{ default_type text/html; return 200 short; }}
              location /app/ {{ proxy_pass http://{}; proxy_http_version 1.1; }}",
+            "x".repeat(40),
             origin.addr
         ),
         &["Content-Encoding", "Content-Length", "Transfer-Encoding", "Vary", "Accept-Ranges", "ETag"],
@@ -107,9 +110,15 @@ fn head_of_an_answer_that_would_be_packed_is_that_of_nginx() {
     }
     both.file("static/page.html.gz", packed(PAGE));
     both.file("always/page.html.gz", packed(PAGE));
-    for path in
-        ["/page.html", "/static/page.html", "/always/page.html", "/nothing", "/app/length", "/app/chunks"]
-    {
+    for path in [
+        "/page.html",
+        "/static/page.html",
+        "/always/page.html",
+        "/text",
+        "/short",
+        "/app/length",
+        "/app/chunks",
+    ] {
         for fields in ["", "Accept-Encoding: gzip\r\n"] {
             both.send(&format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
         }

@@ -170,6 +170,24 @@ fn idle_connection_does_not_hold_up_the_end() {
     assert_eq!(code(&frames.next_of(GOAWAY).expect("it was not told")), 0);
 }
 
+/// Of a client that is far away, and had sent it before it could hear.
+#[test]
+fn request_that_crosses_the_goodbye_is_answered() {
+    const ACK: u8 = 1;
+    let proxy = proxy("return 204;");
+    let mut frames = Frames::connect(proxy.addr());
+    is_answered(&mut frames, 1);
+    let ending = std::thread::spawn(move || proxy.shut_down(Duration::from_secs(10)));
+    frames.next_of(GOAWAY).unwrap();
+    let ping = frames.next_of(PING).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    is_answered(&mut frames, 3);
+    frames.send(PING, ACK, 0, &ping.payload).unwrap();
+    let last = frames.next_of(GOAWAY).unwrap();
+    assert_eq!((code(&last), last.payload[3]), (0, 3), "the last stream that was served");
+    assert!(ending.join().unwrap());
+}
+
 #[test]
 fn old_connection_is_ended_gently() {
     let proxy = proxy("keepalive_time 50ms; return 204;");
@@ -308,6 +326,37 @@ fn early_answer_is_heard_before_the_reset_behind_it() {
     let reset = frames.next_of(RST_STREAM).unwrap();
     assert_eq!((reset.stream, code(&reset)), (3, 0), "no error");
     assert!(began.elapsed() > Duration::from_millis(400), "it comes with the answer");
+}
+
+/// As Java's client does, which waits for a word of a server of HTTP/2 for ever.
+#[test]
+fn client_that_holds_its_body_back_is_told_to_send_it() {
+    let origin = Origin::start(|visit| {
+        let head = visit.request()?;
+        assert!(!head.to_lowercase().contains("expect"), "{head}");
+        let body = visit.body(&head)?;
+        visit.reply("", std::str::from_utf8(&body).unwrap())
+    });
+    for held in ["on", "off"] {
+        let proxy = proxy(&format!(
+            "location / {{ proxy_pass http://{}; proxy_request_buffering {held}; }} location /no {{ return 403; }}",
+            origin.addr
+        ));
+        run(async {
+            let mut sender = connect(proxy.addr()).await.ready().await.unwrap();
+            let expecting = |path| request("POST", path).header("expect", "100-continue").body(()).unwrap();
+            let (mut response, mut body) = sender.send_request(expecting("/"), false).unwrap();
+            let early = std::future::poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+            assert_eq!(early.status(), 100, "{held}");
+            body.send_data("body".into(), true).unwrap();
+            assert_eq!(read(response.await.unwrap()).await.unwrap().body, b"body", "{held}");
+            // Whoever is refused is told nothing else.
+            let (mut response, _body) = sender.send_request(expecting("/no"), false).unwrap();
+            let early = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+            assert!(early.is_none(), "{early:?}");
+            assert_eq!(response.await.unwrap().status(), 403);
+        });
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Reloads and ends: what is lost (nothing), and what stays.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use l7_proxy::daemon::{Daemon, Error, Options};
+use l7_proxy::model::Http;
+use socket2::SockRef;
 
 use crate::peer::{Client, Origin, PATIENCE, Proxy, configuration, eventually, forwarding, http, server};
 use crate::secure::{anonymous, certificate, connect};
@@ -259,15 +262,12 @@ fn tcp_side_relays_and_follows_a_reload() {
 #[test]
 fn proxy_serves_connections_on_a_runtime_of_the_callers() {
     let origin = Origin::named("a");
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = configuration(folder.path(), &forwarding(&[&origin], ""));
-    let mut http = config.http.take().unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
+    let mut http = http_of(&forwarding(&[&origin], ""));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    runtime.block_on(async {
+    local(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
+        let held = listener.as_fd().try_clone_to_owned().unwrap();
         http.servers[0].listen[0].addr = addr;
         let proxy = l7_proxy::Proxy::new(http).unwrap();
         let client = std::thread::spawn(move || {
@@ -281,6 +281,42 @@ fn proxy_serves_connections_on_a_runtime_of_the_callers() {
         proxy.finish();
         proxy.finished().await;
         assert_eq!(client.join().unwrap(), ("a /x".to_owned(), true));
+        assert!(SockRef::from(&held).tcp_nodelay().unwrap(), "small answers wait");
+    });
+}
+
+/// Runs something on a runtime as embedders have one.
+fn local<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    runtime.unwrap().block_on(future)
+}
+
+/// The HTTP side of a configuration.
+fn http_of(text: &str) -> Http {
+    configuration(tempfile::tempdir().unwrap().path(), text).http.unwrap()
+}
+
+#[test]
+fn connection_that_is_handed_over_is_served_to_its_end() {
+    let origin = Origin::named("a");
+    let mut http = http_of(&forwarding(&[&origin], ""));
+    local(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        http.servers[0].listen[0].addr = addr;
+        let client = std::thread::spawn(move || Client::connect(addr).get("/x").text().to_owned());
+        let (stream, peer) = listener.accept().await.unwrap();
+        let held = stream.as_fd().try_clone_to_owned().unwrap();
+        let proxy = l7_proxy::Proxy::new(http.clone()).unwrap();
+        proxy.handle(stream, peer).await;
+        assert_eq!(client.join().unwrap(), "a /x");
+        assert!(SockRef::from(&held).tcp_nodelay().unwrap(), "small answers wait");
+        // Whose address the configuration does not have is not served.
+        http.servers[0].listen[0].addr = "192.0.2.1:80".parse().unwrap();
+        let mut client = Client::connect(addr);
+        let (stream, peer) = listener.accept().await.unwrap();
+        l7_proxy::Proxy::new(http).unwrap().handle(stream, peer).await;
+        assert!(client.is_closed());
     });
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::http2_peer::{PREFACE, SETTINGS, frame};
 use crate::nginx::Nginx;
-use crate::peer::{Origin, PATIENCE, Proxy, http};
+use crate::peer::{Origin, PATIENCE, Proxy, eventually, http};
 use crate::secure::{self, anonymous, certificate};
 
 /// Sends the bytes; returns the status of each answer up to the end of the connection.
@@ -203,5 +203,46 @@ fn client_that_is_slow_to_begin_is_not_waited_for() {
             let end = shaken.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
             assert!(!matches!(end, Err(ErrorKind::WouldBlock)), "{end:?}");
         }
+    }
+}
+
+/// By whatever way the bytes go: from a file, from one socket to the other, through chunks, through TLS.
+#[test]
+fn client_that_stops_reading_is_not_waited_for() {
+    let origin = Origin::start(|visit| {
+        let data = vec![b'x'; 0x10000];
+        if visit.request()?.contains("/chunks") {
+            visit.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            let chunk = [b"10000\r\n", &*data, b"\r\n"].concat();
+            loop {
+                visit.write(&chunk)?;
+            }
+        }
+        visit.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")?;
+        loop {
+            visit.write(&data)?;
+        }
+    });
+    for ssl in ["", " ssl"] {
+        let proxy = Proxy::start(&http(&format!(
+            "log_format line '$uri $status $request_completion.'; upstream app {{ server {}; }}
+             server {{ listen 127.0.0.1:1{ssl}; {} send_timeout 200ms; access_log log line; root html;
+                 location /app/ {{ proxy_pass http://app; }} }}",
+            origin.addr,
+            certificate("server")
+        )));
+        proxy.file("html/file", vec![b'x'; 50_000_000]);
+        for (number, path) in ["/file", "/app/length", "/app/chunks"].into_iter().enumerate() {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let (mut plain, mut secure) = (None, None);
+            if ssl.is_empty() {
+                plain.insert(proxy.client()).send(&request);
+            } else {
+                let client = secure.insert(secure::connect(proxy.addr(), "localhost", &anonymous()));
+                client.write_all(request.as_bytes()).unwrap();
+            }
+            assert_eq!(proxy.lines("log", number + 1)[number], format!("{path} 200 ."), "{ssl}");
+        }
+        eventually("the servers are let go", || proxy.active() == 0);
     }
 }

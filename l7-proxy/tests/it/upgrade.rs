@@ -167,21 +167,10 @@ fn binary_upgrade_under_load_loses_no_request() {
     assert!(heir.is_alive());
 }
 
-/// What h2load counts: those that were begun, and those that had a good answer. It ends the others of
-/// HTTP/2 when its connection is ended, however gently.
-fn counted(said: &str) -> [usize; 2] {
-    let count = |before: &str, after: &str| {
-        let (_, rest) = said.split_once(before)?;
-        rest.split_once(after)?.0.trim().parse().ok()
-    };
-    let begun = count(" total, ", " started").unwrap_or_else(|| panic!("{said}"));
-    [begun, count(" done, ", " succeeded").unwrap()]
-}
-
-/// By h2load, which counts: HTTP/2 in the clear and over TLS, and HTTP/1.1, all at once.
+/// By curl, which counts: HTTP/2 in the clear and over TLS, and HTTP/1.1, all at once.
 #[test]
-fn binary_upgrade_loses_no_request_of_h2load() {
-    if !crate::secure::has("h2load") {
+fn binary_upgrade_loses_no_request_of_curl() {
+    if !crate::secure::has("curl") {
         return;
     }
     let origin = Origin::named("a");
@@ -198,22 +187,23 @@ fn binary_upgrade_loses_no_request_of_h2load() {
     let mut running = site.start();
     let over = Arc::new(AtomicBool::new(false));
     let loads = [
-        (format!("http://{}/", site.addr), &[][..]),
-        (format!("https://{secure}/"), &[]),
-        (format!("http://{}/", site.addr), &["--h1"]),
+        (format!("http://{}/", site.addr), "--http2-prior-knowledge", "200 2"),
+        (format!("https://{secure}/"), "--http2", "200 2"),
+        (format!("http://{}/", site.addr), "--http1.1", "200 1.1"),
     ];
-    let loads = loads.map(|(url, protocol)| {
+    let loads = loads.map(|(url, protocol, expected)| {
         let over = Arc::clone(&over);
         std::thread::spawn(move || {
             let mut sum = 0;
             while !over.load(Ordering::SeqCst) {
-                let mut h2load = Command::new("timeout");
-                h2load.args(["60", "h2load", "-n", "300", "-c", "3", "-m", "5"]);
-                let output = h2load.args(protocol).arg(&url).output().unwrap();
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                let [begun, answered] = counted(&said);
-                assert_eq!(begun, answered, "{said}");
-                sum += answered;
+                let mut curl = Command::new("curl");
+                curl.args(["-s", "-S", "-k", "-m", "60", protocol, "-o", "/dev/null"]);
+                curl.args(["-w", "%{http_code} %{http_version}\n", &format!("{url}?[1-100]")]);
+                let output = curl.output().unwrap();
+                let said = String::from_utf8_lossy(&output.stdout);
+                assert!(said.lines().all(|line| line == expected), "{protocol}: {output:?}");
+                assert_eq!(said.lines().count(), 100, "{protocol}: {output:?}");
+                sum += 100;
             }
             sum
         })

@@ -9,14 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, Entry, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, Entry, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use tokio::time::timeout;
 
 use super::super::Session;
 use super::Upload;
+use super::upload::Demand;
 use crate::body::{Body, Cut, Received};
 use crate::date;
 use crate::handle::{self, Refused};
@@ -31,18 +32,22 @@ pub(super) async fn answer(
 ) {
     let session = Session::stream(&connection);
     drop(connection);
-    let unwanted = Rc::default();
-    let body = Upload::of(body, &parts.headers, &unwanted).map(Received::Http2);
+    let demand = Rc::<Demand>::default();
+    // Whoever waits for a word before it sends the body: nginx has none, and lets it wait.
+    let mut expects =
+        parts.headers.get(EXPECT).is_some_and(|word| word.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let body = Upload::of(body, &parts.headers, &demand).map(Received::Http2);
     let mut answering = handle::answer_parts(Rc::clone(&session), Box::new(parts), body, refused);
     let answered = poll_fn(|cx| {
         session.listen(cx.waker());
         let polled = Pin::new(&mut answering).poll(cx);
+        // Whoever cannot be told early is told by the answer.
+        if expects && demand.awaited.get() {
+            expects = false;
+            let _ = respond.send_informational(early(StatusCode::CONTINUE, HeaderMap::new()));
+        }
         for fields in session.take_early_hints() {
-            let mut early = Response::new(());
-            *early.status_mut() = StatusCode::EARLY_HINTS;
-            *early.headers_mut() = fields;
-            // Whoever cannot be told early is told by the answer.
-            let _ = respond.send_informational(early);
+            let _ = respond.send_informational(early(StatusCode::EARLY_HINTS, fields));
         }
         if let Poll::Ready(answered) = polled {
             return Poll::Ready(Ok(answered));
@@ -61,7 +66,7 @@ pub(super) async fn answer(
         Err(unsent) => Err(unsent),
     };
     match sent {
-        Ok(stream) if unwanted.get() => {
+        Ok(stream) if demand.unwanted.get() => {
             drop(session);
             linger(stream).await;
         }
@@ -70,6 +75,13 @@ pub(super) async fn answer(
         Err(Unsent::Overdue) => respond.send_reset(Reason::PROTOCOL_ERROR),
         Err(Unsent::Cut) => respond.send_reset(Reason::INTERNAL_ERROR),
     }
+}
+
+/// A word ahead of the answer.
+fn early(status: StatusCode, fields: HeaderMap) -> Response<()> {
+    let mut early = Response::new(());
+    (*early.status_mut(), *early.headers_mut()) = (status, fields);
+    early
 }
 
 /// Why an answer is not sent, or not all of it.

@@ -18,19 +18,26 @@ pub(crate) struct Upload {
     /// What is to come, if the client has said.
     left: Option<u64>,
     ended: bool,
-    /// Set when nobody wants the rest of it.
-    unwanted: Rc<Cell<bool>>,
+    demand: Rc<Demand>,
+}
+
+/// What is made of a body, for whoever answers its stream.
+#[derive(Default)]
+pub(super) struct Demand {
+    /// Somebody waits for it.
+    pub(super) awaited: Cell<bool>,
+    /// Nobody wants the rest of it: it was dropped before its end.
+    pub(super) unwanted: Cell<bool>,
 }
 
 impl Upload {
-    /// The body behind a head with these fields; `None` if there is none. Sets `unwanted` when it is
-    /// dropped before its end.
-    pub(super) fn of(stream: RecvStream, headers: &HeaderMap, unwanted: &Rc<Cell<bool>>) -> Option<Upload> {
+    /// The body behind a head with these fields; `None` if there is none.
+    pub(super) fn of(stream: RecvStream, headers: &HeaderMap, demand: &Rc<Demand>) -> Option<Upload> {
         if stream.is_end_stream() {
             return None;
         }
         let left = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Some(Upload { stream, left, ended: false, unwanted: Rc::clone(unwanted) })
+        Some(Upload { stream, left, ended: false, demand: Rc::clone(demand) })
     }
 
     /// Returns the next piece; trailers stay behind, as in nginx.
@@ -39,7 +46,9 @@ impl Upload {
             if self.is_end() {
                 return Poll::Ready(None);
             }
-            match ready!(self.stream.poll_data(cx)) {
+            let polled = self.stream.poll_data(cx);
+            self.demand.awaited.set(polled.is_pending());
+            match ready!(polled) {
                 None => self.ended = true,
                 // It may end by an empty piece.
                 Some(Ok(data)) if data.is_empty() => {}
@@ -74,6 +83,6 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.unwanted.set(!self.is_end());
+        self.demand.unwanted.set(!self.is_end());
     }
 }
