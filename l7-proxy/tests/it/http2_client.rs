@@ -180,7 +180,7 @@ fn request_that_crosses_the_goodbye_is_answered() {
     let ending = std::thread::spawn(move || proxy.shut_down(Duration::from_secs(10)));
     frames.next_of(GOAWAY).unwrap();
     let ping = frames.next_of(PING).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(150));
     is_answered(&mut frames, 3);
     frames.send(PING, ACK, 0, &ping.payload).unwrap();
     let last = frames.next_of(GOAWAY).unwrap();

@@ -2,6 +2,7 @@
 `client ADDRESS` talks to it and prints what came of it, a line each."""
 
 import asyncio
+import contextlib
 import sys
 
 import websockets
@@ -9,11 +10,13 @@ import websockets
 
 async def serve():
     async def echo(socket):
-        async for message in socket:
-            await socket.send(message)
-            if message == "enough":
-                await socket.close(4001, "as you say")
-                return
+        # Whoever goes without a word has gone.
+        with contextlib.suppress(websockets.ConnectionClosedError):
+            async for message in socket:
+                await socket.send(message)
+                if message == "enough":
+                    await socket.close(4001, "as you say")
+                    return
 
     async with websockets.serve(echo, "127.0.0.1", 0, max_size=None) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
