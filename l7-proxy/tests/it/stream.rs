@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::peer::{Client, Origin, Proxy, eventually};
 use crate::program::Site;
-use crate::secure::{anonymous, certificate, connect};
+use crate::secure::{anonymous, certificate, client_hello, connect};
 
 fn stream(content: &str) -> String {
     format!("events {{}} stream {{ {content} }}")
@@ -279,4 +279,57 @@ fn connection_counts_in_its_zone_over_a_reload() {
     let mut second = proxy.client();
     assert_eq!(second.exactly(5).unwrap(), b"hello");
     assert_eq!(proxy.client().rest().unwrap(), b"");
+}
+
+/// Whatever it is that it does not say: nothing, or not all of it.
+#[test]
+fn client_that_is_slow_to_begin_is_not_waited_for() {
+    let origin = echo();
+    let mut hello = client_hello("localhost");
+    hello.pop();
+    let cases: [(&str, String, &[&[u8]]); 3] = [
+        (
+            " proxy_protocol",
+            "proxy_protocol_timeout 200ms; return never;".into(),
+            &[b"", b"PROXY TCP4 192.0.2.7"],
+        ),
+        (
+            " ssl",
+            format!("ssl_handshake_timeout 200ms; {} return never;", certificate("server")),
+            &[b"", &hello],
+        ),
+        (
+            "",
+            format!("ssl_preread on; preread_timeout 200ms; proxy_pass {};", origin.addr),
+            &[b"", &hello[..9], &hello],
+        ),
+    ];
+    for (listen, content, beginnings) in cases {
+        let proxy = Proxy::start(&stream(&format!("server {{ listen 127.0.0.1:1{listen}; {content} }}")));
+        for bytes in beginnings {
+            let mut client = Client::connect(proxy.addr());
+            client.send(bytes);
+            let left = client.leave();
+            assert_eq!(left.bytes, b"", "{listen} {}", bytes.escape_ascii());
+        }
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
+fn beginning_that_is_looked_at_is_as_large_as_is_allowed() {
+    let origin = echo();
+    let hello = client_hello("localhost");
+    for (size, is_taken) in [(hello.len(), true), (hello.len() - 1, false)] {
+        let proxy = Proxy::start(&stream(&format!(
+            "log_format line '$status $ssl_preread_server_name'; access_log log line;
+             server {{ listen 127.0.0.1:1; ssl_preread on; preread_buffer_size {size}; proxy_pass {}; }}",
+            origin.addr
+        )));
+        let mut client = Client::connect(proxy.addr());
+        client.send(&hello);
+        client.finish();
+        assert_eq!(client.leave().bytes == hello, is_taken, "{size}");
+        assert_eq!(proxy.lines("log", 1), [if is_taken { "200 localhost" } else { "400 -" }]);
+    }
 }

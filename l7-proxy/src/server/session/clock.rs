@@ -106,7 +106,7 @@ impl Session {
             Phase::Fresh | Phase::Head => Some((since + limits.header, Overdue::Head)),
             // It has been told; there is nothing to wait for but its word that it has heard.
             Phase::Idle if self.is_http2() && self.order.get() != Order::Serve => {
-                Some((since + GOODBYE_GRACE, Overdue::KeepAlive))
+                Some((since + limits.keepalive_min.max(GOODBYE_GRACE), Overdue::KeepAlive))
             }
             Phase::Idle if self.order.get() != Order::Serve => {
                 Some((since + limits.keepalive_min, Overdue::KeepAlive))
