@@ -168,8 +168,10 @@ fn binary_upgrade_under_load_loses_no_request() {
     assert!(heir.is_alive());
 }
 
-/// Asks again and again over HTTP/2, on a connection for as long as it takes requests; returns how many were
-/// answered, all that were sent.
+/// Asks an address until it is over; returns how many requests were answered, all that were sent.
+type Asks = fn(SocketAddr, &AtomicBool) -> usize;
+
+/// Over HTTP/2, on a connection for as long as it takes requests.
 fn asks_over_http2(addr: SocketAddr, over: &AtomicBool) -> usize {
     let mut answered = 0;
     while !over.load(Ordering::SeqCst) {
@@ -189,7 +191,7 @@ fn asks_over_http2(addr: SocketAddr, over: &AtomicBool) -> usize {
     answered
 }
 
-/// The same by curl, over TLS and HTTP/1.1.
+/// By curl, over TLS and HTTP/1.1.
 fn asks_by_curl(addr: SocketAddr, over: &AtomicBool) -> usize {
     let mut answered = 0;
     while !over.load(Ordering::SeqCst) {
@@ -223,7 +225,7 @@ fn binary_upgrade_loses_no_request_of_http2_or_of_tls() {
     let mut running = site.start();
     let over = Arc::new(AtomicBool::new(false));
     let plain = Load::start(site.addr);
-    let loads: [(SocketAddr, fn(SocketAddr, &AtomicBool) -> usize); 3] =
+    let loads: [(SocketAddr, Asks); 3] =
         [(site.addr, asks_over_http2), (site.addr, asks_over_http2), (secure, asks_by_curl)];
     let loads = loads.map(|(addr, ask)| {
         let over = Arc::clone(&over);
