@@ -7,12 +7,13 @@ mod amend;
 mod edits;
 mod handover;
 mod succession;
+mod traffic;
 mod writer;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
@@ -23,9 +24,8 @@ use self::writer::Writer;
 use crate::config::{Config, ConfigError, EditError, ServiceKey, Weight};
 use crate::explain::{Candidate, Explanation};
 use crate::flow::Flow;
-use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
+use crate::health::Transition;
 use crate::history::ServiceHistory;
-use crate::lease::Lease;
 use crate::occupancy::Load;
 use crate::picker::Picker;
 use crate::plan::{Changes, Moved};
@@ -131,137 +131,6 @@ impl Director {
 
     pub(crate) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
         self.table.load().services.get(key).cloned()
-    }
-
-    /// Chooses a real server for a flow and counts the connection there until the lease is dropped.
-    ///
-    /// # Errors
-    /// The service is unknown or without servers, or all of them are quiesced, down, ejected or full;
-    /// [`Refusal`] tells which, and [`Director::explain`] tells it of each server.
-    pub fn schedule(&self, service: &ServiceKey, flow: &Flow, now: Time) -> Result<Lease, Refusal> {
-        self.schedule_except(service, flow, &[], now)
-    }
-
-    /// Chooses a real server that is none of `tried`: those that already failed this flow.
-    ///
-    /// A persistent client is moved with its template, since its server did not take it.
-    ///
-    /// # Errors
-    /// As [`Director::schedule`]; [`Refusal::AllTried`] where only those of `tried` are left, so a loop
-    /// that adds each server which failed comes to an end.
-    pub fn schedule_except(
-        &self,
-        service: &ServiceKey,
-        flow: &Flow,
-        tried: &[SocketAddr],
-        now: Time,
-    ) -> Result<Lease, Refusal> {
-        let table = self.table.load();
-        let service = table.services.get(service).ok_or(Refusal::NoService)?;
-        service
-            .schedule(flow, tried, now, None, Service::ticket, |service| self.lapse(&service.state.key, now))
-    }
-
-    /// Counts a connection on this server, whom something that the director does not know of has bound
-    /// its client to: a cookie, say.
-    ///
-    /// As for a persistent client, that it is quiesced does not stand in the way. That it is down,
-    /// ejected or full does; then there is no lease, and the client is scheduled as any other.
-    pub fn schedule_on(&self, service: &ServiceKey, server: SocketAddr, now: Time) -> Option<Lease> {
-        let table = self.table.load();
-        let service = table.services.get(service)?;
-        if service.has_lapsed(now) {
-            self.lapse(&service.state.key, now);
-        }
-        let live = &service.servers[service.position(server)?].live;
-        if !service.keeps_clients(live) || live.is_full() {
-            return None;
-        }
-        Some(Lease::new(live.bind(), None))
-    }
-
-    /// Takes in what became of a connection or request; says if its server was ejected by it.
-    pub fn report(&self, lease: &Lease, event: Event, now: Time) -> Option<Transition> {
-        let live = lease.live();
-        match event {
-            Event::Succeeded => lease.assure(),
-            Event::Responded { latency } => {
-                lease.assure();
-                live.latency.observe(latency, now);
-            }
-            Event::ConnectFailed(_) | Event::Failed(_) => live.latency.failed(now),
-        }
-        let (Event::ConnectFailed(cause) | Event::Failed(cause)) = event else {
-            if now > live.pardon() {
-                self.with_health(live, now, |health, _, passive, _| {
-                    if let Some(passive) = passive {
-                        health.succeeded(&passive, now);
-                    }
-                    None
-                });
-            }
-            return None;
-        };
-        self.with_health(live, now, |health, _, passive, ejection| {
-            health.failed(cause, &passive?, ejection, now)
-        })
-    }
-
-    /// Takes in the outcome of an active check; says if the server went up or down by it. A server
-    /// that is not configured is left alone.
-    pub fn probe(
-        &self,
-        service: &ServiceKey,
-        server: SocketAddr,
-        probe: Probe,
-        now: Time,
-    ) -> Option<Transition> {
-        let table = self.table.load();
-        let service = table.services.get(service)?;
-        let live = &service.servers[service.position(server)?].live;
-        self.with_health(live, now, |health, policy, _, _| health.probe(probe, policy, now))
-    }
-
-    /// Changes a server's health and brings the bits of the present snapshot up to date.
-    fn with_health(
-        &self,
-        live: &Live,
-        now: Time,
-        change: impl FnOnce(&mut Health, &HealthPolicy, Option<Passive>, Ejection) -> Option<Transition>,
-    ) -> Option<Transition> {
-        let _writer = self.writer();
-        let table = self.table.load();
-        let service = table.services.get(&live.service.key)?;
-        let server = service.position(live.address)?;
-        if !std::ptr::eq(&*service.servers[server].live, live) {
-            return None;
-        }
-        service.state.set_clock(now);
-        let (passive, ejection) = (service.passive(server), service.ejection(server));
-        let transition = change(&mut live.health(), &service.config.health, passive, ejection);
-        service.refresh(server);
-        if let Some(transition) = &transition {
-            if transition.condition == Condition::Up {
-                service.warm_up(server, now);
-            }
-            service.find_next_lapse();
-            service.note(server, now);
-            service.note_service(now);
-        }
-        transition
-    }
-
-    /// Ends the ejections of a service whose time is over; leaves it to the next caller if a writer
-    /// is at work, since connections must not wait for it.
-    pub(crate) fn lapse(&self, key: &ServiceKey, now: Time) {
-        let mut writer = match self.writer.try_lock() {
-            Ok(writer) => writer,
-            Err(TryLockError::Poisoned(writer)) => writer.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        if let Some(service) = self.table.load().services.get(key) {
-            writer.lapse(service, now);
-        }
     }
 
     /// Ends what has run out: templates, ejections, drains. Call it about once a second. Returns
@@ -493,6 +362,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Algorithm, Persistence, ServerConfig, ServiceConfig};
+    use crate::health::Event;
 
     fn key() -> ServiceKey {
         ServiceKey::name("web")
