@@ -220,7 +220,7 @@ impl Party<'_> {
 
     async fn tell_changes(&mut self, director: &Director) -> (bool, bool) {
         let (changed, more) = director.changed_templates(clock::now(), AT_ONCE);
-        let mut contents = self.teller.tell(changed, message::room(self.shared.daemon.size));
+        let mut contents = self.teller.tell(&changed, message::room(self.shared.daemon.size));
         if !more {
             contents.extend(self.teller.complete());
         }

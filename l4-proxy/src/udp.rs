@@ -13,6 +13,7 @@
 //! |---|---|
 //! | a flow is silent for the timeout | it ends; its client's next datagram begins another |
 //! | no server can be chosen | the datagram is dropped and counted: a socket cannot send the ICMP error that IPVS sends |
+//! | a service keeps calls together (`--pe sip`), and the datagram that would begin a flow names none | it is dropped and counted, as by IPVS |
 //! | there are as many flows as there may be | the longest silent of those that no server has answered makes room; if all were answered, the new client's datagram is dropped and counted |
 //! | the server's host says that nobody listens | a failure of the server; the flow is scheduled anew, elsewhere |
 //! | the server is found down, or deleted with `expire_nodest_conn`, or its drain is over | the flow is scheduled anew with the next datagram: no client of UDP would know to begin again |
@@ -22,6 +23,7 @@
 
 mod batch;
 mod port;
+mod sip;
 mod table;
 mod worker;
 

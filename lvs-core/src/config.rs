@@ -22,7 +22,7 @@ use crate::scheduler::{CustomScheduler, MH_SERVERS_MAX};
 pub use algorithm::Algorithm;
 pub use error::{ConfigError, EditError, MalformedKey, UnknownAlgorithm};
 pub use key::{Family, Protocol, ServiceKey};
-pub use value::{Persistence, SchedulerFlags, Thresholds, Weight};
+pub use value::{Persistence, PersistenceEngine, SchedulerFlags, Thresholds, Weight};
 
 /// Everything a director serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -313,6 +313,16 @@ impl ServiceConfig {
             if self.one_packet && *protocol != Protocol::Udp {
                 return Err(ConfigError::OnePacketWithoutUdp(self.key.clone()));
             }
+        }
+        let sends_datagrams = match &self.key {
+            ServiceKey::Address { protocol, .. } => *protocol == Protocol::Udp,
+            // Of its clients some may.
+            ServiceKey::Mark { .. } => true,
+            ServiceKey::Name(_) => false,
+        };
+        let engine = self.persistence.and_then(|rule| rule.persistence_engine());
+        if let Some(engine) = engine.filter(|_| !sends_datagrams) {
+            return Err(ConfigError::EngineWithoutUdp(self.key.clone(), engine));
         }
         if self.algorithm == Algorithm::Mh && self.servers.len() > MH_SERVERS_MAX {
             return Err(ConfigError::TooManyServers(self.key.clone(), self.servers.len()));

@@ -363,6 +363,7 @@ mod tests {
     use super::*;
     use crate::config::{Algorithm, Persistence, ServerConfig, ServiceConfig};
     use crate::health::Event;
+    use crate::service::Ask;
 
     fn key() -> ServiceKey {
         ServiceKey::name("web")
@@ -389,7 +390,7 @@ mod tests {
         let before = director.table.load_full();
         director.delete_service(&key()).expect("a known service");
         let late = before.services[&key()]
-            .schedule(&flow(), &[], Time::ZERO, None, Service::ticket, |_| {})
+            .schedule(Ask::of(&flow(), &[]), Time::ZERO, None, Service::ticket, |_| {})
             .expect("a server");
         let state = Arc::downgrade(&before.services[&key()].state);
         drop(before);

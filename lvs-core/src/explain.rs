@@ -11,6 +11,7 @@ use crate::config::{Algorithm, ServiceKey};
 use crate::flow::Flow;
 use crate::health::Condition;
 use crate::occupancy::Load;
+use crate::persistence::Client;
 use crate::server::{DOWN, EJECTED, QUIESCED};
 use crate::service::{Refusal, Service};
 use crate::time::Time;
@@ -103,8 +104,10 @@ pub enum Verdict {
 
 impl Explanation {
     pub(crate) fn of(service: &Service, flow: &Flow, now: Time) -> Explanation {
+        // Whoever asks this way names no session.
+        let client = Client { address: flow.client().ip(), session: None };
         let template = service.config.persistence.as_ref().and_then(|rule| {
-            let live = service.state.templates.peek(rule, flow.client().ip(), now)?;
+            let live = service.state.templates.peek(rule, client, now)?;
             service.keeps_clients(&live).then_some(live.address)
         });
         let (decider, outcome) = match template {

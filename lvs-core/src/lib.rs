@@ -190,9 +190,9 @@ mod tally;
 mod time;
 
 pub use config::{
-    Algorithm, Config, ConfigError, EditError, Family, Forwarding, MalformedKey, Persistence, Protocol,
-    SchedulerFlags, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Tunnel, TunnelChecksum,
-    UnknownAlgorithm, Weight,
+    Algorithm, Config, ConfigError, EditError, Family, Forwarding, MalformedKey, Persistence,
+    PersistenceEngine, Protocol, SchedulerFlags, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Tunnel,
+    TunnelChecksum, UnknownAlgorithm, Weight,
 };
 pub use director::{Director, Draining, Notice, Rejected};
 pub use estimator::Rates;

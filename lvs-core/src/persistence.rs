@@ -9,8 +9,11 @@
 //! takes to look at a few thousand entries, and stops itself after some more and goes on at the
 //! next call. A template costs about 100 bytes. A lease holds no template but knows how to find its
 //! own again ([`Tie`]): what many clients share is looked at with one wait for memory.
+//!
+//! With a persistence engine each session of a network has a template ([`session`]).
 
 mod journal;
+mod session;
 mod table;
 
 use std::hash::BuildHasher;
@@ -25,6 +28,7 @@ use crate::flow::canonical;
 use crate::server::{Handle, Live};
 use crate::time::Time;
 use journal::Journal;
+use session::{Digests, Sessions};
 use table::Table;
 
 pub(crate) use table::Network;
@@ -34,6 +38,7 @@ pub(crate) struct Templates {
     /// Made by the first template: most services have no persistence.
     shards: OnceLock<Box<[Shard]>>,
     hasher: foldhash::fast::RandomState,
+    digests: Digests,
     /// Entries of all shards together.
     count: AtomicUsize,
     /// Where the next sweep goes on. Written by sweeps.
@@ -56,6 +61,16 @@ struct Entries {
     table: Table<Template>,
     /// What has changed since a follower looked.
     journal: Journal,
+    /// Whose the templates of sessions are.
+    sessions: Sessions,
+}
+
+/// Whom a template is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pub(crate) address: IpAddr,
+    /// What a persistence engine has found, where the service has one.
+    pub(crate) session: Option<&'a [u8]>,
 }
 
 /// One client network's tie to a server.
@@ -77,10 +92,11 @@ pub(crate) struct Tie {
     pub(crate) number: NonZeroU32,
 }
 
-/// One template as it is saved: everything but whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One template as it is saved: everything but its service and server.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Saved {
     pub(crate) client: IpAddr,
+    pub(crate) session: Option<Box<[u8]>>,
     pub(crate) left: Duration,
     pub(crate) assured: bool,
 }
@@ -99,6 +115,7 @@ impl Templates {
         Templates {
             shards: OnceLock::new(),
             hasher: foldhash::fast::RandomState::default(),
+            digests: Digests::default(),
             count: AtomicUsize::new(0),
             swept: AtomicUsize::new(0),
             made: AtomicU32::new(0),
@@ -123,14 +140,14 @@ impl Templates {
     pub(crate) fn find_or_make<E>(
         &self,
         rule: &Persistence,
-        client: IpAddr,
+        client: Client<'_>,
         now: Time,
         usable: impl Fn(&Live) -> bool,
         choose: impl FnOnce() -> Result<Arc<Live>, E>,
     ) -> Result<(Arc<Live>, Option<Tie>), E> {
-        let network = network(rule, client);
+        let network = self.key(rule, client);
         let mut entries = self.shard(network).lock();
-        let Entries { table, journal } = &mut *entries;
+        let Entries { table, journal, sessions } = &mut *entries;
         let present = match table.get_mut(network) {
             Some(template) if template.holds(now) && usable(&template.live) => {
                 let before = std::mem::replace(&mut template.expires, now + rule.timeout());
@@ -150,6 +167,7 @@ impl Templates {
         let template = self.make(Handle::of(&live), now + rule.timeout(), 1);
         let tie = Tie { network, number: template.number };
         table.insert(network, template);
+        sessions.note(network, rule, client);
         if self.is_followed() {
             journal.note(network);
         }
@@ -157,11 +175,11 @@ impl Templates {
     }
 
     /// The server that the client's template leads to, if it holds.
-    pub(crate) fn peek(&self, rule: &Persistence, client: IpAddr, now: Time) -> Option<Handle> {
+    pub(crate) fn peek(&self, rule: &Persistence, client: Client<'_>, now: Time) -> Option<Handle> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let network = network(rule, client);
+        let network = self.key(rule, client);
         let entries = self.shard(network).lock();
         let template = entries.table.get(network).filter(|template| template.holds(now))?;
         Some(template.live.clone())
@@ -184,15 +202,15 @@ impl Templates {
     /// Nothing happens if the template is gone: the client was moved, or persistence switched off.
     fn visit(&self, tie: Tie, change: impl FnOnce(&mut Template, &mut Journal)) {
         let mut entries = self.shard(tie.network).lock();
-        let Entries { table, journal } = &mut *entries;
+        let Entries { table, journal, .. } = &mut *entries;
         if let Some(template) = table.get_mut(tie.network).filter(|found| found.number == tie.number) {
             change(template, journal);
         }
     }
 
     /// Puts a saved template back, unless the client has one by now.
-    pub(crate) fn insert(&self, rule: &Persistence, live: Handle, saved: Saved, now: Time) -> Inserted {
-        let network = network(rule, saved.client);
+    pub(crate) fn insert(&self, rule: &Persistence, live: Handle, saved: &Saved, now: Time) -> Inserted {
+        let network = self.key(rule, saved.client());
         let mut entries = self.shard(network).lock();
         match entries.table.get(network) {
             Some(template) if template.holds(now) => return Inserted::Present,
@@ -200,12 +218,13 @@ impl Templates {
             _ => {}
         }
         entries.table.insert(network, self.remake(rule, live, saved, now));
+        entries.sessions.note(network, rule, saved.client());
         Inserted::Restored
     }
 
     /// Takes over what another director says of a client, unless this one serves that client itself.
-    pub(crate) fn learn(&self, rule: &Persistence, live: Handle, saved: Saved, now: Time) -> Inserted {
-        let network = network(rule, saved.client);
+    pub(crate) fn learn(&self, rule: &Persistence, live: Handle, saved: &Saved, now: Time) -> Inserted {
+        let network = self.key(rule, saved.client());
         let mut entries = self.shard(network).lock();
         match entries.table.get_mut(network) {
             Some(template) if template.controlled > 0 => return Inserted::Present,
@@ -218,10 +237,11 @@ impl Templates {
             _ => {}
         }
         entries.table.insert(network, self.remake(rule, live, saved, now));
+        entries.sessions.note(network, rule, saved.client());
         Inserted::Restored
     }
 
-    fn remake(&self, rule: &Persistence, live: Handle, saved: Saved, now: Time) -> Template {
+    fn remake(&self, rule: &Persistence, live: Handle, saved: &Saved, now: Time) -> Template {
         let mut template = self.make(live, expiry(rule, saved, now), 0);
         template.assured = saved.assured;
         template
@@ -256,7 +276,7 @@ impl Templates {
             let shard = &self.shards()[place];
             if self.is_followed() {
                 let mut entries = shard.lock();
-                let Entries { table, journal } = &mut *entries;
+                let Entries { table, journal, .. } = &mut *entries;
                 let held = table.iter().filter(|(_, template)| template.is_held(now));
                 held.for_each(|(network, _)| journal.note(network));
             }
@@ -275,9 +295,11 @@ impl Templates {
 
     /// Returns how many entries it looked at.
     fn retain(&self, shard: &Shard, keep: impl FnMut(&mut Template) -> bool) -> usize {
-        let table = &mut shard.lock().table;
+        let mut entries = shard.lock();
+        let Entries { table, sessions, .. } = &mut *entries;
         let visited = table.len();
         table.retain(keep);
+        sessions.retain(|network| table.get(network).is_some());
         self.count.fetch_sub(visited - table.len(), Ordering::Relaxed);
         visited
     }
@@ -285,11 +307,17 @@ impl Templates {
     /// Calls `visit` with each template that holds and its server.
     pub(crate) fn for_each(&self, now: Time, mut visit: impl FnMut(Saved, &Live)) {
         for shard in self.shards.get().into_iter().flatten() {
-            let table = &shard.lock().table;
+            let Entries { table, sessions, .. } = &*shard.lock();
             for (network, template) in table.iter().filter(|(_, template)| template.holds(now)) {
-                visit(template.saved(network, now), &template.live);
+                visit(template.saved(sessions.whose(network), now), &template.live);
             }
         }
+    }
+
+    /// Under which number a client's template is.
+    fn key(&self, rule: &Persistence, client: Client<'_>) -> Network {
+        let network = network(rule, client.address);
+        client.session.map_or(network, |session| self.digests.of(network, session))
     }
 }
 
@@ -317,8 +345,19 @@ impl Template {
         self.expires <= now && self.controlled > 0
     }
 
-    fn saved(&self, network: Network, now: Time) -> Saved {
-        Saved { client: address(network), left: self.expires.since(now), assured: self.assured }
+    fn saved(&self, whose: Client<'_>, now: Time) -> Saved {
+        Saved {
+            client: whose.address,
+            session: whose.session.map(Into::into),
+            left: self.expires.since(now),
+            assured: self.assured,
+        }
+    }
+}
+
+impl Saved {
+    fn client(&self) -> Client<'_> {
+        Client { address: self.client, session: self.session.as_deref() }
     }
 }
 
@@ -340,7 +379,7 @@ fn network(rule: &Persistence, client: IpAddr) -> Network {
 }
 
 /// Longer than a new template holds, none can have left.
-fn expiry(rule: &Persistence, saved: Saved, now: Time) -> Time {
+fn expiry(rule: &Persistence, saved: &Saved, now: Time) -> Time {
     now + saved.left.min(rule.timeout().max(HELD))
 }
 

@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::config::ServiceKey;
+use crate::config::{PersistenceEngine, ServiceKey};
 use crate::director::Director;
 use crate::flow::Flow;
 use crate::lease::Lease;
 use crate::scheduler::Tickets;
-use crate::service::{Refusal, Service};
+use crate::service::{Ask, Refusal, Service};
 use crate::tally::Tally;
 use crate::time::Time;
 
@@ -96,12 +96,42 @@ impl Picker {
         tried: &[SocketAddr],
         now: Time,
     ) -> Result<Lease, Refusal> {
+        self.schedule_for(Ask::of(flow, tried), now)
+    }
+
+    /// Does what [`Director::schedule_session`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn schedule_session(
+        &mut self,
+        flow: &Flow,
+        session: &[u8],
+        tried: &[SocketAddr],
+        now: Time,
+    ) -> Result<Lease, Refusal> {
+        self.schedule_for(Ask { flow, session: Some(session), tried }, now)
+    }
+
+    /// What is to be found in a client's words before it is scheduled, if the service has it so.
+    pub fn persistence_engine(&mut self) -> Option<PersistenceEngine> {
+        self.follow();
+        let (service, _) = self.service.as_ref()?;
+        service.config.persistence?.persistence_engine()
+    }
+
+    /// Looks the service up anew if the snapshot is another.
+    fn follow(&mut self) {
         let generation = self.director.generation();
         if generation != self.generation {
             self.join();
             self.tickets = 0..0;
             self.generation = generation;
         }
+    }
+
+    fn schedule_for(&mut self, ask: Ask<'_>, now: Time) -> Result<Lease, Refusal> {
+        self.follow();
         let (service, tally) = self.service.as_ref().ok_or(Refusal::NoService)?;
         let ticket = |service: &Service| match service.tickets() {
             Tickets::Distinct => self.tickets.next().unwrap_or_else(|| {
@@ -110,7 +140,7 @@ impl Picker {
             }),
             _ => service.ticket(),
         };
-        service.schedule(flow, tried, now, Some(tally), ticket, |_| self.director.lapse(&self.key, now))
+        service.schedule(ask, now, Some(tally), ticket, |_| self.director.lapse(&self.key, now))
     }
 }
 

@@ -10,8 +10,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{
-    Algorithm, ConfigError, MalformedKey, Persistence, SchedulerFlags, ServiceKey, Thresholds,
-    UnknownAlgorithm, Weight,
+    Algorithm, ConfigError, MalformedKey, Persistence, PersistenceEngine, SchedulerFlags, ServiceKey,
+    Thresholds, UnknownAlgorithm, Weight,
 };
 
 /// A duration as a number of seconds.
@@ -107,6 +107,8 @@ pub(crate) struct RawPersistence {
     capacity: Option<usize>,
     #[serde(default)]
     expire_quiescent_template: bool,
+    #[serde(default)]
+    engine: Option<PersistenceEngine>,
 }
 
 impl From<Persistence> for RawPersistence {
@@ -117,6 +119,7 @@ impl From<Persistence> for RawPersistence {
             prefix: Some(rule.prefix_v6()),
             capacity: Some(rule.templates_max()),
             expire_quiescent_template: rule.expires_quiescent_template(),
+            engine: rule.persistence_engine(),
         }
     }
 }
@@ -134,6 +137,9 @@ impl TryFrom<RawPersistence> for Persistence {
         }
         if let Some(capacity) = raw.capacity {
             rule = rule.capacity(capacity);
+        }
+        if let Some(engine) = raw.engine {
+            rule = rule.engine(engine);
         }
         Ok(if raw.expire_quiescent_template { rule.expire_quiescent_template() } else { rule })
     }

@@ -27,7 +27,7 @@ use crate::flow::Flow;
 use crate::health::{AllEjected, Passive};
 use crate::history::History;
 use crate::lease::Lease;
-use crate::persistence::Templates;
+use crate::persistence::{Client, Templates};
 use crate::pool::{Hidden, Pool};
 use crate::scheduler::{Peek, Scheduler, Seat, Tickets};
 use crate::server::{DOWN, EJECTED, Live, QUIESCED, REMOVED, Server};
@@ -56,6 +56,24 @@ pub enum Refusal {
     AllTried,
     /// Servers could be chosen, but none that the scheduler's rule allows for this flow.
     Unreachable,
+    /// The service's persistence engine has found no session.
+    NoSession,
+}
+
+/// Who wants a server.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) flow: &'a Flow,
+    /// What a persistence engine has found.
+    pub(crate) session: Option<&'a [u8]>,
+    /// Servers that have failed this flow already.
+    pub(crate) tried: &'a [SocketAddr],
+}
+
+impl<'a> Ask<'a> {
+    pub(crate) fn of(flow: &'a Flow, tried: &'a [SocketAddr]) -> Ask<'a> {
+        Ask { flow, session: None, tried }
+    }
 }
 
 /// One service in one snapshot.
@@ -170,25 +188,24 @@ impl ServiceState {
 }
 
 impl Service {
-    /// Chooses a server for the flow, none of `tried`, and counts the connection there.
+    /// Chooses a server, none of those tried, and counts the connection there.
     ///
     /// `ticket` is called if the scheduler looks at one, `lapse` if an ejection is over. The connection
     /// is counted in the tally, if there is one.
     #[inline]
     pub(crate) fn schedule(
         &self,
-        flow: &Flow,
-        tried: &[SocketAddr],
+        ask: Ask<'_>,
         now: Time,
         tally: Option<&Tally>,
         ticket: impl FnOnce(&Service) -> u64,
         lapse: impl FnOnce(&Service),
     ) -> Result<Lease, Refusal> {
         let ticket = || if self.tickets == Tickets::Unused { 0 } else { ticket(self) };
-        if tried.is_empty() && now.as_nanos() < self.calm.load(Ordering::Relaxed) {
+        if ask.tried.is_empty() && now.as_nanos() < self.calm.load(Ordering::Relaxed) {
             let ticket = ticket();
             let pool = self.pool(&self.usable, None, &[], now);
-            return match self.scheduler.schedule(pool, flow, ticket) {
+            return match self.scheduler.schedule(pool, ask.flow, ticket) {
                 Some(server) => {
                     let live = &self.servers[server].live;
                     let claimed = match tally {
@@ -200,13 +217,13 @@ impl Service {
                     };
                     Ok(Lease::new(claimed, None))
                 }
-                None => self.schedule_with_care(flow, tried, now, || ticket),
+                None => self.schedule_with_care(ask, now, || ticket),
             };
         }
         if self.has_lapsed(now) {
             lapse(self);
         }
-        self.schedule_with_care(flow, tried, now, ticket)
+        self.schedule_with_care(ask, now, ticket)
     }
 
     /// The next ticket.
@@ -228,17 +245,22 @@ impl Service {
     #[inline(never)]
     fn schedule_with_care(
         &self,
-        flow: &Flow,
-        tried: &[SocketAddr],
+        ask: Ask<'_>,
         now: Time,
         ticket: impl FnOnce() -> u64,
     ) -> Result<Lease, Refusal> {
+        let Ask { flow, session, tried } = ask;
+        let engine = self.config.persistence.and_then(|rule| rule.persistence_engine());
         let chosen = match &self.config.persistence {
             None => self.choose(flow, tried, now, ticket()).map(|live| (live, None)),
+            // As IPVS, which drops what its engine makes nothing of.
+            Some(_) if engine.is_some() && session.is_none() => Err(Refusal::NoSession),
             Some(rule) => {
+                let session = session.filter(|_| engine.is_some());
+                let client = Client { address: flow.client().ip(), session };
                 let usable = |live: &Live| self.keeps_clients(live) && !tried.contains(&live.address);
                 let choose = || self.choose(flow, tried, now, ticket());
-                self.state.templates.find_or_make(rule, flow.client().ip(), now, usable, choose)
+                self.state.templates.find_or_make(rule, client, now, usable, choose)
             }
         };
         match chosen {
@@ -453,6 +475,7 @@ impl fmt::Display for Refusal {
             Refusal::AllFull => "every server that is up is full",
             Refusal::AllTried => "every server that could be chosen has failed this flow",
             Refusal::Unreachable => "the scheduler's rule allows no server for this flow",
+            Refusal::NoSession => "the persistence engine has found nothing to tell the session by",
         })
     }
 }

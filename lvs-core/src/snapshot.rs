@@ -2,8 +2,8 @@
 //!
 //! All numbers are big-endian. A header (magic, version), then the services with templates: key as
 //! text, number of servers, their addresses as text, number of templates, and for each the server's
-//! number, the client network (16 bytes, IPv4 mapped into IPv6), the nanoseconds it had left and
-//! whether it was assured. At the end a CRC-32 of all before it. Times are relative, so the clocks
+//! number, the client network (16 bytes, IPv4 mapped into IPv6), the nanoseconds it had left, bits
+//! ([`ASSURED`], [`SESSION`]) and, where they say so, the session. At the end a CRC-32 of all before it. Times are relative, so the clocks
 //! of the two processes need not agree.
 //!
 //! The checksum is checked before anything is believed; what is read is checked again, since a
@@ -96,7 +96,12 @@ impl Writer {
             };
             self.bytes.extend(client.octets());
             self.bytes.extend(u64::try_from(saved.left.as_nanos()).unwrap_or(u64::MAX).to_be_bytes());
-            self.bytes.push(saved.assured.into());
+            let assured = if saved.assured { ASSURED } else { 0 };
+            self.bytes.push(assured | if saved.session.is_some() { SESSION } else { 0 });
+            if let Some(session) = &saved.session {
+                self.number(session.len());
+                self.bytes.extend_from_slice(session);
+            }
         }
     }
 
@@ -151,11 +156,12 @@ impl Reader<'_> {
                 let server = self.number()?;
                 let client = canonical(IpAddr::V6(Ipv6Addr::from(self.take::<16>()?)));
                 let left = Duration::from_nanos(u64::from_be_bytes(self.take()?));
-                let [assured] = self.take()?;
+                let [bits] = self.take()?;
+                let session = if bits & SESSION == 0 { None } else { Some(self.bytes()?.into()) };
                 if server as usize >= part.servers.len() {
                     return None;
                 }
-                part.templates.push((server, Saved { client, left, assured: assured != 0 }));
+                part.templates.push((server, Saved { client, session, left, assured: bits & ASSURED != 0 }));
             }
             parts.push(part);
         }
@@ -173,10 +179,14 @@ impl Reader<'_> {
     }
 
     fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?.to_vec()).ok()
+    }
+
+    fn bytes(&mut self) -> Option<&[u8]> {
         let length = self.number()? as usize;
-        let (text, rest) = self.rest.split_at_checked(length)?;
+        let (bytes, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
-        String::from_utf8(text.to_vec()).ok()
+        Some(bytes)
     }
 }
 
@@ -199,6 +209,11 @@ impl std::error::Error for RestoreError {}
 
 const MAGIC: &[u8] = b"lvs templates\n";
 const VERSION: u16 = 1;
+
+/// A connection under the template has reached its server.
+const ASSURED: u8 = 1;
+/// The template is of one session.
+const SESSION: u8 = 2;
 
 const CRC: [u32; 256] = {
     let mut table = [0; 256];

@@ -94,6 +94,8 @@ pub struct TemplateStats {
     pub service: ServiceKey,
     /// Lowest address of the client network.
     pub client: IpAddr,
+    /// What the service's persistence engine found: only clients that say the same share the template.
+    pub session: Option<Box<[u8]>>,
     /// The server its clients stay on.
     pub server: SocketAddr,
     /// How long it still holds without a new connection.
@@ -112,12 +114,18 @@ impl TemplateStats {
         left: Duration,
         assured: bool,
     ) -> TemplateStats {
-        TemplateStats { service, client, server, left, assured }
+        TemplateStats { service, client, session: None, server, left, assured }
+    }
+
+    /// The same template, of this session.
+    #[must_use]
+    pub fn of_session(self, session: &[u8]) -> TemplateStats {
+        TemplateStats { session: Some(session.into()), ..self }
     }
 
     pub(crate) fn new(service: &ServiceKey, saved: Saved, live: &Live) -> TemplateStats {
-        let Saved { client, left, assured } = saved;
-        TemplateStats { service: service.clone(), client, server: live.address, left, assured }
+        let Saved { client, session, left, assured } = saved;
+        TemplateStats { service: service.clone(), client, session, server: live.address, left, assured }
     }
 }
 

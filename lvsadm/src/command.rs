@@ -391,6 +391,7 @@ Options of a service:
 SCHEDULERS  -b --sched-flags FLAGS  flag-1 flag-2 flag-3, sh-fallback sh-port, mh-fallback mh-port; with commas
   -p --persistent [SECONDS]  clients stay on their real server (360)
   -M --netmask MASK       clients of one network stay together; a prefix length with IPv6
+     --pe sip             of UDP: what has one Call-ID stays together, and not all of a client
   -o --ops                each datagram is scheduled on its own
 
 Options of a real server:

@@ -22,6 +22,13 @@ struct Entry {
     asked_for: AskedFor,
     server: SocketAddr,
     template: bool,
+    session: Option<Session>,
+}
+
+/// What a persistence engine found.
+struct Session {
+    engine: &'static str,
+    found: String,
 }
 
 /// What a client asked for.
@@ -47,7 +54,7 @@ pub(crate) fn list(
         PersistenceColumns::Present => "        pe name          pe_data\n",
     });
     for entry in entries(connections, templates, config) {
-        write(&mut out, &entry, names);
+        write(&mut out, &entry, columns, names);
     }
     out
 }
@@ -73,6 +80,7 @@ pub(crate) fn document(
         },
         server: entry.server,
         template: entry.template,
+        session: entry.session.map(|session| session.found),
     };
     let connections = entries(connections, templates, config).map(entry).collect();
     document::Connections { version: document::VERSION, connections }
@@ -84,14 +92,16 @@ fn entries(
     config: &Config,
 ) -> impl Iterator<Item = Entry> {
     let templates = in_order(templates, config);
-    let templates = templates.into_iter().map(|template| Entry::of_template(&template));
+    let templates = templates.into_iter().map(|template| Entry::of_template(&template, config));
     connections.iter().map(Entry::of_connection).chain(templates)
 }
 
 fn in_order(mut templates: Vec<TemplateStats>, config: &Config) -> Vec<TemplateStats> {
     let places: std::collections::HashMap<&ServiceKey, usize> =
         config.services.iter().enumerate().map(|(place, service)| (&service.key, place)).collect();
-    templates.sort_by_cached_key(|template| (places.get(&template.service).copied(), template.client));
+    templates.sort_by_cached_key(|template| {
+        (places.get(&template.service).copied(), template.client, template.session.clone())
+    });
     templates
 }
 
@@ -105,11 +115,12 @@ impl Entry {
             asked_for: AskedFor::Address(connection.virtual_address),
             server: connection.server,
             template: false,
+            session: None,
         }
     }
 
     /// A template of a firewall-mark service has the mark where an address would be, that of a pool its name.
-    fn of_template(template: &TemplateStats) -> Entry {
+    fn of_template(template: &TemplateStats, config: &Config) -> Entry {
         let asked_for = match &template.service {
             ServiceKey::Address { address, .. } => AskedFor::Address(*address),
             ServiceKey::Mark { mark, .. } => {
@@ -118,6 +129,12 @@ impl Entry {
             ServiceKey::Name(name) => AskedFor::Pool(Arc::clone(name)),
         };
         let ties_all_ports = matches!(asked_for, AskedFor::Address(address) if address.port() == 0);
+        let rule = config.service(&template.service).and_then(|service| service.persistence);
+        let engine = rule.and_then(|rule| rule.persistence_engine());
+        let session = template.session.as_deref().map(|found| Session {
+            engine: engine.map_or("", |engine| engine.name()),
+            found: found.escape_ascii().to_string(),
+        });
         let server_port = if ties_all_ports { 0 } else { template.server.port() };
         Entry {
             protocol: protocol(&template.service),
@@ -127,6 +144,7 @@ impl Entry {
             asked_for,
             server: SocketAddr::new(template.server.ip(), server_port),
             template: true,
+            session,
         }
     }
 }
@@ -135,7 +153,7 @@ fn protocol_name(protocol: Option<Protocol>) -> String {
     protocol.map_or_else(|| "IP".to_owned(), |protocol| protocol.to_string())
 }
 
-fn write(out: &mut String, entry: &Entry, names: Option<&Names>) {
+fn write(out: &mut String, entry: &Entry, columns: PersistenceColumns, names: Option<&Names>) {
     let protocol = protocol_name(entry.protocol);
     let seconds = entry.expires.as_secs();
     let expires = format!("{:02}:{:02}", seconds / 60, seconds % 60);
@@ -146,5 +164,11 @@ fn write(out: &mut String, entry: &Entry, names: Option<&Names>) {
         AskedFor::Pool(name) => name.to_string(),
     };
     let state = entry.state;
-    out.push_str(&format!("{protocol:<3} {expires:<6} {state:<11} {client:<18} {asked_for:<18} {server}\n"));
+    out.push_str(&format!("{protocol:<3} {expires:<6} {state:<11} {client:<18} {asked_for:<18} "));
+    out.push_str(&match (&entry.session, columns) {
+        (Some(Session { engine, found }), PersistenceColumns::Present) => {
+            format!("{server:<16} {engine:<18} {found}\n")
+        }
+        _ => format!("{server}\n"),
+    });
 }

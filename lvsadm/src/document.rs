@@ -82,6 +82,9 @@ pub struct Persistence {
     pub timeout_seconds: u64,
     /// Mask or prefix length by which clients stay together; none keeps each address by itself.
     pub mask: Option<String>,
+    /// What tells the sessions of a client from each other, as `--pe` takes it.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// How many templates there may be.
     pub templates_max: usize,
 }
@@ -197,6 +200,9 @@ pub struct ConnectionEntry {
     pub server: SocketAddr,
     /// Whether this is a persistence template.
     pub template: bool,
+    /// What the persistence engine found, of a template of one session.
+    #[serde(default)]
+    pub session: Option<String>,
 }
 
 /// How long connections may be idle.
@@ -231,6 +237,7 @@ impl Service {
         let persistence = config.persistence.map(|persistence| Persistence {
             timeout_seconds: persistence.timeout().as_secs(),
             mask: mask(config),
+            engine: persistence.persistence_engine().map(|engine| engine.name().to_owned()),
             templates_max: persistence.templates_max(),
         });
         Service {

@@ -73,8 +73,9 @@
 //! # What is not as in ipvsadm
 //!
 //! - `-R` applies its edits as one. Words that are wrong in any line leave everything as it was.
-//! - `--pe` is refused, and said why: the director has none. `--start-daemon` and `--stop-daemon` are refused too: what
-//!   is synchronised, and with whose key, is written in `keepalived.conf`. `-L --daemon` lists it.
+//! - `--pe sip` is for UDP and firewall marks; IPVS takes it for any service and then drops what is not UDP.
+//! - `--start-daemon` and `--stop-daemon` are refused: what is synchronised, and with whose key, is written in
+//!   `keepalived.conf`. `-L --daemon` lists it.
 //! - Packets of TCP connections are counted as 0, since a proxy sees their bytes, unless `l4-proxy` is started
 //!   with `--count-packets`: then they are those that clients sent and were sent, up to a minute late.
 //! - From number to name, hosts are looked up in `/etc/hosts` only.

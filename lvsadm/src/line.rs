@@ -5,14 +5,14 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use lvs_core::{
-    Algorithm, Family, Forwarding, Persistence, Protocol, SchedulerFlags, ServerConfig, ServiceConfig,
-    ServiceKey, Thresholds, Tunnel, TunnelChecksum, Weight,
+    Algorithm, Family, Forwarding, Persistence, PersistenceEngine, Protocol, SchedulerFlags, ServerConfig,
+    ServiceConfig, ServiceKey, Thresholds, Tunnel, TunnelChecksum, Weight,
 };
 
 use crate::address::{Endpoint, number};
 use crate::arguments::{Extent, Format, Layout, Listing, Numbers, Order, PersistenceColumns};
 use crate::matrix::{Present, TUNNEL, TunnelKind};
-use crate::message::{Failure, INVALID, NO_ENGINE, NO_SCHEDULER, OUT_OF_RANGE};
+use crate::message::{Failure, INVALID, NO_SCHEDULER, OUT_OF_RANGE};
 use crate::names::{Names, Naming};
 use crate::option::{Found, Name, Opt, Verb};
 
@@ -27,6 +27,7 @@ pub(crate) struct Line<'a> {
     /// Seconds.
     persistence: Option<u32>,
     netmask: Option<&'a str>,
+    engine: Option<&'a str>,
     forwarding: Method,
     weight: Weight,
     upper_threshold: u32,
@@ -55,6 +56,7 @@ impl<'a> Line<'a> {
             flags: "",
             persistence: None,
             netmask: None,
+            engine: None,
             forwarding: Method::default(),
             weight: Weight::ONE,
             upper_threshold: 0,
@@ -103,6 +105,7 @@ impl<'a> Line<'a> {
                 match option {
                     Opt::Scheduler => self.scheduler = Some(value),
                     Opt::SchedFlags => self.flags = value,
+                    Opt::PersistenceEngine => self.engine = Some(value),
                     Opt::Netmask => self.take_netmask(value)?,
                     Opt::RealServer => self.real_server = value,
                     Opt::Persistent => {
@@ -247,10 +250,6 @@ impl<'a> Line<'a> {
             }
         }
         let persistence = self.persistence(key.family())?;
-        if self.present.has(Opt::PersistenceEngine) {
-            let reason = "this director has no persistence engines";
-            return Err(Failure::refused(NO_ENGINE).because(reason));
-        }
         let name = self.scheduler_name();
         let algorithm: Algorithm = name
             .parse()
@@ -273,6 +272,13 @@ impl<'a> Line<'a> {
                 _ => Ok(persistence.mask(mask_v4(mask)?)),
             }
             .map_err(|error| Failure::words(error.to_string()))?;
+        }
+        // As IPVS, which knows the name or not, and makes nothing of it without `-p`.
+        if let Some(name) = self.engine.filter(|name| !name.is_empty()) {
+            let engine = PersistenceEngine::of_name(name).ok_or_else(|| {
+                Failure::refused(NO_SCHEDULER).because("unknown persistence engine").blame(name)
+            })?;
+            persistence = persistence.engine(engine);
         }
         Ok(self.persistence.is_some().then_some(persistence))
     }

@@ -265,6 +265,9 @@ fn service_rule(service: &ServiceConfig) -> String {
         if let Some(mask) = mask(service) {
             rule.push_str(&format!(" mask {mask}"));
         }
+        if let Some(engine) = persistence.persistence_engine() {
+            rule.push_str(&format!(" pe {}", engine.name()));
+        }
     }
     if service.one_packet {
         rule.push_str(" ops");

@@ -166,12 +166,8 @@ fn config_text(error: &ConfigError, subject: Subject) -> &'static str {
 
 /// The kernel's answer to a lower threshold above the upper one.
 pub(crate) const OUT_OF_RANGE: &str = "Numerical result out of range";
-/// The kernel's answer to a name that `-s` does not know.
+/// The kernel's answer to a name that `-s` or `--pe` does not know.
 pub(crate) const NO_SCHEDULER: &str = "Scheduler or persistence engine not found";
-/// The same for `--pe`, with what IPVS may have and this director has not: somebody who has used it there
-/// would look for a missing module.
-pub(crate) const NO_ENGINE: &str = "Scheduler or persistence engine not found\n\
-    (this director has no persistence engines: of SIP it sees datagrams, and no Call-ID)";
 /// The kernel's answer to what makes no sense, such as a real server at a multicast address.
 pub(crate) const INVALID: &str =
     "Invalid operation.  Possibly wrong module version, address not unicast, ...";

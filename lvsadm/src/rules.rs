@@ -201,6 +201,9 @@ pub(crate) fn service_words(service: &ServiceConfig) -> String {
     if let Some(mask) = mask(service) {
         words.push_str(&format!(" -M {mask}"));
     }
+    if let Some(engine) = service.persistence.and_then(|rule| rule.persistence_engine()) {
+        words.push_str(&format!(" --pe {}", engine.name()));
+    }
     if service.one_packet {
         words.push_str(" -o");
     }

@@ -7,6 +7,7 @@ mod checker;
 mod global;
 mod lvs;
 mod mail;
+mod persistence;
 mod router;
 mod sync;
 mod vrrp;

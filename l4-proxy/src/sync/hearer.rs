@@ -193,6 +193,7 @@ mod tests {
     use lvs_core::ServiceKey;
 
     use super::*;
+    use crate::sync::message::RECORD;
     use crate::sync::teller::Teller;
 
     const TELLER: Speaker = Speaker(7);
@@ -282,7 +283,7 @@ mod tests {
             if self.teller.begins_everything(self.now) {
                 told = (0..self.table).map(template).collect();
             }
-            let mut contents = self.teller.tell(told, 3);
+            let mut contents = self.teller.tell(&told, 3 * RECORD);
             contents.extend(self.teller.complete());
             contents.push(self.teller.beat());
             self.carry(contents);
@@ -301,7 +302,7 @@ mod tests {
     fn newcomer_hears_everything_and_then_every_change_in_order_whatever_is_lost() {
         for loss in [0, 10, 40] {
             let mut play = Play::new(loss);
-            (0..10).for_each(|_| drop(play.teller.tell(vec![template(0)], 3)));
+            (0..10).for_each(|_| drop(play.teller.tell(&[template(0)], 3 * RECORD)));
             play.table = 500;
             (0..200).for_each(|_| play.round(1));
             (0..400).for_each(|_| play.round(0));
@@ -317,7 +318,7 @@ mod tests {
         (0..20).for_each(|_| play.round(1));
         assert!(play.knows_all());
         for number in 20..9000 {
-            drop(play.teller.tell(vec![template(number)], 1));
+            drop(play.teller.tell(&[template(number)], RECORD));
         }
         play.table = 9000;
         (0..40).for_each(|_| play.round(0));
@@ -327,9 +328,9 @@ mod tests {
     #[test]
     fn recording_is_not_believed() {
         let mut play = Play::new(0);
-        let mut recorded = play.teller.tell(vec![template(1)], 3);
+        let mut recorded = play.teller.tell(&[template(1)], 3 * RECORD);
         recorded.extend(play.teller.welcome(4711, Speaker::ANY));
-        recorded.extend(play.teller.tell(vec![template(2)], 3));
+        recorded.extend(play.teller.tell(&[template(2)], 3 * RECORD));
         let mut hearer = Hearer::new();
         hearer.look(play.now, || 815);
         for content in recorded {
@@ -342,7 +343,7 @@ mod tests {
     #[test]
     fn request_that_is_played_again_brings_nothing() {
         let mut teller = Teller::new(TELLER);
-        teller.tell(vec![template(1), template(2)], 1);
+        teller.tell(&[template(1), template(2)], RECORD);
         let missing = Content::Missing { serial: 1, of: TELLER, from: 1, to: 3 };
         assert_eq!(teller.repeat(Speaker(8), &missing).len(), 3);
         assert_eq!(teller.repeat(Speaker(8), &missing).len(), 0);

@@ -133,9 +133,18 @@ impl Message {
     }
 }
 
-/// How many templates a message of this size has room for.
+/// Bytes for templates in a message of this size.
 pub(crate) fn room(size: usize) -> usize {
-    (size.saturating_sub(HEADER + SIGNATURE) / RECORD).max(1)
+    size.saturating_sub(HEADER + SIGNATURE)
+}
+
+/// How many of these templates have room in so many bytes, one after the other; one has, whatever it is.
+pub(crate) fn fitting(templates: &[TemplateStats], mut room: usize) -> usize {
+    let fits = |template: &&TemplateStats| {
+        let session = template.session.as_ref().map_or(0, |session| 1 + session.len());
+        room.checked_sub(RECORD + session).map(|left| room = left).is_some()
+    };
+    templates.iter().take_while(fits).count().max(1)
 }
 
 fn write(template: &TemplateStats, bytes: &mut Vec<u8>) {
@@ -145,7 +154,10 @@ fn write(template: &TemplateStats, bytes: &mut Vec<u8>) {
         Protocol::Udp => 17,
         _ => 132,
     };
-    bytes.extend([protocol, u8::from(template.assured)]);
+    let session =
+        template.session.as_deref().and_then(|session| Some((u8::try_from(session.len()).ok()?, session)));
+    let assured = if template.assured { ASSURED } else { 0 };
+    bytes.extend([protocol, assured | if session.is_some() { SESSION } else { 0 }]);
     bytes.extend(octets(template.client));
     for end in [address, &template.server] {
         bytes.extend(octets(end.ip()));
@@ -153,6 +165,10 @@ fn write(template: &TemplateStats, bytes: &mut Vec<u8>) {
     }
     let left = u32::try_from(template.left.as_millis()).unwrap_or(u32::MAX);
     bytes.extend(left.to_be_bytes());
+    if let Some((length, session)) = session {
+        bytes.push(length);
+        bytes.extend(session);
+    }
 }
 
 /// IPv4 in its mapped place.
@@ -195,7 +211,7 @@ impl Reader<'_> {
     }
 
     fn template(&mut self) -> Option<TemplateStats> {
-        let [protocol, assured] = self.take()?;
+        let [protocol, bits] = self.take()?;
         let protocol = match protocol {
             6 => Protocol::Tcp,
             17 => Protocol::Udp,
@@ -207,7 +223,14 @@ impl Reader<'_> {
         let (address, server) = (end()?, end()?);
         let left = Duration::from_millis(u32::from_be_bytes(self.take()?).into());
         let service = ServiceKey::Address { protocol, address };
-        Some(TemplateStats::told(service, client, server, left, assured != 0))
+        let template = TemplateStats::told(service, client, server, left, bits & ASSURED != 0);
+        if bits & SESSION == 0 {
+            return Some(template);
+        }
+        let [length] = self.take()?;
+        let (session, rest) = self.rest.split_at_checked(length.into())?;
+        self.rest = rest;
+        Some(template.of_session(session))
     }
 
     fn address(&mut self) -> Option<IpAddr> {
@@ -244,7 +267,12 @@ const JOIN: u8 = 3;
 const WELCOME: u8 = 4;
 const MISSING: u8 = 5;
 const HEADER: usize = 24;
-const RECORD: usize = 2 + 16 + 18 + 18 + 4;
+/// Bytes of a template; one of a session has the session's length and the session behind it.
+pub(crate) const RECORD: usize = 2 + 16 + 18 + 18 + 4;
+/// Bits of a record: a connection under it has reached its server.
+const ASSURED: u8 = 1;
+/// Bits of a record: it is of one session.
+const SESSION: u8 = 2;
 const SIGNATURE: usize = 32;
 
 #[cfg(test)]
@@ -263,7 +291,12 @@ mod tests {
     }
 
     fn messages() -> Vec<Message> {
-        let templates = vec![template("198.51.100.7"), template("2001:db8::7")];
+        let templates = vec![
+            template("198.51.100.7"),
+            template("2001:db8::7"),
+            template("198.51.100.7").of_session(b"1234@client"),
+            template("198.51.100.7").of_session(&[b'x'; 255]),
+        ];
         let contents = [
             Content::Changes { number: 7, templates },
             Content::Beat { next: 8, oldest: 3 },
@@ -285,12 +318,23 @@ mod tests {
     #[test]
     fn message_has_the_room_that_was_asked_for() {
         for size in [100, 1472, 9000] {
-            let templates = vec![template("198.51.100.7"); room(size)];
+            let mut templates = vec![template("198.51.100.7"); 1000];
+            templates.truncate(fitting(&templates, room(size)));
             let message = Message { speaker: Speaker(1), content: Content::Changes { number: 1, templates } };
             let length = message.seal(0, &key()).len();
             assert!(length <= size.max(HEADER + RECORD + SIGNATURE), "{length} for {size}");
             assert!(length + RECORD > size, "{length} for {size}");
         }
+    }
+
+    #[test]
+    fn long_session_takes_the_room_that_it_needs() {
+        let long = template("198.51.100.7").of_session(&[b'x'; 255]);
+        let templates = vec![long.clone(), template("198.51.100.7"), long];
+        let length = 2 * RECORD + 256;
+        assert_eq!(fitting(&templates, length - 1), 1);
+        assert_eq!(fitting(&templates, length), 2);
+        assert_eq!(fitting(&templates, 0), 1, "there is no smaller part");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lvs_core::TemplateStats;
 
-use super::message::{Content, Speaker};
+use super::message::{self, Content, Speaker};
 
 /// What one director tells the others.
 #[derive(Debug)]
@@ -71,9 +71,15 @@ impl Teller {
         true
     }
 
-    /// Tells these, and keeps them. `room` templates fit into a message.
-    pub(super) fn tell(&mut self, templates: Vec<TemplateStats>, room: usize) -> Vec<Content> {
-        templates.chunks(room).map(|part| self.keep(part.to_vec())).collect()
+    /// Tells these, and keeps them. A message has `room` bytes for them.
+    pub(super) fn tell(&mut self, templates: &[TemplateStats], room: usize) -> Vec<Content> {
+        let (mut contents, mut rest) = (Vec::new(), templates);
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(message::fitting(rest, room));
+            contents.push(self.keep(part.to_vec()));
+            rest = after;
+        }
+        contents
     }
 
     fn keep(&mut self, templates: Vec<TemplateStats>) -> Content {

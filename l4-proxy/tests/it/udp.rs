@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use l4_proxy::daemon::{Daemon, Options};
 use l4_proxy::probe::Schedule;
-use lvs_core::{Algorithm, Condition, Config, Persistence, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use lvs_core::{
+    Algorithm, Condition, Config, Persistence, PersistenceEngine, ServerConfig, ServiceConfig, ServiceKey,
+    Weight,
+};
 use lvsadm::ConnectionState;
 
 use crate::support::{PATIENCE, eventually, free_port};
@@ -192,6 +195,64 @@ fn persistent_client_reaches_one_server_from_every_port() {
     eventually("the answers made the template sure", || {
         director.director().templates(l4_proxy::clock::now()).iter().all(|template| template.assured)
     });
+}
+
+/// A request of the call of this name.
+fn request(call: &str) -> Vec<u8> {
+    format!("OPTIONS sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP client\r\nCall-ID: {call}\r\n\r\n")
+        .into()
+}
+
+/// Two servers for SIP calls, whichever client they come from (`-p 60 -M 0.0.0.0 --pe sip`).
+fn phones(vip: SocketAddr, servers: &[SocketAddr]) -> ServiceConfig {
+    let mut phones = service(vip, servers);
+    let rule = Persistence::new(Duration::from_secs(60)).expect("a valid timeout");
+    phones.persistence = Some(rule.mask([0, 0, 0, 0].into()).engine(PersistenceEngine::Sip));
+    phones
+}
+
+#[test]
+fn sip_call_reaches_one_server_from_every_client_and_calls_take_turns() {
+    let (a, b) = (Echo::new(b'a'), Echo::new(b'b'));
+    let vip = free_port();
+    let director = start(quiet(), phones(vip, &[a.address, b.address]));
+    for (call, expected) in [("one@host", b'b'), ("two@host", b'a'), ("one@host", b'b'), ("two@host", b'a')] {
+        for _ in 0..3 {
+            assert_eq!(ask(&client(vip), &request(call)).0, expected, "{call}");
+        }
+    }
+    let mut calls: Vec<_> = director.director().templates(l4_proxy::clock::now());
+    calls.sort_by(|one, other| one.session.cmp(&other.session));
+    let names: Vec<_> = calls.iter().filter_map(|template| template.session.as_deref()).collect();
+    assert_eq!(names, [&b"one@host"[..], &b"two@host"[..]]);
+}
+
+#[test]
+fn sip_calls_of_one_client_part_with_one_packet_scheduling_only() {
+    let (a, b) = (Echo::new(b'a'), Echo::new(b'b'));
+    let vip = free_port();
+    let mut alone = phones(vip, &[a.address, b.address]);
+    let director = start(quiet(), alone.clone());
+    let exchange = client(vip);
+    let play = || -> String {
+        ["1", "2", "2", "1"].iter().map(|call| char::from(ask(&exchange, &request(call)).0)).collect()
+    };
+    assert_eq!(play(), "bbbb", "a flow stays where it is");
+    alone.one_packet = true;
+    director.reload(serving(alone)).expect("valid");
+    let together = play();
+    assert!(["baab", "abba"].contains(&&*together), "{together}");
+}
+
+#[test]
+fn datagram_that_names_no_sip_call_is_dropped_and_counted() {
+    let a = Echo::new(b'a');
+    let vip = free_port();
+    let director = start(quiet(), phones(vip, &[a.address]));
+    let client = client(vip);
+    client.send(b"no SIP at all").expect("open");
+    eventually("it is counted", || director.director().stats()[0].refused == 1);
+    assert_eq!(ask(&client, &request("one@host")).0, b'a');
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::{ServiceKey, Weight};
+use crate::config::{PersistenceEngine, ServiceKey, Weight};
 use crate::scheduler::MH_SERVERS_MAX;
 
 /// Why a configuration was refused.
@@ -19,6 +19,8 @@ pub enum ConfigError {
     PortZeroWithoutPersistence(ServiceKey),
     /// Only datagrams can be scheduled one by one.
     OnePacketWithoutUdp(ServiceKey),
+    /// The engine reads datagrams only.
+    EngineWithoutUdp(ServiceKey, PersistenceEngine),
     /// Only a tunnel can lead to a server of another address family.
     MixedFamilies(ServiceKey, SocketAddr),
     /// The lower threshold lies above the upper one.
@@ -72,6 +74,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::OnePacketWithoutUdp(key) => {
                 write!(f, "service {key} is not UDP and cannot schedule each packet")
+            }
+            ConfigError::EngineWithoutUdp(key, engine) => {
+                write!(f, "service {key} is not UDP, and the engine {} reads nothing else", engine.name())
             }
             ConfigError::MixedFamilies(key, server) => {
                 write!(

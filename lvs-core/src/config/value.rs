@@ -43,6 +43,18 @@ pub struct Persistence {
     prefix_v6: u8,
     capacity: usize,
     expire_quiescent: bool,
+    engine: Option<PersistenceEngine>,
+}
+
+/// What is read in a client's words to tell what belongs together (`--pe`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum PersistenceEngine {
+    /// The `Call-ID` of SIP over UDP: what belongs to one call stays on one server, from whichever
+    /// port of the network it comes.
+    Sip,
 }
 
 /// Options of a scheduler, the bits that `ipvsadm -b` sets.
@@ -129,6 +141,7 @@ impl Persistence {
             prefix_v6: 128,
             capacity: TEMPLATES_DEFAULT,
             expire_quiescent: false,
+            engine: None,
         })
     }
 
@@ -162,6 +175,19 @@ impl Persistence {
         Persistence { expire_quiescent: true, ..self }
     }
 
+    /// Each session of a client network stays on its server, and not all of the network: what this
+    /// engine finds in the client's words is a part of the template's key (`--pe`). Whoever schedules
+    /// says what was found ([`Picker::schedule_session`](crate::Director::schedule_session)).
+    #[must_use]
+    pub fn engine(self, engine: PersistenceEngine) -> Persistence {
+        Persistence { engine: Some(engine), ..self }
+    }
+
+    /// What tells the sessions of a client network from each other, if anything does.
+    pub fn persistence_engine(&self) -> Option<PersistenceEngine> {
+        self.engine
+    }
+
     /// Whether clients of a quiesced server move.
     pub fn expires_quiescent_template(&self) -> bool {
         self.expire_quiescent
@@ -185,6 +211,20 @@ impl Persistence {
     /// How many templates there may be.
     pub fn templates_max(&self) -> usize {
         self.capacity
+    }
+}
+
+impl PersistenceEngine {
+    /// Its name, as `ipvsadm --pe` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PersistenceEngine::Sip => "sip",
+        }
+    }
+
+    /// The engine of this name.
+    pub fn of_name(name: &str) -> Option<PersistenceEngine> {
+        (name == PersistenceEngine::Sip.name()).then_some(PersistenceEngine::Sip)
     }
 }
 

@@ -96,7 +96,7 @@ impl Director {
                     continue;
                 };
                 let live = service.servers[place].live.clone();
-                restored.count(service.state.templates.insert(rule, live, saved, now));
+                restored.count(service.state.templates.insert(rule, live, &saved, now));
             }
         }
         Ok(restored)
@@ -173,9 +173,10 @@ impl Director {
                 restored.unknown_server += 1;
                 continue;
             };
-            let TemplateStats { client, left, assured, .. } = *template;
+            let TemplateStats { client, session, left, assured, .. } = template.clone();
+            let saved = Saved { client, session, left, assured };
             let live = service.servers[place].live.clone();
-            restored.count(service.state.templates.learn(rule, live, Saved { client, left, assured }, now));
+            restored.count(service.state.templates.learn(rule, live, &saved, now));
         }
         restored
     }

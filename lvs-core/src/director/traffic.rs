@@ -10,7 +10,7 @@ use crate::flow::Flow;
 use crate::health::{Condition, Ejection, Event, Health, HealthPolicy, Passive, Probe, Transition};
 use crate::lease::Lease;
 use crate::server::Live;
-use crate::service::{Refusal, Service};
+use crate::service::{Ask, Refusal, Service};
 use crate::time::Time;
 
 impl Director {
@@ -37,10 +37,52 @@ impl Director {
         tried: &[SocketAddr],
         now: Time,
     ) -> Result<Lease, Refusal> {
+        self.schedule_for(service, Ask::of(flow, tried), now)
+    }
+
+    /// Chooses as [`Director::schedule_except`] does for a flow in whose words the service's
+    /// [persistence engine](crate::PersistenceEngine) has found this session, which stays on one server.
+    /// Where the service has no engine, the session counts for nothing.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use lvs_core::*;
+    /// let phones = ServiceKey::udp("192.0.2.10:5060".parse()?);
+    /// let mut service = ServiceConfig::new(phones.clone(), Algorithm::Rr)
+    ///     .server(ServerConfig::new("10.0.0.1:5060".parse()?))
+    ///     .server(ServerConfig::new("10.0.0.2:5060".parse()?));
+    /// let rule = Persistence::new(Duration::from_secs(60))?.mask([0, 0, 0, 0].into());
+    /// service.persistence = Some(rule.engine(PersistenceEngine::Sip));
+    /// let director = Director::new();
+    /// director.add_service(service)?;
+    ///
+    /// let server = |client: &str, call: &[u8]| {
+    ///     let flow = Flow::new(client.parse().expect("an address"));
+    ///     director.schedule_session(&phones, &flow, call, &[], Time::ZERO).map(|lease| lease.server())
+    /// };
+    /// assert_ne!(server("198.51.100.7:5060", b"one@call"), server("198.51.100.7:5060", b"another"));
+    /// assert_eq!(server("198.51.100.7:5060", b"one@call"), server("203.0.113.1:40000", b"one@call"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there. A service with an engine refuses those of whom it is told no session
+    /// ([`Refusal::NoSession`]).
+    pub fn schedule_session(
+        &self,
+        service: &ServiceKey,
+        flow: &Flow,
+        session: &[u8],
+        tried: &[SocketAddr],
+        now: Time,
+    ) -> Result<Lease, Refusal> {
+        self.schedule_for(service, Ask { flow, session: Some(session), tried }, now)
+    }
+
+    fn schedule_for(&self, service: &ServiceKey, ask: Ask<'_>, now: Time) -> Result<Lease, Refusal> {
         let table = self.table.load();
         let service = table.services.get(service).ok_or(Refusal::NoService)?;
-        service
-            .schedule(flow, tried, now, None, Service::ticket, |service| self.lapse(&service.state.key, now))
+        service.schedule(ask, now, None, Service::ticket, |service| self.lapse(&service.state.key, now))
     }
 
     /// Counts a connection on this server, whom something that the director does not know of has bound

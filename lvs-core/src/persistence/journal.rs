@@ -82,11 +82,11 @@ impl Templates {
             if entries.journal.is_empty() {
                 continue;
             }
-            let Entries { table, journal } = &mut *entries;
+            let Entries { table, journal, sessions } = &mut *entries;
             let Journal { mut changed, everything } = std::mem::take(journal);
             let mut tell = |network, template: &Template| {
                 if template.holds(now) {
-                    visit(template.saved(network, now), &template.live);
+                    visit(template.saved(sessions.whose(network), now), &template.live);
                     visited += 1;
                 }
             };

@@ -13,6 +13,7 @@ mod reload;
 mod schedulers;
 #[cfg(feature = "serde")]
 mod serial;
+mod sessions;
 mod setup;
 mod simulation;
 mod succession;

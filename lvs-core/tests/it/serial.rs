@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lvs_core::{Algorithm, Config, Passive, Persistence, SchedulerFlags, ServiceConfig, ServiceKey};
+use lvs_core::{
+    Algorithm, Config, Passive, Persistence, PersistenceEngine, SchedulerFlags, ServiceConfig, ServiceKey,
+};
 
 use crate::setup::{backup, director, flow, limited, service, vip};
 
@@ -11,9 +13,11 @@ fn configuration_survives_the_way_to_text_and_back() {
     let mut one = service(Algorithm::Mh, &[1, 0]).server(limited(3, 2, 10, 5)).server(backup(4, 1));
     one.flags = SchedulerFlags::FIRST.with(SchedulerFlags::THIRD);
     let rule = Persistence::new(Duration::from_millis(1500)).expect("a timeout").capacity(7);
+    let rule = rule.engine(PersistenceEngine::Sip);
     one.persistence = Some(rule.mask([255, 0, 0, 0].into()).expire_quiescent_template());
     one.health.passive = None;
     one.servers[0].passive = Some(Passive { fails: 2, ..Passive::default() });
+    one.key = ServiceKey::udp("10.9.9.9:5060".parse().expect("an address"));
     let other = ServiceConfig::new(ServiceKey::name("app"), Algorithm::Swrr);
     let config = Config { services: vec![one, other] };
     let text = serde_json::to_string(&config).expect("plain data");

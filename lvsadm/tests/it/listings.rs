@@ -350,6 +350,49 @@ fn connection(state: ConnectionState, expires: u64, addresses: [&str; 3]) -> Con
 }
 
 #[test]
+fn persistence_engine_and_its_calls_are_listed_as_ipvsadm_lists_them() {
+    let rules = "-A -u 192.0.2.10:5060 -s wlc -p 600 --pe sip\n\
+                 -a -u 192.0.2.10:5060 -r 10.0.0.4:5060 -m -w 1\n\
+                 -A -u 192.0.2.10:5070 -s rr -p 60 -M 0.0.0.0 --pe sip -o\n";
+    let fake = Fake::with(rules);
+    let title = "UDP  192.0.2.10:5060 wlc persistent 600 pe sip\n";
+    assert!(fake.stdout("-Ln").contains(title), "{}", fake.stdout("-Ln"));
+    assert!(fake.stdout("-Ln").contains("UDP  192.0.2.10:5070 rr persistent 60 mask 0.0.0.0 pe sip ops\n"));
+    assert_eq!(fake.stdout("-Sn"), rules);
+    let phone = lvs_core::Flow::new("198.51.100.2:5060".parse().unwrap());
+    let key = udp("192.0.2.10:5060");
+    let call = fake.director.schedule_session(&key, &phone, b"1234@client", &[], lvs_core::Time::ZERO);
+    drop(call.expect("a server"));
+    let head = "pro expire state       source             virtual            destination";
+    check(
+        &fake,
+        "-Lnc --persistent-conn",
+        &format!(
+            "IPVS connection entries$\n{head}        pe name          pe_data$\n\
+             UDP 10:00  NONE        198.51.100.2:0     192.0.2.10:5060    10.0.0.4:5060    sip                1234@client$\n"
+        ),
+    );
+    check(
+        &fake,
+        "-Lnc",
+        &format!(
+            "IPVS connection entries$\n{head}$\n\
+             UDP 10:00  NONE        198.51.100.2:0     192.0.2.10:5060    10.0.0.4:5060$\n"
+        ),
+    );
+    let document: serde_json::Value = serde_json::from_str(&fake.stdout("-Lc --json")).expect("a document");
+    assert_eq!(document["connections"][0]["session"], "1234@client");
+    let document: serde_json::Value = serde_json::from_str(&fake.stdout("-L --json")).expect("a document");
+    assert_eq!(document["services"][0]["persistence"]["engine"], "sip");
+}
+
+#[test]
+fn engine_without_persistence_is_taken_and_forgotten_as_in_ipvs() {
+    let fake = Fake::with("-A -u 192.0.2.10:5060 -s rr --pe sip\n");
+    assert_eq!(fake.stdout("-Sn"), "-A -u 192.0.2.10:5060 -s rr\n");
+}
+
+#[test]
 fn connections_and_templates_are_ipvsadms() {
     let fake = Fake::with(
         "-A -t 192.0.2.10:443 -p 360 -M 255.255.255.0\n-a -t 192.0.2.10:443 -r 10.0.0.3:443 -m\n\

@@ -168,11 +168,11 @@ const TABLE: &[(&str, &str, u8)] = &[
         "Invalid operation.  Possibly wrong module version, address not unicast, ...\n",
         255,
     ),
-    // What this director cannot do.
+    ("-A -u 192.0.2.9:5060 --pe bogus -p", "Scheduler or persistence engine not found\n", 255),
+    ("-A -u 192.0.2.9:5060 --pe bogus", "Scheduler or persistence engine not found\n", 255),
     (
-        "-A -u 192.0.2.9:5060 --pe sip -p",
-        "Scheduler or persistence engine not found\n\
-         (this director has no persistence engines: of SIP it sees datagrams, and no Call-ID)\n",
+        "-A -t 192.0.2.9:5060 --pe sip -p",
+        "Invalid operation.  Possibly wrong module version, address not unicast, ...\n",
         255,
     ),
     // What ipvsadm does not have.

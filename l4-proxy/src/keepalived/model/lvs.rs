@@ -2,13 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::time::Duration;
 
-use lvs_core::{
-    Algorithm, Family, Forwarding, Persistence, Protocol, SchedulerFlags, ServiceKey, Thresholds,
-};
+use lvs_core::{Algorithm, Family, Forwarding, Protocol, SchedulerFlags, ServiceKey, Thresholds};
 
-use super::build::{Build, count, duration, endpoint, switched_on};
+use super::build::{Build, count, endpoint, switched_on};
 use super::checker::Inherited;
 use super::{Mail, NumberFile, RealServer, Sorry, VirtualServer};
 use crate::keepalived::complaint::Place;
@@ -17,7 +14,7 @@ use crate::keepalived::tree::Node;
 
 /// What a member of a group, or a virtual server of its own, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Member {
+pub(super) enum Member {
     Address(SocketAddr),
     Mark(NonZeroU32, Option<Family>),
 }
@@ -156,7 +153,7 @@ impl Build<'_> {
             self.complain(node.blame("one-packet scheduling (ops) is for UDP only"));
             service.one_packet = false;
         }
-        service.persistence = self.persistence(node, &members);
+        service.persistence = self.persistence(node, &members, protocol);
         service.servers = self.servers(node, &members, &defaults, files);
         service.sorry = self.sorry(node, &members, forwarding);
         service.keys = members
@@ -239,40 +236,6 @@ impl Build<'_> {
             }
         }
         flags
-    }
-
-    fn persistence(&mut self, node: &Node, members: &[Member]) -> Option<Persistence> {
-        let timeout = node.child("persistence_timeout");
-        let granularity = node.child("persistence_granularity");
-        let portless =
-            members.iter().any(|member| matches!(member, Member::Address(address) if address.port() == 0));
-        if let Some(engine) = node.child("persistence_engine") {
-            self.complain(
-                engine.blame("persistence engines are not supported: this director does not read SIP"),
-            );
-        }
-        if portless && timeout.is_none() && granularity.is_none() {
-            let message =
-                "a virtual server without a port has to be persistent: persistence_timeout 360 is taken";
-            self.complain(node.blame(message).only_warns());
-        }
-        if timeout.is_none() && granularity.is_none() && !portless {
-            return None;
-        }
-        let timeout = timeout.and_then(duration).unwrap_or(PERSISTENCE);
-        let mut persistence = Persistence::new(timeout).ok()?;
-        let Some(granularity) = granularity else { return Some(persistence) };
-        let length = granularity.text(1).and_then(schema::mask)?;
-        let v6 = members.iter().any(|member| matches!(member, Member::Address(address) if address.is_ipv6()));
-        if v6 {
-            persistence = persistence.prefix(length).ok()?;
-        } else if length <= 32 {
-            let bits = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            persistence = persistence.mask(bits.into());
-        } else {
-            self.complain(granularity.words[1].blame("an IPv4 netmask has up to 32 bits"));
-        }
-        Some(persistence)
     }
 
     fn servers(
@@ -476,9 +439,6 @@ fn range(first: IpAddr, last: IpAddr) -> Option<Vec<IpAddr>> {
 
 /// A range larger than this is a typing error: each address has a listener.
 const GROUP_MAX: u128 = 65_536;
-
-/// keepalived's, where persistence is asked for without a time.
-const PERSISTENCE: Duration = Duration::from_secs(360);
 
 #[cfg(test)]
 mod tests {
