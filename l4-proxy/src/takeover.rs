@@ -9,8 +9,8 @@
 //!    have passed with their sockets, so neither clients nor servers notice.
 //!
 //! Sockets are the same in both processes, not bound twice, so there is no moment in which nobody listens
-//! and no queue that is lost. If the successor dies before step 3, the director goes on as if nothing
-//! had been.
+//! and no queue that is lost. If the successor dies before step 3, or says nothing for too long, the
+//! director goes on as if nothing had been; a successor that was stopped meanwhile finds that out, and ends.
 //!
 //! What is sent is a text, its length before it, then the sockets that are listened on, then those of
 //! flows, and then ways to directors before this one that still carry connections.
@@ -24,7 +24,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use lvs_core::{Director, Time};
 
@@ -37,6 +38,8 @@ use crate::udp::Passing;
 /// The director whose place is taken, waiting to hear that this is done.
 pub struct Predecessor {
     stream: UnixStream,
+    /// When it was last asked for something: it waits for [`PATIENCE`] from then on at least.
+    asked: Mutex<Instant>,
     estate: Estate,
     elders: Vec<UnixStream>,
 }
@@ -62,6 +65,7 @@ impl Predecessor {
     /// # Errors
     /// Nobody answers there, it refuses, or what it sends makes no sense.
     pub fn ask(control: &Path) -> io::Result<(Predecessor, Inherited)> {
+        let asked = Mutex::new(Instant::now());
         let stream = lvsadm::client::ask_for_all(control)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -87,7 +91,7 @@ impl Predecessor {
         }
         let elders = sockets::receive(&stream, estate.elders)?;
         let elders = elders.into_iter().flatten().map(UnixStream::from).collect();
-        Ok((Predecessor { stream, estate, elders }, inherited))
+        Ok((Predecessor { stream, asked, estate, elders }, inherited))
     }
 
     /// Its rules, with thresholds and timeouts, as [`lvsadm::rules`] reads them.
@@ -111,9 +115,17 @@ impl Predecessor {
     /// # Errors
     /// It is gone.
     pub(crate) fn routers(&self, wanted: &[u8]) -> io::Result<Vec<u8>> {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         (&self.stream).write_all(&[ROUTERS])?;
         write_text(&self.stream, wanted)?;
         read_text(&self.stream)
+    }
+
+    /// Whether it still waits. Where this process was kept from running for too long it does not: it goes
+    /// on, and this one has to end.
+    pub(crate) fn waits(&self) -> bool {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.elapsed() + MARGIN < PATIENCE
     }
 
     /// Lets the other director drain: this one serves, and asks it and those before it for the
@@ -210,5 +222,8 @@ const REFUSES: &[u8] = b"l4-proxy refuses ";
 
 /// How long one side waits for the other. The successor binds and starts threads meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long before that the successor takes it for over: what it says then would come too late.
+const MARGIN: Duration = Duration::from_secs(1);
 
 const TEXT_MAX: u64 = 1 << 30;

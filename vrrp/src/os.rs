@@ -47,6 +47,6 @@ pub use self::node::{Gone, Handle, Node, Schedule};
 pub use self::notice::{Claim, Counters, Delay, Fault, Notice, Status, Verdict};
 pub use self::ping::Ping;
 pub use self::settings::{
-    Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Instance, Mac, Peer,
-    Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
+    Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Effect, Instance,
+    Mac, Peer, Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
 };

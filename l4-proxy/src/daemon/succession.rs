@@ -38,7 +38,14 @@ impl Daemon {
         let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
         daemon.found = Mutex::new(predecessor.checks());
         daemon.predecessor = Mutex::new(Some(predecessor));
-        if let Err(error) = settle(&daemon).and_then(|()| daemon.take_control(control)) {
+        let settled = settle(&daemon).and_then(|()| {
+            if daemon.is_awaited() {
+                return daemon.take_control(control);
+            }
+            let why = "the director before this one has waited for too long, and goes on";
+            Err(CommitError::Refused(why.to_owned()))
+        });
+        if let Err(error) = settled {
             // The other one goes on: what it has left must stay as it left it.
             daemon.shared.failover.get().inspect(|failover| failover.abandon());
             return Err(error);
@@ -61,6 +68,12 @@ impl Daemon {
     /// Whether a successor serves.
     pub fn is_replaced(&self) -> bool {
         *self.shared.replaced.borrow()
+    }
+
+    /// Whether the director before this one waits to hear that this one serves.
+    fn is_awaited(&self) -> bool {
+        let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner);
+        predecessor.as_ref().is_some_and(Predecessor::waits)
     }
 
     /// Listens to `lvsadm` in the place of the other one.

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::process::Child;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use super::Daemon;
 #[derive(Default)]
 pub(super) struct Upgrade {
     start: OnceLock<Start>,
+    /// Held by the one that runs; free again before its answer is out, since that may be answered by the next.
+    running: Mutex<()>,
     asked: AtomicUsize,
 }
 
@@ -53,9 +55,11 @@ impl Upgrade {
 
     /// Starts it, and answers when it serves, or has failed.
     pub(super) fn run(&self, replaced: &watch::Sender<bool>, answer: &mut dyn FnMut(Result<u32, String>)) {
-        let others = self.asked.fetch_add(1, Ordering::SeqCst);
-        let served =
-            if others == 0 { self.try_run(replaced) } else { Err("An upgrade is under way".to_owned()) };
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let served = match self.running.try_lock() {
+            Ok(_held) => self.try_run(replaced),
+            Err(_) => Err("An upgrade is under way".to_owned()),
+        };
         match &served {
             Ok(process) => info!(process, "upgraded"),
             Err(why) => warn!("not upgraded, still serving as before: {why}"),

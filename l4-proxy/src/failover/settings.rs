@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use vrrp::os::{
-    Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Instance, Mac, Peer,
-    Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
+    Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Effect, Instance,
+    Mac, Peer, Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
 };
 use vrrp::packet::Coverage;
 use vrrp::router::{Consent, Preempt};
@@ -32,10 +32,15 @@ fn instance(vrrp: &Vrrp, from: &model::Instance) -> Result<Instance, String> {
     let interfaces = from.track.interfaces.iter();
     let groups = vrrp.groups.iter().filter(|group| group.members.contains(&from.name));
     let of_groups = groups.flat_map(|group| {
-        let counts = group.weights_count;
-        group.track.interfaces.iter().map(move |(name, weight)| (name, weight.filter(|_| counts)))
+        let weighed =
+            |weight: model::Weight| if group.weights_count { weight } else { weight.without_value() };
+        group.track.interfaces.iter().map(move |(name, weight)| (name, weight.map(weighed)))
     });
     let links = interfaces.map(|(name, weight)| (name, *weight)).chain(of_groups);
+    let watched = |name: &String, weight: model::Weight| {
+        let effect = |up| weight.adds(up).map_or(Effect::Fault, |added| Effect::Adds(added as i32));
+        WatchedLink { interface: name.clone(), up: effect(true), down: effect(false) }
+    };
     Ok(Instance {
         interface: from.interface.clone(),
         dialect: dialect(from),
@@ -64,12 +69,7 @@ fn instance(vrrp: &Vrrp, from: &model::Instance) -> Result<Instance, String> {
         },
         announcing: announcing(&from.announcing),
         dependence: if from.ignores_interface { Dependence::Untracked } else { Dependence::Tracked },
-        links: links
-            .map(|(name, weight)| WatchedLink {
-                interface: name.clone(),
-                weight: weight.filter(|weight| weight.value != 0).map(|weight| weight.value as i32),
-            })
-            .collect(),
+        links: links.map(|(name, weight)| watched(name, weight.unwrap_or_default())).collect(),
         awaits: trackers::awaited(vrrp, from),
         consent: if from.arbiter.is_some() { Consent::Needed } else { Consent::NotNeeded },
         ..Instance::new(&from.name, "", from.router_id)
@@ -176,6 +176,7 @@ fn scope(word: &str) -> Option<Scope> {
         "site" => Scope::Site,
         "link" => Scope::Link,
         "host" => Scope::Host,
+        "nowhere" => Scope::Other(u8::MAX),
         number => Scope::Other(number.parse().ok()?),
     })
 }
@@ -200,7 +201,7 @@ mod tests {
             vrrp_instance A {\nstate MASTER\ninterface eth0\nvirtual_router_id 51\npriority 150\nadvert_int 0.5\nversion 3\nnopreempt
             virtual_ipaddress {\n10.8.0.100/24 dev eth1 label eth1:v brd + scope link\n}
             virtual_ipaddress_excluded {\nfd00::1/64 preferred_lft 0\n}
-            unicast_src_ip 10.8.0.2\nunicast_peer {\n10.8.0.3 min_ttl 64\n}\ncheck_unicast_src\ntrack_script {\nc\n}\ntrack_interface {\neth2 weight -5\neth3\n}\n}"
+            unicast_src_ip 10.8.0.2\nunicast_peer {\n10.8.0.3 min_ttl 64\n}\ncheck_unicast_src\ntrack_script {\nc\n}\ntrack_interface {\neth2 weight -5\neth3\neth4 weight 0 reverse\neth5 weight 5 reverse\n}\n}"
             .replace("state MASTER", "state BACKUP");
         let settings = read(&text).expect("a node can do that");
         let instance = &settings.instances[0];
@@ -227,7 +228,13 @@ mod tests {
         );
         assert_eq!(instance.awaits, ["script c"]);
         let links: Vec<_> =
-            instance.links.iter().map(|link| (link.interface.as_str(), link.weight)).collect();
-        assert_eq!(links, [("eth2", Some(-5)), ("eth3", None)]);
+            instance.links.iter().map(|link| (link.interface.as_str(), link.up, link.down)).collect();
+        let expected = [
+            ("eth2", Effect::Adds(0), Effect::Adds(-5)),
+            ("eth3", Effect::Adds(0), Effect::Fault),
+            ("eth4", Effect::Fault, Effect::Adds(0)),
+            ("eth5", Effect::Adds(-5), Effect::Adds(0)),
+        ];
+        assert_eq!(links, expected);
     }
 }

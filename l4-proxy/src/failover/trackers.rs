@@ -4,8 +4,9 @@
 //! Each thing that is watched has one task, whoever tracks it; what it finds is weighed for each instance
 //! by that instance's own weight.
 
+mod process;
+
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,7 +126,7 @@ fn wanted(vrrp: &Vrrp, account: &Account) -> BTreeMap<String, (Watched, Follower
     for instance in &vrrp.instances {
         for (track, weights_count) in tracks(vrrp, instance) {
             let mut add = |name: String, watched: Watched, weight: Weight| {
-                let weight = if weights_count { weight } else { Weight::default() };
+                let weight = if weights_count { weight } else { weight.without_value() };
                 let (_, followers) = wanted.entry(name).or_insert_with(|| (watched, Vec::new()));
                 followers.push((instance.name.clone(), weight));
             };
@@ -162,7 +163,7 @@ impl Begun {
             match watched {
                 Watched::Script(script, account) => watch_script(&script, &account, &found).await,
                 Watched::File(file) => watch_file(&file, &found).await,
-                Watched::Process(process) => watch_process(&process, &found).await,
+                Watched::Process(process) => process::watch(&process, &found).await,
             }
         };
         let telling = async {
@@ -198,7 +199,7 @@ impl Found {
         let added = match self {
             Found::Up => weight.adds(true),
             Found::Down(_) => weight.adds(false),
-            Found::Number(number) if weight.value == 0 => (*number == 0).then_some(0),
+            Found::Number(number) if weight.value == 0 => weight.adds(*number == 0),
             Found::Number(number) => {
                 let product = number.saturating_mul(weight.value);
                 let product = if weight.reversed { product.saturating_neg() } else { product };
@@ -209,7 +210,7 @@ impl Found {
             (Some(added), _) => Verdict::Weight(added as i32),
             (None, Found::Down(why)) => Verdict::Failed(why.clone()),
             (None, Found::Number(number)) => Verdict::Failed(format!("the file says {number}")),
-            (None, Found::Up) => Verdict::Well,
+            (None, Found::Up) => Verdict::Failed("it is up, and is reversed".to_owned()),
         }
     }
 }
@@ -300,49 +301,6 @@ fn number_in(file: &NumberFile) -> i64 {
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
-async fn watch_process(process: &TrackProcess, found: &watch::Sender<Option<Found>>) {
-    loop {
-        let count = count_processes(process);
-        let now = if count >= process.quorum as usize {
-            Found::Up
-        } else {
-            Found::Down(format!("{count} of {} processes are there", process.quorum))
-        };
-        found.send_if_modified(|known| known.replace(now.clone()) != Some(now));
-        sleep(PROCESS_PAUSE).await;
-    }
-}
-
-fn count_processes(process: &TrackProcess) -> usize {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
-    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_process = |path: &std::path::PathBuf| {
-        path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit())
-    };
-    folders.filter(is_process).filter(|folder| is_meant(folder, process)).count()
-}
-
-/// Whether the process of a folder of `/proc` has the name, and the arguments where there are any.
-fn is_meant(folder: &Path, process: &TrackProcess) -> bool {
-    let Some((name, arguments)) = process.command.split_first() else { return false };
-    if !process.full_command && arguments.is_empty() {
-        let comm = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
-        // The kernel keeps 15 bytes.
-        let name = name.rsplit('/').next().unwrap_or_default();
-        return comm.trim_end().as_bytes() == &name.as_bytes()[..name.len().min(15)];
-    }
-    let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
-    let mut words = line.strip_suffix(&[0]).unwrap_or(&line).split(|byte| *byte == 0);
-    let program = words.next().unwrap_or_default();
-    let base = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
-    let same = if process.full_command {
-        program == name.as_bytes()
-    } else {
-        base(program) == base(name.as_bytes())
-    };
-    same && words.eq(arguments.iter().map(String::as_bytes))
-}
-
 /// A sum from here on down is a fault.
 const FAULT: i64 = -254;
 
@@ -350,8 +308,6 @@ const WEIGHT_MAX: i64 = 253;
 
 /// How often a file is looked at.
 const FILE_PAUSE: Duration = Duration::from_millis(250);
-
-const PROCESS_PAUSE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -391,34 +347,13 @@ mod tests {
         assert_eq!(down.weighed(weight(20)), Verdict::Weight(0));
         assert_eq!(Found::Up.weighed(weight(20)), Verdict::Weight(20));
         assert_eq!(Found::Up.weighed(Weight { value: 20, reversed: true }), Verdict::Weight(-20));
+        let reversed = Weight { value: 0, reversed: true };
+        assert_eq!(Found::Up.weighed(reversed), Verdict::Failed("it is up, and is reversed".to_owned()));
+        assert_eq!(down.weighed(reversed), Verdict::Weight(0));
+        assert_eq!(Found::Number(0).weighed(reversed), Verdict::Failed("the file says 0".to_owned()));
         assert_eq!(Found::Number(3).weighed(weight(2)), Verdict::Weight(6));
         assert_eq!(Found::Number(1).weighed(weight(0)), Verdict::Failed("the file says 1".to_owned()));
         assert_eq!(Found::Number(-127).weighed(weight(2)), Verdict::Failed("the file says -127".to_owned()));
         assert_eq!(Found::Number(i64::MAX).weighed(weight(i64::MAX)), Verdict::Weight(253));
-    }
-
-    #[test]
-    fn processes_are_counted_by_name_and_arguments() {
-        let mut child = std::process::Command::new("sleep").arg("61.25").spawn().expect("sleep");
-        let process = |words: &[&str]| TrackProcess {
-            name: "p".to_owned(),
-            command: words.iter().map(|word| (*word).to_owned()).collect(),
-            weight: Weight::default(),
-            quorum: 1,
-            full_command: false,
-        };
-        let folder = std::path::PathBuf::from(format!("/proc/{}", child.id()));
-        // Until it has become another program, the new process looks like this one.
-        let began = std::time::Instant::now();
-        while !is_meant(&folder, &process(&["sleep"])) || !is_meant(&folder, &process(&["sleep", "61.25"])) {
-            assert!(began.elapsed() < Duration::from_secs(10), "it never began");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert!(is_meant(&folder, &process(&["/bin/sleep", "61.25"])));
-        assert!(!is_meant(&folder, &process(&["sleep", "61"])));
-        assert!(!is_meant(&folder, &process(&["sleeping"])));
-        assert!(count_processes(&process(&["sleep", "61.25"])) >= 1);
-        child.kill().expect("it runs");
-        child.wait().expect("it ends");
     }
 }

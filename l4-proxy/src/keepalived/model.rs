@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod checker;
 mod global;
+mod idle;
 mod lvs;
 mod mail;
 mod persistence;
@@ -27,8 +28,8 @@ pub use self::check::{
 };
 pub use self::mail::{Mail, Mailing};
 pub use self::router::{
-    Address, Announcing, Arbiter, ArbiterKind, Authentication, Etcd, Instance, Notify, OnArbiterLoss, Peer,
-    State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp, VrrpScript, Weight, Wire,
+    Address, Announcing, Arbiter, ArbiterKind, Arguments, Authentication, Etcd, Instance, Notify,
+    OnArbiterLoss, Peer, State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp, VrrpScript, Weight, Wire,
 };
 
 pub use self::sync::SyncDaemon;

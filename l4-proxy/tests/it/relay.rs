@@ -105,13 +105,13 @@ fn slow_reader_holds_back_its_sender_and_loses_nothing() {
 
 #[test]
 fn silence_ends_a_connection_and_bytes_put_it_off() {
-    let short = Duration::from_millis(600);
+    let short = Duration::from_millis(1200);
     for engine in ENGINES {
         let timeouts = Timeouts { idle: short, half_closed: PATIENCE };
         let bench = Bench::with(Settings { engine, timeouts, ..Settings::default() });
         let (mut client, mut server) = bench.pair();
-        for _ in 0..4 {
-            thread::sleep(short / 2);
+        for _ in 0..5 {
+            thread::sleep(short / 4);
             client.write_all(b"x").expect("still open");
             server.read_exact(&mut [0]).expect("still open");
         }

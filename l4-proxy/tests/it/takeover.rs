@@ -243,3 +243,47 @@ fn there_must_be_somebody_to_take_over_from() {
     assert!(said.contains("l4-proxy: cannot take over from /nonexistent/sock: No such file"), "{said}");
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// A director and its successor, stopped before it has said that it serves.
+fn stopped_in_the_middle(rules: &str) -> Option<(Director, Successor)> {
+    let director = Director::start(rules);
+    let successor = Successor::start(&director, &[]);
+    eventually("it is asked", || director.log().contains("handing over"));
+    let process = rustix::process::Pid::from_child(&successor.0);
+    rustix::process::kill_process(process, Signal::STOP).expect("it runs");
+    // What it has said by then has arrived.
+    thread::sleep(Duration::from_millis(300));
+    (!director.log().contains("connections end here")).then_some((director, successor))
+}
+
+#[test]
+fn director_goes_on_if_its_successor_hangs_and_that_one_ends_when_it_wakes() {
+    let echo = Echo::new();
+    let (web, dns) = (free_port(), free_port());
+    let server = echo.address;
+    let rules = format!(
+        "-A -t {web} -s rr\n-a -t {web} -r {server} -m\n-A -u {dns} -s rr\n-a -u {dns} -r {server} -m\n"
+    );
+    // One that was too fast has taken over.
+    let (director, mut successor) =
+        (0..10).find_map(|_| stopped_in_the_middle(&rules)).expect("one is stopped in time");
+    over_tcp(web)(1).expect("who connects is served meanwhile");
+    let refused = director.ipvsadm(&format!("-E -t {web} -s wlc"));
+    assert!(refused.stderr.contains("hands over to another"), "{}", refused.stderr);
+    // Its patience is that of this test.
+    let heard = over_udp(dns)(2).or_else(|_| over_udp(dns)(2));
+    heard.expect("a datagram waits until somebody reads it");
+    assert!(director.log().contains("not handed over, still serving as before"), "{}", director.log());
+    assert_eq!(director.ipvsadm(&format!("-E -t {web} -s wlc")).code, 0);
+
+    let process = rustix::process::Pid::from_child(&successor.0);
+    rustix::process::kill_process(process, Signal::CONT).expect("it is there");
+    assert!(!successor.0.wait().expect("it ends").success());
+    let log = successors_log(&director);
+    assert!(log.contains("has waited for too long, and goes on"), "{log}");
+    assert!(director.ipvsadm("-L -n").stdout.contains(" wlc"), "the control socket is still its own");
+    for question in 0..10 {
+        over_tcp(web)(question).expect("served");
+        over_udp(dns)(question).expect("served");
+    }
+}

@@ -12,7 +12,7 @@ use super::legacy::Legacy;
 use super::links::Link;
 use super::notice::{Claim, Counters, Fault, Notice, Status, Verdict};
 use super::probe::{Answer, Inquiry, News};
-use super::settings::{Advertises, Dependence, Dialect, Instance, Mac, Reach};
+use super::settings::{Advertises, Dependence, Dialect, Effect, Instance, Mac, Reach};
 use super::vmac::{Switch, Wanted};
 use super::wire::Wire;
 use crate::router::{Action, Event, Moment, OWNER, Reason, Router, State, Warning};
@@ -169,13 +169,14 @@ impl Member {
             footing.faults.push(fault("of its own", "was removed"));
         }
         for watched in &instance.links {
-            let state = down(host.links.by_name(&watched.interface));
-            match (watched.weight, state) {
-                (None, Some(why)) => footing.faults.push(fault(&watched.interface, why)),
-                (Some(weight @ 1..), None) | (Some(weight @ ..=-1), Some(_)) => {
-                    footing.weights.push((tracker(&watched.interface), weight));
-                }
-                _ => {}
+            let (state, effect) = match down(host.links.by_name(&watched.interface)) {
+                Some(why) => (why, watched.down),
+                None => ("is up", watched.up),
+            };
+            match effect {
+                Effect::Fault => footing.faults.push(fault(&watched.interface, state)),
+                Effect::Adds(0) => {}
+                Effect::Adds(weight) => footing.weights.push((tracker(&watched.interface), weight)),
             }
         }
         footing

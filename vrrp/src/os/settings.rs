@@ -236,9 +236,26 @@ pub enum Dependence {
 pub struct WatchedLink {
     /// Its name.
     pub interface: String,
-    /// What it adds to the priority: above zero while it is up, below zero while it is down. None is a
-    /// fault while it is down.
-    pub weight: Option<i32>,
+    /// What it means that it is up.
+    pub up: Effect,
+    /// What it means that it is down, or not there.
+    pub down: Effect,
+}
+
+/// What the state of something that is watched means to a virtual router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// This is added to the priority.
+    Adds(i32),
+    /// The virtual router cannot be master.
+    Fault,
+}
+
+impl WatchedLink {
+    /// An interface that has to be up.
+    pub fn needed(interface: impl Into<String>) -> WatchedLink {
+        WatchedLink { interface: interface.into(), up: Effect::Adds(0), down: Effect::Fault }
+    }
 }
 
 impl Instance {

@@ -37,6 +37,7 @@ impl<'a> Build<'a> {
                 self.unfit.push(node.blame(format!("{name} is not supported: {why}")));
             }
         }
+        self.tell_idle_blocks();
     }
 
     pub(super) fn complain(&mut self, complaint: Complaint) {

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::build::{Build, count, duration, switched_on, text, user};
-use super::wire::STRICT;
-use super::{Errand, Global};
+use super::{Errand, Global, idle};
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
@@ -39,13 +38,7 @@ impl Build<'_> {
                         global.shutdown = self.errand(block, node, "shutdown_script_timeout")
                     }
                     "lvs_timeouts" => self.timeouts(node, &mut global.lvs_timeouts),
-                    word => {
-                        let idle = IDLE.iter().find(|(idle, _)| *idle == word);
-                        if let Some((_, why)) = idle.filter(|_| switched_on(node)) {
-                            let message = format!("{word} has no effect here: {why}");
-                            self.unfit.push(node.blame(message).only_warns());
-                        }
-                    }
+                    _ => self.tell_idle(node, &idle::GLOBAL),
                 }
             }
         }
@@ -76,40 +69,6 @@ impl Build<'_> {
         }
     }
 }
-
-/// Words that are safe to do without, and why.
-const IDLE: [(&str, &str); 25] = [
-    ("vrrp_strict", STRICT),
-    ("vrrp_startup_delay", AT_ONCE),
-    ("vrrp_delay_after_boot", AT_ONCE),
-    ("vrrp_lower_prio_no_advert", "a master always answers one of lower priority"),
-    ("vrrp_notify_priority_changes", "states alone are told"),
-    ("vrrp_garp_extra_if", "neighbours of other interfaces learn of the addresses when they ask"),
-    ("default_interface", "each instance names its interface"),
-    ("vmac_prefix", "an interface of its own is named by use_vmac"),
-    ("reload_time_file", BY_SIGHUP),
-    ("reload_repeat", BY_SIGHUP),
-    ("reload_file", BY_SIGHUP),
-    ("config_save_dir", "a file that is refused changes nothing, and the log says what a reload did"),
-    ("umask", OF_THE_SERVICE),
-    ("vrrp_priority", OF_THE_SERVICE),
-    ("checker_priority", OF_THE_SERVICE),
-    ("checker_rt_priority", "load on the data path does not delay checks, which have a thread of their own"),
-    ("max_auto_priority", "the thread that speaks VRRP is a real-time one from its start"),
-    ("vrrp_cpu_affinity", OF_THE_SERVICE),
-    ("checker_cpu_affinity", OF_THE_SERVICE),
-    ("vrrp_no_swap", "no memory is locked"),
-    ("checker_no_swap", "no memory is locked"),
-    ("enable_snmp_vrrp", NO_SNMP),
-    ("enable_snmp_checker", NO_SNMP),
-    ("enable_traps", NO_SNMP),
-    ("enable_dbus", NO_SNMP),
-];
-
-const AT_ONCE: &str = "VRRP speaks as soon as the director runs";
-const BY_SIGHUP: &str = "SIGHUP alone has the files read again";
-const OF_THE_SERVICE: &str = "let the unit of the service say it, as UMask=, Nice= or CPUAffinity=";
-const NO_SNMP: &str = "--metrics shows to Prometheus what there is";
 
 /// As in keepalived.
 const ERRAND_PATIENCE: Duration = Duration::from_secs(10);

@@ -76,6 +76,13 @@ pub struct Instance {
     pub further: Vec<Vec<String>>,
 }
 
+impl Instance {
+    /// Whether it advertises IPv6 addresses.
+    pub(crate) fn is_v6(&self) -> bool {
+        self.addresses.first().is_some_and(|first| first.address.is_ipv6())
+    }
+}
+
 /// How adverts travel and when they are missed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wire {
@@ -217,7 +224,8 @@ pub struct Track {
     pub sessions: Vec<(String, Option<Weight>)>,
 }
 
-/// What something that is watched does to a priority. Zero is a fault where it is down.
+/// What something that is watched does to a priority. Zero is a fault where it is down, or reversed where
+/// it is up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
     /// Above zero it is added while the thing is up, below zero while it is down.
@@ -236,13 +244,19 @@ impl Weight {
     /// let malus = Weight { value: -20, reversed: false };
     /// assert_eq!((malus.adds(true), malus.adds(false)), (Some(0), Some(-20)));
     /// assert_eq!(Weight::default().adds(false), None);
+    /// assert_eq!(Weight { value: 0, reversed: true }.adds(true), None);
     /// ```
     pub fn adds(self, up: bool) -> Option<i64> {
         if self.value == 0 {
-            return up.then_some(0);
+            return (up != self.reversed).then_some(0);
         }
         let added = if (self.value > 0) == up { self.value } else { 0 };
         Some(if self.reversed { -added } else { added })
+    }
+
+    /// What is left of it in a group whose weights do not count: whether it is a fault.
+    pub(crate) fn without_value(self) -> Weight {
+        Weight { value: 0, reversed: self.reversed && self.value == 0 }
     }
 }
 
@@ -323,8 +337,28 @@ pub struct TrackProcess {
     pub command: Vec<String>,
     /// What it does to a priority.
     pub weight: Weight,
+    /// How the arguments are compared.
+    pub arguments: Arguments,
     /// How many must run.
     pub quorum: u32,
+    /// How many may run.
+    pub quorum_max: u32,
+    /// For how long there must be enough before that counts.
+    pub up_after: Duration,
+    /// For how long there must be too few, or too many.
+    pub down_after: Duration,
     /// The whole command line is compared.
     pub full_command: bool,
+}
+
+/// How the arguments of a process are compared with those that are asked for (`param_match`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arguments {
+    /// They are the same; where none are asked for, any will do.
+    #[default]
+    AsGiven,
+    /// The first ones are the same, and if none are asked for, there are none.
+    Partial,
+    /// As partial, and the last of those may be longer.
+    Initial,
 }

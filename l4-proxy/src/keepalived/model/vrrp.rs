@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::build::{Build, address, count, duration, switched_on, text, user};
 use super::router::{
-    Address, Authentication, Instance, Notify, Peer, State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp,
-    VrrpScript, Weight,
+    Address, Arguments, Authentication, Instance, Notify, Peer, State, SyncGroup, Track, TrackFile,
+    TrackProcess, Vrrp, VrrpScript, Weight,
 };
-use super::wire::{IDLE, UNFIT, WIRE_WORDS};
-use super::{Global, Mail, Script};
+use super::wire::{UNFIT, WIRE_WORDS};
+use super::{Global, Mail, Script, idle};
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
@@ -87,8 +87,18 @@ impl Build<'_> {
             self.complain(node.blame("the vrrp_track_process names no process"));
             return None;
         };
+        let delay = |name: &str| node.child(name).or_else(|| node.child("delay")).and_then(duration);
+        let arguments = match node.child("param_match").and_then(|child| child.text(1)) {
+            Some(word) if word.eq_ignore_ascii_case("partial") => Arguments::Partial,
+            Some(word) if word.eq_ignore_ascii_case("initial") => Arguments::Initial,
+            _ => Arguments::AsGiven,
+        };
         Some(TrackProcess {
             name: text(node)?,
+            arguments,
+            quorum_max: node.child("quorum_max").and_then(|child| count(child, 1)).unwrap_or(u32::MAX),
+            up_after: delay("fork_delay").unwrap_or_default(),
+            down_after: delay("terminate_delay").unwrap_or_default(),
             command: process.words[1..].iter().map(|word| word.text.clone()).collect(),
             weight: node.child("weight").map_or(Weight::default(), weight_of),
             quorum: node.child("quorum").and_then(|child| count(child, 1)).unwrap_or(1),
@@ -188,8 +198,11 @@ impl Build<'_> {
             word => {
                 if let Some((_, why)) = UNFIT.iter().find(|(unfit, _)| *unfit == word) {
                     self.unfit.push(node.blame(format!("{word}: {why}")));
-                } else if let Some((_, why)) = IDLE.iter().find(|(idle, _)| *idle == word) {
-                    self.unfit.push(node.blame(format!("{word} has no effect here: {why}")).only_warns());
+                }
+                self.tell_idle(node, &idle::INSTANCE);
+                if word == "old_unicast_checksum" && node.text(1).is_none() {
+                    let message = "old_unicast_checksum: adverts have the checksum of RFC 5798 alone";
+                    self.unfit.push(node.blame(message));
                 }
                 instance.further.push(words(node));
             }
@@ -214,7 +227,10 @@ impl Build<'_> {
         }
         if v6 {
             instance.version = 3;
+        } else if let Some(word) = node.child("native_ipv6").filter(|_| !instance.addresses.is_empty()) {
+            self.complaints.push(word.blame("native_ipv6 needs IPv6 addresses in virtual_ipaddress"));
         }
+        self.check_reach(node, instance);
         let authentication = node.child("authentication");
         if let (Some(block), 3) = (authentication, instance.version) {
             self.complaints
@@ -241,6 +257,35 @@ impl Build<'_> {
             let message = "an authentication header needs state BACKUP: it is taken to begin as BACKUP";
             self.complaints.push(block.blame(message).only_warns());
             instance.state = State::Backup;
+        }
+    }
+
+    /// What makes no sense together of how adverts and addresses travel.
+    fn check_reach(&mut self, node: &Node, instance: &Instance) {
+        let mut warn = |word: &str, message: &str| {
+            self.complaints.extend(node.child(word).map(|child| child.blame(message).only_warns()));
+        };
+        if instance.peers.is_empty() {
+            for word in ["unicast_src_ip", "unicast_ttl", "check_unicast_src"] {
+                warn(word, &format!("{word} without a unicast_peer: adverts go to the multicast group"));
+            }
+        }
+        if instance.vmac.is_none() {
+            warn("vmac_xmit_base", "vmac_xmit_base has no effect without use_vmac");
+        }
+        if let Some(word) = node.child("unicast_fault_no_peer").filter(|_| instance.peers.is_empty()) {
+            self.complaints
+                .push(word.blame("there is no unicast_peer: the instance would be in fault for good"));
+        }
+        let v6 = instance.is_v6();
+        let elsewhere = |address: &&Address| {
+            address.address.is_ipv6() != v6
+                || address.device.is_some() && address.device != instance.interface
+        };
+        let apart = instance.addresses.iter().chain(&instance.excluded).any(|address| elsewhere(&address));
+        if let Some(word) = node.child("use_vmac_addr").filter(|_| apart) {
+            let message = "use_vmac_addr: this director gives no address a virtual MAC of its own";
+            self.unfit.push(word.blame(message));
         }
     }
 
@@ -279,7 +324,7 @@ impl Build<'_> {
                 match (word.text.as_str(), value) {
                     ("scope", Some(value)) if !is_scope(&value.text) => {
                         self.complain(
-                            value.blame("wanted global, site, link, host or a number from 0 to 255"),
+                            value.blame("wanted global, site, link, host, nowhere or a number from 0 to 255"),
                         );
                     }
                     ("peer" | "to", Some(value)) if schema::network(&value.text).is_none() => {
@@ -347,9 +392,6 @@ impl Build<'_> {
             let weight = child.text(2).and_then(schema::integer);
             let reversed = child.text(3).is_some_and(|word| word.eq_ignore_ascii_case("reverse"));
             let weight = weight.map(|value| Weight { value, reversed });
-            if reversed && node.name() == "track_interface" {
-                self.unfit.push(child.blame("reverse: interfaces are not reversed by this director"));
-            }
             list.push((name.to_owned(), weight));
         }
         true
@@ -396,8 +438,8 @@ impl Build<'_> {
                         self.complain(member.blame(format!("there is no vrrp_instance {}", member.name())));
                     }
                 }
-            } else if !self.track(child, vrrp, &mut group.track) {
-                self.notify(child, &mut group.notify);
+            } else if !self.track(child, vrrp, &mut group.track) && !self.notify(child, &mut group.notify) {
+                self.tell_idle(child, &idle::GROUP);
             }
         }
         if group.members.is_empty() {
@@ -410,7 +452,7 @@ impl Build<'_> {
 }
 
 fn is_scope(word: &str) -> bool {
-    ["global", "universe", "site", "link", "host"].contains(&word) || word.parse::<u8>().is_ok()
+    ["global", "universe", "site", "link", "host", "nowhere"].contains(&word) || word.parse::<u8>().is_ok()
 }
 
 fn weight_of(node: &Node) -> Weight {

@@ -41,7 +41,12 @@ impl<'a> Build<'a> {
         let repeat = number("garp_master_repeat", "vrrp_garp_master_repeat").unwrap_or(usual_repeat);
         let again = number("garp_master_delay", "vrrp_garp_master_delay").unwrap_or(usual_again);
         let seconds = |count: u32| Duration::from_secs(count.into());
-        let spacing = |name: &str| self.global_word(name).and_then(duration).unwrap_or_default();
+        let group =
+            node.child("interface").and_then(|word| word.text(1)).and_then(|name| self.garp_group(name));
+        let spacing = |own: &str, global: &str| {
+            let own = group.and_then(|group| group.child(own));
+            own.or_else(|| self.global_word(global)).and_then(duration).unwrap_or_default()
+        };
         Announcing {
             repeat,
             again: seconds(again),
@@ -53,9 +58,20 @@ impl<'a> Build<'a> {
             contested_again: seconds(
                 number("garp_lower_prio_delay", "vrrp_garp_lower_prio_delay").unwrap_or(again),
             ),
-            arp_spacing: spacing("vrrp_garp_interval"),
-            na_spacing: spacing("vrrp_gna_interval"),
+            arp_spacing: spacing("garp_interval", "vrrp_garp_interval"),
+            na_spacing: spacing("gna_interval", "vrrp_gna_interval"),
         }
+    }
+
+    /// The `garp_group` that an interface belongs to.
+    fn garp_group(&self, interface: &str) -> Option<&'a Node> {
+        let lists = |group: &&Node| {
+            let own = group.child("interface").and_then(|word| word.text(1)) == Some(interface);
+            own || group
+                .child("interfaces")
+                .is_some_and(|list| list.children().iter().any(|item| item.name() == interface))
+        };
+        self.blocks("garp_group").into_iter().find(lists)
     }
 
     /// A word of an instance, or else one of `global_defs`.
@@ -69,7 +85,7 @@ impl<'a> Build<'a> {
 }
 
 /// What is read here.
-pub(super) const WIRE_WORDS: [&str; 14] = [
+pub(super) const WIRE_WORDS: [&str; 16] = [
     "mcast_dst_ip",
     "unicast_ttl",
     "check_unicast_src",
@@ -84,26 +100,10 @@ pub(super) const WIRE_WORDS: [&str; 14] = [
     "garp_master_refresh_repeat",
     "no_virtual_ipaddress",
     "debug",
+    "native_ipv6",
+    "unicast_fault_no_peer",
 ];
-
-/// Why there is no strict mode.
-pub(super) const STRICT: &str = "what it forbids is done where the file asks for it, and not otherwise";
 
 /// Words that would change what is done, and do not here.
-pub(super) const UNFIT: [(&str, &str); 4] = [
-    ("use_ipvlan", "this director makes no ipvlan interfaces"),
-    ("vrf", "this director knows no VRF"),
-    ("use_vmac_addr", "this director gives no address a virtual MAC of its own"),
-    ("unicast_fault_no_peer", "this director does not watch its peers"),
-];
-
-/// Words that are safe to do without, and why.
-pub(super) const IDLE: [(&str, &str); 7] = [
-    ("strict_mode", STRICT),
-    ("notify_priority_changes", "states alone are told"),
-    ("timer_expired_backup", "timers run on a thread of their own"),
-    ("lower_prio_no_advert", "a master always answers one of lower priority"),
-    ("garp_extra_if", "neighbours of other interfaces learn of the addresses when they ask"),
-    ("promote_secondaries", "the kernel's setting is left alone"),
-    ("track_src_ip", "an interface without the source address is noticed when adverts are sent"),
-];
+pub(super) const UNFIT: [(&str, &str); 2] =
+    [("use_ipvlan", "this director makes no ipvlan interfaces"), ("vrf", "this director knows no VRF")];

@@ -1,8 +1,7 @@
 //! `global_defs`, and the small blocks that belong to neither LVS nor VRRP.
 
 use crate::keepalived::schema::{
-    Arguments, Block, Keyword, Kind, block, flag, idle, items, optional, outdated, script, several, switch,
-    word,
+    Arguments, Block, Keyword, Kind, block, flag, items, optional, outdated, script, several, switch, word,
 };
 
 pub(crate) static GLOBAL: Block = Block { name: "global_defs", keywords: KEYWORDS, items: None };
@@ -45,8 +44,8 @@ const KEYWORDS: &[Keyword] = &[
     several("lvs_timeouts", 2, Kind::Text),
     flag("lvs_flush"),
     optional("lvs_flush_on_stop", 0, &[Kind::Choice(&["VS"])]),
-    idle(flag("rs_init_notifies"), "servers that are up from the beginning are not told of"),
-    idle(optional("nftables_ipvs", 0, &[Kind::Text]), NO_FIREWALL),
+    flag("rs_init_notifies"),
+    optional("nftables_ipvs", 0, &[Kind::Text]),
     word("nftables_ipvs_priority", &[Kind::Integer(i32::MIN as i64, i32::MAX as i64)]),
     word("nftables_ipvs_start_fwmark", &[Kind::Integer(1, MANY)]),
     // VRRP.
@@ -79,13 +78,13 @@ const KEYWORDS: &[Keyword] = &[
     word("vmac_prefix", &[Kind::Text]),
     word("vmac_addr_prefix", &[Kind::Text]),
     // Firewall.
-    idle(optional("nftables", 0, &[Kind::Text]), NO_FIREWALL),
+    optional("nftables", 0, &[Kind::Text]),
     word("nftables_priority", &[Kind::Integer(i32::MIN as i64, i32::MAX as i64)]),
     flag("nftables_counters"),
     flag("nftables_ifindex"),
-    idle(optional("vrrp_iptables", 0, &[Kind::Text, Kind::Text]), NO_FIREWALL),
-    idle(several("vrrp_ipsets", 0, Kind::Text), NO_FIREWALL),
-    idle(flag("disable_local_igmp"), "the kernel speaks IGMP as usual"),
+    optional("vrrp_iptables", 0, &[Kind::Text, Kind::Text]),
+    several("vrrp_ipsets", 0, Kind::Text),
+    flag("disable_local_igmp"),
     // How the processes run.
     word("vrrp_priority", NICE),
     word("checker_priority", NICE),
@@ -136,9 +135,9 @@ const KEYWORDS: &[Keyword] = &[
     word("snmp_socket", &[Kind::Text]),
     flag("enable_snmp_vrrp"),
     flag("enable_snmp_checker"),
-    idle(flag("enable_snmp_rfc"), NO_SNMP),
-    idle(flag("enable_snmp_rfcv2"), NO_SNMP),
-    idle(flag("enable_snmp_rfcv3"), NO_SNMP),
+    flag("enable_snmp_rfc"),
+    flag("enable_snmp_rfcv2"),
+    flag("enable_snmp_rfcv3"),
     flag("enable_traps"),
     optional("snmp_vs_stats_update_interval", 0, &[Kind::Seconds(0.0, LONG)]),
     optional("snmp_rs_stats_update_interval", 0, &[Kind::Seconds(0.0, LONG)]),
@@ -213,8 +212,6 @@ pub(crate) static BFD_INSTANCE: Block = Block {
     items: None,
 };
 
-const NO_FIREWALL: &str = "this director makes no firewall rules";
-const NO_SNMP: &str = "this director speaks no SNMP: see --metrics";
 const NICE: &[Kind] = &[Kind::Integer(-20, 19)];
 const REAL_TIME: &[Kind] = &[Kind::Integer(1, 99)];
 const BYTES: &[Kind] = &[Kind::Integer(0, MANY)];

@@ -1,7 +1,7 @@
 //! `vrrp_instance` and the blocks it refers to.
 
 use crate::keepalived::schema::{
-    Block, Keyword, Kind, block, flag, idle, items, optional, outdated, script, several, switch, word,
+    Block, Keyword, Kind, block, flag, items, optional, outdated, script, several, switch, word,
 };
 use crate::keepalived::tables::global::GROUP;
 
@@ -33,13 +33,13 @@ pub(crate) static TRACK_PROCESS: Block = Block {
     name: "vrrp_track_process",
     keywords: &[
         several("process", 1, Kind::Text),
-        idle(word("param_match", &[Kind::Choice(&["initial", "partial"])]), "parameters are compared whole"),
+        word("param_match", &[Kind::Choice(&["initial", "partial"])]),
         optional("weight", 1, &[Kind::Integer(-254, 254), REVERSE]),
         word("quorum", &[Kind::Integer(1, 65_535)]),
-        idle(word("quorum_max", &[Kind::Integer(0, 65_535)]), "any number above the quorum is enough"),
-        idle(word("fork_delay", &[Kind::Seconds(0.000_001, 3600.0)]), AT_ONCE),
-        idle(word("terminate_delay", &[Kind::Seconds(0.000_001, 3600.0)]), AT_ONCE),
-        idle(word("delay", &[Kind::Seconds(0.000_001, 3600.0)]), AT_ONCE),
+        word("quorum_max", &[Kind::Integer(0, 65_535)]),
+        word("fork_delay", &[Kind::Seconds(0.000_001, 3600.0)]),
+        word("terminate_delay", &[Kind::Seconds(0.000_001, 3600.0)]),
+        word("delay", &[Kind::Seconds(0.000_001, 3600.0)]),
         flag("full_command"),
     ],
     items: None,
@@ -71,7 +71,7 @@ pub(crate) static SYNC_GROUP: Block = Block {
         script("notify_stop"),
         optional("notify_deleted", 0, &[Kind::Text, Kind::Text, Kind::Text]),
         script("notify"),
-        idle(switch("notify_priority_changes"), "nobody is told of priorities alone"),
+        switch("notify_priority_changes"),
         switch("smtp_alert"),
         outdated(flag("global_tracking"), "it has no effect any more"),
         flag("sync_group_tracking_weight"),
@@ -153,7 +153,7 @@ const INSTANCE_KEYWORDS: &[Keyword] = &[
     script("notify"),
     script("notify_master_rx_lower_pri"),
     script("notify_split_brain"),
-    idle(switch("notify_priority_changes"), "nobody is told of priorities alone"),
+    switch("notify_priority_changes"),
     switch("smtp_alert"),
     word("debug", &[Kind::Integer(0, 4)]),
     outdated(
@@ -199,4 +199,3 @@ static INTERFACES: Block = items("interfaces", 1, &[Kind::Text], None);
 const REVERSE: Kind = Kind::Choice(&["reverse", "noreverse", "no_reverse"]);
 const MANY: i64 = u32::MAX as i64;
 const LONG: f64 = 1_000_000.0;
-const AT_ONCE: &str = "what a look at the processes finds counts at once";

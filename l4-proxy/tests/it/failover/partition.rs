@@ -221,13 +221,14 @@ fn last_transition(lab: &Lab, director: &Director) -> f64 {
 
 /// Whether a director may have served somebody then: it had the address, or had it just before, since what it
 /// had taken in may be on its way, and the kernel takes an address away up to a second before the consent
-/// ends; and the other one did not have it all that while.
+/// ends; and the other one did not have it all that while, as far as somebody looked.
 fn might_serve(seen: &[Seen], director: usize, at: Instant) -> bool {
     let within = |before: Duration, after: Duration| {
         seen.iter().filter(move |seen| seen.at + before >= at && seen.at <= at + after)
     };
     let had = within(SECOND * 13 / 10, SECOND / 10).any(|seen| seen.has[director]);
-    had && !within(SECOND * 3 / 10, Duration::ZERO).all(|seen| seen.has[1 - director])
+    let mut looks = within(SECOND * 3 / 10, Duration::ZERO).peekable();
+    had && (looks.peek().is_none() || !looks.all(|seen| seen.has[1 - director]))
 }
 
 /// Hours that clocks are set off, at least one.

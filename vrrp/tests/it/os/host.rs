@@ -8,8 +8,8 @@ use std::time::Duration;
 use lab::{eventually, eventually_or, throughout};
 use rustix::process::Signal;
 use vrrp::os::{
-    Announcing, Dependence, Dialect, Instance, Notice, Scope, Settings, SyncGroup, Verdict, VirtualAddress,
-    WatchedLink,
+    Announcing, Dependence, Dialect, Effect, Instance, Notice, Scope, Settings, SyncGroup, Verdict,
+    VirtualAddress, WatchedLink,
 };
 use vrrp::packet::Coverage;
 use vrrp::router::{Reason, State};
@@ -177,22 +177,30 @@ fn trackers_move_the_priority_and_are_faults() {
 #[test]
 fn watched_interfaces_count() {
     let Some(lab) = Lab::new(1) else { return };
-    for name in ["weighty", "needed"] {
+    for name in ["weighty", "needed", "unwanted"] {
         lab.run(1, &["link", "add", name, "type", "veth", "peer", "name", &format!("{name}-end")]);
         lab.run(1, &["link", "set", &format!("{name}-end"), "up"]);
         lab.run(1, &["link", "set", name, "up"]);
     }
-    let watched = |interface: &str, weight| WatchedLink { interface: interface.to_owned(), weight };
-    let links = vec![watched("weighty", Some(-30)), watched("needed", None)];
+    let watched = |interface: &str, up, down| WatchedLink { interface: interface.to_owned(), up, down };
+    lab.run(1, &["link", "set", "unwanted", "down"]);
+    let links = vec![
+        watched("weighty", Effect::Adds(0), Effect::Adds(-30)),
+        WatchedLink::needed("needed"),
+        watched("unwanted", Effect::Fault, Effect::Adds(5)),
+    ];
     let router = lab.router(1, Instance { links, ..instance(150) });
     router.becomes(State::Master);
     lab.run(1, &["link", "set", "weighty", "down"]);
-    eventually("the priority falls", || router.status().priority == 120);
+    eventually("the priority falls", || router.status().priority == 125);
     lab.run(1, &["link", "set", "needed", "down"]);
     router.becomes(State::Fault);
     assert_eq!(router.status().faults[0].to_string(), "interface needed: is down");
     lab.run(1, &["link", "set", "needed", "up"]);
     router.becomes(State::Master);
+    lab.run(1, &["link", "set", "unwanted", "up"]);
+    router.becomes(State::Fault);
+    assert_eq!(router.status().faults[0].to_string(), "interface unwanted: is up");
 }
 
 #[test]
