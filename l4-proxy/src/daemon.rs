@@ -130,6 +130,8 @@ struct State {
     /// What Prometheus asks, once more for a successor.
     metrics: Vec<OwnedFd>,
     timeouts: lvsadm::Timeouts,
+    /// A digest of what it was given to serve, whatever `lvsadm` has changed since.
+    given: Option<String>,
     /// Why nothing may be changed, if so.
     closed: Option<&'static str>,
 }
@@ -233,6 +235,7 @@ impl Daemon {
             checks: Records::default(),
             metrics: Vec::new(),
             timeouts,
+            given: None,
             closed: None,
         });
         let replaced = watch::Sender::new(false);
@@ -308,7 +311,10 @@ impl Daemon {
     /// # Errors
     /// As for [`Daemon::start`]; then nothing has changed.
     pub fn reload(&self, config: Config) -> Result<(), CommitError> {
-        self.shared.commit(Edit::Replace(config))
+        let given = succession::digest(&config);
+        self.shared.commit(Edit::Replace(config))?;
+        self.shared.state().given = Some(given);
+        Ok(())
     }
 
     /// Stops accepting and waits until every connection has ended, and every flow has been silent for

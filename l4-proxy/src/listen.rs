@@ -52,6 +52,16 @@ pub fn datagrams(address: SocketAddr, presence: Presence, count: usize) -> io::R
     (0..count).map(|_| datagram_socket(address, presence, Sharing::Group)).collect()
 }
 
+/// Sets how long bytes may stay unacknowledged before a client counts as gone, on what is accepted from now
+/// on; the kernel's time without one.
+///
+/// # Errors
+/// The system refuses.
+pub fn end_silence(listeners: &[TcpListener], user_timeout: Option<Duration>) -> io::Result<()> {
+    // Accepted sockets inherit it, and zero is the kernel's time.
+    listeners.iter().try_for_each(|listener| SockRef::from(listener).set_tcp_user_timeout(user_timeout))
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
     Alone,
@@ -128,3 +138,31 @@ const BACKLOG: i32 = 65_535;
 
 /// Room for datagrams that came while the worker was busy.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn client_that_acknowledges_nothing_has_the_time_that_was_set() {
+        let listeners = group((Ipv4Addr::LOCALHOST, 0).into(), Presence::Here, 2).expect("a free port");
+        let address = listeners[0].local_addr().expect("bound");
+        let heard = |time: Option<Duration>| {
+            end_silence(&listeners, time).expect("a valid time");
+            let client = TcpStream::connect(address).expect("it listens");
+            let own = client.local_addr().expect("connected");
+            let accepted = loop {
+                let accepted = listeners.iter().find_map(|listener| listener.accept().ok());
+                match accepted {
+                    Some((stream, peer)) if peer == own => break stream,
+                    _ => std::thread::yield_now(),
+                }
+            };
+            SockRef::from(&accepted).tcp_user_timeout().expect("open")
+        };
+        assert_eq!(heard(Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
+        assert_eq!(heard(None), None);
+    }
+}

@@ -125,8 +125,14 @@ fn succeed(run: &Run, read: Read, control: &Path) -> Result<Daemon, String> {
     config.services.retain(|service| accepts(&lvsadm::Edit::AddService(service.clone())).is_ok());
     let settle = |daemon: &Daemon| {
         set_timeouts(daemon, timeouts)?;
-        // Without files it keeps what the other one had.
-        if run.sources.is_empty() { Ok(()) } else { serve(daemon, read) }
+        // Without files it keeps what the other one had. With rules that are still those that the other
+        // one has read, it keeps what lvsadm has changed since, too.
+        let unchanged = read.model.is_none() && daemon.was_given(&read.rules.config);
+        match (run.sources.is_empty(), unchanged) {
+            (true, _) => Ok(()),
+            (false, true) => set_timeouts(daemon, read.rules.timeouts),
+            (false, false) => serve(daemon, read),
+        }
     };
     let daemon = Daemon::succeed(run.daemon.clone(), config, (predecessor, inherited), settle);
     daemon.map_err(|error| error.to_string())

@@ -136,12 +136,16 @@ fn read(input: impl Read) -> io::Result<String> {
 
 /// As ipvsadm says it where the kernel has no IPVS.
 fn unreachable(socket: &str, error: &io::Error) -> Output {
-    let stderr = format!(
-        "Can't initialize ipvs: {}\n\
-         No director answers at {socket}: `l4-proxy --control PATH' does; name another PATH with \
-         --control PATH in front or with LVSADM_SOCKET.\n",
-        reason(error)
-    );
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{socket} is not for this user: be root, or who l4-proxy runs as.")
+        }
+        _ => format!(
+            "No director answers at {socket}: `l4-proxy --control PATH' does; name another PATH with \
+             --control PATH in front or with LVSADM_SOCKET."
+        ),
+    };
+    let stderr = format!("Can't initialize ipvs: {}\n{hint}\n", reason(error));
     Output { stderr, code: 2, ..Output::default() }
 }
 

@@ -29,6 +29,7 @@ impl Daemon {
             self.shared.state().floating = before;
             return kept;
         }
+        self.shared.state().given = None;
         // Only now that everybody is served who comes when the addresses do.
         let Some((failover, prepared)) = failover else { return Ok(()) };
         let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner);

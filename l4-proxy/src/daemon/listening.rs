@@ -96,7 +96,9 @@ impl Shared {
         }
         let listeners = || {
             let given = shared_out(inherited.listeners(address)?, count)?;
-            if given.is_empty() { listen::group(address, presence, count) } else { Ok(given) }
+            let listeners = if given.is_empty() { listen::group(address, presence, count)? } else { given };
+            listen::end_silence(&listeners, self.options.settings.user_timeout)?;
+            Ok(listeners)
         };
         let datagrams = || {
             let given = inherited.datagrams(address)?;
@@ -406,10 +408,19 @@ fn shared_out(
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> CommitError {
     let hint = match error.kind() {
         io::ErrorKind::AddrNotAvailable => " (the virtual address must be on an interface of this host)",
+        io::ErrorKind::AddrInUse => {
+            " (another program listens there, or another director that --takeover would follow)"
+        }
+        io::ErrorKind::PermissionDenied if address.port() < PRIVILEGED => {
+            " (ports below 1024 are for root, and for who has CAP_NET_BIND_SERVICE)"
+        }
         _ => "",
     };
     CommitError::Refused(format!("cannot listen on {address}: {error}{hint}"))
 }
+
+/// Ports below it are not for everybody, unless the host says otherwise (`ip_unprivileged_port_start`).
+const PRIVILEGED: u16 = 1024;
 
 /// How long a change waits for workers to empty the queue of a listener that goes.
 const STOP_WAIT: Duration = Duration::from_secs(2);

@@ -37,6 +37,7 @@ impl Daemon {
         let bequeath = |director: &Director| predecessor.bequeath(director, clock::now());
         let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
         daemon.found = Mutex::new(predecessor.checks());
+        daemon.shared.state().given = predecessor.given();
         daemon.predecessor = Mutex::new(Some(predecessor));
         let settled = settle(&daemon).and_then(|()| {
             if daemon.is_awaited() {
@@ -57,6 +58,12 @@ impl Daemon {
         }
         elders.tell(&daemon.shared.consents);
         Ok(daemon)
+    }
+
+    /// Whether this is what it, or the director before it, was last given to serve. If it is, what `lvsadm` has
+    /// changed since need not go.
+    pub fn was_given(&self, config: &Config) -> bool {
+        self.shared.state().given == Some(digest(config))
     }
 
     /// Is done when a successor serves; then the director is to be drained.
@@ -103,8 +110,8 @@ impl Shared {
             let elders = self.elders.streams()?;
             state.closed = Some("the director hands over to another");
             let paused: Vec<_> = state.listening.values().filter_map(Listening::pause).collect();
-            let (timeouts, checks) = (state.timeouts, state.checks.records());
-            (Belongings { timeouts, sockets, flows: Vec::new(), checks, elders }, paused)
+            let (timeouts, checks, given) = (state.timeouts, state.checks.records(), state.given.clone());
+            (Belongings { timeouts, given, sockets, flows: Vec::new(), checks, elders }, paused)
         };
         belongings.flows = paused.into_iter().flat_map(Paused::flows).collect();
         info!(flows = belongings.flows.len(), "handing over");
@@ -139,4 +146,11 @@ impl Shared {
             consents: self.consents.clone(),
         }
     }
+}
+
+/// What tells one configuration from another, in any version that writes rules alike.
+pub(super) fn digest(config: &Config) -> String {
+    let rules = lvsadm::rules::save_full(config, lvsadm::Timeouts::default(), lvsadm::Naming::Numeric);
+    let digest = ring::digest::digest(&ring::digest::SHA256, rules.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

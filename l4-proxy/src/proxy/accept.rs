@@ -35,7 +35,8 @@ pub(crate) async fn accept(
     tokio::pin!(shutdown);
     // On a listener for one address its connections need not be asked for theirs.
     let own = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
-    let mut crowded = false;
+    // What stands in the way is said once, and again when it has gone in between.
+    let (mut crowded, mut starved) = (false, false);
     loop {
         if let Some(max) = reception.full() {
             if !crowded {
@@ -54,10 +55,15 @@ pub(crate) async fn accept(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((client, peer)) => reception.take_in(client, peer, own),
+            Ok((client, peer)) => {
+                starved = false;
+                reception.take_in(client, peer, own);
+            }
             Err(error) if listen::is_of_one_connection(&error) => {}
             Err(error) => {
-                warn!(service = %reception.name(), %error, "cannot accept");
+                if !std::mem::replace(&mut starved, true) {
+                    warn!(service = %reception.name(), %error, "cannot accept");
+                }
                 sleep(PAUSE).await;
             }
         }

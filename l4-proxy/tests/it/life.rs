@@ -264,3 +264,33 @@ fn upgraded_process_has_the_rights_of_the_one_before_and_no_more() {
         "what it starts has nothing: {status}"
     );
 }
+
+#[test]
+fn director_without_descriptors_says_so_once_and_serves_when_it_has_some() {
+    let (server, server_address) = listener();
+    let vip = free_port();
+    let rules = format!("-A -t {vip} -s rr\n-a -t {vip} -r {server_address} -m\n");
+    let director = Director::start_with(&rules, |program| {
+        let mut command = Command::new("sh");
+        // Its own bound would not let it come to that.
+        command.args(["-c", "ulimit -n 64; exec \"$0\" --max-connections 1000 \"$@\"", program]);
+        command
+    });
+    let crowd: Vec<_> = (0..100).map(|_| connect(vip)).collect();
+    crate::support::eventually("it is at its limit", || director.log().contains("cannot accept"));
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    // Twenty times a second each of them would have said it.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let said = director.log().matches("cannot accept").count();
+    assert!(said <= 4 * workers, "{said} times by {workers} workers");
+    drop(crowd);
+    server.set_nonblocking(true).expect("open");
+    while server.accept().is_ok() {}
+    server.set_nonblocking(false).expect("open");
+    crate::support::eventually("somebody is served again", || {
+        let client = connect(vip);
+        let mut server = accept(&server);
+        std::io::Write::write_all(&mut &client, b"x").is_ok()
+            && std::io::Read::read_exact(&mut server, &mut [0]).is_ok()
+    });
+}

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use l4_proxy::daemon::{Daemon, Options};
+use l4_proxy::takeover::{Estate, Predecessor};
 use rustix::process::Signal;
 
 use crate::binary::Director;
@@ -244,29 +246,17 @@ fn there_must_be_somebody_to_take_over_from() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// A director and its successor, stopped before it has said that it serves.
-fn stopped_in_the_middle(rules: &str) -> Option<(Director, Successor)> {
-    let director = Director::start(rules);
-    let successor = Successor::start(&director, &[]);
-    eventually("it is asked", || director.log().contains("handing over"));
-    let process = rustix::process::Pid::from_child(&successor.0);
-    rustix::process::kill_process(process, Signal::STOP).expect("it runs");
-    // What it has said by then has arrived.
-    thread::sleep(Duration::from_millis(300));
-    (!director.log().contains("connections end here")).then_some((director, successor))
-}
-
 #[test]
-fn director_goes_on_if_its_successor_hangs_and_that_one_ends_when_it_wakes() {
+fn director_goes_on_if_its_successor_says_nothing() {
     let echo = Echo::new();
     let (web, dns) = (free_port(), free_port());
     let server = echo.address;
     let rules = format!(
         "-A -t {web} -s rr\n-a -t {web} -r {server} -m\n-A -u {dns} -s rr\n-a -u {dns} -r {server} -m\n"
     );
-    // One that was too fast has taken over.
-    let (director, mut successor) =
-        (0..10).find_map(|_| stopped_in_the_middle(&rules)).expect("one is stopped in time");
+    let director = Director::start(&rules);
+    let silent = lvsadm::client::ask_for_all(director.path("sock")).expect("it answers");
+    eventually("it hands over", || director.log().contains("handing over"));
     over_tcp(web)(1).expect("who connects is served meanwhile");
     let refused = director.ipvsadm(&format!("-E -t {web} -s wlc"));
     assert!(refused.stderr.contains("hands over to another"), "{}", refused.stderr);
@@ -274,16 +264,74 @@ fn director_goes_on_if_its_successor_hangs_and_that_one_ends_when_it_wakes() {
     let heard = over_udp(dns)(2).or_else(|_| over_udp(dns)(2));
     heard.expect("a datagram waits until somebody reads it");
     assert!(director.log().contains("not handed over, still serving as before"), "{}", director.log());
+    drop(silent);
     assert_eq!(director.ipvsadm(&format!("-E -t {web} -s wlc")).code, 0);
-
-    let process = rustix::process::Pid::from_child(&successor.0);
-    rustix::process::kill_process(process, Signal::CONT).expect("it is there");
-    assert!(!successor.0.wait().expect("it ends").success());
-    let log = successors_log(&director);
-    assert!(log.contains("has waited for too long, and goes on"), "{log}");
-    assert!(director.ipvsadm("-L -n").stdout.contains(" wlc"), "the control socket is still its own");
     for question in 0..10 {
         over_tcp(web)(question).expect("served");
         over_udp(dns)(question).expect("served");
     }
+}
+
+#[test]
+fn successor_that_was_kept_from_running_for_too_long_serves_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sock");
+    let control = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    // A director that is heard of so slowly that its patience is over, as for one that was stopped meanwhile.
+    let slow = thread::spawn(move || {
+        let (mut successor, _) = control.accept().expect("it asks");
+        let timeouts = lvsadm::Timeouts::default();
+        let now = l4_proxy::clock::now();
+        let estate = Estate::of(&lvs_core::Director::new(), timeouts, now).write();
+        for part in [&(estate.len() as u64).to_be_bytes()[..], &estate] {
+            thread::sleep(PATIENCE / 2);
+            successor.write_all(part).expect("it listens");
+        }
+        let mut said = Vec::new();
+        // It may leave with a reset.
+        let _ = successor.read_to_end(&mut said);
+        (control, said.ends_with(b"!"))
+    });
+    let predecessor = Predecessor::ask(&path).expect("a director");
+    let options = Options { control: Some(path.clone()), workers: 1, probes: None, ..Options::default() };
+    let late = Daemon::succeed(options, lvs_core::Config::default(), predecessor, |_| Ok(()));
+    let error = late.err().expect("it is too late").to_string();
+    assert!(error.contains("has waited for too long, and goes on"), "{error}");
+    let (control, served) = slow.join().expect("no panic");
+    assert!(!served, "it said that it serves");
+    control.set_nonblocking(true).expect("open");
+    drop(std::os::unix::net::UnixStream::connect(&path).expect("the control socket is as it was"));
+    eventually("that came to the director before", || control.accept().is_ok());
+}
+
+#[test]
+fn what_lvsadm_has_changed_outlives_an_upgrade_until_the_file_says_something_else() {
+    let (a, b) = (Echo::new(), Echo::new());
+    let vip = free_port();
+    let rules = format!("-A -t {vip} -s rr\n-a -t {vip} -r {} -m -w 5\n", a.address);
+    let director = Director::start(&rules);
+    let listed = || {
+        let saved = director.ipvsadm("-S -n").stdout;
+        saved.lines().map(|line| line.replace(&vip.to_string(), "VIP")).collect::<Vec<_>>()
+    };
+    let line = |server: SocketAddr, weight: u32| format!("-a -t VIP -r {server} -m -w {weight}");
+    assert_eq!(director.ipvsadm(&format!("-a -t {vip} -r {} -m", b.address)).code, 0);
+    assert_eq!(director.ipvsadm(&format!("--drain {} --deadline 3600", a.address)).code, 0);
+    for _ in 0..2 {
+        let upgraded = director.ipvsadm("--upgrade");
+        assert_eq!(upgraded.code, 0, "{}", upgraded.stderr);
+        assert_eq!(listed()[1..], [line(a.address, 0), line(b.address, 1)]);
+        let health = director.ipvsadm("-L -n --health").stdout;
+        assert!(health.contains("draining"), "{health}");
+        over_tcp(vip)(1).expect("served");
+    }
+    director.write_rules(&rules.replace("-w 5", "-w 7"));
+    let upgraded = director.ipvsadm("--upgrade");
+    assert_eq!(upgraded.code, 0, "{}", upgraded.stderr);
+    assert_eq!(listed()[1..], [line(a.address, 7)]);
+    let newest: u32 =
+        upgraded.stdout.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a process");
+    let newest = rustix::process::Pid::from_raw(newest.cast_signed()).expect("a process");
+    rustix::process::kill_process(newest, Signal::TERM).expect("it runs");
+    eventually("it ends", || !director.path("sock").exists());
 }

@@ -71,7 +71,7 @@ fn document_of_a_listing_has_the_promised_fields() {
           "services": [{
             "service": "TCP 192.0.2.10:80", "protocol": "tcp", "address": "192.0.2.10:80", "mark": null,
             "family": "ipv4", "pool": null, "scheduler": "wlc", "flags": [],
-            "persistence": {"timeout_seconds": 60, "mask": "255.255.255.0", "templates_max": 1000000},
+            "persistence": {"timeout_seconds": 60, "mask": "255.255.255.0", "engine": null, "templates_max": 1000000},
             "one_packet": false, "refused": 0,
             "counters": {"connections": 1, "packets_in": 0, "packets_out": 0, "bytes_in": 0, "bytes_out": 5},
             "rates": {"connections": 0, "packets_in": 0, "packets_out": 0, "bytes_in": 0, "bytes_out": 0},
