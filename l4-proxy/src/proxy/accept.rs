@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::listen;
@@ -35,8 +35,8 @@ pub(crate) async fn accept(
     tokio::pin!(shutdown);
     // On a listener for one address its connections need not be asked for theirs.
     let own = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
-    // What stands in the way is said once, and again when it has gone in between.
-    let (mut crowded, mut starved) = (false, false);
+    let mut crowded = false;
+    let mut said: Option<Instant> = None;
     loop {
         if let Some(max) = reception.full() {
             if !crowded {
@@ -55,14 +55,13 @@ pub(crate) async fn accept(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((client, peer)) => {
-                starved = false;
-                reception.take_in(client, peer, own);
-            }
+            Ok((client, peer)) => reception.take_in(client, peer, own),
             Err(error) if listen::is_of_one_connection(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut starved, true) {
+                // Descriptors come and go many times a second.
+                if said.is_none_or(|said| said.elapsed() >= UNSAID) {
                     warn!(service = %reception.name(), %error, "cannot accept");
+                    said = Some(Instant::now());
                 }
                 sleep(PAUSE).await;
             }
@@ -74,6 +73,9 @@ pub(crate) async fn accept(
         reception.take_in(client, peer, own);
     }
 }
+
+/// How long what keeps from accepting is not said again.
+const UNSAID: Duration = Duration::from_secs(10);
 
 /// How long accepting pauses when there is no room.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -266,7 +266,7 @@ fn upgraded_process_has_the_rights_of_the_one_before_and_no_more() {
 }
 
 #[test]
-fn director_without_descriptors_says_so_once_and_serves_when_it_has_some() {
+fn director_without_descriptors_says_so_seldom_and_serves_when_it_has_some() {
     let (server, server_address) = listener();
     let vip = free_port();
     let rules = format!("-A -t {vip} -s rr\n-a -t {vip} -r {server_address} -m\n");
@@ -282,7 +282,7 @@ fn director_without_descriptors_says_so_once_and_serves_when_it_has_some() {
     // Twenty times a second each of them would have said it.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let said = director.log().matches("cannot accept").count();
-    assert!(said <= 4 * workers, "{said} times by {workers} workers");
+    assert!(said <= workers, "{said} times by {workers} workers");
     drop(crowd);
     server.set_nonblocking(true).expect("open");
     while server.accept().is_ok() {}
