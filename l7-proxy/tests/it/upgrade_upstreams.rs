@@ -179,7 +179,7 @@ fn addresses_of_a_name_hold_in_the_new_binary_although_nobody_can_tell_them() {
     let names = NameServer::of("app.test", local([1]));
     let site = controlled(&format!(
         "resolver {} ipv6=off valid=1s; resolver_timeout 10s;
-         upstream app {{ server app.test:{} resolve; }}
+         upstream app {{ zone app 64k; server app.test:{} resolve; }}
          server {{ listen LISTEN; location / {{ proxy_pass http://app; }} }}",
         names.addr,
         origin.addr.port()
