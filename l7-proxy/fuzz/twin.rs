@@ -46,7 +46,7 @@ fn search(locations: &[Location], path: &[u8]) -> Found {
     }
     for location in locations {
         if let Matcher::Regex(pattern) = &location.matcher
-            && pattern.regex().is_match(path)
+            && pattern.is_match(path)
         {
             return match search(&location.locations, path) {
                 Found::Decided(id) => Found::Decided(id),
@@ -85,7 +85,7 @@ pub(crate) fn server(servers: &[VirtualServer], host: &str) -> usize {
         _ => None,
     });
     let regex = names().find(|(_, name)| match name {
-        ServerName::Regex(pattern) => !host.is_empty() && pattern.regex().is_match(host.as_bytes()),
+        ServerName::Regex(pattern) => !host.is_empty() && pattern.is_match(host.as_bytes()),
         _ => false,
     });
     let exact = exact.map(|(place, _)| place);

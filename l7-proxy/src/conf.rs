@@ -30,6 +30,7 @@ mod limit;
 mod listing;
 mod location;
 mod log;
+mod mirror;
 mod proxy;
 mod referers;
 mod resolver;
@@ -57,7 +58,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{
-    Config, Expected, LogFormat, Pattern, Resolving, ServerName, Settings, Transport, UpstreamId, Zone,
+    Config, Expected, Gathering, LogFormat, Pattern, Resolving, ServerName, Settings, Transport, UpstreamId,
+    Zone,
 };
 use crate::variable::{Names, Variable};
 
@@ -241,6 +243,7 @@ fn settings_of(
     rules::apply(scope, auth::RULES, context, block, settings)?;
     referers::apply(scope, context, block, settings)?;
     secure_link::apply(scope, context, block, settings)?;
+    rules::apply(scope, mirror::RULES, context, block, settings)?;
     rules::apply(scope, charset::RULES, context, block, settings)?;
     rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
@@ -260,6 +263,8 @@ struct Scope {
     /// Named groups of all regular expressions: variables wherever they stand.
     names: Names,
     formats: HashMap<String, Arc<LogFormat>>,
+    /// Log files whose lines are gathered.
+    gathered: HashMap<PathBuf, Gathering>,
     /// What limits of `http {}` count by.
     zones: Vec<Zone>,
     upstreams: Upstreams,
@@ -287,6 +292,7 @@ impl Scope {
             prefix,
             names: Names::default(),
             formats: HashMap::new(),
+            gathered: HashMap::new(),
             zones: Vec::new(),
             upstreams: Upstreams::default(),
             resolving: Resolving::default(),
@@ -343,7 +349,7 @@ impl Scope {
 
     /// Refuses a named group that would hide a variable.
     fn check_names(pattern: &Pattern) -> Result<(), rules::Fault> {
-        match pattern.regex().capture_names().flatten().find(|name| Variable::named(name).is_some()) {
+        match pattern.names().find(|name| Variable::named(name).is_some()) {
             Some(name) => Err(rules::Fault::new(format!("the duplicate \"{name}\" variable"))),
             None => Ok(()),
         }
@@ -379,8 +385,7 @@ impl Scope {
         // An expression in the brackets of an `if` may have lost one of its own.
         let sources = sources.flat_map(|source| [source.to_owned(), format!("{source})")]);
         for pattern in sources.filter_map(|source| Pattern::new(&source).ok()) {
-            let names = pattern.regex().capture_names().flatten();
-            names.for_each(|name| self.names.insert(name));
+            pattern.names().for_each(|name| self.names.insert(name));
         }
     }
 

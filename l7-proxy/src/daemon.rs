@@ -42,7 +42,7 @@ use l4_proxy::worker::Workers;
 use lvs_core::{ConfigError, Director};
 use lvsadm::Control;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::administered::{Administered, Claim};
 pub use self::legacy::Legacy;
@@ -52,10 +52,11 @@ use crate::access_log::OpenError;
 use crate::check;
 use crate::embed::{self, Service};
 use crate::error_log::Errno;
-use crate::model::{self, Config, ControlSocket, Http, SocketOptions, Stream, Transport};
+use crate::model::{self, Config, ControlSocket, Http, Identity, SocketOptions, Stream, Transport};
 use crate::names::{self, Followed};
 use crate::server::Shared;
 use crate::site::{self, Site, SiteError};
+use crate::spool::Spool;
 use crate::stream::{self, Door, Relay};
 use crate::unix;
 
@@ -107,6 +108,8 @@ struct State {
     /// By the address as configured.
     listening: HashMap<Endpoint, Listening>,
     workers_wanted: model::Workers,
+    /// Whom workers act as.
+    user: Option<Identity>,
     /// How long what is served by the present configuration may last after the next.
     shutdown_timeout: Option<Duration>,
     phase: Phase,
@@ -179,6 +182,8 @@ pub enum Error {
     Control(io::Error),
     /// The system has no more threads.
     Threads(io::Error),
+    /// Workers may not act as the user of the configuration.
+    User(io::Error),
     /// The proxy is ending.
     Finishing,
 }
@@ -226,6 +231,10 @@ impl Daemon {
         claim: Claim,
         legacy: Legacy,
     ) -> Result<Daemon, Error> {
+        let user = config.process.user.clone();
+        if let Some(user) = &user {
+            user.try_out().map_err(Error::User)?;
+        }
         let count = options.workers.unwrap_or_else(|| worker_count(config.process.workers));
         let mut shared = Shared::new(Arc::new(Director::new()));
         shared.worker_connections = config.events.worker_connections;
@@ -237,12 +246,14 @@ impl Daemon {
             let (sender, receiver) = mpsc::unbounded_channel();
             let (site, shared) = (Arc::clone(&empty), shared.clone());
             let duty = if index == 0 { Duty::Clock } else { Duty::None };
-            workers.run(index, move || worker::run(site, shared, duty, receiver, requests));
+            let user = user.clone();
+            workers.run(index, move || worker::run(site, shared, duty, user, receiver, requests));
             commands.push(sender);
         }
         let state = State {
             listening: HashMap::new(),
             workers_wanted: config.process.workers,
+            user: user.clone(),
             shutdown_timeout: None,
             phase: Phase::Serving,
             checks: None,
@@ -259,7 +270,13 @@ impl Daemon {
         let (checks, wanted) = watch::channel(None);
         let background = Workers::start(&format!("{}-service", options.name), 1).map_err(Error::Threads)?;
         let director = Arc::clone(&shared.director);
-        background.run(0, move || check::follow(director, wanted));
+        background.run(0, move || async move {
+            if let Some(Err(error)) = user.map(|user| user.assume()) {
+                error!("cannot become the user ({}): servers are not checked", Errno(&error));
+                return;
+            }
+            check::follow(director, wanted).await;
+        });
         let (names, wanted) = watch::channel(Vec::new());
         let told = Arc::clone(&administered);
         background.run(0, move || names::follow(told, wanted));
@@ -326,6 +343,11 @@ impl Daemon {
             state.workers_wanted = process.workers;
             warn!("worker_processes changed: it takes effect when the proxy is started anew");
         }
+        if process.user != state.user {
+            // What they have given up they cannot take back.
+            state.user.clone_from(&process.user);
+            warn!("user changed: it takes effect when the proxy is started anew");
+        }
 
         // All that can fail comes first.
         let stream = match self.entry {
@@ -377,8 +399,12 @@ impl Daemon {
         let names = names::names(&http, &stream);
         let site = Arc::new(Site::new(http).map_err(Error::Site)?);
         let logs = site.router.all_settings().flat_map(|settings| &settings.access_log);
-        let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
+        let targets =
+            logs.filter_map(|log| Some((log.target.fixed()?, log.gathering))).chain(stream.log_targets());
         self.shared.logs.open(targets).map_err(Error::Log)?;
+        if let Some(user) = &state.user {
+            prepare_folders(&site, user);
+        }
         let control = state.bind_control(process.control.as_ref())?;
         self.administered.widen(&services, &site, &names).map_err(of_service)?;
 
@@ -483,6 +509,10 @@ impl Daemon {
     /// Opens the access logs anew by their names: after they were moved away.
     pub fn reopen_logs(&self) {
         self.shared.logs.reopen();
+        for commands in &self.commands {
+            // One that has gone has written its lines.
+            let _ = commands.send(Command::LookAtLogs);
+        }
     }
 
     /// Accepts no more and waits until every connection has ended or `deadline` has passed, which
@@ -613,6 +643,20 @@ fn http_sockets(http: Option<&Http>) -> Result<Vec<(SocketAddr, SocketOptions)>,
     Ok(sockets.map(|socket| (socket.addr, socket.options.clone())).collect())
 }
 
+/// Makes the folders in which workers keep bodies of requests their user's own.
+fn prepare_folders(site: &Site, user: &Identity) {
+    let is_shown = site.router.needs().body_file;
+    let written = site.router.all_settings().filter(|settings| {
+        is_shown || settings.client.body.in_file.is_some() || !settings.mirror.paths.is_empty()
+    });
+    let folders = written.map(|settings| &settings.client.body.folder);
+    for folder in folders.collect::<std::collections::HashSet<_>>() {
+        if let Err(error) = Spool::prepare(folder, user) {
+            warn!("cannot prepare \"{}\" ({})", folder.display(), Errno(&error));
+        }
+    }
+}
+
 fn worker_count(workers: model::Workers) -> NonZeroUsize {
     match workers {
         model::Workers::Count(count) => count,
@@ -630,6 +674,7 @@ impl fmt::Display for Error {
             Error::Log(error) => error.fmt(f),
             Error::Control(error) => write!(f, "cannot answer lvsadm ({error})"),
             Error::Threads(error) => write!(f, "cannot start worker threads ({})", Errno(error)),
+            Error::User(error) => write!(f, "cannot become the user ({})", Errno(error)),
             Error::Finishing => f.write_str("the proxy is shutting down"),
         }
     }
@@ -639,7 +684,9 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Site(error) => Some(error),
-            Error::Bind(_, error) | Error::Threads(error) | Error::Control(error) => Some(error),
+            Error::Bind(_, error) | Error::Threads(error) | Error::Control(error) | Error::User(error) => {
+                Some(error)
+            }
             Error::Log(error) => Some(error),
             Error::Finishing => None,
         }

@@ -20,7 +20,7 @@ pub(crate) fn takes_gzip(gzip: &Gzip, version: Version, request: &HeaderMap, ans
         return false;
     }
     match request.get(USER_AGENT) {
-        Some(agent) => !gzip.disable.iter().any(|pattern| pattern.regex().is_match(agent.as_bytes())),
+        Some(agent) => !gzip.disable.iter().any(|pattern| pattern.is_match(agent.as_bytes())),
         None => true,
     }
 }

@@ -148,7 +148,7 @@ impl ServerName {
             ServerName::TrailingWildcard(start) => {
                 host.strip_prefix(&**start).is_some_and(|rest| rest.starts_with('.'))
             }
-            ServerName::Regex(pattern) => pattern.regex().is_match(host.as_bytes()),
+            ServerName::Regex(pattern) => pattern.is_match(host.as_bytes()),
         }
     }
 }

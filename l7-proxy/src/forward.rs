@@ -375,7 +375,8 @@ impl Journey<'_> {
     /// How the request's body is framed for the server.
     fn framing(&self, transaction: &Transaction) -> headers::Framing {
         if transaction.asks() {
-            return headers::Framing::None;
+            let size = self.source.as_ref().and_then(|source| source.exact_size());
+            return size.map_or(headers::Framing::None, headers::Framing::Length);
         }
         let sent = self.settings.set_body.is_none() && self.settings.pass.body;
         let size = self.source.as_ref().map(|source| (source.exact_size(), source.is_size_told()));

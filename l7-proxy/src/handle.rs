@@ -12,6 +12,7 @@ mod explained;
 mod finish;
 mod guard;
 mod logged;
+mod mirror;
 mod missing;
 mod pixel;
 mod relay;
@@ -194,11 +195,11 @@ pub(crate) fn answer_parts(
             refused.get_or_insert(Refused { status: 400, reason: "client sent invalid request" });
             root()
         });
-        let mut arrived = Arrived { incoming, refused };
+        let mut arrived = Arrived { incoming, body: None, refused };
         match walk(transaction, &mut search, &mut target, &mut arrived, Purpose::Answer).await? {
             Ending::Response(response) => Ok(response),
             // It was not asked for.
-            Ending::Word(_) => Err(Cut::NoAnswer),
+            Ending::Word(_) | Ending::Nothing => Err(Cut::NoAnswer),
         }
     });
     Logged::new(session, answering)
@@ -207,6 +208,8 @@ pub(crate) fn answer_parts(
 /// What has come of a request.
 struct Arrived {
     incoming: Option<Received>,
+    /// The body, where it comes from somewhere else.
+    body: Option<Rc<Source>>,
     /// Why it is not to be answered as what it asks for.
     refused: Option<Refused>,
 }
@@ -217,12 +220,16 @@ enum Purpose<'a> {
     Answer,
     /// To hear whether another request may go on.
     Ask(&'a Auth),
+    /// To have it seen by whoever answers it.
+    Mirror,
 }
 
 /// What comes of a request.
 enum Ending {
     Response(Response),
     Word(Word),
+    /// Nothing that anybody waits for.
+    Nothing,
 }
 
 /// What a location says of another request.
@@ -243,16 +250,17 @@ async fn walk<'t>(
     arrived: &mut Arrived,
     purpose: Purpose<'_>,
 ) -> Result<Ending, Cut> {
-    let Arrived { incoming, refused } = arrived;
+    let Arrived { incoming, body, refused } = arrived;
     // The route borrows from it while the transaction goes on to change.
     let generation = Rc::clone(&transaction.generation);
     let router = &generation.site.router;
-    let mut body: Option<Rc<Source>> = None;
     loop {
         let (server, route, step) = match refused.take() {
             Some(refused) => search.refuse(&mut transaction, router, refused),
             None => search.locate(&mut transaction, router, target, incoming.as_ref()),
         };
+        // Who may pass cannot be told by an expression that came to no end.
+        let step = if transaction.captures.take_failure() { Some(Step::status(500)) } else { step };
         let step = match step {
             None if !route.settings.admits_all() && !transaction.asks() => {
                 // In a place of its own: most requests need no room for it.
@@ -264,6 +272,21 @@ async fn walk<'t>(
             let tried = route.try_files?;
             tried::look(&mut transaction, server, &route, target, tried)
         });
+        let step = match step {
+            None if !route.settings.mirror.paths.is_empty()
+                && !transaction.asks()
+                && transaction.trace.is_none() =>
+            {
+                // In a place of its own, as above.
+                let mirrored =
+                    Box::pin(mirror::send(&mut transaction, server, &route, target, incoming, body)).await;
+                match mirrored {
+                    Ok(()) => None,
+                    Err(cut) => Some(cut_short(&mut transaction, server, cut)?),
+                }
+            }
+            step => step,
+        };
         let named;
         let (to, step) = match (step, route.handler) {
             (None, Handler::Proxy(pass)) => {
@@ -294,20 +317,11 @@ async fn walk<'t>(
             (None, None, Handler::Proxy(_) | Handler::ProxyTo(_)) => Step::status(500),
             (None, Some(to), _) => {
                 if let Some(incoming) = incoming.take() {
-                    body = Some(source(&transaction, &route, incoming));
+                    *body = Some(source(&transaction, &route, incoming));
                 }
                 let sent = body.as_ref().filter(|body| body.is_whole()).cloned();
                 match hold(&mut transaction, &route, sent.as_ref()).await {
-                    Err(cut @ Cut::Gone) => {
-                        let (serial, context) = (transaction.connection.serial, transaction.context(server));
-                        debug!("*{serial} {cut}{context}");
-                        return Err(transaction.abandon());
-                    }
-                    Err(cut) => {
-                        let (serial, context) = (transaction.connection.serial, transaction.context(server));
-                        error!("*{serial} {cut}{context}");
-                        Step::status(cut.status())
-                    }
+                    Err(cut) => cut_short(&mut transaction, server, cut)?,
                     Ok(()) => {
                         let sent = sent.clone();
                         let answered =
@@ -331,6 +345,10 @@ async fn walk<'t>(
                 let word = asked::word(&mut transaction, server, &route, target, auth, (&answer, status));
                 answer.kind.discard().await;
                 return Ok(Ending::Word(word));
+            }
+            Next::Answer(answer, _) if matches!(purpose, Purpose::Mirror) => {
+                answer.kind.discard().await;
+                return Ok(Ending::Nothing);
             }
             Next::Answer(answer, _) if transaction.trace.is_some() => {
                 let answer = explained::answer(&mut transaction, answer);
@@ -371,13 +389,28 @@ fn source(transaction: &Transaction, route: &Route<'_>, incoming: Received) -> R
     Source::new(incoming, Rc::clone(&transaction.session), limit, keeping)
 }
 
+/// What comes of a request whose body was not read whole.
+///
+/// # Errors
+/// Nobody is there to be answered.
+fn cut_short(transaction: &mut Transaction, server: &Server, cut: Cut) -> Result<Step, Cut> {
+    let (serial, context) = (transaction.connection.serial, transaction.context(server));
+    if cut == Cut::Gone {
+        debug!("*{serial} {cut}{context}");
+        return Err(transaction.abandon());
+    }
+    error!("*{serial} {cut}{context}");
+    Ok(Step::status(cut.status()))
+}
+
 /// Reads a body before a server is asked, if the location says so.
 async fn hold(
     transaction: &mut Transaction,
     route: &Route<'_>,
     body: Option<&Rc<Source>>,
 ) -> Result<(), Cut> {
-    let Some(body) = body.filter(|_| route.proxy().buffering == RequestBuffering::On) else { return Ok(()) };
+    let wanted = |body: &&Rc<Source>| route.proxy().buffering == RequestBuffering::On && !body.is_in_file();
+    let Some(body) = body.filter(wanted) else { return Ok(()) };
     let needs = transaction.generation.site.router.needs();
     let store = &route.settings.client.body;
     if store.in_file.is_none() && !needs.body_file {

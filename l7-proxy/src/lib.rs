@@ -117,6 +117,7 @@ mod dns;
 mod encoding;
 mod forward;
 mod handle;
+mod identity;
 mod limit;
 pub mod map;
 mod moment;

@@ -156,7 +156,8 @@ fn check_surroundings(config: &Config, early: &model::ErrorLog) -> Result<(), St
     let site = Site::new(config.http.clone().unwrap_or_default()).map_err(|error| error.to_string())?;
     let logs = site.router().all_settings().flat_map(|settings| &settings.access_log);
     let stream = config.stream.clone().unwrap_or_default();
-    let targets = logs.filter_map(|log| log.target.fixed()).chain(stream.log_targets());
+    let targets =
+        logs.filter_map(|log| Some((log.target.fixed()?, log.gathering))).chain(stream.log_targets());
     LogFiles::default().open(targets).map_err(|error| error.to_string())?;
     let log = ErrorLog::new();
     log.write_to(&places(config, early)).map_err(|error| error.to_string())?;

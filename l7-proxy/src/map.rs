@@ -133,7 +133,7 @@ impl<T> Rows<T> {
         }
         let mut patterns = self.patterns.iter();
         patterns
-            .find(|(pattern, _)| captures.matches_at_a_look(pattern.regex(), text))
+            .find(|(pattern, _)| captures.matches_at_a_look(pattern, text))
             .map_or(&self.default, |(_, value)| value)
     }
 

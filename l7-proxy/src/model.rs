@@ -51,6 +51,7 @@ mod files;
 mod http;
 mod limit;
 mod log;
+mod mirror;
 mod pattern;
 mod proxy;
 mod referers;
@@ -94,9 +95,10 @@ pub use self::limit::{
     ConnectionsLimit, Enforcement, Excess, LimitStatus, Limits, RequestsLimit, Zone, ZoneId, ZoneKind,
 };
 pub use self::log::{
-    AccessLog, AccessLogTarget, ErrorLog, Escape, LogFileCache, LogFormat, LogLevel, LogNotFound, LogTarget,
-    Packing,
+    AccessLog, AccessLogTarget, ErrorLog, Escape, Gathering, LogFileCache, LogFormat, LogLevel, LogNotFound,
+    LogTarget, Packing,
 };
+pub use self::mirror::{Mirror, MirrorBody};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::proxy::{
     GrpcSettings, HttpVersion, NextUpstream, PassRequest, ProxySettings, RequestBuffering, RetryOn, SetHeader,
@@ -122,6 +124,7 @@ pub use self::tls::{
     TlsServer, TlsVersion, TlsVersions, VerifyClient,
 };
 pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Timed, Upstream, UpstreamId};
+pub use crate::identity::Identity;
 
 /// A whole configuration: the process, and the protocols that it serves.
 #[derive(Debug, Clone, Default)]
@@ -160,8 +163,8 @@ pub struct Process {
     pub daemon: bool,
     /// `master_process`; recorded, the workers are threads of one process either way.
     pub master_process: bool,
-    /// `user NAME [GROUP]`; recorded, privileges are the service manager's business.
-    pub user: Option<(String, Option<String>)>,
+    /// Whom workers act as, where the process is root's (`user`); `None` is whoever started it.
+    pub user: Option<Identity>,
     /// How long open connections may take to end after a graceful stop, and after a reload those that the
     /// configuration before still serves. Without a word 30 s after a stop, for ever after a reload.
     pub shutdown_timeout: Option<Duration>,

@@ -521,7 +521,7 @@ impl Server {
             decided => return decided,
         }
         for (pattern, place) in regexes {
-            if captures.matches(pattern.regex(), path) {
+            if captures.matches(pattern, path) {
                 let nested = self.search(&self.locations[*place].level, path, captures);
                 return match nested {
                     Step::Undecided(nested) => Step::Decided(nested.unwrap_or(*place)),

@@ -42,7 +42,7 @@ use tracing::warn;
 pub(crate) use self::census::Census;
 use self::census::Censuses;
 use self::connection::Begun;
-pub(crate) use self::direct::Direct;
+pub(crate) use self::direct::{Beside, Direct};
 pub use self::http1::read_head;
 pub(crate) use self::http1::{Broken, RequestBody};
 pub(crate) use self::http2::Upload;
@@ -257,12 +257,13 @@ impl Proxy {
         self.worker.open.get()
     }
 
-    /// Writes log lines that wait and closes idle connections whose time is over. Call it about
-    /// once a second.
+    /// Writes log lines that have waited for long enough and closes idle connections whose time is
+    /// over. Call it about once a second.
     pub fn tick(&self) {
-        self.worker.writers.flush();
-        self.worker.publish();
         let now = Moment::now();
+        self.worker.writers.look_again();
+        self.worker.writers.flush_due(now);
+        self.worker.publish();
         self.worker.files.borrow_mut().sweep(now);
         let current = self.worker.current();
         for pool in &current.pools {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::identity::Identity;
+
 /// A file that holds a body; removed when dropped, unless it is to stay.
 #[derive(Debug)]
 pub struct Spool {
@@ -45,6 +47,15 @@ impl Spool {
             }
         }
         Err(failure)
+    }
+
+    /// Makes a folder for such files, and gives it to the user that workers act as, as nginx does.
+    ///
+    /// # Errors
+    /// It cannot be made, or given away.
+    pub(crate) fn prepare(folder: &Path, owner: &Identity) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        std::os::unix::fs::chown(folder, Some(owner.user), None)
     }
 
     /// Returns the name of the file.

@@ -156,6 +156,14 @@ impl Transaction {
         asking
     }
 
+    /// A copy of this request on a session of its own, whose answer is nobody's.
+    pub(crate) fn mirrored(&self, session: Rc<Session>) -> Transaction {
+        let mut mirrored = self.question();
+        mirrored.session = session;
+        mirrored.acting.clone_from(&self.acting);
+        mirrored
+    }
+
     /// Whether the client reads interim answers, and we can write them.
     pub(crate) fn takes_interim_answers(&self) -> bool {
         match self.session.protocol {

@@ -85,6 +85,14 @@ pub(crate) struct Source {
     spooled: OnceCell<Spooled>,
 }
 
+/// What a copy of a body is read from.
+#[derive(Clone)]
+pub(crate) enum Copy {
+    Held(Bytes),
+    /// A file, and how much is in it.
+    InFile(Rc<Spool>, u64),
+}
+
 /// A body in a file.
 struct Spooled {
     file: Rc<Spool>,
@@ -150,6 +158,31 @@ impl Source {
             kept: RefCell::new(Kept { pieces, size, most: REPLAY_MAX, next: 0, lost: false }),
             spooled: OnceCell::new(),
         })
+    }
+
+    /// A copy of another request's body.
+    pub(crate) fn of_copy(copy: Copy, session: Rc<Session>) -> Rc<Source> {
+        match copy {
+            Copy::Held(bytes) => Source::held(bytes, session),
+            Copy::InFile(file, size) => {
+                let source = Source::held(Bytes::new(), session);
+                source.spooled.get_or_init(|| Spooled { file, size, next: Cell::new(0) });
+                source
+            }
+        }
+    }
+
+    /// Returns what a copy of it is read from, if all of it has come and was kept.
+    pub(crate) fn copy(&self) -> Option<Copy> {
+        match self.spooled.get() {
+            Some(spooled) => Some(Copy::InFile(Rc::clone(&spooled.file), spooled.size)),
+            None => self.whole().map(Copy::Held),
+        }
+    }
+
+    /// Whether it is read from a file that has all of it.
+    pub(crate) fn is_in_file(&self) -> bool {
+        self.spooled.get().is_some()
     }
 
     /// Whether another server can still get all of it.

@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use crate::model::{ControlSocket, Events, LogLevel, Process, Workers};
+use crate::identity::Unknown;
+use crate::model::{ControlSocket, Events, Identity, LogLevel, Process, Workers};
 
 use super::rules::{Context, Fault, Rule};
 use super::tree::Directive;
@@ -28,11 +29,7 @@ pub(super) const PROCESS: &[Rule<Process>] = &[
         process.pid = scope.path(directive.arg(0));
         Ok(())
     }),
-    Rule::new("user", Context::MAIN, 1..=2, |scope, process: &mut Process, directive| {
-        scope.note(directive, "\"user\" directive is accepted and has no effect");
-        process.user = Some((directive.arg(0).to_owned(), directive.args.get(1).cloned()));
-        Ok(())
-    }),
+    Rule::new("user", Context::MAIN, 1..=2, user),
     Rule::new("worker_processes", Context::MAIN, 1..=1, worker_processes),
     Rule::new("worker_shutdown_timeout", Context::MAIN, 1..=1, |_, process, directive| {
         process.shutdown_timeout = Some(value::time(directive, 0)?);
@@ -70,6 +67,24 @@ fn control(scope: &mut Scope, process: &mut Process, directive: &Directive) -> R
         control.mode = mode.filter(|mode| *mode <= 0o777).ok_or_else(|| Fault::parameter(word))?;
     }
     process.control = Some(control);
+    Ok(())
+}
+
+fn user(scope: &mut Scope, process: &mut Process, directive: &Directive) -> Result<(), Fault> {
+    if !rustix::process::geteuid().is_root() {
+        let message = "the \"user\" directive makes sense only if the process runs with super-user privileges, \
+                       ignored";
+        scope.note(directive, message);
+        return Ok(());
+    }
+    let (user, group) = (directive.arg(0), directive.args.get(1).map(|group| &**group));
+    let found = Identity::find(user, group).map_err(|unknown| {
+        Fault::new(match unknown {
+            Unknown::User => format!("getpwnam(\"{user}\") failed"),
+            Unknown::Group => format!("getgrnam(\"{}\") failed", group.unwrap_or(user)),
+        })
+    });
+    process.user = Some(found?);
     Ok(())
 }
 

@@ -91,6 +91,35 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("proxy_busy_buffers_size", Context::SETTINGS),
     size("proxy_max_temp_file_size", Context::SETTINGS),
     size("proxy_temp_file_write_size", Context::SETTINGS),
+    // Nothing is cached, stored, included or asked of FastCGI: what says so, or how it would be done, changes
+    // nothing. What would have it done is refused.
+    only_off("proxy_cache", Context::SETTINGS),
+    only_off("proxy_store", Context::SETTINGS),
+    only_off("proxy_force_ranges", Context::SETTINGS),
+    only_off("proxy_ignore_client_abort", Context::SETTINGS),
+    only_off("ssi", Context::SETTINGS_IF),
+    several("proxy_cache_bypass", Context::SETTINGS, 1, ANY).many(),
+    several("proxy_no_cache", Context::SETTINGS, 1, ANY).many(),
+    only_off("fastcgi_cache", Context::SETTINGS),
+    several("fastcgi_cache_bypass", Context::SETTINGS, 1, ANY).many(),
+    several("fastcgi_no_cache", Context::SETTINGS, 1, ANY).many(),
+    size("fastcgi_buffer_size", Context::SETTINGS),
+    switch("fastcgi_buffering", Context::SETTINGS),
+    buffers("fastcgi_buffers", Context::SETTINGS),
+    size("fastcgi_busy_buffers_size", Context::SETTINGS),
+    time("fastcgi_connect_timeout", Context::SETTINGS),
+    one("fastcgi_hide_header", Context::SETTINGS).many(),
+    several("fastcgi_ignore_headers", Context::SETTINGS, 1, ANY),
+    one("fastcgi_index", Context::SETTINGS),
+    switch("fastcgi_intercept_errors", Context::SETTINGS),
+    switch("fastcgi_keep_conn", Context::SETTINGS),
+    size("fastcgi_max_temp_file_size", Context::SETTINGS),
+    several("fastcgi_param", Context::SETTINGS, 2, 3).many(),
+    one("fastcgi_pass_header", Context::SETTINGS).many(),
+    time("fastcgi_read_timeout", Context::SETTINGS),
+    time("fastcgi_send_timeout", Context::SETTINGS),
+    one("fastcgi_split_path_info", Context::SETTINGS),
+    size("fastcgi_temp_file_write_size", Context::SETTINGS),
     switch("proxy_socket_keepalive", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
     // Keys are exchanged over elliptic curves only.
     one("ssl_dhparam", TLS),
@@ -165,6 +194,8 @@ enum Takes {
     Buffers,
     /// What `aio` takes.
     Aio,
+    /// `off`; what would switch it on is not supported.
+    OnlyOff,
     /// One of these words.
     Word(&'static [&'static str]),
     /// What `worker_cpu_affinity` takes: masks of bits, or `auto` before one.
@@ -199,6 +230,8 @@ impl Effectless {
                 let size = value::parse_size(directive.arg(1)).filter(|&size| size > 0);
                 number.zip(size).map(drop).ok_or_else(invalid)
             }
+            Takes::OnlyOff if value::choice(directive) == "off" => Ok(()),
+            Takes::OnlyOff => Err(Fault::unsupported(directive.arg(0), directive)),
             Takes::Word(words) => match words.contains(&&*value::choice(directive)) {
                 true => Ok(()),
                 false => Err(Fault::value(directive.arg(0))),
@@ -286,6 +319,10 @@ const fn several(name: &'static str, contexts: Context, least: usize, most: usiz
 
 const fn switch(name: &'static str, contexts: Context) -> Effectless {
     one(name, contexts).takes(Takes::Switch)
+}
+
+const fn only_off(name: &'static str, contexts: Context) -> Effectless {
+    one(name, contexts).takes(Takes::OnlyOff)
 }
 
 const fn count(name: &'static str, contexts: Context) -> Effectless {

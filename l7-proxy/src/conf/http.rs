@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Packing, Settings, Timed};
+use crate::model::{AccessLog, AccessLogTarget, Http, LogTarget, Settings, Timed};
 use crate::variable::{Definitions, Value, ValueError, Variable};
 
 use super::rules::{self, Context, Fault};
@@ -49,7 +49,7 @@ fn default_log(scope: &Scope, directive: &Directive) -> Result<Vec<AccessLog>, E
     }
     let format = log::combined(scope).map_err(|fault| fault.at(directive))?;
     let target = AccessLogTarget::Fixed(LogTarget::File(path));
-    Ok(vec![AccessLog { target, format: Arc::new(format), condition: None, packing: Packing::Plain }])
+    Ok(vec![AccessLog { target, format: Arc::new(format), condition: None, gathering: None }])
 }
 
 /// What tables that both sides have need to know of `http {}`.

@@ -1,10 +1,11 @@
 //! `access_log` and `log_format`, `error_log` of servers and locations, and where logs go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{
-    AccessLog, AccessLogTarget, ErrorLog, Escape, LogFileCache, LogFormat, LogLevel, LogNotFound, LogTarget,
-    Packing, Settings,
+    AccessLog, AccessLogTarget, ErrorLog, Escape, Gathering, LogFileCache, LogFormat, LogLevel, LogNotFound,
+    LogTarget, Packing, Settings,
 };
 use crate::variable::Value;
 
@@ -150,44 +151,87 @@ fn access_log(scope: &mut Scope, settings: &mut Settings, directive: &Directive)
         None if name == "combined" => Arc::new(combined(scope)?),
         None => return Err(Fault::new(format!("unknown log format \"{name}\""))),
     };
-    let mut log = AccessLog { target, format, condition: None, packing: Packing::Plain };
-    let (mut buffered, mut flushed) = (false, false);
+    let mut log = AccessLog { target, format, condition: None, gathering: None };
+    let mut parameters = Parameters::default();
     for parameter in directive.args.iter().skip(2) {
+        match parameter.strip_prefix("if=") {
+            Some(condition) => log.condition = Some(Value::parse(condition, &scope.names)?),
+            None => parameters.read(parameter)?,
+        }
+    }
+    log.gathering = parameters.finish(scope, directive, log.target.fixed())?;
+    settings.access_log.push(log);
+    Ok(())
+}
+
+/// What the parameters of an `access_log` say of how its lines are gathered.
+#[derive(Default)]
+pub(super) struct Parameters {
+    size: Option<usize>,
+    time: Option<Duration>,
+    level: Option<u32>,
+}
+
+impl Parameters {
+    /// Reads one of them.
+    pub(super) fn read(&mut self, parameter: &str) -> Result<(), Fault> {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         match key {
-            // How lines are gathered before they are written is the log's own business.
             "buffer" => {
-                let size = parse_size(value).filter(|&size| size > 0);
-                size.ok_or_else(|| Fault::new(format!("invalid buffer size \"{value}\"")))?;
-                buffered = true;
+                let size = parse_size(value).and_then(|size| usize::try_from(size).ok());
+                let invalid = || Fault::new(format!("invalid buffer size \"{value}\""));
+                self.size = Some(size.filter(|&size| size > 0).ok_or_else(invalid)?);
             }
             "flush" => {
                 let time = parse_time(value).filter(|time| !time.is_zero());
-                time.ok_or_else(|| Fault::new(format!("invalid flush time \"{value}\"")))?;
-                flushed = true;
+                self.time = Some(time.ok_or_else(|| Fault::new(format!("invalid flush time \"{value}\"")))?);
             }
             "gzip" => {
                 let level = if parameter == "gzip" { Some(1) } else { parse_number(value) };
                 let level = level.filter(|level| (1..=9).contains(level));
-                let level =
-                    level.ok_or_else(|| Fault::new(format!("invalid compression level \"{value}\"")))?;
-                log.packing = Packing::Gzip(level);
-                buffered = true;
+                let invalid = || Fault::new(format!("invalid compression level \"{value}\""));
+                self.level = Some(level.ok_or_else(invalid)?);
             }
-            "if" => log.condition = Some(Value::parse(value, &scope.names)?),
             _ => return Err(Fault::parameter(parameter)),
         }
+        Ok(())
     }
-    if flushed && !buffered {
-        let message = format!("no buffer is defined for access_log \"{}\"", directive.arg(0));
-        return Err(Fault::new(message));
+
+    /// Returns what they come to for a log in this place; `None` is one whose place varies.
+    ///
+    /// A file has one buffer, so what is said of it in several places must agree.
+    pub(super) fn finish(
+        self,
+        scope: &mut Scope,
+        directive: &Directive,
+        target: Option<&LogTarget>,
+    ) -> Result<Option<Gathering>, Fault> {
+        let size = self.size.or_else(|| self.level.map(|_| PACKED_SIZE));
+        let Some(size) = size else {
+            return match self.time {
+                Some(_) => {
+                    let name = directive.arg(0);
+                    Err(Fault::new(format!("no buffer is defined for access_log \"{name}\"")))
+                }
+                None => Ok(None),
+            };
+        };
+        let packing = self.level.map_or(Packing::Plain, Packing::Gzip);
+        let gathering = Gathering { size, time: self.time, packing };
+        let path = match target {
+            None => return Err(Fault::new("buffered logs cannot have variables in name")),
+            Some(LogTarget::Syslog(_)) => return Err(Fault::new("logs to syslog cannot be buffered")),
+            Some(LogTarget::Stderr) => return Ok(Some(gathering)),
+            Some(LogTarget::File(path)) => path,
+        };
+        if *scope.gathered.entry(path.clone()).or_insert(gathering) != gathering {
+            let name = directive.arg(0);
+            let message = format!("access_log \"{name}\" already defined with conflicting parameters");
+            return Err(Fault::new(message));
+        }
+        Ok(Some(gathering))
     }
-    if buffered && !is_file {
-        return Err(Fault::new("logs to syslog cannot be buffered"));
-    }
-    if buffered && matches!(log.target, AccessLogTarget::Varying(_)) {
-        return Err(Fault::new("buffered logs cannot have variables in name"));
-    }
-    settings.access_log.push(log);
-    Ok(())
 }
+
+/// How much is gathered of a log that is compressed, unless it says so.
+const PACKED_SIZE: usize = 64 * 1024;

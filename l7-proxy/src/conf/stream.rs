@@ -200,7 +200,7 @@ fn collect_groups(names: &mut Names, word: &str) {
     let Some(source) = word.strip_prefix('~') else { return };
     // An expression that cannot be compiled is told where it is used.
     if let Ok(pattern) = crate::model::Pattern::new(source.trim_start_matches('*')) {
-        pattern.regex().capture_names().flatten().for_each(|name| names.insert_group(name));
+        pattern.names().for_each(|name| names.insert_group(name));
     }
 }
 

@@ -39,19 +39,14 @@ const HTTP: &str = "
     add_after_body add_before_body addition_types ancient_browser ancient_browser_value api
     auth_delay auth_jwt auth_jwt_key_file auth_oidc charset_map client_body_early_read
     create_full_put_path dav_access dav_methods degradation degrade f4f fastcgi_bind
-    fastcgi_buffer_size fastcgi_buffering fastcgi_buffers fastcgi_busy_buffers_size fastcgi_cache
-    fastcgi_cache_background_update fastcgi_cache_bypass fastcgi_cache_key fastcgi_cache_lock
-    fastcgi_cache_lock_age fastcgi_cache_lock_timeout fastcgi_cache_max_range_offset
-    fastcgi_cache_methods fastcgi_cache_min_uses fastcgi_cache_path fastcgi_cache_revalidate
-    fastcgi_cache_use_stale fastcgi_cache_valid fastcgi_catch_stderr fastcgi_connect_timeout
-    fastcgi_force_ranges fastcgi_hide_header fastcgi_ignore_client_abort fastcgi_ignore_headers
-    fastcgi_index fastcgi_intercept_errors fastcgi_keep_conn fastcgi_limit_rate
-    fastcgi_max_temp_file_size fastcgi_next_upstream fastcgi_next_upstream_timeout
-    fastcgi_next_upstream_tries fastcgi_no_cache fastcgi_param fastcgi_pass fastcgi_pass_header
-    fastcgi_pass_request_body fastcgi_pass_request_headers fastcgi_read_timeout
-    fastcgi_request_buffering fastcgi_send_lowat fastcgi_send_timeout fastcgi_socket_keepalive
-    fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_split_path_info fastcgi_store
-    fastcgi_store_access fastcgi_temp_file_write_size flv geoip_city geoip_country geoip_org
+    fastcgi_cache_background_update fastcgi_cache_key fastcgi_cache_lock fastcgi_cache_lock_age
+    fastcgi_cache_lock_timeout fastcgi_cache_max_range_offset fastcgi_cache_methods
+    fastcgi_cache_min_uses fastcgi_cache_path fastcgi_cache_revalidate fastcgi_cache_use_stale
+    fastcgi_cache_valid fastcgi_catch_stderr fastcgi_force_ranges fastcgi_ignore_client_abort
+    fastcgi_limit_rate fastcgi_next_upstream fastcgi_next_upstream_timeout
+    fastcgi_next_upstream_tries fastcgi_pass fastcgi_pass_request_body fastcgi_pass_request_headers
+    fastcgi_request_buffering fastcgi_send_lowat fastcgi_socket_keepalive fastcgi_socket_rcvbuf
+    fastcgi_socket_sndbuf fastcgi_store fastcgi_store_access flv geoip_city geoip_country geoip_org
     geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf hls http3 http3_hq
     http3_max_concurrent_streams http3_stream_buffer_size image_filter image_filter_buffer
     image_filter_interlace image_filter_jpeg_quality image_filter_sharpen image_filter_transparency
@@ -59,26 +54,25 @@ const HTTP: &str = "
     js_preload_object js_set js_shared_dict_zone js_var keyval keyval_zone memcached_bind
     memcached_buffer_size memcached_connect_timeout memcached_gzip_flag memcached_next_upstream
     memcached_next_upstream_timeout memcached_next_upstream_tries memcached_pass
-    memcached_read_timeout memcached_send_timeout memcached_socket_keepalive min_delete_depth mirror
-    mirror_request_body modern_browser modern_browser_value mp4 mp4_buffer_size mp4_max_buffer_size
-    mp4_start_key_frame perl perl_modules perl_require perl_set post_action proxy_cache
-    proxy_cache_background_update proxy_cache_bypass proxy_cache_convert_head proxy_cache_key
-    proxy_cache_lock proxy_cache_lock_age proxy_cache_lock_timeout proxy_cache_max_range_offset
-    proxy_cache_methods proxy_cache_min_uses proxy_cache_path proxy_cache_purge
-    proxy_cache_revalidate proxy_cache_use_stale proxy_cache_valid proxy_force_ranges
-    proxy_ignore_client_abort proxy_no_cache proxy_socket_rcvbuf proxy_socket_sndbuf proxy_store
-    proxy_store_access quic_active_connection_id_limit quic_gso quic_host_key quic_retry scgi_bind
-    scgi_buffer_size scgi_buffering scgi_buffers scgi_busy_buffers_size scgi_cache
-    scgi_cache_background_update scgi_cache_bypass scgi_cache_key scgi_cache_lock
-    scgi_cache_lock_age scgi_cache_lock_timeout scgi_cache_max_range_offset scgi_cache_methods
-    scgi_cache_min_uses scgi_cache_path scgi_cache_revalidate scgi_cache_use_stale scgi_cache_valid
-    scgi_connect_timeout scgi_force_ranges scgi_hide_header scgi_ignore_client_abort
-    scgi_ignore_headers scgi_intercept_errors scgi_limit_rate scgi_max_temp_file_size
-    scgi_next_upstream scgi_next_upstream_timeout scgi_next_upstream_tries scgi_no_cache scgi_param
-    scgi_pass scgi_pass_header scgi_pass_request_body scgi_pass_request_headers scgi_read_timeout
+    memcached_read_timeout memcached_send_timeout memcached_socket_keepalive min_delete_depth
+    modern_browser modern_browser_value mp4 mp4_buffer_size mp4_max_buffer_size mp4_start_key_frame
+    perl perl_modules perl_require perl_set post_action proxy_cache_background_update
+    proxy_cache_convert_head proxy_cache_key proxy_cache_lock proxy_cache_lock_age
+    proxy_cache_lock_timeout proxy_cache_max_range_offset proxy_cache_methods proxy_cache_min_uses
+    proxy_cache_path proxy_cache_purge proxy_cache_revalidate proxy_cache_use_stale
+    proxy_cache_valid proxy_socket_rcvbuf proxy_socket_sndbuf proxy_store_access
+    quic_active_connection_id_limit quic_gso quic_host_key quic_retry scgi_bind scgi_buffer_size
+    scgi_buffering scgi_buffers scgi_busy_buffers_size scgi_cache scgi_cache_background_update
+    scgi_cache_bypass scgi_cache_key scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout
+    scgi_cache_max_range_offset scgi_cache_methods scgi_cache_min_uses scgi_cache_path
+    scgi_cache_revalidate scgi_cache_use_stale scgi_cache_valid scgi_connect_timeout
+    scgi_force_ranges scgi_hide_header scgi_ignore_client_abort scgi_ignore_headers
+    scgi_intercept_errors scgi_limit_rate scgi_max_temp_file_size scgi_next_upstream
+    scgi_next_upstream_timeout scgi_next_upstream_tries scgi_no_cache scgi_param scgi_pass
+    scgi_pass_header scgi_pass_request_body scgi_pass_request_headers scgi_read_timeout
     scgi_request_buffering scgi_send_timeout scgi_socket_keepalive scgi_socket_rcvbuf
     scgi_socket_sndbuf scgi_store scgi_store_access scgi_temp_file_write_size session_log
-    session_log_format session_log_zone slice source_charset ssi ssi_ignore_recycled_buffers
+    session_log_format session_log_zone slice source_charset ssi_ignore_recycled_buffers
     ssi_last_modified ssi_min_file_chunk ssi_silent_errors ssi_types ssi_value_length ssl_ech_file
     ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder status_zone tunnel_bind tunnel_buffer_size
     tunnel_connect_timeout tunnel_next_upstream tunnel_next_upstream_timeout

@@ -15,6 +15,7 @@ use tracing::{error, info};
 use super::listen::{Endpoint, Listener};
 use crate::embed::{self, Job};
 use crate::error_log::Errno;
+use crate::model::Identity;
 use crate::moment::Moment;
 use crate::server::{Proxy, Shared};
 use crate::site::Site;
@@ -27,6 +28,8 @@ pub(super) enum Command {
     Switch(Switch, std::sync::mpsc::Sender<()>),
     /// Accept no more, and end connections as they come to an end of their own.
     Rest,
+    /// Let go of log files that others have taken the place of.
+    LookAtLogs,
     /// Accept at these addresses again.
     Resume(Vec<(Endpoint, Listener, Serves)>),
     /// Accept no more, and end when the last client connection has ended.
@@ -75,9 +78,14 @@ pub(super) async fn run(
     site: Arc<Site>,
     shared: Shared,
     duty: Duty,
+    identity: Option<Identity>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     requests: mpsc::Receiver<Job>,
 ) {
+    if let Some(Err(error)) = identity.map(|identity| identity.assume()) {
+        error!("cannot become the user ({}): a worker ends", Errno(&error));
+        return;
+    }
     let director = Arc::clone(&shared.director);
     let proxy = Proxy::with_shared(site, shared);
     let mut listening: HashMap<Endpoint, Vec<Listening>> = HashMap::new();
@@ -94,6 +102,7 @@ pub(super) async fn run(
                 }
                 continue;
             }
+            () = proxy.writers().flush_when_due() => continue,
         };
         match command {
             Some(Command::Switch(switch, done)) => {
@@ -102,6 +111,7 @@ pub(super) async fn run(
                 )
                 .await;
                 proxy.replace(switch.site);
+                proxy.writers().look_again();
                 if let Some(time) = switch.cut_after {
                     let proxy = proxy.clone();
                     tokio::task::spawn_local(async move {
@@ -117,9 +127,11 @@ pub(super) async fn run(
                 // Nobody waits if the daemon is going.
                 let _ = done.send(());
             }
+            Some(Command::LookAtLogs) => proxy.writers().look_again(),
             Some(Command::Rest) => {
                 stop(listening.drain().flat_map(|(_, listening)| listening).collect()).await;
                 proxy.finish();
+                proxy.writers().flush();
             }
             Some(Command::Resume(sockets)) => {
                 proxy.resume();
@@ -132,7 +144,7 @@ pub(super) async fn run(
                 let proxy = proxy.clone();
                 tokio::task::spawn_local(async move {
                     proxy.finished().await;
-                    proxy.tick();
+                    proxy.writers().flush();
                     let _ = done.send(());
                 });
             }

@@ -35,7 +35,7 @@ pub(super) async fn ask(
     };
     let (_, entry) = transaction.session.generation();
     let mut search = Search::internal(entry);
-    let mut arrived = Arrived { incoming: None, refused: None };
+    let mut arrived = Arrived { incoming: None, body: None, refused: None };
     let question = Box::new(transaction.question());
     // Its type is not named here, since it may have this one in it.
     let walking: Pin<Box<dyn Future<Output = Result<Ending, Cut>> + '_>> =

@@ -191,7 +191,7 @@ fn replaced(rule: &Replace, exchange: &Exchange<'_>, text: &[u8], extent: Extent
         }
         Subject::Pattern(pattern) => {
             let mut captures: Captures = exchange.captures.clone();
-            if !captures.matches(pattern.regex(), text) {
+            if !captures.matches(pattern, text) {
                 return None;
             }
             rule.by.write(&Exchange { captures: &captures, ..*exchange }, &mut out);

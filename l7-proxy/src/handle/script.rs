@@ -130,7 +130,7 @@ impl<'g> Script<'_, 'g, '_> {
 
     fn rewrite(&mut self, rewrite: &Rewrite) -> Rewritten {
         let path = self.target.path().to_vec();
-        if !self.transaction.captures.matches(rewrite.pattern.regex(), &path) {
+        if !self.transaction.captures.matches(&rewrite.pattern, &path) {
             return Rewritten::No;
         }
         self.transaction.tell(|| format!("rewrite {} matches", rewrite.pattern.source()));
@@ -182,7 +182,7 @@ impl<'g> Script<'_, 'g, '_> {
             Test::Equal(one, other) => self.text(one) == self.text(other),
             Test::Matches(value, pattern) => {
                 let text = self.text(value);
-                self.transaction.captures.matches(pattern.regex(), &text)
+                self.transaction.captures.matches(pattern, &text)
             }
             Test::Path(kind, value) => self.is_there(*kind, &self.text(value)),
         };

@@ -17,12 +17,23 @@ pub struct AccessLog {
     pub format: Arc<LogFormat>,
     /// A line is written if this is neither empty nor `0` (`if=`).
     pub condition: Option<Value>,
-    /// How the file is written.
+    /// How lines are gathered; `None` writes each by itself.
+    pub gathering: Option<Gathering>,
+}
+
+/// How the lines of a log file are gathered before they are written, by each worker for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gathering {
+    /// So many bytes at most (`buffer=`); a line that is longer is written by itself.
+    pub size: usize,
+    /// For so long at most (`flush=`); `None` is until there is no more room.
+    pub time: Option<Duration>,
+    /// In what form they are written.
     pub packing: Packing,
 }
 
-/// How a log file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// In what form a log file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Packing {
     /// Lines as they are.
     #[default]

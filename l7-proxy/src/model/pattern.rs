@@ -1,13 +1,33 @@
 //! Regular expressions, as a configuration writes them for PCRE.
+//!
+//! What can be matched in linear time is, whatever the subject. Look-around and back-references
+//! cannot, and go to an engine that tries and goes back, for a bounded number of steps: a client
+//! chooses the subject.
 
-use std::borrow::Cow;
+mod spelling;
+
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use fancy_regex::BytesMode;
+use tracing::error;
+
+use self::spelling::{Linear, Spelled, Unit, spell};
 
 /// A regular expression as written and as compiled; matched against bytes.
 #[derive(Clone)]
 pub struct Pattern {
     source: String,
-    regex: regex::bytes::Regex,
+    engine: Engine,
+}
+
+#[derive(Clone)]
+enum Engine {
+    /// In time that grows with the subject's length.
+    Linear(regex::bytes::Regex),
+    /// With steps back, of which there is a limit.
+    Backtracking(Arc<fancy_regex::Regex>),
 }
 
 /// Why a regular expression cannot be used.
@@ -16,6 +36,10 @@ pub struct PatternError {
     /// What is wrong, in one line.
     pub reason: String,
 }
+
+/// Whether a subject matches was not found out within the limit of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GaveUp;
 
 impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,8 +53,8 @@ impl Pattern {
     /// Compiles a regular expression that tells upper from lower case.
     ///
     /// # Errors
-    /// If it is malformed, or uses what the engine lacks (look-around, back-references), or
-    /// compiles to more than 10 MB.
+    /// If it is malformed, uses what the engines lack (recursion, callouts), or compiles to more
+    /// than 10 MB.
     pub fn new(source: &str) -> Result<Self, PatternError> {
         Self::build(source, Case::Told)
     }
@@ -44,17 +68,21 @@ impl Pattern {
     }
 
     fn build(source: &str, case: Case) -> Result<Self, PatternError> {
-        let translated = translate(source);
-        let mut builder = regex::bytes::RegexBuilder::new(&translated);
-        builder.case_insensitive(case == Case::Ignored);
-        // Without unicode a `.` is one byte, as in a PCRE that was not told otherwise.
-        let regex = builder.unicode(false).size_limit(10 << 20).build().map_err(|error| {
-            // The crate draws the pattern over several lines; the last line says what is wrong.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default();
-            PatternError { reason: reason.trim().trim_start_matches("error: ").to_owned() }
-        })?;
-        Ok(Self { source: source.to_owned(), regex })
+        let spelled = spell(source);
+        let pattern = |engine| Self { source: source.to_owned(), engine };
+        let linear = match spelled.linear {
+            Linear::Fits => linear(&spelled, case).map(Engine::Linear),
+            Linear::Misleads => Err(None),
+        };
+        match linear {
+            Ok(engine) => Ok(pattern(engine)),
+            Err(reason) => match (backtracking(&spelled, case), reason) {
+                (Ok(engine), _) => Ok(pattern(Engine::Backtracking(Arc::new(engine)))),
+                // The one that knows more says more of what only it knows.
+                (Err(_), Some(reason)) if !reason.contains(BEYOND_LINEAR) => Err(PatternError { reason }),
+                (Err(reason), _) => Err(PatternError { reason }),
+            },
+        }
     }
 
     /// Returns the expression as written.
@@ -62,10 +90,66 @@ impl Pattern {
         &self.source
     }
 
-    /// Returns the compiled expression.
-    pub fn regex(&self) -> &regex::bytes::Regex {
-        &self.regex
+    /// Returns whether a text matches; if that cannot be found out, it does not, and that is logged.
+    pub fn is_match(&self, subject: &[u8]) -> bool {
+        self.find(subject, |_| {}).unwrap_or(false)
     }
+
+    /// Returns the names of its groups.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let (linear, backtracking) = match &self.engine {
+            Engine::Linear(regex) => (Some(regex.capture_names()), None),
+            Engine::Backtracking(regex) => (None, Some(regex.capture_names())),
+        };
+        linear.into_iter().flatten().chain(backtracking.into_iter().flatten()).flatten()
+    }
+
+    /// Returns whether a text matches; if so, its groups are handed over in their order, the whole match
+    /// first, which is the only one where an expression has no group.
+    ///
+    /// # Errors
+    /// It took too many steps to find out; that is logged.
+    pub(crate) fn find(&self, subject: &[u8], mut take: impl FnMut(Group<'_>)) -> Result<bool, GaveUp> {
+        match &self.engine {
+            // Most expressions have no group, and then finding a match is all that is needed.
+            Engine::Linear(regex) if regex.captures_len() == 1 => {
+                let matched = regex.is_match(subject);
+                if matched {
+                    take(Group { number: 0, name: None, range: None });
+                }
+                Ok(matched)
+            }
+            Engine::Linear(regex) => {
+                let Some(found) = regex.captures(subject) else { return Ok(false) };
+                for (number, (name, group)) in regex.capture_names().zip(found.iter()).enumerate() {
+                    take(Group { number, name, range: group.map(|group| group.range()) });
+                }
+                Ok(true)
+            }
+            Engine::Backtracking(regex) => match regex.captures(subject) {
+                Ok(None) => Ok(false),
+                Ok(Some(found)) => {
+                    for (number, name) in regex.capture_names().enumerate() {
+                        take(Group { number, name, range: found.get(number).map(|group| group.range()) });
+                    }
+                    Ok(true)
+                }
+                Err(reason) => {
+                    let subject = subject.escape_ascii();
+                    error!("matching \"{}\" failed ({reason}) on \"{subject}\"", self.source);
+                    Err(GaveUp)
+                }
+            },
+        }
+    }
+}
+
+/// One group of an expression that matched.
+pub(crate) struct Group<'a> {
+    pub(crate) number: usize,
+    pub(crate) name: Option<&'a str>,
+    /// Where in the subject it is; nowhere if it had no part in the match.
+    pub(crate) range: Option<Range<usize>>,
 }
 
 impl fmt::Debug for Pattern {
@@ -81,77 +165,126 @@ enum Case {
     Ignored,
 }
 
-/// Classes of Unicode as far as bytes have them: those of ASCII, as for a PCRE that was not told that
-/// its subject is UTF-8. Each with what is not in it.
-const CLASSES: [(&str, &str, &str); 7] = [
-    ("L", "[A-Za-z]", "[^A-Za-z]"),
-    ("Lu", "[A-Z]", "[^A-Z]"),
-    ("Ll", "[a-z]", "[^a-z]"),
-    ("N", "[0-9]", "[^0-9]"),
-    ("Nd", "[0-9]", "[^0-9]"),
-    ("P", "[!-#%-*,-/:;?@\\[-\\]_{}]", "[^!-#%-*,-/:;?@\\[-\\]_{}]"),
-    ("Z", "[ ]", "[^ ]"),
-];
-
-/// Returns an expression in the engine's spelling: it knows no `\Q…\E`, and no class of Unicode
-/// (`\p{N}`) among bytes.
-fn translate(source: &str) -> Cow<'_, str> {
-    if !["\\Q", "\\p", "\\P"].iter().any(|escape| source.contains(escape)) {
-        return Cow::Borrowed(source);
-    }
-    let mut out = String::with_capacity(source.len() + 16);
-    let mut rest = source;
-    while let Some(backslash) = rest.find('\\') {
-        let (before, escape) = rest.split_at(backslash);
-        out.push_str(before);
-        if let Some(quoted) = escape.strip_prefix("\\Q") {
-            let (text, after) = quoted.split_once("\\E").unwrap_or((quoted, ""));
-            out.push_str(&regex::escape(text));
-            rest = after;
-        } else if escape.starts_with("\\p") || escape.starts_with("\\P") {
-            let length = match escape.as_bytes().get(2) {
-                Some(b'{') => escape.find('}').map_or(escape.len(), |end| end + 1),
-                _ => escape.chars().take(3).map(char::len_utf8).sum(),
-            };
-            let name = escape[2..length].trim_start_matches('{').trim_end_matches('}');
-            match CLASSES.iter().find(|(known, ..)| *known == name) {
-                Some((_, class, _)) if escape.starts_with("\\p") => out.push_str(class),
-                Some((_, _, complement)) => out.push_str(complement),
-                // The engine's error names it.
-                None => out.push_str(&escape[..length]),
-            }
-            rest = &escape[length..];
-        } else {
-            let length: usize = escape.chars().take(2).map(char::len_utf8).sum();
-            out.push_str(&escape[..length]);
-            rest = &escape[length..];
-        }
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
+fn linear(spelled: &Spelled, case: Case) -> Result<regex::bytes::Regex, Option<String>> {
+    let mut builder = regex::bytes::RegexBuilder::new(&spelled.text);
+    builder.case_insensitive(case == Case::Ignored).size_limit(SIZE_MAX);
+    // Without unicode a `.` is one byte, as in a PCRE that was not told otherwise.
+    builder.unicode(spelled.unit == Unit::Characters).build().map_err(|error| {
+        // The crate draws the pattern over several lines; the last line says what is wrong.
+        let text = error.to_string();
+        Some(text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned())
+    })
 }
+
+fn backtracking(spelled: &Spelled, case: Case) -> Result<fancy_regex::Regex, String> {
+    let mut builder = fancy_regex::RegexBuilder::new(&spelled.text);
+    builder.case_insensitive(case == Case::Ignored).delegate_size_limit(SIZE_MAX).backtrack_limit(STEPS_MAX);
+    let mode = match spelled.unit {
+        Unit::Bytes => BytesMode::Ascii,
+        Unit::Characters => BytesMode::UnicodeBytes,
+    };
+    builder.bytes_mode(mode).build().map_err(|error| error.to_string())
+}
+
+/// What the linear engine says of all that only the other has.
+const BEYOND_LINEAR: &str = "is not supported";
+
+/// How large an expression may become.
+const SIZE_MAX: usize = 10 << 20;
+
+/// How often an expression may go back: some milliseconds.
+const STEPS_MAX: usize = 1_000_000;
 
 #[cfg(test)]
 mod tests {
-    use super::Pattern;
+    use super::*;
 
     #[track_caller]
-    fn check(source: &str, text: &str, expected: bool) {
+    fn check(source: &str, matches: &[&str], others: &[&str]) {
         let pattern = Pattern::new(source).unwrap();
-        assert_eq!(pattern.regex().is_match(text.as_bytes()), expected, "{source} {text}");
+        for text in matches {
+            assert!(pattern.is_match(text.as_bytes()), "{source} {text}");
+        }
+        for text in others {
+            assert!(!pattern.is_match(text.as_bytes()), "{source} {text}");
+        }
     }
 
     #[test]
     fn quoted_text_stands_for_itself() {
-        check(r"^\Qa.b*\E$", "a.b*", true);
-        check(r"^\Qa.b*\E$", "axbb", false);
-        check(r"^a\.\Qb+", "a.b+", true);
-        check(r"^\\Q", r"\Q", true);
+        check(r"^\Qa.b*\E$", &["a.b*"], &["axbb"]);
+        check(r"^a\.\Qb+", &["a.b+"], &[]);
+        check(r"^\\Q", &[r"\Q"], &[]);
     }
 
     #[test]
     fn class_of_unicode_is_known_among_bytes() {
-        check(r"^a\p{N}+$", "a42", true);
-        check(r"^a\PN$", "a4", false);
+        check(r"^a\p{N}+$", &["a42"], &[]);
+        check(r"^a\PN$", &[], &["a4"]);
+        check(r"^[\p{L}_]+$", &["a_B"], &["4"]);
+    }
+
+    #[test]
+    fn look_around_and_references_are_known() {
+        check(r"/\.(?!well-known).*", &["/.git/config", "/a/.ht"], &["/.well-known/x", "/a"]);
+        check(r"(?<!\.min)\.js$", &["/a.js"], &["/a.min.js"]);
+        check(r"^(?=.*x)a", &["abx"], &["ab"]);
+        check(r"^(.)\1$", &["aa"], &["ab"]);
+        check(r"^(?>a+)b", &["aab"], &["aac"]);
+        check(r"^a++a", &[], &["aaa"]);
+        check(r"^[ab]{2,}+c", &["abc"], &["ac"]);
+    }
+
+    #[test]
+    fn brackets_hold_what_they_hold_in_pcre() {
+        check(r"^[\w-.]+$", &["a-b.c"], &["a+b"]);
+        check(r"^[a-z-_]+$", &["a-_"], &["A"]);
+        check(r"^[+-\d]$", &["+", "-", "7"], &[",", "*"]);
+        check(r"^[^[]$", &["a"], &["["]);
+        check(r"^[&&a~~]$", &["&", "~", "a"], &["b"]);
+        check(r"^[]a]$", &["]", "a"], &["b"]);
+        check(r"^[[:alpha:]-]+$", &["a-Z"], &["1"]);
+        check(r"^[a\]b]$", &["]"], &["\\"]);
+    }
+
+    #[test]
+    fn braces_that_count_nothing_stand_for_themselves() {
+        check(r"^{a}$", &["{a}"], &[]);
+        check(r"^a{2}$", &["aa"], &["a{2}"]);
+        check(r"^\x{61}\<\>\/\_$", &["a<>/_"], &[]);
+    }
+
+    #[test]
+    fn bytes_are_matched_unless_characters_are_asked_for() {
+        let matches = |source: &str| Pattern::new(source).unwrap().is_match("ä".as_bytes());
+        assert!(matches("^..$") && !matches("^.$") && matches("(*UTF8)^.$"));
+        assert!(matches("^..(?!x)$") && matches("(*UTF8)^.(?!x)$"));
+        assert!(Pattern::new("^(?!x).$").unwrap().is_match(b"\xff"));
+    }
+
+    #[test]
+    fn expression_that_goes_back_and_back_is_given_up() {
+        let pattern = Pattern::new(r"^(?:(a|aa)+(?!b))+\1$").unwrap();
+        let text = "a".repeat(200) + "c";
+        assert_eq!(pattern.find(text.as_bytes(), |_| {}), Err(GaveUp));
+    }
+
+    #[test]
+    fn names_of_groups_are_known_to_both_engines() {
+        for source in ["(?<a>x)(?P<b>y)", "(?<a>x)(?P<b>y)(?!z)"] {
+            let pattern = Pattern::new(source).unwrap();
+            assert_eq!(pattern.names().collect::<Vec<_>>(), ["a", "b"]);
+            let mut found = Vec::new();
+            pattern.find(b"_xy", |group| found.push((group.name.map(str::to_owned), group.range))).unwrap();
+            let name = |name: &str| Some(name.to_owned());
+            assert_eq!(found, [(None, Some(1..3)), (name("a"), Some(1..2)), (name("b"), Some(2..3))]);
+        }
+    }
+
+    #[test]
+    fn malformed_expression_is_refused() {
+        for source in ["(", "[a", "a**b(?!", "*", "(?<n>a)(?<n>b)(?!c)(", r"\9"] {
+            assert!(Pattern::new(source).is_err(), "{source}");
+        }
     }
 }

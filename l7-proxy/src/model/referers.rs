@@ -56,8 +56,8 @@ impl Referers {
             return path.starts_with(start);
         }
         let host = host.to_ascii_lowercase();
-        self.names.iter().any(|name| name.regex().is_match(&host))
-            || self.patterns.iter().any(|pattern| pattern.regex().is_match(url))
+        self.names.iter().any(|name| name.is_match(&host))
+            || self.patterns.iter().any(|pattern| pattern.is_match(url))
     }
 }
 

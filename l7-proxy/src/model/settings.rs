@@ -17,6 +17,7 @@ use super::compress::Gzip;
 use super::files::Files;
 use super::limit::Limits;
 use super::log::{AccessLog, ErrorLog, LogFileCache, LogNotFound};
+use super::mirror::Mirror;
 use super::proxy::{GrpcSettings, ProxySettings};
 use super::referers::Referers;
 use super::resolver::Resolving;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub referers: Option<Arc<Referers>>,
     /// How a link is proved (`secure_link`).
     pub secure_link: Option<Arc<SecureLink>>,
+    /// Where copies of requests go.
+    pub mirror: Arc<Mirror>,
     /// Whose word on the client's address is taken.
     pub real_ip: RealIp,
     /// Bytes per second that an answer is sent with (`limit_rate`); 0 sets no limit.

@@ -14,7 +14,7 @@ use crate::stream::text::Text;
 use super::LogTarget;
 use super::http::{ServerName, SocketOptions};
 use super::limit::Excess;
-use super::log::{ErrorLog, Escape, Packing};
+use super::log::{ErrorLog, Escape, Gathering};
 use super::resolver::Resolving;
 use super::tls::{TlsClient, TlsServer};
 use super::upstream::{Balance, Upstream, UpstreamId};
@@ -41,11 +41,11 @@ impl Stream {
         &self.upstreams[id.0]
     }
 
-    /// Returns the files that are known beforehand to be written to.
-    pub fn log_targets(&self) -> impl Iterator<Item = &LogTarget> {
+    /// Returns the files that are known beforehand to be written to, and how.
+    pub fn log_targets(&self) -> impl Iterator<Item = (&LogTarget, Option<Gathering>)> {
         let logs = self.servers.iter().flat_map(|server| &server.settings.access_log);
         logs.chain(&self.access_log).filter_map(|log| match &log.target {
-            StreamLogTarget::Fixed(target) => Some(target),
+            StreamLogTarget::Fixed(target) => Some((target, log.gathering)),
             StreamLogTarget::Computed(_) => None,
         })
     }
@@ -262,8 +262,8 @@ pub struct StreamLog {
     pub format: Arc<StreamFormat>,
     /// The line is written unless this is empty or 0.
     pub condition: Option<Text>,
-    /// How the file is written.
-    pub packing: Packing,
+    /// How lines are gathered; `None` writes each by itself.
+    pub gathering: Option<Gathering>,
 }
 
 /// Where the lines of a log go.

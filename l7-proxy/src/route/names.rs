@@ -94,7 +94,7 @@ impl NameTable {
             }
         }
         let mut regexes = self.regexes.iter();
-        let found = regexes.find(|(pattern, _)| captures.matches(pattern.regex(), host.as_bytes()));
+        let found = regexes.find(|(pattern, _)| captures.matches(pattern, host.as_bytes()));
         found.map_or(self.default, |&(_, server)| server)
     }
 }

@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, Empty};
 use super::session::{Order, Protocol, Session};
 use super::sessions::{self, Listed};
 use super::streams::Streams;
-use super::{Proxy, Worker};
+use super::{Place, Proxy, Worker};
 use crate::body::{Body, Cut, Received};
 use crate::forward;
 use crate::handle;
@@ -38,6 +38,46 @@ pub(crate) struct Direct {
 pub(crate) struct Connection {
     session: Rc<Session>,
     _listed: Listed,
+}
+
+/// What stands for the connection of a request that goes on beside the one that it belongs to. It counts
+/// as one that is open, and the end of the proxy waits for it.
+pub(crate) struct Beside {
+    connection: Connection,
+    stream: Rc<Session>,
+    _place: Place,
+}
+
+impl Beside {
+    /// One beside a request on this session; `None` if the worker has no room for it.
+    pub(crate) fn of(session: &Session) -> Option<Beside> {
+        let worker = &session.worker;
+        if !worker.has_room() {
+            return None;
+        }
+        let (generation, entry) = session.generation();
+        let streams = Protocol::Http2(Streams::new());
+        let (remote, local, tls) = (session.remote, session.local, session.tls.clone());
+        let mut connection = Session::new(Rc::clone(worker), remote, local, generation, entry, streams, tls);
+        connection.serial = session.serial;
+        connection.scheme = session.scheme;
+        connection.proxied.clone_from(&session.proxied);
+        let connection = Rc::new(connection);
+        let listed = sessions::list(worker, &connection);
+        let stream = Session::stream(&connection);
+        let connection = Connection { session: connection, _listed: listed };
+        Some(Beside { connection, stream, _place: worker.place() })
+    }
+
+    /// The session of the request.
+    pub(crate) fn session(&self) -> &Rc<Session> {
+        &self.stream
+    }
+
+    /// Waits until it is told to end at once.
+    pub(crate) async fn aborted(&self) {
+        self.connection.aborted().await;
+    }
 }
 
 impl Connection {

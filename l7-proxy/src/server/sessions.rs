@@ -52,6 +52,11 @@ impl Sessions {
 /// Lists a connection.
 pub(super) fn enter(worker: &Rc<Worker>, session: &Rc<Session>) -> Listed {
     worker.accepted.set(worker.accepted.get() + 1);
+    list(worker, session)
+}
+
+/// Takes one down that no client has opened.
+pub(super) fn list(worker: &Rc<Worker>, session: &Rc<Session>) -> Listed {
     let mut sessions = worker.sessions.borrow_mut();
     let place = match sessions.free.pop() {
         Some(place) => {

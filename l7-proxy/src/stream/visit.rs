@@ -110,7 +110,7 @@ impl Visit {
                 lines.push(b'\n');
             };
             match &log.target {
-                StreamLogTarget::Fixed(target) => self.worker.writers().append(target, log.packing, write),
+                StreamLogTarget::Fixed(target) => self.worker.writers().append(target, log.gathering, write),
                 StreamLogTarget::Computed(name) => {
                     let name = name.bytes(&self.facts);
                     let path = Path::new(OsStr::from_bytes(&name));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderMap, Method, Version};
 use l4_proxy::proxy_protocol::Header;
 
-use crate::model::{ProxyPass, Settings};
+use crate::model::{Pattern, ProxyPass, Settings};
 use crate::tls::Handshake;
 use crate::uri::Target;
 
@@ -225,17 +225,24 @@ struct Groups {
     subject: Vec<u8>,
     groups: [Option<Range<u32>>; 10],
     named: Vec<(Box<str>, Vec<u8>)>,
+    gave_up: bool,
 }
 
 impl Captures {
     /// Matches `subject` and, if it matches, remembers the groups.
-    pub fn matches(&mut self, regex: &regex::bytes::Regex, subject: &[u8]) -> bool {
-        self.0.get_mut().matches(regex, subject)
+    pub fn matches(&mut self, pattern: &Pattern, subject: &[u8]) -> bool {
+        self.0.get_mut().matches(pattern, subject)
     }
 
     /// The same while a variable is looked at.
-    pub(crate) fn matches_at_a_look(&self, regex: &regex::bytes::Regex, subject: &[u8]) -> bool {
-        self.0.borrow_mut().matches(regex, subject)
+    pub(crate) fn matches_at_a_look(&self, pattern: &Pattern, subject: &[u8]) -> bool {
+        self.0.borrow_mut().matches(pattern, subject)
+    }
+
+    /// Returns whether of some subject it was not found out if it matches, since this was asked last:
+    /// nothing that follows from that can be relied on.
+    pub(crate) fn take_failure(&mut self) -> bool {
+        std::mem::take(&mut self.0.get_mut().gave_up)
     }
 
     /// Returns the same groups, written so that each can stand in arguments as one value. Those with a name
@@ -256,33 +263,30 @@ impl Captures {
 }
 
 impl Groups {
-    fn matches(&mut self, regex: &regex::bytes::Regex, subject: &[u8]) -> bool {
-        // Most expressions have no group, and then finding a match is all that is needed.
-        if regex.captures_len() == 1 {
-            let matched = regex.is_match(subject);
-            if matched {
+    fn matches(&mut self, pattern: &Pattern, subject: &[u8]) -> bool {
+        let found = pattern.find(subject, |group| {
+            if group.number == 0 {
                 self.groups = Default::default();
+                if group.range.is_some() {
+                    self.subject.clear();
+                    self.subject.extend_from_slice(subject);
+                }
             }
-            return matched;
-        }
-        let Some(found) = regex.captures(subject) else { return false };
-        self.subject.clear();
-        self.subject.extend_from_slice(subject);
-        let range = |group: regex::bytes::Match<'_>| {
-            Some(u32::try_from(group.start()).ok()?..u32::try_from(group.end()).ok()?)
-        };
-        for (number, slot) in self.groups.iter_mut().enumerate() {
-            *slot = found.get(number).and_then(range);
-        }
-        for (name, group) in
-            regex.capture_names().zip(found.iter()).filter_map(|(name, group)| name.zip(group))
-        {
+            let Some(range) = group.range else { return };
+            if let Some(slot) = self.groups.get_mut(group.number) {
+                *slot = u32::try_from(range.start)
+                    .ok()
+                    .zip(u32::try_from(range.end).ok())
+                    .map(|(start, end)| start..end);
+            }
+            let (Some(name), Some(text)) = (group.name, subject.get(range)) else { return };
             match self.named.iter_mut().find(|(known, _)| &**known == name) {
-                Some((_, value)) => *value = group.as_bytes().to_vec(),
-                None => self.named.push((name.into(), group.as_bytes().to_vec())),
+                Some((_, value)) => *value = text.to_vec(),
+                None => self.named.push((name.into(), text.to_vec())),
             }
-        }
-        true
+        });
+        self.gave_up |= found.is_err();
+        found.unwrap_or(false)
     }
 
     fn for_arguments(&self) -> Groups {

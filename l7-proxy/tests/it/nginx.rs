@@ -11,7 +11,7 @@ use crate::peer::{Client, Proxy, Response, eventually, http};
 pub(crate) struct Nginx {
     child: Child,
     pub(crate) addr: SocketAddr,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Nginx {
@@ -72,7 +72,7 @@ fn free_port() -> SocketAddr {
 /// does: the status, the fields that have these names, and the body.
 pub(crate) struct Beside {
     pub(crate) ours: Proxy,
-    nginx: Option<Nginx>,
+    pub(crate) nginx: Option<Nginx>,
     /// The fields that are compared.
     fields: &'static [&'static str],
 }

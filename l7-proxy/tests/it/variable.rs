@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Version};
-use l7_proxy::model::{Escape, PassModule, ProxyPass, Root, UpstreamId};
+use l7_proxy::model::{Escape, PassModule, Pattern, ProxyPass, Root, UpstreamId};
 use l7_proxy::uri::Target;
 use l7_proxy::variable::{Attempt, Completion, Names, Response, Scheme, Value};
 
@@ -117,8 +117,8 @@ fn root_that_names_itself_ends() {
 #[test]
 fn groups_are_variables() {
     let mut request = Request::get("/ann/x");
-    let regex = regex::bytes::Regex::new("^/(?<user>[a-z]+)/(x)(y)?").unwrap();
-    assert!(request.captures.matches(&regex, b"/ann/x"));
+    let pattern = Pattern::new("^/(?<user>[a-z]+)/(x)(y)?").unwrap();
+    assert!(request.captures.matches(&pattern, b"/ann/x"));
     check(&request, &[("$1 $2 $3 $user", "ann x  ann"), ("$10", "ann0"), ("${1}0", "ann0")]);
 }
 

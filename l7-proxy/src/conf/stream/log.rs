@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use crate::conf::Scope;
-use crate::conf::log::{SYSLOG, format_text, target};
+use crate::conf::log::{Parameters, SYSLOG, format_text, target};
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
-use crate::conf::value::parse_number;
-use crate::model::{Packing, StreamFormat, StreamLog, StreamLogTarget, StreamSettings};
+use crate::model::{StreamFormat, StreamLog, StreamLogTarget, StreamSettings};
 use crate::stream::text::Text;
 
 /// Formats go into the scope, where `access_log` finds them.
@@ -54,23 +53,19 @@ pub(super) fn access_log(
     let Some(format) = scope.stream.formats.get(name).cloned() else {
         return Err(Fault::new(format!("unknown log format \"{name}\"")));
     };
-    let (mut condition, mut packing) = (None, Packing::Plain);
+    let mut condition = None;
+    let mut parameters = Parameters::default();
     for parameter in directive.args.iter().skip(2) {
-        match parameter.split_once('=').map_or((&**parameter, ""), |(key, value)| (key, value)) {
-            ("if", text) => condition = Some(Text::parse(text, &scope.stream.names)?),
-            ("buffer" | "gzip", _) if !is_file => {
-                return Err(Fault::new("logs to syslog cannot be buffered"));
-            }
-            // How lines are gathered before they are written is the log's own business.
-            ("buffer" | "flush", _) => scope.note(directive, &format!("\"{parameter}\" has no effect")),
-            ("gzip", level) => {
-                let level = if level.is_empty() { Some(1) } else { parse_number(level) };
-                let level = level.filter(|level| (1..=9).contains(level));
-                packing = Packing::Gzip(level.ok_or_else(|| Fault::parameter(parameter))?);
-            }
-            _ => return Err(Fault::parameter(parameter)),
+        match parameter.strip_prefix("if=") {
+            Some(text) => condition = Some(Text::parse(text, &scope.stream.names)?),
+            None => parameters.read(parameter)?,
         }
     }
-    settings.access_log.push(StreamLog { target, format, condition, packing });
+    let place = match &target {
+        StreamLogTarget::Fixed(target) => Some(target),
+        StreamLogTarget::Computed(_) => None,
+    };
+    let gathering = parameters.finish(scope, directive, place)?;
+    settings.access_log.push(StreamLog { target, format, condition, gathering });
     Ok(())
 }

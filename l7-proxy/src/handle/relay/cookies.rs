@@ -76,7 +76,7 @@ fn rewrite_attribute(
 fn concerns(rule: &CookieFlags, exchange: &Exchange<'_>, name: &[u8]) -> bool {
     match &rule.cookie {
         Subject::Text(value) => text_of(value, exchange).eq_ignore_ascii_case(name),
-        Subject::Pattern(pattern) => pattern.regex().is_match(name),
+        Subject::Pattern(pattern) => pattern.is_match(name),
     }
 }
 

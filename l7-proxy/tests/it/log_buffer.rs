@@ -1,0 +1,143 @@
+//! Lines of access logs that are gathered before they are written.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use rustix::process::Signal;
+
+use crate::nginx::Beside;
+use crate::peer::eventually;
+use crate::program::Site;
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).unwrap_or_default()
+}
+
+fn unpacked(folder: &Path, name: &str) -> String {
+    let packed = fs::read(folder.join(name)).unwrap_or_default();
+    let mut text = String::new();
+    // What is half written cannot be read yet.
+    let _ = MultiGzDecoder::new(&*packed).read_to_string(&mut text);
+    text
+}
+
+/// Has both proxies log these requests, and compares what is in the file after each.
+#[track_caller]
+fn check(log: &str, steps: &[(&str, &str)], read: impl Fn(&Path, &str) -> String) {
+    let both = Beside::start(
+        "log_format path '$uri';",
+        &format!("access_log a.log path {log}; location / {{ return 200 x; }}"),
+        &[],
+    );
+    for (path, expected) in steps {
+        both.get(path);
+        // What must not be there yet is seen to be missing when the next line comes.
+        eventually(&format!("{log}: {path} has come"), || {
+            let ours = read(both.ours.folder.path(), "a.log");
+            let theirs = both.nginx.as_ref().map(|nginx| read(nginx.folder.path(), "a.log"));
+            assert!(expected.starts_with(&ours), "{log} {path}: {ours:?}");
+            ours == *expected && theirs.is_none_or(|theirs| theirs == *expected)
+        });
+    }
+}
+
+#[test]
+fn line_that_is_not_gathered_is_written_at_once() {
+    check("", &[("/a", "/a\n"), ("/b", "/a\n/b\n")], read);
+}
+
+#[test]
+fn lines_are_gathered_until_there_is_no_room_for_the_next() {
+    let steps = [
+        ("/aa", ""),
+        ("/bb", ""),
+        // Eight bytes are there; four more are too many.
+        ("/cc", "/aa\n/bb\n"),
+        ("/d", "/aa\n/bb\n"),
+        // Longer than the room: by itself, behind what came before.
+        ("/longer/than/all", "/aa\n/bb\n/cc\n/d\n/longer/than/all\n"),
+        ("/e", "/aa\n/bb\n/cc\n/d\n/longer/than/all\n"),
+        ("/fffffff", "/aa\n/bb\n/cc\n/d\n/longer/than/all\n/e\n"),
+    ];
+    check("buffer=10", &steps, read);
+}
+
+#[test]
+fn gathered_lines_are_written_when_their_time_is_over() {
+    check("buffer=1k flush=100ms", &[("/a", "/a\n"), ("/b", "/a\n/b\n")], read);
+}
+
+#[test]
+fn packed_lines_are_one_file_of_gzip() {
+    let steps = [("/a", "/a\n"), ("/a/long/line", "/a\n/a/long/line\n")];
+    check("buffer=8 gzip=9 flush=50ms", &steps, unpacked);
+    check("gzip flush=50ms", &steps, unpacked);
+}
+
+/// A site that gathers without end.
+fn site() -> Site {
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log notice; worker_processes 2; events {{}}
+         http {{ log_format path '$uri'; access_log a.log path buffer=64k;
+         server {{ listen {}; location / {{ return 200 x; }} }} }}",
+        site.addr
+    ));
+    site
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn gathered_lines_outlive_every_end() {
+    for signal in [Signal::QUIT, Signal::TERM, Signal::INT] {
+        let site = site();
+        let mut running = site.start();
+        for path in ["/a", "/b", "/c", "/d"] {
+            site.client().get(path);
+        }
+        assert_eq!(site.read("a.log"), "");
+        running.signal(signal);
+        assert_eq!(running.end(), 0, "{signal:?}");
+        assert_eq!(sorted(&site.read("a.log")), ["/a", "/b", "/c", "/d"], "{signal:?}");
+    }
+}
+
+#[test]
+fn gathered_lines_stay_with_the_file_that_was_moved_away() {
+    let site = site();
+    let running = site.start();
+    site.client().get("/before");
+    fs::rename(site.path("a.log"), site.path("a.log.1")).unwrap();
+    running.signal(Signal::USR1);
+    eventually("what was gathered is written", || site.read("a.log.1") == "/before\n");
+    site.client().get("/after");
+    site.write_whole(&fs::read_to_string(site.path("nginx.conf")).unwrap().replace(" buffer=64k", ""));
+    running.signal(Signal::HUP);
+    eventually("a reload writes it, too", || site.read("a.log") == "/after\n");
+    site.client().get("/then");
+    eventually("it is not gathered any more", || site.read("a.log") == "/after\n/then\n");
+    assert_eq!(site.read("a.log.1"), "/before\n");
+}
+
+#[test]
+fn connections_are_logged_as_requests_are() {
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log notice; events {{}}
+         stream {{ log_format status '$status'; access_log a.log status buffer=10 flush=1h;
+         server {{ listen {}; return x; }} }}",
+        site.addr
+    ));
+    let _running = site.start();
+    for expected in ["", "", "200\n200\n"] {
+        site.client().rest().unwrap();
+        eventually(expected, || site.read("a.log") == expected);
+    }
+}

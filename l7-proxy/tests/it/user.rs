@@ -1,0 +1,75 @@
+//! Whom workers act as.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use crate::program::Site;
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    #[allow(clippy::print_stderr)] // Whoever reads the test's output must see it.
+    if !root {
+        eprintln!("not run: only root can become somebody else");
+    }
+    root
+}
+
+fn allow(site: &Site, name: &str, mode: u32) {
+    fs::set_permissions(site.path(name), Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn files_are_read_as_the_user_and_opened_for_it_beforehand_as_root() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "user nobody nogroup; pid l7.pid; error_log error.log notice; events {{}}
+         http {{ access_log access.log; server {{ listen {}; root html; }} }}",
+        site.addr
+    ));
+    fs::create_dir(site.path("html")).unwrap();
+    for (name, mode) in [("html/open", 0o644), ("html/closed", 0o600)] {
+        fs::write(site.path(name), "text").unwrap();
+        allow(&site, name, mode);
+    }
+    allow(&site, "", 0o755);
+    let running = site.start();
+    assert_eq!(site.client().get("/open").status, 200);
+    assert_eq!(site.client().get("/closed").status, 403);
+    assert_eq!(site.read("access.log").lines().count(), 2);
+    // The one that reads configurations and binds addresses stays who it was.
+    let status = |task: &str| fs::read_to_string(format!("/proc/{}/task/{task}/status", running.child.id()));
+    let owner = |text: &str| {
+        text.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next().map(str::to_owned))
+    };
+    let tasks = fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap();
+    let mut owners = Vec::new();
+    for task in tasks {
+        let task = task.unwrap().file_name().into_string().unwrap();
+        let text = status(&task).unwrap();
+        if text.contains("Name:\tworker-") {
+            owners.push(owner(&text).unwrap());
+        } else {
+            assert_eq!(owner(&text).unwrap(), "0", "{text}");
+        }
+    }
+    assert!(owners.len() >= 2 && owners.iter().all(|owner| owner != "0"), "{owners:?}");
+}
+
+#[test]
+fn user_that_is_not_there_is_told() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new("");
+    for (line, message) in [
+        ("user nemo-x;", "getpwnam(\"nemo-x\") failed"),
+        ("user nobody nemo-x;", "getgrnam(\"nemo-x\") failed"),
+    ] {
+        site.write_whole(&format!("{line} events {{}}"));
+        let (code, said) = site.say(&["-t"]);
+        assert!(code == 1 && said.contains(&format!("{message} in nginx.conf:1")), "{said}");
+    }
+}
