@@ -49,6 +49,7 @@ mod tls;
 mod tree;
 mod unsupported;
 mod upstream;
+mod userid;
 mod value;
 
 use std::collections::{HashMap, HashSet};
@@ -244,6 +245,7 @@ fn settings_of(
     referers::apply(scope, context, block, settings)?;
     secure_link::apply(scope, context, block, settings)?;
     rules::apply(scope, mirror::RULES, context, block, settings)?;
+    rules::apply(scope, userid::RULES, context, block, settings)?;
     rules::apply(scope, charset::RULES, context, block, settings)?;
     rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;

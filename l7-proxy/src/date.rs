@@ -38,6 +38,16 @@ pub(crate) fn write_syslog(time: SystemTime, out: &mut Vec<u8>) {
     _ = write!(out, "{month} {day:2} {hour:02}:{minute:02}:{second:02}");
 }
 
+/// Returns a time as cookies of old have it: `Fri, 02-Jan-26 15:04:05 GMT`; the year is whole from 2038 on.
+pub(crate) fn cookie(time: SystemTime) -> String {
+    let Utc { year, month, day, hour, minute, second } = Utc::new(time);
+    let days = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][days as usize % 7];
+    let month = MONTHS[month as usize - 1];
+    let year = if year > 2037 { format!("{year}") } else { format!("{:02}", year % 100) };
+    format!("{weekday}, {day:02}-{month}-{year} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
 /// Appends the present time as fields of HTTP have it: `Fri, 02 Jan 2026 15:04:05 GMT`.
 ///
 /// It is written anew once a second.

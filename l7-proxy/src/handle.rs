@@ -24,6 +24,7 @@ mod strict;
 mod trailing;
 mod tried;
 mod unheard;
+mod userid;
 
 use std::rc::Rc;
 

@@ -74,6 +74,13 @@
 //!   have gone to a server is not sent again. Answers stream.
 //! - Workers are threads of one process, which stays in the foreground unless told `daemon on`. They share one count of
 //!   requests, one turn and one verdict on health per server.
+//! - `user` holds for the threads that serve: files are read and servers connected to with that user's rights. The
+//!   thread that reads configurations keeps root's, in the same process: nginx has a process of its own for it.
+//! - A regular expression is matched in linear time where it can be, and otherwise in a bounded number of steps; when
+//!   they do not suffice the answer is 500, as in nginx. `$` is the end of the text alone, not what is before a
+//!   last line end.
+//! - A mirrored request's body is kept in memory up to 1 MB, then in a file; its client's next request does not wait
+//!   for the mirror, as it does in nginx.
 //! - A reload keeps connections: a kept-alive one goes over to the new configuration between two
 //!   requests.
 //! - A directive that is not supported is an error that says so; some are accepted without effect,

@@ -65,6 +65,7 @@ mod substitution;
 mod syslog;
 mod tls;
 mod upstream;
+mod userid;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -124,6 +125,7 @@ pub use self::tls::{
     TlsServer, TlsVersion, TlsVersions, VerifyClient,
 };
 pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Timed, Upstream, UpstreamId};
+pub use self::userid::{UserId, UserIdExpires, UserIdMode};
 pub use crate::identity::Identity;
 
 /// A whole configuration: the process, and the protocols that it serves.

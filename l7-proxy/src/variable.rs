@@ -16,6 +16,7 @@ mod form;
 mod link;
 mod name;
 mod proxied;
+mod userid;
 mod write;
 
 use std::fmt;
@@ -33,6 +34,7 @@ pub(crate) use self::form::{escape_log, number};
 pub(crate) use self::name::split_variable;
 pub use self::name::{Names, ValueError};
 pub use self::proxied::Proxied;
+pub(crate) use self::userid::{DIGITS as UID_DIGITS, Uid, set as uid_set};
 pub(crate) use self::write::request_line;
 
 /// A text with variables in it.
@@ -254,6 +256,10 @@ pub enum Variable {
     TimeIso8601,
     /// `$time_local`, in UTC.
     TimeLocal,
+    /// `$uid_got`: what the request's cookie says of who its client is.
+    UidGot,
+    /// `$uid_set`: what that cookie is set to.
+    UidSet,
     /// `$upstream_addr`: the servers that were tried.
     UpstreamAddr,
     /// `$upstream_bytes_received`, per server that was tried.

@@ -6,7 +6,7 @@ use super::rules::{Context, Rule, Syntax};
 use super::{
     answer, auth, body, charset, check, client_addr, compress, core, definition, effectless, file_cache,
     grpc, limit, listing, location, log, mirror, proxy, referers, resolver, rewrite, secure_link, server,
-    settings, stream, substitution, symlinks, tls, unsupported, upstream,
+    settings, stream, substitution, symlinks, tls, unsupported, upstream, userid,
 };
 
 /// How a name stands in one kind of block.
@@ -72,6 +72,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(referers::RULES))
         .chain(syntaxes(secure_link::RULES))
         .chain(syntaxes(mirror::RULES))
+        .chain(syntaxes(userid::RULES))
         .chain(syntaxes(charset::RULES))
         .chain(syntaxes(body::RULES))
         .chain(syntaxes(proxy::RULES))

@@ -1,5 +1,21 @@
 //! Standard base64.
 
+/// Returns bytes in standard base64, filled up.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for piece in bytes.chunks(3) {
+        let bits =
+            piece.iter().fold(0, |bits, &byte| bits << 8 | usize::from(byte)) << (8 * (3 - piece.len()));
+        for digit in 0..4 {
+            let is_there = digit <= piece.len();
+            out.push(if is_there { char::from(DIGITS[bits >> (18 - 6 * digit) & 63]) } else { '=' });
+        }
+    }
+    out
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /// Returns what standard base64 stands for, with or without padding; `None` if it is none.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let text = match text {

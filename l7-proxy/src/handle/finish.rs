@@ -11,9 +11,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
-use super::{Answer, Aside, Persistence, Response, ResponseHead, charset, edit, exchange, expires, trailing};
+use super::{
+    Answer, Aside, Persistence, Response, ResponseHead, charset, edit, exchange, expires, trailing, userid,
+};
 use crate::body::{Body, Kind, Packed, Unpacked};
-use crate::model::{ConnectionSettings, ErrorPageStatus, Expires, Gzip, Prepared};
+use crate::model::{ConnectionSettings, ErrorPageStatus, Expires, Gzip, Prepared, UserIdMode};
 use crate::pages;
 use crate::route::{Route, Server};
 use crate::server::{Carrier, Order, Protocol};
@@ -69,6 +71,13 @@ pub(super) fn finish(
     }
     if !settings.add_headers.is_empty() {
         add_headers(&transaction, server, route, target, answer.status, headers);
+    }
+    if settings.userid.mode != UserIdMode::Off {
+        let cookie = userid::of(&exchange(&transaction, server, route, target));
+        if let Some(cookie) = cookie {
+            userid::add(&settings.userid, cookie, headers);
+            transaction.session.spelling.note("P3P");
+        }
     }
     if (settings.charset.name.is_some() || transaction.charset.is_some())
         && !headers.contains_key(CONTENT_ENCODING)

@@ -24,6 +24,7 @@ use super::resolver::Resolving;
 use super::secure_link::SecureLink;
 use super::substitution::Substitution;
 use super::tls::TlsServer;
+use super::userid::UserId;
 
 /// Everything that holds at one location, inherited values included.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +50,8 @@ pub struct Settings {
     pub referers: Option<Arc<Referers>>,
     /// How a link is proved (`secure_link`).
     pub secure_link: Option<Arc<SecureLink>>,
+    /// By which cookie clients are told apart.
+    pub userid: Arc<UserId>,
     /// Where copies of requests go.
     pub mirror: Arc<Mirror>,
     /// Whose word on the client's address is taken.

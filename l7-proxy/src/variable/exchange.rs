@@ -87,7 +87,7 @@ impl Moment {
         }
     }
 
-    pub(super) fn now(self) -> SystemTime {
+    pub(crate) fn now(self) -> SystemTime {
         match self {
             Moment::Asked(_) => SystemTime::now(),
             Moment::At { now, .. } => now,

@@ -23,6 +23,8 @@ pub struct Findings {
     pub body_file: Option<Rc<Spool>>,
     /// What tells the request from all others, once that was asked for; nothing without randomness.
     pub id: OnceCell<Option<[u8; 16]>>,
+    /// What the cookie is set to that tells the client apart, once that was asked for.
+    pub userid: OnceCell<Option<[u8; 16]>>,
     /// Behind so many bytes the path is a name below the `alias` of a location given by a regular
     /// expression, after a `try_files` has found it there.
     pub below_alias: Option<usize>,

@@ -209,6 +209,8 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "status" => Variable::Status,
         "time_iso8601" => Variable::TimeIso8601,
         "time_local" => Variable::TimeLocal,
+        "uid_got" => Variable::UidGot,
+        "uid_set" => Variable::UidSet,
         "upstream_addr" => Variable::UpstreamAddr,
         "upstream_bytes_received" => Variable::UpstreamBytesReceived,
         "upstream_bytes_sent" => Variable::UpstreamBytesSent,
@@ -239,7 +241,7 @@ fn unsupported(name: &str) -> bool {
 const UNSUPPORTED: &str = "
     ancient_browser date_gmt date_local memcached_key modern_browser msie proxy_internal_body_length
     proxy_protocol_tlv_ slice_range spdy ssl_client_sigalg ssl_ech_outer_server_name ssl_ech_status
-    uid_got uid_reset uid_set upstream_last_server_name upstream_queue_time
+    uid_reset upstream_last_server_name upstream_queue_time
 ";
 
 /// Fields of requests that nginx has a variable for, where a name has a hyphen.

@@ -18,7 +18,7 @@ use crate::unix;
 use super::exchange::{Completion, Exchange, Scheme};
 use super::field::{Field, Underscores};
 use super::form::{address, escape_log, milliseconds, number, status, time_or_dash};
-use super::{Part, Value, Variable, link};
+use super::{Part, Value, Variable, link, userid};
 
 impl Value {
     /// Appends the value to `out`.
@@ -233,6 +233,8 @@ impl Variable {
             }
             Self::TimeIso8601 => date::write_iso8601(exchange.moment.now(), out),
             Self::TimeLocal => date::write_log(exchange.moment.now(), out),
+            Self::UidGot => return uid(exchange, userid::got(exchange), out),
+            Self::UidSet => return uid(exchange, userid::set(exchange), out),
             Self::UpstreamAddr => return upstream_addr(exchange, out),
             Self::UpstreamCacheStatus => return Presence::Missing,
             Self::UpstreamBytesReceived => {
@@ -336,7 +338,7 @@ fn argument<'a>(args: Option<&'a str>, name: &str) -> Option<&'a [u8]> {
 }
 
 /// Returns the value of the first cookie of that name.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let lines = headers.get_all(http::header::COOKIE).iter();
     lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b';')).find_map(|pair| {
         let pair = pair.trim_ascii();
@@ -440,6 +442,12 @@ fn realpath_root(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
 }
 
 /// Writes 16 random bytes in hexadecimal, the same as long as the request lasts.
+fn uid(exchange: &Exchange<'_>, uid: Option<userid::Uid>, out: &mut Vec<u8>) -> Presence {
+    let Some(uid) = uid else { return Presence::Missing };
+    userid::show(&exchange.settings.userid.name, &uid, out);
+    Presence::Present
+}
+
 fn request_id(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
     let id = exchange.findings.id.get_or_init(|| {
         let mut bytes = [0; 16];

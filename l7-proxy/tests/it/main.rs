@@ -74,4 +74,5 @@ mod upgrade;
 mod upgrade_upstreams;
 mod upstream;
 mod user;
+mod userid;
 mod variable;

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use crate::peer::eventually;
 use crate::program::Site;
 
 fn is_root() -> bool {
@@ -38,7 +39,7 @@ fn files_are_read_as_the_user_and_opened_for_it_beforehand_as_root() {
     let running = site.start();
     assert_eq!(site.client().get("/open").status, 200);
     assert_eq!(site.client().get("/closed").status, 403);
-    assert_eq!(site.read("access.log").lines().count(), 2);
+    eventually("both are logged", || site.read("access.log").lines().count() == 2);
     // The one that reads configurations and binds addresses stays who it was.
     let status = |task: &str| fs::read_to_string(format!("/proc/{}/task/{task}/status", running.child.id()));
     let owner = |text: &str| {
