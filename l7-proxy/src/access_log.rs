@@ -26,7 +26,7 @@ pub(crate) use self::files::append_to;
 pub use self::files::{LogFiles, OpenError};
 use self::kept::Kept;
 use crate::error_log::Errno;
-use crate::model::{AccessLog, AccessLogTarget, Gathering, LogTarget};
+use crate::model::{AccessLog, AccessLogTarget, Gathering, LogFileCache, LogTarget};
 use crate::moment::{COARSE, Moment};
 use crate::variable::{Exchange, Value, Variable};
 
@@ -139,22 +139,25 @@ impl Writers {
         let mut line = Vec::new();
         log.format.line.write_log(exchange, log.format.escape, &mut line);
         line.push(b'\n');
-        let path = Path::new(OsStr::from_bytes(&name));
-        // The name may hold a path of the client's choice, which must not lead anywhere else.
+        let mut root = Vec::new();
+        Value::variable(Variable::DocumentRoot).write(exchange, &mut root);
+        if Path::new(OsStr::from_bytes(&root)).exists() {
+            self.append_to_named(&name, &line, &exchange.settings.log_files);
+        }
+    }
+
+    /// Appends a line to the file of this name, part of which may be a client's choice.
+    pub(crate) fn append_to_named(&self, name: &[u8], line: &[u8], rules: &LogFileCache) {
+        let path = Path::new(OsStr::from_bytes(name));
+        // It must not lead anywhere else.
         if name.contains(&0) || path.components().any(|part| part == Component::ParentDir) {
             return;
         }
-        let mut root = Vec::new();
-        Value::variable(Variable::DocumentRoot).write(exchange, &mut root);
-        if !Path::new(OsStr::from_bytes(&root)).exists() {
-            return;
-        }
-        let rules = &exchange.settings.log_files;
         let written = if rules.max == 0 {
-            append_to(path).and_then(|mut file| file.write_all(&line))
+            append_to(path).and_then(|mut file| file.write_all(line))
         } else {
             self.look_again();
-            self.kept.borrow_mut().append(path, &line, rules)
+            self.kept.borrow_mut().append(path, line, rules)
         };
         if let Err(error) = written {
             error!("open() \"{}\" failed ({}) while logging request", path.display(), Errno(&error));

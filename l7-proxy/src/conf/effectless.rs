@@ -148,8 +148,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     obsolete("http2_push", Context::SETTINGS, ""),
     // One process: what its workers share needs no memory set apart.
     several("zone", UPSTREAMS, 1, 2).takes(Takes::Zone),
-    // A log of connections whose name varies is opened for each line.
-    several("open_log_file_cache", Context::STREAM_SETTINGS, 1, 4),
     // Subrequests have no line in any log.
     switch("log_subrequest", Context::SETTINGS),
     switch("rewrite_log", Context::SETTINGS_IF.or(Context::SERVER_IF)),

@@ -22,7 +22,10 @@ pub(super) const FORMATS: &[Rule<()>] =
 /// What fills in the logs of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
     Rule::new("access_log", ANYWHERE, 1..=ANY, access_log).many(|settings| settings.access_log.clear()),
-    Rule::new("open_log_file_cache", Context::SETTINGS, 1..=4, log_files),
+    Rule::new("open_log_file_cache", Context::SETTINGS, 1..=4, |_, settings, directive| {
+        settings.log_files = file_cache(directive)?;
+        Ok(())
+    }),
     Rule::new("log_not_found", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.log_not_found = if flag(directive)? { LogNotFound::On } else { LogNotFound::Off };
         Ok(())
@@ -51,10 +54,10 @@ pub(super) fn add_error_log(
     Ok(())
 }
 
-fn log_files(_: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+/// Reads an `open_log_file_cache`.
+pub(super) fn file_cache(directive: &Directive) -> Result<LogFileCache, Fault> {
     if directive.arg(0) == "off" && directive.args.len() == 1 {
-        settings.log_files = LogFileCache::default();
-        return Ok(());
+        return Ok(LogFileCache::default());
     }
     let mut cache = LogFileCache::default();
     for word in &directive.args {
@@ -71,8 +74,7 @@ fn log_files(_: &mut Scope, settings: &mut Settings, directive: &Directive) -> R
     if cache.max == 0 {
         return Err(Fault::new("\"open_log_file_cache\" must have \"max\" parameter"));
     }
-    settings.log_files = cache;
-    Ok(())
+    Ok(cache)
 }
 
 /// Wherever a location's settings may stand, and in the blocks inside one.

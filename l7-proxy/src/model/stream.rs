@@ -14,7 +14,7 @@ use crate::stream::text::Text;
 use super::LogTarget;
 use super::http::{ServerName, SocketOptions};
 use super::limit::Excess;
-use super::log::{ErrorLog, Escape, Gathering};
+use super::log::{ErrorLog, Escape, Gathering, LogFileCache};
 use super::resolver::Resolving;
 use super::tls::{TlsClient, TlsServer};
 use super::upstream::{Balance, Upstream, UpstreamId};
@@ -181,6 +181,8 @@ pub struct StreamSettings {
     pub set: Vec<(usize, Text)>,
     /// The logs.
     pub access_log: Vec<StreamLog>,
+    /// How many files of logs whose names vary are kept open (`open_log_file_cache`).
+    pub log_files: LogFileCache,
     /// Where diagnostics of its connections go; `None` leaves them to the log of the process.
     pub error_log: Option<Arc<Vec<ErrorLog>>>,
     /// How TLS is spoken with clients.
@@ -222,6 +224,7 @@ impl Default for StreamSettings {
             resolving: Resolving::default(),
             set: Vec::new(),
             access_log: Vec::new(),
+            log_files: LogFileCache::default(),
             error_log: None,
             tls: Arc::default(),
             proxy_ssl: false,

@@ -1,21 +1,16 @@
 //! What a connection and a session of datagrams have in common: the phases that need no socket, and the
 //! lines in the logs.
 
-use std::ffi::OsStr;
-use std::io;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::{error, warn};
+use tracing::error;
 
 use super::facts::Facts;
 use super::limit::Place;
 use super::{Door, Server, access};
-use crate::access_log::append_to;
-use crate::error_log::{Errno, Places, say};
+use crate::error_log::{Places, say};
 use crate::model::{Enforcement, LimitStatus, StreamLogTarget};
 use crate::server::Proxy;
 
@@ -112,18 +107,10 @@ impl Visit {
             match &log.target {
                 StreamLogTarget::Fixed(target) => self.worker.writers().append(target, log.gathering, write),
                 StreamLogTarget::Computed(name) => {
-                    let name = name.bytes(&self.facts);
-                    let path = Path::new(OsStr::from_bytes(&name));
-                    // The name may hold a path of the client's choice, which must not lead anywhere else.
-                    if name.contains(&0) || path.components().any(|part| part == Component::ParentDir) {
-                        continue;
-                    }
                     let mut line = Vec::new();
                     write(&mut line);
-                    let written = append_to(path).and_then(|mut file| io::Write::write_all(&mut file, &line));
-                    if let Err(error) = written {
-                        warn!("open() \"{}\" failed ({})", path.display(), Errno(&error));
-                    }
+                    let rules = &self.server.model.settings.log_files;
+                    self.worker.writers().append_to_named(&name.bytes(&self.facts), &line, rules);
                 }
             }
         }

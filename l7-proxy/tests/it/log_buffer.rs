@@ -141,3 +141,26 @@ fn connections_are_logged_as_requests_are() {
         eventually(expected, || site.read("a.log") == expected);
     }
 }
+
+#[test]
+fn log_of_connections_whose_name_varies_is_kept_open_as_long_as_it_is_there() {
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log notice; events {{}}
+         stream {{ log_format status '$status'; access_log $protocol.log status; open_log_file_cache max=2 valid=1h;
+         server {{ listen {}; return x; }} }}",
+        site.addr
+    ));
+    let running = site.start();
+    let connect = || site.client().rest().unwrap();
+    connect();
+    eventually("it is written", || site.read("TCP.log") == "200\n");
+    fs::rename(site.path("TCP.log"), site.path("moved.log")).unwrap();
+    connect();
+    eventually("it is the same file under another name", || site.read("moved.log") == "200\n200\n");
+    running.signal(Signal::USR1);
+    eventually("it is opened anew", || {
+        connect();
+        !site.read("TCP.log").is_empty()
+    });
+}

@@ -9,7 +9,7 @@ use l4_proxy::proxy_protocol::Version;
 use super::log;
 use crate::conf::client_addr::{network, trusted};
 use crate::conf::limit::{most, zone};
-use crate::conf::log::add_error_log;
+use crate::conf::log::{add_error_log, file_cache};
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
 use crate::conf::value::{flag, number, size, time};
@@ -28,6 +28,10 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
     }),
     Rule::new("proxy_timeout", BOTH, 1..=1, |_, settings, directive| {
         settings.timeout = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("open_log_file_cache", BOTH, 1..=4, |_, settings, directive| {
+        settings.log_files = file_cache(directive)?;
         Ok(())
     }),
     Rule::new("tcp_nodelay", BOTH, 1..=1, |_, settings, directive| {
