@@ -168,8 +168,8 @@ impl Director {
     }
 
     /// Quiesces a server, as weight 0 does, and sets a time at which those who are still there are
-    /// to be cut off: then [`Lease::is_overdue`]. [`Director::tick`] tells when it is empty, or its
-    /// time is over. A weight above 0 ends the drain.
+    /// to be cut off: then [`Lease::is_overdue`](crate::Lease::is_overdue). [`Director::tick`] tells when
+    /// it is empty, or its time is over. A weight above 0 ends the drain.
     ///
     /// # Errors
     /// There is no such service or server.
