@@ -45,7 +45,9 @@ pub(crate) enum Cut {
     File,
     /// The client has gone before its request was whole.
     Gone,
-    /// The body of the client's request is none.
+    /// The chunks of the client's request are none.
+    Chunks,
+    /// The frames of the client's request are not what it said, or the program that asks could not go on.
     Client,
     /// The request's body is larger than is allowed.
     TooLarge,
@@ -60,7 +62,7 @@ impl Cut {
             Cut::TooLarge => 413,
             Cut::Store => 500,
             Cut::Server | Cut::File => 502,
-            Cut::NoAnswer | Cut::Gone | Cut::Client => 400,
+            Cut::NoAnswer | Cut::Gone | Cut::Chunks | Cut::Client => 400,
         }
     }
 }
@@ -72,7 +74,8 @@ impl fmt::Display for Cut {
             Cut::Server => "upstream prematurely closed connection",
             Cut::File => "file was truncated while sending response",
             Cut::Gone => "client prematurely closed connection",
-            Cut::Client => "client sent invalid chunked body",
+            Cut::Chunks => "client sent invalid chunked body",
+            Cut::Client => "client sent invalid body",
             Cut::Store => "the file of a request's body failed",
             Cut::TooLarge => "client intended to send too large chunked body",
         })

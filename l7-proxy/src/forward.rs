@@ -29,7 +29,7 @@ use self::failure::{Failure, Reach, cause};
 pub(crate) use self::headers::nominated;
 use self::outgoing::{Forwarded, request_target};
 use self::relayed::{Account, Claim, Rest};
-pub(crate) use self::relayed::{Breakage, Piped, Relayed};
+pub(crate) use self::relayed::{Breakage, Piped, Relayed, say_of};
 pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
 use crate::handle::{Answer, exchange};

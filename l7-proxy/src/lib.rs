@@ -103,6 +103,7 @@ pub mod error_log;
 pub mod explain;
 mod fields;
 pub mod host;
+mod hostname;
 pub mod jsp;
 pub mod model;
 pub mod pages;

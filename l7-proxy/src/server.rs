@@ -4,8 +4,9 @@
 //! a connection stays where it was accepted. What workers share is behind the [`Site`] (the
 //! configuration, replaced as a whole), the [`Director`] (counts and health) and the log files.
 //!
-//! A connection is driven by one task with one timer. The timer is not touched per request: it
-//! fires now and then, and looks at what the connection is waiting for.
+//! A connection of HTTP/1.1 is driven by one task, one of HTTP/2 by a task and one more for each stream. Either
+//! has one timer, which is not touched per request: it fires now and then, and looks at what the connection and
+//! its streams are waiting for.
 
 mod census;
 mod chooser;

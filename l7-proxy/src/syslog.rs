@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::date;
+use crate::hostname::hostname;
 use crate::model::{Hostname, LogLevel, Syslog};
 use crate::unix;
 
@@ -52,10 +53,7 @@ impl Sender {
             }
         };
         let host = match syslog.hostname {
-            Hostname::Told => {
-                let name = rustix::system::uname();
-                name.nodename().to_string_lossy().to_lowercase() + " "
-            }
+            Hostname::Told => format!("{} ", hostname()),
             Hostname::LeftOut => String::new(),
         };
         let mark = format!(" {host}{}: ", syslog.tag);

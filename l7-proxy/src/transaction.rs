@@ -24,13 +24,13 @@ pub(crate) use self::context::{Context, Upstream};
 use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
 use crate::fields;
+use crate::forward::say_of;
 use crate::handle::ResponseHead;
 use crate::host::Recent;
 use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Protocol, Session};
-use crate::unix;
 use crate::uri::Target;
 use crate::variable::{Captures, Completion, Connection, Exchange, Findings, Moment, Response};
 
@@ -332,19 +332,19 @@ impl Transaction {
     #[cold]
     fn tell_gone(&self) {
         let Some(place) = self.place else { return };
-        let (server, route) = self.generation.site.router.at(place);
+        let (_, route) = self.generation.site.router.at(place);
         let is_forwarded = matches!(route.handler, Handler::Proxy(_) | Handler::ProxyTo(_));
         if !is_forwarded || self.session.unanswered() != CLIENT_CLOSED_REQUEST {
             return;
         }
-        let latest = self.attempts.list().last().and_then(|attempt| attempt.server).map(unix::in_url);
-        let (serial, context) = (self.connection.serial, self.context(server));
-        let upstream = latest.as_ref().map(|shown| Upstream { scheme: "http", name: shown, path: "" });
-        let context = Context { upstream, ..context };
-        debug!(
-            "*{serial} epoll_wait() reported that client prematurely closed connection, so upstream \
-             connection is closed too while sending request to upstream{context}"
-        );
+        let latest = self.attempts.list().last().and_then(|attempt| attempt.server);
+        let serial = self.connection.serial;
+        say_of(self, latest, |context| {
+            debug!(
+                "*{serial} epoll_wait() reported that client prematurely closed connection, so upstream \
+                 connection is closed too while sending request to upstream{context}"
+            );
+        });
     }
 
     /// Its answer has this status, and is about to be sent.

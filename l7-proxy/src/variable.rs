@@ -145,7 +145,7 @@ pub enum Variable {
     Capture(u8),
     /// A named group.
     NamedCapture(Box<str>),
-    /// A variable that the configuration defines (`set`, `map`), by its number in
+    /// A variable that the configuration defines (`set`, `map`, `geo`, `split_clients`), by its number in
     /// [`Definitions`].
     Defined(u16),
     /// `$connection`: serial number of the connection.

@@ -38,7 +38,7 @@ impl HttpBody for Received {
             Received::Http1(body) => {
                 let cut = |broken| match broken {
                     Broken::Gone => Cut::Gone,
-                    Broken::Malformed => Cut::Client,
+                    Broken::Malformed => Cut::Chunks,
                 };
                 body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(cut)))
             }

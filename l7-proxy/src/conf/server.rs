@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use crate::hostname::hostname;
 use crate::model::{
     Handler, KeepaliveProbes, Listen, Location, Matcher, Pattern, ServerName, Settings, SocketOptions,
     StatusPage, VirtualServer,
@@ -228,8 +229,7 @@ fn parse_name(word: &str) -> Result<ServerName, Fault> {
         return pattern.map(ServerName::Regex).map_err(|error| pattern_fault(source, &error));
     }
     if word == "$hostname" {
-        let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
-        return Ok(ServerName::Exact(name));
+        return Ok(ServerName::Exact(hostname().to_owned()));
     }
     let name = word.to_ascii_lowercase();
     let wildcard = match &*name {

@@ -1,4 +1,4 @@
-//! `stream {}`: servers that answer or relay whole connections.
+//! `stream {}`: servers that answer or relay whole connections, and datagrams.
 
 mod log;
 mod settings;

@@ -118,7 +118,7 @@ impl Facts {
         self.assigned[number] = Some(value);
     }
 
-    /// Returns what a variable of `set` or `map` is; one that was never set is empty.
+    /// Returns what a variable that the configuration defines is; one that was never set is empty.
     pub(super) fn defined(&self, number: usize) -> Option<Vec<u8>> {
         if let Some(Some(value)) = self.assigned.get(number) {
             return Some(value.clone());

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::date;
+use crate::hostname::hostname;
 use crate::model::{Escape, Transport};
 use crate::tls::TlsVariable;
 use crate::unix;
@@ -42,7 +43,7 @@ pub enum Variable {
     NamedCapture(Box<str>),
     /// `$connection`
     Connection,
-    /// A variable of `map` or `set`, by its number.
+    /// A variable that the configuration defines (`map`, `geo`, `split_clients`, `set`), by its number.
     Defined(usize),
     /// `$hostname`
     Hostname,
@@ -121,7 +122,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Makes a variable of `map` or `set` known; returns its number.
+    /// Makes a variable that the configuration defines known; returns its number.
     pub fn define(&mut self, name: &str) -> usize {
         let name = name.to_ascii_lowercase();
         self.number(&name).unwrap_or_else(|| {
@@ -130,7 +131,7 @@ impl Names {
         })
     }
 
-    /// Returns the number of a variable of `map` or `set`.
+    /// Returns the number of a variable that the configuration defines.
     pub fn number(&self, name: &str) -> Option<usize> {
         self.defined.iter().position(|known| known.eq_ignore_ascii_case(name))
     }
@@ -295,7 +296,7 @@ impl Variable {
             Self::NamedCapture(name) => facts.captures.named(name).map(|text| text.to_vec()),
             Self::Connection => text(facts.serial.to_string()),
             Self::Defined(number) => facts.defined(*number),
-            Self::Hostname => text(rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase()),
+            Self::Hostname => text(hostname().to_owned()),
             Self::LimitConnStatus => facts.limit.map(|status| status.as_str().into()),
             Self::Msec => {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::kept::Kept;
-use super::server::{group, versions};
+use super::server::versions;
 use super::suites::provider;
 use super::verify::ServerVerifier;
 use super::{Tell, TlsError, files};
@@ -56,10 +56,7 @@ impl Client {
     /// Reads certificates and keys; `alpn` are the protocols that are offered.
     pub(crate) fn new(tls: &TlsClient, alpn: &[&[u8]]) -> Result<Self, TlsError> {
         let tls = &tls.commanded();
-        let mut provider = provider(tls.ciphers.as_deref(), tls.suites.as_deref())?;
-        if !tls.curves.is_empty() {
-            Arc::make_mut(&mut provider).kx_groups = tls.curves.iter().map(group).collect();
-        }
+        let provider = provider(tls.ciphers.as_deref(), tls.suites.as_deref(), &tls.curves)?;
         let versions = versions(tls.tls12, tls.tls13)?;
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)

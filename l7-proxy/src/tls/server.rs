@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::crypto::ring::kx_group;
-use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion};
@@ -22,7 +21,7 @@ use super::sessions::{Cache, NoTickets, Tickets};
 use super::suites::provider;
 use super::verify::ClientVerifier;
 use super::{TlsError, files};
-use crate::model::{CertificatePair, Curve, Passwords, PemText, SessionCache, TlsServer, VerifyClient};
+use crate::model::{CertificatePair, Passwords, PemText, SessionCache, TlsServer, VerifyClient};
 
 /// What a server block does with a client that wants to speak TLS.
 pub(crate) struct Terminator {
@@ -64,10 +63,7 @@ impl Terminator {
     /// Reads certificates and keys; `alpn` are the protocols that are agreed to.
     pub(crate) fn new(tls: &TlsServer, alpn: &[&[u8]]) -> Result<Self, TlsError> {
         let tls = &tls.commanded();
-        let mut provider = provider(tls.ciphers.as_deref(), tls.suites.as_deref())?;
-        if !tls.curves.is_empty() {
-            Arc::make_mut(&mut provider).kx_groups = tls.curves.iter().map(group).collect();
-        }
+        let provider = provider(tls.ciphers.as_deref(), tls.suites.as_deref(), &tls.curves)?;
         let verifier = match tls.verify_client {
             VerifyClient::Off => None,
             _ => Some(ClientVerifier::new(tls, &provider)?),
@@ -268,14 +264,6 @@ fn config(
         false => Arc::new(NoTickets),
     };
     Ok(Arc::new(config))
-}
-
-pub(super) fn group(curve: &Curve) -> &'static dyn SupportedKxGroup {
-    match curve {
-        Curve::X25519 => kx_group::X25519,
-        Curve::P256 => kx_group::SECP256R1,
-        Curve::P384 => kx_group::SECP384R1,
-    }
 }
 
 /// Returns the versions that are spoken.

@@ -3,24 +3,42 @@
 use std::sync::Arc;
 
 use rustls::SupportedCipherSuite;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::kx_group;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+
+use crate::model::Curve;
 
 use super::TlsError;
 use super::handshake::cipher;
 
 /// Returns ring, reduced to the suites of these lists, in their order: `ciphers` for TLS 1.2
-/// (`ssl_ciphers`), `suites` for TLS 1.3.
+/// (`ssl_ciphers`), `suites` for TLS 1.3; and to these curves, if there are any.
 ///
 /// # Errors
 /// A list leaves none, or names a suite of TLS 1.3 that there is not.
-pub(super) fn provider(ciphers: Option<&str>, suites: Option<&str>) -> Result<Arc<CryptoProvider>, TlsError> {
+pub(super) fn provider(
+    ciphers: Option<&str>,
+    suites: Option<&str>,
+    curves: &[Curve],
+) -> Result<Arc<CryptoProvider>, TlsError> {
     let mut provider = rustls::crypto::ring::default_provider();
     let all = std::mem::take(&mut provider.cipher_suites);
     let (new, old): (Vec<_>, Vec<_>) = all.into_iter().partition(|suite| suite.tls13().is_some());
     let new = suites.map_or(Ok(new.clone()), |list| named(list, &new))?;
     let old = ciphers.map_or(Ok(old.clone()), |list| select(list, &old))?;
     provider.cipher_suites = [new, old].concat();
+    if !curves.is_empty() {
+        provider.kx_groups = curves.iter().map(group).collect();
+    }
     Ok(Arc::new(provider))
+}
+
+fn group(curve: &Curve) -> &'static dyn SupportedKxGroup {
+    match curve {
+        Curve::X25519 => kx_group::X25519,
+        Curve::P256 => kx_group::SECP256R1,
+        Curve::P384 => kx_group::SECP384R1,
+    }
 }
 
 /// Suites of TLS 1.3 that OpenSSL has and we have not.
@@ -97,7 +115,7 @@ mod tests {
     use super::*;
 
     fn spoken(ciphers: Option<&str>, suites: Option<&str>) -> Result<Vec<String>, String> {
-        let provider = provider(ciphers, suites).map_err(|error| error.to_string())?;
+        let provider = provider(ciphers, suites, &[]).map_err(|error| error.to_string())?;
         Ok(provider.cipher_suites.iter().map(|suite| cipher(*suite)).collect())
     }
 

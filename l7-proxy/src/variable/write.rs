@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -12,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::credentials::Credentials;
 use crate::date;
 use crate::host::Host;
+use crate::hostname::hostname;
 use crate::model::{Escape, LimitStatus, Root};
 use crate::unix;
 
@@ -122,7 +122,7 @@ impl Variable {
             Self::GzipRatio => return gzip_ratio(exchange, out),
             Self::Host if exchange.host.is_empty() => out.extend_from_slice(exchange.server_name.as_bytes()),
             Self::Host => out.extend_from_slice(exchange.host.as_bytes()),
-            Self::Hostname => out.extend_from_slice(HOSTNAME.as_bytes()),
+            Self::Hostname => out.extend_from_slice(hostname().as_bytes()),
             Self::RequestHeader(field) => {
                 return field.write(exchange.headers, exchange.settings.client.names.into(), out);
             }
@@ -284,10 +284,6 @@ impl Variable {
 }
 
 static X_FORWARDED_FOR: Field = Field::exact(HeaderName::from_static("x-forwarded-for"));
-
-/// The name of this machine, asked once.
-static HOSTNAME: LazyLock<String> =
-    LazyLock::new(|| rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase());
 
 fn text(value: Option<&[u8]>, out: &mut Vec<u8>) -> Presence {
     match value {

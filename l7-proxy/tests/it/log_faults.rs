@@ -201,3 +201,30 @@ fn server_that_is_passed_over_is_told_in_the_words_of_nginx() {
     check_line(&log, "upstream server temporarily disabled while connecting to upstream", &url);
     check_line(&log, "no live upstreams while connecting to upstream", "upstream: \"http://empty/empty\"");
 }
+
+#[test]
+fn server_that_a_client_did_not_wait_for_is_told_with_what_it_was_asked() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.request().map(drop)
+    });
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log info; events {{}}
+         http {{ log_format asked $upstream_addr; access_log asked.log asked;
+         server {{ listen {}; location /in/ {{ proxy_pass http://{}/out/; }} }} }}",
+        site.addr, origin.addr
+    ));
+    let running = site.start();
+    let mut stream = TcpStream::connect(site.addr).unwrap();
+    stream.write_all(b"GET /in/a?b=1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    eventually("it was asked", || !origin.requests().is_empty());
+    drop(stream);
+    eventually("it is told", || site.read("error.log").contains("prematurely"));
+    check_line(
+        &site.read("error.log"),
+        "client prematurely closed connection, so upstream connection is closed too",
+        &format!("upstream: \"http://{}/out/a?b=1\", host: \"a\"", origin.addr),
+    );
+    drop(running);
+}
