@@ -165,8 +165,7 @@ pub(crate) fn answer_parts(
 ) -> impl Future<Output = Result<Response, Cut>> + Unpin {
     session.begin_request(Moment::now());
     let (generation, entry) = session.generation();
-    // Made where it stays.
-    let mut transaction = Box::write(Box::new_uninit(), Transaction::new(session, generation, parts));
+    let mut transaction = Transaction::new(session, generation, parts);
     let site = Rc::clone(&transaction.generation);
     let settings = site.site.router.default_server(entry).settings();
     transaction.session.log_to(settings);
@@ -189,7 +188,9 @@ pub(crate) fn answer_parts(
     }
     let mut search = Search::new(entry);
     let session = Rc::clone(&transaction.session);
-    let answering = Box::pin(async move {
+    let place = Box::new_uninit();
+    // Made where it stays.
+    let answering = Box::write(place, async move {
         let asked = transaction.parts.uri.path_and_query().cloned();
         let asked = asked.as_ref().map_or("/", |asked| asked.as_str());
         let mut target = Target::parse_with(asked, slashes).unwrap_or_else(|_| {
@@ -203,7 +204,7 @@ pub(crate) fn answer_parts(
             Ending::Word(_) | Ending::Nothing => Err(Cut::NoAnswer),
         }
     });
-    Logged::new(session, answering)
+    Logged::new(session, Box::into_pin(answering))
 }
 
 /// What has come of a request.

@@ -113,21 +113,27 @@ pub(crate) enum Origin {
 }
 
 impl Transaction {
-    pub(crate) fn new(session: Rc<Session>, generation: Rc<Generation>, parts: Box<Parts>) -> Transaction {
-        let connection = session.connection();
-        Transaction {
-            head: session.take_head(),
+    pub(crate) fn new(
+        session: Rc<Session>,
+        generation: Rc<Generation>,
+        parts: Box<Parts>,
+    ) -> Box<Transaction> {
+        let (connection, head, host) = (session.connection(), session.take_head(), Recent::none());
+        let (began, place) = (Instant::now(), Box::new_uninit());
+        // Made where it stays.
+        let transaction = Transaction {
+            head,
             session,
             generation,
             parts,
             connection,
-            host: Recent::none(),
+            host,
             asks: false,
             acting: None,
             captures: Captures::default(),
             attempts: Attempts::default(),
             findings: Findings::default(),
-            began: Instant::now(),
+            began,
             place: None,
             named: None,
             redirected: None,
@@ -139,11 +145,12 @@ impl Transaction {
             trace: None,
             places: Vec::new(),
             answer: Answer::default(),
-        }
+        };
+        Box::write(place, transaction)
     }
 
     /// A question about this request, that a location of ours answers: the client's fields and no body.
-    pub(crate) fn question(&self) -> Transaction {
+    pub(crate) fn question(&self) -> Box<Transaction> {
         let (session, generation) = (Rc::clone(&self.session), Rc::clone(&self.generation));
         let mut asking = Transaction::new(session, generation, self.parts.clone());
         asking.asks = true;
@@ -157,7 +164,7 @@ impl Transaction {
     }
 
     /// A copy of this request on a session of its own, whose answer is nobody's.
-    pub(crate) fn mirrored(&self, session: Rc<Session>) -> Transaction {
+    pub(crate) fn mirrored(&self, session: Rc<Session>) -> Box<Transaction> {
         let mut mirrored = self.question();
         mirrored.session = session;
         mirrored.acting.clone_from(&self.acting);

@@ -109,7 +109,9 @@ fn begin(channel: &Rc<Channel>, arrived: Arrived) -> Option<Pin<Box<impl Future<
     };
     let body = channel.body().map(Received::Http1);
     let answer = handle::answer_parts(Rc::clone(&channel.session), parts, body, refused);
-    Some(Box::pin(exchange(channel, asked, answer)))
+    let place = Box::new_uninit();
+    // Made where it stays.
+    Some(Box::into_pin(Box::write(place, exchange(channel, asked, answer))))
 }
 
 /// Answers one request.
