@@ -110,6 +110,27 @@ fn allow(presence: Presence, socket: &Socket, address: SocketAddr) -> io::Result
     }
 }
 
+/// Takes what is in a listener's queue, and listens no more: closing it would reset that.
+///
+/// The queue itself is asked, not the runtime, which may not have heard yet of who came last.
+pub fn queued(
+    listener: tokio::net::TcpListener,
+) -> impl Iterator<Item = (tokio::net::TcpStream, SocketAddr)> {
+    let listener = listener.into_std();
+    std::iter::from_fn(move || {
+        loop {
+            match listener.as_ref().ok()?.accept() {
+                Ok((stream, peer)) => {
+                    stream.set_nonblocking(true).ok()?;
+                    return Some((tokio::net::TcpStream::from_std(stream).ok()?, peer));
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    })
+}
+
 /// Whether an accept failed for a reason of that connection alone, which the next one need not
 /// share (accept(2), "Error handling").
 pub fn is_of_one_connection(error: &io::Error) -> bool {

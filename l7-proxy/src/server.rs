@@ -28,7 +28,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -358,8 +358,7 @@ impl Proxy {
             }
         }
         // Closing the listener would reset what is in its queue.
-        let mut context = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Ok(Accepted { stream, peer, .. })) = listener.poll_accept(&mut context) {
+        for Accepted { stream, peer, .. } in listener.queued() {
             self.spawn(stream, peer, local);
         }
     }

@@ -198,6 +198,25 @@ impl Acceptor {
         }
     }
 
+    /// Takes what is in the queue, and listens no more.
+    pub(crate) fn queued(self) -> Box<dyn Iterator<Item = Accepted>> {
+        match self {
+            Self::Tcp(listener) => {
+                let of = |(stream, peer)| Accepted { stream, peer, local: None };
+                Box::new(l4_proxy::listen::queued(listener).map(of))
+            }
+            Self::Unix(listener, addr) => {
+                let listener = listener.into_std();
+                Box::new(std::iter::from_fn(move || {
+                    let (stream, _) = listener.as_ref().ok()?.accept().ok()?;
+                    stream.set_nonblocking(true).ok()?;
+                    let stream = TcpStream::from_std(OwnedFd::from(stream).into()).ok()?;
+                    Some(Accepted { stream, peer: NOBODY, local: Some(addr) })
+                }))
+            }
+        }
+    }
+
     /// The address that all connections come to, unless each comes to its own.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         match self {

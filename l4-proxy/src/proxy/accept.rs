@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -68,8 +67,7 @@ pub(crate) async fn accept(
         }
     }
     // What is in the queue would be reset with the listener.
-    let mut context = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok((client, peer))) = listener.poll_accept(&mut context) {
+    for (client, peer) in listen::queued(listener) {
         reception.take_in(client, peer, own);
     }
 }

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use l4_proxy::listen;
@@ -61,8 +60,7 @@ pub(crate) async fn serve(
         }
     }
     // Closing the listener would reset what is in its queue.
-    let mut context = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok(accepted)) = listener.poll_accept(&mut context) {
+    for accepted in listener.queued() {
         spawn(&worker, &door, accepted);
     }
 }
