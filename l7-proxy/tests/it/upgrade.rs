@@ -182,7 +182,15 @@ fn asks_over_http2(addr: SocketAddr, over: &AtomicBool) -> usize {
                 && let Ok(mut sender) = sender.clone().ready().await
                 && let Ok((response, _)) = sender.send_request(request("GET", "/").body(()).unwrap(), true)
             {
-                assert_eq!(response.await.expect("an answer").status(), 200);
+                match response.await {
+                    Ok(response) => assert_eq!(response.status(), 200),
+                    // The goodbye came before it had left: it is asked anew, and the origin has not seen it.
+                    Err(error) => {
+                        let late = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+                        assert!(late, "no answer: {error:?}");
+                        break;
+                    }
+                }
                 count += 1;
             }
             count
