@@ -12,6 +12,7 @@ mod hints;
 mod http2;
 mod outgoing;
 mod relayed;
+mod single;
 mod tunnel;
 
 use std::cell::Cell;
@@ -357,7 +358,7 @@ impl Journey<'_> {
                 }
                 let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
                 if switches && !self.asked_for_upgrade(transaction) {
-                    return Err(Failure::Invalid("upstream changed protocol without being asked"));
+                    return Err(Failure::Invalid("upstream changed protocol without being asked".into()));
                 }
                 Ok(Response { head, rest: Rest::Http1(incoming, connection) })
             }
@@ -420,6 +421,11 @@ impl Journey<'_> {
         timed: Option<Instant>,
     ) -> Answer {
         let Response { head: Head { status, mut headers, reason, .. }, rest } = response;
+        for second in single::keep_first(&mut headers) {
+            let server = unix::in_url(lease.server());
+            let (serial, context) = (transaction.connection.serial, self.context(transaction, &server));
+            warn!("*{serial} {second}, ignored while reading response header from upstream{context}");
+        }
         if let Some(bound) = &self.pool.bound {
             let exchange = exchange(transaction, self.server, self.route, self.target);
             bound.bind(&exchange, lease.server(), &mut headers);
@@ -465,6 +471,8 @@ impl Journey<'_> {
             failure if failure.is_stale() => return,
             Failure::Connect(ConnectError::Failed(error)) => Event::ConnectFailed(cause(error)),
             Failure::Connect(ConnectError::TimedOut) => Event::ConnectFailed("connect timed out".into()),
+            // Listings count by these words, so that they show nothing of what there was.
+            Failure::Invalid(malformed) => Event::Failed(malformed.what.into()),
             failure => Event::Failed(failure.to_string().into()),
         };
         let director = self.pool.director(transaction.session.worker.director());

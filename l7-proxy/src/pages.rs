@@ -72,7 +72,8 @@ pub(crate) fn pad(page: &mut Page, agent: &[u8]) {
 pub fn reply(reply: &Return, exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> Replied {
     let tokens = exchange.settings.server_tokens;
     match &reply.body {
-        _ if reply.status == 444 => Replied::Close,
+        ReturnBody::Page if reply.status == 444 => Replied::Close,
+        ReturnBody::Text(text) if text.is_empty() && reply.status == 444 => Replied::Close,
         ReturnBody::Page if !matches!(reply.status, 200..=203 | 205..=299) => Replied::Status(reply.status),
         // As if nothing had been written: an error has its page.
         ReturnBody::Text(text) if text.is_empty() && reply.status >= 400 => Replied::Status(reply.status),

@@ -7,7 +7,7 @@ use lvs_core::Cause;
 use crate::body::Cut;
 use crate::error_log::Errno;
 use crate::model::RetryOn;
-use crate::upstream::{ConnectError, Expired};
+use crate::upstream::{ConnectError, Expired, Malformed};
 
 /// Why an attempt brought no answer.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) enum Failure {
     /// The answer took too long.
     TimedOut(Expired),
     /// The answer is no HTTP.
-    Invalid(&'static str),
+    Invalid(Malformed),
     /// The client is at fault, or gone.
     Client(Cut),
 }
@@ -106,7 +106,8 @@ impl std::fmt::Display for Failure {
             }
             Failure::Broken { error: Some(error), .. } => write!(f, "recv() failed ({})", Errno(error)),
             Failure::Broken { error: None, .. } => f.write_str("upstream prematurely closed connection"),
-            Failure::Refused { what, .. } | Failure::Invalid(what) => f.write_str(what),
+            Failure::Refused { what, .. } => f.write_str(what),
+            Failure::Invalid(malformed) => malformed.fmt(f),
             Failure::Client(cut) => cut.fmt(f),
         }
     }

@@ -25,7 +25,7 @@ impl Journey<'_> {
         server: SocketAddr,
         connect: Connect,
     ) -> Result<Response, Failure> {
-        let request = self.request(transaction).map_err(Failure::Invalid)?;
+        let request = self.request(transaction).map_err(|what| Failure::Invalid(what.into()))?;
         let began = self.is_told.then(Instant::now);
         let slot = self.slot(transaction, server, connect).await.map_err(Failure::Connect)?;
         let kept = slot.kept;

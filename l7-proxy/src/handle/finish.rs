@@ -69,6 +69,11 @@ pub(super) fn finish(
             headers.insert(CACHE_CONTROL, control);
         }
     }
+    if answer.status == StatusCode::NO_CONTENT {
+        // There is nothing that could be of a type, or be changed.
+        headers.remove(CONTENT_TYPE);
+        headers.remove(LAST_MODIFIED);
+    }
     if !settings.add_headers.is_empty() {
         add_headers(&transaction, server, route, target, answer.status, headers);
     }

@@ -49,8 +49,11 @@ pub(super) fn examine(
             let place = place.to_vec();
             transaction.carried = Some(Box::new(carried(&answer.headers)));
             transaction.attempts.end(answer.kind.traffic().unwrap_or_default());
-            if place.starts_with(b"/") {
-                transaction.act_as_get();
+            match place.first() {
+                Some(b'/') => transaction.act_as_get(),
+                Some(b'@') => {}
+                // What is no path leads nowhere.
+                _ => return Step::status(404),
             }
             return Step::Elsewhere(place);
         }
@@ -100,7 +103,7 @@ impl Relay {
     /// Whether a server's field is not for the client.
     pub(crate) fn is_hidden(&self, name: &HeaderName) -> bool {
         let hidden = [&DATE, &SERVER, &PROXY_AUTHENTICATE, &X_PAD].contains(&name)
-            || name.as_str().starts_with("x-accel-");
+            || name.as_str().strip_prefix("x-accel-").is_some_and(|name| FOR_US.contains(&name));
         self.hide.contains(name) || (hidden && !self.pass.contains(name))
     }
 }
@@ -207,6 +210,9 @@ fn text_of(value: &Value, exchange: &Exchange<'_>) -> Vec<u8> {
     text
 }
 
+/// What follows `x-accel-` in the fields that are for us.
+const FOR_US: [&str; 5] = ["buffering", "charset", "expires", "limit-rate", "redirect"];
+
 static X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 static X_ACCEL_LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
 static X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
@@ -218,7 +224,8 @@ mod tests {
 
     #[test]
     fn what_the_server_meant_for_us_stays_behind_unless_it_is_to_pass() {
-        let fields = ["server", "x-accel-redirect", "x-accel-buffering", "content-type", "x-own"];
+        let fields =
+            ["server", "x-accel-redirect", "x-accel-buffering", "x-accel-theirs", "content-type", "x-own"];
         let headers = || -> HeaderMap {
             fields.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x"))).collect()
         };
@@ -229,10 +236,10 @@ mod tests {
             names.sort_unstable();
             assert_eq!(names, expected);
         };
-        check(&Relay::default(), &["content-type", "x-own"]);
+        check(&Relay::default(), &["content-type", "x-accel-theirs", "x-own"]);
         let relay =
             Relay { hide: vec![HeaderName::from_static("x-own")], pass: vec![SERVER], ..Relay::default() };
-        check(&relay, &["content-type", "server"]);
+        check(&relay, &["content-type", "server", "x-accel-theirs"]);
     }
 
     #[test]

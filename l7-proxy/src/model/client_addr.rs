@@ -62,9 +62,10 @@ impl RealIp {
             RealIpSource::Field(name) => name,
         };
         let lines = headers.get_all(name).iter().rev();
-        let words = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
+        // What stands between two addresses is as many commas and blanks as it likes, as in nginx.
+        let words = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| matches!(byte, b',' | b' ')));
         let mut found = None;
-        for word in words {
+        for word in words.filter(|word| !word.is_empty()) {
             let Some(address) = parse(word) else { break };
             found = Some(address);
             if self.depth == Depth::Last || !is_trusted(address.ip()) {
@@ -116,6 +117,8 @@ mod tests {
         check(Depth::Last, "127.0.0.1:1", &lines, Some("10.0.0.1:0"));
         check(Depth::Recursive, "127.0.0.1:1", &lines, Some("192.0.2.2:99"));
         check(Depth::Recursive, "127.0.0.1:1", &["10.0.0.3, 10.0.0.2"], Some("10.0.0.3:0"));
+        check(Depth::Recursive, "127.0.0.1:1", &["192.0.2.1,, 10.0.0.2 10.0.0.3 ,"], Some("192.0.2.1:0"));
+        check(Depth::Recursive, "127.0.0.1:1", &["192.0.2.1, unknown, 10.0.0.2"], Some("10.0.0.2:0"));
         check(
             Depth::Recursive,
             "127.0.0.1:1",

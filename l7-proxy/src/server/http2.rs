@@ -73,8 +73,16 @@ fn builder(streams: u32, limits: &HeadLimits) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        .max_frame_size(frame_max(limits))
         .max_send_buffer_size(SEND_BUFFER);
     builder
+}
+
+/// Returns how large a frame may be: so that any head that is allowed may come in one, since there are clients
+/// that do not continue one in another.
+fn frame_max(limits: &HeadLimits) -> u32 {
+    let size = limits.line.saturating_mul(limits.lines);
+    u32::try_from(size).unwrap_or(u32::MAX).clamp(FRAME_MIN, FRAME_MAX)
 }
 
 /// A connection from its preface to its end.
@@ -196,6 +204,10 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// What is kept of an answer that its client has not taken yet.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// What every frame may have, and the most that one can be told to have (RFC 9113, section 4.2).
+const FRAME_MIN: u32 = 1 << 14;
+const FRAME_MAX: u32 = (1 << 24) - 1;
 
 /// What h2 counts for a field beside its name and its value (RFC 9113, section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;

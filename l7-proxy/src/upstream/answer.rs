@@ -20,6 +20,7 @@ use super::beginning::Beginning;
 use super::chunks::{Chunks, Piece};
 use super::head::{Asked, Fields, Framing, Head};
 use super::link::{Expired, Link};
+use super::malformed::Malformed;
 use super::upload::{Upload, UploadError};
 use super::{Connection, Transport};
 use crate::body::{Cut, Source};
@@ -46,8 +47,8 @@ pub(crate) enum AskError {
     Client(Cut),
     /// The server took too long.
     Expired(Expired),
-    /// What it sent is no answer, in nginx's words.
-    Invalid(&'static str),
+    /// What it sent is no answer.
+    Invalid(Malformed),
     /// It has not begun with the request, and says so.
     Refused(&'static str),
     /// The connection broke, or ended if there is no error.

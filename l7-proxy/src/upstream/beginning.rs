@@ -74,14 +74,14 @@ impl Beginning {
                 Parsed::Partial => rest.len(),
             };
             if len > self.head_max {
-                return Err(AskError::Invalid("upstream sent too big header"));
+                return Err(AskError::Invalid("upstream sent too big header".into()));
             }
             match parsed {
                 Parsed::Final(head, len) => return Ok(Some((head, at + len))),
                 Parsed::Interim(len) => {
                     self.interim += 1;
                     if self.interim > INTERIM_MAX {
-                        return Err(AskError::Invalid("upstream sent too many interim answers"));
+                        return Err(AskError::Invalid("upstream sent too many interim answers".into()));
                     }
                     at += len;
                     if at == bytes.len() {

@@ -10,6 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::ext::ReasonPhrase;
 
+use super::malformed::Malformed;
 use crate::server::{Spelling, usual_name};
 use crate::short;
 
@@ -77,18 +78,40 @@ pub(super) fn parse(
     bytes: &[u8],
     asked: Asked,
     fields: &mut Option<Fields<'_>>,
-) -> Result<Parsed, &'static str> {
-    let mut room = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+) -> Result<Parsed, Malformed> {
+    let mut room = [const { MaybeUninit::uninit() }; FIELDS_USUAL];
+    match parse_within(bytes, &mut room, asked, fields) {
+        // How many there may be is up to the size of a head.
+        Ok(None) => {
+            let mut room = vec![MaybeUninit::uninit(); bytes.len() / FIELD_MIN];
+            let parsed = parse_within(bytes, &mut room, asked, fields)?;
+            parsed.ok_or_else(|| "upstream sent too many headers".into())
+        }
+        Ok(Some(parsed)) => Ok(parsed),
+        Err(malformed) => Err(malformed),
+    }
+}
+
+/// What `parse` does, if there are not more fields than there is room for.
+fn parse_within<'b>(
+    bytes: &'b [u8],
+    room: &mut [MaybeUninit<httparse::Header<'b>>],
+    asked: Asked,
+    fields: &mut Option<Fields<'_>>,
+) -> Result<Option<Parsed>, Malformed> {
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let len = match config.parse_response_with_uninit_headers(&mut response, bytes, &mut room) {
+    let len = match config.parse_response_with_uninit_headers(&mut response, bytes, room) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
-        Err(httparse::Error::TooManyHeaders) => return Err("upstream sent too many headers"),
-        Err(_) => return Err("upstream sent invalid header"),
+        Ok(httparse::Status::Partial) => return Ok(Some(Parsed::Partial)),
+        Err(httparse::Error::TooManyHeaders) => return Ok(None),
+        Err(httparse::Error::Version | httparse::Error::Status) => {
+            return Err("upstream sent no valid HTTP/1.0 header".into());
+        }
+        Err(_) => return Err(Malformed::field(bytes)),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status.ok_or("upstream sent invalid status line")?;
+    let status = status.ok_or("upstream sent no valid HTTP/1.0 header")?;
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         if status == StatusCode::EARLY_HINTS
             && let Some(Fields { hints: Some(hints), .. }) = fields
@@ -96,10 +119,10 @@ pub(super) fn parse(
             let fields = response.headers.iter().map(|field| (field.name.as_bytes(), field.value));
             hints(&fields.collect::<Vec<_>>());
         }
-        return Ok(Parsed::Interim(len));
+        return Ok(Some(Parsed::Interim(len)));
     }
     let Some(Fields { mut headers, wanted, spelling, .. }) = fields.take() else {
-        return Err("upstream sent a second answer");
+        return Err("upstream sent a second answer".into());
     };
     let mut hop = Hop::default();
     // What the client is to agree to is in the fields of the connection.
@@ -111,7 +134,7 @@ pub(super) fn parse(
                 HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "upstream sent invalid header")?
             }
         };
-        hop.note(&name, field.value)?;
+        hop.note(&name, field)?;
         if !switches && !wanted(&name) {
             continue;
         }
@@ -134,7 +157,7 @@ pub(super) fn parse(
         framing => framing,
     };
     let head = Head { status, headers, reason, framing, persistent };
-    Ok(Parsed::Final(head, len))
+    Ok(Some(Parsed::Final(head, len)))
 }
 
 /// Whether no body follows, whatever the fields say (RFC 9112, section 6.3).
@@ -149,8 +172,8 @@ fn is_bodiless(status: StatusCode, asked: Asked) -> bool {
 /// What the fields say about the connection and the framing.
 #[derive(Default)]
 struct Hop<'a> {
-    length: Option<u64>,
-    chunked: bool,
+    length: Option<(u64, &'a [u8])>,
+    coding: Option<&'a [u8]>,
     close: bool,
     keep_alive: bool,
     /// Values of `Connection` that name other fields.
@@ -158,7 +181,8 @@ struct Hop<'a> {
 }
 
 impl<'a> Hop<'a> {
-    fn note(&mut self, name: &HeaderName, value: &'a [u8]) -> Result<(), &'static str> {
+    fn note(&mut self, name: &HeaderName, field: &httparse::Header<'a>) -> Result<(), Malformed> {
+        let value = field.value;
         if *name == CONNECTION {
             for token in tokens(value) {
                 if token.eq_ignore_ascii_case(b"close") {
@@ -170,28 +194,34 @@ impl<'a> Hop<'a> {
                 }
             }
         } else if *name == CONTENT_LENGTH {
-            if self.length.is_some() {
-                return Err("upstream sent duplicate header line: \"Content-Length\"");
+            if let Some((_, before)) = self.length {
+                return Err(Malformed::twice(field.name, value, before));
             }
-            let length = parse_length(value);
-            self.length = Some(length.ok_or("upstream sent invalid \"Content-Length\" header")?);
+            let length = parse_length(value).ok_or_else(|| {
+                let line = [field.name.as_bytes(), b": ", value].concat();
+                Malformed::showing("upstream sent invalid \"Content-Length\" header", &line)
+            })?;
+            self.length = Some((length, value));
         } else if *name == TRANSFER_ENCODING {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err("upstream sent unknown \"Transfer-Encoding\"");
+            if let Some(before) = self.coding {
+                return Err(Malformed::twice(field.name, value, before));
             }
-            self.chunked = true;
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Malformed::showing("upstream sent unknown \"Transfer-Encoding\"", value));
+            }
+            self.coding = Some(value);
         }
         Ok(())
     }
 
     fn framing(&self) -> Result<Framing, &'static str> {
-        match (self.length, self.chunked) {
-            (Some(_), true) => {
+        match (self.length, self.coding) {
+            (Some(_), Some(_)) => {
                 Err("upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time")
             }
-            (Some(length), false) => Ok(Framing::Length(length)),
-            (None, true) => Ok(Framing::Chunks),
-            (None, false) => Ok(Framing::Close),
+            (Some((length, _)), None) => Ok(Framing::Length(length)),
+            (None, Some(_)) => Ok(Framing::Chunks),
+            (None, None) => Ok(Framing::Close),
         }
     }
 
@@ -226,25 +256,28 @@ pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// The most fields of a head.
-const FIELDS_MAX: usize = 100;
+/// As many fields as there is room for on the stack.
+const FIELDS_USUAL: usize = 64;
+
+/// The shortest line that is a field: a name of one letter, a colon, and the end.
+const FIELD_MIN: usize = b"x:\n".len();
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Reads `head` as the answer to a GET; returns its framing and whether its connection is kept.
-    fn read(head: &str) -> Result<(Framing, bool), &'static str> {
+    fn read(head: &str) -> Result<(Framing, bool), Malformed> {
         ask(head, Asked::Whole).map(|head| (head.framing, head.persistent))
     }
 
-    fn ask(head: &str, asked: Asked) -> Result<Head, &'static str> {
+    fn ask(head: &str, asked: Asked) -> Result<Head, Malformed> {
         let spelling = Spelling::default();
         let wanted = |name: &HeaderName| *name != CONNECTION && *name != TRANSFER_ENCODING;
         let fields = Fields { headers: Box::default(), wanted: &wanted, spelling: &spelling, hints: None };
         match parse(head.as_bytes(), asked, &mut Some(fields))? {
             Parsed::Final(parsed, len) if len == head.len() => Ok(parsed),
-            Parsed::Final(..) | Parsed::Interim(_) | Parsed::Partial => Err("not a whole answer"),
+            Parsed::Final(..) | Parsed::Interim(_) | Parsed::Partial => Err("not a whole answer".into()),
         }
     }
 
@@ -311,9 +344,31 @@ mod tests {
     }
 
     #[test]
-    fn as_many_fields_are_read_as_there_is_room_for() {
-        let head = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(count));
-        assert!(ask(&head(FIELDS_MAX), Asked::Whole).is_ok());
-        assert_eq!(ask(&head(FIELDS_MAX + 1), Asked::Whole).err(), Some("upstream sent too many headers"));
+    fn fields_are_read_however_many_there_are() {
+        for count in [FIELDS_USUAL, FIELDS_USUAL + 1, 4000] {
+            let head = format!("HTTP/1.1 200 OK\r\n{}\n", "X:\n".repeat(count));
+            assert_eq!(ask(&head, Asked::Whole).unwrap().headers.len(), count);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_there_was() {
+        for (head, expected) in [
+            ("ICY 200 OK\r\n\r\n", "no valid HTTP/1.0 header"),
+            ("HTTP/1.1 099 OK\r\n\r\n", "no valid HTTP/1.0 header"),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-Length: 3\r\ncontent-length: 4\r\n\r\n",
+                "duplicate header line: \"content-length: 4\", previous value: \"content-length: 3\"",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n",
+                "invalid \"Content-Length\" header: \"Content-Length: -3\"",
+            ),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: br\r\n\r\n", "unknown \"Transfer-Encoding\": \"br\""),
+            ("HTTP/1.1 200 OK\r\nX y\r\n\r\n", "invalid header: \"X\\x20...\""),
+        ] {
+            let told = ask(head, Asked::Whole).err().map(|malformed| malformed.to_string());
+            assert_eq!(told, Some(format!("upstream sent {expected}")), "{head:?}");
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! Cookies of a server in our terms: `proxy_cookie_domain`, `proxy_cookie_path`,
 //! `proxy_cookie_flags`.
+//!
+//! A cookie that no rule concerns stays as it was, to the blank; of another the parts are put together anew.
+
+use std::borrow::Cow;
 
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -18,57 +22,89 @@ pub(super) fn rewrite(relay: &Relay, exchange: &Exchange<'_>, headers: &mut Head
     headers.remove(SET_COOKIE);
     for cookie in cookies {
         let text = one(relay, exchange, cookie.as_bytes());
-        headers.append(SET_COOKIE, HeaderValue::from_bytes(&text).unwrap_or(cookie));
+        let rewritten = text.and_then(|text| HeaderValue::from_bytes(&text).ok());
+        headers.append(SET_COOKIE, rewritten.unwrap_or(cookie));
     }
 }
 
-/// Returns one cookie rewritten.
-fn one(relay: &Relay, exchange: &Exchange<'_>, cookie: &[u8]) -> Vec<u8> {
-    let mut parts = cookie.split(|&byte| byte == b';').map(<[u8]>::to_vec);
-    let Some(pair) = parts.next() else { return cookie.to_vec() };
-    let mut attributes: Vec<Vec<u8>> = parts.collect();
+/// Returns one cookie rewritten; `None` if it stays as it is.
+fn one(relay: &Relay, exchange: &Exchange<'_>, cookie: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = cookie.split(|&byte| byte == b';').map(Part::read);
+    let pair = parts.next()?;
+    // What has no value is no cookie.
+    pair.value.as_ref()?;
+    let mut attributes: Vec<Part<'_>> = parts.collect();
+    let mut changes = false;
     for attribute in &mut attributes {
-        rewrite_attribute(attribute, b"domain", &relay.cookie_domain, exchange, Extent::Whole);
-        rewrite_attribute(attribute, b"path", &relay.cookie_path, exchange, Extent::Beginning);
+        changes |= attribute.rewrite(b"domain", &relay.cookie_domain, exchange, Extent::Whole);
+        changes |= attribute.rewrite(b"path", &relay.cookie_path, exchange, Extent::Beginning);
     }
-    let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
     let mut rules = relay.cookie_flags.iter();
-    if let Some(rule) = rules.find(|rule| concerns(rule, exchange, name)) {
+    if let Some(rule) = rules.find(|rule| concerns(rule, exchange, &pair.key)) {
         for flag in &rule.flags {
-            apply(&text_of(flag, exchange).to_ascii_lowercase(), &mut attributes);
+            changes |= apply(&text_of(flag, exchange).to_ascii_lowercase(), &mut attributes);
         }
     }
-    attributes.insert(0, pair);
-    attributes.join(&b';')
+    changes.then(|| {
+        let mut text = Vec::with_capacity(cookie.len() + 32);
+        pair.write(&mut text);
+        for attribute in &attributes {
+            text.extend_from_slice(b"; ");
+            attribute.write(&mut text);
+        }
+        text
+    })
 }
 
-/// Replaces the value of an attribute by the first rule that fits.
-fn rewrite_attribute(
-    attribute: &mut Vec<u8>,
-    name: &[u8],
-    rules: &[Replace],
-    exchange: &Exchange<'_>,
-    extent: Extent,
-) {
-    let Some(equals) = memchr::memchr(b'=', attribute) else { return };
-    let (key, value) = attribute.split_at(equals);
-    if !key.trim_ascii().eq_ignore_ascii_case(name) {
-        return;
+/// What stands between two semicolons, without the blanks around it.
+#[derive(Debug, Clone)]
+struct Part<'a> {
+    key: Cow<'a, [u8]>,
+    value: Option<Cow<'a, [u8]>>,
+}
+
+impl<'a> Part<'a> {
+    fn read(text: &'a [u8]) -> Part<'a> {
+        match memchr::memchr(b'=', text) {
+            Some(equals) => Part {
+                key: text[..equals].trim_ascii().into(),
+                value: Some(text[equals + 1..].trim_ascii().into()),
+            },
+            None => Part { key: text.trim_ascii().into(), value: None },
+        }
     }
-    let value = value[1..].trim_ascii();
-    // A dot in front of a domain says nothing (RFC 6265): it stays, and is not compared.
-    let (dot, value) = match (extent, value.strip_prefix(b".")) {
-        (Extent::Whole, Some(rest)) => (&b"."[..], rest),
-        _ => (&b""[..], value),
-    };
-    if let Some(text) = rules.iter().find_map(|rule| replaced(rule, exchange, value, extent)) {
+
+    fn is(&self, name: &[u8]) -> bool {
+        self.key.eq_ignore_ascii_case(name)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.key);
+        if let Some(value) = &self.value {
+            out.push(b'=');
+            out.extend_from_slice(value);
+        }
+    }
+
+    /// Replaces the value of an attribute by the first rule that fits; says whether one does.
+    fn rewrite(&mut self, name: &[u8], rules: &[Replace], exchange: &Exchange<'_>, extent: Extent) -> bool {
+        let Some(value) = self.value.as_ref().filter(|_| self.key.eq_ignore_ascii_case(name)) else {
+            return false;
+        };
+        // A dot in front of a domain says nothing (RFC 6265): it stays, and is not compared.
+        let (dot, value) = match (extent, value.strip_prefix(b".")) {
+            (Extent::Whole, Some(rest)) => (&b"."[..], rest),
+            _ => (&b""[..], &**value),
+        };
+        let Some(text) = rules.iter().find_map(|rule| replaced(rule, exchange, value, extent)) else {
+            return false;
+        };
         let text = match extent {
             Extent::Whole => text.strip_prefix(b".").unwrap_or(&text),
             Extent::Beginning => &text,
         };
-        let text = [dot, text].concat();
-        attribute.truncate(equals + 1);
-        attribute.extend_from_slice(&text);
+        self.value = Some([dot, text].concat().into());
+        true
     }
 }
 
@@ -80,45 +116,67 @@ fn concerns(rule: &CookieFlags, exchange: &Exchange<'_>, name: &[u8]) -> bool {
     }
 }
 
-/// Adds a flag, or takes it away.
-fn apply(flag: &[u8], attributes: &mut Vec<Vec<u8>>) {
-    let written: Option<&[u8]> = match flag {
-        b"secure" => Some(b" Secure"),
-        b"httponly" => Some(b" HttpOnly"),
-        b"samesite" => Some(b" SameSite"),
-        b"samesite=strict" => Some(b" SameSite=Strict"),
-        b"samesite=lax" => Some(b" SameSite=Lax"),
-        b"samesite=none" => Some(b" SameSite=None"),
-        b"nosecure" | b"nohttponly" | b"nosamesite" => None,
+/// Adds a flag, or takes it away; says whether it is one. What is there already stays in its place.
+fn apply(flag: &[u8], attributes: &mut Vec<Part<'_>>) -> bool {
+    let (name, value): (&'static str, Option<&'static str>) = match flag {
+        b"secure" => ("Secure", None),
+        b"httponly" => ("HttpOnly", None),
+        b"samesite" => ("SameSite", None),
+        b"samesite=strict" => ("SameSite", Some("Strict")),
+        b"samesite=lax" => ("SameSite", Some("Lax")),
+        b"samesite=none" => ("SameSite", Some("None")),
+        b"nosecure" | b"nohttponly" | b"nosamesite" => {
+            attributes.retain(|attribute| !attribute.is(&flag[2..]));
+            return true;
+        }
         // What a variable yields may be nothing, or nothing known.
-        _ => return,
+        _ => return false,
     };
-    let name = flag.strip_prefix(b"no").filter(|_| written.is_none()).unwrap_or(flag);
-    let name = name.split(|&byte| byte == b'=').next().unwrap_or_default();
-    attributes.retain(|attribute| {
-        let key = attribute.split(|&byte| byte == b'=').next().unwrap_or_default();
-        !key.trim_ascii().eq_ignore_ascii_case(name)
-    });
-    if let Some(written) = written {
-        attributes.push(written.to_vec());
+    let wanted = Part { key: name.as_bytes().into(), value: value.map(|value| value.as_bytes().into()) };
+    let mut there = false;
+    for attribute in attributes.iter_mut().filter(|attribute| attribute.is(name.as_bytes())) {
+        there = true;
+        let differs = value.is_some_and(|value| {
+            attribute.value.as_ref().is_none_or(|other| !other.eq_ignore_ascii_case(value.as_bytes()))
+        });
+        if differs {
+            *attribute = wanted.clone();
+        }
     }
+    if !there {
+        attributes.push(wanted);
+    }
+    true
 }
 
 #[cfg(test)]
 mod tests {
-    use super::apply;
+    use super::{Part, apply};
 
     #[track_caller]
     fn check(cookie: &str, flags: &[&str], expected: &str) {
-        let mut attributes: Vec<Vec<u8>> = cookie.split(';').map(|part| part.as_bytes().to_vec()).collect();
-        flags.iter().for_each(|flag| apply(flag.as_bytes(), &mut attributes));
-        assert_eq!(String::from_utf8(attributes.join(&b';')).unwrap(), expected);
+        let mut attributes: Vec<Part<'_>> =
+            cookie.split(';').map(|part| Part::read(part.as_bytes())).collect();
+        flags.iter().for_each(|flag| _ = apply(flag.as_bytes(), &mut attributes));
+        let mut text = Vec::new();
+        for attribute in &attributes {
+            attribute.write(&mut text);
+            text.push(b';');
+        }
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 
     #[test]
     fn flag_is_there_once_or_not_at_all() {
-        check("a=1; Path=/", &["secure", "secure", "httponly"], "a=1; Path=/; Secure; HttpOnly");
-        check("a=1; secure; SameSite=Lax", &["nosecure", "samesite=none"], "a=1; SameSite=None");
-        check("a=1; HttpOnly", &["nohttponly", "nosamesite", ""], "a=1");
+        check("a=1; Path=/", &["secure", "secure", "httponly"], "a=1;Path=/;Secure;HttpOnly;");
+        check("a=1; secure; SameSite=Lax", &["nosecure", "samesite=none"], "a=1;SameSite=None;");
+        check("a=1; HttpOnly", &["nohttponly", "nosamesite", ""], "a=1;");
+    }
+
+    #[test]
+    fn flag_that_is_there_stays_as_it_is_spelled() {
+        check("a=1; secure ; b", &["secure"], "a=1;secure;b;");
+        check("a=1; samesite = strict; b", &["samesite=strict"], "a=1;samesite=strict;b;");
+        check("a=1; samesite; b", &["samesite=lax"], "a=1;SameSite=Lax;b;");
     }
 }

@@ -74,6 +74,11 @@ pub fn read_head(bytes: &[u8]) -> Result<Option<(Parts, usize, Option<u64>)>, u1
 
 /// Refuses a beginning of a head that cannot become one within the limits.
 pub(super) fn check_partial(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refused> {
+    // Whoever speaks another protocol may never send a line.
+    let mut method = bytes.iter().take_while(|&&byte| byte != b' ');
+    if method.any(|byte| !matches!(byte, b'A'..=b'Z' | b'_' | b'-')) {
+        return Err(Refused { status: 400, reason: "client sent invalid method" });
+    }
     let size = bytes.len() as u64;
     if size <= limits.line_max() {
         return Ok(());
@@ -358,6 +363,9 @@ mod tests {
         let check =
             |bytes: &str| check_partial(bytes.as_bytes(), &limits).err().map(|refused| refused.status);
         assert_eq!(check("GET /67890"), None);
+        assert_eq!(check("M-SEARCH"), None);
+        assert_eq!(check("get /"), Some(400));
+        assert_eq!(check("\u{16}\u{3}\u{1}"), Some(400));
         assert_eq!(check("GET /678901"), Some(414));
         assert_eq!(check("GET /\r\n1234567890"), None);
         assert_eq!(check("GET /\r\n12345678901"), Some(494));

@@ -101,7 +101,7 @@ pub(crate) async fn call(slot: Slot, call: Call<'_>) -> Result<(Head, Streamed),
         slot.retire();
     }
     let answered = answered?;
-    let (head, stream) = read(answered, fields, head_max).map_err(AskError::Invalid)?;
+    let (head, stream) = read(answered, fields, head_max).map_err(|what| AskError::Invalid(what.into()))?;
     let bodiless = asked == Asked::HeadOnly
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || stream.is_end_stream();
@@ -137,8 +137,8 @@ fn broken(slot: &Slot, error: h2::Error) -> AskError {
         return AskError::Broken(error.into_io());
     }
     match error.is_remote() {
-        true => AskError::Invalid("upstream rejected request"),
-        false => AskError::Invalid("upstream sent invalid http2 frame"),
+        true => AskError::Invalid("upstream rejected request".into()),
+        false => AskError::Invalid("upstream sent invalid http2 frame".into()),
     }
 }
 
