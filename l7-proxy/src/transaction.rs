@@ -48,8 +48,9 @@ pub(crate) struct Transaction {
     pub(crate) connection: Connection,
     /// The name that the request is for, in lower case; empty if it names none.
     pub(crate) host: Rc<str>,
-    /// Whether the answer is for us, not for a client: a question that another request waits for.
-    asks: bool,
+    /// The path that is asked, if the answer is for us and not for a client: a question that another request
+    /// waits for.
+    asks: Option<Box<str>>,
     /// The method that an error page is asked with, in place of the client's.
     acting: Option<Method>,
     pub(crate) captures: Captures,
@@ -128,7 +129,7 @@ impl Transaction {
             parts,
             connection,
             host,
-            asks: false,
+            asks: None,
             acting: None,
             captures: Captures::default(),
             attempts: Attempts::default(),
@@ -149,11 +150,12 @@ impl Transaction {
         Box::write(place, transaction)
     }
 
-    /// A question about this request, that a location of ours answers: the client's fields and no body.
-    pub(crate) fn question(&self) -> Box<Transaction> {
+    /// A question about this request, that the location of a path of ours answers: the client's fields and no
+    /// body.
+    pub(crate) fn question(&self, path: &str) -> Box<Transaction> {
         let (session, generation) = (Rc::clone(&self.session), Rc::clone(&self.generation));
         let mut asking = Transaction::new(session, generation, self.parts.clone());
-        asking.asks = true;
+        asking.asks = Some(path.into());
         asking.acting = Some(Method::GET);
         asking.head = self.head.clone();
         asking.connection = self.connection;
@@ -181,7 +183,12 @@ impl Transaction {
 
     /// Whether the answer is for us.
     pub(crate) fn asks(&self) -> bool {
-        self.asks
+        self.asks.is_some()
+    }
+
+    /// The path that is asked, if the answer is for us.
+    pub(crate) fn question_path(&self) -> Option<&str> {
+        self.asks.as_deref()
     }
 
     /// What variables are read from, at the route that is being asked.
@@ -197,7 +204,7 @@ impl Transaction {
             proxied: self.session.proxied.as_deref(),
             method: self.method(),
             // A question is about the client's own.
-            asked_method: if self.asks { &self.parts.method } else { self.method() },
+            asked_method: if self.asks() { &self.parts.method } else { self.method() },
             version: self.parts.version,
             head: &self.head,
             received: self.session.received(),
@@ -316,7 +323,7 @@ impl Transaction {
     }
 
     fn log(&self) {
-        if self.asks {
+        if self.asks() {
             return;
         }
         let logs = |place: Place| !self.generation.site.router.at(place).1.settings.access_log.is_empty();
@@ -419,7 +426,7 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         self.attempts.end((0, 0));
         self.log();
-        if self.answer.status == 0 && !self.asks {
+        if self.answer.status == 0 && !self.asks() {
             self.tell_gone();
         }
         self.session.worker.keep_headers(std::mem::take(&mut self.parts.headers));

@@ -36,7 +36,7 @@ pub(super) async fn ask(
     let (_, entry) = transaction.session.generation();
     let mut search = Search::internal(entry);
     let mut arrived = Arrived { incoming: None, body: None, refused: None };
-    let question = transaction.question();
+    let question = transaction.question(path);
     // Its type is not named here, since it may have this one in it.
     let walking: Pin<Box<dyn Future<Output = Result<Ending, Cut>> + '_>> =
         Box::pin(walk(question, &mut search, &mut target, &mut arrived, Purpose::Ask(auth)));

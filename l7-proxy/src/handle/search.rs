@@ -107,18 +107,27 @@ impl Search {
             Step::Close => return Next::Close,
             Step::Index(path) => match self.redirect(&path, target.args()) {
                 Some(next) => return Next::Path(next, RequestBody::Kept),
-                None => (500, None),
+                None => {
+                    self.tell_cycle(transaction, server, &path);
+                    (500, None)
+                }
             },
             Step::Elsewhere(place) => match self.elsewhere(&place) {
                 Some(next) => return next,
-                None => (500, None),
+                None => {
+                    self.tell_cycle(transaction, server, &place);
+                    (500, None)
+                }
             },
             Step::Status(status, headers) => (status, headers),
         };
+        let before = self.redirects;
         let exchange = exchange(transaction, server, route, target);
         let found = self.error_page(status, route, &exchange);
         if found.is_some() {
             transaction.tell(|| format!("error_page for {status}"));
+        } else if before <= REDIRECTS_MAX {
+            self.tell_cycle(transaction, server, target.path());
         }
         if matches!(found, Some(ErrorPage::Path(_) | ErrorPage::Named)) {
             // What the error says of itself stays: how to log in, or where else to go.
@@ -175,7 +184,11 @@ impl Search {
             }
             self.redirects += 1;
             if self.redirects > REDIRECTS_MAX {
-                error!("rewrite or internal redirection cycle while processing a request");
+                let (serial, context) = (transaction.connection.serial, transaction.context(server));
+                let path = target.path().escape_ascii();
+                error!(
+                    "*{serial} rewrite or internal redirection cycle while processing \"{path}\"{context}"
+                );
                 break (server.fallback(), Some(Step::status(500)));
             }
         };
@@ -295,12 +308,26 @@ impl Search {
     fn redirect(&mut self, path: &[u8], args: Option<&str>) -> Option<Target<'static>> {
         self.redirects += 1;
         if self.redirects > REDIRECTS_MAX {
-            error!("rewrite or internal redirection cycle");
             return None;
         }
         self.way = Way::Server;
         self.internal = true;
         Target::internal(path, args).ok()
+    }
+
+    /// Takes down that a request was not sent to another place, if it has been sent to too many.
+    fn tell_cycle(&self, transaction: &Transaction, server: &Server, place: &[u8]) {
+        if self.redirects <= REDIRECTS_MAX {
+            return;
+        }
+        let (serial, context) = (transaction.connection.serial, transaction.context(server));
+        let doing = if place.starts_with(b"@") {
+            "while redirect to named location"
+        } else {
+            "while internally redirecting to"
+        };
+        let place = place.escape_ascii();
+        error!("*{serial} rewrite or internal redirection cycle {doing} \"{place}\"{context}");
     }
 
     /// Returns what comes after a request was sent to another path, or to a named location.

@@ -43,7 +43,9 @@ impl fmt::Display for TlsError {
             Self::NoCertificate => {
                 f.write_str("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive")
             }
-            Self::NoClientCertificate => f.write_str("no ssl_client_certificate for ssl_verify_client"),
+            Self::NoClientCertificate => {
+                f.write_str("no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client")
+            }
             Self::Setup(reason) => f.write_str(reason),
         }
     }

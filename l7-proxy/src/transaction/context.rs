@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::header::HOST;
+use http::header::{HOST, REFERER};
 
 use super::{Transaction, request_uri};
 use crate::variable::request_line;
@@ -41,12 +41,17 @@ impl fmt::Display for Context<'_> {
             [] => write!(f, "{} {} {:?}\"", parts.method, request_uri(parts), parts.version)?,
             line => write!(f, "{}\"", line.escape_ascii())?,
         }
+        if let Some(path) = self.transaction.question_path() {
+            write!(f, ", subrequest: \"{path}\"")?;
+        }
         if let Some(Upstream { scheme, name, path }) = self.upstream {
             write!(f, ", upstream: \"{scheme}://{name}{path}\"")?;
         }
-        match parts.headers.get(HOST) {
-            Some(host) => write!(f, ", host: \"{}\"", host.as_bytes().escape_ascii()),
-            None => Ok(()),
+        for (what, name) in [("host", HOST), ("referrer", REFERER)] {
+            if let Some(value) = parts.headers.get(name) {
+                write!(f, ", {what}: \"{}\"", value.as_bytes().escape_ascii())?;
+            }
         }
+        Ok(())
     }
 }

@@ -167,3 +167,80 @@ fn variable_shows_fields_with_underscores_and_with_hyphens_in_their_names() {
     let odd = Beside::start("ignore_invalid_headers off;", "return 200 \"$http_x_foo\";", &[]);
     assert_eq!(odd.send("GET / HTTP/1.1\r\nHost: a\r\nx_foo: 1\r\n\r\n").text(), "1");
 }
+
+#[test]
+fn of_fields_that_are_one_the_first_holds() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.reply(
+            "Content-Type: a/a\r\nContent-Type: b/b\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nETag: \"x\"\r\nETag: \"y\"\r\n",
+            "text",
+        )
+    });
+    let proxy = Proxy::start(&server(&format!("location / {{ proxy_pass http://{}; }}", origin.addr)));
+    let answer = proxy.get("/");
+    let lines = |name: &str| answer.head.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!((lines("Content-Type: a/a"), lines("Content-Type")), (1, 1), "{}", answer.head);
+    assert_eq!((lines("ETag: \"x\""), lines("ETag"), lines("Set-Cookie")), (1, 1, 2), "{}", answer.head);
+}
+
+#[test]
+fn server_may_send_as_many_fields_as_its_head_has_room_for() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.reply(&"X: y\r\n".repeat(300), "text")
+    });
+    let proxy = Proxy::start(&server(&format!("location / {{ proxy_pass http://{}; }}", origin.addr)));
+    let answer = proxy.get("/");
+    assert_eq!((answer.status, answer.head.lines().filter(|line| *line == "X: y").count()), (200, 300));
+}
+
+#[test]
+fn field_of_a_server_that_only_looks_like_one_for_us_goes_on() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.reply("X-Accel-Buffering: no\r\nX-Accel-Theirs: 1\r\n", "text")
+    });
+    let proxy = Proxy::start(&server(&format!("location / {{ proxy_pass http://{}; }}", origin.addr)));
+    let answer = proxy.get("/");
+    let passed = ["X-Accel-Buffering", "X-Accel-Theirs"].map(|name| answer.header(name));
+    assert_eq!(passed, [None, Some("1")]);
+}
+
+#[test]
+fn answer_without_content_is_of_no_type() {
+    let proxy = Proxy::start(&server("default_type a/b; return 204 text;"));
+    let answer = proxy.get("/");
+    assert_eq!((answer.status, answer.header("Content-Type"), answer.text()), (204, None, ""));
+}
+
+#[test]
+fn connection_is_closed_for_444_unless_there_is_something_to_say() {
+    let proxy = Proxy::start(&server(
+        "location /silent { return 444; } location /empty { return 444 ''; } location /text { return 444 text; }",
+    ));
+    let status = |path: &str| {
+        let mut client = proxy.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.head().ok().map(|head| head.lines().next().unwrap_or_default().to_owned())
+    };
+    assert_eq!(status("/text").as_deref(), Some("HTTP/1.1 444 "));
+    for path in ["/silent", "/empty"] {
+        assert!(status(path).is_none_or(|line| line.is_empty()), "{path}");
+    }
+}
+
+#[test]
+fn who_speaks_another_protocol_need_not_end_a_line_to_be_told() {
+    let proxy = Proxy::start(&server("return 200;"));
+    for bytes in [&b"\x16\x03\x01\x02"[..], b"quit", b"{"] {
+        let mut client = proxy.client();
+        client.send(bytes);
+        assert_eq!(client.response().status, 400, "{}", bytes.escape_ascii());
+    }
+    // What may become a method is waited for.
+    let mut client = proxy.client();
+    client.send("G");
+    client.send("ET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+}

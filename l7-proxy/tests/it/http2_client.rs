@@ -483,3 +483,27 @@ fn large_answer_comes_whole_whatever_its_windows() {
         assert_eq!((head.headers["content-length"].to_str().unwrap(), head.body.len()), ("1000003", 0));
     });
 }
+
+#[test]
+fn head_of_any_size_that_is_allowed_may_come_in_one_frame() {
+    let proxy = proxy("large_client_header_buffers 2 64k; location / { return 200 $http_long; }");
+    let mut frames = Frames::connect(proxy.addr());
+    let long = "x".repeat(40_000);
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "example.org"),
+        (":path", "/"),
+        ("long", &*long),
+    ];
+    frames.send(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields)).unwrap();
+    wait(&mut frames, HEADERS, 1).expect("the connection is over");
+}
+
+#[test]
+fn what_only_begins_like_a_preface_is_a_request_of_the_old_protocol() {
+    let proxy = proxy("return 200;");
+    let mut client = proxy.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nno such thing");
+    assert_ne!(client.response().status, 200);
+}

@@ -228,3 +228,43 @@ fn server_that_a_client_did_not_wait_for_is_told_with_what_it_was_asked() {
     );
     drop(running);
 }
+
+#[test]
+fn what_is_wrong_with_a_servers_head_is_shown() {
+    let origin = Origin::start(|visit| {
+        let head = visit.request()?;
+        let fields = match head.split(' ').nth(1) {
+            Some("/twice") => "ETag: a\r\nETag: b\r\n",
+            _ => "Content-Length: 1, 2\r\n",
+        };
+        visit.write(format!("HTTP/1.1 200 OK\r\n{fields}Connection: close\r\n\r\n"))
+    });
+    let content = format!("location / {{ proxy_pass http://{}; }}", origin.addr);
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let log = errors_of(&content, &[ask("/twice").as_bytes(), ask("/list").as_bytes()]);
+    let twice = "upstream sent duplicate header line: \"etag: b\", previous value: \"etag: a\", ignored while \
+                 reading response header from upstream, client: 127.0.0.1";
+    check_line(&log, twice, "request: \"GET /twice HTTP/1.1\", upstream: \"http://127.0.0.1:");
+    let list = "upstream sent invalid \"Content-Length\" header: \"Content-Length: 1, 2\" while reading response \
+                header from upstream";
+    check_line(&log, list, "request: \"GET /list HTTP/1.1\", upstream: \"http://127.0.0.1:");
+}
+
+#[test]
+fn line_tells_of_the_question_it_is_about_and_of_where_the_link_stood() {
+    let ask =
+        |path: &str| format!("GET {path} HTTP/1.0\r\nHost: h\r\nReferer: http://r/\r\n\r\n").into_bytes();
+    let content = "location / { auth_request /may; }
+         location /loop { rewrite ^(.*)$ $1x; }";
+    let log = errors_of(content, &[&ask("/page"), &ask("/loop")]);
+    check_line(
+        &log,
+        "/may\" failed (2: No such file",
+        "\"GET /page HTTP/1.0\", subrequest: \"/may\", host: \"h\"",
+    );
+    check_line(
+        &log,
+        "rewrite or internal redirection cycle while processing \"/loopxxxxxxxxxx",
+        "request: \"GET /loop HTTP/1.0\", host: \"h\", referrer: \"http://r/\"",
+    );
+}

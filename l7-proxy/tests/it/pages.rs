@@ -82,7 +82,9 @@ fn return_answers_a_text_of_the_default_type() {
     assert_eq!(page.content_type.unwrap(), "text/plain");
     assert_eq!(reply(&request, 404, ReturnBody::Page), Replied::Status(404));
     assert_eq!(reply(&request, 444, ReturnBody::Page), Replied::Close);
-    assert_eq!(reply(&request, 444, ReturnBody::Text(value("x"))), Replied::Close);
+    assert_eq!(reply(&request, 444, ReturnBody::Text(value(""))), Replied::Close);
+    let text = reply(&request, 444, ReturnBody::Text(value("x")));
+    assert!(matches!(text, Replied::Page(page) if page.status == 444));
 }
 
 #[test]
