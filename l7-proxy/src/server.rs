@@ -47,6 +47,7 @@ pub(crate) use self::direct::{Beside, Direct};
 pub use self::http1::read_head;
 pub(crate) use self::http1::{Broken, RequestBody};
 pub(crate) use self::http2::Upload;
+pub(crate) use self::proxied::BrokenHeader;
 use self::session::FRESH_GRACE;
 pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;

@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use l4_proxy::proxy_protocol::Header;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::chooser::Chooser;
 use super::session::{Order, Overdue, Phase, Protocol, Session};
 use super::sessions::Asked;
 use super::streams::Streams;
-use super::{Generation, Worker, http1, http2, proxied};
+use super::{BrokenHeader, Generation, Worker, http1, http2, proxied};
 use crate::error_log::Errno;
 use crate::moment::{COARSE, Moment};
 use crate::route::{Endpoint, Entry};
@@ -99,8 +99,9 @@ impl Client {
             match asked.hear(proxied::read(&mut stream, patience)).await {
                 Some(Ok(header)) => self.proxied = Some(Rc::new(header)),
                 Some(Err(error)) => {
-                    let (error, client) = (Errno(&error), self.remote);
-                    info!("broken header ({error}) while reading PROXY protocol, client: {client}");
+                    let (error, client) = (BrokenHeader(&error), self.remote.ip().to_canonical());
+                    let server = unix::shown(self.local);
+                    error!("{error} while reading PROXY protocol, client: {client}, server: {server}");
                     return;
                 }
                 None => return,

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lvs_core::{Cause, Director, Event, Flow, Lease, Refusal, ServiceKey};
-use tracing::error;
+use lvs_core::{Cause, Director, Event, Flow, Lease, Refusal, ServiceKey, Transition};
+use tracing::{error, warn};
 
 use super::Common;
 use super::facts::{Attempt, Facts};
@@ -156,8 +156,14 @@ impl Choice {
         settings: &StreamSettings,
         chosen: &Chosen,
         cause: String,
+        facts: &Facts,
     ) -> bool {
-        self.report_failure(common, chosen, cause);
+        if let Some(transition) = self.report_failure(common, chosen, cause) {
+            let (serial, condition, traffic) = (facts.serial, transition.condition, facts.traffic());
+            warn!(
+                "*{serial} upstream server temporarily disabled while connecting to upstream ({condition}), {traffic}"
+            );
+        }
         self.tried.push(chosen.addr);
         self.has_more(settings)
     }
@@ -175,12 +181,15 @@ impl Choice {
         settings.next_upstream_timeout.is_some_and(|limit| self.began.elapsed() >= limit)
     }
 
-    /// Tells the balancer that a server failed.
-    pub(super) fn report_failure(&self, common: &Common, chosen: &Chosen, cause: String) {
-        if let Some(lease) = &chosen.lease {
-            let event = Event::ConnectFailed(Cause::from(cause));
-            self.director(common).report(lease, event, l4_proxy::clock::now());
-        }
+    /// Tells the balancer that a server failed; returns what follows from it for the server, if anything.
+    pub(super) fn report_failure(
+        &self,
+        common: &Common,
+        chosen: &Chosen,
+        cause: String,
+    ) -> Option<Transition> {
+        let event = Event::ConnectFailed(Cause::from(cause));
+        self.director(common).report(chosen.lease.as_ref()?, event, l4_proxy::clock::now())
     }
 
     /// Tells the balancer that a server has done a part, so long after it was asked to.

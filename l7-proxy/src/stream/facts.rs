@@ -110,6 +110,11 @@ impl Facts {
         ClientName(self)
     }
 
+    /// Returns the same, and what has gone between client and server.
+    pub(super) fn traffic(&self) -> TrafficName<'_> {
+        TrafficName(self)
+    }
+
     /// Gives the variable with this number a value.
     pub fn assign(&mut self, number: usize, value: Vec<u8>) {
         if self.assigned.len() <= number {
@@ -144,6 +149,23 @@ impl fmt::Display for ClientName<'_> {
         let facts = self.0;
         let kind = if facts.transport == Transport::Udp { "udp client" } else { "client" };
         write!(f, "{kind}: {}, server: {}", shown_ip(facts.remote), unix::shown(facts.local))
+    }
+}
+
+/// How messages name a client and its server, and what has gone between them, as nginx does.
+pub(super) struct TrafficName<'a>(&'a Facts);
+
+impl fmt::Display for TrafficName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = self.0;
+        write!(f, "{}", facts.client())?;
+        let attempt = facts.attempts.last();
+        if let Some(attempt) = attempt {
+            write!(f, ", upstream: \"{}\"", attempt.server)?;
+        }
+        let (from, to) = attempt.map_or((0, 0), |attempt| (attempt.received, attempt.sent));
+        let Facts { received, sent, .. } = facts;
+        write!(f, ", bytes from/to client:{received}/{sent}, bytes from/to upstream:{from}/{to}")
     }
 }
 

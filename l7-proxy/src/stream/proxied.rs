@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::moment::COARSE;
+use crate::server::BrokenHeader;
 
 /// Reads the header; returns client and server as it names them, if it does.
 ///
@@ -25,8 +26,8 @@ pub(super) async fn take_header(stream: &mut TcpStream) -> io::Result<Option<(So
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if count > seen {
-            let broken = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-            if let Parsed::Whole(header, length) = parse(&bytes[..count]).map_err(broken)? {
+            let parsed = parse(&bytes[..count]).map_err(|_| BrokenHeader::of(&bytes[..count]))?;
+            if let Parsed::Whole(header, length) = parsed {
                 stream.read_exact(&mut bytes[..length]).await?;
                 return Ok(match header.addresses {
                     Addresses::Tcp(client, server) => Some((client, server)),

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsStream;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::choice::Chosen;
 use super::copy::{Count, End, Terms, copy};
@@ -25,7 +25,7 @@ use super::visit::Visit;
 use super::{Door, Server};
 use crate::error_log::{self, Errno};
 use crate::model::{PemText, StreamContent, StreamTarget, StreamTimed, Transport};
-use crate::server::Proxy;
+use crate::server::{BrokenHeader, Proxy};
 use crate::tls;
 use crate::unix::{Accepted, Acceptor};
 
@@ -126,12 +126,8 @@ impl Visit {
         let read = timeout(settings.proxy_protocol_timeout, take_header(client)).await;
         let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         self.facts.proxied = read.map_err(|error| {
-            warn!(
-                "*{} broken header ({}) while reading PROXY protocol, {}",
-                self.facts.serial,
-                Errno(&error),
-                self.facts.client()
-            );
+            let (serial, error, client) = (self.facts.serial, BrokenHeader(&error), self.facts.client());
+            error!("*{serial} {error} while reading PROXY protocol, {client}");
             400_u16
         })?;
         let trusted = settings.real_ip_from.iter().any(|network| network.contains(self.facts.peer.ip()));
@@ -196,6 +192,10 @@ impl Visit {
             }
         };
         let found = timeout(settings.preread_timeout, look).await.unwrap_or(Err(200));
+        if found == Err(400) && early.len() >= size {
+            let (serial, client) = (self.facts.serial, self.facts.client());
+            error!("*{serial} preread buffer full while prereading client data, {client}");
+        }
         self.facts.received = early.len() as u64;
         if let Some(hello) = found? {
             let name = hello.server_name.clone();
@@ -281,7 +281,7 @@ impl Visit {
         self.facts.received = from_client;
         self.facts.sent = to_client;
         if let Some(attempt) = self.facts.attempts.last_mut() {
-            attempt.sent = from_client;
+            attempt.sent += from_client;
             attempt.received = to_client;
             attempt.first_byte = account.first.get();
             attempt.session = Some(began.elapsed());

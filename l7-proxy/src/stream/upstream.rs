@@ -66,11 +66,10 @@ pub(super) async fn reach(
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
         error!(
-            "*{} connect() to {} failed ({}) while connecting to upstream, {}",
+            "*{} connect() failed ({}) while connecting to upstream, {}",
             facts.serial,
-            unix::shown(chosen.addr),
             Errno(&failure),
-            facts.client()
+            facts.traffic()
         );
         if let Some(attempt) = facts.attempts.last_mut() {
             attempt.session = Some(began.elapsed());
@@ -78,18 +77,21 @@ pub(super) async fn reach(
         if l4_proxy::is_of_host(&failure) {
             return Err(500);
         }
-        if !choice.failed(common, settings, &chosen, failure.to_string()) {
+        if !choice.failed(common, settings, &chosen, failure.to_string(), facts) {
             return Err(502);
         }
     }
 }
 
-async fn connect(server: &Server, facts: &Facts, addr: SocketAddr, name: &str) -> io::Result<Side> {
+async fn connect(server: &Server, facts: &mut Facts, addr: SocketAddr, name: &str) -> io::Result<Side> {
     let settings = &server.model.settings;
     let mut socket = open(settings, facts, addr).await?;
     if let Some(version) = settings.proxy_protocol {
         let header = Header::tcp(facts.remote, facts.local).encode(version);
         socket.write_all(&header).await?;
+        if let Some(attempt) = facts.attempts.last_mut() {
+            attempt.sent = header.len() as u64;
+        }
     }
     let Some(client) = &server.client else { return Ok(Side::Plain(socket)) };
     let given = settings.proxy_tls_name.as_ref().map(|name| name.bytes(facts));

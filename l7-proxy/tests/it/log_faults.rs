@@ -268,3 +268,39 @@ fn line_tells_of_the_question_it_is_about_and_of_where_the_link_stood() {
         "request: \"GET /loop HTTP/1.0\", host: \"h\", referrer: \"http://r/\"",
     );
 }
+
+/// The log of errors of a `stream {}` with one server, to which a client sends these bytes.
+fn errors_of_stream(listen: &str, content: &str, bytes: &[u8]) -> String {
+    let site = Site::new("");
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log info; events {{}}
+         stream {{ server {{ listen {} {listen}; {content} }} }}",
+        site.addr
+    ));
+    let mut running = site.start();
+    send(site.addr, bytes, Then::Waits);
+    running.signal(rustix::process::Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    site.read("error.log")
+}
+
+#[test]
+fn connections_that_come_to_nothing_are_told_with_both_ends() {
+    let nobody = Origin::nobody();
+    let log = errors_of_stream("", &format!("proxy_pass {};", nobody.addr), b"x");
+    let ends = format!("upstream: \"{}\", bytes from/to client:0/0, bytes from/to upstream:0/0", nobody.addr);
+    check_line(
+        &log,
+        "connect() failed (111: Connection refused) while connecting to upstream, client: ",
+        &ends,
+    );
+    let log = errors_of_stream("proxy_protocol", "return x;", b"PROXY nonsense\r\nx");
+    let broken = "[error] ";
+    check_line(&log, "broken header: \"PROXY nonsense\" while reading PROXY protocol, client: ", broken);
+    let log = errors_of_stream(
+        "",
+        "ssl_preread on; preread_buffer_size 8; return x;",
+        b"\x16\x03\x01\x01\0\x01\0\0\xfc",
+    );
+    check_line(&log, "preread buffer full while prereading client data, client: ", "[error] ");
+}

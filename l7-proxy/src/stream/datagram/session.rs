@@ -376,7 +376,8 @@ impl Session {
             let mut link = self.link.borrow_mut();
             note_end(&mut visit.facts, link.began);
             let common = Arc::clone(&visit.door.common);
-            let found = match choice.failed(&common, settings, &link.chosen, error.to_string()) {
+            let found = match choice.failed(&common, settings, &link.chosen, error.to_string(), &visit.facts)
+            {
                 true => Link::find(&mut choice, &mut visit, settings),
                 false => Err(502),
             };
@@ -397,7 +398,8 @@ impl Session {
 
     fn report_failure(&self, cause: String) {
         let (visit, link) = (self.visit.borrow(), self.link.borrow());
-        self.choice.borrow().report_failure(&visit.door.common, &link.chosen, cause);
+        // The line that tells of the failure says enough.
+        let _ = self.choice.borrow().report_failure(&visit.door.common, &link.chosen, cause);
     }
 
     fn report_done(&self, visit: &Visit, link: &Link, part: StreamTimed, latency: Duration) {
@@ -477,17 +479,16 @@ impl Link {
                 }
                 Err(error) => {
                     error!(
-                        "*{} connect() to {} failed ({}) while connecting to upstream, {}",
+                        "*{} connect() failed ({}) while connecting to upstream, {}",
                         visit.facts.serial,
-                        unix::shown(chosen.addr),
                         Errno(&error),
-                        visit.facts.client()
+                        visit.facts.traffic()
                     );
                     note_end(&mut visit.facts, began);
                     if l4_proxy::is_of_host(&error) {
                         return Err(500);
                     }
-                    if !choice.failed(&common, settings, &chosen, error.to_string()) {
+                    if !choice.failed(&common, settings, &chosen, error.to_string(), &visit.facts) {
                         return Err(502);
                     }
                 }
