@@ -165,9 +165,9 @@ impl Transaction {
         asking
     }
 
-    /// A copy of this request on a session of its own, whose answer is nobody's.
-    pub(crate) fn mirrored(&self, session: Rc<Session>) -> Box<Transaction> {
-        let mut mirrored = self.question();
+    /// A copy of this request on a session of its own, for the location of a path of ours; its answer is nobody's.
+    pub(crate) fn mirrored(&self, session: Rc<Session>, path: &str) -> Box<Transaction> {
+        let mut mirrored = self.question(path);
         mirrored.session = session;
         mirrored.acting.clone_from(&self.acting);
         mirrored

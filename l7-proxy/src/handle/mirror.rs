@@ -86,7 +86,7 @@ fn copies(
         };
         let session = Rc::clone(beside.session());
         let (_, entry) = session.generation();
-        let mirrored = transaction.mirrored(Rc::clone(&session));
+        let mirrored = transaction.mirrored(Rc::clone(&session), path);
         let body = copy.map(|copy| Source::of_copy(copy.clone(), Rc::clone(&session)));
         // Its type is not named here, since it may have this one in it.
         let walking: Pin<Box<dyn Future<Output = Result<Ending, Cut>>>> = Box::pin(async move {
