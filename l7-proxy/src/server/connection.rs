@@ -170,7 +170,7 @@ impl Client {
 
 /// Looks at the first bytes of a connection, and leaves them there.
 async fn begins_http2(stream: &TcpStream) -> std::io::Result<bool> {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const PREFACE: &[u8] = b"PRI ";
     let mut first = [0; PREFACE.len()];
     loop {
         let count = stream.peek(&mut first).await?;

@@ -495,11 +495,3 @@ fn head_of_any_size_that_is_allowed_may_come_in_one_frame() {
     frames.send(HEADERS, END_HEADERS | END_STREAM, 1, &fields).unwrap();
     wait(&mut frames, HEADERS, 1).expect("the connection is over");
 }
-
-#[test]
-fn what_only_begins_like_a_preface_is_a_request_of_the_old_protocol() {
-    let proxy = proxy("return 200;");
-    let mut client = proxy.client();
-    client.send("PRI * HTTP/2.0\r\n\r\nno such thing");
-    assert_ne!(client.response().status, 200);
-}
