@@ -303,9 +303,12 @@ impl Client {
             })
     }
 
-    /// Ends our direction.
+    /// Ends our direction, unless the other side was faster.
     pub(crate) fn finish(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        match self.stream.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => panic!("{error}"),
+            _ => {}
+        }
     }
 
     fn more(&mut self) -> io::Result<()> {
