@@ -4,9 +4,9 @@
 //! microseconds. What it gave back last is still in the processor's first cache; a general allocator hands
 //! out all else of a page before it comes back to that, so that whatever is written begins by waiting for
 //! a slower one. [`Warm`] stands in front of such an allocator and keeps what its threads give back, a
-//! stack for each size, as long as it is little: 6 % of what a small HTTP request costs.
+//! stack for each size, as long as it is little.
 //!
-//! Only threads that say so [keep](keep) memory; all others go straight to the allocator behind.
+//! Only threads that say so ([`keep`]) keep memory; all others go straight to the allocator behind.
 //!
 //! ```
 //! use std::alloc::System;
