@@ -193,7 +193,7 @@ def wrk(port, path, conns, secs, close=False, lat=False):
     cmd = ["taskset", "-c", "0", "wrk", "-t1", f"-c{conns}", f"-d{secs}s", "--latency", f"http://127.0.0.1:{port}{path}"]
     if close:
         cmd += ["-H", "Connection: close"]
-    out = subprocess.run(cmd, capture_output=True, text=True).stdout
+    out = subprocess.run(cmd, capture_output=True, text=True, start_new_session=True).stdout
     n = int(re.search(r"(\d+) requests in", out).group(1))
     rps = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
     p99 = re.search(r"99%\s+(\S+)", out)
@@ -204,7 +204,7 @@ def wrk(port, path, conns, secs, close=False, lat=False):
 
 def iperf(port, secs, reverse):
     cmd = ["taskset", "-c", "0", "iperf3", "-c", "127.0.0.1", "-p", str(port), "-t", str(secs), "-J"] + (["-R"] if reverse else [])
-    out = json.loads(subprocess.run(cmd, capture_output=True, text=True).stdout)
+    out = json.loads(subprocess.run(cmd, capture_output=True, text=True, start_new_session=True).stdout)
     return out["end"]["sum_received"]["bytes"]
 
 
