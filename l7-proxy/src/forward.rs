@@ -317,7 +317,7 @@ impl Journey<'_> {
             }
         };
         let link = &connection.link;
-        link.begin(self.settings);
+        link.begin(self.settings, transaction.generation.site.server_patience);
         if let Some(source) = &self.source {
             source.rewind();
         }

@@ -202,7 +202,7 @@ impl Proxy {
             accepted: Cell::new(0),
             requests: Cell::new(0),
             responses: Cell::default(),
-            current: RefCell::new(Rc::new(Generation::new(site, &shared))),
+            current: RefCell::new(Rc::new(Generation::new(site, &shared, None))),
             shared,
             sessions: RefCell::default(),
             open: Cell::new(0),
@@ -226,7 +226,9 @@ impl Proxy {
     /// Requests at hand are finished by the one they began with. A kept-alive connection stays, and
     /// its next request is answered by the new one.
     pub fn replace(&self, site: Arc<Site>) {
-        self.worker.current.replace(Rc::new(Generation::new(site, &self.worker.shared)));
+        let before = self.worker.current();
+        let generation = Generation::new(site, &self.worker.shared, Some(&before));
+        self.worker.current.replace(Rc::new(generation));
     }
 
     /// Cuts the connections that are still answered by another configuration than the present one.
@@ -268,7 +270,7 @@ impl Proxy {
         self.worker.files.borrow_mut().sweep(now);
         let current = self.worker.current();
         for pool in &current.pools {
-            pool.sweep(now);
+            pool.sweep(self.worker.director(), now);
             if let Some(bound) = &pool.bound
                 && let Some(service) = self.worker.director().config().service(&pool.key)
             {
@@ -527,12 +529,18 @@ impl Worker {
 }
 
 impl Generation {
-    fn new(site: Arc<Site>, shared: &Shared) -> Generation {
+    /// What `before` has in idle connections to servers goes over.
+    fn new(site: Arc<Site>, shared: &Shared, before: Option<&Generation>) -> Generation {
         let pools = site.router.upstreams().iter().zip(&site.keys);
         let is_shown = site.router.needs().timings;
         let pools = pools.map(|(upstream, key)| {
             let timing = is_shown.then(|| shared.timings.of(&upstream.name));
-            Rc::new(Pool::new(upstream, key.clone(), &shared.sessions, timing))
+            let mut pool = Pool::new(upstream, key.clone(), &shared.sessions, timing);
+            let mut pools = before.iter().flat_map(|before| &before.pools);
+            if let Some(before) = pools.find(|before| before.key == *key) {
+                pool.succeed(before, |secure| site.has_client(&secure.client));
+            }
+            Rc::new(pool)
         });
         let pools = pools.collect();
         let zones = shared.zones.of(site.router.zones());

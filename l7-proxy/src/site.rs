@@ -86,6 +86,11 @@ impl Site {
         self.clients.get(tls)
     }
 
+    /// Whether a request may go to a server in this way of speaking TLS.
+    pub(crate) fn has_client(&self, client: &Client) -> bool {
+        self.clients.values().any(|other| other == client)
+    }
+
     /// Returns the compiled routes.
     pub fn router(&self) -> &Router {
         &self.router

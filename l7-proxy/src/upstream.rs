@@ -17,6 +17,7 @@ mod chunks;
 mod gathering;
 mod head;
 mod http2;
+mod idle;
 mod line;
 mod link;
 mod malformed;
@@ -25,7 +26,6 @@ mod timing;
 mod upload;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -43,6 +43,7 @@ pub(crate) use self::budget::Budget;
 pub(crate) use self::chunks::{Chunks, Piece};
 pub(crate) use self::head::{Asked, Fields, Head, Hint, parse_length};
 pub(crate) use self::http2::{Call, Channels, Route, Slot, Streamed, call, dial_alone};
+use self::idle::Idle;
 pub(crate) use self::line::Line;
 pub(crate) use self::link::{Expired, Link, Transport};
 pub(crate) use self::malformed::Malformed;
@@ -77,14 +78,8 @@ pub(crate) struct Pool {
     pub(crate) budget: Budget,
     pub(crate) keepalive: Option<Keepalive>,
     /// Connections of HTTP/2.
-    pub(crate) channels: Channels,
-    /// The one given back last is at the end.
-    idle: RefCell<VecDeque<Idle>>,
-}
-
-struct Idle {
-    connection: Connection,
-    since: Moment,
+    pub(crate) channels: Rc<Channels>,
+    idle: Rc<Idle>,
 }
 
 /// A connection to a server, ready for a request or carrying one.
@@ -135,8 +130,21 @@ impl Pool {
             bound: Bound::new(upstream, zones),
             budget: Budget::new(Moment::now()),
             keepalive: upstream.keepalive.clone(),
-            channels: Channels::default(),
-            idle: RefCell::default(),
+            channels: Rc::default(),
+            idle: Rc::default(),
+        }
+    }
+
+    /// Goes on with the connections of the pool that has had its name so far, as far as they hold good still:
+    /// TLS is spoken with servers in a way that is `still_meant`. Which servers they lead to is looked at
+    /// by [`sweep`](Pool::sweep).
+    ///
+    /// The two share them, for requests that began with the other give theirs back later.
+    pub(crate) fn succeed(&mut self, before: &Pool, still_meant: impl Fn(&Secure) -> bool) {
+        if let Some(keepalive) = &self.keepalive {
+            (self.idle, self.channels) = (Rc::clone(&before.idle), Rc::clone(&before.channels));
+            self.idle.adopt(keepalive, &still_meant);
+            self.channels.adopt(still_meant);
         }
     }
 
@@ -185,17 +193,7 @@ impl Pool {
         now: Moment,
     ) -> Option<Connection> {
         let keepalive = self.keepalive.as_ref()?;
-        let mut idle = self.idle.borrow_mut();
-        while let Some(place) = idle
-            .iter()
-            .rposition(|idle| idle.connection.server == server && idle.connection.secure.as_ref() == secure)
-        {
-            let Idle { connection, since } = idle.remove(place)?;
-            if now.since(since) < keepalive.timeout && connection.link.is_quiet() {
-                return Some(connection);
-            }
-        }
-        None
+        self.idle.take(server, secure, keepalive, now)
     }
 
     /// Keeps a connection that may carry another request, or closes it.
@@ -205,29 +203,32 @@ impl Pool {
         let now = Moment::now();
         let worn =
             connection.requests >= keepalive.requests || now.since(connection.opened) >= keepalive.time;
-        if worn || keepalive.idle_max == 0 {
-            return;
+        if !worn {
+            self.idle.put(connection, keepalive, now);
         }
-        let mut idle = self.idle.borrow_mut();
-        while idle.len() >= keepalive.idle_max {
-            idle.pop_front();
-        }
-        idle.push_back(Idle { connection, since: now });
     }
 
     /// Closes all idle connections.
     pub(crate) fn clear(&self) {
-        self.idle.borrow_mut().clear();
+        self.idle.clear();
         self.channels.clear();
     }
 
-    /// Closes connections that were idle for too long, and those that servers have closed.
-    pub(crate) fn sweep(&self, now: Moment) {
+    /// Closes connections that were idle for too long, those that servers have closed, and those to
+    /// servers that are listed no more.
+    pub(crate) fn sweep(&self, workers: &Arc<Director>, now: Moment) {
         let Some(keepalive) = &self.keepalive else { return };
-        self.channels.sweep(keepalive, now);
-        self.idle
-            .borrow_mut()
-            .retain(|idle| now.since(idle.since) < keepalive.timeout && idle.connection.link.is_quiet());
+        let director = self.director(workers);
+        let is_listed = |server| director.explain_on(&self.key, server, now.as_time()).is_some();
+        self.channels.sweep(keepalive, now, is_listed);
+        self.idle.sweep(keepalive, now, is_listed);
+    }
+}
+
+impl Connection {
+    /// Whether a request to `server` may go on it.
+    fn leads_to(&self, server: SocketAddr, secure: Option<&Secure>) -> bool {
+        self.server == server && self.secure.as_ref() == secure
     }
 }
 

@@ -99,15 +99,25 @@ impl<S: Side> Draft<S> {
             draft.sticky = Some(sticky::read(scope, directive)?);
             Ok(())
         }),
-        Rule::new("keepalive", Context::UPSTREAM, 1..=2, |_, draft: &mut Self, directive| {
+        Rule::new("keepalive", Context::UPSTREAM, 1..=3, |_, draft: &mut Self, directive| {
             let word = directive.arg(0);
             let invalid = || Fault::new(format!("invalid value \"{word}\" in \"keepalive\" directive"));
             draft.keepalive.idle_max = parse_number(word).ok_or_else(invalid)?;
-            match directive.args.get(1).map(|word| &**word) {
-                // Idle connections belong to the upstream as a whole; "local" would only divide them.
-                None | Some("local") => Ok(()),
-                Some(word) => Err(Fault::parameter(word)),
+            draft.keepalive.idle_max_per_server = None;
+            for word in &directive.args[1..] {
+                match word.split_once('=') {
+                    // Idle connections belong to the upstream as a whole; "local" would only divide them.
+                    None if &**word == "local" => {}
+                    // nginx knows no such bound.
+                    Some(("per_server", most)) => {
+                        let most = parse_number(most).filter(|most| *most > 0);
+                        draft.keepalive.idle_max_per_server =
+                            Some(most.ok_or_else(|| Fault::parameter(word))?);
+                    }
+                    _ => return Err(Fault::parameter(word)),
+                }
             }
+            Ok(())
         }),
         Rule::new("keepalive_requests", Context::UPSTREAM, 1..=1, |_, draft: &mut Self, directive| {
             draft.keepalive.requests = number(directive)?;

@@ -174,8 +174,11 @@ pub enum Role {
 /// How idle connections to an upstream's servers are kept, per worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keepalive {
-    /// The most idle connections of a worker to the whole group; the least recently used goes first.
+    /// The most idle connections of a worker to the whole group; the least recently used goes first,
+    /// but not the last one of a server for one of a server that has several.
     pub idle_max: usize,
+    /// The most of them to one server; `None` sets no bound of its own, as in nginx.
+    pub idle_max_per_server: Option<usize>,
     /// Requests after which a connection is closed; 1000 by default.
     pub requests: u64,
     /// How long a connection may stay idle; 60 s by default.
@@ -187,6 +190,12 @@ pub struct Keepalive {
 impl Keepalive {
     /// Returns nginx's defaults with room for `idle_max` idle connections.
     pub fn new(idle_max: usize) -> Self {
-        Self { idle_max, requests: 1000, timeout: Duration::from_secs(60), time: Duration::from_secs(3600) }
+        Self {
+            idle_max,
+            idle_max_per_server: None,
+            requests: 1000,
+            timeout: Duration::from_secs(60),
+            time: Duration::from_secs(3600),
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use l4_proxy::tls::AnyServer;
+use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -26,8 +27,18 @@ use crate::model::{CertificateCache, CertificatePair, Passwords, Pem, TlsClient}
 #[derive(Clone)]
 pub(crate) struct Client {
     config: Arc<ClientConfig>,
+    /// What it was made of; nothing where a request has its own certificate.
+    source: Option<Arc<Source>>,
+}
+
+/// What a client was made of, to be known again in another configuration.
+struct Source {
+    tls: TlsClient,
+    alpn: Vec<Vec<u8>>,
+    /// What stands in the files.
+    files: [u8; SHA256_OUTPUT_LEN],
     /// A certificate to show that variables name.
-    computed: Option<Arc<Computed>>,
+    computed: Option<Computed>,
 }
 
 /// A certificate that variables name. Whatever they make of it, what is shown has sessions of its own:
@@ -84,16 +95,16 @@ impl Client {
         if !tls.session_reuse {
             config.resumption = Resumption::disabled();
         }
-        let computed = tls.certificate.as_ref().filter(|pair| pair.is_computed()).map(|pair| {
-            Arc::new(Computed {
-                pair: pair.clone(),
-                passwords: tls.passwords.clone(),
-                session_reuse: tls.session_reuse,
-                named: tls.certificate_cache.map(Kept::new),
-                read: Kept::new(IDENTITIES),
-            })
+        let computed = tls.certificate.as_ref().filter(|pair| pair.is_computed()).map(|pair| Computed {
+            pair: pair.clone(),
+            passwords: tls.passwords.clone(),
+            session_reuse: tls.session_reuse,
+            named: tls.certificate_cache.map(Kept::new),
+            read: Kept::new(IDENTITIES),
         });
-        Ok(Self { config: Arc::new(config), computed })
+        let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let source = Source { tls: tls.clone(), alpn, files: digest(tls)?, computed };
+        Ok(Self { config: Arc::new(config), source: Some(Arc::new(source)) })
     }
 
     /// Returns who shows the certificate that variables name now; whoever has a fixed one is that already.
@@ -101,8 +112,9 @@ impl Client {
     /// # Errors
     /// There is no such certificate.
     pub(crate) fn identified(&self, tell: &mut Tell<'_>) -> Result<Client, TlsError> {
-        let Some(computed) = &self.computed else { return Ok(self.clone()) };
-        let with = |config: Arc<ClientConfig>| Client { config, computed: None };
+        let computed = self.source.as_ref().and_then(|source| source.computed.as_ref());
+        let Some(computed) = computed else { return Ok(self.clone()) };
+        let with = |config: Arc<ClientConfig>| Client { config, source: None };
         let (names, now) = (files::names(&computed.pair, tell), Instant::now());
         if let Some(Pem::Computed { .. }) = computed.pair.certificate
             && names.first() == Some(&0)
@@ -161,14 +173,40 @@ impl Client {
     }
 }
 
+/// Tells what stands in the files that settings name.
+fn digest(tls: &TlsClient) -> Result<[u8; SHA256_OUTPUT_LEN], TlsError> {
+    let mut context = Context::new(&SHA256);
+    if tls.verify {
+        for (what, path) in [("trusted certificate", &tls.trusted_certificate), ("CRL", &tls.crl)] {
+            let text = path.as_deref().map(|path| files::contents(what, path)).transpose()?;
+            let text = text.unwrap_or_default();
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(&text);
+        }
+    }
+    if let Some(pair) = &tls.certificate
+        && !pair.is_computed()
+        && pair.certificate.is_some()
+    {
+        context.update(&files::material(pair, &mut |_| Vec::new())?.fingerprint());
+    }
+    let mut digest = [0; SHA256_OUTPUT_LEN];
+    digest.copy_from_slice(context.finish().as_ref());
+    Ok(digest)
+}
+
 /// As many certificates are told apart; who has not been seen for an hour begins new sessions.
 const IDENTITIES: CertificateCache =
     CertificateCache { most: 256, inactive: Duration::from_secs(3600), valid: Duration::MAX };
 
 impl PartialEq for Client {
-    /// Two are the same if they share their sessions.
+    /// Two are the same if they share their sessions, or were made of the same.
     fn eq(&self, other: &Self) -> bool {
+        let is_alike = |(one, other): (&Arc<Source>, &Arc<Source>)| {
+            (&one.tls, &one.alpn, one.files) == (&other.tls, &other.alpn, other.files)
+        };
         Arc::ptr_eq(&self.config, &other.config)
+            || self.source.as_ref().zip(other.source.as_ref()).is_some_and(is_alike)
     }
 }
 

@@ -161,17 +161,30 @@ impl Channels {
         self.list.borrow_mut().retain(|channel| channel.open.get() > 0);
     }
 
-    /// Lets go of connections that were idle for too long, and of those beyond the number that may be.
-    pub(super) fn sweep(&self, keepalive: &Keepalive, now: Moment) {
+    /// Gives no more requests to connections that do not hold good under another configuration.
+    pub(super) fn adopt(&self, still_meant: impl Fn(&Secure) -> bool) {
+        self.list.borrow_mut().retain(|channel| channel.secure.as_ref().is_none_or(&still_meant));
+    }
+
+    /// Lets go of connections that were idle for too long, of those to servers that are listed no more,
+    /// and of those beyond the number that may be.
+    pub(super) fn sweep(&self, keepalive: &Keepalive, now: Moment, is_listed: impl Fn(SocketAddr) -> bool) {
         let mut list = self.list.borrow_mut();
-        list.retain(|channel| channel.is_usable(keepalive, now));
-        let idle = list.iter().filter(|channel| channel.open.get() == 0).count();
-        let mut surplus = idle.saturating_sub(keepalive.idle_max);
-        list.retain(|channel| {
-            let goes = surplus > 0 && channel.open.get() == 0;
-            surplus -= usize::from(goes);
-            !goes
-        });
+        list.retain(|channel| channel.is_usable(keepalive, now) && is_listed(channel.server));
+        let most = keepalive.idle_max_per_server.unwrap_or(keepalive.idle_max);
+        let mut idle: Vec<SocketAddr> = Vec::new();
+        // The latest are the ones to stay.
+        for place in (0..list.len()).rev() {
+            let server = list[place].server;
+            if list[place].open.get() > 0 {
+                continue;
+            }
+            if idle.len() >= keepalive.idle_max || idle.iter().filter(|it| **it == server).count() >= most {
+                list.remove(place);
+            } else {
+                idle.push(server);
+            }
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Link {
     /// Looks at the limits now and then, as long as they last.
     timer: RefCell<Pin<Box<Sleep>>>,
     /// The shortest that any limit may be.
-    patience: Duration,
+    patience: Cell<Duration>,
     /// Whether the request has been written whole.
     sent: Cell<bool>,
     /// Whether the rest of the request will never be written.
@@ -75,7 +75,7 @@ impl Link {
         Link {
             transport: RefCell::new(transport),
             timer: RefCell::new(Box::pin(sleep(patience))),
-            patience,
+            patience: Cell::new(patience),
             sent: Cell::new(false),
             spoiled: Cell::new(false),
             begun: Cell::new(false),
@@ -90,8 +90,12 @@ impl Link {
         }
     }
 
-    /// A request begins.
-    pub(crate) fn begin(&self, settings: &ProxySettings) {
+    /// A request begins, in a configuration in which no limit is shorter than `patience`.
+    pub(crate) fn begin(&self, settings: &ProxySettings, patience: Duration) {
+        // Another than before, after a reload.
+        if self.patience.replace(patience) != patience {
+            self.timer.borrow_mut().as_mut().reset(Instant::now() + patience);
+        }
         self.sent.set(false);
         self.begun.set(false);
         self.heard.set(false);
@@ -344,7 +348,7 @@ impl Link {
         loop {
             ready!(timer.as_mut().poll(cx));
             let now = Moment::now();
-            let next = now + self.patience;
+            let next = now + self.patience.get();
             let until = match self.deadline() {
                 Some((deadline, expired)) if deadline <= now => return Poll::Ready(expired),
                 // Whatever begins to wait from now on may wait as long as the patience at least.

@@ -42,6 +42,12 @@ fn wrong_words_are_named() {
             check("health_check; location /a/ { proxy_pass http://app; health_check; }"),
             "the servers of \"http://app\" are checked by another \"health_check\"",
         ),
+        (
+            "",
+            "upstream u { server 127.0.0.1:1; keepalive 4 per_server=0; }".into(),
+            "invalid parameter \"per_server=0\"",
+        ),
+        ("", "upstream u { server 127.0.0.1:1; keepalive 4 each=1; }".into(), "invalid parameter \"each=1\""),
         ("", "match a { status 99x; }".into(), "invalid value \"99x\""),
         ("", "match a { header; }".into(), "\"header\" directive has invalid parameters"),
         ("", "match a { } match a { }".into(), "duplicate match \"a\""),

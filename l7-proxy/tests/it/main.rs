@@ -48,6 +48,7 @@ mod names;
 mod nginx;
 mod pages;
 mod peer;
+mod pool;
 mod program;
 mod resolve;
 mod retry;

@@ -449,6 +449,11 @@ impl Visit {
         Ok(head)
     }
 
+    /// Adds a line of its own to what was read.
+    pub(crate) fn note(&self, what: &str) {
+        self.requests.lock().unwrap().push(what.to_owned());
+    }
+
     /// Reads the body that a head announces.
     pub(crate) fn body(&mut self, head: &str) -> io::Result<Vec<u8>> {
         match (field(head, "Transfer-Encoding"), field(head, "Content-Length")) {
