@@ -24,7 +24,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 pub(crate) use self::edited::Edited;
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
-pub(crate) use self::source::{Copy, Keeping, Received, Source};
+pub(crate) use self::source::{Duplicate, Keeping, Received, Source};
 pub(crate) use self::trailing::{Added, Trailing};
 pub(crate) use self::unpacked::Unpacked;
 use crate::error_log;

@@ -87,7 +87,7 @@ pub(crate) struct Source {
 
 /// What a copy of a body is read from.
 #[derive(Clone)]
-pub(crate) enum Copy {
+pub(crate) enum Duplicate {
     Held(Bytes),
     /// A file, and how much is in it.
     InFile(Rc<Spool>, u64),
@@ -161,10 +161,10 @@ impl Source {
     }
 
     /// A copy of another request's body.
-    pub(crate) fn of_copy(copy: Copy, session: Rc<Session>) -> Rc<Source> {
+    pub(crate) fn of_copy(copy: Duplicate, session: Rc<Session>) -> Rc<Source> {
         match copy {
-            Copy::Held(bytes) => Source::held(bytes, session),
-            Copy::InFile(file, size) => {
+            Duplicate::Held(bytes) => Source::held(bytes, session),
+            Duplicate::InFile(file, size) => {
                 let source = Source::held(Bytes::new(), session);
                 source.spooled.get_or_init(|| Spooled { file, size, next: Cell::new(0) });
                 source
@@ -173,10 +173,10 @@ impl Source {
     }
 
     /// Returns what a copy of it is read from, if all of it has come and was kept.
-    pub(crate) fn copy(&self) -> Option<Copy> {
+    pub(crate) fn copy(&self) -> Option<Duplicate> {
         match self.spooled.get() {
-            Some(spooled) => Some(Copy::InFile(Rc::clone(&spooled.file), spooled.size)),
-            None => self.whole().map(Copy::Held),
+            Some(spooled) => Some(Duplicate::InFile(Rc::clone(&spooled.file), spooled.size)),
+            None => self.whole().map(Duplicate::Held),
         }
     }
 

@@ -12,7 +12,7 @@ use tracing::error;
 use super::logged::Logged;
 use super::search::Search;
 use super::{Arrived, Ending, Purpose, source, walk};
-use crate::body::{Copy, Cut, Received, Source};
+use crate::body::{Cut, Duplicate, Received, Source};
 use crate::error_log::Errno;
 use crate::model::{Mirror, MirrorBody};
 use crate::route::{Route, Server};
@@ -46,7 +46,7 @@ pub(super) async fn send(
 }
 
 /// Reads a body whole: into memory, or into a file if it is large.
-async fn read(route: &Route<'_>, body: &Source) -> Result<Copy, Cut> {
+async fn read(route: &Route<'_>, body: &Source) -> Result<Duplicate, Cut> {
     if body.copy().is_none() {
         body.hold(super::HOLD_MAX).await?;
     }
@@ -68,7 +68,7 @@ fn copies(
     server: &Server,
     target: &Target<'_>,
     mirror: &Mirror,
-    copy: Option<&Copy>,
+    copy: Option<&Duplicate>,
 ) {
     for path in mirror.paths.iter().filter(|path| !path.is_empty()) {
         let serial = transaction.connection.serial;

@@ -13,7 +13,7 @@ use tracing::{debug, error, info};
 
 use super::chooser::Chooser;
 use super::session::{Order, Overdue, Phase, Protocol, Session};
-use super::sessions::Asked;
+use super::sessions::Stranger;
 use super::streams::Streams;
 use super::{BrokenHeader, Generation, Worker, http1, http2, proxied};
 use crate::error_log::Errno;
@@ -92,11 +92,11 @@ impl Client {
 
     /// Serves a client that does not begin with a plain request.
     async fn serve(mut self, mut stream: TcpStream, endpoint: Endpoint) {
-        let asked = Asked::new(&self.worker);
+        let stranger = Stranger::new(&self.worker);
         if endpoint.proxy_protocol {
             let default = self.generation.site.router.default_server(self.entry);
             let patience = default.settings().client.header_timeout;
-            match asked.hear(proxied::read(&mut stream, patience)).await {
+            match stranger.hear(proxied::read(&mut stream, patience)).await {
                 Some(Ok(header)) => self.proxied = Some(Rc::new(header)),
                 Some(Err(error)) => {
                     let (error, client) = (BrokenHeader(&error), self.remote.ip().to_canonical());
@@ -109,20 +109,20 @@ impl Client {
         }
         if endpoint.ssl {
             // In a place of its own, which is given back to whoever speaks something else.
-            Box::pin(self.serve_tls(stream, asked)).await;
+            Box::pin(self.serve_tls(stream, stranger)).await;
         } else if endpoint.http2 {
-            Box::pin(self.serve_either(stream, asked)).await;
+            Box::pin(self.serve_either(stream, stranger)).await;
         } else {
             http1::serve(self.session(Protocol::Http1, None), stream.into()).await;
         }
     }
 
-    async fn serve_tls(self, stream: TcpStream, asked: Asked) {
+    async fn serve_tls(self, stream: TcpStream, stranger: Stranger) {
         let site = &self.generation.site;
         let default = site.router.default_server(self.entry);
         let patience = default.settings().client.header_timeout;
         let mut first = [0];
-        match asked.hear(timeout(patience, stream.peek(&mut first))).await {
+        match stranger.hear(timeout(patience, stream.peek(&mut first))).await {
             // What begins with a letter is HTTP, and is told so.
             Some(Ok(Ok(1))) if first[0].is_ascii_alphabetic() => {
                 return http1::serve(self.session(Protocol::Http1InTheClear, None), stream.into()).await;
@@ -132,7 +132,7 @@ impl Client {
         }
         let fallback = &site.terminators[default.number()];
         let chooser = Chooser { client: &self, captures: Captures::default(), server: default.number() };
-        match asked.hear(tls::accept(stream, fallback, chooser)).await {
+        match stranger.hear(tls::accept(stream, fallback, chooser)).await {
             Some(Ok(tls::Accepted { stream, handshake })) => {
                 let is_http2 = handshake.alpn == b"h2";
                 let tls = Some(Rc::new(handshake));
@@ -155,10 +155,10 @@ impl Client {
     }
 
     /// Serves a client that may begin with the preface of HTTP/2 (RFC 9113, section 3.3).
-    async fn serve_either(self, stream: TcpStream, asked: Asked) {
+    async fn serve_either(self, stream: TcpStream, stranger: Stranger) {
         let settings = self.generation.site.router.default_server(self.entry).settings();
         let (patience, streams) = (settings.client.header_timeout, settings.http2.streams);
-        match asked.hear(timeout(patience, begins_http2(&stream))).await {
+        match stranger.hear(timeout(patience, begins_http2(&stream))).await {
             Some(Ok(Ok(true))) => {
                 http2::serve(self.session(Protocol::Http2(Streams::new()), None), stream, streams).await;
             }

@@ -12,12 +12,12 @@ pub(crate) struct Sessions {
     places: Vec<Option<Rc<Session>>>,
     free: Vec<usize>,
     /// Connections that had to be asked first what they speak.
-    asked: usize,
+    strangers: usize,
 }
 
 /// A connection that has to be asked first what it speaks, and is no session until then; it counts as
 /// open until dropped.
-pub(super) struct Asked {
+pub(super) struct Stranger {
     worker: Rc<Worker>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Listed {
 
 impl Sessions {
     pub(super) fn is_empty(&self) -> bool {
-        self.free.len() == self.places.len() && self.asked == 0
+        self.free.len() == self.places.len() && self.strangers == 0
     }
 
     /// Counts what they are about.
@@ -71,10 +71,10 @@ pub(super) fn list(worker: &Rc<Worker>, session: &Rc<Session>) -> Listed {
     Listed { worker: Rc::clone(worker), place }
 }
 
-impl Asked {
-    pub(super) fn new(worker: &Rc<Worker>) -> Asked {
-        worker.sessions.borrow_mut().asked += 1;
-        Asked { worker: Rc::clone(worker) }
+impl Stranger {
+    pub(super) fn new(worker: &Rc<Worker>) -> Stranger {
+        worker.sessions.borrow_mut().strangers += 1;
+        Stranger { worker: Rc::clone(worker) }
     }
 
     /// Returns what comes of a first exchange with the client; `None` if the process is to end, and has
@@ -88,10 +88,10 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for Stranger {
     fn drop(&mut self) {
         let mut sessions = self.worker.sessions.borrow_mut();
-        sessions.asked -= 1;
+        sessions.strangers -= 1;
         if sessions.is_empty() {
             self.worker.emptied.notify_waiters();
         }

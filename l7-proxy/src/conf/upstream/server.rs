@@ -13,11 +13,11 @@ use super::{Draft, Side};
 
 /// When the address of a server is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum Lookup {
     /// While the file is read.
-    Now,
+    Once,
     /// Again and again, while the proxy runs (`resolve`).
-    AtRunTime,
+    Followed,
 }
 
 /// The longest name of a server that nginx takes.
@@ -30,7 +30,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
 pub(super) fn read<S: Side>(_: &mut Scope, draft: &mut Draft<S>, directive: &Directive) -> Result<(), Fault> {
     let text = directive.arg(0);
     let is_http = S::INSIDE == Context::UPSTREAM;
-    let (mut asked, mut service) = (Asked::Now, None);
+    let (mut lookup, mut service) = (Lookup::Once, None);
     let mut server = Server { name: text.to_owned(), ..Server::new(NOWHERE) };
     for word in &directive.args[1..] {
         let invalid = || Fault::parameter(word);
@@ -56,7 +56,7 @@ pub(super) fn read<S: Side>(_: &mut Scope, draft: &mut Draft<S>, directive: &Dir
                 draft.check_supports(word)?;
                 server.slow_start = parse_time(value).ok_or_else(invalid)?;
             }
-            ("resolve", None) => asked = Asked::AtRunTime,
+            ("resolve", None) => lookup = Lookup::Followed,
             ("service", Some("")) => return Err(Fault::new("service is empty")),
             ("service", Some(word)) => service = Some(word.to_owned()),
             ("route", Some(_)) if !is_http => return Err(Fault::unsupported(word, directive)),
@@ -69,7 +69,7 @@ pub(super) fn read<S: Side>(_: &mut Scope, draft: &mut Draft<S>, directive: &Dir
         }
     }
     let of_service = |why| Fault::new(format!("service upstream \"{text}\" {why}"));
-    if service.is_some() && asked == Asked::Now {
+    if service.is_some() && lookup == Lookup::Once {
         return Err(of_service("requires \"resolve\" parameter"));
     }
     let fault = |reason| Fault::new(format!("{reason} in upstream \"{text}\""));
@@ -82,7 +82,7 @@ pub(super) fn read<S: Side>(_: &mut Scope, draft: &mut Draft<S>, directive: &Dir
     if service.is_some() && !is_name {
         return Err(of_service("requires domain name"));
     }
-    if asked == Asked::AtRunTime && is_name {
+    if lookup == Lookup::Followed && is_name {
         let port = match (port.or(S::PORT), &service) {
             (Some(port), _) => port,
             // The service says it.
