@@ -281,9 +281,11 @@ impl Client {
     }
 
     /// Reads to the end of the connection, however it ends.
+    #[track_caller]
     pub(crate) fn leave(mut self) -> Left {
         loop {
             if let Err(error) = self.more() {
+                assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "the connection goes on");
                 let is_clean = error.kind() == io::ErrorKind::UnexpectedEof;
                 return Left { bytes: self.received, is_clean };
             }
