@@ -1,15 +1,12 @@
 //! What the file says of upstreams beyond nginx's free edition: what is taken, and what is refused how.
 
-use l7_proxy::conf::{Source, load};
+use crate::support::load_in;
 
 /// The error that a configuration with this at its top and in its `http {}` is refused with.
 pub(crate) fn error(top: &str, http: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let text = format!("{top} events {{}} http {{ {http} }}");
-    std::fs::write(folder.path().join("nginx.conf"), text).unwrap();
-    let source =
-        Source { file: "nginx.conf".into(), prefix: folder.path().to_owned(), globals: String::new() };
-    let message = load(&source).map(drop).map_err(|error| error.message().to_owned());
+    let read = load_in(folder.path(), &format!("{top} events {{}} http {{ {http} }}"));
+    let message = read.map(drop).map_err(|error| error.message().to_owned());
     message.err().unwrap_or_default().replace(&*folder.path().join("nginx.conf").to_string_lossy(), "FILE")
 }
 

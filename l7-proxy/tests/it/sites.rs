@@ -1,13 +1,14 @@
 //! Files as people have them, begun unchanged and answered as nginx answers them.
 
+use std::fs;
 use std::path::Path;
-
-use l7_proxy::conf::{self, Source};
+use std::process::Command;
 
 use crate::nginx::Nginx;
 use crate::peer::{Client, Origin, Proxy, Response, http};
+use crate::support::load_file;
 
-/// A request, as what follows the method of its first line up to its fields, and the status of its answer.
+/// A request: its line without the version, its fields, and the status of its answer.
 type Asked<'a> = (&'a str, &'a str, u16);
 
 /// Serves a site with both proxies and compares what they answer.
@@ -35,8 +36,8 @@ fn check(site: &str, fields: &[&str], asked: &[Asked<'_>]) {
             ["index.html", "style.css", "files/a.txt", "uploads/x.php", ".well-known/acme-challenge/t"]
         {
             let path = folder.join("html").join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, name).unwrap();
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
         }
     }
     for (line, rest, status) in asked {
@@ -160,13 +161,36 @@ fn page_with_an_interface() {
     );
 }
 
-/// Debian's, with whatever is enabled on this machine.
+/// But for the folder that it includes from, in which nothing of what is enabled on this machine is.
 #[test]
-fn file_of_the_machine_is_taken_unchanged() {
-    if !crate::secure::has("nginx") || !Path::new("/etc/nginx/nginx.conf").exists() {
+fn file_of_debians_package_is_taken_unchanged() {
+    if !crate::secure::has("nginx") || !crate::secure::has("dpkg") || !is_as_packaged() {
         return;
     }
-    let source = Source { file: "nginx.conf".into(), prefix: "/etc/nginx".into(), globals: String::new() };
-    let loaded = conf::load(&source).map_err(|error| error.to_string()).unwrap();
-    assert!(!loaded.config.http.unwrap().servers.is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (from, to) in [
+        ("nginx.conf", "nginx.conf"),
+        ("mime.types", "mime.types"),
+        ("sites-available/default", "sites-enabled/default"),
+    ] {
+        let text = fs::read_to_string(Path::new(ETC).join(from)).unwrap();
+        fs::create_dir_all(path(to).parent().unwrap()).unwrap();
+        fs::write(path(to), text.replace(ETC, folder.path().to_str().unwrap())).unwrap();
+    }
+    let loaded = load_file(folder.path(), "nginx.conf").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(loaded.config.http.unwrap().servers.len(), 1);
+}
+
+const ETC: &str = "/etc/nginx";
+
+/// Whether nobody has changed what Debian's package has put on this machine.
+fn is_as_packaged() -> bool {
+    let output = Command::new("dpkg").args(["--verify", "nginx-common"]).output().unwrap();
+    let is_as_packaged = output.status.success() && output.stdout.is_empty();
+    #[allow(clippy::print_stderr)] // Whoever reads the test's output must see it.
+    if !is_as_packaged {
+        eprintln!("{ETC} is not as nginx-common has it: not tested");
+    }
+    is_as_packaged
 }

@@ -220,8 +220,8 @@ fn binary_upgrade_loses_no_request_of_http2_or_of_tls() {
     }
     let origin = Origin::named("a");
     let site = Site::new("");
-    // So many programs at once may keep a client from asking again for long.
     let secure = SocketAddr::new(site.addr.ip(), site.addr.port() ^ 1);
+    // So many programs at once may keep a client from asking again for long: hence the 5 s.
     site.write_whole(&format!(
         "pid l7.pid; error_log error.log notice; worker_processes 2; events {{}}
          http {{ access_log off; http2 on; {} keepalive_min_timeout 5s;
