@@ -11,6 +11,7 @@
 //! ```
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -66,6 +67,8 @@ pub enum ExplainError {
         port: u16,
         /// The URL's scheme.
         scheme: &'static str,
+        /// The ports at which that scheme is listened for, in order.
+        others: Vec<u16>,
     },
     /// The configuration contradicts itself.
     Site(SiteError),
@@ -105,8 +108,10 @@ fn address(http: &Http, url: &Uri) -> Result<(SocketAddr, String), ExplainError>
     let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let host = Host::parse(authority.as_str().as_bytes()).map_err(|_| ExplainError::NotWhole)?;
     let name = host.name().to_ascii_lowercase();
-    let hears = |listen: &&Listen| listen.addr.port() == port && listen.ssl == secure;
-    let listens = || http.servers.iter().flat_map(|server| &server.listen).filter(hears);
+    let speaks = |listen: &&Listen| listen.ssl == secure;
+    let hears = |listen: &&Listen| listen.addr.port() == port && speaks(listen);
+    let all = || http.servers.iter().flat_map(|server| &server.listen);
+    let listens = || all().filter(hears);
     let literal: Option<IpAddr> = name.trim_matches(['[', ']']).parse().ok();
     let literal = literal.map(|ip| SocketAddr::new(ip, port));
     let is_named = |server: &&VirtualServer| server.names.iter().any(|of| of.is(&name));
@@ -116,7 +121,10 @@ fn address(http: &Http, url: &Uri) -> Result<(SocketAddr, String), ExplainError>
         .or_else(|| http.servers.iter().filter(is_named).flat_map(|server| &server.listen).find(hears))
         .or_else(|| listens().next());
     let scheme = if secure { "https" } else { "http" };
-    let listen = found.ok_or(ExplainError::Unheard { port, scheme })?;
+    let listen = found.ok_or_else(|| {
+        let others: BTreeSet<u16> = all().filter(speaks).map(|listen| listen.addr.port()).collect();
+        ExplainError::Unheard { port, scheme, others: others.into_iter().collect() }
+    })?;
     let mut local = listen.addr;
     if local.ip().is_unspecified() {
         let own = if local.is_ipv4() {
@@ -157,8 +165,15 @@ impl fmt::Display for ExplainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ExplainError::NotWhole => f.write_str("a whole URL is wanted, as in http://shop.example/cart"),
-            ExplainError::Unheard { port, scheme } => {
-                write!(f, "nothing listens for {scheme} at port {port}")
+            ExplainError::Unheard { port, scheme, others } => {
+                write!(f, "nothing listens for {scheme} at port {port}")?;
+                if others.is_empty() {
+                    return f.write_str(", nor at any other");
+                }
+                for (place, other) in others.iter().enumerate() {
+                    write!(f, "{}{other}", if place == 0 { ", only at " } else { ", " })?;
+                }
+                Ok(())
             }
             ExplainError::Site(error) => error.fmt(f),
         }

@@ -52,7 +52,7 @@ fn default_log(scope: &Scope, directive: &Directive) -> Result<Vec<AccessLog>, E
     Ok(vec![AccessLog { target, format: Arc::new(format), condition: None, gathering: None }])
 }
 
-/// What tables that both sides have need to know of `http {}`.
+/// `http {}`, for directives that `stream {}` has as well.
 pub(super) struct OfRequests;
 
 impl definition::Side for OfRequests {

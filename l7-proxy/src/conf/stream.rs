@@ -136,7 +136,7 @@ fn read_server(
     Ok(StreamServer { listen: draft.listen, names: draft.names, content, settings })
 }
 
-/// What tables that both sides have need to know of `stream {}`.
+/// `stream {}`, for directives that `http {}` has as well.
 struct OfConnections;
 
 impl definition::Side for OfConnections {

@@ -437,13 +437,14 @@ fn realpath_root(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
     text(real.as_ref().map(|path| path.as_os_str().as_bytes()), out)
 }
 
-/// Writes 16 random bytes in hexadecimal, the same as long as the request lasts.
+/// Writes a cookie's name and its four numbers, if there is one.
 fn uid(exchange: &Exchange<'_>, uid: Option<userid::Uid>, out: &mut Vec<u8>) -> Presence {
     let Some(uid) = uid else { return Presence::Missing };
     userid::show(&exchange.settings.userid.name, &uid, out);
     Presence::Present
 }
 
+/// Writes 16 random bytes in hexadecimal, the same as long as the request lasts.
 fn request_id(exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
     let id = exchange.findings.id.get_or_init(|| {
         let mut bytes = [0; 16];

@@ -48,12 +48,13 @@ fn options_that_are_not_known_are_refused() {
     assert!(site.say(&["-h"]).1.contains("-s signal"));
 }
 
-/// Modules that nginx is built with unless told otherwise, each by one of its directives.
-const MODULES: [(&str, &str); 23] = [
+/// Parts that nginx is built with unless told otherwise, each by one of its directives.
+const PARTS: [(&str, &str); 24] = [
     ("access", "deny all"),
     ("auth_basic", "auth_basic off"),
     ("autoindex", "autoindex on"),
     ("browser", "ancient_browser Lynx"),
+    ("cache", "proxy_cache_valid 1m"),
     ("charset", "charset utf-8"),
     ("empty_gif", "empty_gif"),
     ("fastcgi", "fastcgi_pass 127.0.0.1:9000"),
@@ -70,23 +71,53 @@ const MODULES: [(&str, &str); 23] = [
     ("scgi", "scgi_pass 127.0.0.1:9000"),
     ("split_clients", "split_clients $remote_addr $variant {}"),
     ("ssi", "ssi on"),
-    ("stub_status", "stub_status"),
+    ("tunnel", "tunnel_pass"),
     ("userid", "userid on"),
     ("uwsgi", "uwsgi_pass 127.0.0.1:9000"),
 ];
 
+/// Parts that it is built with on request.
+const EXTRAS: [(&str, &str); 17] = [
+    ("addition", "add_before_body /before"),
+    ("auth_request", "auth_request off"),
+    ("dav", "dav_methods PUT"),
+    ("flv", "flv"),
+    ("gunzip", "gunzip on"),
+    ("gzip_static", "gzip_static on"),
+    ("image_filter", "image_filter off"),
+    ("mp4", "mp4"),
+    ("random_index", "random_index on"),
+    ("realip", "real_ip_header X-Real-IP"),
+    ("secure_link", "secure_link $arg_s"),
+    ("slice", "slice 1m"),
+    ("ssl", "proxy_ssl_name a"),
+    ("stub_status", "stub_status"),
+    ("sub", "sub_filter a b"),
+    ("v2", "http2_chunk_size 8k"),
+    ("xslt", "xml_entities a"),
+];
+
 #[test]
-fn modules_that_version_leaves_out_are_those_whose_directives_are_refused() {
+fn version_names_the_parts_whose_directives_are_taken() {
     let features = Site::new("").say(&["-V"]).1;
     assert!(features.contains("--with-stream "), "{features}");
-    for (module, directive) in MODULES {
+    let is_taken = |directive: &str| {
         let text = match directive.ends_with('}') {
             true => format!("http {{ {directive} }}"),
             false => format!("http {{ server {{ location / {{ {directive}; }} }} }}"),
         };
-        let refused = l7_proxy::conf::parse(&text, "/".as_ref()).is_err();
-        let left_out = features.contains(&format!("--without-http_{module}_module"));
-        assert_eq!(left_out, refused, "{directive}");
+        l7_proxy::conf::parse(&text, "/".as_ref()).is_ok()
+    };
+    let has = |option: &str| features.split_whitespace().any(|word| word == option);
+    for (part, directive) in PARTS {
+        let option = match part {
+            "cache" => "--without-http-cache".to_owned(),
+            part => format!("--without-http_{part}_module"),
+        };
+        assert_eq!(has(&option), !is_taken(directive), "{directive}");
+    }
+    for (part, directive) in EXTRAS {
+        assert_eq!(has(&format!("--with-http_{part}_module")), is_taken(directive), "{directive}");
     }
 }
 

@@ -121,7 +121,13 @@ fn file_alone_explains_a_url() {
 
 #[test]
 fn url_that_leads_nowhere_is_an_error() {
-    assert_eq!(by_file("http://shop.example/").unwrap_err(), "nothing listens for http at port 80");
-    assert_eq!(by_file("https://shop.example:8080/").unwrap_err(), "nothing listens for https at port 8080");
+    assert_eq!(
+        by_file("http://shop.example/").unwrap_err(),
+        "nothing listens for http at port 80, only at 8080"
+    );
+    assert_eq!(
+        by_file("https://shop.example:8080/").unwrap_err(),
+        "nothing listens for https at port 8080, nor at any other"
+    );
     assert!(by_file("/a").unwrap_err().contains("a whole URL is wanted"));
 }
