@@ -133,6 +133,7 @@ pub mod map;
 mod moment;
 mod names;
 mod outgoing;
+mod proxied;
 mod reached;
 mod server;
 mod short;

@@ -12,7 +12,6 @@ pub mod defined;
 mod facts;
 mod limit;
 mod preread;
-mod proxied;
 mod session;
 mod side;
 pub mod text;

@@ -15,9 +15,10 @@ use super::chooser::Chooser;
 use super::session::{Order, Overdue, Phase, Protocol, Session};
 use super::sessions::Stranger;
 use super::streams::Streams;
-use super::{BrokenHeader, Generation, Worker, http1, http2, proxied};
+use super::{Generation, Worker, http1, http2};
 use crate::error_log::Errno;
 use crate::moment::{COARSE, Moment};
+use crate::proxied;
 use crate::route::{Endpoint, Entry};
 use crate::stream::Side;
 use crate::tls::{self, Handshake};
@@ -99,8 +100,7 @@ impl Client {
             match stranger.hear(proxied::read(&mut stream, patience)).await {
                 Some(Ok(header)) => self.proxied = Some(Rc::new(header)),
                 Some(Err(error)) => {
-                    let (error, client) = (BrokenHeader(&error), self.remote.ip().to_canonical());
-                    let server = unix::shown(self.local);
+                    let (client, server) = (self.remote.ip().to_canonical(), unix::shown(self.local));
                     error!("{error} while reading PROXY protocol, client: {client}, server: {server}");
                     return;
                 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use l4_proxy::listen;
+use l4_proxy::proxy_protocol::Addresses;
 use l4_proxy::relay::{self, Engine, Progress, Tally, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,14 +19,14 @@ use super::choice::Chosen;
 use super::copy::{Count, End, Terms, copy};
 use super::facts::Facts;
 use super::preread::{self, Preread};
-use super::proxied::take_header;
 use super::side::Side;
 use super::upstream::{self, HALF_CLOSED_MAX, Reached, rate};
 use super::visit::Visit;
 use super::{Door, Server};
 use crate::error_log::{self, Errno};
 use crate::model::{PemText, StreamContent, StreamTarget, StreamTimed, Transport};
-use crate::server::{BrokenHeader, Proxy};
+use crate::proxied;
+use crate::server::Proxy;
 use crate::tls;
 use crate::unix::{Accepted, Acceptor};
 
@@ -123,13 +124,16 @@ impl Visit {
     /// Reads whom the connection is for, if its sender may say so.
     async fn read_header(&mut self, client: &mut TcpStream) -> Result<(), u16> {
         let settings = &self.server.model.settings;
-        let read = timeout(settings.proxy_protocol_timeout, take_header(client)).await;
-        let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        self.facts.proxied = read.map_err(|error| {
-            let (serial, error, client) = (self.facts.serial, BrokenHeader(&error), self.facts.client());
+        let read = proxied::read(client, settings.proxy_protocol_timeout).await;
+        let header = read.map_err(|error| {
+            let (serial, client) = (self.facts.serial, self.facts.client());
             error!("*{serial} {error} while reading PROXY protocol, {client}");
             400_u16
         })?;
+        self.facts.proxied = match header.addresses {
+            Addresses::Tcp(client, server) => Some((client, server)),
+            Addresses::Own | Addresses::Udp(..) => None,
+        };
         let trusted = settings.real_ip_from.iter().any(|network| network.contains(self.facts.peer.ip()));
         if let Some((client, _)) = self.facts.proxied
             && trusted

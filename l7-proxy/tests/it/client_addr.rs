@@ -65,3 +65,34 @@ fn header_of_the_proxy_protocol_comes_first_or_the_connection_ends() {
     client.send(request);
     assert!(client.is_closed());
 }
+
+/// Of `http {}` and of `stream {}`, as nginx has it.
+#[test]
+fn header_of_the_proxy_protocol_is_read_alike_on_both_sides() {
+    let listen = "listen 127.0.0.1:1 proxy_protocol;";
+    let sides = [
+        http(&format!("server {{ {listen} return 200 $proxy_protocol_addr; }}")),
+        format!("events {{}} stream {{ server {{ {listen} return $proxy_protocol_addr; }} }}"),
+    ];
+    // TCP over IPv4 from 192.0.2.1 to 192.0.2.2, and a checksum that is none.
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\x02\x01\xc0\0\x02\x02\0\x07\0\x08".to_vec();
+    header.extend(b"\x03\0\x04none");
+    for text in &sides {
+        let proxy = Proxy::start(text);
+        let ask = |pieces: &[&[u8]]| {
+            let mut client = proxy.client();
+            for piece in pieces {
+                client.send(piece);
+            }
+            client.finish();
+            String::from_utf8(client.leave().bytes).unwrap()
+        };
+        let request = b"GET / HTTP/1.0\r\n\r\n";
+        assert!(ask(&[&header, request]).ends_with("192.0.2.1"), "{text}");
+        let (first, rest) = header.split_at(14);
+        assert!(ask(&[first, rest, request]).ends_with("192.0.2.1"), "{text}");
+        // Who ends in the middle of one is not waited for.
+        assert_eq!(ask(&[first]), "", "{text}");
+        assert_eq!(ask(&[]), "", "{text}");
+    }
+}
