@@ -48,7 +48,13 @@ pub(crate) fn cookie(time: SystemTime) -> String {
     format!("{weekday}, {day:02}-{month}-{year} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// Appends the present time as fields of HTTP have it: `Fri, 02 Jan 2026 15:04:05 GMT`.
+/// Returns a time as fields of HTTP have it: `Fri, 02 Jan 2026 15:04:05 GMT`; one that they cannot have is
+/// the nearest that they can.
+pub(crate) fn http(time: SystemTime) -> String {
+    httpdate::fmt_http_date(sendable(time))
+}
+
+/// Appends the present time as fields of HTTP have it.
 ///
 /// It is written anew once a second.
 pub(crate) fn write_http(out: &mut Vec<u8>) {
@@ -59,7 +65,7 @@ pub(crate) fn write_http(out: &mut Vec<u8>) {
     LATEST.with_borrow_mut(|(latest, text)| {
         if *latest != second {
             let since = Duration::from_secs(second.unsigned_abs());
-            (*latest, *text) = (second, httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since));
+            (*latest, *text) = (second, http(SystemTime::UNIX_EPOCH + since));
         }
         out.extend_from_slice(text.as_bytes());
     });

@@ -69,11 +69,10 @@ fn fields(
         ExpiryTime::Daily(time) => next_daily(now, time)?,
     };
     // A date that the format does not hold is none.
-    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_SECOND);
-    if at < SystemTime::UNIX_EPOCH || at > last {
+    if date::sendable(at) != at {
         return None;
     }
-    let date = HeaderValue::from_str(&httpdate::fmt_http_date(date::sendable(at))).ok()?;
+    let date = HeaderValue::from_str(&date::http(at)).ok()?;
     let left = at.duration_since(now).map(|left| left.as_secs());
     let control = match left {
         Err(_) => HeaderValue::from_static("no-cache"),
@@ -90,9 +89,6 @@ fn next_daily(now: SystemTime, time: Duration) -> Option<SystemTime> {
     let today = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds - seconds % DAY) + time;
     if today > now { Some(today) } else { today.checked_add(Duration::from_secs(DAY)) }
 }
-
-/// The end of the year 9999.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests {

@@ -151,7 +151,7 @@ impl Validators {
         // To the second, as it is sent. Before 1970 there is no date that all clients read.
         let seconds = u64::try_from(modified).unwrap_or(0);
         let modified = date::sendable(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        let date = text(&httpdate::fmt_http_date(modified));
+        let date = text(&date::http(modified));
         Self { modified, date, etag: Some(text(&format!("\"{seconds:x}-{size:x}\""))) }
     }
 

@@ -169,7 +169,7 @@ fn json(entries: &[Entry]) -> Vec<u8> {
         out.extend_from_slice(b"{ \"name\":\"");
         escape_json(&entry.name, &mut out);
         let kind = entry.kind.name();
-        let modified = httpdate::fmt_http_date(date::sendable(entry.modified));
+        let modified = date::http(entry.modified);
         // Writing to a Vec cannot fail.
         _ = write!(out, "\", \"type\":\"{kind}\", \"mtime\":\"{modified}\"");
         if entry.kind == Kind::File {

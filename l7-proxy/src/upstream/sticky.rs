@@ -155,7 +155,7 @@ impl Bound {
 fn set_cookie(cookie: &StickyCookie, value: &str, now: SystemTime) -> String {
     let mut text = format!("{}={value}", cookie.name);
     if let Some(time) = cookie.expires {
-        let date = httpdate::fmt_http_date(date::sendable(now + time));
+        let date = date::http(now + time);
         text.push_str(&format!("; expires={date}; max-age={}", time.as_secs()));
     }
     text + &cookie.attributes
