@@ -10,8 +10,16 @@ use super::server::pattern_fault;
 use super::tree::Directive;
 use super::{Error, Scope};
 
-/// What fills in the pages that requests may come from.
-pub(super) const RULES: &[Rule<Referers>] =
+/// What one block says of referers.
+#[derive(Default)]
+pub(super) struct Draft {
+    referers: Referers,
+    /// Whether the names of the server around are among them; they come last, and once.
+    server_names: bool,
+}
+
+/// What fills in a [`Draft`].
+pub(super) const RULES: &[Rule<Draft>] =
     &[Rule::new("valid_referers", Context::SERVER.or(Context::LOCATION), 1..=ANY, read).many(|_| {})];
 
 /// Takes what a block says of referers, if it says something; of what holds around it expressions stay
@@ -26,10 +34,10 @@ pub(super) fn apply(
         return Ok(());
     };
     let outer = settings.referers.take();
-    let mut own = Referers::default();
-    rules::apply(scope, RULES, inside, block, &mut own)?;
-    let mut own_words = block.iter().filter(|directive| directive.name == "valid_referers");
-    if own_words.any(|directive| directive.args.iter().any(|word| word == "server_names")) {
+    let mut draft = Draft::default();
+    rules::apply(scope, RULES, inside, block, &mut draft)?;
+    let Draft { referers: mut own, server_names } = draft;
+    if server_names {
         add_server_names(scope, &mut own).map_err(|fault| fault.at(first))?;
     }
     if (own.none || own.blocked) && own.hosts.is_empty() {
@@ -50,14 +58,14 @@ pub(super) fn apply(
     Ok(())
 }
 
-fn read(_: &mut Scope, referers: &mut Referers, directive: &Directive) -> Result<(), Fault> {
+fn read(_: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result<(), Fault> {
+    let Draft { referers, server_names } = draft;
     for word in &directive.args {
         match &**word {
             "" => return Err(Fault::new("invalid referer \"\"")),
             "none" => referers.none = true,
             "blocked" => referers.blocked = true,
-            // They come last, and once.
-            "server_names" => {}
+            "server_names" => *server_names = true,
             word => match word.strip_prefix('~') {
                 Some("") => return Err(Fault::new(format!("empty regex in \"{word}\""))),
                 Some(source) => {

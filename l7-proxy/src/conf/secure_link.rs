@@ -47,8 +47,8 @@ pub(super) fn apply(
     rules::apply(scope, RULES, inside, block, &mut own)?;
     let has_digest = own.carried.is_some() || own.of.is_some();
     if let Some(word) = own.word {
-        if let Some(secret) = block.iter().find(|directive| directive.name == "secure_link_secret")
-            && has_digest
+        if has_digest
+            && let Some(secret) = block.iter().find(|directive| directive.name == "secure_link_secret")
         {
             let message =
                 "\"secure_link_secret\" cannot be mixed with \"secure_link\" and \"secure_link_md5\"";
