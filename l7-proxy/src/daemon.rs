@@ -398,10 +398,8 @@ impl Daemon {
         services.extend(site::stream_services(&stream).map_err(Error::Site)?);
         let names = names::names(&http, &stream);
         let site = Arc::new(Site::new(http).map_err(Error::Site)?);
-        let logs = site.router.all_settings().flat_map(|settings| &settings.access_log);
-        let targets =
-            logs.filter_map(|log| Some((log.target.fixed()?, log.gathering))).chain(stream.log_targets());
-        self.shared.logs.open(targets).map_err(Error::Log)?;
+        let logs = site.router.log_targets().chain(stream.log_targets());
+        self.shared.logs.open(logs).map_err(Error::Log)?;
         if let Some(user) = &state.user {
             prepare_folders(&site, user);
         }

@@ -154,11 +154,9 @@ fn check(config: &Config) -> Result<(), String> {
 /// written, addresses that can be bound.
 fn check_surroundings(config: &Config, early: &model::ErrorLog) -> Result<(), String> {
     let site = Site::new(config.http.clone().unwrap_or_default()).map_err(|error| error.to_string())?;
-    let logs = site.router().all_settings().flat_map(|settings| &settings.access_log);
     let stream = config.stream.clone().unwrap_or_default();
-    let targets =
-        logs.filter_map(|log| Some((log.target.fixed()?, log.gathering))).chain(stream.log_targets());
-    LogFiles::default().open(targets).map_err(|error| error.to_string())?;
+    let logs = site.router().log_targets().chain(stream.log_targets());
+    LogFiles::default().open(logs).map_err(|error| error.to_string())?;
     let log = ErrorLog::new();
     log.write_to(&places(config, early)).map_err(|error| error.to_string())?;
     log.write_apart_to(config.error_logs()).map_err(|error| error.to_string())?;

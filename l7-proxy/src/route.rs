@@ -25,8 +25,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::Method;
 
 use crate::model::{
-    Handler, Http, Matcher, PassModule, PassTo, ProxyPass, ProxySettings, Return, ServerName, Settings,
-    SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer, Zone,
+    Gathering, Handler, Http, LogTarget, Matcher, PassModule, PassTo, ProxyPass, ProxySettings, Return,
+    ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer, Zone,
 };
 use crate::stream::access::Network;
 use crate::variable::{Captures, Definitions};
@@ -339,6 +339,12 @@ impl Router {
             let locations = server.locations.iter().map(|location| &location.settings);
             std::iter::once(&server.settings).chain(locations)
         })
+    }
+
+    /// Returns the logs of requests that are known beforehand to be written to, and how.
+    pub fn log_targets(&self) -> impl Iterator<Item = (&LogTarget, Option<Gathering>)> {
+        let logs = self.all_settings().flat_map(|settings| &settings.access_log);
+        logs.filter_map(|log| Some((log.target.fixed()?, log.gathering)))
     }
 
     /// Returns the route at a place of this router, and its server.

@@ -20,11 +20,10 @@ use l4_proxy::proxy_protocol::Addresses;
 use tracing::debug;
 
 use self::attempts::Attempts;
-pub(crate) use self::context::{Context, Upstream};
+pub(crate) use self::context::{Context, Upstream, say_of};
 use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
 use crate::fields;
-use crate::forward::say_of;
 use crate::handle::ResponseHead;
 use crate::host::Recent;
 use crate::limit;

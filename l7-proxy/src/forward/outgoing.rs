@@ -56,7 +56,7 @@ pub(super) fn body(
 }
 
 /// Path and query of a request, as a server gets them.
-pub(super) enum Forwarded {
+pub(crate) enum Forwarded {
     /// As the client sent them.
     AsSent,
     Written(PathAndQuery),
@@ -70,13 +70,13 @@ impl Forwarded {
         }
     }
 
-    pub(super) fn as_str<'a>(&'a self, transaction: &'a Transaction) -> &'a str {
+    pub(crate) fn as_str<'a>(&'a self, transaction: &'a Transaction) -> &'a str {
         self.path(transaction).map_or("", PathAndQuery::as_str)
     }
 }
 
 /// Returns the target of the forwarded request; `None` if it cannot be written.
-pub(super) fn request_target(
+pub(crate) fn request_target(
     transaction: &Transaction,
     server: &Server,
     route: &Route<'_>,

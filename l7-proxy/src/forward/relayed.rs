@@ -14,12 +14,10 @@ use l4_proxy::relay::Pipe;
 use lvs_core::{Event, Lease};
 use tracing::error;
 
-use super::request_target;
 use crate::body::Cut;
 use crate::moment::Moment;
 use crate::server::Session;
-use crate::transaction::{self, Transaction, Upstream};
-use crate::unix;
+use crate::transaction::{self, Transaction};
 use crate::upstream::{BrokenOff, Connection, Incoming, Link, Pool, Streamed};
 
 /// A body that is read from a server while it is sent to the client.
@@ -209,32 +207,10 @@ impl Breakage {
     /// Says it in the log of errors.
     pub(crate) fn tell(&self, transaction: &Transaction) {
         let serial = transaction.connection.serial;
-        say_of(transaction, Some(self.server), |context| {
+        transaction::say_of(transaction, Some(self.server), |context| {
             error!("*{serial} {} while reading upstream{context}", self.reason);
         });
     }
-}
-
-/// Has something said of a request whose forwarding is over, with the URL at which a server was asked.
-#[cold]
-pub(crate) fn say_of(
-    transaction: &Transaction,
-    asked: Option<SocketAddr>,
-    say: impl FnOnce(transaction::Context<'_>),
-) {
-    let Some(place) = transaction.place else { return };
-    let (server, _) = transaction.generation.site.router.at(place);
-    transaction.look(|route, exchange| {
-        let pass = exchange.proxy;
-        let path = pass.and_then(|pass| request_target(transaction, server, route, pass, exchange.target));
-        let path = path.as_ref().map_or("", |path| path.as_str(transaction));
-        let scheme = if pass.is_some_and(|pass| pass.tls) { "https" } else { "http" };
-        let context = transaction.context(server);
-        match asked.map(unix::in_url) {
-            Some(name) => say(context.at(Upstream { scheme, name: &name, path })),
-            None => say(context),
-        }
-    });
 }
 
 impl Rest {

@@ -1,10 +1,13 @@
 //! The end of a line in the log of errors, in nginx's form: programs that read such logs look for it.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use http::header::{HOST, REFERER};
 
 use super::{Transaction, request_uri};
+use crate::forward::request_target;
+use crate::unix;
 use crate::variable::request_line;
 
 /// What a line in the log of errors says of the request it is about.
@@ -54,4 +57,22 @@ impl fmt::Display for Context<'_> {
         }
         Ok(())
     }
+}
+
+/// Has something said of a request whose forwarding is over, with the URL at which a server was asked.
+#[cold]
+pub(crate) fn say_of(transaction: &Transaction, asked: Option<SocketAddr>, say: impl FnOnce(Context<'_>)) {
+    let Some(place) = transaction.place else { return };
+    let (server, _) = transaction.generation.site.router.at(place);
+    transaction.look(|route, exchange| {
+        let pass = exchange.proxy;
+        let path = pass.and_then(|pass| request_target(transaction, server, route, pass, exchange.target));
+        let path = path.as_ref().map_or("", |path| path.as_str(transaction));
+        let scheme = if pass.is_some_and(|pass| pass.tls) { "https" } else { "http" };
+        let context = transaction.context(server);
+        match asked.map(unix::in_url) {
+            Some(name) => say(context.at(Upstream { scheme, name: &name, path })),
+            None => say(context),
+        }
+    });
 }
