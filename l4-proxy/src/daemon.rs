@@ -130,8 +130,8 @@ struct State {
     /// What Prometheus asks, once more for a successor.
     metrics: Vec<OwnedFd>,
     timeouts: lvsadm::Timeouts,
-    /// A digest of what it was given to serve, whatever `lvsadm` has changed since.
-    given: Option<String>,
+    /// A digest of the files that it has from, whatever `lvsadm` has changed since.
+    files: Option<String>,
     /// Why nothing may be changed, if so.
     closed: Option<&'static str>,
 }
@@ -235,7 +235,7 @@ impl Daemon {
             checks: Records::default(),
             metrics: Vec::new(),
             timeouts,
-            given: None,
+            files: None,
             closed: None,
         });
         let replaced = watch::Sender::new(false);
@@ -311,9 +311,8 @@ impl Daemon {
     /// # Errors
     /// As for [`Daemon::start`]; then nothing has changed.
     pub fn reload(&self, config: Config) -> Result<(), CommitError> {
-        let given = succession::digest(&config);
         self.shared.commit(Edit::Replace(config))?;
-        self.shared.state().given = Some(given);
+        self.shared.state().files = None;
         Ok(())
     }
 

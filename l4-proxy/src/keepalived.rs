@@ -46,6 +46,8 @@ pub struct Loaded {
     pub model: Model,
     /// What could not be understood, and what is odd; in the order of the text.
     pub complaints: Vec<Complaint>,
+    /// What it says, whatever comes of it: two texts with the same ask for the same. It may hold secrets.
+    pub statements: String,
     /// What this director does not do although it is well written; [`Loaded::fit`] complains of it.
     unfit: Vec<Complaint>,
 }
@@ -87,7 +89,7 @@ pub fn read(file: &Path, text: &str, id: &str) -> Loaded {
     let nodes = schema::check(nodes, &tables::FILE, &mut complaints);
     let mut unfit = Vec::new();
     let model = model::build(&nodes, &mut complaints, &mut unfit);
-    let mut loaded = Loaded { model, complaints, unfit };
+    let mut loaded = Loaded { model, complaints, statements: tree::plain(&nodes), unfit };
     loaded.sort();
     loaded
 }

@@ -125,14 +125,12 @@ fn succeed(run: &Run, read: Read, control: &Path) -> Result<Daemon, String> {
     config.services.retain(|service| accepts(&lvsadm::Edit::AddService(service.clone())).is_ok());
     let settle = |daemon: &Daemon| {
         set_timeouts(daemon, timeouts)?;
-        // Without files it keeps what the other one had. With rules that are still those that the other
-        // one has read, it keeps what lvsadm has changed since, too.
-        let unchanged = read.model.is_none() && daemon.was_given(&read.rules.config);
-        match (run.sources.is_empty(), unchanged) {
-            (true, _) => Ok(()),
-            (false, true) => set_timeouts(daemon, read.rules.timeouts),
-            (false, false) => serve(daemon, read),
+        // Without files it keeps what the other one had. With files that still say what the other one has
+        // read, it keeps what lvsadm has changed since, too.
+        if !run.sources.is_empty() && !daemon.has_read(&read.digest()) {
+            return serve(daemon, read);
         }
+        read.model.map_or(Ok(()), |model| daemon.resume(model))
     };
     let daemon = Daemon::succeed(run.daemon.clone(), config, (predecessor, inherited), settle);
     daemon.map_err(|error| error.to_string())
@@ -140,12 +138,15 @@ fn succeed(run: &Run, read: Read, control: &Path) -> Result<Daemon, String> {
 
 /// Serves what was read.
 fn serve(daemon: &Daemon, read: Read) -> Result<(), CommitError> {
+    let digest = read.digest();
     let Read { rules, model, .. } = read;
     match model {
         Some(model) => daemon.follow(rules.config, model)?,
         None => daemon.reload(rules.config)?,
     }
-    set_timeouts(daemon, rules.timeouts)
+    set_timeouts(daemon, rules.timeouts)?;
+    daemon.note_files(digest);
+    Ok(())
 }
 
 /// HUP reloads; USR1 and USR2 write files as keepalived does; TERM and INT drain, and end at once when one of them comes again.

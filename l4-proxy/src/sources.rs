@@ -6,8 +6,8 @@ use l4_proxy::daemon;
 use l4_proxy::fwmark::Entrance;
 use l4_proxy::keepalived::{self, Complaint, Dialect, Model, Severity};
 use lvs_core::Config;
-use lvsadm::Edit;
 use lvsadm::rules::Rules;
+use lvsadm::{Edit, Naming, Timeouts};
 use tracing::warn;
 
 /// The files, and how they are read.
@@ -31,6 +31,8 @@ pub(crate) struct Read {
     pub(crate) rules: Rules,
     pub(crate) model: Option<Model>,
     pub(crate) warnings: Vec<Complaint>,
+    /// What the `keepalived.conf` says.
+    statements: String,
 }
 
 impl Sources {
@@ -60,6 +62,7 @@ impl Sources {
             let unreadable = |error| format!("{}: {error}", path.display());
             let mut loaded = keepalived::load(path, &id).map_err(unreadable)?;
             loaded.fit(accepts);
+            read.statements = std::mem::take(&mut loaded.statements);
             let (model, warnings) =
                 loaded.accept(self.dialect).map_err(|complaints| lines(path, &complaints))?;
             read.model = Some(model);
@@ -75,6 +78,15 @@ impl Read {
         let mut config = self.rules.config.clone();
         config.services.extend(self.model.iter().flat_map(keepalived::services));
         config
+    }
+
+    /// Tells these files from others, in any version that reads and writes rules alike.
+    pub(crate) fn digest(&self) -> String {
+        let timeouts = Timeouts::default();
+        let timeouts = self.rules.timeouts.map_or(timeouts, |rule| rule.apply_to(timeouts));
+        let rules = lvsadm::rules::save_full(&self.config(), timeouts, Naming::Numeric);
+        let digest = ring::digest::digest(&ring::digest::SHA256, (rules + &self.statements).as_bytes());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Writes to the log what is odd about it.

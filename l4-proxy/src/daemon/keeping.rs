@@ -8,11 +8,11 @@ use std::time::Duration;
 use lvs_core::{Condition, Config, EditError, ServiceConfig, ServiceKey};
 use lvsadm::{CommitError, Control, Edit};
 
-use super::{Daemon, Shared, cannot_start};
+use super::{Daemon, Shared, State, cannot_start};
 use crate::clock;
 use crate::failover::{Dump, Failover, Prepared};
 use crate::keepalived::Model;
-use crate::keepalived::keeper::{Keeper, Outcome, Table};
+use crate::keepalived::keeper::{Keeper, Outcome, Services, Table};
 
 impl Daemon {
     /// Serves these rules and what a `keepalived.conf` asks for, and nothing else; checks its servers
@@ -21,30 +21,47 @@ impl Daemon {
     /// # Errors
     /// As for [`Daemon::start`]; then nothing has changed.
     pub fn follow(&self, rules: Config, model: Model) -> Result<(), CommitError> {
+        self.take_up(Services::New(rules), model)
+    }
+
+    /// Checks the servers of a `keepalived.conf` and runs its VRRP instances, while services, servers and
+    /// timeouts stay as they are: what the file asks for, and what `lvsadm` has changed since. For a director that
+    /// goes on where another ends.
+    ///
+    /// # Errors
+    /// As for [`Daemon::start`]; then nothing has changed.
+    pub fn resume(&self, model: Model) -> Result<(), CommitError> {
+        self.take_up(Services::AsTheyAre, model)
+    }
+
+    fn take_up(&self, services: Services, model: Model) -> Result<(), CommitError> {
+        let keeps_files = services == Services::AsTheyAre;
         let failover = self.prepare_failover(&model)?;
         let floating = model.floating().collect();
         let before = std::mem::replace(&mut self.shared.state().floating, floating);
-        let kept = self.keep(rules, model);
+        let kept = self.keep(services, model);
         if kept.is_err() {
             self.shared.state().floating = before;
             return kept;
         }
-        self.shared.state().given = None;
+        if !keeps_files {
+            self.shared.state().files = None;
+        }
         // Only now that everybody is served who comes when the addresses do.
         let Some((failover, prepared)) = failover else { return Ok(()) };
         let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner);
         failover.follow(prepared, predecessor.as_ref())
     }
 
-    fn keep(&self, rules: Config, model: Model) -> Result<(), CommitError> {
+    fn keep(&self, services: Services, model: Model) -> Result<(), CommitError> {
         let mut keeper = self.keeper();
         if let Some(keeper) = &*keeper {
-            return keeper.follow(rules, model);
+            return keeper.follow(services, model);
         }
         let table: Arc<dyn Table> = Arc::clone(&self.shared) as _;
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let started = Keeper::start(table, found).map_err(cannot_start)?;
-        started.follow(rules, model)?;
+        started.follow(services, model)?;
         self.shared.state().checks = started.records();
         *keeper = Some(started);
         Ok(())
@@ -89,6 +106,24 @@ impl Daemon {
     }
 }
 
+impl Shared {
+    /// Serves `config`, of which checks judge the services that are `kept`.
+    fn judge(
+        &self,
+        state: &mut State,
+        kept: HashSet<ServiceKey>,
+        config: Config,
+        health: &[Outcome],
+    ) -> Result<(), CommitError> {
+        let before = std::mem::replace(&mut state.kept, kept);
+        let committed = self.commit_to(state, Edit::Replace(config), health);
+        if committed.is_err() {
+            state.kept = before;
+        }
+        committed
+    }
+}
+
 impl Table for Shared {
     fn replace(
         &self,
@@ -98,13 +133,13 @@ impl Table for Shared {
     ) -> Result<(), CommitError> {
         let keys = kept.iter().map(|service| service.key.clone()).collect::<HashSet<_>>();
         rules.services.extend(kept);
+        self.judge(&mut self.state(), keys, rules, health)
+    }
+
+    fn adopt(&self, kept: HashSet<ServiceKey>, health: &[Outcome]) -> Result<(), CommitError> {
         let mut state = self.state();
-        let before = std::mem::replace(&mut state.kept, keys);
-        let committed = self.commit_to(&mut state, Edit::Replace(rules), health);
-        if committed.is_err() {
-            state.kept = before;
-        }
-        committed
+        let present = self.director.config();
+        self.judge(&mut state, kept, present, health)
     }
 
     fn amend(&self, edits: &[Edit], health: &[Outcome]) -> Result<Vec<EditError>, CommitError> {

@@ -15,6 +15,7 @@ use super::{Daemon, Options, Shared};
 use crate::clock;
 use crate::failover::Heir;
 use crate::inherit::Inherited;
+use crate::keepalived::keeper::Record;
 use crate::takeover::{self, Belongings, Predecessor, Remains};
 
 impl Daemon {
@@ -37,7 +38,7 @@ impl Daemon {
         let bequeath = |director: &Director| predecessor.bequeath(director, clock::now());
         let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
         daemon.found = Mutex::new(predecessor.checks());
-        daemon.shared.state().given = predecessor.given();
+        daemon.shared.state().files = predecessor.files();
         daemon.predecessor = Mutex::new(Some(predecessor));
         let settled = settle(&daemon).and_then(|()| {
             if daemon.is_awaited() {
@@ -60,10 +61,16 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Whether this is what it, or the director before it, was last given to serve. If it is, what `lvsadm` has
-    /// changed since need not go.
-    pub fn was_given(&self, config: &Config) -> bool {
-        self.shared.state().given == Some(digest(config))
+    /// Notes that what it serves is in files, of which this is a digest; a successor that reads the same may keep
+    /// what `lvsadm` changes from now on.
+    pub fn note_files(&self, digest: String) {
+        self.shared.state().files = Some(digest);
+    }
+
+    /// Whether what it serves, or the director before it served, is in files of this digest, but for what
+    /// `lvsadm` has changed since.
+    pub fn has_read(&self, digest: &str) -> bool {
+        self.shared.state().files.as_deref() == Some(digest)
     }
 
     /// Is done when a successor serves; then the director is to be drained.
@@ -97,21 +104,13 @@ impl Shared {
     /// Hands over to a successor, and serves nobody new once that does.
     pub(super) fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
         let failover = self.failover.get();
-        let (mut belongings, paused) = {
-            let mut state = self.state();
-            if let Some(why) = state.closed {
-                warn!("not handed over: {why}");
-                return takeover::refuse(stream, why);
+        let checks = self.state().checks.clone();
+        let (mut belongings, paused) = match checks.while_they_wait(|found| self.gather(found)) {
+            Ok(gathered) => gathered,
+            Err(error) => {
+                warn!("not handed over: {error}");
+                return takeover::refuse(stream, &error.to_string());
             }
-            let listening = state.listening.values();
-            let mut sockets = listening.map(Listening::sockets).collect::<io::Result<Vec<_>>>()?;
-            sockets.push(state.metrics.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?);
-            let sockets = sockets.into_iter().flatten().collect();
-            let elders = self.elders.streams()?;
-            state.closed = Some("the director hands over to another");
-            let paused: Vec<_> = state.listening.values().filter_map(Listening::pause).collect();
-            let (timeouts, checks, given) = (state.timeouts, state.checks.records(), state.given.clone());
-            (Belongings { timeouts, given, sockets, flows: Vec::new(), checks, elders }, paused)
         };
         belongings.flows = paused.into_iter().flat_map(Paused::flows).collect();
         info!(flows = belongings.flows.len(), "handing over");
@@ -133,9 +132,28 @@ impl Shared {
                 let mut state = self.state();
                 state.closed = None;
                 state.listening.values().for_each(Listening::go_on);
+                drop(state);
+                checks.catch_up();
             }
         }
         handed
+    }
+
+    /// What is handed over, and the datagrams that wait from now on, as any change does; or why nothing is.
+    fn gather(&self, checks: Vec<Record>) -> io::Result<(Belongings, Vec<Paused>)> {
+        let mut state = self.state();
+        if let Some(why) = state.closed {
+            return Err(io::Error::other(why));
+        }
+        let listening = state.listening.values();
+        let mut sockets = listening.map(Listening::sockets).collect::<io::Result<Vec<_>>>()?;
+        sockets.push(state.metrics.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?);
+        let sockets = sockets.into_iter().flatten().collect();
+        let elders = self.elders.streams()?;
+        state.closed = Some("the director hands over to another");
+        let paused = state.listening.values().filter_map(Listening::pause).collect();
+        let (timeouts, files) = (state.timeouts, state.files.clone());
+        Ok((Belongings { timeouts, files, sockets, flows: Vec::new(), checks, elders }, paused))
     }
 
     /// What goes on here when another director serves.
@@ -146,11 +164,4 @@ impl Shared {
             consents: self.consents.clone(),
         }
     }
-}
-
-/// What tells one configuration from another, in any version that writes rules alike.
-pub(super) fn digest(config: &Config) -> String {
-    let rules = lvsadm::rules::save_full(config, lvsadm::Timeouts::default(), lvsadm::Naming::Numeric);
-    let digest = ring::digest::digest(&ring::digest::SHA256, rules.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -37,6 +37,9 @@ pub(crate) trait Table: Send + Sync {
     fn replace(&self, rules: Config, kept: Vec<ServiceConfig>, health: &[Outcome])
     -> Result<(), CommitError>;
 
+    /// Leaves every service as it is; nobody else checks these from now on.
+    fn adopt(&self, kept: HashSet<ServiceKey>, health: &[Outcome]) -> Result<(), CommitError>;
+
     /// Makes these edits and takes in these outcomes, as one change; returns the edits that fitted nothing,
     /// and were left out.
     fn amend(&self, edits: &[Edit], health: &[Outcome]) -> Result<Vec<EditError>, CommitError>;
@@ -46,6 +49,15 @@ pub(crate) trait Table: Send + Sync {
 
     /// Says how long connections may be idle, where a time is given: TCP, TCP after a FIN, UDP.
     fn set_timeouts(&self, timeouts: [Option<Duration>; 3]);
+}
+
+/// What the table has to serve.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Services {
+    /// These rules, and what the model asks for.
+    New(Config),
+    /// What it serves: what the model asks for, and whatever was changed by hand since.
+    AsTheyAre,
 }
 
 /// How the checks of a server of a service stand.
@@ -122,12 +134,12 @@ impl Keeper {
         Records(Arc::downgrade(&self.shared))
     }
 
-    /// Serves the rules and keeps the model from now on. Checks that stay the same go on, with what
+    /// Serves what is said and keeps the model from now on. Checks that stay the same go on, with what
     /// they have found.
     ///
     /// # Errors
     /// The table cannot serve it; then everything is as before.
-    pub(crate) fn follow(&self, rules: Config, model: Model) -> Result<(), CommitError> {
+    pub(crate) fn follow(&self, serves: Services, model: Model) -> Result<(), CommitError> {
         let mut state = self.shared.state();
         let account = Account::of(&model.global);
         // A check takes whom it runs as with it.
@@ -144,16 +156,24 @@ impl Keeper {
             };
             services.push(Kept::new(service, known, &mut next, &mut begun));
         }
-        let kept = services.iter().flat_map(Kept::configs).collect();
         let health: Vec<Outcome> = services.iter().flat_map(Kept::outcomes).collect();
-        self.shared.table.replace(rules, kept, &health)?;
+        match serves {
+            Services::New(rules) => {
+                let kept = services.iter().flat_map(Kept::configs).collect();
+                self.shared.table.replace(rules, kept, &health)?;
+                self.shared.table.set_timeouts(model.global.lvs_timeouts);
+            }
+            Services::AsTheyAre => {
+                let keys = services.iter().flat_map(|kept| kept.service.keys.iter().cloned());
+                self.shared.table.adopt(keys.collect(), &health)?;
+            }
+        }
         let (audience, office) = (Audience::of(&model.global), &self.shared.office);
         let mut scripts = Vec::new();
         for kept in &mut services {
             let news = kept.news.take();
             scripts.extend(news.and_then(|change| audience.tell(&kept.service, &change, office)));
         }
-        self.shared.table.set_timeouts(model.global.lvs_timeouts);
         (state.services, state.account, state.next) = (services, account.clone(), next);
         state.audience = audience;
         state.found.clear();
@@ -397,6 +417,9 @@ impl Kept {
             if self.sorry != was_sorry {
                 edits.extend(self.sorry_edit(key));
             }
+        }
+        if edits.is_empty() && health.is_empty() {
+            return;
         }
         match table.amend(&edits, &health) {
             // It was overtaken by somebody's `ipvsadm -D`; the next one may fit.

@@ -56,6 +56,20 @@ impl Node {
     }
 }
 
+/// The statements with what is in their braces, as one text that knows nothing of blanks, comments and files.
+pub(crate) fn plain(nodes: &[Node]) -> String {
+    let mut text = String::new();
+    for node in nodes {
+        let words = node.words.iter().map(|word| format!("{:?} ", word.text));
+        text.extend(words);
+        if let Some(body) = &node.body {
+            text.push_str(&format!("{{\n{}}}", plain(body)));
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// The statements of a text whose lines these are.
 pub(crate) fn statements(lines: &[Arc<Line>], complaints: &mut Vec<Complaint>) -> Vec<Node> {
     let mut tree = Tree { open: vec![Level::default()], complaints };

@@ -21,8 +21,8 @@ use crate::udp::FlowRecord;
 #[derive(Debug, Default)]
 pub struct Estate {
     pub(super) rules: String,
-    /// A digest of what it was given to serve; the rules may be others by now.
-    pub(super) given: Option<String>,
+    /// A digest of the files that it has read; the rules may be others by now.
+    pub(super) files: Option<String>,
     pub(super) templates: Vec<u8>,
     pub(super) health: Vec<(ServiceKey, SocketAddr, HealthRecord)>,
     pub(super) counts: Vec<(ServiceKey, Option<SocketAddr>, Counts)>,
@@ -71,8 +71,8 @@ impl Estate {
         for (service, server, record) in &self.health {
             write_health(&mut head, &name(service), *server, record);
         }
-        if let Some(given) = &self.given {
-            let _ = writeln!(head, "given {given}");
+        if let Some(digest) = &self.files {
+            let _ = writeln!(head, "given {digest}");
         }
         for Record { name, enough, servers } in &self.checks {
             let _ = writeln!(head, "quorum {} {name}", if *enough { "there" } else { "lost" });
@@ -132,7 +132,7 @@ impl Estate {
             match what {
                 "sockets" => estate.sockets = words.parse().ok().filter(|count| *count <= SOCKETS_MAX)?,
                 "elders" => estate.elders = words.parse().ok().filter(|count| *count <= SOCKETS_MAX)?,
-                "given" => estate.given = Some(words.to_owned()),
+                "given" => estate.files = Some(words.to_owned()),
                 "counts" => estate.counts.push(read_counts(words)?),
                 "health" | "down" | "ejected" => estate.read_health(what, words)?,
                 "quorum" => {
@@ -360,7 +360,7 @@ mod tests {
         };
         Estate {
             rules: "-A -t 192.0.2.1:80 -s rr\n".to_owned(),
-            given: Some("5e1f".to_owned()),
+            files: Some("5e1f".to_owned()),
             templates: vec![0, 10, 255],
             elders: 2,
             health: vec![

@@ -6,6 +6,7 @@ mod model;
 mod mutations;
 mod pool;
 pub(crate) mod program;
+mod succession;
 
 use std::path::Path;
 

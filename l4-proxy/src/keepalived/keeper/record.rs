@@ -18,13 +18,23 @@ pub(crate) struct Record {
 }
 
 /// A look at what a keeper has found so far; nothing once there is none.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Records(pub(super) Weak<Shared>);
 
 impl Records {
-    pub(crate) fn records(&self) -> Vec<Record> {
-        let Some(shared) = self.0.upgrade() else { return Vec::new() };
-        shared.state().services.iter().map(Kept::record).collect()
+    /// Shows `look` what the table has been told of. What checks find meanwhile waits until that is done; so
+    /// whoever looks may take hold of the table, but must not have hold of it already: checks take both in this
+    /// order.
+    pub(crate) fn while_they_wait<T>(&self, look: impl FnOnce(Vec<Record>) -> T) -> T {
+        let Some(shared) = self.0.upgrade() else { return look(Vec::new()) };
+        let state = shared.state();
+        look(state.services.iter().map(Kept::record).collect())
+    }
+
+    /// Tells the table of what was found while it could not be changed.
+    pub(crate) fn catch_up(&self) {
+        let Some(shared) = self.0.upgrade() else { return };
+        shared.state().services.iter_mut().for_each(|kept| kept.place(&*shared.table));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,13 +11,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{PATIENCE, eventually, free_port};
 
 /// A director that is run by a `keepalived.conf` in a folder of its own.
-struct Director {
-    folder: tempfile::TempDir,
+pub(crate) struct Director {
+    pub(crate) folder: tempfile::TempDir,
     child: Child,
 }
 
 impl Director {
-    fn start(text: &str) -> Director {
+    pub(crate) fn start(text: &str) -> Director {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
         fs::write(path("lb.conf"), text.replace("FOLDER", &folder.path().display().to_string()))
@@ -39,19 +40,31 @@ impl Director {
         fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.read("log")
     }
 
-    fn reload(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         fs::write(self.folder.path().join("lb.conf"), text).expect("a file");
+    }
+
+    fn reload(&self, text: &str) {
+        self.write(text);
         kill_process(Pid::from_child(&self.child), Signal::HUP).expect("it runs");
     }
 
+    pub(crate) fn control(&self) -> PathBuf {
+        self.folder.path().join("sock")
+    }
+
+    pub(crate) fn ipvsadm(&self, words: &str) -> lvsadm::Output {
+        let words = words.split(' ').map(str::to_owned).collect();
+        let socket = self.control().display().to_string();
+        lvsadm::client::run("ipvsadm", words, Some(socket), std::io::empty())
+    }
+
     fn list(&self) -> String {
-        let socket = self.folder.path().join("sock").display().to_string();
-        let words = ["-L", "-n"].map(str::to_owned).to_vec();
-        lvsadm::client::run("ipvsadm", words, Some(socket), std::io::empty()).stdout
+        self.ipvsadm("-L -n").stdout
     }
 
     fn end(&mut self) {
