@@ -13,19 +13,21 @@ use crate::keepalived::model::{Arguments, TrackProcess};
 pub(super) async fn watch(process: &TrackProcess, found: &watch::Sender<Option<Found>>) {
     let mut steady = Steady::new(process);
     loop {
-        let count = count(process);
-        let enough = count >= process.quorum as usize;
-        let now = if enough && count <= process.quorum_max as usize {
-            Found::Up
-        } else if enough {
-            Found::Down(format!("{count} processes are there, and {} may be", process.quorum_max))
-        } else {
-            Found::Down(format!("{count} of {} processes are there", process.quorum))
-        };
+        let now = judge(count(process), process);
         if steady.take(now == Found::Up, Instant::now()) {
             found.send_if_modified(|known| known.replace(now.clone()) != Some(now));
         }
         sleep(PAUSE).await;
+    }
+}
+
+fn judge(count: usize, process: &TrackProcess) -> Found {
+    if count < process.quorum as usize {
+        Found::Down(format!("{count} of {} processes are there", process.quorum))
+    } else if count > process.quorum_max as usize {
+        Found::Down(format!("{count} processes are there, and {} may be", process.quorum_max))
+    } else {
+        Found::Up
     }
 }
 
@@ -71,10 +73,9 @@ fn count(process: &TrackProcess) -> usize {
 fn is_meant(folder: &Path, process: &TrackProcess) -> bool {
     let Some((name, arguments)) = process.command.split_first() else { return false };
     if !process.full_command && arguments.is_empty() && process.arguments == Arguments::AsGiven {
-        let comm = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
         // The kernel keeps 15 bytes.
         let name = name.rsplit('/').next().unwrap_or_default();
-        return comm.trim_end().as_bytes() == &name.as_bytes()[..name.len().min(15)];
+        return kernel_name(folder).is_some_and(|known| known == name.as_bytes()[..name.len().min(15)]);
     }
     let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
     let mut words = line.strip_suffix(&[0]).unwrap_or(&line).split(|byte| *byte == 0);
@@ -88,14 +89,25 @@ fn is_meant(folder: &Path, process: &TrackProcess) -> bool {
     same && are_meant(&words.collect::<Vec<_>>(), arguments, process.arguments)
 }
 
+/// What the kernel calls a process, if it has not ended: nobody may have waited for it yet.
+fn kernel_name(folder: &Path) -> Option<Vec<u8>> {
+    let stat = std::fs::read(folder.join("stat")).ok()?;
+    // `PID (NAME) STATE …`, and the name may contain brackets.
+    let begin = stat.iter().position(|byte| *byte == b'(')? + 1;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let ended = stat.get(end + 2) == Some(&b'Z');
+    (!ended).then(|| stat.get(begin..end).map(<[u8]>::to_vec))?
+}
+
 fn are_meant(found: &[&[u8]], wanted: &[String], compared: Arguments) -> bool {
-    let Some((last, first)) = wanted.split_last().filter(|_| compared != Arguments::AsGiven) else {
-        return found.iter().copied().eq(wanted.iter().map(String::as_bytes));
+    let Some((last, first)) = wanted.split_last() else {
+        return compared != Arguments::Exact || found.is_empty();
     };
     let Some(at_last) = found.get(first.len()) else { return false };
     let same_last = match compared {
         Arguments::Initial => at_last.starts_with(last.as_bytes()),
-        _ => *at_last == last.as_bytes(),
+        Arguments::Partial => *at_last == last.as_bytes(),
+        Arguments::AsGiven | Arguments::Exact => *at_last == last.as_bytes() && found.len() == wanted.len(),
     };
     same_last && found.iter().zip(first).all(|(found, wanted)| *found == wanted.as_bytes())
 }
@@ -137,10 +149,17 @@ mod tests {
         assert!(!is_meant(&folder, &process(&["sleeping"])));
         let initial = TrackProcess { arguments: Arguments::Initial, ..process(&["sleep", "61"]) };
         assert!(is_meant(&folder, &initial));
-        let none = TrackProcess { arguments: Arguments::Partial, ..process(&["sleep"]) };
+        let any = TrackProcess { arguments: Arguments::Partial, ..process(&["sleep"]) };
+        assert!(is_meant(&folder, &any));
+        let none = TrackProcess { arguments: Arguments::Exact, ..process(&["sleep"]) };
         assert!(!is_meant(&folder, &none), "it has one");
+        let path = TrackProcess { full_command: true, ..process(&["sleep"]) };
+        assert!(is_meant(&folder, &path), "no argument is asked for");
         assert!(count(&process(&["sleep", "61.25"])) >= 1);
         child.kill().expect("it runs");
+        lab::eventually("a process that has ended counts no more", || {
+            !is_meant(&folder, &process(&["sleep"]))
+        });
         child.wait().expect("it ends");
     }
 
@@ -151,10 +170,11 @@ mod tests {
             let words: Vec<String> = wanted.iter().map(|word| (*word).to_owned()).collect();
             assert_eq!(are_meant(&bytes, &words, compared), expected, "{found:?} {wanted:?} {compared:?}");
         };
-        for (compared, same, longer, more) in [
-            (Arguments::AsGiven, true, false, false),
-            (Arguments::Partial, true, false, true),
-            (Arguments::Initial, true, true, true),
+        for (compared, same, longer, more, any) in [
+            (Arguments::AsGiven, true, false, false, true),
+            (Arguments::Exact, true, false, false, false),
+            (Arguments::Partial, true, false, true, true),
+            (Arguments::Initial, true, true, true, true),
         ] {
             check(&["-c", "one.conf"], &["-c", "one.conf"], compared, same);
             check(&["-c", "one.conf.d"], &["-c", "one.conf"], compared, longer);
@@ -163,8 +183,20 @@ mod tests {
             check(&["-c"], &["-c", "one.conf"], compared, false);
             check(&["-cc", "one.conf"], &["-c", "one.conf"], compared, false);
             check(&[], &[], compared, true);
-            check(&["-v"], &[], compared, false);
+            check(&["-v"], &[], compared, any);
         }
+    }
+
+    #[test]
+    fn processes_are_neither_fewer_than_the_quorum_nor_more_than_its_maximum() {
+        let check = |quorum, quorum_max, up: &[usize]| {
+            let process = TrackProcess { quorum, quorum_max, ..process(&["x"]) };
+            let found: Vec<usize> = (0..5).filter(|count| judge(*count, &process) == Found::Up).collect();
+            assert_eq!(found, up, "{quorum} to {quorum_max}");
+        };
+        check(1, u32::MAX, &[1, 2, 3, 4]);
+        check(2, 3, &[2, 3]);
+        check(0, 0, &[0]);
     }
 
     #[test]

@@ -339,9 +339,9 @@ pub struct TrackProcess {
     pub weight: Weight,
     /// How the arguments are compared.
     pub arguments: Arguments,
-    /// How many must run.
+    /// How many must run; 0 where none may.
     pub quorum: u32,
-    /// How many may run.
+    /// How many may run, no fewer than must.
     pub quorum_max: u32,
     /// For how long there must be enough before that counts.
     pub up_after: Duration,
@@ -357,7 +357,9 @@ pub enum Arguments {
     /// They are the same; where none are asked for, any will do.
     #[default]
     AsGiven,
-    /// The first ones are the same, and if none are asked for, there are none.
+    /// They are the same: where none are asked for, there are none.
+    Exact,
+    /// The first ones are the same; where none are asked for, any will do.
     Partial,
     /// As partial, and the last of those may be longer.
     Initial,

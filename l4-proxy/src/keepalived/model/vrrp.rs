@@ -88,20 +88,31 @@ impl Build<'_> {
             return None;
         };
         let delay = |name: &str| node.child(name).or_else(|| node.child("delay")).and_then(duration);
-        let arguments = match node.child("param_match").and_then(|child| child.text(1)) {
-            Some(word) if word.eq_ignore_ascii_case("partial") => Arguments::Partial,
-            Some(word) if word.eq_ignore_ascii_case("initial") => Arguments::Initial,
-            _ => Arguments::AsGiven,
+        let arguments = match node.child("param_match").map(|child| child.text(1)) {
+            None => Arguments::AsGiven,
+            Some(None) => Arguments::Exact,
+            Some(Some(word)) if word.eq_ignore_ascii_case("partial") => Arguments::Partial,
+            Some(Some(_)) => Arguments::Initial,
         };
+        let number = |name: &str| node.child(name).and_then(|child| count(child, 1));
+        // "There must be none" takes a quorum of one away, as in keepalived.
+        let quorum = match (number("quorum"), number("quorum_max")) {
+            (None | Some(1), Some(0)) => 0,
+            (own, _) => own.unwrap_or(1),
+        };
+        let quorum_max = number("quorum_max").filter(|most| *most >= quorum);
+        if let (Some(word), None) = (node.child("quorum_max"), quorum_max) {
+            self.complain(word.blame("quorum_max is below quorum: it is left out").only_warns());
+        }
         Some(TrackProcess {
             name: text(node)?,
             arguments,
-            quorum_max: node.child("quorum_max").and_then(|child| count(child, 1)).unwrap_or(u32::MAX),
+            quorum_max: quorum_max.unwrap_or(u32::MAX),
             up_after: delay("fork_delay").unwrap_or_default(),
             down_after: delay("terminate_delay").unwrap_or_default(),
             command: process.words[1..].iter().map(|word| word.text.clone()).collect(),
             weight: node.child("weight").map_or(Weight::default(), weight_of),
-            quorum: node.child("quorum").and_then(|child| count(child, 1)).unwrap_or(1),
+            quorum,
             full_command: node.child("full_command").is_some(),
         })
     }

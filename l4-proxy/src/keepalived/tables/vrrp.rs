@@ -33,7 +33,7 @@ pub(crate) static TRACK_PROCESS: Block = Block {
     name: "vrrp_track_process",
     keywords: &[
         several("process", 1, Kind::Text),
-        word("param_match", &[Kind::Choice(&["initial", "partial"])]),
+        optional("param_match", 0, &[Kind::Choice(&["initial", "partial"])]),
         optional("weight", 1, &[Kind::Integer(-254, 254), REVERSE]),
         word("quorum", &[Kind::Integer(1, 65_535)]),
         word("quorum_max", &[Kind::Integer(0, 65_535)]),

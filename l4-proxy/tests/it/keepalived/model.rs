@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use l4_proxy::keepalived::model::{ArbiterKind, Kind, OnArbiterLoss, RealServer, VirtualServer, Weight};
+use l4_proxy::keepalived::model::{
+    ArbiterKind, Arguments, Kind, OnArbiterLoss, RealServer, VirtualServer, Weight,
+};
 use l4_proxy::keepalived::{self, Dialect};
 use lvs_core::{Algorithm, ServiceKey};
 
@@ -193,6 +195,26 @@ fn vrrp_is_read_for_whoever_will_run_it() {
     assert_eq!(instance.announcing.again, Duration::from_secs(3));
     assert_eq!(instance.further, Vec::<Vec<String>>::new());
     assert_eq!((vrrp.groups[0].members.len(), vrrp.scripts[0].weight), (1, weight(-4)));
+}
+
+#[test]
+fn processes_are_asked_for_as_keepalived_asks() {
+    for (lines, arguments, quorum, warning) in [
+        ("", Arguments::AsGiven, (1, u32::MAX), None),
+        ("param_match", Arguments::Exact, (1, u32::MAX), None),
+        ("param_match partial\nquorum 2\nquorum_max 4", Arguments::Partial, (2, 4), None),
+        // Failure if it runs at all.
+        ("param_match initial\nquorum_max 0", Arguments::Initial, (0, 0), None),
+        ("quorum 1\nquorum_max 0", Arguments::AsGiven, (0, 0), None),
+        ("quorum 3\nquorum_max 2", Arguments::AsGiven, (3, u32::MAX), Some("quorum_max is below quorum")),
+    ] {
+        let text = format!("vrrp_track_process p {{\nprocess sshd\n{lines}\n}}\n");
+        let said = complaints(&text);
+        assert_eq!(said.len(), usize::from(warning.is_some()), "{lines}: {said:?}");
+        assert!(warning.is_none_or(|warning| said[0].contains(warning)), "{said:?}");
+        let process = read(&text).model.vrrp.processes.remove(0);
+        assert_eq!((process.arguments, (process.quorum, process.quorum_max)), (arguments, quorum), "{lines}");
+    }
 }
 
 #[test]
