@@ -263,6 +263,8 @@ impl Director {
 
     /// What would become of this flow now, and why; nothing is counted, moved or made.
     ///
+    /// With a persistence engine: what would become of a session that nobody has heard of.
+    ///
     /// ```
     /// # use lvs_core::*;
     /// # let web = ServiceKey::tcp("192.0.2.10:80".parse()?);

@@ -104,9 +104,10 @@ pub enum Verdict {
 
 impl Explanation {
     pub(crate) fn of(service: &Service, flow: &Flow, now: Time) -> Explanation {
-        // Whoever asks this way names no session.
         let client = Client { address: flow.client().ip(), session: None };
-        let template = service.config.persistence.as_ref().and_then(|rule| {
+        // Whoever asks this way names no session, and a persistence engine's templates are of sessions.
+        let rule = service.config.persistence.filter(|rule| rule.persistence_engine().is_none());
+        let template = rule.as_ref().and_then(|rule| {
             let live = service.state.templates.peek(rule, client, now)?;
             service.keeps_clients(&live).then_some(live.address)
         });

@@ -7,8 +7,9 @@
 //!
 //! The table is many small maps with a lock each, so that a sweep stops nobody for longer than it
 //! takes to look at a few thousand entries, and stops itself after some more and goes on at the
-//! next call. A template costs about 100 bytes. A lease holds no template but knows how to find its
-//! own again ([`Tie`]): what many clients share is looked at with one wait for memory.
+//! next call. A template costs about 100 bytes, one of a session up to five times that. A lease holds no
+//! template but knows how to find its own again ([`Tie`]): what many clients share is looked at with one wait
+//! for memory.
 //!
 //! With a persistence engine each session of a network has a template ([`session`]).
 

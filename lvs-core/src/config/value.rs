@@ -163,6 +163,9 @@ impl Persistence {
     }
 
     /// At most this many templates; a client that finds no room is scheduled without one.
+    ///
+    /// A template takes about 100 bytes. One of a session takes 200 to 500, by the session's length, and
+    /// whoever makes sessions up fills what there is: a million of them, the default, is half a gigabyte.
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Persistence {
         Persistence { capacity, ..self }
@@ -177,7 +180,7 @@ impl Persistence {
 
     /// Each session of a client network stays on its server, and not all of the network: what this
     /// engine finds in the client's words is a part of the template's key (`--pe`). Whoever schedules
-    /// says what was found ([`Picker::schedule_session`](crate::Director::schedule_session)).
+    /// says what was found ([`Director::schedule_session`](crate::Director::schedule_session)).
     #[must_use]
     pub fn engine(self, engine: PersistenceEngine) -> Persistence {
         Persistence { engine: Some(engine), ..self }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lvs_core::{
-    Algorithm, Config, ConfigError, Director, Flow, Lease, Persistence, PersistenceEngine, Refusal,
-    ServerConfig, ServiceConfig, ServiceKey, Weight,
+    Algorithm, Config, ConfigError, Decider, Director, Flow, Lease, Outcome, Persistence, PersistenceEngine,
+    Refusal, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 
 use crate::setup::{address, at, director};
@@ -149,4 +149,21 @@ fn engine_is_for_datagrams() {
     assert!(refused(ServiceKey::name("phones")));
     assert!(!refused(vip()));
     assert!(!refused("FWM 7".parse().expect("a mark")));
+}
+
+#[test]
+fn explanation_is_of_a_new_session_and_not_of_the_client_s_network() {
+    let mut service = phones(plain);
+    let engine = service.persistence;
+    service.persistence = Some(Persistence::new(Duration::from_secs(100)).expect("a timeout"));
+    let director = director(service.clone());
+    let client = flow("10.1.0.1");
+    let before = director.schedule(&vip(), &client, at(0)).expect("a server").server();
+    service.persistence = engine;
+    director.edit_service(service).expect("a known service");
+    let said = director.explain(&vip(), &client, at(0)).expect("a known service");
+    assert_eq!(said.decider, Decider::Scheduler(Algorithm::Rr));
+    let chosen = choice(&director, "10.1.0.1", "one", 0);
+    assert_eq!(said.outcome, Outcome::Server(chosen));
+    assert_ne!(chosen, before);
 }
