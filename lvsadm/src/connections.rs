@@ -133,7 +133,7 @@ impl Entry {
         let engine = rule.and_then(|rule| rule.persistence_engine());
         let session = template.session.as_deref().map(|found| Session {
             engine: engine.map_or("", |engine| engine.name()),
-            found: found.escape_ascii().to_string(),
+            found: String::from_utf8_lossy(found).into_owned(),
         });
         let server_port = if ties_all_ports { 0 } else { template.server.port() };
         Entry {
@@ -167,6 +167,8 @@ fn write(out: &mut String, entry: &Entry, columns: PersistenceColumns, names: Op
     out.push_str(&format!("{protocol:<3} {expires:<6} {state:<11} {client:<18} {asked_for:<18} "));
     out.push_str(&match (&entry.session, columns) {
         (Some(Session { engine, found }), PersistenceColumns::Present) => {
+            // A terminal does as it is told.
+            let found = found.replace(char::is_control, "\u{fffd}");
             format!("{server:<16} {engine:<18} {found}\n")
         }
         _ => format!("{server}\n"),

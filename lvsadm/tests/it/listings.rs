@@ -361,7 +361,7 @@ fn persistence_engine_and_its_calls_are_listed_as_ipvsadm_lists_them() {
     assert_eq!(fake.stdout("-Sn"), rules);
     let phone = lvs_core::Flow::new("198.51.100.2:5060".parse().unwrap());
     let key = udp("192.0.2.10:5060");
-    let call = fake.director.schedule_session(&key, &phone, b"1234@client", &[], lvs_core::Time::ZERO);
+    let call = fake.director.schedule_session(&key, &phone, b"it's\x1b@client", &[], lvs_core::Time::ZERO);
     drop(call.expect("a server"));
     let head = "pro expire state       source             virtual            destination";
     check(
@@ -369,7 +369,7 @@ fn persistence_engine_and_its_calls_are_listed_as_ipvsadm_lists_them() {
         "-Lnc --persistent-conn",
         &format!(
             "IPVS connection entries$\n{head}        pe name          pe_data$\n\
-             UDP 10:00  NONE        198.51.100.2:0     192.0.2.10:5060    10.0.0.4:5060    sip                1234@client$\n"
+             UDP 10:00  NONE        198.51.100.2:0     192.0.2.10:5060    10.0.0.4:5060    sip                it's\u{fffd}@client$\n"
         ),
     );
     check(
@@ -381,7 +381,7 @@ fn persistence_engine_and_its_calls_are_listed_as_ipvsadm_lists_them() {
         ),
     );
     let document: serde_json::Value = serde_json::from_str(&fake.stdout("-Lc --json")).expect("a document");
-    assert_eq!(document["connections"][0]["session"], "1234@client");
+    assert_eq!(document["connections"][0]["session"], "it's\u{1b}@client");
     let document: serde_json::Value = serde_json::from_str(&fake.stdout("-L --json")).expect("a document");
     assert_eq!(document["services"][0]["persistence"]["engine"], "sip");
 }
