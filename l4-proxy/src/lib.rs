@@ -79,5 +79,5 @@ pub mod worker;
 
 /// What chooses: its types are in the signatures here.
 pub use lvs_core;
-pub use proxy::{Ended, Outcome, Proxy, Unidentified, is_of_host};
+pub use proxy::{Ended, Outcome, Proxy, Unidentified};
 pub use settings::{AcceptProxy, Network, NotANetwork, Settings, Source};

@@ -27,7 +27,6 @@ use tracing::{debug, info};
 
 pub(crate) use self::accept::{Reception, accept};
 pub(crate) use self::connect::cause;
-pub use self::connect::is_of_host;
 pub use self::identify::Unidentified;
 use self::legs::Legs;
 use crate::clock;

@@ -1,14 +1,14 @@
-//! Reads and writes of stream sockets by bare system calls.
+//! Reads and writes of stream sockets by bare system calls, and what their errors tell.
 //!
 //! The C library makes each of its calls a point at which a thread may be cancelled: two atomic operations
-//! per call as soon as there is a second thread, a tenth of a microsecond for a message that is passed on.
-//! Nobody cancels threads here. What the runtime knows of a socket is kept as its own calls keep it: one that
+//! per call as soon as there is a second thread. Nobody cancels threads here. What the runtime knows of a socket is kept as its own calls keep it: one that
 //! moved less than was asked for has found the end of what there is, so the next waits to be woken
 //! (epoll(7), edge-triggered).
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -92,4 +92,24 @@ fn attempt(
 /// Whether a system call is to be tried again, now or when the socket is ready.
 pub fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Whether there is no connection because of this host, which says nothing about the server: no port, no
+/// descriptor, no memory, no right.
+pub fn is_of_host(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::ADDRNOTAVAIL
+                | Errno::ADDRINUSE
+                | Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOBUFS
+                | Errno::NOMEM
+                | Errno::PERM
+                | Errno::ACCESS
+                | Errno::AFNOSUPPORT
+                | Errno::INVAL
+        )
+    )
 }

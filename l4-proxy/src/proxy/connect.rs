@@ -12,6 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::settings::{Settings, Source};
+use crate::socket::is_of_host;
 use crate::{congestion, sys};
 
 /// Why a connection to a server did not come about.
@@ -107,26 +108,6 @@ impl Failure {
             _ => Failure::Server(error),
         }
     }
-}
-
-/// Whether there is no connection because of this host, which says nothing about the server: no port, no
-/// descriptor, no memory, no right.
-pub fn is_of_host(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::ADDRNOTAVAIL
-                | Errno::ADDRINUSE
-                | Errno::MFILE
-                | Errno::NFILE
-                | Errno::NOBUFS
-                | Errno::NOMEM
-                | Errno::PERM
-                | Errno::ACCESS
-                | Errno::AFNOSUPPORT
-                | Errno::INVAL
-        )
-    )
 }
 
 /// A failed connect in the operator's words.

@@ -3,6 +3,9 @@
 //! The field is found by name or by its short form `i`, in any case, with blanks and folded lines around
 //! its colon (RFC 3261, section 7.3). Its value is a word, or two with an `@` between them, and the end of
 //! its line has to follow: a message that was cut there belongs nowhere.
+//!
+//! IPVS looks in the body too, gives up at the first such field that it cannot read, and takes a NUL for the
+//! end of the message. Here the search ends with the head, the next field counts, and a NUL is no word.
 
 /// The `Call-ID` of a message, if it has one that can be told from others.
 ///

@@ -74,7 +74,7 @@ pub(super) async fn reach(
         if let Some(attempt) = facts.attempts.last_mut() {
             attempt.session = Some(began.elapsed());
         }
-        if l4_proxy::is_of_host(&failure) {
+        if l4_proxy::socket::is_of_host(&failure) {
             return Err(500);
         }
         if !choice.failed(common, settings, &chosen, failure.to_string(), facts) {

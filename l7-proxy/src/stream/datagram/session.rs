@@ -485,7 +485,7 @@ impl Link {
                         visit.facts.traffic()
                     );
                     note_end(&mut visit.facts, began);
-                    if l4_proxy::is_of_host(&error) {
+                    if l4_proxy::socket::is_of_host(&error) {
                         return Err(500);
                     }
                     if !choice.failed(&common, settings, &chosen, error.to_string(), &visit.facts) {
