@@ -52,6 +52,7 @@ use crate::access_log::OpenError;
 use crate::check;
 use crate::embed::{self, Service};
 use crate::error_log::Errno;
+use crate::identity::Rights;
 use crate::model::{self, Config, ControlSocket, Http, Identity, SocketOptions, Stream, Transport};
 use crate::names::{self, Followed};
 use crate::server::Shared;
@@ -236,6 +237,10 @@ impl Daemon {
             user.try_out().map_err(Error::User)?;
         }
         let count = options.workers.unwrap_or_else(|| worker_count(config.process.workers));
+        let rights = match is_transparent(&config) {
+            true => Rights::Transparent,
+            false => Rights::None,
+        };
         let mut shared = Shared::new(Arc::new(Director::new()));
         shared.worker_connections = config.events.worker_connections;
         let workers = Workers::start(&options.name, count.get()).map_err(Error::Threads)?;
@@ -246,8 +251,14 @@ impl Daemon {
             let (sender, receiver) = mpsc::unbounded_channel();
             let (site, shared) = (Arc::clone(&empty), shared.clone());
             let duty = if index == 0 { Duty::Clock } else { Duty::None };
-            let user = user.clone();
-            workers.run(index, move || worker::run(site, shared, duty, user, receiver, requests));
+            let user = user.clone().map(|user| (user, rights));
+            let affinity = config.process.affinity.clone();
+            workers.run(index, move || {
+                if let Some(Err(error)) = affinity.map(|affinity| affinity.settle(index)) {
+                    error!("sched_setaffinity() failed ({})", Errno(&error));
+                }
+                worker::run(site, shared, duty, user, receiver, requests)
+            });
             commands.push(sender);
         }
         let state = State {
@@ -271,7 +282,7 @@ impl Daemon {
         let background = Workers::start(&format!("{}-service", options.name), 1).map_err(Error::Threads)?;
         let director = Arc::clone(&shared.director);
         background.run(0, move || async move {
-            if let Some(Err(error)) = user.map(|user| user.assume()) {
+            if let Some(Err(error)) = user.map(|user| user.assume(Rights::None)) {
                 error!("cannot become the user ({}): servers are not checked", Errno(&error));
                 return;
             }
@@ -653,6 +664,14 @@ fn prepare_folders(site: &Site, user: &Identity) {
             warn!("cannot prepare \"{}\" ({})", folder.display(), Errno(&error));
         }
     }
+}
+
+/// Whether servers are to see connections come from addresses that are not this machine's.
+fn is_transparent(config: &Config) -> bool {
+    let mut locations = config.http.iter().flat_map(Http::settings);
+    let mut streams = config.stream.iter().flat_map(|stream| &stream.servers);
+    locations.any(|settings| settings.proxy.socket.transparent || settings.grpc.0.socket.transparent)
+        || streams.any(|server| server.settings.socket.transparent)
 }
 
 fn worker_count(workers: model::Workers) -> NonZeroUsize {

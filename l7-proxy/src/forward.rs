@@ -35,6 +35,7 @@ pub(crate) use self::relayed::{Breakage, Piped, Relayed};
 pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
 use crate::handle::{Answer, exchange};
+use crate::leg::Leg;
 use crate::model::{HttpVersion, ProxyPass, ProxySettings, Timed};
 use crate::moment::Moment;
 use crate::route::{Route, Server};
@@ -280,6 +281,11 @@ impl Journey<'_> {
             && next.timeout.is_none_or(|most| Moment::now().since(began) < most)
     }
 
+    /// How connections for the request are made.
+    fn leg(&self) -> Leg {
+        Leg { origin: self.origin, nodelay: true, socket: self.settings.socket }
+    }
+
     /// Sends the request once.
     async fn attempt(
         &self,
@@ -309,7 +315,7 @@ impl Journey<'_> {
                 let began = self.is_told.then(Instant::now);
                 let (secure, within) = (self.secure.as_deref(), self.settings.connect_timeout);
                 // In a place of its own: most requests find a connection.
-                let connection = Box::pin(upstream::connect(worker, server, secure, self.origin, within));
+                let connection = Box::pin(upstream::connect(worker, server, secure, self.leg(), within));
                 let connection = connection.await.map_err(Failure::Connect)?;
                 if let Some(began) = began {
                     transaction.attempts.connected(began.elapsed());

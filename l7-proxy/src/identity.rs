@@ -9,7 +9,10 @@ use std::fs;
 use std::io;
 
 use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
 
 /// A user with the groups it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,14 @@ pub struct Identity {
     pub group: u32,
     /// The other groups that it is in.
     pub groups: Vec<u32>,
+}
+
+/// What a worker keeps of the rights that it gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rights {
+    None,
+    /// That to speak with servers from addresses that are not this machine's, which is root's otherwise.
+    Transparent,
 }
 
 /// What `/etc` does not know.
@@ -57,12 +68,19 @@ impl Identity {
     ///
     /// # Errors
     /// This thread may not.
-    pub(crate) fn assume(&self) -> io::Result<()> {
+    pub(crate) fn assume(&self, kept: Rights) -> io::Result<()> {
+        set_keep_capabilities(kept == Rights::Transparent)?;
         let (user, group) = (Uid::from_raw(self.user), Gid::from_raw(self.group));
         let groups: Vec<Gid> = [self.group].iter().chain(&self.groups).copied().map(Gid::from_raw).collect();
         set_thread_groups(&groups)?;
         set_thread_res_gid(group, group, group)?;
-        Ok(set_thread_res_uid(user, user, user)?)
+        set_thread_res_uid(user, user, user)?;
+        if kept == Rights::Transparent {
+            let (right, none) = (CapabilitySet::NET_RAW, CapabilitySet::empty());
+            let sets = CapabilitySets { effective: right, permitted: right, inheritable: none };
+            set_capabilities(None, sets)?;
+        }
+        Ok(())
     }
 
     /// Finds out whether workers may act as this user.
@@ -70,7 +88,7 @@ impl Identity {
     /// # Errors
     /// They may not.
     pub(crate) fn try_out(&self) -> io::Result<()> {
-        let tried = std::thread::scope(|scope| scope.spawn(|| self.assume()).join());
+        let tried = std::thread::scope(|scope| scope.spawn(|| self.assume(Rights::None)).join());
         tried.unwrap_or_else(|_| Err(io::Error::other("a thread failed")))
     }
 }

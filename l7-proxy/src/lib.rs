@@ -119,6 +119,7 @@ pub mod uri;
 pub mod variable;
 
 mod access_log;
+mod affinity;
 mod body;
 mod check;
 mod credentials;
@@ -128,6 +129,7 @@ mod encoding;
 mod forward;
 mod handle;
 mod identity;
+mod leg;
 mod limit;
 pub mod map;
 mod moment;

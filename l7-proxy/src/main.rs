@@ -1,6 +1,7 @@
 //! `l7-proxy`: an HTTP proxy that is started, configured and signalled as nginx is.
 
 mod launch;
+mod limits;
 mod options;
 mod service;
 
@@ -255,6 +256,7 @@ fn run(options: &Options) -> Result<(), Reported> {
         warn!("{note}");
     }
     let process = loaded.config.process.clone();
+    limits::begin(&process);
     let (daemon, starter) = match origin {
         Origin::Outside => (Daemon::start(loaded.config, DaemonOptions::default()), None),
         Origin::Background(starter) => {

@@ -58,6 +58,7 @@ mod referers;
 mod resolver;
 mod script;
 mod secure_link;
+mod server_socket;
 mod settings;
 mod sticky;
 mod stream;
@@ -108,6 +109,7 @@ pub use self::referers::{Pages, Referers};
 pub use self::resolver::{Families, Resolver, Resolving};
 pub use self::script::{Condition, If, Instruction, PathKind, Rewrite, Sense, Settable, Test, Then};
 pub use self::secure_link::SecureLink;
+pub use self::server_socket::ServerSocket;
 pub use self::settings::{
     AddHeader, BodyStore, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, FieldNames, HeadLimits,
     Http2, Inherit, Inheritance, KeepaliveDisabled, Padding, Recursion, Redirects, ServerTokens, Settings,
@@ -126,6 +128,7 @@ pub use self::tls::{
 };
 pub use self::upstream::{Balance, Keepalive, NamedServer, Queue, Role, Server, Timed, Upstream, UpstreamId};
 pub use self::userid::{UserId, UserIdExpires, UserIdMode};
+pub use crate::affinity::Affinity;
 pub use crate::identity::Identity;
 
 /// A whole configuration: the process, and the protocols that it serves.
@@ -165,6 +168,15 @@ pub struct Process {
     pub daemon: bool,
     /// `master_process`; recorded, the workers are threads of one process either way.
     pub master_process: bool,
+    /// Which processors workers run on (`worker_cpu_affinity`); `None` leaves it to the system.
+    pub affinity: Option<Affinity>,
+    /// How many descriptors the process may have (`worker_rlimit_nofile`); for programs, the library sets no
+    /// limits. So it is with the next two.
+    pub open_files: Option<u64>,
+    /// The size of what is left of a process that fails (`worker_rlimit_core`).
+    pub core_size: Option<u64>,
+    /// How far other processes come first, from -20 to 20 (`worker_priority`).
+    pub priority: Option<i32>,
     /// Whom workers act as, where the process is root's (`user`); `None` is whoever started it.
     pub user: Option<Identity>,
     /// How long open connections may take to end after a graceful stop, and after a reload those that the
@@ -198,6 +210,10 @@ impl Default for Process {
             pid: PathBuf::from("logs/nginx.pid"),
             daemon: false,
             master_process: true,
+            affinity: None,
+            open_files: None,
+            core_size: None,
+            priority: None,
             user: None,
             shutdown_timeout: None,
             control: None,

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::model::{Return, ReturnBody, ServerTokens};
 use crate::uri;
-use crate::variable::Exchange;
+use crate::variable::{Exchange, Response};
 
 /// An answer that is known whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,9 @@ pub fn reply(reply: &Return, exchange: &Exchange<'_>, scratch: &mut Vec<u8>) -> 
             Replied::Page(Page { content_type: media_type(exchange), ..built_in(reply.status, tokens) })
         }
         ReturnBody::Text(text) => {
+            let none = HeaderMap::new();
+            let status = exchange.findings.error_status.unwrap_or(reply.status);
+            let exchange = &Exchange { response: Some(Response::begun(status, &none)), ..*exchange };
             let body = Bytes::copy_from_slice(text.bytes(exchange, scratch));
             let page = built_in(reply.status, tokens);
             Replied::Page(Page { content_type: media_type(exchange), body, ..page })

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::launch::{Starter, Successor};
+use crate::limits;
 use crate::options::Options;
 use crate::places;
 
@@ -217,6 +218,7 @@ impl Service<'_> {
                 Err(error) => error!(target: EMERG, "{error}"),
             }
         }
+        limits::set(&process);
         self.process = process;
         info!("reconfigured");
     }

@@ -32,10 +32,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use l4_proxy::congestion;
 use lvs_core::{Director, Flow, Lease, Picker, Refusal, ServiceKey};
-use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub(crate) use self::answer::{AskError, BrokenOff, Incoming, Question, ask};
@@ -49,6 +47,7 @@ pub(crate) use self::link::{Expired, Link, Transport};
 pub(crate) use self::malformed::Malformed;
 pub(crate) use self::sticky::{Bound, Known, SessionZones};
 pub(crate) use self::timing::{Histogram, Timings};
+use crate::leg::Leg;
 use crate::model::{Keepalive, Server, Timed, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
@@ -245,19 +244,19 @@ fn repeated(servers: &[Server]) -> Vec<(SocketAddr, usize)> {
     repeated
 }
 
-/// Connects to a server, from an address of the system's choice if `origin` names none.
+/// Connects to a server.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     server: SocketAddr,
     secure: Option<&Secure>,
-    origin: Option<SocketAddr>,
+    leg: Leg,
     within: Duration,
 ) -> Result<Connection, ConnectError> {
     let place = worker.place();
     let opened = match secure {
-        None => timeout(within, async { open(server, origin).await.map(Transport::Plain) }).await,
+        None => timeout(within, async { open(server, leg).await.map(Transport::Plain) }).await,
         // In a place of its own: plain requests have no room for it.
-        Some(secure) => Box::pin(timeout(within, open_secure(server, origin, secure, None))).await,
+        Some(secure) => Box::pin(timeout(within, open_secure(server, leg, secure, None))).await,
     };
     let transport = opened.map_err(|_| ConnectError::TimedOut)??;
     let patience = worker.current().site.server_patience;
@@ -267,29 +266,21 @@ pub(crate) async fn connect(
 
 async fn open_secure(
     server: SocketAddr,
-    origin: Option<SocketAddr>,
+    leg: Leg,
     secure: &Secure,
     alpn: Option<Vec<Vec<u8>>>,
 ) -> Result<Transport, ConnectError> {
-    let stream = open(server, origin).await?;
+    let stream = open(server, leg).await?;
     let target = ClientTarget { name: &secure.name, address: server.ip(), alpn };
     let stream = secure.client.connect(stream, target).await.map_err(ConnectError::Failed)?;
     Ok(Transport::Tls(Box::new(stream)))
 }
 
-async fn open(server: SocketAddr, origin: Option<SocketAddr>) -> Result<TcpStream, ConnectError> {
+async fn open(server: SocketAddr, leg: Leg) -> Result<TcpStream, ConnectError> {
     if let Some(path) = unix::path(server) {
         return unix::connect(path).await.map_err(ConnectError::Failed);
     }
-    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let socket = socket.map_err(ConnectError::Local)?;
-    socket.set_nodelay(true).map_err(ConnectError::Local)?;
-    congestion::unpace_if_local(SockRef::from(&socket), server.ip());
-    if let Some(origin) = origin {
-        // The same port may serve for connections to several servers.
-        socket.set_reuseaddr(true).map_err(ConnectError::Local)?;
-        socket.bind(origin).map_err(ConnectError::Local)?;
-    }
+    let socket = leg.socket(server).map_err(ConnectError::Local)?;
     socket.connect(server).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => ConnectError::Local(error),
         _ => ConnectError::Failed(error),

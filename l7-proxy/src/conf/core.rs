@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 
 use crate::identity::Unknown;
-use crate::model::{ControlSocket, Events, Identity, LogLevel, Process, Workers};
+use crate::model::{Affinity, ControlSocket, Events, Identity, LogLevel, Process, Workers};
 
-use super::rules::{Context, Fault, Rule};
+use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
 use super::value::{self, flag};
 use super::{Scope, log};
@@ -30,6 +30,22 @@ pub(super) const PROCESS: &[Rule<Process>] = &[
         Ok(())
     }),
     Rule::new("user", Context::MAIN, 1..=2, user),
+    Rule::new("worker_cpu_affinity", Context::MAIN, 1..=ANY, affinity),
+    Rule::new("worker_rlimit_nofile", Context::MAIN, 1..=1, |_, process, directive| {
+        process.open_files = Some(value::number(directive)?);
+        Ok(())
+    }),
+    Rule::new("worker_rlimit_core", Context::MAIN, 1..=1, |_, process, directive| {
+        process.core_size = Some(value::offset(directive)?);
+        Ok(())
+    }),
+    Rule::new("worker_priority", Context::MAIN, 1..=1, |_, process, directive| {
+        let word = directive.arg(0);
+        let number = value::parse_number(word.strip_prefix(['-', '+']).unwrap_or(word));
+        let number: i32 = number.ok_or_else(|| Fault::directive("invalid number"))?;
+        process.priority = Some(if word.starts_with('-') { -number } else { number });
+        Ok(())
+    }),
     Rule::new("worker_processes", Context::MAIN, 1..=1, worker_processes),
     Rule::new("worker_shutdown_timeout", Context::MAIN, 1..=1, |_, process, directive| {
         process.shutdown_timeout = Some(value::time(directive, 0)?);
@@ -85,6 +101,25 @@ fn user(scope: &mut Scope, process: &mut Process, directive: &Directive) -> Resu
         })
     });
     process.user = Some(found?);
+    Ok(())
+}
+
+/// `worker_cpu_affinity MASK…`, or `auto [MASK]`.
+fn affinity(_: &mut Scope, process: &mut Process, directive: &Directive) -> Result<(), Fault> {
+    let set = |mask: &String| {
+        let invalid = |bit| Fault::new(format!("invalid character \"{bit}\" in \"worker_cpu_affinity\""));
+        if let Some(bit) = mask.chars().find(|bit| !matches!(bit, '0' | '1' | ' ')) {
+            return Err(invalid(bit));
+        }
+        Affinity::parse_mask(mask)
+            .ok_or_else(|| Fault::new("\"worker_cpu_affinity\" supports up to 1024 CPUs only"))
+    };
+    process.affinity = Some(match &*directive.args {
+        [auto] if auto == "auto" => Affinity::Auto(None),
+        [auto, mask] if auto == "auto" => Affinity::Auto(Some(set(mask)?)),
+        [auto, _, word, ..] if auto == "auto" => return Err(Fault::parameter(word)),
+        masks => Affinity::Sets(masks.iter().map(set).collect::<Result<_, _>>()?),
+    });
     Ok(())
 }
 

@@ -16,11 +16,8 @@ const UPSTREAMS: Context = Context::UPSTREAM.or(Context::STREAM_UPSTREAM);
 pub(super) const DIRECTIVES: &[Effectless] = &[
     // Modules are part of the program.
     one("load_module", Context::MAIN).many(),
-    // Limits and priorities of the process are the service manager's.
-    count("worker_rlimit_nofile", Context::MAIN),
-    one("worker_rlimit_core", Context::MAIN).takes(Takes::Offset(&[])),
-    one("worker_priority", Context::MAIN).takes(Takes::Signed),
-    several("worker_cpu_affinity", Context::MAIN, 1, ANY).takes(Takes::Masks),
+    // Where what is left of a failed process goes is the system's to say. All of the environment that it was
+    // started with is there.
     one("working_directory", Context::MAIN),
     one("env", Context::MAIN).many(),
     several("thread_pool", Context::MAIN, 2, 3).takes(Takes::Threads).many(),
@@ -120,7 +117,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     time("fastcgi_send_timeout", Context::SETTINGS),
     one("fastcgi_split_path_info", Context::SETTINGS),
     size("fastcgi_temp_file_write_size", Context::SETTINGS),
-    switch("proxy_socket_keepalive", Context::SETTINGS.or(Context::STREAM_SETTINGS)),
     // Keys are exchanged over elliptic curves only.
     one("ssl_dhparam", TLS),
     // Whoever checks revocation by OCSP asks the authority himself; few still do.
@@ -131,7 +127,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     // Certificates are sent as they are.
     switch("ssl_certificate_compression", TLS),
     size("ssl_buffer_size", SERVERS),
-    switch("grpc_socket_keepalive", Context::SETTINGS),
     size("http2_body_preread_size", SERVERS),
     size("http2_recv_buffer_size", Context::HTTP),
     // What nginx calls obsolete: it goes by keepalive_requests, keepalive_timeout, client_header_timeout
@@ -180,8 +175,6 @@ enum Takes {
     Switch,
     /// A whole number.
     Count,
-    /// A whole number with or without a sign.
-    Signed,
     /// A size.
     Size,
     /// A size of something that may be larger than memory, or a word.
@@ -196,8 +189,6 @@ enum Takes {
     OnlyOff,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// What `worker_cpu_affinity` takes: masks of bits, or `auto` before one.
-    Masks,
     /// What `thread_pool` takes.
     Threads,
     /// What `zone` takes: a name and perhaps a size.
@@ -214,11 +205,6 @@ impl Effectless {
             Takes::Anything | Takes::Obsolete(_) => Ok(()),
             Takes::Switch => value::flag(directive).map(drop),
             Takes::Count => value::number::<u64>(directive).map(drop),
-            Takes::Signed => {
-                let word = directive.arg(0);
-                let number = value::parse_number::<u64>(word.strip_prefix('-').unwrap_or(word));
-                number.map(drop).ok_or_else(|| Fault::directive("invalid number"))
-            }
             Takes::Size => value::size(directive).map(drop),
             Takes::Offset(words) if words.contains(&directive.arg(0)) => Ok(()),
             Takes::Offset(_) => value::offset(directive).map(drop),
@@ -237,7 +223,6 @@ impl Effectless {
             Takes::Aio if matches!(directive.arg(0), "on" | "off" | "threads") => Ok(()),
             Takes::Aio if directive.arg(0).starts_with("threads=") => Ok(()),
             Takes::Aio => Err(invalid()),
-            Takes::Masks => masks(directive),
             Takes::Threads => threads(directive),
             Takes::Zone => zone(directive),
         }
@@ -262,17 +247,6 @@ impl Effectless {
     /// Returns the same for a directive that may stand several times.
     const fn many(self) -> Self {
         Self { times: Times::Many, ..self }
-    }
-}
-
-fn masks(directive: &Directive) -> Result<(), Fault> {
-    let masks = match directive.args.split_first() {
-        Some((first, rest)) if first == "auto" => rest,
-        _ => &*directive.args,
-    };
-    match masks.iter().flat_map(|mask| mask.chars()).find(|bit| !matches!(bit, '0' | '1' | ' ')) {
-        Some(bit) => Err(Fault::new(format!("invalid character \"{bit}\" in \"worker_cpu_affinity\""))),
-        None => Ok(()),
     }
 }
 

@@ -77,6 +77,18 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("proxy_bind", Context::SETTINGS, 1..=2, bind),
+    Rule::new("proxy_socket_keepalive", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).socket.keepalive = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_socket_rcvbuf", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).socket.receive = Some(size(directive)?).filter(|&size| size > 0);
+        Ok(())
+    }),
+    Rule::new("proxy_socket_sndbuf", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).socket.send = Some(size(directive)?).filter(|&size| size > 0);
+        Ok(())
+    }),
     Rule::new("proxy_limit_rate", Context::SETTINGS, 1..=1, |scope, settings, directive| {
         proxy(settings).limit_rate = Some(rate(scope, directive)?);
         Ok(())
@@ -93,13 +105,7 @@ pub(super) fn rate(scope: &Scope, directive: &Directive) -> Result<Value, Fault>
 
 fn bind(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
     let word = directive.arg(0);
-    if let Some(word) = directive.args.get(1) {
-        return Err(match &**word {
-            "transparent" => Fault::unsupported(word, directive),
-            _ => Fault::parameter(word),
-        });
-    }
-    if word == "off" {
+    if word == "off" && directive.args.len() == 1 {
         proxy(settings).bind = None;
         return Ok(());
     }
@@ -108,7 +114,17 @@ fn bind(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Re
         return Err(Fault::new(format!("invalid address \"{word}\"")));
     }
     proxy(settings).bind = Some(Value::parse(word, &scope.names)?);
+    proxy(settings).socket.transparent = transparent(directive)?;
     Ok(())
+}
+
+/// Reads the second word of `proxy_bind`.
+pub(super) fn transparent(directive: &Directive) -> Result<bool, Fault> {
+    match directive.args.get(1).map(|word| &**word) {
+        None => Ok(false),
+        Some("transparent") => Ok(true),
+        Some(word) => Err(Fault::parameter(word)),
+    }
 }
 
 pub(super) fn proxy(settings: &mut Settings) -> &mut ProxySettings {

@@ -47,7 +47,7 @@ const HTTP: &str = "
     fastcgi_next_upstream_tries fastcgi_pass fastcgi_pass_request_body fastcgi_pass_request_headers
     fastcgi_request_buffering fastcgi_send_lowat fastcgi_socket_keepalive fastcgi_socket_rcvbuf
     fastcgi_socket_sndbuf fastcgi_store fastcgi_store_access flv geoip_city geoip_country geoip_org
-    geoip_proxy geoip_proxy_recursive grpc_socket_rcvbuf grpc_socket_sndbuf hls http3 http3_hq
+    geoip_proxy geoip_proxy_recursive hls http3 http3_hq
     http3_max_concurrent_streams http3_stream_buffer_size image_filter image_filter_buffer
     image_filter_interlace image_filter_jpeg_quality image_filter_sharpen image_filter_transparency
     image_filter_webp_quality js_body_filter js_content js_header_filter js_import js_path
@@ -60,7 +60,7 @@ const HTTP: &str = "
     proxy_cache_convert_head proxy_cache_key proxy_cache_lock proxy_cache_lock_age
     proxy_cache_lock_timeout proxy_cache_max_range_offset proxy_cache_methods proxy_cache_min_uses
     proxy_cache_path proxy_cache_purge proxy_cache_revalidate proxy_cache_use_stale
-    proxy_cache_valid proxy_socket_rcvbuf proxy_socket_sndbuf proxy_store_access
+    proxy_cache_valid proxy_store_access
     quic_active_connection_id_limit quic_gso quic_host_key quic_retry scgi_bind scgi_buffer_size
     scgi_buffering scgi_buffers scgi_busy_buffers_size scgi_cache scgi_cache_background_update
     scgi_cache_bypass scgi_cache_key scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout
@@ -104,7 +104,7 @@ const UPSTREAM: &str = "
 /// In `stream {}` and its servers.
 const STREAM: &str = "
     geoip_city geoip_country geoip_org health_check js_access js_filter js_import js_preread js_set
-    pass proxy_downstream_buffer proxy_socket_rcvbuf proxy_socket_sndbuf proxy_upstream_buffer
+    pass proxy_downstream_buffer proxy_upstream_buffer
     ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder status_zone zone_sync zone_sync_server
 ";
 

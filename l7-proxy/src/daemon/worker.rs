@@ -15,6 +15,7 @@ use tracing::{error, info};
 use super::listen::{Endpoint, Listener};
 use crate::embed::{self, Job};
 use crate::error_log::Errno;
+use crate::identity::Rights;
 use crate::model::Identity;
 use crate::moment::Moment;
 use crate::server::{Proxy, Shared};
@@ -78,11 +79,11 @@ pub(super) async fn run(
     site: Arc<Site>,
     shared: Shared,
     duty: Duty,
-    identity: Option<Identity>,
+    identity: Option<(Identity, Rights)>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     requests: mpsc::Receiver<Job>,
 ) {
-    if let Some(Err(error)) = identity.map(|identity| identity.assume()) {
+    if let Some(Err(error)) = identity.map(|(identity, kept)| identity.assume(kept)) {
         error!("cannot become the user ({}): a worker ends", Errno(&error));
         return;
     }

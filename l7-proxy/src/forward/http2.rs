@@ -76,7 +76,7 @@ impl Journey<'_> {
         let worker = &transaction.session.worker;
         let secure = self.secure.as_deref();
         let within = self.settings.connect_timeout;
-        let route = Route { server, secure, origin: self.origin, within };
+        let route = Route { server, secure, leg: self.leg(), within };
         let (channels, keepalive) = match (&self.pool.keepalive, self.origin) {
             (Some(keepalive), None) => (&self.pool.channels, keepalive),
             _ => return upstream::dial_alone(worker, route).await,

@@ -22,7 +22,7 @@ use crate::server::{Carrier, Order, Protocol};
 use crate::static_file::{Describing, Form};
 use crate::transaction::{Origin, Transaction};
 use crate::uri::Target;
-use crate::variable::{Completion, Exchange, Response as Answered, Value};
+use crate::variable::{Exchange, Response as Answered, Value};
 use crate::{conf, encoding, fields};
 
 /// Makes the response of an answer: what every response has, and what the location adds.
@@ -103,7 +103,7 @@ pub(super) fn finish(
         let form = answer.extensions.remove::<Form>().unwrap_or(Form::Only);
         compress(&transaction, &settings.gzip, answer.status, headers, &mut answer.kind, form);
     }
-    if matches!(answer.kind, Kind::File(_) | Kind::Edited(_) | Kind::Packed(_))
+    if !matches!(answer.kind, Kind::Whole(_) | Kind::Relayed(_))
         && answer.kind.origin() == Origin::Own
         && headers.contains_key(ETAG)
     {
@@ -332,17 +332,8 @@ pub(super) fn exchange_with<'a>(
     status: StatusCode,
     headers: &'a HeaderMap,
 ) -> Exchange<'a> {
-    let answered = Answered {
-        status: status.as_u16(),
-        headers,
-        trailers: None,
-        upstream_headers: transaction.upstream_headers.as_deref(),
-        upstream_trailers: None,
-        body_bytes_sent: 0,
-        bytes_sent: 0,
-        packed: None,
-        completion: Completion::Partial,
-    };
+    let upstream_headers = transaction.upstream_headers.as_deref();
+    let answered = Answered { upstream_headers, ..Answered::begun(status.as_u16(), headers) };
     Exchange { response: Some(answered), ..exchange(transaction, server, route, target) }
 }
 

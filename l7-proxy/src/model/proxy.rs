@@ -8,6 +8,7 @@ use ::http::HeaderName;
 use crate::variable::Value;
 
 use super::answer::{Relay, Trailers};
+use super::server_socket::ServerSocket;
 use super::tls::TlsClient;
 
 /// How requests are forwarded to an upstream.
@@ -44,6 +45,8 @@ pub struct ProxySettings {
     pub set_body: Option<Value>,
     /// The address that connections come from (`proxy_bind`); an empty one is the system's choice.
     pub bind: Option<Value>,
+    /// The sockets of connections.
+    pub socket: ServerSocket,
     /// Bytes per second that an answer is read with (`proxy_limit_rate`); 0 sets no limit.
     pub limit_rate: Option<Value>,
     /// What becomes of an answer.
@@ -112,6 +115,7 @@ impl Default for ProxySettings {
             buffering: RequestBuffering::On,
             set_body: None,
             bind: None,
+            socket: ServerSocket::default(),
             limit_rate: None,
             relay: Relay::default(),
         }

@@ -16,6 +16,7 @@ use super::http::{ServerName, SocketOptions};
 use super::limit::Excess;
 use super::log::{ErrorLog, Escape, Gathering, LogFileCache};
 use super::resolver::Resolving;
+use super::server_socket::ServerSocket;
 use super::tls::{TlsClient, TlsServer};
 use super::upstream::{Balance, Upstream, UpstreamId};
 
@@ -136,6 +137,8 @@ pub struct StreamSettings {
     pub connect_timeout: Duration,
     /// Time without a byte in either direction after which both sides are closed; 10 min by default.
     pub timeout: Duration,
+    /// The sockets of connections to servers.
+    pub socket: ServerSocket,
     /// Whether Nagle's algorithm is off on both sides (`tcp_nodelay`, on by default).
     pub tcp_nodelay: bool,
     /// Whether one side may go on for as long as it likes after the other has ended (`proxy_half_close`).
@@ -202,6 +205,7 @@ impl Default for StreamSettings {
         Self {
             connect_timeout: Duration::from_secs(60),
             timeout: Duration::from_secs(600),
+            socket: ServerSocket::default(),
             tcp_nodelay: true,
             half_close: false,
             next_upstream: true,

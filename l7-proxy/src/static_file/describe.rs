@@ -17,7 +17,8 @@ use super::conditional::{self, Verdict};
 use super::range::{self, Ranges};
 use super::{Content, Describing, FileAnswer, FileBody, Form, Found, refusal};
 use crate::date;
-use crate::model::{Files, ServerTokens, Settings};
+use crate::encoding::takes_gzip;
+use crate::model::{Files, MediaTypes, ServerTokens, Settings};
 use crate::pages;
 use crate::variable::{Exchange, number};
 
@@ -67,16 +68,9 @@ pub(super) fn describe(
         }
         Verdict::PreconditionFailed => return refusal(412),
     }
-    // A part of what was compressed is of no use to who knows the plain file; nginx sends none.
-    // Nor does it of one in which texts are replaced: what is where is known only as it goes out.
-    let substitution = &exchange.settings.substitution;
-    let edited = size > 0
-        && !substitution.pairs.is_empty()
-        && media_type.is_some_and(|media_type| substitution.types.contain(media_type.as_bytes()));
-    let divided = coding == Coding::Plain
-        && describing != Describing::ErrorPage
+    let divided = describing != Describing::ErrorPage
         && version >= Version::HTTP_10
-        && !edited;
+        && !is_made_anew(exchange, coding, size, media_type);
     let asked = match divided {
         true => range::asked(exchange.headers, &validators, size, files.max_ranges),
         false => Ranges::Whole,
@@ -87,9 +81,6 @@ pub(super) fn describe(
             status = StatusCode::OK;
             if divided && offers_ranges(files) {
                 headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            }
-            if coding == Coding::Gzip {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
             FileBody::part(content, 0, size)
         }
@@ -113,12 +104,33 @@ pub(super) fn describe(
     {
         headers.insert(CONTENT_TYPE, media_type.clone());
     }
+    if coding == Coding::Gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.left()));
     validators.describe(&mut headers);
     if describing == Describing::ErrorPage {
         headers.remove(LAST_MODIFIED);
     }
     answer(exchange, status, headers, body)
+}
+
+/// Whether other bytes go out than those of the file, so that nobody can say which are a part of them: texts
+/// are replaced, or it is compressed or unpacked on the way.
+fn is_made_anew(
+    exchange: &Exchange<'_>,
+    coding: Coding,
+    size: u64,
+    media_type: Option<&HeaderValue>,
+) -> bool {
+    let Settings { substitution, gzip, .. } = exchange.settings;
+    let is_of = |types: &MediaTypes| media_type.is_some_and(|one| types.contain(one.as_bytes()));
+    let takes_gzip = || takes_gzip(gzip, exchange.version, exchange.headers, &HeaderMap::new());
+    let is_packed = || match coding {
+        Coding::Plain => gzip.on && size >= gzip.min_length && is_of(&gzip.types) && takes_gzip(),
+        Coding::Gzip => gzip.unpacks && !takes_gzip(),
+    };
+    (size > 0 && !substitution.pairs.is_empty() && is_of(&substitution.types)) || is_packed()
 }
 
 /// An answer with the body, unless only its head is asked for.

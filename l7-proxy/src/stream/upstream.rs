@@ -4,11 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use l4_proxy::congestion;
 use l4_proxy::proxy_protocol::Header;
-use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use tracing::error;
@@ -19,6 +17,7 @@ use super::side::Side;
 use super::text::Text;
 use super::{Common, Server};
 use crate::error_log::Errno;
+use crate::leg::Leg;
 use crate::model::{StreamSettings, StreamTarget, StreamTimed, Transport};
 use crate::server::Proxy;
 use crate::tls::ClientTarget;
@@ -112,13 +111,9 @@ async fn open(settings: &StreamSettings, facts: &Facts, addr: SocketAddr) -> io:
     if let Some(path) = unix::path(addr) {
         return unix::connect(path).await;
     }
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_nodelay(settings.tcp_nodelay)?;
-    congestion::unpace_if_local(SockRef::from(&socket), addr.ip());
-    if let Some(own) = own_address(settings, facts) {
-        socket.bind(own)?;
-    }
-    socket.connect(addr).await
+    let origin = own_address(settings, facts);
+    let leg = Leg { origin, nodelay: settings.tcp_nodelay, socket: settings.socket };
+    leg.socket(addr)?.connect(addr).await
 }
 
 /// Returns where connections to servers come from, if `proxy_bind` says it.

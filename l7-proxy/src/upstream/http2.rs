@@ -31,6 +31,7 @@ use tracing::debug;
 
 pub(crate) use self::call::{Call, Streamed, call};
 use super::{ConnectError, Secure, Transport, open, open_secure};
+use crate::leg::Leg;
 use crate::model::Keepalive;
 use crate::moment::Moment;
 use crate::server::Worker;
@@ -83,7 +84,7 @@ pub(crate) struct Route<'a> {
     pub(crate) server: SocketAddr,
     pub(crate) secure: Option<&'a Secure>,
     /// The address it comes from, where that is not the system's choice.
-    pub(crate) origin: Option<SocketAddr>,
+    pub(crate) leg: Leg,
     /// How long it may take to be made.
     pub(crate) within: Duration,
 }
@@ -222,12 +223,12 @@ async fn connect(
     route: Route<'_>,
     mut dialling: Option<Dialling>,
 ) -> Result<Rc<Channel>, ConnectError> {
-    let Route { server, secure, origin, within } = route;
+    let Route { server, secure, leg, within } = route;
     let place = worker.place();
     let opening = async {
         let stream = match secure {
-            None => Side::Plain(open(server, origin).await?),
-            Some(secure) => match open_secure(server, origin, secure, Some(vec![b"h2".to_vec()])).await? {
+            None => Side::Plain(open(server, leg).await?),
+            Some(secure) => match open_secure(server, leg, secure, Some(vec![b"h2".to_vec()])).await? {
                 Transport::Tls(stream) => Side::Tls(Box::new(TlsStream::Client(*stream))),
                 Transport::Plain(stream) => Side::Plain(stream),
                 Transport::Gone => return Err(ConnectError::Failed(std::io::ErrorKind::NotConnected.into())),

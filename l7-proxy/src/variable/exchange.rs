@@ -203,6 +203,23 @@ pub struct Response<'a> {
     pub completion: Completion,
 }
 
+impl<'a> Response<'a> {
+    /// Returns an answer of which nothing but its head is known, and nothing has gone out.
+    pub fn begun(status: u16, headers: &'a HeaderMap) -> Self {
+        Self {
+            status,
+            headers,
+            trailers: None,
+            upstream_headers: None,
+            upstream_trailers: None,
+            body_bytes_sent: 0,
+            bytes_sent: 0,
+            packed: None,
+            completion: Completion::Partial,
+        }
+    }
+}
+
 /// Whether an answer went out whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completion {

@@ -65,8 +65,8 @@ fn add<T: Clone>(map: &mut Rows<T>, key: &str, value: T, keys: Keys) -> Result<(
     if free { Ok(()) } else { Err(Fault::new(format!("conflicting parameter \"{key}\""))) }
 }
 
-/// Whether a name has a wildcard at one of its ends at most.
+/// Whether a name has a wildcard at one of its ends at most. None at all is one: that of a request without.
 fn is_name(key: &str) -> bool {
     let inner = key.strip_prefix("*.").or_else(|| key.strip_suffix(".*")).unwrap_or(key);
-    !inner.is_empty() && !inner.contains('*') && !key.contains("..")
+    (key.is_empty() || !inner.is_empty()) && !inner.contains('*') && !key.contains("..")
 }

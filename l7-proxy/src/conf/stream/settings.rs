@@ -10,6 +10,7 @@ use super::log;
 use crate::conf::client_addr::{network, trusted};
 use crate::conf::limit::{most, zone};
 use crate::conf::log::{add_error_log, file_cache};
+use crate::conf::proxy::transparent;
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
 use crate::conf::value::{flag, number, size, time};
@@ -73,8 +74,7 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
     Rule::new("proxy_bind", BOTH, 1..=2, |scope, settings, directive| {
         match (directive.arg(0), directive.arg(1)) {
             ("off", "") => settings.bind = None,
-            (_, "transparent") => return Err(Fault::unsupported("transparent", directive)),
-            (text, "") => {
+            (text, _) => {
                 let is_address = text.contains('$')
                     || text.parse::<std::net::IpAddr>().is_ok()
                     || text.parse::<std::net::SocketAddr>().is_ok();
@@ -82,9 +82,21 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
                     return Err(Fault::new(format!("invalid address \"{text}\"")));
                 }
                 settings.bind = Some(Text::parse(text, &scope.stream.names)?);
+                settings.socket.transparent = transparent(directive)?;
             }
-            (_, word) => return Err(Fault::parameter(word)),
         }
+        Ok(())
+    }),
+    Rule::new("proxy_socket_keepalive", BOTH, 1..=1, |_, settings, directive| {
+        settings.socket.keepalive = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("proxy_socket_rcvbuf", BOTH, 1..=1, |_, settings, directive| {
+        settings.socket.receive = Some(size(directive)?).filter(|&size| size > 0);
+        Ok(())
+    }),
+    Rule::new("proxy_socket_sndbuf", BOTH, 1..=1, |_, settings, directive| {
+        settings.socket.send = Some(size(directive)?).filter(|&size| size > 0);
         Ok(())
     }),
     Rule::new("proxy_protocol", BOTH, 1..=1, |_, settings, directive| {

@@ -41,8 +41,16 @@ fn one(relay: &Relay, exchange: &Exchange<'_>, cookie: &[u8]) -> Option<Vec<u8>>
     }
     let mut rules = relay.cookie_flags.iter();
     if let Some(rule) = rules.find(|rule| concerns(rule, exchange, &pair.key)) {
-        for flag in &rule.flags {
-            changes |= apply(&text_of(flag, exchange).to_ascii_lowercase(), &mut attributes);
+        let mut flags: Vec<Vec<u8>> =
+            rule.flags.iter().map(|flag| text_of(flag, exchange).to_ascii_lowercase()).collect();
+        // Those that are added come in this order, however they are written.
+        flags.sort_by_key(|flag| match &**flag {
+            b"secure" => 0,
+            b"httponly" => 1,
+            _ => 2,
+        });
+        for flag in &flags {
+            changes |= apply(flag, &mut attributes);
         }
     }
     changes.then(|| {

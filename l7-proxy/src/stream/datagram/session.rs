@@ -13,7 +13,7 @@ use l4_proxy::udp::is_of_server;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
@@ -24,6 +24,7 @@ use tracing::{debug, error, warn};
 use super::pace::Pace;
 use super::{Client, Inlet, Phase};
 use crate::error_log::{self, Errno};
+use crate::leg;
 use crate::model::{StreamSettings, StreamTimed, Transport};
 use crate::moment::{COARSE, Moment};
 use crate::stream::choice::{Choice, Chosen};
@@ -508,9 +509,7 @@ fn open(settings: &StreamSettings, facts: &Facts, chosen: &Chosen) -> io::Result
         return UdpSocket::from_std(socket.into());
     }
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    if let Some(own) = own_address(settings, facts) {
-        socket.bind(&own.into())?;
-    }
+    leg::prepare(SockRef::from(&socket), own_address(settings, facts), &settings.socket)?;
     socket.connect(&addr.into())?;
     UdpSocket::from_std(socket.into())
 }
