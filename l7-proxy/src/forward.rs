@@ -76,6 +76,7 @@ pub(crate) async fn forward(
     }
     let is_told = transaction.generation.site.router.needs().attempts;
     transaction.attempts.forwarded();
+    transaction.session.settle_abort(settings.client_abort);
     let secure = match pass.tls {
         true => Some(secure(transaction, server, route, target, settings)?),
         false => None,

@@ -368,6 +368,9 @@ async fn walk<'t>(
                 return Ok(Ending::Response(response));
             }
             Next::Close => {
+                if route.settings.connection.resets_timed_out {
+                    transaction.session.part_by_reset();
+                }
                 transaction.close();
                 return Err(Cut::NoAnswer);
             }

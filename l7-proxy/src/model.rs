@@ -103,7 +103,8 @@ pub use self::log::{
 pub use self::mirror::{Mirror, MirrorBody};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::proxy::{
-    GrpcSettings, HttpVersion, NextUpstream, PassRequest, ProxySettings, RequestBuffering, RetryOn, SetHeader,
+    ClientAbort, GrpcSettings, HttpVersion, NextUpstream, PassRequest, ProxySettings, RequestBuffering,
+    RetryOn, SetHeader,
 };
 pub use self::referers::{Pages, Referers};
 pub use self::resolver::{Families, Resolver, Resolving};
@@ -112,8 +113,8 @@ pub use self::secure_link::SecureLink;
 pub use self::server_socket::ServerSocket;
 pub use self::settings::{
     AddHeader, BodyStore, Client, ConnectionSettings, ErrorPage, ErrorPageStatus, FieldNames, HeadLimits,
-    Http2, Inherit, Inheritance, KeepaliveDisabled, Padding, Recursion, Redirects, ServerTokens, Settings,
-    Slashes, When,
+    Http2, Inherit, Inheritance, KeepaliveDisabled, Linger, Lingering, Padding, Recursion, Redirects,
+    ServerTokens, Settings, Slashes, When,
 };
 pub use self::sticky::{Learn, Sticky, StickyCookie};
 pub use self::stream::{

@@ -45,10 +45,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("directio", Context::SETTINGS).takes(Takes::Offset(&["off"])),
     one("directio_alignment", Context::SETTINGS).takes(Takes::Offset(&[])),
     size("read_ahead", Context::SETTINGS),
-    switch("reset_timedout_connection", Context::SETTINGS),
-    one("lingering_close", Context::SETTINGS).takes(Takes::Word(&["off", "on", "always"])),
-    time("lingering_time", Context::SETTINGS),
-    time("lingering_timeout", Context::SETTINGS),
     // Pieces are as large as they come out.
     buffers("gzip_buffers", Context::SETTINGS),
     buffers("gunzip_buffers", Context::SETTINGS),
@@ -93,7 +89,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     only_off("proxy_cache", Context::SETTINGS),
     only_off("proxy_store", Context::SETTINGS),
     only_off("proxy_force_ranges", Context::SETTINGS),
-    only_off("proxy_ignore_client_abort", Context::SETTINGS),
     only_off("ssi", Context::SETTINGS_IF),
     several("proxy_cache_bypass", Context::SETTINGS, 1, ANY).many(),
     several("proxy_no_cache", Context::SETTINGS, 1, ANY).many(),

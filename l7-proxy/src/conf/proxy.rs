@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::HOST;
 
-use crate::model::{HttpVersion, ProxySettings, RequestBuffering, RetryOn, SetHeader, Settings};
+use crate::model::{ClientAbort, HttpVersion, ProxySettings, RequestBuffering, RetryOn, SetHeader, Settings};
 use crate::variable::{Value, Variable};
 
 use super::Scope;
@@ -87,6 +87,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("proxy_socket_sndbuf", Context::SETTINGS, 1..=1, |_, settings, directive| {
         proxy(settings).socket.send = Some(size(directive)?).filter(|&size| size > 0);
+        Ok(())
+    }),
+    Rule::new("proxy_ignore_client_abort", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        proxy(settings).client_abort =
+            if flag(directive)? { ClientAbort::Ignored } else { ClientAbort::Heeded };
         Ok(())
     }),
     Rule::new("proxy_limit_rate", Context::SETTINGS, 1..=1, |scope, settings, directive| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use crate::model::{
-    ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Padding, Recursion, Root, ServerTokens,
-    Settings, Slashes, Types,
+    ErrorPage, ErrorPageStatus, IfModifiedSince, KeepaliveDisabled, Linger, Padding, Recursion, Root,
+    ServerTokens, Settings, Slashes, Types,
 };
 use crate::variable::{Value, Variable};
 
@@ -149,6 +149,27 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("tcp_nodelay", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.connection.tcp_nodelay = flag(directive)?;
+        Ok(())
+    }),
+    Rule::new("lingering_close", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.lingering.when = match &*choice(directive) {
+            "off" => Linger::Never,
+            "on" => Linger::Expected,
+            "always" => Linger::Always,
+            _ => return Err(Fault::value(directive.arg(0))),
+        };
+        Ok(())
+    }),
+    Rule::new("lingering_time", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.lingering.whole = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("lingering_timeout", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.lingering.pause = time(directive, 0)?;
+        Ok(())
+    }),
+    Rule::new("reset_timedout_connection", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.connection.resets_timed_out = flag(directive)?;
         Ok(())
     }),
     Rule::new("msie_padding", Context::SETTINGS, 1..=1, |_, settings, directive| {

@@ -51,6 +51,18 @@ pub struct ProxySettings {
     pub limit_rate: Option<Value>,
     /// What becomes of an answer.
     pub relay: Relay,
+    /// What becomes of a request whose client has gone (`proxy_ignore_client_abort`).
+    pub client_abort: ClientAbort,
+}
+
+/// What becomes of a request whose client has gone before it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAbort {
+    /// It is given up, and so is the connection to the server.
+    #[default]
+    Heeded,
+    /// The server answers it, for nobody.
+    Ignored,
 }
 
 /// Whether a request's body is read before a server is asked.
@@ -118,6 +130,7 @@ impl Default for ProxySettings {
             socket: ServerSocket::default(),
             limit_rate: None,
             relay: Relay::default(),
+            client_abort: ClientAbort::Heeded,
         }
     }
 }

@@ -297,6 +297,34 @@ pub struct ConnectionSettings {
     pub chunked: bool,
     /// Whether Nagle's algorithm is off (`tcp_nodelay`, on by default).
     pub tcp_nodelay: bool,
+    /// How a client that still sends is parted from.
+    pub lingering: Lingering,
+    /// Whether a client that made us wait for too long is sent a reset, and one that gets no answer (444), so
+    /// that the kernel keeps nothing for it (`reset_timedout_connection`).
+    pub resets_timed_out: bool,
+}
+
+/// How a client that still sends is parted from: what it sends is read for a while and thrown away, since it
+/// would otherwise be sent a reset, which may overtake the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lingering {
+    /// When that is done (`lingering_close`).
+    pub when: Linger,
+    /// How long what it sends may pause; 5 s by default (`lingering_timeout`).
+    pub pause: Duration,
+    /// How long it is read at most; 30 s by default (`lingering_time`).
+    pub whole: Duration,
+}
+
+/// When the end of a client that may still send is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linger {
+    /// Never.
+    Never,
+    /// Where more of it is to come, by what it has said or sent.
+    Expected,
+    /// Always.
+    Always,
 }
 
 /// The browsers whose connections are not kept.
@@ -319,6 +347,12 @@ impl Default for ConnectionSettings {
             keepalive_disabled: KeepaliveDisabled { msie6: true, safari: false },
             chunked: true,
             tcp_nodelay: true,
+            lingering: Lingering {
+                when: Linger::Expected,
+                pause: Duration::from_secs(5),
+                whole: Duration::from_secs(30),
+            },
+            resets_timed_out: false,
         }
     }
 }

@@ -29,6 +29,7 @@ use super::sessions;
 use crate::body::{Cut, Received};
 use crate::forward::Tunnel;
 use crate::handle::{self, Persistence, Response, Unheard, tell_unheard};
+use crate::model::Linger;
 use crate::stream::Side;
 
 /// Serves a connection on which requests follow each other.
@@ -44,7 +45,8 @@ pub(super) async fn serve(session: Rc<Session>, side: Side) {
             Outcome::Overdue(_) | Outcome::Aborted => {}
         }
     }
-    if session.parting() == Parting::Reset {
+    let timed_out = matches!(outcome, Outcome::Overdue(overdue) if session.resets_for(overdue));
+    if timed_out || session.parting() == Parting::Reset {
         channel.reset_on_drop();
     }
     if let Outcome::Ended(End::Tunnel(tunnel)) = outcome
@@ -126,7 +128,10 @@ async fn exchange(
         // What is dropped without an answer is logged as what it is.
         Poll::Pending => {
             channel.poll_hints(cx);
-            channel.poll_gone(cx).map(|()| None)
+            match session.ignores_leaving() {
+                true => Poll::Pending,
+                false => channel.poll_gone(cx).map(|()| None),
+            }
         }
     })
     .await;
@@ -163,6 +168,9 @@ async fn skip_body(channel: &Channel) -> bool {
         return false;
     }
     let session = &channel.session;
+    if session.lingering().when == Linger::Never {
+        return false;
+    }
     session.begin_lingering();
     let found = channel.discard_body().await;
     session.end_response();

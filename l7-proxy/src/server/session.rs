@@ -25,7 +25,7 @@ use super::streams::Streams;
 use super::{Generation, Worker};
 use crate::error_log::{self, Places};
 use crate::forward::Tunnel;
-use crate::model::{HeadLimits, Settings};
+use crate::model::{ClientAbort, HeadLimits, Settings};
 use crate::moment::Moment;
 use crate::route::Entry;
 use crate::tls::Handshake;
@@ -64,6 +64,8 @@ pub(crate) struct Session {
     limits: Cell<Limits>,
     /// Whether the client holds a body back until it is told to send it.
     pub(super) expects_word: Cell<bool>,
+    /// What becomes of the request that was forwarded last, should its client leave.
+    abort: Cell<ClientAbort>,
     order: Cell<Order>,
     parting: Cell<Parting>,
     /// What it was closed for by the clock, if it was.
@@ -178,6 +180,7 @@ impl Session {
             body_since: Cell::new(None),
             limits: Cell::new(limits),
             expects_word: Cell::new(false),
+            abort: Cell::new(ClientAbort::Heeded),
             order: Cell::new(Order::Serve),
             parting: Cell::new(Parting::Plain),
             overdue: Cell::new(None),
@@ -305,6 +308,16 @@ impl Session {
     /// Whether the client holds a body back until it is told to send it.
     pub(crate) fn expects_word(&self) -> bool {
         self.expects_word.get()
+    }
+
+    /// Says what becomes of a request that is about to be forwarded, should its client leave.
+    pub(crate) fn settle_abort(&self, abort: ClientAbort) {
+        self.abort.set(abort);
+    }
+
+    /// Whether a request goes on without its client.
+    pub(super) fn ignores_leaving(&self) -> bool {
+        self.abort.get() == ClientAbort::Ignored
     }
 
     /// The configuration that the next request is answered by.

@@ -21,11 +21,13 @@ use l4_proxy::socket;
 use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 use super::head::{self, Expectation, Framing, Head};
 use super::salvage::salvage;
 use crate::forward::Piped;
 use crate::handle::Refused;
+use crate::model::{Linger, Lingering};
 use crate::server::Session;
 use crate::static_file::FileBody;
 use crate::stream::Side;
@@ -418,22 +420,39 @@ impl Channel {
 
     /// Reads and throws away what is left of the body; returns whether its end was found.
     pub(super) async fn discard_body(&self) -> bool {
-        poll_fn(|cx| {
-            loop {
-                match ready!(self.poll_body(cx)) {
-                    Some(Ok(_)) => self.session.lingers(),
-                    Some(Err(_)) => return Poll::Ready(false),
-                    None => return Poll::Ready(true),
-                }
+        let found = self.waste(|cx| {
+            self.poll_body(cx).map(|piece| match piece {
+                Some(Ok(_)) => None,
+                Some(Err(_)) => Some(false),
+                None => Some(true),
+            })
+        });
+        found.await.unwrap_or(false)
+    }
+
+    /// Reads on until `read` says how it ended; `None` if the client takes longer than one is given that is
+    /// parted from.
+    async fn waste<T>(&self, mut read: impl FnMut(&mut Context<'_>) -> Poll<Option<T>>) -> Option<T> {
+        let Lingering { pause, whole, .. } = self.session.lingering();
+        let last = Instant::now() + whole;
+        loop {
+            let until = last.min(Instant::now() + pause);
+            match timeout_at(until, poll_fn(&mut read)).await {
+                Ok(None) => self.session.lingers(),
+                Ok(end) => return end,
+                Err(_) => return None,
             }
-        })
-        .await
+        }
     }
 
     /// Sends our end. If the client may still be sending, that is read and thrown away: a socket
     /// that is closed with unread bytes sends a reset, which may overtake the answer.
     pub(super) async fn part(&self) {
-        let may_send = !self.has_all() || !self.received.borrow().is_empty() || self.has_unread();
+        let may_send = match self.session.lingering().when {
+            Linger::Never => false,
+            Linger::Expected => !self.has_all() || !self.received.borrow().is_empty() || self.has_unread(),
+            Linger::Always => true,
+        };
         if !may_send && self.is_plain() {
             // Closing it says as much.
             return;
@@ -443,17 +462,11 @@ impl Channel {
             return;
         }
         self.session.begin_lingering();
-        poll_fn(|cx| {
-            SCRATCH.with_borrow_mut(|scratch| {
-                loop {
-                    match ready!(self.poll_read(cx, scratch)) {
-                        Ok(0) | Err(_) => return Poll::Ready(()),
-                        Ok(_) => self.session.lingers(),
-                    }
-                }
-            })
-        })
-        .await;
+        let ended = self.waste(|cx| {
+            let read = SCRATCH.with_borrow_mut(|scratch| self.poll_read(cx, scratch));
+            read.map(|read| matches!(read, Ok(0) | Err(_)).then_some(()))
+        });
+        ended.await;
     }
 
     /// Whether the socket has something that nobody will read. Asks the kernel only if the runtime

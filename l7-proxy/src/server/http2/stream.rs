@@ -55,6 +55,9 @@ pub(super) async fn answer(
         if session.is_overdue() {
             return Poll::Ready(Err(Unsent::Overdue));
         }
+        if session.ignores_leaving() {
+            return Poll::Pending;
+        }
         respond.poll_reset(cx).map(|_| Err(Unsent::Gone))
     })
     .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Order, Phase, Protocol, Session};
-use crate::model::Settings;
+use crate::model::{Lingering, Settings};
 use crate::moment::Moment;
 
 /// How long a client may make us wait.
@@ -15,6 +15,8 @@ pub(super) struct Limits {
     keepalive_min: Duration,
     body: Duration,
     send: Duration,
+    lingering: Lingering,
+    resets_timed_out: bool,
     pub(super) http2_chunk: usize,
 }
 
@@ -67,6 +69,22 @@ impl Session {
         self.body_since.set(None);
     }
 
+    /// How the client is parted from if it still sends.
+    pub(in crate::server) fn lingering(&self) -> Lingering {
+        self.limits.get().lingering
+    }
+
+    /// Whether a client that made us wait for this is sent a reset: what it has of an answer is of no use, and
+    /// the kernel need not keep the rest for it. Who was idle ends like any other.
+    pub(in crate::server) fn resets_for(&self, overdue: Overdue) -> bool {
+        let timed_out = match overdue {
+            Overdue::Head => self.phase.get() == Phase::Head,
+            Overdue::Body | Overdue::Send => true,
+            Overdue::KeepAlive | Overdue::Lingering => false,
+        };
+        timed_out && self.limits.get().resets_timed_out
+    }
+
     /// Something was written.
     pub(in crate::server) fn written(&self) {
         self.write_since.set(None);
@@ -114,7 +132,8 @@ impl Session {
             Phase::Idle => Some((since + limits.keepalive, Overdue::KeepAlive)),
             Phase::Request => None,
             Phase::Lingering { began } => {
-                Some(((since + LINGERING_PAUSE).min(began + LINGERING_WHOLE), Overdue::Lingering))
+                let Lingering { pause, whole, .. } = limits.lingering;
+                Some(((since + pause).min(began + whole), Overdue::Lingering))
             }
         };
         let by_body = self.body_since.get().map(|since| (since + limits.body, Overdue::Body));
@@ -159,21 +178,16 @@ impl Limits {
             header: settings.client.header_timeout,
             // Without keep-alive the connection is closed after its answer; this is for the client
             // that does not read it.
-            keepalive: settings.connection.keepalive_timeout.unwrap_or(LINGERING_WHOLE),
+            keepalive: settings.connection.keepalive_timeout.unwrap_or(settings.connection.lingering.whole),
             keepalive_min: settings.connection.keepalive_min,
             body: settings.client.body_timeout,
             send: settings.client.send_timeout,
+            lingering: settings.connection.lingering,
+            resets_timed_out: settings.connection.resets_timed_out,
             http2_chunk: settings.http2.chunk,
         }
     }
 }
-
-/// How long bytes that nobody reads may pause before the connection is closed
-/// (nginx's `lingering_timeout`).
-const LINGERING_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long such bytes are read at most (nginx's `lingering_time`).
-const LINGERING_WHOLE: Duration = Duration::from_secs(30);
 
 /// How long a client of HTTP/2 may take to hear that its idle connection is closed, and to have what it
 /// has sent before that answered: its word that it has heard ends it sooner. As much as a long way there
