@@ -1,7 +1,4 @@
-//! Times as logs and the field `Date` show them, in UTC.
-//!
-//! A proxy's logs are read beside those of machines elsewhere, and the time zone database is no
-//! business of the path of a request; so the offset is always `+0000`.
+//! Times as logs and fields show them: logs in the time of this machine, as nginx's, whatever goes out in UTC.
 
 use std::cell::RefCell;
 use std::io::Write as _;
@@ -11,29 +8,76 @@ use bytes::Bytes;
 use http::HeaderValue;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Appends `02/Jan/2026:15:04:05 +0000`.
+use crate::zone;
+
+/// Appends `02/Jan/2026:15:04:05 +0100`.
 pub(crate) fn write_log(time: SystemTime, out: &mut Vec<u8>) {
-    let Utc { year, month, day, hour, minute, second } = Utc::new(time);
-    let month = MONTHS[month as usize - 1];
-    // Writing to a Vec cannot fail.
-    _ = write!(out, "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000");
+    write_log_in(ahead(time), time, out);
 }
 
-/// Appends `2026-01-02T15:04:05+00:00`.
+fn write_log_in(ahead: i64, time: SystemTime, out: &mut Vec<u8>) {
+    let Utc { year, month, day, hour, minute, second } = Utc::new(moved(time, ahead));
+    let month = MONTHS[month as usize - 1];
+    // Writing to a Vec cannot fail.
+    _ = write!(out, "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} ");
+    write_offset(ahead, "", out);
+}
+
+/// Appends `2026-01-02T15:04:05+01:00`.
 pub(crate) fn write_iso8601(time: SystemTime, out: &mut Vec<u8>) {
+    write_iso8601_in(ahead(time), time, out);
+}
+
+fn write_iso8601_in(ahead: i64, time: SystemTime, out: &mut Vec<u8>) {
+    let Utc { year, month, day, hour, minute, second } = Utc::new(moved(time, ahead));
+    _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    write_offset(ahead, ":", out);
+}
+
+/// Appends `2026-01-02T15:04:05Z`.
+pub(crate) fn write_utc(time: SystemTime, out: &mut Vec<u8>) {
     let Utc { year, month, day, hour, minute, second } = Utc::new(time);
-    _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00");
+    _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
+}
+
+/// Appends `02-Jan-2026 15:04` in a zone that is so many seconds ahead of UTC.
+pub(crate) fn write_listing(time: SystemTime, ahead: i64, out: &mut Vec<u8>) {
+    let Utc { year, month, day, hour, minute, .. } = Utc::new(moved(time, ahead));
+    let month = MONTHS[month as usize - 1];
+    _ = write!(out, "{day:02}-{month}-{year:04} {hour:02}:{minute:02}");
+}
+
+/// How many seconds the clocks of this machine are ahead of UTC.
+pub(crate) fn ahead(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    zone::offset(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// What the clocks of this machine show.
+fn local(time: SystemTime) -> Utc {
+    Utc::new(moved(time, ahead(time)))
+}
+
+fn moved(time: SystemTime, ahead: i64) -> SystemTime {
+    let by = Duration::from_secs(ahead.unsigned_abs());
+    let moved = if ahead < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    moved.unwrap_or(time)
+}
+
+fn write_offset(ahead: i64, between: &str, out: &mut Vec<u8>) {
+    let (sign, minutes) = (if ahead < 0 { '-' } else { '+' }, ahead.abs() / 60);
+    _ = write!(out, "{sign}{:02}{between}{:02}", minutes / 60, minutes % 60);
 }
 
 /// Appends `2026/01/02 15:04:05`.
 pub(crate) fn write_error(time: SystemTime, out: &mut Vec<u8>) {
-    let Utc { year, month, day, hour, minute, second } = Utc::new(time);
+    let Utc { year, month, day, hour, minute, second } = local(time);
     _ = write!(out, "{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}");
 }
 
 /// Appends `Jan  2 15:04:05`.
 pub(crate) fn write_syslog(time: SystemTime, out: &mut Vec<u8>) {
-    let Utc { month, day, hour, minute, second, .. } = Utc::new(time);
+    let Utc { month, day, hour, minute, second, .. } = local(time);
     let month = MONTHS[month as usize - 1];
     _ = write!(out, "{month} {day:2} {hour:02}:{minute:02}:{second:02}");
 }
@@ -159,9 +203,9 @@ mod tests {
     fn logs_show_the_time_as_nginx_does() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_366_245);
         let mut line = Vec::new();
-        super::write_log(time, &mut line);
+        super::write_log_in(3600, time, &mut line);
         line.push(b' ');
-        super::write_iso8601(time, &mut line);
-        assert_eq!(line, b"02/Jan/2026:15:04:05 +0000 2026-01-02T15:04:05+00:00");
+        super::write_iso8601_in(-9 * 1800, time, &mut line);
+        assert_eq!(line, b"02/Jan/2026:16:04:05 +0100 2026-01-02T10:34:05-04:30");
     }
 }

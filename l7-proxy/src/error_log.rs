@@ -2,7 +2,7 @@
 //! `2026/01/02 15:04:05 [error] 4711#4712: *5 connect() failed …`.
 //!
 //! The library only emits events. A program that wants nginx's `error_log` installs this one, as
-//! the binary does; any other subscriber does as well. Times are UTC, as in the access log.
+//! the binary does; any other subscriber does as well. Times are those of this machine, as in the access log.
 //!
 //! nginx knows eight levels and `tracing` five: `INFO` is nginx's `notice` (the proxy's own life),
 //! `DEBUG` its `info` (what clients do), `TRACE` its `debug`. Events with the target [`EMERG`] are

@@ -145,6 +145,7 @@ mod transaction;
 mod unix;
 mod upstream;
 mod wire;
+mod zone;
 
 /// Crates whose types are in the signatures here.
 pub use {http, lvs_core};

@@ -254,7 +254,7 @@ pub enum Variable {
     Status,
     /// `$time_iso8601`.
     TimeIso8601,
-    /// `$time_local`, in UTC.
+    /// `$time_local`, as the clocks of this machine have it.
     TimeLocal,
     /// `$uid_got`: what the request's cookie says of who its client is.
     UidGot,

@@ -7,7 +7,7 @@ use crate::variable::Value;
 
 use super::http::own_variable;
 use super::rules::{Context, Fault, Rule};
-use super::value::choice;
+use super::value::{choice, time};
 
 /// What fills in the [`Auth`] of [`Settings`].
 pub(super) const RULES: &[Rule<Settings>] = &[
@@ -36,6 +36,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     })
     .many(|settings| auth(settings).request_sets.clear()),
+    Rule::new("auth_delay", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        auth(settings).delay = time(directive, 0)?;
+        Ok(())
+    }),
     Rule::new("satisfy", Context::SETTINGS, 1..=1, |_, settings, directive| {
         auth(settings).satisfy = match &*choice(directive) {
             "all" => Satisfy::All,

@@ -52,8 +52,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("gzip_window", Context::SETTINGS),
     size("gzip_hash", Context::SETTINGS),
     size("postpone_gzipping", Context::SETTINGS),
-    // Times are told in UTC wherever they are told.
-    switch("autoindex_localtime", Context::SETTINGS),
     // What changes on a disk is asked of the system with each request.
     switch("open_file_cache_events", Context::SETTINGS),
     // Tables grow as they need.
@@ -84,6 +82,42 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("proxy_busy_buffers_size", Context::SETTINGS),
     size("proxy_max_temp_file_size", Context::SETTINGS),
     size("proxy_temp_file_write_size", Context::SETTINGS),
+    // HTTP/3 is spoken where `listen` says `quic`, which is refused, and nowhere else.
+    switch("http3", SERVERS),
+    switch("http3_hq", SERVERS),
+    count("http3_max_concurrent_streams", SERVERS),
+    size("http3_stream_buffer_size", SERVERS),
+    count("quic_active_connection_id_limit", SERVERS),
+    switch("quic_gso", SERVERS),
+    one("quic_host_key", SERVERS),
+    switch("quic_retry", SERVERS),
+    switch("quic_bpf", Context::MAIN),
+    // So it is with the modules of these: what has them at work is refused.
+    size("mp4_buffer_size", Context::SETTINGS),
+    size("mp4_max_buffer_size", Context::SETTINGS),
+    switch("mp4_start_key_frame", Context::SETTINGS),
+    only_off("image_filter", Context::LOCATION),
+    size("image_filter_buffer", Context::SETTINGS),
+    switch("image_filter_interlace", Context::SETTINGS),
+    one("image_filter_jpeg_quality", Context::SETTINGS),
+    one("image_filter_sharpen", Context::SETTINGS),
+    switch("image_filter_transparency", Context::SETTINGS),
+    one("image_filter_webp_quality", Context::SETTINGS),
+    only_off("dav_methods", Context::SETTINGS),
+    several("dav_access", Context::SETTINGS, 1, 3),
+    switch("create_full_put_path", Context::SETTINGS),
+    count("min_delete_depth", Context::SETTINGS),
+    switch("ssi_ignore_recycled_buffers", Context::SETTINGS),
+    switch("ssi_last_modified", Context::SETTINGS),
+    size("ssi_min_file_chunk", Context::SETTINGS),
+    switch("ssi_silent_errors", Context::SETTINGS),
+    several("ssi_types", Context::SETTINGS, 1, ANY),
+    size("ssi_value_length", Context::SETTINGS),
+    several("proxy_store_access", Context::SETTINGS, 1, 3),
+    // What a server has counted is on the page of metrics.
+    one("status_zone", Context::SERVER.or(Context::LOCATION).or(Context::STREAM_SERVER)),
+    obsolete("proxy_downstream_buffer", Context::STREAM_SETTINGS, "proxy_buffer_size"),
+    obsolete("proxy_upstream_buffer", Context::STREAM_SETTINGS, "proxy_buffer_size"),
     // Nothing is cached, stored, included or asked of FastCGI: what says so, or how it would be done, changes
     // nothing. What would have it done is refused.
     only_off("proxy_cache", Context::SETTINGS),

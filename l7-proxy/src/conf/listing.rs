@@ -25,6 +25,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.files.listing.sizes = if flag(directive)? { Sizes::Exact } else { Sizes::Rounded };
         Ok(())
     }),
+    Rule::new("autoindex_localtime", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.files.listing.local_time = flag(directive)?;
+        Ok(())
+    }),
     Rule::new("random_index", Context::LOCATION, 1..=1, |_, settings, directive| {
         settings.files.random_index = flag(directive)?;
         Ok(())

@@ -323,9 +323,18 @@ fn proxy_pass(scope: &mut Scope, location: &mut Location, directive: &Directive)
         }
         Some(split) => split,
     };
+    // A URL with variables is read with the request, as in nginx: a name in it is asked for as often as its
+    // answer holds. Without a `resolver`, where nginx can reach no name at all, it is looked up once.
+    let is_followed = uri.contains('$') && scope.upstreams.is_free_name(authority);
+    if is_followed && location.settings.resolving.resolver().is_some() {
+        return proxy_to(scope, location, url);
+    }
     // What is wrong with an address is told before what may not follow it.
     let shown = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let referred = scope.upstreams.refer(authority, Some(default_port), shown)?;
+    let referred = match scope.upstreams.refer(authority, Some(default_port), shown) {
+        Err(_) if is_followed => return proxy_to(scope, location, url),
+        referred => referred?,
+    };
     if !uri.is_empty()
         && !uri.contains('$')
         && matches!(location.matcher, Matcher::Regex(_) | Matcher::Named(_))

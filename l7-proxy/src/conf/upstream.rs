@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lvs_core::Algorithm;
@@ -261,6 +262,15 @@ impl Upstreams {
         }
         upstreams.explicit = upstreams.list.len();
         Ok((upstreams, balances))
+    }
+
+    /// Returns whether an authority is a name that is no upstream's, so that name servers are to be asked for it.
+    pub(super) fn is_free_name(&self, text: &str) -> bool {
+        let Ok((host, _)) = address::split(text) else { return false };
+        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let is_known =
+            || self.list[..self.explicit].iter().any(|known| known.name.eq_ignore_ascii_case(host));
+        !is_address && !host.starts_with("unix:") && !is_known()
     }
 
     /// Returns the upstream of that name, or the one that the address implies; messages show it as `shown`.

@@ -248,6 +248,12 @@ async fn access(
         let (serial, context) = (transaction.connection.serial, transaction.context(server));
         error!("*{serial} access forbidden by rule{context}");
     }
+    let delay = route.settings.auth.delay;
+    if status == 401 && !delay.is_zero() && transaction.trace.is_none() {
+        let (serial, context) = (transaction.connection.serial, transaction.context(server));
+        say(LogLevel::Info, format_args!("*{serial} delaying unauthorized request{context}"));
+        tokio::time::sleep(delay).await;
+    }
     Some(Step::Status(status, Some(Box::new(headers))))
 }
 

@@ -1,6 +1,8 @@
 //! Who may come in by name and password (`auth_basic`) or by the word of another location
 //! (`auth_request`), and how that goes with other checks (`satisfy`).
 
+use std::time::Duration;
+
 use crate::variable::Value;
 
 /// What a client has to satisfy that is not let in for its address alone.
@@ -17,6 +19,9 @@ pub struct Auth {
     pub request_sets: Vec<(u16, Value)>,
     /// Whether one check suffices (`satisfy`).
     pub satisfy: Satisfy,
+    /// How long a client waits for the word that it has to say who it is, so that guessing takes time
+    /// (`auth_delay`).
+    pub delay: Duration,
 }
 
 /// How many checks a client has to pass.

@@ -44,6 +44,9 @@ pub struct Listing {
     pub form: ListingForm,
     /// How sizes are shown to people (`autoindex_exact_size`).
     pub sizes: Sizes,
+    /// Whether times are shown to people as the clocks of this machine have them, in place of UTC
+    /// (`autoindex_localtime`).
+    pub local_time: bool,
 }
 
 /// In what form a directory is shown.

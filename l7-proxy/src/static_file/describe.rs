@@ -68,9 +68,11 @@ pub(super) fn describe(
         }
         Verdict::PreconditionFailed => return refusal(412),
     }
-    let divided = describing != Describing::ErrorPage
+    // Of what was compressed beforehand there are no parts: they are of no use to who knows the plain file.
+    let divided = coding == Coding::Plain
+        && describing != Describing::ErrorPage
         && version >= Version::HTTP_10
-        && !is_made_anew(exchange, coding, size, media_type);
+        && !is_made_anew(exchange, size, media_type);
     let asked = match divided {
         true => range::asked(exchange.headers, &validators, size, files.max_ranges),
         false => Ranges::Whole,
@@ -116,21 +118,13 @@ pub(super) fn describe(
 }
 
 /// Whether other bytes go out than those of the file, so that nobody can say which are a part of them: texts
-/// are replaced, or it is compressed or unpacked on the way.
-fn is_made_anew(
-    exchange: &Exchange<'_>,
-    coding: Coding,
-    size: u64,
-    media_type: Option<&HeaderValue>,
-) -> bool {
+/// are replaced, or it is compressed on the way.
+fn is_made_anew(exchange: &Exchange<'_>, size: u64, media_type: Option<&HeaderValue>) -> bool {
     let Settings { substitution, gzip, .. } = exchange.settings;
     let is_of = |types: &MediaTypes| media_type.is_some_and(|one| types.contain(one.as_bytes()));
     let takes_gzip = || takes_gzip(gzip, exchange.version, exchange.headers, &HeaderMap::new());
-    let is_packed = || match coding {
-        Coding::Plain => gzip.on && size >= gzip.min_length && is_of(&gzip.types) && takes_gzip(),
-        Coding::Gzip => gzip.unpacks && !takes_gzip(),
-    };
-    (size > 0 && !substitution.pairs.is_empty() && is_of(&substitution.types)) || is_packed()
+    (size > 0 && !substitution.pairs.is_empty() && is_of(&substitution.types))
+        || (gzip.on && size >= gzip.min_length && is_of(&gzip.types) && takes_gzip())
 }
 
 /// An answer with the body, unless only its head is asked for.

@@ -86,7 +86,9 @@ pub(super) fn page(exchange: &Exchange<'_>, entries: &[Entry]) -> Option<(&'stat
             let charset = settings.charset.name.as_ref().map(|name| name.bytes(exchange, &mut scratch));
             let utf8 = charset.is_some_and(|charset| charset.eq_ignore_ascii_case(b"utf-8"));
             let characters = if utf8 { Characters::Utf8 } else { Characters::Bytes };
-            ("text/html", html(exchange.target.path(), entries, rules.sizes, characters))
+            // As in nginx it is summer in the whole list if it is now.
+            let ahead = if rules.local_time { date::ahead(SystemTime::now()) } else { 0 };
+            ("text/html", html(exchange.target.path(), entries, rules.sizes, ahead, characters))
         }
         ListingForm::Xml => ("text/xml; charset=utf-8", xml(entries)),
         ListingForm::Json => ("application/json", json(entries)),
@@ -116,8 +118,8 @@ enum Characters {
     Utf8,
 }
 
-/// Writes a directory for people.
-fn html(path: &[u8], entries: &[Entry], sizes: Sizes, characters: Characters) -> Vec<u8> {
+/// Writes a directory for people, with times of clocks that are so many seconds ahead of UTC.
+fn html(path: &[u8], entries: &[Entry], sizes: Sizes, ahead: i64, characters: Characters) -> Vec<u8> {
     let mut out = b"<html>\r\n<head><title>Index of ".to_vec();
     escape_html(path, &mut out);
     out.extend_from_slice(b"</title></head>\r\n<body>\r\n<h1>Index of ");
@@ -141,13 +143,7 @@ fn html(path: &[u8], entries: &[Entry], sizes: Sizes, characters: Characters) ->
         }
         out.extend_from_slice(b"</a>");
         out.resize(out.len() + NAME_MAX + 1 - width, b' ');
-        // `23/Nov/2026:06:23:07 +0000`
-        let mut time = Vec::new();
-        date::write_log(entry.modified, &mut time);
-        let time: Vec<u8> = time.iter().map(|&byte| if byte == b'/' { b'-' } else { byte }).collect();
-        out.extend_from_slice(&time[..11]);
-        out.push(b' ');
-        out.extend_from_slice(&time[12..17]);
+        date::write_listing(entry.modified, ahead, &mut out);
         let size = match sizes {
             _ if directory => "-".to_owned(),
             Sizes::Exact => entry.size.to_string(),
@@ -185,12 +181,10 @@ fn xml(entries: &[Entry]) -> Vec<u8> {
     let mut out = b"<?xml version=\"1.0\"?>\r\n<list>\r\n".to_vec();
     for entry in entries {
         let kind = entry.kind.name();
-        let mut modified = Vec::new();
-        // `2026-11-23T06:23:07+00:00`
-        date::write_iso8601(entry.modified, &mut modified);
-        let modified = String::from_utf8_lossy(&modified[..19]);
         // Writing to a Vec cannot fail.
-        _ = write!(out, "<{kind} mtime=\"{modified}Z\"");
+        _ = write!(out, "<{kind} mtime=\"");
+        date::write_utc(entry.modified, &mut out);
+        out.push(b'"');
         if entry.kind == Kind::File {
             _ = write!(out, " size=\"{}\"", entry.size);
         }

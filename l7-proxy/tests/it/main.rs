@@ -47,6 +47,7 @@ mod name_server;
 mod names;
 mod nginx;
 mod pages;
+mod parting;
 mod peer;
 mod pool;
 mod program;

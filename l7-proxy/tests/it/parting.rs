@@ -1,0 +1,67 @@
+//! Clients that leave, that take too long, and that still send when they are parted from.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::peer::{Origin, Proxy, eventually, forwarding, server};
+
+/// An origin that takes a moment, and the line of the log for a client that leaves before.
+fn status_of_who_left(directive: &str) -> String {
+    let origin = Origin::start(|visit| {
+        loop {
+            visit.request()?;
+            std::thread::sleep(Duration::from_millis(300));
+            visit.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+    });
+    let text = forwarding(&[&origin], directive);
+    let text = text.replace("access_log off;", "log_format s '$status $upstream_status'; access_log left s;");
+    let proxy = Proxy::start(&text);
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the server is asked", || !origin.requests().is_empty());
+    drop(client);
+    proxy.lines("left", 1).concat()
+}
+
+#[test]
+fn request_is_given_up_with_its_client_unless_told_otherwise() {
+    assert_eq!(status_of_who_left(""), "499 -");
+    assert_eq!(status_of_who_left("proxy_ignore_client_abort on;"), "200 200");
+}
+
+#[test]
+fn client_that_still_sends_is_listened_to_as_long_as_it_is_told() {
+    let left_after = |directives: &str| {
+        let proxy = Proxy::start(&server(&format!("client_max_body_size 1; {directives}")));
+        let mut client = TcpStream::connect(proxy.addr()).unwrap();
+        let head = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nmore than there may be";
+        client.write_all(head.as_bytes()).unwrap();
+        client.read_to_end(&mut Vec::new()).unwrap();
+        let began = Instant::now();
+        // What is sent after the end meets nobody, sooner or later.
+        while began.elapsed() < Duration::from_secs(5) && client.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        began.elapsed()
+    };
+    let soon = Duration::from_millis(400);
+    assert!(left_after("lingering_close off;") < soon);
+    let given = left_after("lingering_time 1s; lingering_timeout 1s;");
+    assert!(given > soon && given < Duration::from_secs(4), "{given:?}");
+}
+
+#[test]
+fn unwelcome_client_hears_it_after_the_delay() {
+    let proxy =
+        Proxy::start(&server("location / { auth_basic x; auth_basic_user_file users; auth_delay 300ms; }"));
+    proxy.file("users", "u:{PLAIN}p\n");
+    proxy.file("html/a", "a");
+    let began = Instant::now();
+    assert_eq!(proxy.get("/a").status, 401);
+    assert!(began.elapsed() >= Duration::from_millis(290));
+    let mut client = proxy.client();
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic dTpw\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+}
