@@ -194,7 +194,7 @@ impl Head {
             let length = fields.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
             let framing = match length {
                 _ if matches!(status, 204 | 304) => Framing::Length(0),
-                _ if says("transfer-encoding", "chunked") => Framing::Chunks(Chunks::new()),
+                _ if says("transfer-encoding", "chunked") => Framing::Chunks(Chunks::of_answer()),
                 Some(length) => Framing::Length(length),
                 None => Framing::ToTheEnd,
             };

@@ -34,6 +34,8 @@ enum State {
     Head([u8; HEAD], usize),
     /// In a frame's payload, of which so much is to come.
     Payload(usize),
+    /// In the payload of settings, in one of which so much has come.
+    Settings { left: usize, setting: [u8; SETTING], filled: usize },
     /// Nothing is followed any more.
     Over(Offence),
 }
@@ -100,10 +102,20 @@ impl Flood {
                     *filled += 1;
                     if *filled == HEAD {
                         let head = *head;
-                        if let Err(offence) = self.begin(head, now) {
-                            self.state = State::Over(offence);
-                            return Err(offence);
-                        }
+                        self.begin(head, now).map_err(|offence| self.end(offence))?;
+                    }
+                    1
+                }
+                State::Settings { left, setting, filled } => {
+                    setting[*filled] = byte;
+                    *filled = (*filled + 1) % SETTING;
+                    *left -= 1;
+                    let (ended, whole) = (*left == 0, (*filled == 0).then_some(*setting));
+                    if ended {
+                        self.state = State::Head([0; HEAD], 0);
+                    }
+                    if whole.is_some_and(|setting| !is_window(setting)) {
+                        return Err(self.end(Offence::Frame(Reason::FLOW_CONTROL_ERROR)));
                     }
                     1
                 }
@@ -113,13 +125,27 @@ impl Flood {
         Ok(())
     }
 
+    /// Nothing more is followed.
+    fn end(&mut self, offence: Offence) -> Offence {
+        self.state = State::Over(offence);
+        offence
+    }
+
     /// A frame begins.
     fn begin(&mut self, head: [u8; HEAD], now: Moment) -> Result<(), Offence> {
         let size = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        self.state = if size == 0 { State::Head([0; HEAD], 0) } else { State::Payload(size) };
-        let (kind, ends) = (head[3], head[4] & END_STREAM != 0);
+        let (kind, flags) = (head[3], head[4]);
+        self.state = match (size, kind) {
+            (0, _) => State::Head([0; HEAD], 0),
+            (_, SETTINGS) => State::Settings { left: size, setting: [0; SETTING], filled: 0 },
+            _ => State::Payload(size),
+        };
+        if !is_sized(kind, flags, size) {
+            return Err(Offence::Frame(Reason::FRAME_SIZE_ERROR));
+        }
+        let ends = flags & END_STREAM != 0;
         if matches!(kind, HEADERS | CONTINUATION) {
-            self.continues = head[4] & END_HEADERS == 0;
+            self.continues = flags & END_HEADERS == 0;
             self.amid_head = self.continues || size > 0;
         }
         let price = match kind {
@@ -130,7 +156,6 @@ impl Flood {
             }
             RST_STREAM => RESET_PRICE,
             PUSH_PROMISE => return Err(Offence::Frame(Reason::PROTOCOL_ERROR)),
-            GOAWAY if size < GOAWAY_MIN => return Err(Offence::Frame(Reason::FRAME_SIZE_ERROR)),
             _ => 1,
         };
         let seconds = now.since(self.filled).as_secs();
@@ -153,21 +178,47 @@ impl Flood {
     }
 }
 
+/// Whether a frame is as large as its kind says (RFC 9113, section 6). h2 ends a connection for one that is not,
+/// but gives another reason than a client may look for.
+fn is_sized(kind: u8, flags: u8, size: usize) -> bool {
+    match kind {
+        PRIORITY => size == 5,
+        RST_STREAM | WINDOW_UPDATE => size == 4,
+        SETTINGS if flags & ACK != 0 => size == 0,
+        SETTINGS => size.is_multiple_of(SETTING),
+        PING => size == 8,
+        GOAWAY => size >= 8,
+        _ => true,
+    }
+}
+
+/// Whether a window that a setting may ask for is one (RFC 9113, section 6.5.2).
+fn is_window(setting: [u8; SETTING]) -> bool {
+    let [0, INITIAL_WINDOW_SIZE, first, ..] = setting else { return true };
+    first & 0x80 == 0
+}
+
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 const HEAD: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// A stream and a reason (RFC 9113, section 6.8).
-const GOAWAY_MIN: usize = 8;
+/// The size of a setting, and the one that says how large windows are.
+const SETTING: usize = 6;
+const INITIAL_WINDOW_SIZE: u8 = 4;
 
 /// What a client may spend at once.
 const CREDIT_MAX: u32 = 2000;
@@ -243,16 +294,58 @@ mod tests {
 
     #[test]
     fn frames_that_are_no_clients_are_offences() {
-        for (kind, size, expected) in [
-            (PUSH_PROMISE, 4, Some(Reason::PROTOCOL_ERROR)),
-            (GOAWAY, 7, Some(Reason::FRAME_SIZE_ERROR)),
-            (GOAWAY, 8, None),
+        let (bad_frame, bad_size) = (Some(Reason::PROTOCOL_ERROR), Some(Reason::FRAME_SIZE_ERROR));
+        for (kind, flags, size, expected) in [
+            (PUSH_PROMISE, 0, 4, bad_frame),
+            (GOAWAY, 0, 7, bad_size),
+            (GOAWAY, 0, 8, None),
+            (GOAWAY, 0, 9, None),
+            (PRIORITY, 0, 4, bad_size),
+            (PRIORITY, 0, 5, None),
+            (RST_STREAM, 0, 3, bad_size),
+            (RST_STREAM, 0, 4, None),
+            (RST_STREAM, 0, 5, bad_size),
+            (PING, ACK, 8, None),
+            (PING, 0, 0, bad_size),
+            (WINDOW_UPDATE, 0, 4, None),
+            (WINDOW_UPDATE, 0, 8, bad_size),
+            (SETTINGS, 0, 0, None),
+            (SETTINGS, 0, 12, None),
+            (SETTINGS, 0, 7, bad_size),
+            (SETTINGS, ACK, 0, None),
+            (SETTINGS, ACK, 6, bad_size),
         ] {
             let mut flood = begun();
-            let fed = flood.feed(&frame(kind, 0, size), Moment::now());
+            let fed = flood.feed(&frame(kind, flags, size), Moment::now());
             assert_eq!(fed.err(), expected.map(Offence::Frame), "{kind} of {size}");
             // Nothing makes up for it.
             assert_eq!(flood.feed(&frame(DATA, 0, 9), Moment::now()).err(), expected.map(Offence::Frame));
+        }
+    }
+
+    #[test]
+    fn window_that_is_none_is_an_offence_whichever_setting_it_is() {
+        let settings = |windows: &[u32]| {
+            let mut bytes = vec![0, 0, windows.len() as u8 * 6, SETTINGS, 0, 0, 0, 0, 0];
+            for (index, window) in windows.iter().enumerate() {
+                bytes.extend([0, INITIAL_WINDOW_SIZE * (index as u8 % 2)]);
+                bytes.extend(window.to_be_bytes());
+            }
+            bytes
+        };
+        let offence = Some(Offence::Frame(Reason::FLOW_CONTROL_ERROR));
+        for (windows, expected) in [
+            (&[u32::MAX, 0x7fff_ffff][..], None),
+            (&[0, 0x8000_0000], offence),
+            (&[0, 1, 0, u32::MAX], offence),
+            (&[0, u32::MAX, 0], offence),
+        ] {
+            let bytes = [settings(windows), frame(DATA, 0, 9)].concat();
+            for size in 1..bytes.len() {
+                let mut flood = begun();
+                let fed = bytes.chunks(size).try_for_each(|piece| flood.feed(piece, Moment::now()));
+                assert_eq!(fed.err(), expected, "{windows:?} in pieces of {size}");
+            }
         }
     }
 

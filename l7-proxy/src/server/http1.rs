@@ -7,6 +7,7 @@
 //! thrown away, within limits, and the connection goes on; nobody waits for a body that the client
 //! holds back until it is asked for.
 
+mod amend;
 mod channel;
 mod head;
 mod reply;

@@ -150,7 +150,7 @@ pub(crate) async fn ask(
     let left = match head.framing {
         Framing::Length(0) => Left::Nothing,
         Framing::Length(length) => Left::Length(length),
-        Framing::Chunks => Left::Chunks(Chunks::new()),
+        Framing::Chunks => Left::Chunks(Chunks::of_answer()),
         Framing::Close => Left::Everything,
     };
     let upload =

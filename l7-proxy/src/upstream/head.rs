@@ -79,6 +79,10 @@ pub(super) fn parse(
     asked: Asked,
     fields: &mut Option<Fields<'_>>,
 ) -> Result<Parsed, Malformed> {
+    // A later minor version says nothing that the one we know does not (RFC 9110, section 2.5).
+    if let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9', rest @ ..] = bytes {
+        return parse(&[b"HTTP/1.1", rest].concat(), asked, fields);
+    }
     let mut room = [const { MaybeUninit::uninit() }; FIELDS_USUAL];
     match parse_within(bytes, &mut room, asked, fields) {
         // How many there may be is up to the size of a head.
@@ -290,6 +294,17 @@ mod tests {
         check("content-length: 18446744073709551615\r\n", Framing::Length(u64::MAX));
         check("Transfer-Encoding: Chunked\r\n", Framing::Chunks);
         check("X: y\r\n", Framing::Close);
+    }
+
+    #[test]
+    fn later_minor_version_is_read_as_the_one_we_know_and_no_other() {
+        let read = |version: &str| read(&format!("{version} 200 OK\r\nContent-Length: 3\r\n\r\n"));
+        assert_eq!(read("HTTP/1.2"), Ok((Framing::Length(3), true)));
+        assert_eq!(read("HTTP/1.9"), Ok((Framing::Length(3), true)));
+        assert_eq!(read("HTTP/1.0"), Ok((Framing::Length(3), false)));
+        for version in ["HTTP/0.9", "HTTP/1.10", "HTTP/2.0", "HTTP/2", "ICY"] {
+            assert!(read(version).is_err(), "{version}");
+        }
     }
 
     #[test]

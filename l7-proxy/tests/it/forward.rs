@@ -333,6 +333,30 @@ fn client_is_told_to_go_on_when_a_server_is_there() {
 }
 
 #[test]
+fn client_that_does_not_wait_to_be_told_keeps_its_connection() {
+    let origin = Origin::start(|visit| {
+        loop {
+            let head = visit.request()?;
+            let body = visit.body(&head)?;
+            visit.reply("", std::str::from_utf8(&body).unwrap())?;
+        }
+    });
+    for buffering in ["on", "off"] {
+        let proxy = Proxy::start(&forwarding(&[&origin], &format!("proxy_request_buffering {buffering};")));
+        let mut client = proxy.client();
+        for _ in 0..2 {
+            client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody");
+            let mut response = client.response();
+            // It may be told all the same.
+            while response.status == 100 {
+                response = client.response();
+            }
+            assert_eq!((response.text(), response.header("Connection")), ("body", Some("keep-alive")));
+        }
+    }
+}
+
+#[test]
 fn answer_that_comes_before_the_end_of_the_request_is_passed_on() {
     let origin = Origin::start(|visit| {
         visit.request()?;

@@ -229,15 +229,21 @@ fn head_larger_than_the_buffers_sends_its_client_away() {
 #[test]
 fn frame_that_is_no_clients_ends_the_connection() {
     const PUSH_PROMISE: u8 = 5;
+    const FLOW_CONTROL_ERROR: u8 = 3;
     let proxy = proxy("return 204;");
     for (kind, payload, expected) in [
         (PUSH_PROMISE, &[0; 4][..], PROTOCOL_ERROR),
         (GOAWAY, &[0; 7], FRAME_SIZE_ERROR),
+        (PING, &[0; 6], FRAME_SIZE_ERROR),
+        (SETTINGS, &[0; 3], FRAME_SIZE_ERROR),
+        (SETTINGS, &[0, 4, 0x80, 0, 0, 0], FLOW_CONTROL_ERROR),
+        (RST_STREAM, &[0; 5], FRAME_SIZE_ERROR),
         (CONTINUATION, &[], PROTOCOL_ERROR),
     ] {
         let mut frames = Frames::connect(proxy.addr());
         is_answered(&mut frames, 1);
-        frames.send(kind, END_HEADERS, if kind == GOAWAY { 0 } else { 1 }, payload).unwrap();
+        let stream = if matches!(kind, GOAWAY | PING | SETTINGS) { 0 } else { 1 };
+        frames.send(kind, END_HEADERS, stream, payload).unwrap();
         let goodbye = frames.next_of(GOAWAY).unwrap_or_else(|_| panic!("{kind} is taken"));
         assert_eq!(code(&goodbye), expected, "{kind}");
     }

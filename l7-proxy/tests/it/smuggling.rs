@@ -58,6 +58,25 @@ fn cases() -> Vec<String> {
         "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nConnection: Transfer-Encoding",
         "Transfer-Encoding:",
+        "Transfer-Encoding: chunked,",
+        "Transfer-Encoding: , chunked",
+        "Transfer-Encoding: chunked; q",
+        "Transfer-Encoding: chunk",
+        "Transfer-Encoding: chunked\0",
+        "Transfer-Encoding: chunked\x01",
+        "Transfer-Encoding: chunked\x7f",
+        "Transfer-Encoding: chunked\x0b",
+        "Transfer-Encoding: \x0cchunked",
+        "Transfer-Encoding: \u{a0}chunked",
+        "Transfer-Encoding: chunked\r\n\t",
+        "Transfer-Encoding\x0c: chunked",
+        "Transfer-Encoding:: chunked",
+        "Transfer--Encoding: chunked",
+        "\x01Transfer-Encoding: chunked",
+        ": Transfer-Encoding: chunked",
+        ": y\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer_Encoding: identity",
     ];
     for coding in codings {
         let body = format!("0\r\n\r\n{HIDDEN}");
@@ -98,6 +117,23 @@ fn cases() -> Vec<String> {
         "Content-Length: LEN\r\nExpect: 100-continue",
         "Content-Length: LEN\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk",
         "Content-Length: LEN\r\nConnection: Upgrade\r\nUpgrade: websocket",
+        "Content-Length:",
+        "Content-Length: -0",
+        "Content-Length:  LEN",
+        "Content-Length:\tLEN",
+        "Content-Length: LEN \t",
+        "Content-Length: 1 LEN",
+        "Content-Length: LEN,",
+        "Content-Length: LEN;",
+        "Content-Length: \"LEN\"",
+        "Content-Length: LEN\0",
+        "Content-Length: LEN\x11",
+        "Content-Length: LENe0",
+        "Content-Length: LEN_0",
+        "Content Length: LEN",
+        "Content--Length: LEN",
+        "CONTENT-LENGTH: LEN\r\ncontent-length: 0",
+        "Content-Length: LEN, LEN, LEN",
     ] {
         let lengths = lengths.replace("LEN", &HIDDEN.len().to_string());
         for method in ["POST", "GET", "HEAD", "OPTIONS"] {
@@ -128,6 +164,26 @@ fn cases() -> Vec<String> {
         "0\r\nX: y\nZ\r\n\r\n",
         "0\r\n\n",
         "0\n\r\n",
+        "5;\r\nhello\r\n0\r\n\r\n",
+        "5 ;a\r\nhello\r\n0\r\n\r\n",
+        "5;a \r\nhello\r\n0\r\n\r\n",
+        "5;a=\r\nhello\r\n0\r\n\r\n",
+        "5;a[=b\r\nhello\r\n0\r\n\r\n",
+        "5;\0a\r\nhello\r\n0\r\n\r\n",
+        "5;a=\"\r\nhello\r\n0\r\n\r\n",
+        "5;a=\"\nHIDDEN\"\r\nhello\r\n0\r\n\r\n",
+        "5\r\r\nhello\r\n0\r\n\r\n",
+        "5\rhello\r0\r\r",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        "5\t\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0;\r\n\r\n",
+        "5\r\nhello\r\n00000000000000000000\r\n\r\n",
+        "0\r\nX: y\n\r\n",
+        "0\r\nX: y\r\n\n",
+        "0\r\n X: y\r\n\r\n",
+        "0\r\nX: y\0\r\n\r\n",
+        "0\r\nX : y\r\n\r\n",
+        "0\r\nAuthorization: y\r\nContent-Type: z\r\nX-Mark: /b\r\n\r\n",
     ] {
         let chunks = chunks.replace("HIDDEN", HIDDEN);
         cases.push(format!(
@@ -159,6 +215,26 @@ fn cases() -> Vec<String> {
         "PRI * HTTP/2.0",
         "CONNECT a:80 HTTP/1.1\r\nHost: a:80",
         "GET /a HTTP/1.1\nHost: a",
+        "GET /a HTTP/1.2\r\nHost: a",
+        "GET /a\" HTTP/1.9\r\nHost: a",
+        "GET /a?<b>=\"c\" HTTP/1.1\r\nHost: a",
+        "GET /a HTTP/0.9\r\nHost: a",
+        "GET /a HTTP/1\r\nHost: a",
+        "GET /a HTTP/01.1\r\nHost: a",
+        "GET /a http/1.1\r\nHost: a",
+        "GET /a HTTP/1.1\r\r\nHost: a",
+        "GET\t/a HTTP/1.1\r\nHost: a",
+        "\r\n\r\nGET /a HTTP/1.1\r\nHost: a",
+        " GET /a HTTP/1.1\r\nHost: a",
+        "GET /a HTTP/1.1\r\n Host: b\r\nHost: a",
+        "GET /a HTTP/1.1\r\nHost: a\r\n \r\nX: y",
+        "GET /a HTTP/1.1\r\nHost: a\r\nX",
+        "GET /a HTTP/1.1\r\nHost: a\r\nHOST: a",
+        "GET /a%0d%0aX:%20y HTTP/1.1\r\nHost: a",
+        "GET /a\\b HTTP/1.1\r\nHost: a",
+        "GET /caf\u{e9} HTTP/1.1\r\nHost: a",
+        "OPTIONS * HTTP/1.1\r\nHost: a",
+        "GET http:///a HTTP/1.1\r\nHost: a",
     ] {
         cases.push(format!("{head}\r\n\r\n{HIDDEN}"));
     }
@@ -217,8 +293,7 @@ fn judge(first: SocketAddr, origin: &Origin) {
         for head in &heads[seen..] {
             let target = head.split(' ').nth(1).unwrap_or_default();
             let mark = field(head, "X-Mark").unwrap_or_else(|| panic!("{case:?}: unmarked {head:?}"));
-            // Slashes in a row are one, and are forwarded as such.
-            assert_eq!(target, mark.replace("//", "/"), "{case:?}: {head:?}");
+            assert_eq!(target, forwarded(mark), "{case:?}: {head:?}");
             let number = field(head, "X-Number").unwrap_or_default();
             assert!(number != "0.0" && numbers.insert(number.to_owned()), "{case:?}: twice, {head:?}");
             let fields = |name: &str| head.to_ascii_lowercase().matches(&format!("\n{name}:")).count();
@@ -229,6 +304,12 @@ fn judge(first: SocketAddr, origin: &Origin) {
     }
     // Beside a fence behind each case also what is no fault in any reading.
     assert!(seen > cases().len() + 50, "{seen} requests arrived of {} cases", cases().len());
+}
+
+/// What we forward in place of a target: slashes in a row are one, and what is no character of a target is
+/// encoded.
+fn forwarded(target: &str) -> String {
+    target.replace("//", "/").replace('"', "%22").replace('<', "%3C").replace('>', "%3E")
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn each_ambiguous_request_is_refused_and_none_reaches_a_server() {
         ("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /../x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.12\r\nHost: a\r\n\r\n", 400),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         // Framing.
         (
@@ -71,6 +71,13 @@ fn each_ambiguous_request_is_refused_and_none_reaches_a_server() {
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\rY: 2\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\x002\r\n\r\n", 400),
+        // Behind a chunk's size, and behind the last one.
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;\r\nx\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;a[b\r\nx\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\"\r\nx\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\n", 400),
     ];
     for (bytes, status) in cases {
         let (answered, mut client) = ask(&proxy, bytes);
@@ -99,9 +106,14 @@ fn unusual_requests_that_have_one_reading_are_served() {
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n0\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 003\r\n\r\nabc",
         "PROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+        "GET /up?up{job=\"x\"}>1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1 ; a = \"b\";c\r\nx\r\n0\r\nX: y\r\n\r\n",
     ] {
         assert_eq!(ask(&proxy, bytes).0, 200, "{bytes:?}");
     }
+    let seen = origin.requests();
+    assert!(seen.iter().any(|head| head.starts_with("GET /up?up{job=%22x%22}%3E1 HTTP/1.")), "{seen:?}");
 }
 
 #[test]

@@ -195,7 +195,7 @@ impl Channel {
         let left = match head.framing {
             Framing::Length(0) => return,
             Framing::Length(length) => Left::Length(length),
-            Framing::Chunks => Left::Chunks(Box::new(Chunks::new())),
+            Framing::Chunks => Left::Chunks(Box::new(Chunks::of_request())),
         };
         self.left.replace(left);
         self.last_read.set(0);
@@ -230,6 +230,8 @@ impl Channel {
                 Left::Lost(broken) => return Poll::Ready(Some(Err(*broken))),
                 _ if received.is_empty() => {}
                 left => {
+                    // Whoever sends does not wait any more.
+                    self.expect_nothing();
                     let before = received.len();
                     let taken = left.take(received);
                     self.session.receive((before - received.len()) as u64);
@@ -250,8 +252,7 @@ impl Channel {
 
     /// Tells a client that waits for it that its body is wanted.
     fn poll_encourage(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.expectation.replace(Expectation::Nothing) == Expectation::Continue {
-            self.session.expects_word.set(false);
+        if self.expect_nothing() == Expectation::Continue {
             self.word.set(CONTINUE);
         }
         while !self.word.get().is_empty() {
@@ -266,6 +267,12 @@ impl Channel {
             }
         }
         Poll::Ready(())
+    }
+
+    /// The client has stopped waiting; returns what it has waited for.
+    fn expect_nothing(&self) -> Expectation {
+        self.session.expects_word.set(false);
+        self.expectation.replace(Expectation::Nothing)
     }
 
     /// Writes interim answers that a server has sent ahead of its answer.

@@ -11,6 +11,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
+use super::amend::amend;
 use crate::handle::Refused;
 use crate::model::HeadLimits;
 use crate::server::usual_name;
@@ -46,6 +47,18 @@ pub(super) enum Expectation {
 /// # Errors
 /// It is no head, or has no single reading.
 pub(super) fn read(bytes: &[u8], fields: HeaderMap) -> Result<Option<(Head, usize)>, Refused> {
+    let refused = match read_unchanged(bytes, fields) {
+        Err(refused) => refused,
+        read => return read,
+    };
+    let amended = amend(bytes).ok_or(refused)?;
+    let Some((mut head, len)) = read_unchanged(&amended, HeaderMap::new())? else { return Ok(None) };
+    let len = len - (amended.len() - bytes.len());
+    head.bytes = Bytes::copy_from_slice(&bytes[..len]);
+    Ok(Some((head, len)))
+}
+
+fn read_unchanged(bytes: &[u8], fields: HeaderMap) -> Result<Option<(Head, usize)>, Refused> {
     let mut room = [const { MaybeUninit::uninit() }; FIELDS_USUAL];
     match parse(bytes, &mut room, fields) {
         Err(Unread::TooMany(fields)) => {
@@ -338,6 +351,33 @@ mod tests {
         assert_eq!(read.parts.uri, "/a?b");
         assert_eq!(read.parts.headers["x"].as_bytes(), "\u{e4}".as_bytes());
         assert_eq!(read.parts.headers.len(), 3);
+    }
+
+    #[test]
+    fn line_that_only_nearly_is_one_is_read_to_the_same_end() {
+        for (line, target) in [
+            ("GET /a?q=\"<b>\" HTTP/1.1", "/a?q=%22%3Cb%3E%22"),
+            ("GET /<`> HTTP/1.1", "/%3C%60%3E"),
+            ("GET /a HTTP/1.2", "/a"),
+            ("GET /a\" HTTP/1.9", "/a%22"),
+        ] {
+            let head = format!("{line}\r\nHost: a\r\nX: \"<\r\n\r\n");
+            for len in 0..head.len() {
+                assert!(
+                    matches!(read(&head.as_bytes()[..len], HeaderMap::new()), Ok(None)),
+                    "{line} to {len}"
+                );
+            }
+            let (read, len) = read(format!("{head}next").as_bytes(), HeaderMap::new()).unwrap().unwrap();
+            assert_eq!((read.parts.uri.to_string().as_str(), len), (target, head.len()), "{line}");
+            assert_eq!((read.parts.version, read.bytes), (Version::HTTP_11, Bytes::from(head)));
+        }
+        for line in ["GET /a<b c HTTP/1.1", "GET /a< HTTP/1.1 ", "GET /\x01< HTTP/1.1", "GET /a HTTP/1.12"] {
+            assert!(
+                read(format!("{line}\r\nHost: a\r\n\r\n").as_bytes(), HeaderMap::new()).is_err(),
+                "{line}"
+            );
+        }
     }
 
     #[test]

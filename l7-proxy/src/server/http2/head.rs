@@ -40,6 +40,7 @@ pub(super) fn is_too_large(parts: &Parts, limits: &HeadLimits) -> bool {
 pub(super) fn make_plain(parts: &mut Parts) -> Result<(), Refused> {
     let bad = |reason| Refused { status: 400, reason };
     let headers = &mut parts.headers;
+    headers.values_mut().for_each(strip);
     join_cookies(headers);
     if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
         return Err(bad("client sent duplicate header line: \"Content-Length\""));
@@ -54,6 +55,18 @@ pub(super) fn make_plain(parts: &mut Parts) -> Result<(), Refused> {
         }
         (Some(host), None) if host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => Ok(()),
         _ => Err(bad("client sent \"Host\" header that differs from \":authority\"")),
+    }
+}
+
+/// Takes blanks around a value away, which are no part of it: a server of HTTP/2 would have to refuse it
+/// (RFC 9113, section 8.2.1).
+fn strip(value: &mut HeaderValue) {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bytes = value.as_bytes();
+    if (blank(bytes.first()) || blank(bytes.last()))
+        && let Ok(stripped) = HeaderValue::from_bytes(bytes.trim_ascii())
+    {
+        *value = stripped;
     }
 }
 
@@ -96,6 +109,17 @@ mod tests {
             let made = make_plain(&mut parts).map_err(|refused| refused.status);
             let host = parts.headers.get(HOST).map(|host| host.to_str().unwrap()).unwrap_or_default();
             assert_eq!(made.map(|()| host), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn blanks_around_a_value_are_no_part_of_it() {
+        let fields =
+            [("host", " a.b"), ("x", "\t y  z \t"), ("w", " "), ("cookie", "a=1 "), ("cookie", " b=2")];
+        let mut parts = parts("http://a.b/", &fields);
+        make_plain(&mut parts).unwrap();
+        for (name, expected) in [("host", "a.b"), ("x", "y  z"), ("w", ""), ("cookie", "a=1; b=2")] {
+            assert_eq!(parts.headers[name], expected);
         }
     }
 
