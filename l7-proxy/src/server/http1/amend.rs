@@ -21,7 +21,9 @@ pub(super) fn amend(bytes: &[u8]) -> Option<Vec<u8>> {
     amended.extend_from_slice(method);
     amended.push(b' ');
     if target.first() == Some(&b'/') {
-        target.iter().for_each(|&byte| put(&mut amended, byte));
+        let query = memchr::memchr(b'?', target).unwrap_or(target.len());
+        target[..query].iter().for_each(|&byte| put(&mut amended, byte, b"<>`"));
+        target[query..].iter().for_each(|&byte| put(&mut amended, byte, b"\"<>"));
     } else {
         amended.extend_from_slice(target);
     }
@@ -35,15 +37,16 @@ pub(super) fn amend(bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-fn put(target: &mut Vec<u8>, byte: u8) {
-    match byte {
-        b'"' => target.extend_from_slice(b"%22"),
-        b'<' => target.extend_from_slice(b"%3C"),
-        b'>' => target.extend_from_slice(b"%3E"),
-        b'`' => target.extend_from_slice(b"%60"),
-        _ => target.push(byte),
+/// Puts a byte of a target, encoded if it is one of `foreign`.
+fn put(target: &mut Vec<u8>, byte: u8, foreign: &[u8]) {
+    if foreign.contains(&byte) {
+        target.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
+    } else {
+        target.push(byte);
     }
 }
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 #[cfg(test)]
 mod tests {
@@ -61,7 +64,8 @@ mod tests {
     #[test]
     fn target_is_put_as_a_browser_would() {
         check("GET /a<b>`c?d=\"e\" HTTP/1.1", Some("GET /a%3Cb%3E%60c?d=%22e%22 HTTP/1.1"));
-        check("GET /a\"", Some("GET /a%22"));
+        check("GET /a>", Some("GET /a%3E"));
+        check("GET /\"?`{|}^", None);
         check("GET /a HTTP/1.1", None);
         // Nobody's name.
         check("GET http://a<b/ HTTP/1.1", None);

@@ -359,7 +359,7 @@ mod tests {
             ("GET /a?q=\"<b>\" HTTP/1.1", "/a?q=%22%3Cb%3E%22"),
             ("GET /<`> HTTP/1.1", "/%3C%60%3E"),
             ("GET /a HTTP/1.2", "/a"),
-            ("GET /a\" HTTP/1.9", "/a%22"),
+            ("GET /a\" HTTP/1.9", "/a\""),
         ] {
             let head = format!("{line}\r\nHost: a\r\nX: \"<\r\n\r\n");
             for len in 0..head.len() {
