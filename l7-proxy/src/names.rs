@@ -37,11 +37,12 @@ pub(crate) trait Told {
 
 /// Returns the names that a configuration has to be followed.
 pub(crate) fn names(http: &Http, stream: &Stream) -> Vec<Arc<Followed>> {
-    let of_http = http.upstreams.iter().map(|upstream| (ServiceKey::name(&upstream.name), upstream));
-    let of_stream = stream.upstreams.iter().map(|upstream| (stream_key(&upstream.group), &upstream.group));
-    let names = of_http.chain(of_stream).flat_map(|(key, upstream)| {
-        upstream.named.iter().filter_map(move |named| {
-            let resolver = Arc::clone(upstream.resolver.as_ref()?);
+    let upstreams = http.upstreams.iter();
+    let of_http = upstreams.map(|of| (ServiceKey::name(&of.name), &of.named, &of.resolver));
+    let of_stream = stream.upstreams.iter().map(|of| (stream_key(of), &of.named, &of.resolver));
+    let names = of_http.chain(of_stream).flat_map(|(key, named, resolver)| {
+        named.iter().filter_map(move |named| {
+            let resolver = Arc::clone(resolver.as_ref()?);
             Some(Arc::new(Followed { key: key.clone(), named: named.clone(), resolver }))
         })
     });

@@ -131,19 +131,14 @@ pub fn services(http: &Http) -> Result<Vec<ServiceConfig>, SiteError> {
 /// # Errors
 /// As [`services`].
 pub fn stream_services(stream: &Stream) -> Result<Vec<ServiceConfig>, SiteError> {
-    let service = |upstream: &StreamUpstream| {
-        let mut config = service(stream_key(&upstream.group), &upstream.group)?;
-        config.algorithm = upstream.balance.algorithm;
-        Ok(config)
-    };
-    stream.upstreams.iter().map(service).collect()
+    stream.upstreams.iter().map(|upstream| service(stream_key(upstream), upstream)).collect()
 }
 
-pub(crate) fn stream_key(upstream: &Upstream) -> ServiceKey {
+pub(crate) fn stream_key(upstream: &StreamUpstream) -> ServiceKey {
     ServiceKey::name(&format!("stream/{}", upstream.name))
 }
 
-pub(crate) fn service(key: ServiceKey, upstream: &Upstream) -> Result<ServiceConfig, SiteError> {
+pub(crate) fn service<K, T>(key: ServiceKey, upstream: &Upstream<K, T>) -> Result<ServiceConfig, SiteError> {
     let mut servers: Vec<ServerConfig> = Vec::with_capacity(upstream.servers.len());
     let mut places: HashMap<SocketAddr, usize> = HashMap::new();
     for server in &upstream.servers {

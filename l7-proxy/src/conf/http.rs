@@ -27,16 +27,13 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     rules::apply(scope, client_addr::EXPLAIN, Context::HTTP, block, &mut explain_from)?;
     let definitions = definitions(scope, block)?;
     scope.resolving = settings.resolving.clone();
-    let (upstreams, balances) = Upstreams::read::<OfRequests>(scope, block)?;
-    scope.upstreams = upstreams;
+    scope.upstreams = Upstreams::read::<OfRequests>(scope, block)?;
     check::read_all(scope, block)?;
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(server::read(scope, directive, &settings)?);
     }
-    // Upstreams with a block come first; the others have one server at each address.
-    let mut upstreams = std::mem::take(&mut scope.upstreams).into_list();
-    upstreams.iter_mut().zip(balances).for_each(|(upstream, balance)| upstream.balance = balance);
+    let upstreams = std::mem::take(&mut scope.upstreams).into_list();
     Ok(Http { upstreams, servers, definitions, zones: std::mem::take(&mut scope.zones), explain_from })
 }
 

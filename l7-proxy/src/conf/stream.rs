@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::model::{
     ConnectionZone, ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer,
-    StreamSettings, StreamTarget, StreamTimed, StreamUpstream, Transport,
+    StreamSettings, StreamTarget, StreamTimed, Transport,
 };
 use crate::stream::defined::Definition;
 use crate::stream::text::{Names, Text, Variable};
@@ -27,6 +27,7 @@ pub(super) use self::settings::{RULES as SETTINGS, ZONES};
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) names: Names,
+    upstreams: Upstreams<Text, StreamTimed>,
     pub(super) formats: HashMap<String, Arc<StreamFormat>>,
     /// What `limit_conn_zone` counts by.
     pub(super) zones: HashMap<String, (Arc<ConnectionZone>, Text)>,
@@ -51,7 +52,7 @@ pub(super) const RULES: &[Rule<Draft>] = &[
         let text = directive.arg(0);
         let target = match text.contains('$') {
             true => StreamTarget::Computed(Text::parse(text, &scope.stream.names)?),
-            false => StreamTarget::Upstream(scope.upstreams.refer(text, None, text)?.id),
+            false => StreamTarget::Upstream(scope.stream.upstreams.refer(text, None, text)?.id),
         };
         draft.content.get_or_insert(StreamContent::Proxy(target));
         Ok(())
@@ -75,20 +76,13 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, E
     let mut settings = StreamSettings::default();
     apply_settings(scope, Context::STREAM, block, &mut settings)?;
     scope.resolving = settings.resolving.clone();
-    let (upstreams, balances) = Upstreams::read::<OfConnections>(scope, block)?;
-    scope.upstreams = upstreams;
+    scope.stream.upstreams = Upstreams::read::<OfConnections>(scope, block)?;
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(read_server(scope, directive, settings.clone())?);
     }
-    // Upstreams with a block come first; the others have one server at each address.
-    let mut balances = balances.into_iter();
-    let upstreams = std::mem::take(&mut scope.upstreams)
-        .into_list()
-        .into_iter()
-        .map(|group| StreamUpstream { group, balance: balances.next().unwrap_or_default() });
     Ok(Stream {
-        upstreams: upstreams.collect(),
+        upstreams: std::mem::take(&mut scope.stream.upstreams).into_list(),
         servers,
         access_log: settings.access_log,
         definitions: definitions.collect(),

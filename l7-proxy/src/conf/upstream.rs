@@ -8,8 +8,9 @@ use std::time::Duration;
 use lvs_core::Algorithm;
 
 use crate::model::{
-    Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Sticky, Upstream, UpstreamId,
+    Balance, Keepalive, NamedServer, Queue, Resolving, Role, Server, Sticky, Timed, Upstream, UpstreamId,
 };
+use crate::variable::Value;
 
 use super::rules::{self, Context, Fault, Rule};
 use super::tree::Directive;
@@ -29,14 +30,11 @@ pub(super) trait Side: definition::Side + Sized + 'static {
     fn timed(word: &str) -> Option<Self::Timed>;
 }
 
-/// How an upstream of a side chooses.
-pub(super) type BalanceOf<S> = Balance<<S as definition::Side>::Text, <S as Side>::Timed>;
-
 /// An `upstream {}` while it is read.
 pub(super) struct Draft<S: Side> {
     servers: Vec<Server>,
     keepalive: Keepalive,
-    balance: BalanceOf<S>,
+    balance: Balance<S::Text, S::Timed>,
     queue: Option<Queue>,
     named: Vec<NamedServer>,
     resolving: Resolving,
@@ -214,9 +212,9 @@ const BOTH: Context = Context::UPSTREAM.or(Context::STREAM_UPSTREAM);
 const KEEPALIVE: usize = 32;
 
 /// The upstreams of one protocol: those with a block first, then the implied ones.
-#[derive(Debug, Default)]
-pub(super) struct Upstreams {
-    list: Vec<Upstream>,
+#[derive(Debug)]
+pub(super) struct Upstreams<K = Value, T = Timed> {
+    list: Vec<Upstream<K, T>>,
     /// How many have a block; their names take no port.
     explicit: usize,
 }
@@ -229,13 +227,19 @@ pub(super) struct Referred {
     pub(super) port: u16,
 }
 
-impl Upstreams {
-    /// Reads the `upstream {}` blocks among the directives of `http` or `stream`, and how each chooses.
-    pub(super) fn read<S: Side>(
+impl<K, T> Default for Upstreams<K, T> {
+    fn default() -> Self {
+        Self { list: Vec::new(), explicit: 0 }
+    }
+}
+
+impl<K, T> Upstreams<K, T> {
+    /// Reads the `upstream {}` blocks among the directives of `http` or `stream`.
+    pub(super) fn read<S: Side<Text = K, Timed = T>>(
         scope: &mut Scope,
         block: &[Directive],
-    ) -> Result<(Self, Vec<BalanceOf<S>>), Error> {
-        let (mut upstreams, mut balances) = (Self::default(), Vec::new());
+    ) -> Result<Self, Error> {
+        let mut upstreams = Self::default();
         for directive in block.iter().filter(|directive| directive.name == "upstream") {
             let name = directive.arg(0).to_owned();
             if upstreams.list.iter().any(|known| known.name.eq_ignore_ascii_case(&name)) {
@@ -256,12 +260,11 @@ impl Upstreams {
             let resolver = resolving.resolver().filter(|_| !named.is_empty()).cloned();
             let keepalive = Some(keepalive).filter(|keepalive| keepalive.idle_max > 0);
             let keepalive = if S::INSIDE == Context::UPSTREAM { keepalive } else { None };
-            let balanced = Upstream::new(name, servers);
-            upstreams.list.push(Upstream { keepalive, named, resolver, sticky, queue, ..balanced });
-            balances.push(balance);
+            let upstream = Upstream { name, servers, keepalive, balance, named, resolver, sticky, queue };
+            upstreams.list.push(upstream);
         }
         upstreams.explicit = upstreams.list.len();
-        Ok((upstreams, balances))
+        Ok(upstreams)
     }
 
     /// Returns whether an authority is a name that is no upstream's, so that name servers are to be asked for it.
@@ -317,7 +320,7 @@ impl Upstreams {
         Ok(Referred { id: UpstreamId(place), host, port })
     }
 
-    pub(super) fn into_list(self) -> Vec<Upstream> {
+    pub(super) fn into_list(self) -> Vec<Upstream<K, T>> {
         self.list
     }
 }

@@ -18,7 +18,7 @@ use super::log::{ErrorLog, Escape, Gathering, LogFileCache};
 use super::resolver::Resolving;
 use super::server_socket::ServerSocket;
 use super::tls::{TlsClient, TlsServer};
-use super::upstream::{Balance, Upstream, UpstreamId};
+use super::upstream::{Upstream, UpstreamId};
 
 /// The TCP side of a configuration.
 #[derive(Debug, Clone, Default)]
@@ -52,14 +52,8 @@ impl Stream {
     }
 }
 
-/// A group of servers, and how one of them is chosen.
-#[derive(Debug, Clone)]
-pub struct StreamUpstream {
-    /// The servers; what it says itself of a choice is that of `http {}`, and means nothing.
-    pub group: Upstream,
-    /// How one is chosen; without a key it is the client's address that is hashed.
-    pub balance: Balance<Text, StreamTimed>,
-}
+/// A group of servers; without a key it is the client's address that is hashed.
+pub type StreamUpstream = Upstream<Text, StreamTimed>;
 
 /// Up to where a server of `stream {}` is timed (`least_time`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,8 +18,9 @@ pub struct UpstreamId(pub usize);
 
 /// A group of servers, from `upstream NAME {}` or implied by an address in `proxy_pass`.
 ///
+/// `stream {}` chooses by texts and moments of its own: [`StreamUpstream`](super::StreamUpstream).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
+pub struct Upstream<K = Value, T = Timed> {
     /// The name of the block, or the `host:port` of an implied one.
     pub name: String,
     /// The servers in the order of the file; a name with several addresses gives several servers.
@@ -27,7 +28,7 @@ pub struct Upstream {
     /// Idle connections that are kept for later requests; `None` opens one per request.
     pub keepalive: Option<Keepalive>,
     /// How a server is chosen.
-    pub balance: Balance,
+    pub balance: Balance<K, T>,
     /// Servers that are known by name, and whose addresses are asked for while the proxy runs.
     pub named: Vec<NamedServer>,
     /// Who is asked for them; without anybody they have no addresses.
@@ -38,7 +39,7 @@ pub struct Upstream {
     pub queue: Option<Queue>,
 }
 
-impl Upstream {
+impl<K, T> Upstream<K, T> {
     /// Returns a group whose servers take turns, without kept connections and without a queue.
     pub fn new(name: impl Into<String>, servers: Vec<Server>) -> Self {
         Self {
@@ -55,8 +56,6 @@ impl Upstream {
 }
 
 /// How a server of an upstream is chosen.
-///
-/// `stream {}` has texts and moments of its own: [`StreamUpstream`](super::StreamUpstream).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Balance<K = Value, T = Timed> {
     /// The algorithm; by default turns in proportion to weights, spread out evenly.

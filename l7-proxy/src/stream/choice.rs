@@ -28,8 +28,8 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn new(upstream: &StreamUpstream) -> Self {
         Self {
-            name: upstream.group.name.clone(),
-            service: stream_key(&upstream.group),
+            name: upstream.name.clone(),
+            service: stream_key(upstream),
             key: upstream.balance.key.clone(),
             timed: upstream.balance.timed,
         }

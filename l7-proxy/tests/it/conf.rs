@@ -108,7 +108,7 @@ stream { upstream u { server 127.0.0.1:9000; } server { listen 127.0.0.1:8000 ba
     let server = &stream.servers[0];
     assert_eq!(server.listen[0].addr, addr("127.0.0.1:8000"));
     assert_eq!(server.listen[0].socket.as_ref().unwrap().backlog, Some(65_535));
-    assert_eq!(stream.upstream(upstream_of(server)).group.servers[0].addr, addr("127.0.0.1:9000"));
+    assert_eq!(stream.upstream(upstream_of(server)).servers[0].addr, addr("127.0.0.1:9000"));
     let settings = &server.settings;
     assert_eq!(
         (settings.connect_timeout, settings.timeout),
@@ -240,7 +240,7 @@ stream {
     let fields: Vec<_> = jsp.settings.proxy.set_headers.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["host", "x-real-ip", "x-forwarded-for"]);
     let stream = config.stream.unwrap();
-    assert_eq!(stream.upstream(upstream_of(&stream.servers[0])).group.name, "nginx");
+    assert_eq!(stream.upstream(upstream_of(&stream.servers[0])).name, "nginx");
 }
 
 #[test]
