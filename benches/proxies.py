@@ -242,7 +242,7 @@ def idle(port, n, pgid):
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("layer", choices=["l4", "l7"])
-    ap.add_argument("--rounds", type=int, default=3)
+    ap.add_argument("--rounds", type=int, default=5)
     ap.add_argument("--seconds", type=int, default=3)
     ap.add_argument("--only", default="")
     ap.add_argument("--extra", action="append", default=[])
