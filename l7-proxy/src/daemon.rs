@@ -375,6 +375,7 @@ impl Daemon {
         .map_err(Error::Site)?;
         let mut opened: HashMap<Endpoint, Listening> = HashMap::new();
         let mut wanted: Vec<(Endpoint, SocketOptions, Serves)> = Vec::new();
+        let doors: Vec<Arc<Door>> = relays.iter().map(|relay| Arc::clone(&relay.door)).collect();
         for Relay { transport, addr, options, door } in relays {
             let serves = match transport {
                 Transport::Tcp => Serves::Stream(door),
@@ -409,6 +410,9 @@ impl Daemon {
         services.extend(site::stream_services(&stream).map_err(Error::Site)?);
         let names = names::names(&http, &stream);
         let site = Arc::new(Site::new(http).map_err(Error::Site)?);
+        // Before they are opened: what nobody uses is closed.
+        site.hold(&self.shared.logs);
+        doors.iter().for_each(|door| door.hold(&self.shared.logs));
         let logs = site.router.log_targets().chain(stream.log_targets());
         self.shared.logs.open(logs).map_err(Error::Log)?;
         if let Some(user) = &state.user {

@@ -227,6 +227,8 @@ impl Proxy {
         let before = self.worker.current();
         let generation = Generation::new(site, &self.worker.shared, Some(&before));
         self.worker.current.replace(Rc::new(generation));
+        let sessions = self.worker.sessions.borrow().all();
+        sessions.iter().for_each(|session| session.go_over_if_idle());
     }
 
     /// Cuts the connections that are still answered by another configuration than the present one.
@@ -262,6 +264,7 @@ impl Proxy {
     /// over. Call it about once a second.
     pub fn tick(&self) {
         let now = Moment::now();
+        self.worker.shared.logs.close_unused();
         self.worker.writers.look_again();
         self.worker.writers.flush_due(now);
         self.worker.publish();
@@ -542,6 +545,7 @@ impl Generation {
         });
         let pools = pools.collect();
         let zones = shared.zones.of(site.router.zones());
+        site.hold(&shared.logs);
         Generation { site, pools, zones }
     }
 

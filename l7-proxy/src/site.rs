@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use lvs_core::{ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Thresholds, Weight};
 
+use crate::access_log::LogFiles;
 use crate::check::{self, Checked};
-use crate::model::{self, Http, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream};
+use crate::model::{
+    self, Gathering, Http, LogTarget, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream,
+};
 use crate::route::{RouteError, Router, Server};
 use crate::tls::{Client, Terminator, TlsError};
 
@@ -89,6 +92,11 @@ impl Site {
     /// Whether a request may go to a server in this way of speaking TLS.
     pub(crate) fn has_client(&self, client: &Client) -> bool {
         self.clients.values().any(|other| other == client)
+    }
+
+    /// Keeps its logs open as long as anything is served by it.
+    pub(crate) fn hold(self: &Arc<Site>, logs: &LogFiles) {
+        logs.used_by(self, self.router.log_targets().map(|(target, _)| target));
     }
 
     /// Returns the compiled routes.

@@ -28,6 +28,7 @@ use lvs_core::Director;
 
 use self::choice::Group;
 use self::defined::Definition;
+use crate::access_log::LogFiles;
 use crate::model::{SocketOptions, Stream, StreamContent, StreamServer, TlsServer, Transport};
 use crate::route::NameTable;
 use crate::site::SiteError;
@@ -138,6 +139,16 @@ pub(crate) fn relays(
         relays.push(Relay { transport, addr, options, door: Arc::new(door) });
     }
     Ok(relays)
+}
+
+impl Door {
+    /// Keeps the logs of its servers open as long as anybody is served by them.
+    pub(crate) fn hold(&self, logs: &LogFiles) {
+        for server in &*self.servers {
+            let named = &server.model.settings.access_log;
+            logs.used_by(server, named.iter().filter_map(|log| log.target.fixed()));
+        }
+    }
 }
 
 /// Checks what takes more than reading a configuration: that certificates can be used.

@@ -1,12 +1,13 @@
 //! The open log files of a process, which its workers share.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tracing::error;
@@ -20,8 +21,16 @@ use crate::syslog::Sender;
 #[derive(Debug, Default)]
 pub struct LogFiles {
     files: Mutex<HashMap<LogTarget, Arc<LogFile>>>,
-    /// How often files have taken the place of others. Workers look at it with each line.
+    /// How often files have taken the place of others, or were let go of. Workers look at it with each line.
     changes: AtomicU64,
+    users: Mutex<Vec<User>>,
+}
+
+/// Part of a configuration, which may log as long as anything holds it.
+#[derive(Debug)]
+struct User {
+    part: Weak<dyn Any + Send + Sync>,
+    logs: Vec<LogTarget>,
 }
 
 /// A log file. What is moved away and opened anew is another one.
@@ -86,6 +95,36 @@ impl LogFiles {
         Ok(())
     }
 
+    /// Keeps these logs open as long as this part of a configuration may write to them.
+    pub(crate) fn used_by<'a, T: Any + Send + Sync>(
+        &self,
+        part: &Arc<T>,
+        logs: impl IntoIterator<Item = &'a LogTarget>,
+    ) {
+        let mut users = self.users();
+        if users.iter().all(|user| !std::ptr::addr_eq(user.part.as_ptr(), Arc::as_ptr(part))) {
+            let weak = Arc::downgrade(part);
+            users.push(User { part: weak, logs: logs.into_iter().cloned().collect() });
+        }
+    }
+
+    /// Lets go of the logs that no configuration names which anything is served by. A worker that has one
+    /// in use sees that it has lines to write.
+    pub(crate) fn close_unused(&self) {
+        let mut users = self.users();
+        let before = users.len();
+        users.retain(|user| user.part.strong_count() > 0);
+        if users.len() == before {
+            return;
+        }
+        let mut files = self.files();
+        let before = files.len();
+        files.retain(|target, _| users.iter().any(|user| user.logs.contains(target)));
+        if files.len() < before {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Opens all files anew by their names: after they were moved away. What workers have gathered goes
     /// where the files are now.
     ///
@@ -118,6 +157,10 @@ impl LogFiles {
         let file = Arc::new(LogFile::open(target, gathering)?);
         files.insert(target.clone(), Arc::clone(&file));
         Ok(file)
+    }
+
+    fn users(&self) -> MutexGuard<'_, Vec<User>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn files(&self) -> MutexGuard<'_, HashMap<LogTarget, Arc<LogFile>>> {

@@ -45,10 +45,7 @@ impl Stream {
     /// Returns the files that are known beforehand to be written to, and how.
     pub fn log_targets(&self) -> impl Iterator<Item = (&LogTarget, Option<Gathering>)> {
         let logs = self.servers.iter().flat_map(|server| &server.settings.access_log);
-        logs.chain(&self.access_log).filter_map(|log| match &log.target {
-            StreamLogTarget::Fixed(target) => Some((target, log.gathering)),
-            StreamLogTarget::Computed(_) => None,
-        })
+        logs.chain(&self.access_log).filter_map(|log| Some((log.target.fixed()?, log.gathering)))
     }
 }
 
@@ -274,6 +271,16 @@ pub enum StreamLogTarget {
     Fixed(LogTarget),
     /// To the file that the text names.
     Computed(Text),
+}
+
+impl StreamLogTarget {
+    /// Returns where lines go, if that is the same for all connections.
+    pub fn fixed(&self) -> Option<&LogTarget> {
+        match self {
+            Self::Fixed(target) => Some(target),
+            Self::Computed(_) => None,
+        }
+    }
 }
 
 /// What a line of a log says.

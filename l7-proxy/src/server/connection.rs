@@ -17,7 +17,7 @@ use super::sessions::Stranger;
 use super::streams::Streams;
 use super::{Generation, Worker, http1, http2};
 use crate::error_log::Errno;
-use crate::moment::{COARSE, Moment};
+use crate::moment::{COARSE, Excuse, Moment};
 use crate::proxied;
 use crate::route::{Endpoint, Entry};
 use crate::stream::Side;
@@ -218,7 +218,7 @@ impl<T> Outcome<T> {
 /// it is told to end soon.
 pub(super) async fn drive<C: Future>(session: &Rc<Session>, mut http: Pin<&mut C>) -> Outcome<C::Output> {
     let mut timer = pin!(sleep(session.worker.client_patience()));
-    let (mut hurried, mut armed) = (false, false);
+    let (mut hurried, mut armed, mut excuse) = (false, false, Excuse::default());
     poll_fn(|cx| {
         if let Poll::Ready(end) = http.as_mut().poll(cx) {
             return Poll::Ready(Outcome::Ended(end));
@@ -247,7 +247,7 @@ pub(super) async fn drive<C: Future>(session: &Rc<Session>, mut http: Pin<&mut C
             return Poll::Pending;
         }
         armed = true;
-        poll_deadline(session, timer.as_mut(), cx).map(|overdue| {
+        poll_deadline(session, timer.as_mut(), &mut excuse, cx).map(|overdue| {
             session.close_for(overdue);
             Outcome::Overdue(overdue)
         })
@@ -255,8 +255,16 @@ pub(super) async fn drive<C: Future>(session: &Rc<Session>, mut http: Pin<&mut C
     .await
 }
 
-fn poll_deadline(session: &Session, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Overdue> {
+fn poll_deadline(
+    session: &Session,
+    mut timer: Pin<&mut Sleep>,
+    excuse: &mut Excuse,
+    cx: &mut Context<'_>,
+) -> Poll<Overdue> {
     while timer.as_mut().poll(cx).is_ready() {
+        if excuse.is_due(timer.as_mut()) {
+            continue;
+        }
         let now = Moment::now();
         session.expire_streams(now);
         let next = now + session.worker.client_patience();

@@ -326,15 +326,33 @@ impl Session {
     /// listen at the connection's address any more, the old one answers once more and the
     /// connection ends.
     pub(crate) fn generation(&self) -> (Rc<Generation>, Entry) {
+        if !self.go_over() {
+            self.finish_soon();
+        }
+        let latest = self.generation.borrow();
+        (Rc::clone(&latest.0), latest.1)
+    }
+
+    /// Lets go of a configuration that another has taken the place of, if nothing is being answered: an
+    /// idle connection is no reason to keep its logs open, and none to be cut with what is left of it.
+    pub(super) fn go_over_if_idle(&self) {
+        if matches!(self.phase.get(), Phase::Fresh | Phase::Head | Phase::Idle) {
+            self.go_over();
+        }
+    }
+
+    /// Goes over to the present configuration; says whether that listens at the connection's address.
+    fn go_over(&self) -> bool {
         let mut latest = self.generation.borrow_mut();
         let current = self.worker.current();
-        if !Rc::ptr_eq(&latest.0, &current) {
-            match current.site.router.entry(self.local) {
-                Some(entry) => *latest = (current, entry),
-                None => self.finish_soon(),
-            }
+        if Rc::ptr_eq(&latest.0, &current) {
+            return true;
         }
-        (Rc::clone(&latest.0), latest.1)
+        let entry = current.site.router.entry(self.local);
+        if let Some(entry) = entry {
+            *latest = (current, entry);
+        }
+        entry.is_some()
     }
 
     /// Whether its latest request was answered by this configuration.

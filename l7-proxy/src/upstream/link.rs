@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::gathering::Gathering;
 use crate::model::ProxySettings;
-use crate::moment::{COARSE, Moment};
+use crate::moment::{COARSE, Excuse, Moment};
 use crate::server::Place;
 
 /// One connection to a server.
@@ -29,6 +29,7 @@ pub(crate) struct Link {
     transport: RefCell<Transport>,
     /// Looks at the limits now and then, as long as they last.
     timer: RefCell<Pin<Box<Sleep>>>,
+    excuse: Cell<Excuse>,
     /// The shortest that any limit may be.
     patience: Cell<Duration>,
     /// Whether the request has been written whole.
@@ -75,6 +76,7 @@ impl Link {
         Link {
             transport: RefCell::new(transport),
             timer: RefCell::new(Box::pin(sleep(patience))),
+            excuse: Cell::default(),
             patience: Cell::new(patience),
             sent: Cell::new(false),
             spoiled: Cell::new(false),
@@ -347,6 +349,12 @@ impl Link {
         let mut timer = self.timer.borrow_mut();
         loop {
             ready!(timer.as_mut().poll(cx));
+            let mut excuse = self.excuse.take();
+            let is_excused = excuse.is_due(timer.as_mut());
+            self.excuse.set(excuse);
+            if is_excused {
+                continue;
+            }
             let now = Moment::now();
             let next = now + self.patience.get();
             let until = match self.deadline() {

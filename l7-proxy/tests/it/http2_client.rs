@@ -119,17 +119,37 @@ fn reader_that_opens_no_window_costs_its_stream_and_no_other() {
 
 #[test]
 fn reader_that_is_slow_but_reads_gets_all() {
-    let proxy = proxy("send_timeout 400ms; location / { return 200 0123456789; }");
+    // Longer than any pause, on a busy machine as well, and shorter than all of them together.
+    let proxy = proxy("send_timeout 1500ms; location / { return 200 0123456789; }");
     let mut frames = Frames::connect(proxy.addr());
     frames.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]).unwrap();
     frames.send(HEADERS, END_HEADERS | END_STREAM, 1, &get("/")).unwrap();
     let mut body = Vec::new();
     while body.len() < 10 {
         body.extend(wait(&mut frames, DATA, 1).unwrap().payload);
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(180));
         let _ = frames.send(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes());
     }
     assert_eq!(body, b"0123456789");
+}
+
+#[test]
+fn what_came_of_an_answer_that_breaks_off_is_ahead_of_the_reset() {
+    // Head, beginning and end come in one segment, so that the proxy has all of it at once.
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        rustix::net::sockopt::set_tcp_cork(&visit.peer.stream, true)?;
+        visit.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegin")
+    });
+    let proxy = proxy(&format!("location / {{ proxy_pass http://{}; }}", origin.addr));
+    let mut frames = Frames::connect(proxy.addr());
+    frames.send(HEADERS, END_HEADERS | END_STREAM, 1, &get("/")).unwrap();
+    let mut seen = Vec::new();
+    while !seen.contains(&RST_STREAM) {
+        let frame = frames.next().unwrap();
+        seen.extend((frame.stream == 1).then_some(frame.kind));
+    }
+    assert_eq!(seen, [HEADERS, DATA, RST_STREAM]);
 }
 
 #[test]

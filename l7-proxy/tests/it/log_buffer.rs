@@ -8,14 +8,14 @@ use flate2::read::MultiGzDecoder;
 use rustix::process::Signal;
 
 use crate::nginx::Beside;
-use crate::peer::eventually;
-use crate::program::Site;
+use crate::peer::{Client, Origin, eventually};
+use crate::program::{Running, Site};
 
 fn read(folder: &Path, name: &str) -> String {
     fs::read_to_string(folder.join(name)).unwrap_or_default()
 }
 
-fn unpacked(folder: &Path, name: &str) -> String {
+pub(crate) fn unpacked(folder: &Path, name: &str) -> String {
     let packed = fs::read(folder.join(name)).unwrap_or_default();
     let mut text = String::new();
     // What is half written cannot be read yet.
@@ -131,6 +131,87 @@ fn gathered_lines_stay_with_the_file_that_was_moved_away() {
     site.client().get("/then");
     eventually("it is not gathered any more", || site.read("a.log") == "/after\n/then\n");
     assert_eq!(site.read("a.log.1"), "/before\n");
+}
+
+/// The logs that a process has open, by name.
+fn open_logs(site: &Site, running: &Running) -> Vec<String> {
+    let folder = format!("/proc/{}/fd", running.child.id());
+    // One that is closed meanwhile leads nowhere.
+    let open = fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    let names = open.filter_map(|path| {
+        let name = path.strip_prefix(site.path("")).ok()?.to_str()?;
+        name.ends_with(".log").then(|| name.to_owned())
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn log_that_is_named_no_more_is_closed_when_the_last_request_that_may_be_logged_there_has_ended() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.peer.exactly(2)?;
+        visit.reply("", "done")
+    });
+    let site = Site::new("");
+    let text = |http: &str, stream: &str| {
+        format!(
+            "pid l7.pid; error_log error-{http}.log notice; worker_processes 2; events {{}}
+             http {{ log_format path '$uri'; access_log {http}.log path buffer=64k;
+               server {{ listen {addr}; location / {{ return 200 x; }}
+                 location /wait {{ proxy_request_buffering off; proxy_pass http://{}; }} }} }}
+             stream {{ log_format status '$status'; access_log {stream}.log status;
+               server {{ listen {}:{port}; proxy_pass {}; }} }}",
+            origin.addr,
+            site.addr.ip(),
+            origin.addr,
+            addr = site.addr,
+            port = site.addr.port() + 1,
+        )
+    };
+    site.write_whole(&text("a", "b"));
+    let mut running = site.start();
+    assert_eq!(open_logs(&site, &running), ["a.log", "b.log", "error-a.log"]);
+    // It stays, and has nothing more to say.
+    let mut idle = site.client();
+    idle.get("/first");
+    let ask = |client: &mut Client| {
+        let before = origin.requests().len();
+        client.send("POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+        eventually("it is at the server", || origin.requests().len() > before);
+    };
+    let (mut request, mut connection) =
+        (site.client(), Client::connect((site.addr.ip(), site.addr.port() + 1).into()));
+    ask(&mut request);
+    ask(&mut connection);
+
+    site.write_whole(&text("c", "d"));
+    running.signal(Signal::HUP);
+    eventually("it has reloaded", || site.read("error-c.log").contains("reconfigured"));
+    site.client().get("/second");
+    request.send("go");
+    assert_eq!(request.response().text(), "done");
+    drop(request);
+    let left = ["b.log", "c.log", "d.log", "error-c.log"];
+    eventually("the log of the request is closed", || open_logs(&site, &running) == left);
+    assert_eq!(sorted(&site.read("a.log")), ["/first", "/wait"]);
+    connection.send("go");
+    assert_eq!(connection.response().text(), "done");
+    drop(connection);
+    eventually("that of the connection as well", || open_logs(&site, &running) == left[1..]);
+    assert_eq!(site.read("b.log"), "200\n");
+
+    // One that comes back is written to again.
+    site.write_whole(&text("a", "d"));
+    running.signal(Signal::HUP);
+    eventually("the first log is open again", || {
+        open_logs(&site, &running) == ["a.log", "d.log", "error-a.log"]
+    });
+    site.client().get("/third");
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    assert_eq!(sorted(&site.read("a.log")), ["/first", "/third", "/wait"]);
 }
 
 #[test]

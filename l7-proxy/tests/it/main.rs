@@ -62,6 +62,7 @@ mod smuggling;
 mod static_file;
 mod status;
 mod sticky;
+mod stopped;
 mod stream;
 mod stream_names;
 mod strict;

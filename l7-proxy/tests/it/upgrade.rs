@@ -168,6 +168,72 @@ fn binary_upgrade_under_load_loses_no_request() {
     assert!(heir.is_alive());
 }
 
+#[test]
+fn binary_upgrade_loses_no_line_that_a_log_has_gathered() {
+    let site = Site::new("");
+    let relayed = SocketAddr::new(site.addr.ip(), site.addr.port() ^ 1);
+    // Room for all lines, or for a few, and a time that never comes: whoever ends has to write what it has.
+    site.write_whole(&format!(
+        "pid l7.pid; error_log error.log notice; worker_processes 2; events {{}}
+         http {{ log_format path '$uri'; access_log all.log path buffer=4m flush=1h;
+           access_log few.log path buffer=200; access_log packed.log path gzip flush=1h;
+           server {{ listen {}; return 200 x; }} }}
+         stream {{ log_format status '$status'; access_log stream.log status buffer=4m;
+           server {{ listen {relayed}; return x; }} }}",
+        site.addr
+    ));
+    let mut running = site.start();
+    let load = Load::start(site.addr);
+    let over = Arc::new(AtomicBool::new(false));
+    let connections = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            let mut count = 0;
+            while !over.load(Ordering::SeqCst) {
+                assert_eq!(Client::connect(relayed).rest().unwrap(), b"x");
+                count += 1;
+            }
+            count
+        }
+    });
+    let lines = |name: &str| site.read(name).lines().count();
+    let some_more = || {
+        let before = lines("few.log");
+        eventually("requests go on", || lines("few.log") > before + 100);
+    };
+    some_more();
+    running.signal(Signal::USR2);
+    let mut heir = Heir::of(&site, running.child.id());
+    some_more();
+    assert_eq!(lines("all.log"), 0, "nothing is written without need");
+    running.signal(Signal::QUIT);
+    assert_eq!(running.end(), 0);
+    assert!(lines("all.log") > 0, "the first has written what it had");
+    // The way back: the old one rests, and goes on when the new one has ended.
+    some_more();
+    heir.signal(Signal::USR2);
+    let next = Heir::of(&site, heir.id());
+    heir.signal(Signal::WINCH);
+    some_more();
+    next.signal(Signal::QUIT);
+    heir.signal(Signal::HUP);
+    eventually("the successor has ended", || !next.is_alive());
+    some_more();
+    heir.signal(Signal::USR2);
+    let last = Heir::of(&site, heir.id());
+    heir.signal(Signal::QUIT);
+    eventually("the old one has ended", || !heir.is_alive());
+    heir = last;
+    some_more();
+    over.store(true, Ordering::SeqCst);
+    let (requests, connections) = (load.end(), connections.join().unwrap());
+    heir.signal(Signal::QUIT);
+    eventually("all have ended", || !heir.is_alive());
+    assert_eq!([lines("all.log"), lines("few.log")], [requests; 2]);
+    assert_eq!(crate::log_buffer::unpacked(&site.path(""), "packed.log").lines().count(), requests);
+    assert_eq!(lines("stream.log"), connections);
+}
+
 /// Asks an address until it is over; returns how many requests were answered, all that were sent.
 type Asks = fn(SocketAddr, &AtomicBool) -> usize;
 

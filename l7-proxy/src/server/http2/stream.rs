@@ -13,6 +13,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, Entry, HeaderName, 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::super::Session;
@@ -76,7 +77,12 @@ pub(super) async fn answer(
         Ok(_) | Err(Unsent::Gone) => {}
         // As in nginx.
         Err(Unsent::Overdue) => respond.send_reset(Reason::PROTOCOL_ERROR),
-        Err(Unsent::Cut) => respond.send_reset(Reason::INTERNAL_ERROR),
+        Err(Unsent::Cut) => {
+            // h2 drops what it has not written of a stream that is reset. What came of the answer is the
+            // client's, as over HTTP/1.1: the connection's task has a turn to write it.
+            yield_now().await;
+            respond.send_reset(Reason::INTERNAL_ERROR);
+        }
     }
 }
 

@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::moment::{COARSE, Moment};
+use crate::moment::{COARSE, Excuse, Moment};
 
 /// A limit on waiting; its timer is armed late and seldom.
 pub(super) struct Stall {
     within: Duration,
     since: Option<Moment>,
     timer: Option<Pin<Box<Sleep>>>,
+    excuse: Excuse,
 }
 
 impl Stall {
     pub(super) fn new(within: Duration) -> Stall {
-        Stall { within, since: None, timer: None }
+        Stall { within, since: None, timer: None, excuse: Excuse::default() }
     }
 
     /// Something has moved.
@@ -32,6 +33,9 @@ impl Stall {
             let left = (since + self.within).since(Moment::now());
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(left.max(COARSE))));
             ready!(timer.as_mut().poll(cx));
+            if self.excuse.is_due(timer.as_mut()) {
+                continue;
+            }
             if left.is_zero() {
                 return Poll::Ready(());
             }
