@@ -1,6 +1,7 @@
 //! How a server of an upstream is chosen, and what becomes of requests that none can be had for.
 
 use std::collections::BTreeSet;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use crate::peer::{Client, Origin, Proxy, http};
@@ -76,12 +77,20 @@ fn stopping_at_wait(name: &'static str) -> Origin {
     })
 }
 
+/// Pauses for so long at its first call: each server is asked once before the times count, and a pause has to
+/// be longer than what a busy machine does to the other one.
+fn pause_once(long: Duration) -> impl Fn() + Send + Sync + 'static {
+    let first = Once::new();
+    move || first.call_once(|| std::thread::sleep(long))
+}
+
 #[test]
 fn server_that_answers_sooner_is_preferred() {
-    let slow = Origin::start(|visit| {
+    let pause = pause_once(SLOW);
+    let slow = Origin::start(move |visit| {
         loop {
             visit.request()?;
-            std::thread::sleep(SLOW);
+            pause();
             visit.reply("", "slow")?;
         }
     });
@@ -95,18 +104,19 @@ fn server_that_answers_sooner_is_preferred() {
 #[test]
 fn server_that_ends_its_answer_sooner_is_preferred_where_the_last_byte_counts() {
     for (directive, counts) in [("least_time header;", false), ("least_time last_byte inflight;", true)] {
-        let slow = Origin::start(|visit| {
+        let (long, short) = (pause_once(SLOW), pause_once(SLOW / 3));
+        let slow = Origin::start(move |visit| {
             loop {
                 visit.request()?;
                 visit.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsl")?;
-                std::thread::sleep(SLOW);
+                long();
                 visit.write("ow")?;
             }
         });
-        let fast = Origin::start(|visit| {
+        let fast = Origin::start(move |visit| {
             loop {
                 visit.request()?;
-                std::thread::sleep(SLOW / 3);
+                short();
                 visit.reply("", "fast")?;
             }
         });
@@ -180,4 +190,4 @@ fn repetitions_have_a_budget() {
 }
 
 /// What the slow server takes: so much longer than the other that a busy machine does not make it up.
-const SLOW: Duration = Duration::from_millis(300);
+const SLOW: Duration = Duration::from_millis(900);
