@@ -13,9 +13,7 @@ use lvs_core::{ConfigError, Passive, ServerConfig, ServiceConfig, ServiceKey, Th
 
 use crate::access_log::LogFiles;
 use crate::check::{self, Checked};
-use crate::model::{
-    self, Gathering, Http, LogTarget, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream,
-};
+use crate::model::{self, Http, Role, Settings, Stream, StreamUpstream, TlsClient, TlsServer, Upstream};
 use crate::route::{RouteError, Router, Server};
 use crate::tls::{Client, Terminator, TlsError};
 
