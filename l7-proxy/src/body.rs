@@ -53,6 +53,8 @@ pub(crate) enum Cut {
     TooLarge,
     /// The file for a request's body cannot be written, or not read.
     Store,
+    /// A server has had part of the request's body, which was not kept for another.
+    Lost,
 }
 
 impl Cut {
@@ -60,7 +62,7 @@ impl Cut {
     pub(crate) fn status(self) -> u16 {
         match self {
             Cut::TooLarge => 413,
-            Cut::Store => 500,
+            Cut::Store | Cut::Lost => 500,
             Cut::Server | Cut::File => 502,
             Cut::NoAnswer | Cut::Gone | Cut::Chunks | Cut::Client => 400,
         }
@@ -77,6 +79,7 @@ impl fmt::Display for Cut {
             Cut::Chunks => "client sent invalid chunked body",
             Cut::Client => "client sent invalid body",
             Cut::Store => "the file of a request's body failed",
+            Cut::Lost => "part of the request's body was sent and not kept, so no other server can have it",
             Cut::TooLarge => "client intended to send too large chunked body",
         })
     }

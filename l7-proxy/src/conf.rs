@@ -244,7 +244,7 @@ fn settings_of(
     rules::apply(scope, auth::RULES, context, block, settings)?;
     referers::apply(scope, context, block, settings)?;
     secure_link::apply(scope, context, block, settings)?;
-    rules::apply(scope, mirror::RULES, context, block, settings)?;
+    mirror::apply(scope, context, block, settings)?;
     rules::apply(scope, userid::RULES, context, block, settings)?;
     rules::apply(scope, charset::RULES, context, block, settings)?;
     rules::apply(scope, body::RULES, context, block, settings)?;

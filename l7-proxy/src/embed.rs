@@ -279,7 +279,7 @@ impl Broken {
         match cut {
             Cut::Server | Cut::NoAnswer => Broken::Server,
             Cut::File => Broken::File,
-            Cut::Gone | Cut::Chunks | Cut::Client | Cut::TooLarge | Cut::Store => Broken::Request,
+            Cut::Gone | Cut::Chunks | Cut::Client | Cut::TooLarge | Cut::Store | Cut::Lost => Broken::Request,
         }
     }
 }

@@ -392,7 +392,7 @@ impl Journey<'_> {
         match size {
             Some((None, _)) => headers::Framing::Chunked,
             Some((Some(size), told)) if !sent || !told => headers::Framing::Length(size),
-            None if !sent => headers::Framing::None,
+            None if !sent || transaction.is_bodiless() => headers::Framing::None,
             _ => headers::Framing::AsSent,
         }
     }
@@ -437,9 +437,6 @@ impl Journey<'_> {
         if let Some(bound) = &self.pool.bound {
             let exchange = exchange(transaction, self.server, self.route, self.target);
             bound.bind(&exchange, lease.server(), &mut headers);
-        }
-        if let Some(source) = &self.source {
-            source.settle();
         }
         let mut extensions = Extensions::new();
         if let Some(reason) = reason {

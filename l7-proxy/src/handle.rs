@@ -24,6 +24,7 @@ mod strict;
 mod trailing;
 mod tried;
 mod unheard;
+mod upload;
 mod userid;
 
 use std::rc::Rc;
@@ -34,23 +35,20 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, Request, StatusCode, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
-use tracing::{debug, error};
 
 use self::finish::{finish, reason};
 use self::logged::Logged;
-use self::search::{Next, RequestBody, Search};
+use self::search::{Next, Search};
 pub(crate) use self::strict::Refused;
 pub(crate) use self::trailing::is_bodiless;
 pub(crate) use self::unheard::{Unheard, tell_unheard};
-use crate::body::{Body, Cut, Keeping, Kind, Received, Source};
-use crate::error_log::Errno;
+use crate::body::{Body, Cut, Kind, Received, Source};
 use crate::forward::{self, Tunnel};
-use crate::model::{Auth, ErrorPageStatus, Handler, RequestBuffering};
+use crate::model::{Auth, ErrorPageStatus, Handler};
 use crate::moment::Moment;
 use crate::pages::{self, Page};
 use crate::route::{Route, Server};
 use crate::server::Session;
-use crate::spool::{Afterwards, Spool};
 use crate::static_file::{self, Form, Found};
 use crate::transaction::Transaction;
 use crate::uri::Target;
@@ -261,12 +259,12 @@ async fn walk<'t>(
             Some(refused) => search.refuse(&mut transaction, router, refused),
             None => search.locate(&mut transaction, router, target, incoming.as_ref()),
         };
-        // Who may pass cannot be told by an expression that came to no end.
-        let step = if transaction.captures.take_failure() { Some(Step::status(500)) } else { step };
+        let step = unless_undecided(&mut transaction, step);
         let step = match step {
             None if !route.settings.admits_all() && !transaction.asks() => {
                 // In a place of its own: most requests need no room for it.
-                Box::pin(guard::admit(&mut transaction, server, &route, target)).await
+                let step = Box::pin(guard::admit(&mut transaction, server, &route, target)).await;
+                unless_undecided(&mut transaction, step)
             }
             step => step,
         };
@@ -284,7 +282,7 @@ async fn walk<'t>(
                     Box::pin(mirror::send(&mut transaction, server, &route, target, incoming, body)).await;
                 match mirrored {
                     Ok(()) => None,
-                    Err(cut) => Some(cut_short(&mut transaction, server, cut)?),
+                    Err(cut) => Some(upload::cut_short(&mut transaction, server, cut)?),
                 }
             }
             step => step,
@@ -296,12 +294,14 @@ async fn walk<'t>(
             }
             (None, Handler::ProxyTo(to)) => {
                 // In a place of its own, as above.
-                match Box::pin(computed::pass(&mut transaction, server, &route, target, to)).await {
-                    Ok((pass, pool)) => {
+                let passed = Box::pin(computed::pass(&mut transaction, server, &route, target, to)).await;
+                match (unless_undecided(&mut transaction, None), passed) {
+                    (None, Ok((pass, pool))) => {
                         named = pass;
                         (Some((&*named, pool)), None)
                     }
-                    Err(status) => (None, Some(Step::status(status))),
+                    (None, Err(status)) => (None, Some(Step::status(status))),
+                    (undecided, _) => (None, undecided),
                 }
             }
             (step, _) => (None, step),
@@ -317,30 +317,22 @@ async fn walk<'t>(
             (None, None, Handler::Status(page)) => status::answer(&transaction, *page),
             // Nobody to forward to, which no file can say.
             (None, None, Handler::Proxy(_) | Handler::ProxyTo(_)) => Step::status(500),
-            (None, Some(to), _) => {
-                if let Some(incoming) = incoming.take() {
-                    *body = Some(source(&transaction, &route, incoming));
-                }
-                let sent = body.as_ref().filter(|body| body.is_whole()).cloned();
-                match hold(&mut transaction, &route, sent.as_ref()).await {
-                    Err(cut) => cut_short(&mut transaction, server, cut)?,
-                    Ok(()) => {
-                        let sent = sent.clone();
-                        let answered =
-                            forward::forward(&mut transaction, server, &route, to, target, sent).await;
-                        let most = route.settings.client.body.buffer_size;
-                        let shown = body.as_ref().and_then(|body| body.shown());
-                        transaction.findings.body = shown.filter(|body| body.len() as u64 <= most);
-                        match answered {
-                            Ok(answer) => relay::examine(&mut transaction, server, &route, target, answer),
-                            Err(_) if body.as_ref().is_some_and(|body| body.is_abandoned()) => {
-                                return Err(transaction.abandon());
-                            }
-                            Err(status) => Step::status(status),
+            (None, Some(to), _) => match upload::prepare(&mut transaction, &route, incoming, body).await {
+                Err(cut) => upload::cut_short(&mut transaction, server, cut)?,
+                Ok(sent) => {
+                    let answered = forward::forward(&mut transaction, server, &route, to, target, sent).await;
+                    let most = route.settings.client.body.buffer_size;
+                    let shown = body.as_ref().and_then(|body| body.shown());
+                    transaction.findings.body = shown.filter(|body| body.len() as u64 <= most);
+                    match answered {
+                        Ok(answer) => relay::examine(&mut transaction, server, &route, target, answer),
+                        Err(_) if body.as_ref().is_some_and(|body| body.is_abandoned()) => {
+                            return Err(transaction.abandon());
                         }
+                        Err(status) => Step::status(status),
                     }
                 }
-            }
+            },
         };
         match search.follow(&mut transaction, server, &route, target, step) {
             Next::Answer(answer, status) if let Purpose::Ask(auth) = purpose => {
@@ -358,6 +350,9 @@ async fn walk<'t>(
                 return Ok(Ending::Response(response));
             }
             Next::Answer(answer, status) => {
+                if let Some(body) = body {
+                    body.settle();
+                }
                 let response = finish(transaction, server, &route, target, answer, status);
                 return Ok(Ending::Response(response));
             }
@@ -374,75 +369,24 @@ async fn walk<'t>(
                 transaction.close();
                 return Err(Cut::NoAnswer);
             }
-            Next::Path(next, body) => {
+            Next::Path(next) => {
                 transaction.named = None;
                 transaction.tell(|| format!("goes on as {}", next.path().escape_ascii()));
                 transaction.redirected = Some(Box::new(next.clone()));
                 *target = next;
-                *incoming = incoming.take().filter(|_| body == RequestBody::Kept);
             }
             Next::Named => transaction.named = None,
         }
-    }
-}
-
-/// Makes a request's body ready to be sent to servers.
-fn source(transaction: &Transaction, route: &Route<'_>, incoming: Received) -> Rc<Source> {
-    let limit = route.settings.client.max_body_size;
-    let shown = transaction.generation.site.router.needs().body;
-    let keeping = if shown { Keeping::Remembered } else { Keeping::UntilAnswered };
-    Source::new(incoming, Rc::clone(&transaction.session), limit, keeping)
-}
-
-/// What comes of a request whose body was not read whole.
-///
-/// # Errors
-/// Nobody is there to be answered.
-fn cut_short(transaction: &mut Transaction, server: &Server, cut: Cut) -> Result<Step, Cut> {
-    let (serial, context) = (transaction.connection.serial, transaction.context(server));
-    if cut == Cut::Gone {
-        debug!("*{serial} {cut}{context}");
-        return Err(transaction.abandon());
-    }
-    error!("*{serial} {cut}{context}");
-    Ok(Step::status(cut.status()))
-}
-
-/// Reads a body before a server is asked, if the location says so.
-async fn hold(
-    transaction: &mut Transaction,
-    route: &Route<'_>,
-    body: Option<&Rc<Source>>,
-) -> Result<(), Cut> {
-    let wanted = |body: &&Rc<Source>| route.proxy().buffering == RequestBuffering::On && !body.is_in_file();
-    let Some(body) = body.filter(wanted) else { return Ok(()) };
-    let needs = transaction.generation.site.router.needs();
-    let store = &route.settings.client.body;
-    if store.in_file.is_none() && !needs.body_file {
-        body.hold(HOLD_MAX).await?;
-    } else if transaction.findings.body_file.is_none() {
-        let most = usize::try_from(store.buffer_size).unwrap_or(usize::MAX).saturating_add(1);
-        body.hold(most).await?;
-        let fits = body.size_held().is_some_and(|size| size < most);
-        if store.in_file.is_some() || !fits {
-            let afterwards = store.in_file.unwrap_or(Afterwards::Removed);
-            let file = Spool::create(&store.folder, afterwards).map_err(|error| {
-                let folder = store.folder.display();
-                error!("a file for a request's body cannot be made in \"{folder}\" ({})", Errno(&error));
-                Cut::Store
-            })?;
-            // In a place of its own: few requests need room for it.
-            transaction.findings.body_file = Some(Box::pin(body.spool(file)).await?);
+        if transaction.is_bodiless() {
+            (*incoming, *body) = (None, None);
         }
     }
-    let shown = body.shown();
-    transaction.findings.body = shown.filter(|body| body.len() as u64 <= store.buffer_size);
-    Ok(())
 }
 
-/// The most of a request's body that is read before a server is asked; the rest is sent on as it
-/// comes. nginx has a file for it, and a limit of 1 MB unless told otherwise.
-const HOLD_MAX: usize = 1 << 20;
+/// Refuses where an expression came to no end: whatever was decided by it was not.
+fn unless_undecided(transaction: &mut Transaction, step: Option<Step>) -> Option<Step> {
+    if transaction.captures.take_failure() { Some(Step::status(500)) } else { step }
+}
 
 /// Answers with a file.
 fn serve_file(

@@ -52,6 +52,8 @@ pub(crate) struct Transaction {
     asks: Option<Box<str>>,
     /// The method that an error page is asked with, in place of the client's.
     acting: Option<Method>,
+    /// Whether its body goes nowhere, whatever its fields say.
+    bodiless: bool,
     pub(crate) captures: Captures,
     pub(crate) attempts: Attempts,
     pub(crate) findings: Findings,
@@ -130,6 +132,7 @@ impl Transaction {
             host,
             asks: None,
             acting: None,
+            bodiless: false,
             captures: Captures::default(),
             attempts: Attempts::default(),
             findings: Findings::default(),
@@ -375,6 +378,21 @@ impl Transaction {
         if self.parts.method != Method::HEAD {
             self.acting = Some(Method::GET);
         }
+    }
+
+    /// Whether an error page is asked for, or what a server has named instead of its answer.
+    pub(crate) fn acts_as_get(&self) -> bool {
+        self.acting.is_some()
+    }
+
+    /// Has its body go nowhere from now on.
+    pub(crate) fn give_up_body(&mut self) {
+        self.bodiless = true;
+    }
+
+    /// Whether its body goes nowhere.
+    pub(crate) fn is_bodiless(&self) -> bool {
+        self.bodiless
     }
 
     /// Takes down a step of the request's way, if that is asked for.

@@ -4,25 +4,54 @@ use std::sync::Arc;
 
 use crate::model::{MirrorBody, Settings};
 
-use super::rules::{Context, Fault, Rule};
+use super::rules::{self, Context, Fault, Rule};
+use super::tree::Directive;
 use super::value::flag;
+use super::{Error, Scope};
 
-/// What fills in the [`Mirror`](crate::model::Mirror) of [`Settings`].
-pub(super) const RULES: &[Rule<Settings>] = &[
-    Rule::new("mirror", Context::SETTINGS, 1..=1, |_, settings: &mut Settings, directive| {
-        let paths = &mut Arc::make_mut(&mut settings.mirror).paths;
+/// What one block says of copies.
+#[derive(Default)]
+pub(super) struct Draft {
+    paths: Vec<String>,
+    /// Whether it wants none, whatever is around it.
+    off: bool,
+    body: Option<MirrorBody>,
+}
+
+/// What fills in a [`Draft`].
+pub(super) const RULES: &[Rule<Draft>] = &[
+    Rule::new("mirror", Context::SETTINGS, 1..=1, |_, draft: &mut Draft, directive| {
         let word = directive.arg(0);
-        if paths.iter().any(String::is_empty) || word == "off" && !paths.is_empty() {
+        if draft.off || word == "off" && !draft.paths.is_empty() {
             return Err(Fault::directive("is duplicate"));
         }
-        // The one that is none keeps others from being added.
-        paths.push(if word == "off" { String::new() } else { word.to_owned() });
+        match word {
+            "off" => draft.off = true,
+            path => draft.paths.push(path.to_owned()),
+        }
         Ok(())
     })
-    .many(|settings| Arc::make_mut(&mut settings.mirror).paths.clear()),
-    Rule::new("mirror_request_body", Context::SETTINGS, 1..=1, |_, settings, directive| {
-        let body = if flag(directive)? { MirrorBody::Copied } else { MirrorBody::Left };
-        Arc::make_mut(&mut settings.mirror).body = body;
+    .many(|_| {}),
+    Rule::new("mirror_request_body", Context::SETTINGS, 1..=1, |_, draft, directive| {
+        draft.body = Some(if flag(directive)? { MirrorBody::Copied } else { MirrorBody::Left });
         Ok(())
     }),
 ];
+
+/// Takes what a block says of copies; its paths take the place of those around it.
+pub(super) fn apply(
+    scope: &mut Scope,
+    inside: Context,
+    block: &[Directive],
+    settings: &mut Settings,
+) -> Result<(), Error> {
+    let mut own = Draft::default();
+    rules::apply(scope, RULES, inside, block, &mut own)?;
+    if own.off || !own.paths.is_empty() {
+        Arc::make_mut(&mut settings.mirror).paths = own.paths;
+    }
+    if let Some(body) = own.body {
+        Arc::make_mut(&mut settings.mirror).body = body;
+    }
+    Ok(())
+}

@@ -11,13 +11,12 @@ use tracing::error;
 
 use super::logged::Logged;
 use super::search::Search;
-use super::{Arrived, Ending, Purpose, source, walk};
+use super::upload::{HOLD_MAX, source, spool};
+use super::{Arrived, Ending, Purpose, walk};
 use crate::body::{Cut, Duplicate, Received, Source};
-use crate::error_log::Errno;
 use crate::model::{Mirror, MirrorBody};
 use crate::route::{Route, Server};
 use crate::server::Beside;
-use crate::spool::{Afterwards, Spool};
 use crate::transaction::Transaction;
 use crate::uri::Target;
 
@@ -38,7 +37,12 @@ pub(super) async fn send(
             *body = Some(source(transaction, route, incoming));
         }
         if let Some(body) = body {
-            copy = Some(read(route, body).await?);
+            if !body.is_whole() {
+                let (serial, context) = (transaction.connection.serial, transaction.context(server));
+                error!("*{serial} not mirrored: part of the request's body was sent and not kept{context}");
+                return Ok(());
+            }
+            copy = Some(read(transaction, route, body).await?);
         }
     }
     copies(transaction, server, target, mirror, copy.as_ref());
@@ -46,20 +50,13 @@ pub(super) async fn send(
 }
 
 /// Reads a body whole: into memory, or into a file if it is large.
-async fn read(route: &Route<'_>, body: &Source) -> Result<Duplicate, Cut> {
+async fn read(transaction: &mut Transaction, route: &Route<'_>, body: &Source) -> Result<Duplicate, Cut> {
     if body.copy().is_none() {
-        body.hold(super::HOLD_MAX).await?;
+        body.hold(HOLD_MAX).await?;
     }
-    if let Some(copy) = body.copy() {
-        return Ok(copy);
+    if body.copy().is_none() {
+        spool(transaction, &route.settings.client.body, body).await?;
     }
-    let folder = &route.settings.client.body.folder;
-    let file = Spool::create(folder, Afterwards::Removed).map_err(|error| {
-        let folder = folder.display();
-        error!("a file for a request's body cannot be made in \"{folder}\" ({})", Errno(&error));
-        Cut::Store
-    })?;
-    body.spool(file).await?;
     body.copy().ok_or(Cut::Store)
 }
 
@@ -70,7 +67,7 @@ fn copies(
     mirror: &Mirror,
     copy: Option<&Duplicate>,
 ) {
-    for path in mirror.paths.iter().filter(|path| !path.is_empty()) {
+    for path in &mirror.paths {
         let serial = transaction.connection.serial;
         let Ok(mut copied) = Target::internal(path.as_bytes(), target.args()) else {
             error!(

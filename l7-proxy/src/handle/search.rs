@@ -22,16 +22,9 @@ pub(super) enum Next {
     /// The connection is closed without an answer.
     Close,
     /// The location of this path.
-    Path(Target<'static>, RequestBody),
+    Path(Target<'static>),
     /// The named location that the search has noted.
     Named,
-}
-
-/// Whether a request's body goes along with an internal redirect.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequestBody {
-    Kept,
-    Dropped,
 }
 
 /// How a location is looked for.
@@ -83,6 +76,7 @@ impl Search {
         debug!("*{serial} {reason} while reading client request {}{context}", refused.part());
         // What follows on the connection may be the rest of what was refused.
         transaction.session.finish_soon();
+        transaction.give_up_body();
         let route = server.fallback();
         transaction.place = Some(route.place);
         (server, route, Some(Step::status(status)))
@@ -106,7 +100,7 @@ impl Search {
             Step::Done(answer) => return Next::Answer(answer, self.error_page),
             Step::Close => return Next::Close,
             Step::Index(path) => match self.redirect(&path, target.args()) {
-                Some(next) => return Next::Path(next, RequestBody::Kept),
+                Some(next) => return Next::Path(next),
                 None => {
                     self.tell_cycle(transaction, server, &path);
                     (500, None)
@@ -121,6 +115,10 @@ impl Search {
             },
             Step::Status(status, headers) => (status, headers),
         };
+        if status == 413 {
+            // No page wants what was too much already.
+            transaction.give_up_body();
+        }
         let before = self.redirects;
         let exchange = exchange(transaction, server, route, target);
         let found = self.error_page(status, route, &exchange);
@@ -142,7 +140,7 @@ impl Search {
         match found {
             Some(ErrorPage::Path(next)) => {
                 transaction.act_as_get();
-                Next::Path(next, RequestBody::Dropped)
+                Next::Path(next)
             }
             Some(ErrorPage::Named) => Next::Named,
             Some(ErrorPage::Redirect(page)) => Next::Answer(Answer::page(page), None),
@@ -337,7 +335,7 @@ impl Search {
             return Some(Next::Named);
         }
         let (path, args) = split(place);
-        Some(Next::Path(self.redirect(path, args)?, RequestBody::Kept))
+        Some(Next::Path(self.redirect(path, args)?))
     }
 
     /// Looks for a named location next, unless there were too many redirects.

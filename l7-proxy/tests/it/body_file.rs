@@ -103,3 +103,14 @@ fn another_server_gets_the_whole_of_a_body_that_is_in_a_file() {
     client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{}\r\n{body}", sized(&body)));
     assert_eq!(client.response().text(), "|0|500000");
 }
+
+#[test]
+fn body_that_a_mirror_has_put_into_a_file_is_told_of() {
+    let app = application();
+    let mirrored = "client_max_body_size 9m; mirror /copy; client_body_in_file_only clean;";
+    let proxy = proxy(&app, mirrored);
+    let large = "x".repeat(2 << 20);
+    let (file, read, got, _) = post(&proxy, &sized(&large), &large);
+    assert!(!file.is_empty());
+    assert_eq!((read, got), (large.len(), large.len()));
+}

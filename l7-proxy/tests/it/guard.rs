@@ -46,6 +46,20 @@ fn page_is_for_who_has_its_password() {
 }
 
 #[test]
+fn nobody_comes_in_where_it_was_not_found_out_who_may() {
+    let proxy = Proxy::start(&http(
+        "map $uri $realm { default off; '~^/(?:(a|aa)+(?!b))+\\1$' closed; }
+         server { listen 127.0.0.1:1; root html; auth_basic $realm; auth_basic_user_file users; }",
+    ));
+    let long = "a".repeat(200) + "c";
+    for name in ["page", &long] {
+        proxy.file(&format!("html/{name}"), "x");
+    }
+    assert_eq!(proxy.get("/page").status, 200);
+    assert_eq!(proxy.get(&format!("/{long}")).status, 500);
+}
+
+#[test]
 fn one_of_two_checks_suffices_where_any_does() {
     let location = |name: &str, satisfy: &str, rule: &str| {
         format!(

@@ -34,6 +34,7 @@ mod http2_peer;
 mod http2_upstream;
 mod identity;
 mod jsp;
+mod led_on;
 mod life;
 mod limits;
 mod links;

@@ -144,3 +144,55 @@ fn mirror_that_cannot_be_reached_changes_no_answer() {
     assert_eq!(client.get("/a").text(), "0");
     assert_eq!(client.get("/b").status, 200);
 }
+
+#[test]
+fn place_without_a_mirror_waits_for_no_body() {
+    let (begun, told) = std::sync::mpsc::channel();
+    let app = Origin::start(move |visit| {
+        visit.request()?;
+        let first = visit.peer.exactly(5)?;
+        begun.send(first).ok();
+        visit.peer.exactly(5)?;
+        visit.reply("", "whole")
+    });
+    let proxy = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1; mirror /copy; proxy_request_buffering off;
+             location / {{ mirror off; proxy_pass http://{}; }} location /copy {{ return 204; }} }}",
+        app.addr
+    )));
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst");
+    let first = told.recv_timeout(std::time::Duration::from_secs(10));
+    assert_eq!(first.expect("it does not wait for the rest"), b"first");
+    client.send("other");
+    assert_eq!(client.response().text(), "whole");
+}
+
+#[test]
+fn copies_of_a_place_that_an_answer_leads_to_have_the_whole_body() {
+    let refusing = Origin::start(|visit| {
+        loop {
+            let head = visit.request()?;
+            visit.body(&head)?;
+            visit.write("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")?;
+        }
+    });
+    let (app, (shadow, seen)) = (app(), shadow());
+    let proxy = Proxy::start(&http(&format!(
+        "proxy_http_version 1.1; proxy_set_header Connection '';
+         server {{ listen 127.0.0.1:1; client_max_body_size 9m;
+             location / {{ proxy_pass http://{refusing}; proxy_intercept_errors on; error_page 503 = @other; }}
+             location @other {{ mirror /copy; proxy_pass http://{app}; }}
+             location = /copy {{ internal; proxy_pass http://{shadow}/seen; }} }}",
+        refusing = refusing.addr,
+        app = app.addr,
+        shadow = shadow.addr
+    )));
+    for size in [5, 70_000, 2 << 20] {
+        let mut client = proxy.client();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"));
+        client.send("x".repeat(size));
+        assert_eq!(client.response().text(), size.to_string());
+        eventually("it is copied", || seen.lock().unwrap().last().is_some_and(|last| last.2 == size));
+    }
+}
