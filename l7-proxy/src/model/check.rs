@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName};
 
-use super::pattern::Pattern;
+use super::pattern::{self, Pattern};
 
 /// How the servers of a location's upstream are checked (`health_check`).
 #[derive(Debug, Clone)]
@@ -154,13 +154,13 @@ impl Expected {
             return Err(Mismatch::Status(status));
         }
         for Field { holds, name, test } in &self.fields {
-            let mut values = fields.get_all(name).iter();
+            let mut values = fields.get_all(name).iter().map(|value| value.as_bytes());
             let found = match test {
-                FieldTest::IsThere => values.next().is_some(),
-                FieldTest::Is(wanted) => values.any(|value| value.as_bytes() == wanted.as_bytes()),
-                FieldTest::Matches(pattern) => values.any(|value| pattern.is_match(value.as_bytes())),
+                FieldTest::IsThere => Ok(values.next().is_some()),
+                FieldTest::Is(wanted) => Ok(values.any(|value| value == wanted.as_bytes())),
+                FieldTest::Matches(pattern) => any_matches(pattern, values),
             };
-            if !holds.agrees(found) {
+            if !found.is_ok_and(|found| holds.agrees(found)) {
                 return Err(Mismatch::Field(name.clone()));
             }
         }
@@ -173,10 +173,26 @@ impl Expected {
     /// It is not as it should be.
     pub fn judge_body(&self, body: &[u8]) -> Result<(), Mismatch> {
         match &self.body {
-            Some((holds, pattern)) if !holds.agrees(pattern.is_match(body)) => Err(Mismatch::Body),
-            _ => Ok(()),
+            Some((holds, pattern)) => match any_matches(pattern, [body]) {
+                Ok(found) if holds.agrees(found) => Ok(()),
+                _ => Err(Mismatch::Body),
+            },
+            None => Ok(()),
         }
     }
+}
+
+/// Returns whether a text matches. One of which that cannot be found out is as it should be for no test.
+fn any_matches<'a>(
+    pattern: &Pattern,
+    texts: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<bool, pattern::GaveUp> {
+    for text in texts {
+        if pattern.find(text, |_| {})? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl fmt::Display for Mismatch {

@@ -187,12 +187,14 @@ fn backtracking(spelled: &Spelled, case: Case) -> Result<fancy_regex::Regex, Str
 }
 
 /// What the linear engine says of all that only the other has.
-const BEYOND_LINEAR: &str = "is not supported";
+const BEYOND_LINEAR: &str = "not supported";
 
 /// How large an expression may become.
 const SIZE_MAX: usize = 10 << 20;
 
-/// How often an expression may go back: some milliseconds.
+/// How often an expression may go back; PCRE's own limit is ten times that. It bounds steps, not time: with a
+/// subject of 8 kB 15 to 90 ms of a processor were measured until expressions gave up, and 7 s for
+/// `(?:(?=.*x).)*y`, in which each step looks through all that follows.
 const STEPS_MAX: usize = 1_000_000;
 
 #[cfg(test)]
@@ -245,6 +247,10 @@ mod tests {
         check(r"^[]a]$", &["]", "a"], &["b"]);
         check(r"^[[:alpha:]-]+$", &["a-Z"], &["1"]);
         check(r"^[a\]b]$", &["]"], &["\\"]);
+        check(r"^[+--]$", &["+", ",", "-"], &["*", "."]);
+        check(r"^[\H]$", &["a", "g"], &[" ", "\t"]);
+        check(r"^[\v-]\v\V$", &["\r\x0bx", "-\nx"], &["v\nx", "\rnx", "\r\n\n"]);
+        check(r"^[\Vx](?!y)$", &["a"], &["\n"]);
     }
 
     #[test]

@@ -137,7 +137,11 @@ impl Speller<'_> {
             }
             ('h', Inside::Pattern) => "[ \\t]",
             ('h', Inside::Class) => " \\t",
-            ('H', Inside::Pattern) => "[^ \\t]",
+            // In brackets it is a class in a class, which the engines know.
+            ('H', _) => "[^ \\t]",
+            ('v', Inside::Pattern) => "[\\n-\\r]",
+            ('v', Inside::Class) => "\\n-\\r",
+            ('V', _) => "[^\\n-\\r]",
             ('R', Inside::Pattern) => "(?:\\r\\n|[\\n-\\r])",
             ('N', Inside::Pattern) if !self.rest[2..].starts_with('{') => "[^\\n]",
             ('Z', Inside::Pattern) => "(?:\\n?\\z)",
@@ -159,7 +163,7 @@ impl Speller<'_> {
         };
         self.skip(1 + letter.len_utf8());
         self.out.push_str(instead);
-        if letter == 'h' { Stands::ForMany } else { Stands::ForOne }
+        if matches!(letter, 'h' | 'H' | 'v' | 'V') { Stands::ForMany } else { Stands::ForOne }
     }
 
     /// Spells a class of Unicode, of which bytes have what is in ASCII.
@@ -214,7 +218,7 @@ impl Speller<'_> {
                     // What ends the range begins none.
                     match self.rest.chars().next() {
                         Some('\\') => drop(self.escape(Inside::Class)),
-                        Some('[' | '&' | '~') => self.literal(),
+                        Some('[' | '&' | '~' | '-') => self.literal(),
                         Some(other) => self.copy(other.len_utf8()),
                         None => {}
                     }
@@ -262,7 +266,10 @@ fn begins_with_one(rest: &str) -> bool {
     match characters.next() {
         None | Some(']') => false,
         Some('[') => posix(rest).is_none(),
-        Some('\\') => !matches!(characters.next(), Some('w' | 'W' | 'd' | 'D' | 's' | 'S' | 'h' | 'p' | 'P')),
+        Some('\\') => {
+            let many = ['w', 'W', 'd', 'D', 's', 'S', 'h', 'H', 'v', 'V', 'p', 'P'];
+            !characters.next().is_some_and(|letter| many.contains(&letter))
+        }
         Some(_) => true,
     }
 }
