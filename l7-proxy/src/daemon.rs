@@ -109,8 +109,10 @@ struct State {
     /// By the address as configured.
     listening: HashMap<Endpoint, Listening>,
     workers_wanted: model::Workers,
-    /// Whom workers act as.
+    /// Whom workers act as, from the start: what they have given up they cannot take back.
     user: Option<Identity>,
+    /// Whom they are to act as when the proxy is started anew.
+    user_wanted: Option<Identity>,
     /// How long what is served by the present configuration may last after the next.
     shutdown_timeout: Option<Duration>,
     phase: Phase,
@@ -265,6 +267,7 @@ impl Daemon {
             listening: HashMap::new(),
             workers_wanted: config.process.workers,
             user: user.clone(),
+            user_wanted: user.clone(),
             shutdown_timeout: None,
             phase: Phase::Serving,
             checks: None,
@@ -350,16 +353,6 @@ impl Daemon {
             return Err(Error::Finishing);
         }
         let Config { process, mut http, stream, .. } = config;
-        if process.workers != state.workers_wanted {
-            state.workers_wanted = process.workers;
-            warn!("worker_processes changed: it takes effect when the proxy is started anew");
-        }
-        if process.user != state.user {
-            // What they have given up they cannot take back.
-            state.user.clone_from(&process.user);
-            warn!("user changed: it takes effect when the proxy is started anew");
-        }
-
         // All that can fail comes first.
         let stream = match self.entry {
             Entry::Sockets => stream.unwrap_or_default(),
@@ -421,6 +414,7 @@ impl Daemon {
         let control = state.bind_control(process.control.as_ref())?;
         self.administered.widen(&services, &site, &names).map_err(of_service)?;
 
+        state.want(process.workers, process.user);
         let stop: Vec<Endpoint> = state
             .listening
             .iter()
@@ -613,6 +607,18 @@ fn of_service(error: ConfigError) -> Error {
 }
 
 impl State {
+    /// Takes down what takes effect when the proxy is started anew, and says so if it is new.
+    fn want(&mut self, workers: model::Workers, user: Option<Identity>) {
+        if workers != self.workers_wanted {
+            self.workers_wanted = workers;
+            warn!("worker_processes changed: it takes effect when the proxy is started anew");
+        }
+        if user != self.user_wanted {
+            self.user_wanted = user;
+            warn!("user changed: it takes effect when the proxy is started anew");
+        }
+    }
+
     /// Binds the control socket, unless it is bound already or there is to be none.
     fn bind_control(&self, wanted: Option<&ControlSocket>) -> Result<Option<lvsadm::Listener>, Error> {
         match (wanted, &self.control) {

@@ -54,6 +54,8 @@ pub(crate) enum ResolveError {
     TimedOut,
     /// The answer cannot be read.
     Malformed,
+    /// As many names are being asked for as there is room for.
+    Busy,
 }
 
 impl ResolveError {
@@ -276,6 +278,7 @@ impl fmt::Display for ResolveError {
             ResolveError::Code(5) => f.write_str("5: Operation refused"),
             ResolveError::Code(code) => write!(f, "{code}: Unknown error"),
             ResolveError::TimedOut => f.write_str("110: Operation timed out"),
+            ResolveError::Busy => f.write_str("too many names are being asked for"),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Cache {
     pub(crate) async fn addresses(&self, resolver: &Arc<Resolver>, name: &str) -> Outcome {
         let resolver = Arc::clone(resolver);
         let question = Question { name: name.to_ascii_lowercase().into_boxed_str(), resolver };
-        let Some(known) = self.name(&question) else { return Err(ResolveError::TimedOut) };
+        let Some(known) = self.name(&question) else { return Err(ResolveError::Busy) };
         let now = Moment::now();
         known.used.set(now);
         let answer = known.answer.borrow().clone();

@@ -144,7 +144,7 @@ fn parse_within<'b>(
         }
         spelling.note(field.name);
         let value = HeaderValue::from_bytes(field.value).map_err(|_| "upstream sent invalid header")?;
-        headers.append(name, value);
+        headers.try_append(name, value).map_err(|_| "upstream sent too many headers")?;
     }
     if !switches {
         hop.take_nominated(&mut headers);
@@ -305,6 +305,16 @@ mod tests {
         for version in ["HTTP/0.9", "HTTP/1.10", "HTTP/2.0", "HTTP/2", "ICY"] {
             assert!(read(version).is_err(), "{version}");
         }
+    }
+
+    #[test]
+    fn more_fields_than_a_map_can_have_are_refused() {
+        let fields = |count: u32| {
+            let names = (0..count).map(|number| format!("x{number:x}:\n"));
+            format!("HTTP/1.1 200 OK\r\n{}\n", names.collect::<String>())
+        };
+        assert_eq!(read(&fields(20_000)), Ok((Framing::Close, true)));
+        assert_eq!(read(&fields(30_000)), Err("upstream sent too many headers".into()));
     }
 
     #[test]

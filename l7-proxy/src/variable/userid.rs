@@ -33,11 +33,12 @@ pub(crate) fn got(exchange: &Exchange<'_>) -> Option<Uid> {
 
 /// Returns what the client's cookie is set to, if it is.
 pub(crate) fn set(exchange: &Exchange<'_>) -> Option<Uid> {
+    let userid = &*exchange.settings.userid;
+    // Where none is set nothing is decided for the places that the request may still come to.
+    if !matches!(userid.mode, UserIdMode::First | UserIdMode::Second) {
+        return None;
+    }
     *exchange.findings.userid.get_or_init(|| {
-        let userid = &*exchange.settings.userid;
-        if !matches!(userid.mode, UserIdMode::First | UserIdMode::Second) {
-            return None;
-        }
         let Some(got) = got(exchange) else {
             complain(exchange, userid);
             return Some(new(exchange, userid));

@@ -11,6 +11,8 @@ const CONTENT: &str = "
     location /log { userid log; return 200 $uid_got$uid_set; }
     location /off { userid off; return 200 $uid_got$uid_set; }
     location /named { userid v1; userid_name who; userid_domain none; userid_p3p none; return 200 $uid_got; }
+    location /early { set $early $uid_set; error_page 404 = /early/on; return 404; }
+    location /early/on { userid on; return 200 $uid_got; }
     location /reset { set $uid_reset $arg_reset; userid on; return 200 $uid_got; }";
 
 /// What differs by nature: the sixteen bytes of a new cookie.
@@ -43,6 +45,7 @@ fn cookies_are_those_of_nginx() {
         ("/off", format!("uid={known}")),
         ("/named", format!("uid={known}")),
         ("/named", format!("who={known}")),
+        ("/early", String::new()),
         ("/reset", format!("uid={known}")),
         ("/reset?reset=0", format!("uid={known}")),
         ("/reset?reset=1", format!("uid={known}")),
