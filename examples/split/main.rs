@@ -21,8 +21,10 @@ use warm_alloc::Warm;
 
 use crate::site::{COUNT, FIRST, Ports, Site, say};
 
+#[allow(unsafe_code)]
+// SAFETY: it is the only one, and the global allocator.
 #[global_allocator]
-static ALLOCATOR: Warm<MiMalloc> = Warm::new(MiMalloc);
+static ALLOCATOR: Warm<MiMalloc> = unsafe { Warm::new(MiMalloc) };
 
 struct Options {
     ports: Ports,

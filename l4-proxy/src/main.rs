@@ -25,8 +25,10 @@ use crate::errands::AtTheEnd;
 use crate::options::{Command, Run};
 use crate::sources::{Read, Sources};
 
+#[allow(unsafe_code)]
+// SAFETY: it is the only one, and the global allocator.
 #[global_allocator]
-static ALLOCATOR: Warm<MiMalloc> = Warm::new(MiMalloc);
+static ALLOCATOR: Warm<MiMalloc> = unsafe { Warm::new(MiMalloc) };
 
 fn main() -> ExitCode {
     match options::parse(std::env::args_os()) {

@@ -27,8 +27,10 @@ use crate::launch::Origin;
 use crate::options::{Options, Task, Voice};
 use crate::service::{PidFile, Service, Signals};
 
+#[allow(unsafe_code)]
+// SAFETY: it is the only one, and the global allocator.
 #[global_allocator]
-static ALLOCATOR: Warm<MiMalloc> = Warm::new(MiMalloc);
+static ALLOCATOR: Warm<MiMalloc> = unsafe { Warm::new(MiMalloc) };
 
 fn main() -> ExitCode {
     let options = match options::parse(std::env::args_os()) {

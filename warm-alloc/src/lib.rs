@@ -11,8 +11,9 @@
 //! ```
 //! use std::alloc::System;
 //!
+//! // SAFETY: it is the only one, and the global allocator.
 //! #[global_allocator]
-//! static ALLOCATOR: warm_alloc::Warm<System> = warm_alloc::Warm::new(System);
+//! static ALLOCATOR: warm_alloc::Warm<System> = unsafe { warm_alloc::Warm::new(System) };
 //!
 //! let kept = warm_alloc::keep();
 //! let first = Box::new([0_u64; 40]);
@@ -21,6 +22,20 @@
 //! assert_eq!(std::ptr::from_ref(&*Box::new([1_u64; 40])).addr(), place);
 //! # drop(kept);
 //! ```
+//!
+//! # What the unsafe code relies on
+//!
+//! 1. There is one [`Warm`] in a process, and it is the global allocator: who makes it promises that. So all
+//!    that lies on a stack came from the one allocator behind it.
+//! 2. A block's stack follows from its layout alone. It is asked for with that stack's layout and freed with it,
+//!    whichever threads do the two, and is large enough for every layout of the stack.
+//! 3. A block on a stack is in nobody's hands, so that its first word may hold the address of the next. Stacks
+//!    are a thread's own, and nothing but `push` and `pop` reads or writes them.
+//! 4. A thread's stacks have no destructor: what its other values free while it ends still finds them. What
+//!    lies there by then is given back before, by [`Keeping`], or is lost; never given out twice.
+//!
+//! `tests/allocator.rs` plays with all of that, over an allocator that takes down what it has given out. Miri
+//! would judge the pointers as well, and needs a nightly compiler, which this workspace does without.
 
 #![allow(unsafe_code)]
 
@@ -31,7 +46,7 @@ use std::ptr;
 
 /// An allocator that gives out first what was freed last; memory comes from the one behind it.
 ///
-/// A process has one at most, as its global allocator: all of them would keep memory in the same place.
+/// A process has one, as its global allocator: all of them would keep memory in the same place.
 #[derive(Debug)]
 pub struct Warm<A> {
     behind: A,
@@ -39,7 +54,11 @@ pub struct Warm<A> {
 
 impl<A> Warm<A> {
     /// Stands in front of `behind`.
-    pub const fn new(behind: A) -> Warm<A> {
+    ///
+    /// # Safety
+    /// There is no other in the process, and it is the global allocator (`#[global_allocator]`): what one has
+    /// kept would be given out, and given back, by the other.
+    pub const unsafe fn new(behind: A) -> Warm<A> {
         Warm { behind }
     }
 }
@@ -54,6 +73,7 @@ pub fn keep() -> Keeping {
 
 /// While it lives, its thread keeps what it frees.
 #[derive(Debug)]
+#[must_use = "nothing is kept any more once it is dropped"]
 pub struct Keeping {
     _of_this_thread: PhantomData<*const ()>,
 }
