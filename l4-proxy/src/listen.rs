@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
@@ -52,14 +53,10 @@ pub fn datagrams(address: SocketAddr, presence: Presence, count: usize) -> io::R
     (0..count).map(|_| datagram_socket(address, presence, Sharing::Group)).collect()
 }
 
-/// Sets how long bytes may stay unacknowledged before a client counts as gone, on what is accepted from now
-/// on; the kernel's time without one.
-///
-/// # Errors
-/// The system refuses.
-pub fn end_silence(listeners: &[TcpListener], user_timeout: Option<Duration>) -> io::Result<()> {
-    // Accepted sockets inherit it, and zero is the kernel's time.
-    listeners.iter().try_for_each(|listener| SockRef::from(listener).set_tcp_user_timeout(user_timeout))
+/// Sets how long bytes may stay unacknowledged before a peer counts as gone: that of a connection, or of all
+/// that a listener accepts from now on. Without one it is the kernel's time.
+pub(crate) fn end_silence(socket: &impl AsFd, user_timeout: Option<Duration>) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_user_timeout(user_timeout)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,7 +109,8 @@ fn allow(presence: Presence, socket: &Socket, address: SocketAddr) -> io::Result
 
 /// Takes what is in a listener's queue, and listens no more: closing it would reset that.
 ///
-/// The queue itself is asked, not the runtime, which may not have heard yet of who came last.
+/// The queue itself is asked, not the runtime, which may not have heard yet of who came last. Where another
+/// process has the same listener clients come on, so no more are taken than a queue can hold.
 pub fn queued(
     listener: tokio::net::TcpListener,
 ) -> impl Iterator<Item = (tokio::net::TcpStream, SocketAddr)> {
@@ -129,6 +127,7 @@ pub fn queued(
             }
         }
     })
+    .take(BACKLOG as usize)
 }
 
 /// Whether an accept failed for a reason of that connection alone, which the next one need not
@@ -171,16 +170,13 @@ mod tests {
         let listeners = group((Ipv4Addr::LOCALHOST, 0).into(), Presence::Here, 2).expect("a free port");
         let address = listeners[0].local_addr().expect("bound");
         let heard = |time: Option<Duration>| {
-            end_silence(&listeners, time).expect("a valid time");
+            listeners.iter().for_each(|listener| end_silence(listener, time).expect("a valid time"));
             let client = TcpStream::connect(address).expect("it listens");
             let own = client.local_addr().expect("connected");
-            let accepted = loop {
-                let accepted = listeners.iter().find_map(|listener| listener.accept().ok());
-                match accepted {
-                    Some((stream, peer)) if peer == own => break stream,
-                    _ => std::thread::yield_now(),
-                }
-            };
+            let (accepted, peer) = lab::wait_for("the client is accepted", || {
+                listeners.iter().find_map(|listener| listener.accept().ok())
+            });
+            assert_eq!(peer, own);
             SockRef::from(&accepted).tcp_user_timeout().expect("open")
         };
         assert_eq!(heard(Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));

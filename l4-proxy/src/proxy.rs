@@ -25,15 +25,14 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info};
 
-pub(crate) use self::accept::{Reception, accept};
+pub(crate) use self::accept::{Queue, Reception, accept};
 pub(crate) use self::connect::cause;
 pub use self::identify::Unidentified;
 use self::legs::Legs;
-use crate::clock;
 use crate::connections::{self, Connections, Entry};
 use crate::relay::{self, End, Progress, Side, Tally, Timeouts};
 use crate::settings::Settings;
-use crate::sys;
+use crate::{clock, listen, sys};
 
 /// Forwards the connections of one virtual service.
 ///
@@ -135,7 +134,8 @@ impl Proxy {
         self.shared.settings.load_full()
     }
 
-    /// Changes how connections are treated that begin from now on.
+    /// Changes how connections are treated that begin from now on; [`serve`](Proxy::serve) goes on with the
+    /// `user_timeout` that it began with.
     pub fn set_settings(&self, settings: Settings) {
         self.shared.settings.store(Arc::new(settings));
     }
@@ -146,8 +146,13 @@ impl Proxy {
     /// At the bound on connections it stops accepting until one ends: clients wait in the
     /// listener's queue. When the process runs out of descriptors it pauses likewise.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        // What is accepted inherits it. A listener that does not take it has nothing to accept.
+        // What is accepted inherits them. A listener that does not take them has nothing to accept.
         let _ = SockRef::from(&listener).set_tcp_nodelay(true);
+        let _ = listen::end_silence(&listener, self.settings().user_timeout);
+        let shutdown = async {
+            shutdown.await;
+            Queue::Own
+        };
         accept(self, listener, shutdown).await;
     }
 
@@ -155,6 +160,10 @@ impl Proxy {
     pub async fn handle(&self, client: TcpStream, peer: SocketAddr) -> Outcome {
         // A small answer must not wait for the client's confirmation of the one before.
         let _ = client.set_nodelay(true);
+        let user_timeout = self.settings().user_timeout;
+        if user_timeout.is_some() {
+            let _ = listen::end_silence(&client, user_timeout);
+        }
         self.forward(client, peer, None, None).await
     }
 
@@ -411,6 +420,25 @@ mod tests {
         assert!(matches!(proxy.handle(accepted, peer).await.ended, Ended::Elsewhere));
         let error = client.readable().await.and_then(|()| client.try_read(&mut [0])).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn client_that_acknowledges_nothing_has_as_long_as_a_server() {
+        let patience = Duration::from_secs(7);
+        let settings = Settings { user_timeout: Some(patience), ..Settings::default() };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let proxy = Proxy::new(Arc::new(Director::new()), ServiceKey::tcp(address), settings);
+        let copy = listener.try_clone().unwrap();
+        proxy.serve(TcpListener::from_std(listener).unwrap(), std::future::ready(())).await;
+        assert_eq!(SockRef::from(&copy).tcp_user_timeout().unwrap(), Some(patience));
+        // What others have accepted.
+        let (client, peer) = (std::net::TcpStream::connect(address).unwrap(), copy.local_addr().unwrap());
+        client.set_nonblocking(true).unwrap();
+        let copy = client.try_clone().unwrap();
+        proxy.handle(TcpStream::from_std(client).unwrap(), peer).await;
+        assert_eq!(SockRef::from(&copy).tcp_user_timeout().unwrap(), Some(patience));
     }
 
     /// Never answers.

@@ -27,7 +27,7 @@ pub struct Settings {
     /// server only when one does not accept: a server that took a request and fell silent may have
     /// acted on it, and would act twice.
     pub redispatch: usize,
-    /// How long bytes may stay unacknowledged before a peer counts as gone (`TCP_USER_TIMEOUT`); the
+    /// How long bytes may stay unacknowledged before a client or server counts as gone (`TCP_USER_TIMEOUT`); the
     /// kernel's about 15 minutes if not given.
     pub user_timeout: Option<Duration>,
     /// Whether packets of clients' connections are counted. It costs a system call more for each (about 0.3 µs,

@@ -235,3 +235,46 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MARGIN: Duration = Duration::from_secs(1);
 
 const TEXT_MAX: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+    use crate::daemon::{Daemon, Options};
+
+    #[test]
+    fn successor_that_was_kept_from_running_for_too_long_serves_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("sock");
+        let control = UnixListener::bind(&path).expect("a socket");
+        let director = thread::spawn(move || {
+            let (mut successor, _) = control.accept().expect("it asks");
+            let estate = Estate::of(&Director::new(), lvsadm::Timeouts::default(), crate::clock::now());
+            write_text(&successor, &estate.write()).expect("it listens");
+            let mut said = Vec::new();
+            // It may leave with a reset.
+            let _ = successor.read_to_end(&mut said);
+            (control, said.contains(&SERVES))
+        });
+        let (mut predecessor, inherited) = Predecessor::ask(&path).expect("a director");
+        let begun = *predecessor.asked.get_mut().expect("no panic");
+        assert!(predecessor.waits());
+        for (ago, waits) in [(PATIENCE - 2 * MARGIN, true), (PATIENCE - MARGIN, false), (PATIENCE, false)] {
+            *predecessor.asked.get_mut().expect("no panic") =
+                begun.checked_sub(ago).expect("not just booted");
+            assert_eq!(predecessor.waits(), waits, "{ago:?}");
+        }
+        let options = Options { control: Some(path.clone()), workers: 1, probes: None, ..Options::default() };
+        let late =
+            Daemon::succeed(options, lvs_core::Config::default(), (predecessor, inherited), |_| Ok(()));
+        let error = late.err().expect("it is too late").to_string();
+        assert!(error.contains("has waited for too long, and goes on"), "{error}");
+        let (control, served) = director.join().expect("no panic");
+        assert!(!served, "it said that it serves");
+        control.set_nonblocking(true).expect("open");
+        drop(UnixStream::connect(&path).expect("the control socket is as it was"));
+        lab::eventually("that came to the director before", || control.accept().is_ok());
+    }
+}

@@ -20,7 +20,7 @@ use super::{Shared, State};
 use crate::fwmark::{ByMark, are_marks_told};
 use crate::listen::{self, Presence};
 use crate::metrics::{self, Sources};
-use crate::proxy::{Proxy, Reception, accept};
+use crate::proxy::{Proxy, Queue, Reception, accept};
 use crate::udp::{DatagramProxy, Dropped, Passing, Phase, Scheduling};
 use crate::worker::Workers;
 
@@ -97,7 +97,8 @@ impl Shared {
         let listeners = || {
             let given = shared_out(inherited.listeners(address)?, count)?;
             let listeners = if given.is_empty() { listen::group(address, presence, count)? } else { given };
-            listen::end_silence(&listeners, self.options.settings.user_timeout)?;
+            let user_timeout = self.options.settings.user_timeout;
+            listeners.iter().try_for_each(|listener| listen::end_silence(listener, user_timeout))?;
             Ok(listeners)
         };
         let datagrams = || {
@@ -344,7 +345,10 @@ async fn accept_on(
         Ok(listener) => {
             let stopped = async move {
                 // An error means that the other end is gone, which stops the listener as well.
-                let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
+                match phases.wait_for(|phase| *phase != Phase::Serving).await.as_deref() {
+                    Ok(Phase::Answering) => Queue::Shared,
+                    _ => Queue::Own,
+                }
             };
             accept(&reception, listener, stopped).await;
         }

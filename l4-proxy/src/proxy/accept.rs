@@ -22,6 +22,15 @@ pub(crate) trait Reception {
     fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>);
 }
 
+/// Whose the clients are that wait in a listener's queue when nobody accepts here any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// Ours alone: the queue would be reset with the listener.
+    Own,
+    /// Another process has the listener too, and takes in whom we have no room for.
+    Shared,
+}
+
 /// Accepts connections until `shutdown` is done; then also those that the kernel had accepted by then.
 ///
 /// Where there is no room it stops accepting until there is: clients wait in the listener's queue. When
@@ -29,21 +38,21 @@ pub(crate) trait Reception {
 pub(crate) async fn accept(
     reception: &impl Reception,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = Queue>,
 ) {
     tokio::pin!(shutdown);
     // On a listener for one address its connections need not be asked for theirs.
     let own = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
     let mut crowded = false;
     let mut said: Option<Instant> = None;
-    loop {
+    let queue = loop {
         if let Some(max) = reception.full() {
             if !crowded {
                 warn!(service = %reception.name(), max, "no room for more connections");
             }
             crowded = true;
             tokio::select! {
-                () = &mut shutdown => break,
+                queue = &mut shutdown => break queue,
                 () = sleep(PAUSE) => continue,
             }
         }
@@ -51,7 +60,7 @@ pub(crate) async fn accept(
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            () = &mut shutdown => break,
+            queue = &mut shutdown => break queue,
         };
         match accepted {
             Ok((client, peer)) => reception.take_in(client, peer, own),
@@ -65,9 +74,10 @@ pub(crate) async fn accept(
                 sleep(PAUSE).await;
             }
         }
-    }
-    // What is in the queue would be reset with the listener.
-    for (client, peer) in listen::queued(listener) {
+    };
+    let mut waiting = listen::queued(listener);
+    while queue == Queue::Own || reception.full().is_none() {
+        let Some((client, peer)) = waiting.next() else { break };
         reception.take_in(client, peer, own);
     }
 }
@@ -77,3 +87,52 @@ const UNSAID: Duration = Duration::from_secs(10);
 
 /// How long accepting pauses when there is no room.
 const PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::ready;
+
+    use super::*;
+
+    /// Has room for two.
+    #[derive(Default)]
+    struct Small {
+        taken: RefCell<Vec<TcpStream>>,
+    }
+
+    impl Reception for Small {
+        fn name(&self) -> impl Display {
+            "small"
+        }
+
+        fn full(&self) -> Option<usize> {
+            (self.taken.borrow().len() >= 2).then_some(2)
+        }
+
+        fn take_in(&self, client: TcpStream, _: SocketAddr, _: Option<SocketAddr>) {
+            self.taken.borrow_mut().push(client);
+        }
+    }
+
+    /// Five wait when accepting ends; returns how many are taken in, and how many wait on.
+    async fn taken(queue: Queue) -> (usize, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let listener = listener.into_std().expect("a listener");
+        let other = listener.try_clone().expect("a descriptor");
+        let _clients: Vec<_> =
+            (0..5).map(|_| std::net::TcpStream::connect(address).expect("it listens")).collect();
+        let small = Small::default();
+        let listener = TcpListener::from_std(listener).expect("a listener");
+        accept(&small, listener, ready(queue)).await;
+        let left = std::iter::from_fn(|| other.accept().ok()).count();
+        (small.taken.into_inner().len(), left)
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_taken_in_at_the_end_unless_another_process_has_room() {
+        assert_eq!(taken(Queue::Own).await, (5, 0));
+        assert_eq!(taken(Queue::Shared).await, (2, 3));
+    }
+}

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use l4_proxy::daemon::{Daemon, Options};
-use l4_proxy::takeover::{Estate, Predecessor};
 use rustix::process::Signal;
 
 use crate::binary::Director;
@@ -270,38 +268,6 @@ fn director_goes_on_if_its_successor_says_nothing() {
         over_tcp(web)(question).expect("served");
         over_udp(dns)(question).expect("served");
     }
-}
-
-#[test]
-fn successor_that_was_kept_from_running_for_too_long_serves_nobody() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("sock");
-    let control = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
-    // A director that is heard of so slowly that its patience is over, as for one that was stopped meanwhile.
-    let slow = thread::spawn(move || {
-        let (mut successor, _) = control.accept().expect("it asks");
-        let timeouts = lvsadm::Timeouts::default();
-        let now = l4_proxy::clock::now();
-        let estate = Estate::of(&lvs_core::Director::new(), timeouts, now).write();
-        for part in [&(estate.len() as u64).to_be_bytes()[..], &estate] {
-            thread::sleep(PATIENCE / 2);
-            successor.write_all(part).expect("it listens");
-        }
-        let mut said = Vec::new();
-        // It may leave with a reset.
-        let _ = successor.read_to_end(&mut said);
-        (control, said.ends_with(b"!"))
-    });
-    let predecessor = Predecessor::ask(&path).expect("a director");
-    let options = Options { control: Some(path.clone()), workers: 1, probes: None, ..Options::default() };
-    let late = Daemon::succeed(options, lvs_core::Config::default(), predecessor, |_| Ok(()));
-    let error = late.err().expect("it is too late").to_string();
-    assert!(error.contains("has waited for too long, and goes on"), "{error}");
-    let (control, served) = slow.join().expect("no panic");
-    assert!(!served, "it said that it serves");
-    control.set_nonblocking(true).expect("open");
-    drop(std::os::unix::net::UnixStream::connect(&path).expect("the control socket is as it was"));
-    eventually("that came to the director before", || control.accept().is_ok());
 }
 
 #[test]
