@@ -49,8 +49,8 @@ pub(crate) struct Drain {
     pub(crate) host: IpAddr,
     /// At this port only, or at all.
     pub(crate) port: Option<u16>,
-    /// How long those who are there may stay.
-    pub(crate) deadline: Duration,
+    /// How long those who are there may stay, if that was said.
+    pub(crate) deadline: Option<Duration>,
 }
 
 /// How an answer is written.
@@ -259,7 +259,8 @@ fn edit(edit: Edit) -> Command {
     Command::Edit(Box::new(edit))
 }
 
-const EXPLAIN_USAGE: &str = "--explain requires a service, as VIP:PORT or an option, and a client address";
+const EXPLAIN_USAGE: &str =
+    "--explain requires a service, as VIP:PORT, a pool's name or an option, and a client address";
 
 /// What a synchronisation daemon may be started or stopped as.
 const DAEMONS: [&str; 2] = ["master", "backup"];

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use lvs_core::{Changes, Config, EditError, Explanation, Flow, ServerConfig, ServiceKey};
 use serde::Serialize;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use crate::arguments::{Drain, Extent, Format};
 use crate::control::{Control, Edit};
 use crate::document::VERSION;
+use crate::line::TIMEOUT_MAX;
 use crate::message::{Failure, Subject};
 use crate::rules::{server_words, service_words};
 use crate::standing::{count, left};
@@ -79,7 +81,7 @@ pub(crate) fn drain(drain: &Drain, control: &dyn Control) -> Result<String, Fail
     let is_meant = |server: &SocketAddr| {
         server.ip() == drain.host && drain.port.is_none_or(|port| port == server.port())
     };
-    let deadline = control.now() + drain.deadline;
+    let deadline = control.now() + drain.deadline.unwrap_or(DEADLINE_DEFAULT);
     let mut found: Vec<(ServiceKey, SocketAddr)> = Vec::new();
     for service in services {
         let servers = service.servers.iter().map(|server| server.address).filter(is_meant);
@@ -97,11 +99,13 @@ pub(crate) fn drain(drain: &Drain, control: &dyn Control) -> Result<String, Fail
         if found.contains(&(draining.service.clone(), draining.server)) {
             let connections = count(draining.load.total().into(), "connection", "connections");
             let clients = count(draining.templates.into(), "persistent client", "persistent clients");
-            let left = left(draining.deadline.since(control.now()));
-            out.push_str(&format!(
-                "{} of {} drains: {connections} and {clients} left, cut off in {left}\n",
-                draining.server, draining.service
-            ));
+            let (server, service) = (draining.server, &draining.service);
+            out.push_str(&format!("{server} of {service} drains: {connections} and {clients} left"));
+            if drain.deadline.is_some() {
+                let left = left(draining.deadline.since(control.now()));
+                out.push_str(&format!(", cut off in {left}"));
+            }
+            out.push('\n');
         }
     }
     Ok(out)
@@ -184,3 +188,7 @@ impl Servers<'_> {
         self.0.get(&(service, *server)).map(|server| server_words(server, Extent::Full)).unwrap_or_default()
     }
 }
+
+/// How long a server may drain of which nothing else was said: the longest timeout there is. Nobody
+/// is cut off whom weight 0 would leave alone, and yet the drain has an end.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(TIMEOUT_MAX as u64);

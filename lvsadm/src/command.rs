@@ -333,7 +333,8 @@ const SAVE: &str = "ipvsadm-save";
 pub(crate) const RESTORE: &str = "ipvsadm-restore";
 const HELP: &str = "\
 Usage:
-  PROGRAM -A|-E SERVICE [-s SCHEDULER] [-b FLAGS] [-p [SECONDS]] [-M MASK] [-o]
+  PROGRAM -A|-E SERVICE [-s SCHEDULER] [-b FLAGS] [-p [SECONDS]] [-M MASK] [--pe sip]
+             [-o]
   PROGRAM -D SERVICE
   PROGRAM -C
   PROGRAM -a|-e SERVICE -r SERVER [-m|-g|-i] [-w WEIGHT] [-x UPPER] [-y LOWER]
@@ -351,7 +352,7 @@ Beyond ipvsadm:
                                        (else that of LVSADM_SOCKET, else
                                        DEFAULT_SOCKET)
   PROGRAM --drain SERVER [SERVICE] [--deadline SECONDS]
-  PROGRAM --explain VIP:PORT CLIENT [--json]
+  PROGRAM --explain VIP:PORT|POOL CLIENT [--json]
   PROGRAM --plan FILE [--json]
   PROGRAM --top
   PROGRAM --upgrade

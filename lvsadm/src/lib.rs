@@ -61,7 +61,7 @@
 //! | `-L --health` | which servers can be used, why not, since when, and how much of the time |
 //! | `--json`, with any `-L`, `--explain` and `--plan` | the same for programs: [`document`] |
 //! | `--drain SERVER [SERVICE] [--deadline SECONDS]` | weight 0 in all services or one; cuts off at the deadline who is left |
-//! | `--explain VIP:PORT CLIENT` | the server that a client would get now, and what stands against the others |
+//! | `--explain VIP:PORT\|POOL CLIENT` | the server that a client would get now, and what stands against the others |
 //! | `--plan FILE` | what a file of rules in the place of the present ones would change, and for whom |
 //! | `--top` | a live view (feature `top`, of the program only) |
 //! | `--upgrade` | has the director start its program anew and hand over to it (of the control socket only) |

@@ -34,7 +34,7 @@ pub(crate) struct Line<'a> {
     lower_threshold: u32,
     tunnel: TunnelKind,
     tunnel_port: u16,
-    deadline: Duration,
+    deadline: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl<'a> Line<'a> {
             lower_threshold: 0,
             tunnel: TunnelKind::default(),
             tunnel_port: 0,
-            deadline: DEADLINE_DEFAULT,
+            deadline: None,
         }
     }
 
@@ -135,7 +135,7 @@ impl<'a> Line<'a> {
                     }
                     Opt::Deadline => {
                         let seconds = number(value, 0, TIMEOUT_MAX).ok_or_else(|| invalid_timeout(value))?;
-                        self.deadline = Duration::from_secs(seconds.into());
+                        self.deadline = Some(Duration::from_secs(seconds.into()));
                     }
                     Opt::Syncid => drop(within(0, 255, "illegal syncid specified")?),
                     Opt::SyncMaxlen => drop(within(1, 65_507, "illegal sync-maxlen specified")?),
@@ -224,7 +224,7 @@ impl<'a> Line<'a> {
     }
 
     /// How long connections of a server that drains may stay.
-    pub(crate) fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.deadline
     }
 
@@ -422,8 +422,5 @@ fn is_unicast(host: IpAddr) -> bool {
 const PERSISTENCE_DEFAULT: u32 = 360;
 /// Longest timeout, 31 days, in seconds.
 pub(crate) const TIMEOUT_MAX: u32 = 31 * 24 * 3600;
-/// How long a server may drain of which nothing else was said: the longest timeout there is. Nobody
-/// is cut off whom weight 0 would leave alone, and yet the drain has an end.
-const DEADLINE_DEFAULT: Duration = Duration::from_secs(TIMEOUT_MAX as u64);
 const THRESHOLD_MAX: u32 = i32::MAX as u32;
 const SCHEDULER_DEFAULT: &str = "wlc";

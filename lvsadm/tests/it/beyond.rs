@@ -171,7 +171,11 @@ fn drain_takes_a_server_out_of_every_service_and_says_what_is_left() {
 #[test]
 fn drain_can_be_meant_for_one_service_or_port() {
     let fake = Fake::with(RULES);
-    fake.stdout("--drain 10.0.0.1 -t 192.0.2.10:443");
+    // Who is there longer than the longest timeout is cut off even so, and nobody has asked about that.
+    assert_eq!(
+        fake.stdout("--drain 10.0.0.1 -t 192.0.2.10:443"),
+        "10.0.0.1:443 of TCP 192.0.2.10:443 drains: 0 connections and 0 persistent clients left\n"
+    );
     fake.stdout("--drain 10.0.0.1:8080 --pool api --deadline 0");
     let weights: Vec<u32> =
         fake.director.config().services.iter().map(|service| service.servers[0].weight.value()).collect();

@@ -181,10 +181,14 @@ const TABLE: &[(&str, &str, u8)] = &[
     ("-A -t 192.0.2.9:80 --backup", "Illegal 'backup' option with the 'add-service' command\n", 2),
     ("-A --pool", "--pool: missing argument\n", 255),
     ("-D --pool nosuch", "No such service\n", 255),
-    ("--explain", "--explain requires a service, as VIP:PORT or an option, and a client address\n", 2),
+    (
+        "--explain",
+        "--explain requires a service, as VIP:PORT, a pool's name or an option, and a client address\n",
+        2,
+    ),
     (
         "--explain 192.0.2.1:80",
-        "--explain requires a service, as VIP:PORT or an option, and a client address\n",
+        "--explain requires a service, as VIP:PORT, a pool's name or an option, and a client address\n",
         2,
     ),
     ("--explain 192.0.2.1:80 198.51.100.7 foo", "unexpected argument foo\n", 2),
