@@ -14,6 +14,7 @@ use l4_proxy::relay::Engine;
 use lexopt::{Arg, Parser, ValueExt};
 use tracing_subscriber::filter::Targets;
 
+pub(crate) use self::services::Named;
 use self::services::{Services, TRANSPARENT_HELP};
 use crate::sources::Sources;
 
@@ -130,6 +131,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
             _ => return Err(format!("unknown option {name}")),
         }
     }
+    sources.named = services.named();
     daemon.services = services.on(&daemon.settings);
     sources.entrances.clone_from(&daemon.entrances);
     let log =

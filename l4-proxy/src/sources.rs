@@ -10,6 +10,8 @@ use lvsadm::rules::Rules;
 use lvsadm::{Edit, Naming, Timeouts};
 use tracing::warn;
 
+use crate::options::Named;
+
 /// The files, and how they are read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
@@ -23,6 +25,8 @@ pub(crate) struct Sources {
     pub(crate) dialect: Dialect,
     /// Where the director takes in what has a firewall mark.
     pub(crate) entrances: Vec<Entrance>,
+    /// What the command line says of single services, which may not be there.
+    pub(crate) named: Vec<Named>,
 }
 
 /// What was in them.
@@ -30,7 +34,7 @@ pub(crate) struct Sources {
 pub(crate) struct Read {
     pub(crate) rules: Rules,
     pub(crate) model: Option<Model>,
-    pub(crate) warnings: Vec<Complaint>,
+    pub(crate) warnings: Vec<String>,
     /// What the `keepalived.conf` says.
     statements: String,
 }
@@ -66,7 +70,15 @@ impl Sources {
             let (model, warnings) =
                 loaded.accept(self.dialect).map_err(|complaints| lines(path, &complaints))?;
             read.model = Some(model);
-            read.warnings = warnings;
+            read.warnings = warnings.iter().map(ToString::to_string).collect();
+        }
+        // Without files services come from `lvsadm`, when they come.
+        if !self.is_empty() {
+            let config = read.config();
+            let unknown = self.named.iter().filter(|named| !named.is_in(&config));
+            read.warnings.extend(unknown.map(|named| {
+                format!("{}: warning: no such TCP service is in {}", named.option, self.names())
+            }));
         }
         Ok(read)
     }

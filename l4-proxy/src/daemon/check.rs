@@ -48,7 +48,8 @@ fn can_forward(service: &ServiceKey, server: &ServerConfig) -> Result<(), Commit
         Forwarding::Gatewaying => "-g",
         _ => "-i",
     };
-    let server = server.address;
+    // The port is the service's, whatever was asked for: only NAT leads to another.
+    let server = server.address.ip();
     let reason = "this build forwards by masquerading only (-m)";
     Err(CommitError::Refused(format!("server {server} of service {service} has {option}: {reason}")))
 }

@@ -6,12 +6,22 @@ use std::num::NonZeroU32;
 
 use l4_proxy::proxy_protocol::Version;
 use l4_proxy::{AcceptProxy, Network, Settings, Source};
-use lvs_core::{Family, ServiceKey};
+use lvs_core::{Config, Family, ServiceKey};
 
 /// What the command line says of single services, in its order.
 #[derive(Default)]
 pub(super) struct Services {
     wishes: Vec<(Service, Wish)>,
+    named: Vec<Named>,
+}
+
+/// An option about one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    /// As it was written, without its value.
+    pub(crate) option: String,
+    /// The services that it can mean.
+    pub(crate) keys: Vec<ServiceKey>,
 }
 
 /// As a service is named on the command line.
@@ -39,8 +49,15 @@ impl Services {
     pub(super) fn take(&mut self, name: &str, text: &str) -> Result<(), &'static str> {
         let wanted = WANTED.iter().find(|(known, _)| *known == name).map_or("", |(_, wanted)| *wanted);
         let wish = Services::read(name, text).ok_or(wanted)?;
+        let service = text.split_once('=').map_or(text, |(service, _)| service);
+        self.named.push(Named { option: format!("{name} {service}"), keys: wish.0.keys() });
         self.wishes.push(wish);
         Ok(())
+    }
+
+    /// What was said, and of whom.
+    pub(super) fn named(&self) -> Vec<Named> {
+        self.named.clone()
     }
 
     fn read(name: &str, text: &str) -> Option<(Service, Wish)> {
@@ -73,6 +90,13 @@ impl Services {
             }
         }
         services
+    }
+}
+
+impl Named {
+    /// Whether it can mean a service of this configuration.
+    pub(crate) fn is_in(&self, config: &Config) -> bool {
+        self.keys.iter().any(|key| config.service(key).is_some())
     }
 }
 

@@ -93,14 +93,43 @@ pub(crate) fn rules(vip: SocketAddr, server: SocketAddr) -> String {
 
 /// What the program says of a rules file, and whether it takes it.
 fn check(rules: &str) -> (bool, String) {
+    check_with(rules, &[])
+}
+
+fn check_with(rules: &str, options: &[&str]) -> (bool, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("director.rules");
     fs::write(&path, rules).expect("a file");
-    let output = Command::new(env!("CARGO_BIN_EXE_l4-proxy")).arg("-t").arg("--rules").arg(&path).output();
-    let output = output.expect("it runs");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
+    let output = command.arg("-t").arg("--rules").arg(&path).args(options).output().expect("it runs");
     let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
     let folder = folder.path().display().to_string();
     (output.status.success(), said.replace(&format!("{folder}/"), ""))
+}
+
+#[test]
+fn option_of_a_service_that_is_not_there_is_warned_of() {
+    let rules = "-A -t 127.0.0.1:8080 -s rr\n-A -f 5 -s rr\n";
+    let good = "director.rules: the rules are good (services: 2, servers: 0)\n";
+    let mark = ["--fwmark", "5=127.0.0.1:8081"];
+    for (option, value, warned) in [
+        ("--send-proxy", "127.0.0.1:8080=v2", ""),
+        ("--limit", "5=10", ""),
+        (
+            "--send-proxy",
+            "127.0.0.1:9999=v2",
+            "--send-proxy 127.0.0.1:9999: warning: no such TCP service is in director.rules\n",
+        ),
+        (
+            "--transparent",
+            "127.0.0.1:9999",
+            "--transparent 127.0.0.1:9999: warning: no such TCP service is in director.rules\n",
+        ),
+        ("--limit", "6=10", "--limit 6: warning: no such TCP service is in director.rules\n"),
+    ] {
+        let said = check_with(rules, &[mark[0], mark[1], option, value]);
+        assert_eq!(said, (true, format!("{good}{warned}")), "{option} {value}");
+    }
 }
 
 #[test]
@@ -118,7 +147,7 @@ fn wrong_rules_are_refused_with_file_line_and_word() {
         ),
         (
             "-A -t 127.0.0.1:8080 -s rr\n-a -t 127.0.0.1:8080 -r 127.0.0.1:8081 -g\n",
-            "l4-proxy: director.rules:2: server 127.0.0.1:8080 of service TCP 127.0.0.1:8080 has -g: this build forwards by masquerading only (-m)",
+            "l4-proxy: director.rules:2: server 127.0.0.1 of service TCP 127.0.0.1:8080 has -g: this build forwards by masquerading only (-m)",
         ),
         (
             "-A --sctp-service 127.0.0.1:53 -s rr\n",
