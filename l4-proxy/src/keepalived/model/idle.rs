@@ -157,6 +157,7 @@ pub(super) const INSTANCE: Idle = Idle {
         ("promote_secondaries", "the kernel's setting is left alone"),
         ("track_src_ip", "an instance whose source address is not there is in fault anyhow"),
         ("kernel_rx_buf_size", BUFFERS),
+        ("debug", "--log says what is logged"),
     ],
     always: &[("higher_prio_send_advert", LAST_WORD)],
 };
@@ -333,8 +334,6 @@ mod tests {
             "notify_master_rx_lower_pri",
             "notify_split_brain",
             "smtp_alert",
-            // keepalived makes nothing of it either.
-            "debug",
             // These are refused, or told where the rest of the instance is known.
             "vrf",
             "use_ipvlan",

@@ -249,7 +249,11 @@ impl Build<'_> {
         for child in node.children().iter().filter(|child| child.name() == "real_server") {
             let Some(server) = self.server(child, members, defaults, files) else { continue };
             if servers.iter().any(|other| other.address == server.address) {
-                self.complain(child.blame(format!("real_server {} is there already", server.address)));
+                // Without NAT they may have become one when they were given their service's port; what is told
+                // then is that this director has NAT only.
+                if server.forwarding == Forwarding::Masquerading {
+                    self.complain(child.blame(format!("real_server {} is there already", server.address)));
+                }
                 continue;
             }
             servers.push(server);
@@ -366,7 +370,9 @@ impl Build<'_> {
         if let Some(sorry) = &service.sorry
             && service.servers.iter().any(|server| server.address == sorry.address)
         {
-            self.complain(node.blame(format!("the sorry server {} is a real server too", sorry.address)));
+            if sorry.forwarding == Forwarding::Masquerading {
+                self.complain(node.blame(format!("the sorry server {} is a real server too", sorry.address)));
+            }
             service.sorry = None;
         }
     }

@@ -76,13 +76,6 @@ pub struct Instance {
     pub further: Vec<Vec<String>>,
 }
 
-impl Instance {
-    /// Whether it advertises IPv6 addresses.
-    pub(crate) fn is_v6(&self) -> bool {
-        self.addresses.first().is_some_and(|first| first.address.is_ipv6())
-    }
-}
-
 /// How adverts travel and when they are missed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wire {

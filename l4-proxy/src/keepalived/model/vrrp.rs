@@ -241,7 +241,7 @@ impl Build<'_> {
         } else if let Some(word) = node.child("native_ipv6").filter(|_| !instance.addresses.is_empty()) {
             self.complaints.push(word.blame("native_ipv6 needs IPv6 addresses in virtual_ipaddress"));
         }
-        self.check_reach(node, instance);
+        self.check_reach(node, instance, v6);
         let authentication = node.child("authentication");
         if let (Some(block), 3) = (authentication, instance.version) {
             self.complaints
@@ -271,8 +271,8 @@ impl Build<'_> {
         }
     }
 
-    /// What makes no sense together of how adverts and addresses travel.
-    fn check_reach(&mut self, node: &Node, instance: &Instance) {
+    /// What makes no sense together of how adverts and addresses travel, those of IPv6 or of IPv4.
+    fn check_reach(&mut self, node: &Node, instance: &Instance, v6: bool) {
         let mut warn = |word: &str, message: &str| {
             self.complaints.extend(node.child(word).map(|child| child.blame(message).only_warns()));
         };
@@ -288,7 +288,6 @@ impl Build<'_> {
             self.complaints
                 .push(word.blame("there is no unicast_peer: the instance would be in fault for good"));
         }
-        let v6 = instance.is_v6();
         let elsewhere = |address: &&Address| {
             address.address.is_ipv6() != v6
                 || address.device.is_some() && address.device != instance.interface

@@ -84,8 +84,8 @@ impl<'a> Build<'a> {
     }
 }
 
-/// What is read here.
-pub(super) const WIRE_WORDS: [&str; 16] = [
+/// What is read elsewhere than in `instance_word`.
+pub(super) const WIRE_WORDS: [&str; 15] = [
     "mcast_dst_ip",
     "unicast_ttl",
     "check_unicast_src",
@@ -99,7 +99,6 @@ pub(super) const WIRE_WORDS: [&str; 16] = [
     "garp_master_refresh",
     "garp_master_refresh_repeat",
     "no_virtual_ipaddress",
-    "debug",
     "native_ipv6",
     "unicast_fault_no_peer",
 ];

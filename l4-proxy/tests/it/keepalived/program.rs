@@ -357,6 +357,11 @@ lb.conf:7: unknown keyword \"wieght\" in real_server; did you mean \"weight\"?
     assert_eq!(test(&wrong, &[]), (false, said.to_owned()));
     let (taken, said) = test(&wrong, &["--lenient"]);
     assert!(taken && said.contains("lb.conf:7: warning: unknown keyword"), "{said}");
+    // Two servers that direct routing would make one are no further error.
+    let servers = [8080, 8081].map(|port| server(SocketAddr::from(([127, 0, 0, 1], port)), ""));
+    let direct = service(vip, "sorry_server 127.0.0.1 8082", &servers).replace("lb_kind NAT", "lb_kind DR");
+    let (taken, said) = test(&direct, &[]);
+    assert!(!taken && said.starts_with("l4-proxy: lb.conf cannot be used: 1 error, 3 warnings\n"), "{said}");
     let conditional = good.clone() + "@one nonsense\n";
     assert!(test(&conditional, &["-i", "other"]).0);
     assert!(!test(&conditional, &["-i", "one"]).0);
