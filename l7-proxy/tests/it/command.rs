@@ -84,7 +84,7 @@ const EXTRAS: [(&str, &str); 17] = [
     ("flv", "flv"),
     ("gunzip", "gunzip on"),
     ("gzip_static", "gzip_static on"),
-    ("image_filter", "image_filter off"),
+    ("image_filter", "image_filter size"),
     ("mp4", "mp4"),
     ("random_index", "random_index on"),
     ("realip", "real_ip_header X-Real-IP"),
