@@ -45,8 +45,17 @@ struct Shared {
     /// Clients that are being answered.
     clients: Mutex<usize>,
     client_left: Condvar,
+    turns: Turns,
+}
+
+/// What is done by one client after the other.
+#[derive(Default)]
+struct Turns {
     /// Held while a command runs: a restore reads the configuration and then replaces it.
-    turn: Mutex<()>,
+    command: Mutex<()>,
+    /// Held while the director hands over, which may wait for a successor; commands do not wait for that. Those
+    /// that would change something are refused by the director meanwhile.
+    hand_over: Mutex<()>,
 }
 
 /// A client's place, free again when it is dropped.
@@ -119,7 +128,7 @@ pub fn serve(listener: Listener, control: Arc<dyn Control>) -> io::Result<Server
         stopped: AtomicBool::new(false),
         clients: Mutex::new(0),
         client_left: Condvar::new(),
-        turn: Mutex::new(()),
+        turns: Turns::default(),
     });
     let acceptor = thread::Builder::new().name("control".to_owned()).spawn({
         let (listener, shared) = (Arc::clone(&listener), Arc::clone(&shared));
@@ -135,7 +144,7 @@ fn accept(socket: &UnixListener, shared: &Arc<Shared>) {
                 // Without a thread to answer it, the client sees the connection close.
                 let _ = thread::Builder::new()
                     .name("control client".to_owned())
-                    .spawn(move || answer_in_turn(&stream, &*place.0.control, &place.0.turn));
+                    .spawn(move || answer_in_turn(&stream, &*place.0.control, &place.0.turns));
             }
             Err(_) if shared.stopped.load(Ordering::Relaxed) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -146,14 +155,14 @@ fn accept(socket: &UnixListener, shared: &Arc<Shared>) {
 
 /// Answers the one request of a client, on a connection that the caller has accepted.
 pub fn answer(stream: &UnixStream, control: &dyn Control) {
-    answer_in_turn(stream, control, &Mutex::new(()));
+    answer_in_turn(stream, control, &Turns::default());
 }
 
 /// One client after the other has its command carried out.
-fn answer_in_turn(stream: &UnixStream, control: &dyn Control, turn: &Mutex<()>) {
+fn answer_in_turn(stream: &UnixStream, control: &dyn Control, turns: &Turns) {
     let output = match Request::read(stream, REQUEST_TIME) {
         Ok(request) if request.args == [HAND_OVER] => {
-            let _turn = lock(turn);
+            let _turn = lock(&turns.hand_over);
             // The successor sees the connection end; what went wrong is the director's to tell.
             let _ = control.hand_over(stream);
             return;
@@ -164,7 +173,7 @@ fn answer_in_turn(stream: &UnixStream, control: &dyn Control, turn: &Mutex<()>) 
         }
         Ok(request) => {
             let command = Prepared::new(&request.program, &request.args, &request.stdin);
-            let _turn = lock(turn);
+            let _turn = lock(&turns.command);
             command.execute(control)
         }
         Err(error) => {

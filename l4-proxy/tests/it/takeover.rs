@@ -271,6 +271,20 @@ fn director_goes_on_if_its_successor_says_nothing() {
 }
 
 #[test]
+fn lvsadm_is_answered_while_a_successor_takes_its_time() {
+    let vip = free_port();
+    let director = Director::start(&format!("-A -t {vip} -s rr\n"));
+    let slow = Predecessor::ask(&director.path("sock")).expect("it answers");
+    let began = std::time::Instant::now();
+    assert!(director.ipvsadm("-L -n").stdout.contains(&vip.to_string()));
+    let refused = director.ipvsadm(&format!("-D -t {vip}"));
+    assert_eq!((refused.stderr.as_str(), refused.code), ("the director hands over to another\n", 255));
+    assert!(began.elapsed() < PATIENCE / 2, "they had to wait: {:?}", began.elapsed());
+    drop(slow);
+    eventually("the director goes on", || director.ipvsadm(&format!("-D -t {vip}")).code == 0);
+}
+
+#[test]
 fn what_lvsadm_has_changed_outlives_an_upgrade_until_the_file_says_something_else() {
     let (a, b) = (Echo::new(), Echo::new());
     let vip = free_port();

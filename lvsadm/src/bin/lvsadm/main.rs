@@ -3,7 +3,7 @@
 #[cfg(feature = "top")]
 mod top;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -31,5 +31,13 @@ fn run(program: &str, mut args: Vec<String>, socket: Option<String>) -> Output {
     if args == ["--top"] {
         return top::run(&director);
     }
+    // It may take long, and who sees nothing does not know whether to wait.
+    if args == ["--upgrade"] && io::stderr().is_terminal() {
+        // An error could not be told either.
+        let _ = io::stderr().lock().write_all(UPGRADING.as_bytes());
+    }
     director.run(program, args, io::stdin().lock())
 }
+
+const UPGRADING: &str =
+    "The director starts its program anew; waiting until that serves. Ctrl-C ends the waiting alone.\n";
