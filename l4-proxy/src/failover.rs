@@ -23,7 +23,7 @@ use lvsadm::document::{SyncDaemon, SyncRole, VirtualRouter};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 use vrrp::os::{Gone, Legacy, Node, Notice, Schedule, Settings, Status, Verdict};
-use vrrp::router::{State, Warning};
+use vrrp::router::{Moment, State, Warning};
 
 use self::arbiters::Arbiters;
 use self::notify::{Notifier, Telling, What, Who};
@@ -64,6 +64,8 @@ struct Shared {
 #[derive(Default)]
 struct Running {
     node: Option<Node>,
+    /// When this process began with VRRP; none if it goes on where another has ended.
+    began: Option<Moment>,
     vrrp: Vrrp,
     account: Account,
     global: Global,
@@ -121,8 +123,11 @@ impl Failover {
     /// # Errors
     /// What cannot be done; then everything is as before.
     pub(crate) fn prepare(&self, model: &Model) -> Result<Prepared, CommitError> {
-        let settings = settings::settings(&model.vrrp).map_err(CommitError::Refused)?;
         let mut state = self.shared.state();
+        if state.node.is_none() {
+            state.began = Some(vrrp::os::now());
+        }
+        let settings = settings::settings(&model.vrrp, state.began).map_err(CommitError::Refused)?;
         if state.node.is_none() && !settings.instances.is_empty() {
             let schedule = Schedule::First(model.global.vrrp_priority.unwrap_or(PRIORITY));
             let news = self.shared.news.clone();
@@ -154,9 +159,13 @@ impl Failover {
         prepared: Prepared,
         predecessor: Option<&Predecessor>,
     ) -> Result<(), CommitError> {
-        let Prepared { settings, arbiters, vrrp, global } = prepared;
+        let Prepared { mut settings, arbiters, vrrp, global } = prepared;
         let account = Account::of(&global);
         let mut state = self.shared.state();
+        if predecessor.is_some() {
+            state.began = None;
+            settings.instances.iter_mut().for_each(|instance| instance.begins = Moment::ZERO);
+        }
         state.arbiters.follow(arbiters).map_err(|error| cannot_run(&error))?;
         state.records.keep(&vrrp);
         let (begun, freed) = state.trackers.follow(&vrrp, &account);
@@ -175,6 +184,8 @@ impl Failover {
         // when that has passed.
         self.shared.need_consents();
         let Some(handle) = handle else { return Ok(()) };
+        let begins = settings.instances.iter().map(|instance| instance.begins).max();
+        let delay = begins.and_then(|begins| begins.checked_sub(vrrp::os::now()));
         let resumed = match legacies {
             None => handle.reload(settings),
             Some(legacies) => handle.resume(settings, legacies),
@@ -185,6 +196,9 @@ impl Failover {
             let _ = handle.report(instance, tracker, Verdict::Well);
         }
         self.shared.state().trackers.tell_again();
+        if let Some(delay) = delay {
+            info!("instances only listen for {} s", delay.as_secs_f64());
+        }
         for tracker in begun {
             let handle = handle.clone();
             let sink: trackers::Sink = Arc::new(move |instance, tracker, verdict| {

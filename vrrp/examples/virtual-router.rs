@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some((terms, witness)) = arbiter {
         arbiters.add(std::slice::from_ref(&name), terms, witness, |said| println!("{said}"))?;
     }
-    let settings = Settings { instances: vec![instance], groups: Vec::new() };
+    let settings = Settings { instances: vec![instance], ..Settings::default() };
     let asked = Arc::clone(&arbiters);
     let node = Node::start(settings, Schedule::First(1), move |notice| {
         asked.hear(&notice);

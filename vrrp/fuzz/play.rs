@@ -10,7 +10,7 @@ use std::time::Duration;
 use vrrp::ah::{self, Envelope};
 use vrrp::group::Group;
 use vrrp::packet::{Advert, Authentication, GROUP_V4, GROUP_V6, Version};
-use vrrp::router::{Action, Config, Consent, Event, Moment, Preempt, Router, State};
+use vrrp::router::{Action, Answer, Config, Consent, Event, Moment, Preempt, Router, State};
 
 /// A datagram: its first byte says how it came, the rest is it. What is read is what would be written.
 pub(crate) fn datagram(bytes: &[u8]) {
@@ -93,6 +93,9 @@ fn config(how: u8, place: u8) -> Config {
         announce_again: Some(Duration::from_secs(5)),
         announce_every: (how & 64 != 0).then_some(Duration::from_secs(3)),
         consent: if how & 128 == 0 { Consent::NotNeeded } else { Consent::Needed },
+        to_lower: if how & 2 == 0 { Answer::Advert } else { Answer::Nothing },
+        to_higher: if how & 2 == 0 { Answer::Advert } else { Answer::Nothing },
+        begins: if how & 1 == 0 { Moment::ZERO } else { Duration::from_secs(5) },
     }
 }
 

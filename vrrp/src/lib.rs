@@ -9,7 +9,7 @@
 //! use std::net::IpAddr;
 //! use std::time::Duration;
 //! use vrrp::packet::{Authentication, Version};
-//! use vrrp::router::{Action, Config, Consent, Event, Preempt, Router, State};
+//! use vrrp::router::{Action, Answer, Config, Consent, Event, Preempt, Router, State};
 //!
 //! let mut router = Router::new(Config {
 //!     vrid: 51,
@@ -23,6 +23,9 @@
 //!     announce_again: Some(Duration::from_secs(5)),
 //!     announce_every: None,
 //!     consent: Consent::NotNeeded,
+//!     to_lower: Answer::Advert,
+//!     to_higher: Answer::Advert,
+//!     begins: Duration::ZERO,
 //! });
 //! router.handle(Event::Start, Duration::ZERO);
 //! assert_eq!(router.state(), State::Backup);

@@ -10,7 +10,7 @@
 //!
 //! let mut instance = Instance::new("VI_1", "eth0", 51);
 //! instance.addresses = vec![VirtualAddress::new([10, 8, 0, 100].into())];
-//! let settings = Settings { instances: vec![instance], groups: Vec::new() };
+//! let settings = Settings { instances: vec![instance], ..Settings::default() };
 //! let node = Node::start(settings, Schedule::First(1), |notice| eprintln!("{notice}"))?;
 //! # drop(node);
 //! # Ok::<(), std::io::Error>(())
@@ -35,6 +35,7 @@ mod notice;
 mod ping;
 mod probe;
 mod settings;
+mod settling;
 mod sys;
 mod unit;
 mod vmac;
@@ -48,5 +49,5 @@ pub use self::notice::{Claim, Counters, Delay, Fault, Notice, Status, Verdict};
 pub use self::ping::Ping;
 pub use self::settings::{
     Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Effect, Instance,
-    Mac, Peer, Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
+    LinkDelay, Mac, Peer, Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
 };

@@ -10,7 +10,9 @@ mod terms;
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use self::terms::{Action, Config, Consent, Event, Moment, Occasion, Preempt, Reason, State, Warning};
+pub use self::terms::{
+    Action, Answer, Config, Consent, Event, Moment, Occasion, Preempt, Reason, State, Warning,
+};
 use crate::packet::{Advert, Version};
 
 /// One virtual router.
@@ -111,8 +113,14 @@ impl Router {
         }
         match self.state {
             State::Init | State::Fault => {}
-            State::Backup if self.is_owner() => self.may_take(Reason::Owner, now, &mut actions),
-            State::Backup => self.wait_anew(),
+            State::Backup if self.is_owner() && self.config.begins <= now => {
+                self.may_take(Reason::Owner, now, &mut actions)
+            }
+            State::Backup => {
+                // It may have waited for the moment at which it was to begin.
+                self.quiet_since = self.quiet_since.min(now).max(self.config.begins);
+                self.wait_anew();
+            }
             State::Master => {
                 actions.push(Action::AddAddresses);
                 actions.push(self.send(self.priority()));
@@ -192,11 +200,12 @@ impl Router {
     }
 
     fn start(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.is_owner() && !self.is_arbitrated() {
+        let leads = self.is_owner() && self.config.begins <= now;
+        if leads && !self.is_arbitrated() {
             return self.take(Reason::Owner, now, actions);
         }
         self.listen(Reason::Started, now, actions);
-        if self.is_owner() {
+        if leads {
             self.ask(Reason::Owner, now, actions);
         }
     }
@@ -258,7 +267,7 @@ impl Router {
         }
         if priority == 0 {
             self.resigned = true;
-            self.timer = Some(now + self.skew());
+            self.timer = Some(now.max(self.config.begins) + self.skew());
         } else if priority >= self.priority() {
             self.outranking_since = None;
             self.wait(interval, now);
@@ -293,7 +302,9 @@ impl Router {
             let last = self.send(self.priority());
             self.listen(Reason::Outranked { by: from, priority }, now, actions);
             self.wait(interval, now);
-            actions.push(last);
+            if self.config.to_higher == Answer::Advert {
+                actions.push(last);
+            }
         } else {
             if now > self.tolerant_until {
                 let known = self.rival.replace((from, now)).is_some_and(|(rival, _)| rival == from);
@@ -302,9 +313,11 @@ impl Router {
                 }
             }
             // So that the other one steps down now, and the neighbours look here again.
-            actions.push(self.send(self.priority()));
+            if self.config.to_lower == Answer::Advert {
+                actions.push(self.send(self.priority()));
+                self.timer = Some(now + self.config.interval);
+            }
             actions.push(Action::Announce(Occasion::Contested));
-            self.timer = Some(now + self.config.interval);
         }
     }
 
@@ -408,8 +421,8 @@ impl Router {
             self.master_interval = interval;
         }
         self.resigned = false;
-        self.quiet_since = now;
-        self.timer = Some(now + self.master_down());
+        self.quiet_since = now.max(self.config.begins);
+        self.timer = Some(self.quiet_since + self.master_down());
     }
 
     fn send(&self, priority: u8) -> Action {

@@ -4,23 +4,35 @@ use std::net::IpAddr;
 
 use vrrp::os::{
     Accepted, AddressFlag, Advertises, Announcing, Authentication, Dependence, Dialect, Effect, Instance,
-    Mac, Peer, Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
+    LinkDelay, Mac, Peer, Reach, Scope, Settings, SyncGroup, VirtualAddress, WatchedLink,
 };
 use vrrp::packet::Coverage;
-use vrrp::router::{Consent, Preempt};
+use vrrp::router::{Answer, Consent, Moment, Preempt};
 
 use super::trackers;
 use crate::keepalived::model::{self, Vrrp};
 
-/// All of it.
+/// All of it, where VRRP began at this moment in this process; if it goes on in the place of another, nobody waits
+/// any more.
 ///
 /// # Errors
 /// What of it a node cannot do.
-pub(super) fn settings(vrrp: &Vrrp) -> Result<Settings, String> {
-    let instances = vrrp.instances.iter().map(|one| instance(vrrp, one)).collect::<Result<_, _>>()?;
+pub(super) fn settings(vrrp: &Vrrp, began: Option<Moment>) -> Result<Settings, String> {
+    let begins = began.map_or(Moment::ZERO, |began| (began + vrrp.startup_delay).max(vrrp.boot_delay));
+    let instance = |one| instance(vrrp, one).map(|instance| Instance { begins, ..instance });
+    let instances = vrrp.instances.iter().map(instance).collect::<Result<_, _>>()?;
     let group =
         |group: &model::SyncGroup| SyncGroup { name: group.name.clone(), members: group.members.clone() };
-    Ok(Settings { instances, groups: vrrp.groups.iter().map(group).collect() })
+    let delay = |delay: &model::LinkDelay| LinkDelay {
+        interface: delay.interface.clone(),
+        down: delay.down,
+        up: delay.up,
+    };
+    Ok(Settings {
+        instances,
+        groups: vrrp.groups.iter().map(group).collect(),
+        link_delays: vrrp.link_delays.iter().map(delay).collect(),
+    })
 }
 
 fn instance(vrrp: &Vrrp, from: &model::Instance) -> Result<Instance, String> {
@@ -72,6 +84,8 @@ fn instance(vrrp: &Vrrp, from: &model::Instance) -> Result<Instance, String> {
         links: links.map(|(name, weight)| watched(name, weight.unwrap_or_default())).collect(),
         awaits: trackers::awaited(vrrp, from),
         consent: if from.arbiter.is_some() { Consent::Needed } else { Consent::NotNeeded },
+        to_lower: if from.wire.answers_lower { Answer::Advert } else { Answer::Nothing },
+        to_higher: if from.wire.answers_higher { Answer::Advert } else { Answer::Nothing },
         ..Instance::new(&from.name, "", from.router_id)
     })
 }
@@ -191,7 +205,50 @@ mod tests {
     fn read(text: &str) -> Result<Settings, String> {
         let loaded = crate::keepalived::read(Path::new("lb.conf"), text, "node");
         assert!(loaded.complaints.is_empty(), "{:?}", loaded.complaints);
-        settings(&loaded.model.vrrp)
+        settings(&loaded.model.vrrp, Some(BEGAN))
+    }
+
+    const BEGAN: Moment = Duration::from_secs(100);
+
+    #[test]
+    fn instances_begin_when_both_delays_are_over_and_answer_as_they_are_told() {
+        let text = |globals: &str, own: &str| {
+            format!(
+                "global_defs {{\n{globals}\n}}\ninterface_up_down_delays {{\neth0 0.5 2\neth1 4\n}}
+                vrrp_instance A {{\ninterface eth0\nvirtual_router_id 51\n{own}\nvirtual_ipaddress {{\n10.8.0.100\n}}\n}}"
+            )
+        };
+        let first = |globals: &str, own: &str| {
+            read(&text(globals, own)).expect("a node can do that").instances.swap_remove(0)
+        };
+        for (globals, begins) in [
+            ("", BEGAN),
+            ("vrrp_startup_delay 5.5", BEGAN + Duration::from_millis(5500)),
+            ("vrrp_delay_after_boot 103", Duration::from_secs(103)),
+            ("vrrp_delay_after_boot 103\nvrrp_startup_delay 7", Duration::from_secs(107)),
+        ] {
+            assert_eq!(first(globals, "").begins, begins, "{globals}");
+        }
+        let answers = |globals: &str, own: &str| {
+            let instance = first(globals, own);
+            (instance.to_lower, instance.to_higher)
+        };
+        let (advert, nothing) = (Answer::Advert, Answer::Nothing);
+        assert_eq!(answers("", ""), (advert, advert));
+        assert_eq!(answers("vrrp_lower_prio_no_advert", ""), (nothing, advert));
+        assert_eq!(answers("vrrp_lower_prio_no_advert", "lower_prio_no_advert off"), (advert, advert));
+        assert_eq!(answers("vrrp_higher_prio_send_advert off", ""), (advert, nothing));
+        assert_eq!(answers("", "higher_prio_send_advert no"), (advert, nothing));
+        let delays = read(&text("", "")).expect("a node can do that").link_delays;
+        let delay = |delay: &LinkDelay| (delay.interface.clone(), delay.down, delay.up);
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(
+            delays.iter().map(delay).collect::<Vec<_>>(),
+            [
+                ("eth0".to_owned(), seconds(0.5), seconds(2.0)),
+                ("eth1".to_owned(), seconds(4.0), seconds(4.0))
+            ]
+        );
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Failover {
         let heirs: Vec<Value> = serde_json::from_slice(heirs).unwrap_or_default();
         let (handle, wanted) = {
             let state = self.shared.state();
-            let settings = super::settings::settings(&state.vrrp).unwrap_or_default();
+            let settings = super::settings::settings(&state.vrrp, None).unwrap_or_default();
             let wants = |instance: &&vrrp::os::Instance| heirs.contains(&heir(instance, &state.arbiters));
             let wanted: Vec<_> = settings.instances.iter().filter(wants).cloned().collect();
             (state.node.as_ref().map(|node| node.handle().clone()), wanted)
@@ -122,7 +122,7 @@ impl Failover {
             let handle = state.node.as_ref().map(|node| node.handle().clone());
             let names: Vec<String> =
                 state.vrrp.instances.iter().map(|instance| instance.name.clone()).collect();
-            (handle, super::settings::settings(&state.vrrp), names)
+            (handle, super::settings::settings(&state.vrrp, state.began), names)
         };
         let (Some(handle), Ok(settings)) = (handle, settings) else { return };
         if let Err(gone) = handle.reload(settings) {
@@ -144,7 +144,7 @@ impl Failover {
         let (handle, inherited, names) = {
             let mut state = self.shared.state();
             state.left = true;
-            let settings = super::settings::settings(&state.vrrp).unwrap_or_default();
+            let settings = super::settings::settings(&state.vrrp, None).unwrap_or_default();
             let inherited =
                 |instance: &&vrrp::os::Instance| state.inherited.identities.contains(&instance.identity());
             let names: Vec<String> =

@@ -28,7 +28,7 @@ pub use self::check::{
 };
 pub use self::mail::{Mail, Mailing};
 pub use self::router::{
-    Address, Announcing, Arbiter, ArbiterKind, Arguments, Authentication, Etcd, Instance, Notify,
+    Address, Announcing, Arbiter, ArbiterKind, Arguments, Authentication, Etcd, Instance, LinkDelay, Notify,
     OnArbiterLoss, Peer, State, SyncGroup, Track, TrackFile, TrackProcess, Vrrp, VrrpScript, Weight, Wire,
 };
 

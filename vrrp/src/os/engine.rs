@@ -68,7 +68,8 @@ impl Engine {
     ) -> io::Result<Engine> {
         // The ear first, so that nothing that happens while the host is surveyed is missed.
         let news = News::open()?;
-        let host = Host::new(notices)?;
+        let mut host = Host::new(notices)?;
+        host.links.settling.wait_for(&settings.link_delays);
         let units = units(settings).map(|(name, instances)| Unit::new(name, instances)).collect();
         Ok(Engine { host, news, alarm: Alarm::new()?, units, commands, bell, retry: None })
     }
@@ -130,7 +131,8 @@ impl Engine {
 
     fn wait(&mut self) -> io::Result<Ready> {
         let units = self.units.iter().filter_map(Unit::deadline);
-        let host = [self.host.announcements.deadline(), self.host.ears.deadline()];
+        let host = &self.host;
+        let host = [host.announcements.deadline(), host.ears.deadline(), host.links.settling.deadline()];
         let next = units.chain(host.into_iter().flatten()).chain(self.retry).min();
         self.alarm.set(next)?;
         let mut sources: Vec<BorrowedFd<'_>> = vec![self.bell.as_fd(), self.news.as_fd(), self.alarm.as_fd()];
@@ -160,7 +162,7 @@ impl Engine {
     /// Takes in what the kernel says of interfaces and addresses.
     fn learn(&mut self, now: Moment) {
         let links = &mut self.host.links;
-        match self.news.read(|message| links.learn(message)) {
+        match self.news.read(|message| links.learn(message, now)) {
             Ok(Completeness::Complete) => {}
             Ok(Completeness::Lost) => self.survey(),
             Err(error) => {
@@ -210,6 +212,9 @@ impl Engine {
     fn look(&mut self, now: Moment) {
         if self.retry.is_some_and(|retry| retry <= now) {
             self.survey();
+            self.reassess(now);
+        }
+        if self.host.links.settle(now) {
             self.reassess(now);
         }
         for unit in &mut self.units {
@@ -323,6 +328,7 @@ impl Engine {
     /// Runs other virtual routers from now on; those that stay keep their places, and those that come go
     /// on as what they were in another process, if they were there.
     fn reload(&mut self, settings: Settings, legacies: &[Legacy], now: Moment) {
+        self.host.links.settling.wait_for(&settings.link_delays);
         let mut before = std::mem::take(&mut self.units);
         let mut after = Vec::new();
         for (name, instances) in units(settings) {
@@ -363,7 +369,7 @@ struct Ready {
 
 /// The groups, and those that are in none.
 fn units(settings: Settings) -> impl Iterator<Item = (Option<String>, Vec<Instance>)> {
-    let Settings { mut instances, groups } = settings;
+    let Settings { mut instances, groups, .. } = settings;
     let mut units = Vec::new();
     for group in groups {
         let (members, others) =

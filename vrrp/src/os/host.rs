@@ -15,7 +15,7 @@ use super::notice::Notice;
 use super::probe::{self, Answer, Ears};
 use super::settings::{Announcing, VirtualAddress};
 use super::vmac::{Switch, Wanted};
-use super::{addresses, sys, vmac};
+use super::{addresses, clock, sys, vmac};
 use crate::router::{Moment, Occasion};
 
 /// The host, as its virtual routers see it.
@@ -60,8 +60,8 @@ impl Host {
 
     /// Asks for all interfaces and addresses.
     pub(super) fn survey(&mut self) -> io::Result<()> {
-        let mut links = Links::default();
-        self.kernel.survey(|message| links.learn(message))?;
+        let (mut links, now) = (self.links.anew(), clock::now());
+        self.kernel.survey(|message| links.learn(message, now))?;
         self.links = links;
         Ok(())
     }

@@ -7,12 +7,15 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 
+use super::settling::Settling;
+use crate::router::Moment;
+
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
-    /// It is switched on and there is something at the other end.
+    /// It is switched on and there is something at the other end; or was, and that has not settled.
     pub(super) up: bool,
     /// Its address, where neighbours are found by asking for theirs.
     pub(super) mac: Option<[u8; 6]>,
@@ -36,20 +39,40 @@ pub(super) struct Held {
 pub(super) struct Links {
     links: BTreeMap<u32, Link>,
     addresses: Vec<Held>,
+    pub(super) settling: Settling,
 }
 
 impl Links {
+    /// None of them, to learn all anew; whether they are up settles as before.
+    pub(super) fn anew(&self) -> Links {
+        Links { settling: self.settling.clone(), ..Links::default() }
+    }
+
+    /// Has changes count that are due; returns whether there are any.
+    pub(super) fn settle(&mut self, now: Moment) -> bool {
+        let settled = self.settling.settle(now);
+        for (link, up) in &settled {
+            if let Some(link) = self.links.get_mut(link) {
+                link.up = *up;
+            }
+        }
+        !settled.is_empty()
+    }
+
     /// Takes in what the kernel said.
-    pub(super) fn learn(&mut self, message: RouteNetlinkMessage) {
+    pub(super) fn learn(&mut self, message: RouteNetlinkMessage, now: Moment) {
         match message {
             RouteNetlinkMessage::NewLink(message) => {
                 let index = message.header.index;
                 let known = self.links.get(&index).map(|link| link.name.clone());
-                self.links.extend(link(&message, known).map(|link| (index, link)));
+                let Some(mut link) = link(&message, known) else { return };
+                link.up = self.settling.judge(index, &link.name, link.up, now);
+                self.links.insert(index, link);
             }
             RouteNetlinkMessage::DelLink(message) => {
                 let gone = message.header.index;
                 self.links.remove(&gone);
+                self.settling.forget(gone);
                 self.addresses.retain(|held| held.link != gone);
             }
             RouteNetlinkMessage::NewAddress(message) => {

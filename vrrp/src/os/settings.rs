@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::packet::Authentication as Written;
 use crate::packet::{Coverage, GROUP_V4, GROUP_V6, TTL, Version};
-use crate::router::{Config, Consent, Preempt};
+use crate::router::{Answer, Config, Consent, Moment, Preempt};
 
 /// All that a node runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,19 @@ pub struct Settings {
     pub instances: Vec<Instance>,
     /// Those that are master together or not at all. A virtual router is in one of them at most.
     pub groups: Vec<SyncGroup>,
+    /// Interfaces whose going down or coming up does not count at once.
+    pub link_delays: Vec<LinkDelay>,
+}
+
+/// How long an interface has to be down, or up, before that counts (`interface_up_down_delays`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkDelay {
+    /// Its name.
+    pub interface: String,
+    /// How long down. A backup that hears nothing should not have become master by then.
+    pub down: Duration,
+    /// How long up, once it has been up.
+    pub up: Duration,
 }
 
 /// Virtual routers that are master together or not at all (`vrrp_sync_group`).
@@ -66,6 +79,12 @@ pub struct Instance {
     pub awaits: Vec<String>,
     /// Who has a say in who is master.
     pub consent: Consent,
+    /// What a master answers one of lower priority.
+    pub to_lower: Answer,
+    /// What a master answers one of higher priority, before it gives way.
+    pub to_higher: Answer,
+    /// Before this moment of [`now`](super::now) it takes nobody for gone.
+    pub begins: Moment,
 }
 
 /// How advertisements are written.
@@ -280,6 +299,9 @@ impl Instance {
             links: Vec::new(),
             awaits: Vec::new(),
             consent: Consent::NotNeeded,
+            to_lower: Answer::Advert,
+            to_higher: Answer::Advert,
+            begins: Moment::ZERO,
         }
     }
 
@@ -351,6 +373,9 @@ impl Instance {
             announce_again: self.announcing.again,
             announce_every: self.announcing.refresh,
             consent: self.consent,
+            to_lower: self.to_lower,
+            to_higher: self.to_higher,
+            begins: self.begins,
         }
     }
 }

@@ -36,6 +36,24 @@ pub struct Config {
     pub announce_every: Option<Duration>,
     /// Who has a say in who is master.
     pub consent: Consent,
+    /// What a master answers one of lower priority; it announces its addresses again anyhow
+    /// (`lower_prio_no_advert`).
+    pub to_lower: Answer,
+    /// What a master answers one of higher priority, before it gives way (`higher_prio_send_advert`).
+    pub to_higher: Answer,
+    /// Until then it only listens: a backup takes nobody for gone, and an owner does not begin
+    /// (`vrrp_startup_delay`).
+    pub begins: Moment,
+}
+
+/// What a master answers another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// An advertisement at once, so that both know of each other.
+    #[default]
+    Advert,
+    /// Nothing; it speaks when it would have anyhow, if at all.
+    Nothing,
 }
 
 /// Who has a say in who is master.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use vrrp::group::Group;
 use vrrp::packet::{Authentication, Version};
 use vrrp::router::{
-    Action, Config, Consent, Event, Moment, Occasion, Preempt, Reason, Router, State, Warning,
+    Action, Answer, Config, Consent, Event, Moment, Occasion, Preempt, Reason, Router, State, Warning,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,6 +24,9 @@ pub(crate) fn config(host: u8, priority: u8) -> Config {
         announce_again: Some(SECOND * 5),
         announce_every: None,
         consent: Consent::NotNeeded,
+        to_lower: Answer::Advert,
+        to_higher: Answer::Advert,
+        begins: Moment::ZERO,
     }
 }
 
@@ -335,4 +338,49 @@ fn router_goes_on_with_the_consent_that_has_passed_with_it_and_not_beyond() {
     assert_eq!(router.consent(), Some(SECOND * 3));
     let actions = router.handle(Event::Timer, SECOND * 3);
     assert!(actions.contains(&Action::Became(State::Backup, Reason::Lapsed)), "{actions:?}");
+}
+
+#[test]
+fn master_answers_others_only_if_it_is_to() {
+    let silent = Config { to_lower: Answer::Nothing, to_higher: Answer::Nothing, ..config(2, 100) };
+    let master = |config: Config| {
+        let mut router = Router::new(config);
+        router.handle(Event::Start, Moment::ZERO);
+        router.handle(Event::Take, Moment::ZERO);
+        router
+    };
+    let (mut speaks, mut silent) = (master(config(2, 100)), master(silent));
+    let now = SECOND / 2;
+    let lower = ["rival", "send 100", "announce contested"];
+    check(&mut speaks, heard(3, 50), now, &lower, Some(now + SECOND));
+    // Its next word is due when it was.
+    check(&mut silent, heard(3, 50), now, &["rival", "announce contested"], Some(SECOND));
+    assert_eq!(names(&speaks.handle(heard(3, 150), now)), ["remove", "BACKUP", "send 100"]);
+    assert_eq!(names(&silent.handle(heard(3, 150), now)), ["remove", "BACKUP"]);
+    // One that stops is answered anyhow.
+    let mut silent = master(Config { to_lower: Answer::Nothing, ..config(2, 100) });
+    assert_eq!(names(&silent.handle(heard(3, 0), now)), ["send 100"]);
+}
+
+#[test]
+fn router_that_begins_later_takes_nobody_for_gone_before() {
+    let begins = SECOND * 10;
+    let later = |priority| Router::new(Config { begins, ..config(2, priority) });
+    let mut backup = later(100);
+    check(&mut backup, Event::Start, Moment::ZERO, &["BACKUP"], Some(begins + DOWN));
+    check(&mut backup, heard(3, 150), SECOND, &[], Some(begins + DOWN));
+    check(&mut backup, heard(3, 0), SECOND * 2, &[], Some(begins + SKEW));
+    check(&mut backup, heard(3, 150), SECOND * 11, &[], Some(SECOND * 11 + DOWN));
+    // The owner of the addresses begins later, too.
+    let mut owner = later(255);
+    assert_eq!(names(&owner.handle(Event::Start, Moment::ZERO)), ["BACKUP"]);
+    let due = owner.deadline().expect("it waits");
+    assert!(due > begins && due < begins + SECOND * 4, "{due:?}");
+    assert_eq!(names(&owner.handle(Event::Timer, due)), ["add", "send 255", "announce", "MASTER"]);
+    // A wait that another configuration does without is over at once.
+    let mut backup = later(100);
+    backup.handle(Event::Start, Moment::ZERO);
+    backup.handle(heard(3, 150), SECOND);
+    backup.reconfigure(config(2, 100), SECOND);
+    assert_eq!(backup.deadline(), Some(SECOND + DOWN));
 }

@@ -8,15 +8,13 @@ use crate::keepalived::tree::Node;
 pub(super) struct Idle {
     /// What is not done, and why that is safe to do without.
     undone: &'static [(&'static str, &'static str)],
-    /// What is done always: only who switches it off has to hear of it.
-    always: &'static [(&'static str, &'static str)],
 }
 
 impl Build<'_> {
-    /// Tells of a word that changes nothing.
+    /// Tells of a word that changes nothing, unless it asks for nothing.
     pub(super) fn tell_idle(&mut self, node: &Node, idle: &Idle) {
-        let list = if switched_on(node) { idle.undone } else { idle.always };
-        if let Some((word, why)) = list.iter().find(|(word, _)| *word == node.name()) {
+        let told = idle.undone.iter().find(|(word, _)| *word == node.name());
+        if let Some((word, why)) = told.filter(|_| switched_on(node)) {
             self.unfit.push(node.blame(format!("{word} has no effect here: {why}")).only_warns());
         }
     }
@@ -43,19 +41,14 @@ const FILE: Idle = Idle {
         ),
         ("linkbeat_use_polling", BY_KERNEL),
         ("linkbeat_interfaces", BY_KERNEL),
-        ("interface_up_down_delays", "an interface that goes down or comes up counts at once"),
         ("track_group", "it is for static addresses and routes, which this director does not make"),
     ],
-    always: &[],
 };
 
 /// In `global_defs`.
 pub(super) const GLOBAL: Idle = Idle {
     undone: &[
         ("vrrp_strict", STRICT),
-        ("vrrp_startup_delay", AT_ONCE),
-        ("vrrp_delay_after_boot", AT_ONCE),
-        ("vrrp_lower_prio_no_advert", ANSWERS),
         ("vrrp_skip_check_adv_addr", CHECKS),
         ("vrrp_notify_priority_changes", STATES),
         ("vrrp_garp_extra_if", OTHER_INTERFACES),
@@ -142,7 +135,6 @@ pub(super) const GLOBAL: Idle = Idle {
         ("vrrp_rx_bufs_policy", BUFFERS),
         ("vrrp_rx_bufs_multiplier", BUFFERS),
     ],
-    always: &[("vrrp_higher_prio_send_advert", LAST_WORD)],
 };
 
 /// In a `vrrp_instance`.
@@ -152,26 +144,21 @@ pub(super) const INSTANCE: Idle = Idle {
         ("skip_check_adv_addr", CHECKS),
         ("notify_priority_changes", STATES),
         ("timer_expired_backup", "timers run on a thread of their own"),
-        ("lower_prio_no_advert", ANSWERS),
         ("garp_extra_if", OTHER_INTERFACES),
         ("promote_secondaries", "the kernel's setting is left alone"),
         ("track_src_ip", "an instance whose source address is not there is in fault anyhow"),
         ("kernel_rx_buf_size", BUFFERS),
         ("debug", "--log says what is logged"),
     ],
-    always: &[("higher_prio_send_advert", LAST_WORD)],
 };
 
 /// In a `vrrp_sync_group`.
-pub(super) const GROUP: Idle = Idle { undone: &[("notify_priority_changes", STATES)], always: &[] };
+pub(super) const GROUP: Idle = Idle { undone: &[("notify_priority_changes", STATES)] };
 
 const STRICT: &str = "what it forbids is done where the file asks for it, and not otherwise";
-const ANSWERS: &str = "a master always answers one of lower priority";
-const LAST_WORD: &str = "a master that gives way always says one last word";
 const CHECKS: &str = "every advert's addresses are compared";
 const STATES: &str = "states alone are told";
 const OTHER_INTERFACES: &str = "neighbours of other interfaces learn of the addresses when they ask";
-const AT_ONCE: &str = "VRRP speaks as soon as the director runs";
 const REAL_TIME: &str = "the thread that speaks VRRP is a real-time one from its start";
 const BY_SIGHUP: &str = "SIGHUP alone has the files read again";
 const BY_KERNEL: &str = "the kernel tells when a link goes down";
@@ -232,7 +219,7 @@ mod tests {
                 assert!(remarks.iter().any(|remark| remark.contains(&expected)), "{line}: {remarks:?}");
             }
         }
-        for (word, _) in idle.undone.iter().chain(idle.always) {
+        for (word, _) in idle.undone {
             assert!(block.keywords.iter().any(|keyword| keyword.name == *word), "{word} is no word");
         }
     }
@@ -271,7 +258,10 @@ mod tests {
             "vrrp_mcast_group6",
             "vrrp_check_unicast_src",
             "v3_checksum_as_v2",
+            "vrrp_lower_prio_no_advert",
             "vrrp_higher_prio_send_advert",
+            "vrrp_startup_delay",
+            "vrrp_delay_after_boot",
             "vrrp_down_timer_adverts",
             "vrrp_garp_master_delay",
             "vrrp_garp_master_repeat",
@@ -311,6 +301,7 @@ mod tests {
             "native_ipv6",
             "v3_checksum_as_v2",
             "down_timer_adverts",
+            "lower_prio_no_advert",
             "higher_prio_send_advert",
             "use_vmac",
             "vmac_xmit_base",
@@ -353,7 +344,6 @@ mod tests {
         for (text, word) in [
             ("child_wait_time 5", "child_wait_time"),
             ("linkbeat_interfaces {\neth0\n}", "linkbeat_interfaces"),
-            ("interface_up_down_delays {\neth0 1\n}", "interface_up_down_delays"),
             ("track_group g {\ngroup {\nVI\n}\n}", "track_group"),
         ] {
             let remarks = remarks(&format!("{text}\n"));
@@ -363,11 +353,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_always_done_is_told_only_to_who_switches_it_off() {
-        let of =
-            |value: &str| remarks(&format!("global_defs {{\nvrrp_higher_prio_send_advert {value}\n}}\n"));
-        assert_eq!(of("on"), [""; 0]);
-        assert_eq!(of("off").len(), 1);
+    fn word_without_effect_is_not_told_of_to_who_switches_it_off() {
+        assert_eq!(remarks("global_defs {\nvrrp_strict\n}\n").len(), 1);
         assert_eq!(remarks("global_defs {\nvrrp_strict off\n}\n"), [""; 0]);
     }
 }

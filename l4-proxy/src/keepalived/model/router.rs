@@ -19,6 +19,23 @@ pub struct Vrrp {
     pub files: Vec<TrackFile>,
     /// Processes that are watched.
     pub processes: Vec<TrackProcess>,
+    /// Interfaces whose going down or coming up does not count at once.
+    pub link_delays: Vec<LinkDelay>,
+    /// How long after the start instances only listen.
+    pub startup_delay: Duration,
+    /// How long after the start of the host.
+    pub boot_delay: Duration,
+}
+
+/// How long an interface has to be down, or up, before that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkDelay {
+    /// Its name.
+    pub interface: String,
+    /// How long down.
+    pub down: Duration,
+    /// How long up.
+    pub up: Duration,
 }
 
 /// A `vrrp_instance`.
@@ -91,6 +108,10 @@ pub struct Wire {
     pub down_adverts: u8,
     /// With a virtual MAC address: adverts go out with that of the interface below.
     pub from_base: bool,
+    /// A master answers one of lower priority.
+    pub answers_lower: bool,
+    /// A master speaks once more when it hears one of higher priority, and then gives way.
+    pub answers_higher: bool,
 }
 
 /// Gratuitous ARPs and unsolicited neighbour advertisements.

@@ -49,6 +49,8 @@ impl Build<'_> {
         for node in self.unique_blocks("vrrp_sync_group") {
             vrrp.groups.extend(self.sync_group(node, &vrrp));
         }
+        vrrp.link_delays = self.link_delays(&vrrp.instances);
+        [vrrp.startup_delay, vrrp.boot_delay] = self.delays();
         vrrp
     }
 

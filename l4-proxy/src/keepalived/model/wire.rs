@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::build::{Build, address, count, duration, switched_on};
-use super::router::{Announcing, Wire};
+use super::router::{Announcing, Instance, LinkDelay, Wire};
+use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
 impl<'a> Build<'a> {
@@ -31,6 +32,13 @@ impl<'a> Build<'a> {
                 .and_then(|word| count(word, 1))
                 .map_or(3, |count| count as u8),
             from_base: has("vmac_xmit_base"),
+            answers_lower: !self
+                .either(node, "lower_prio_no_advert", "vrrp_lower_prio_no_advert")
+                .is_some_and(switched_on),
+            // keepalived does not unless it is told to; then whom neighbours knew last is left to chance.
+            answers_higher: self
+                .either(node, "higher_prio_send_advert", "vrrp_higher_prio_send_advert")
+                .is_none_or(switched_on),
         }
     }
 
@@ -61,6 +69,43 @@ impl<'a> Build<'a> {
             arp_spacing: spacing("garp_interval", "vrrp_garp_interval"),
             na_spacing: spacing("gna_interval", "vrrp_gna_interval"),
         }
+    }
+
+    /// `interface_up_down_delays`: each an interface, how long it is to be down, and up. One time is for both, as
+    /// keepalived's manual has it.
+    pub(super) fn link_delays(&mut self, instances: &[Instance]) -> Vec<LinkDelay> {
+        let mut delays = Vec::new();
+        let lines = self.blocks("interface_up_down_delays").into_iter().flat_map(Node::children);
+        for line in lines.collect::<Vec<_>>() {
+            let seconds = |index: usize| {
+                line.text(index)
+                    .and_then(schema::seconds)
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            };
+            let Some(mut down) = seconds(1) else { continue };
+            let mut up = seconds(2).unwrap_or(down);
+            let own = instances.iter().filter(|instance| instance.interface.as_deref() == Some(line.name()));
+            // A backup that cannot hear anything must not take the master for gone first.
+            let patience =
+                |instance: &Instance| instance.advertisement * (u32::from(instance.wire.down_adverts) - 1);
+            let longest = own.map(patience).min().unwrap_or(Duration::MAX);
+            if down >= longest && !down.is_zero() {
+                let message = format!(
+                    "longer than a backup waits for its master: taken for {} s",
+                    (longest * 255 / 256).as_secs_f64()
+                );
+                self.complaints.push(line.blame(message).only_warns());
+                (down, up) = (longest * 255 / 256, if up == down { longest * 255 / 256 } else { up });
+            }
+            delays.push(LinkDelay { interface: line.name().to_owned(), down, up });
+        }
+        delays
+    }
+
+    /// How long after the start, and after the start of the host, instances only listen.
+    pub(super) fn delays(&self) -> [Duration; 2] {
+        ["vrrp_startup_delay", "vrrp_delay_after_boot"]
+            .map(|name| self.global_word(name).and_then(duration).unwrap_or_default())
     }
 
     /// The `garp_group` that an interface belongs to.

@@ -40,7 +40,7 @@ pub(crate) fn run(director: &Remote) -> Output {
 fn show(terminal: &mut ratatui::DefaultTerminal, top: &mut Top, director: &Remote) -> io::Result<()> {
     let mut due = Instant::now() + INTERVAL;
     loop {
-        terminal.draw(|frame| view::draw(frame, top))?;
+        terminal.draw(|frame| view::draw(frame, &mut *top))?;
         if event::poll(due.saturating_duration_since(Instant::now()))? {
             if let Event::Key(key) = event::read()?
                 && key.kind == KeyEventKind::Press

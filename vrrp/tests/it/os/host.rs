@@ -3,13 +3,13 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::{eventually, eventually_or, throughout};
 use rustix::process::Signal;
 use vrrp::os::{
-    Announcing, Dependence, Dialect, Effect, Instance, Notice, Scope, Settings, SyncGroup, Verdict,
-    VirtualAddress, WatchedLink,
+    Announcing, Dependence, Dialect, Effect, Instance, LinkDelay, Notice, Scope, Settings, SyncGroup,
+    Verdict, VirtualAddress, WatchedLink,
 };
 use vrrp::packet::Coverage;
 use vrrp::router::{Reason, State};
@@ -30,7 +30,7 @@ fn instance(priority: u8) -> Instance {
 
 fn group(members: &[&str], instances: Vec<Instance>) -> Settings {
     let members = members.iter().map(|name| (*name).to_owned()).collect();
-    Settings { instances, groups: vec![SyncGroup { name: "G".to_owned(), members }] }
+    Settings { instances, groups: vec![SyncGroup { name: "G".to_owned(), members }], ..Settings::default() }
 }
 
 #[test]
@@ -47,6 +47,30 @@ fn cut_cable_is_a_fault_until_it_is_mended() {
     first.becomes(State::Master);
     second.becomes(State::Backup);
     assert!(lab.has(1, VIP) && !lab.has(2, VIP));
+}
+
+#[test]
+fn cable_that_is_back_before_its_delay_has_not_been_cut() {
+    let Some(lab) = Lab::new(1) else { return };
+    let link_delays = vec![LinkDelay { interface: "eth0".to_owned(), down: INTERVAL * 5, up: INTERVAL * 3 }];
+    let router = lab.node(1, Settings { instances: vec![instance(150)], link_delays, ..Settings::default() });
+    router.becomes(State::Master);
+    for _ in 0..3 {
+        lab.cable(1, "down");
+        std::thread::sleep(INTERVAL);
+        lab.cable(1, "up");
+        std::thread::sleep(INTERVAL);
+    }
+    let began = Instant::now();
+    lab.cable(1, "down");
+    assert!(router.became_at(State::Fault) - began >= INTERVAL * 5);
+    assert_eq!(router.status().faults[0].to_string(), "interface eth0: is down");
+    let mended = Instant::now();
+    lab.cable(1, "up");
+    assert!(router.became_at(State::Backup) - mended >= INTERVAL * 3);
+    router.becomes(State::Master);
+    let faults = router.log().iter().filter(|line| line.contains("FAULT")).count();
+    assert_eq!(faults, 1, "{:#?}", router.log());
 }
 
 #[test]
@@ -243,7 +267,7 @@ fn reload_keeps_the_place_of_what_stays() {
     first.becomes(State::Master);
     second.becomes(State::Backup);
     let reload = |instances| {
-        let settings = Settings { instances, groups: Vec::new() };
+        let settings = Settings { instances, ..Settings::default() };
         first.node.handle().reload(settings).expect("it runs");
     };
     let transitions = || {

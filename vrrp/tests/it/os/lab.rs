@@ -63,7 +63,7 @@ impl Lab {
 
     /// Runs one virtual router in a host.
     pub(crate) fn router(&self, host: usize, instance: Instance) -> Watched {
-        self.node(host, Settings { instances: vec![instance], groups: Vec::new() })
+        self.node(host, Settings { instances: vec![instance], ..Settings::default() })
     }
 
     /// Runs a virtual router in a host as a program of its own, which can be killed.

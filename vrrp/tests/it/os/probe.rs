@@ -73,7 +73,7 @@ fn lone_master_does_not_take_itself_for_another() {
     lab.run(1, &["link", "add", "second", "link", "eth0", "type", "macvlan", "mode", "bridge"]);
     lab.run(1, &["link", "set", "second", "up"]);
     let instances = vec![instance(VIP), of_its_own];
-    let router = lab.node(1, vrrp::os::Settings { instances, groups: Vec::new() });
+    let router = lab.node(1, vrrp::os::Settings { instances, ..Default::default() });
     let masters =
         || router.node.handle().statuses().is_ok_and(|all| all.iter().all(|one| one.state == State::Master));
     eventually_or(|| format!("{:#?}", router.log()), masters);

@@ -9,15 +9,20 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table};
 use super::model::{Column, Direction, Line, Top};
 
 /// Draws the whole screen.
-pub(crate) fn draw(frame: &mut Frame<'_>, top: &Top) {
+pub(crate) fn draw(frame: &mut Frame<'_>, top: &mut Top) {
     let [head, body, foot] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)])
             .areas(frame.area());
     let lines = top.lines();
+    // Nothing is scrolled out of sight of a screen that has grown.
+    let shown = usize::from(body.height.saturating_sub(1)).max(1);
+    top.offset = top.offset.min(lines.len().saturating_sub(shown));
+    let top = &*top;
     frame.render_widget(Paragraph::new(title(top, &lines)), head);
-    let columns = columns(body.width, top.column);
+    let longest = lines.iter().map(|line| line.address.chars().count()).max().unwrap_or_default();
+    let (columns, address) = columns(body.width, top.column, longest);
     let rows = lines.iter().skip(top.offset).map(|line| row(line, &columns));
-    let widths = columns.iter().map(|column| Constraint::Length(width(*column)));
+    let widths = columns.iter().map(|column| Constraint::Length(width(*column, address)));
     let widths = widths.chain([Constraint::Fill(1)]);
     let header = Row::new(header(top, &columns)).style(Style::new().add_modifier(Modifier::REVERSED));
     frame.render_widget(Table::new(rows, widths).header(header), body);
@@ -25,6 +30,13 @@ pub(crate) fn draw(frame: &mut Frame<'_>, top: &Top) {
 }
 
 fn title<'a>(top: &'a Top, lines: &[Line]) -> Text<'a> {
+    // What is below is not true any more, so that comes first.
+    if let Some(trouble) = &top.trouble {
+        return Text::from(vec![
+            Span::raw(format!("{}  ", top.place)),
+            Span::styled(trouble.as_str(), Color::Red),
+        ]);
+    }
     let services = lines.iter().filter(|line| line.state.is_none());
     let (mut count, mut active, mut rate) = (0, 0, 0);
     for service in services {
@@ -45,24 +57,30 @@ fn title<'a>(top: &'a Top, lines: &[Line]) -> Text<'a> {
     if top.is_paused() {
         spans.push(Span::styled("  paused", Color::Yellow));
     }
-    if let Some(trouble) = &top.trouble {
-        spans.push(Span::styled(format!("  {trouble}"), Color::Red));
-    }
     Text::from(spans)
 }
 
-/// The columns that there is room for: those that say least make way first, but never the one that
-/// is sorted by.
-fn columns(room: u16, sorted: Column) -> Vec<Column> {
+/// The columns that there is room for, and how wide that of addresses is, of which the longest is given: those
+/// that say least make way first, but never the one that is sorted by.
+fn columns(room: u16, sorted: Column, longest: usize) -> (Vec<Column>, u16) {
     let mut columns = Column::ALL.to_vec();
-    for spared in SPARED {
-        let taken: u16 = columns.iter().map(|column| width(*column) + 1).sum();
-        if taken + WHY <= room {
+    let taken = |columns: &[Column], address: u16| -> u16 {
+        columns.iter().map(|column| width(*column, address) + 1).sum()
+    };
+    if taken(&columns, ADDRESS) + WHY <= room {
+        return (columns, ADDRESS);
+    }
+    let title = Column::Address.title().chars().count() + 1;
+    let address = u16::try_from(longest.max(title)).map_or(ADDRESS, |longest| longest.min(ADDRESS));
+    let reasons = SPARED.iter().map(|column| (*column, WHY));
+    // The last ones make way for addresses alone: without them nobody knows what is what.
+    for (spared, besides) in reasons.chain(SPARED_LAST.map(|column| (column, 0))) {
+        if taken(&columns, address) + besides <= room {
             break;
         }
         columns.retain(|column| *column != spared || *column == sorted);
     }
-    columns
+    (columns, address)
 }
 
 fn header(top: &Top, columns: &[Column]) -> Vec<Cell<'static>> {
@@ -112,9 +130,9 @@ fn aligned(text: String, column: Column) -> Cell<'static> {
     Cell::from(Text::from(text).alignment(alignment))
 }
 
-fn width(column: Column) -> u16 {
+fn width(column: Column, address: u16) -> u16 {
     match column {
-        Column::Address => 34,
+        Column::Address => address,
         Column::State => 8,
         Column::Weight | Column::Active | Column::Inactive | Column::Availability => 7,
         Column::ConnectionRate | Column::RateIn | Column::RateOut | Column::Connections => 8,
@@ -142,6 +160,12 @@ const SPARED: [Column; 6] = [
     Column::RateOut,
 ];
 
+/// And then these.
+const SPARED_LAST: [Column; 3] = [Column::ConnectionRate, Column::Active, Column::State];
+
+/// Width of the column of addresses where there is room.
+const ADDRESS: u16 = 34;
+
 /// Room that the reason should have.
 const WHY: u16 = 12;
 
@@ -155,7 +179,7 @@ mod tests {
     use super::*;
     use crate::top::model::tests::sample;
 
-    fn screen(top: &Top, width: u16, height: u16) -> Vec<String> {
+    fn screen(top: &mut Top, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, top)).unwrap();
         let buffer = terminal.backend().buffer();
@@ -169,7 +193,7 @@ mod tests {
         let mut top = Top::new("/run/l4-proxy.sock".to_owned());
         top.take(Ok(sample()));
         assert_eq!(
-            screen(&top, 132, 9),
+            screen(&mut top, 132, 9),
             [
                 "/run/l4-proxy.sock  services 2  servers 4  active 10  conn/s 99  down 1",
                 "Service / Server*                  State     Weight  Active   Inact   Conn/s   In B/s  Out B/s    Conns   Avail Why",
@@ -189,9 +213,31 @@ mod tests {
         let mut top = Top::new(String::new());
         top.take(Ok(sample()));
         for (width, height) in [(1, 1), (20, 3), (80, 24)] {
-            screen(&top, width, height);
+            screen(&mut top, width, height);
         }
         top.offset = 5;
-        assert!(screen(&top, 80, 4)[2].starts_with("  -> 10.0.0.4:80"));
+        assert!(screen(&mut top, 80, 4)[2].starts_with("  -> 10.0.0.4:80"));
+    }
+
+    #[test]
+    fn narrow_screen_tells_servers_apart_and_one_that_grows_shows_all() {
+        let mut top = Top::new("sock".to_owned());
+        top.take(Ok(sample()));
+        let narrow = screen(&mut top, 40, 10);
+        assert!(narrow[1].starts_with("Service / Server*    State     Active"), "{narrow:#?}");
+        assert!(narrow[3].starts_with("  -> 10.0.0.1:80     down           0"), "{narrow:#?}");
+        assert!(screen(&mut top, 21, 10)[4].starts_with("  -> 10.0.0.2:80"));
+        top.offset = 4;
+        screen(&mut top, 40, 5);
+        assert_eq!(top.offset, 4);
+        assert!(screen(&mut top, 40, 24)[2].starts_with("TCP 192.0.2.1:80"));
+    }
+
+    #[test]
+    fn director_that_does_not_answer_is_seen_on_any_screen() {
+        let mut top = Top::new("sock".to_owned());
+        top.take(Ok(sample()));
+        top.take(Err("Connection refused".to_owned()));
+        assert_eq!(screen(&mut top, 40, 10)[0], "sock  Connection refused");
     }
 }
