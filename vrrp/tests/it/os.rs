@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "these hosts live in real time")]
 
+mod delays;
 mod host;
 mod keepalived;
 pub(crate) mod lab;

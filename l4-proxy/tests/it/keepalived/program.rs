@@ -375,7 +375,7 @@ fn what_keepalived_does_and_this_director_does_not_is_told_with_its_line() {
             "vrrp_strict",
             "warning: vrrp_strict has no effect here: what it forbids is done where the file asks",
         ),
-        ("vrrp_startup_delay 5", "warning: vrrp_startup_delay has no effect here: VRRP speaks as soon as"),
+        ("default_interface eth0", "warning: default_interface has no effect here: each instance names its"),
         ("enable_snmp_vrrp", "warning: enable_snmp_vrrp has no effect here: --metrics shows to Prometheus"),
         ("}", ""),
         ("vrrp_instance VI {", ""),
@@ -391,10 +391,13 @@ fn what_keepalived_does_and_this_director_does_not_is_told_with_its_line() {
         ),
         ("virtual_rules { from 192.0.2.1 table 5 }", "virtual_rules are not put in place by this director"),
         ("}", ""),
+        ("interface_up_down_delays {", ""),
+        ("lo 9", "warning: longer than a backup waits for its master: taken for 1.99"),
+        ("}", ""),
     ];
     let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
     let (taken, said) = test(&text, &[]);
-    assert!(!taken && said.starts_with("l4-proxy: lb.conf cannot be used: 3 errors, 5 warnings\n"), "{said}");
+    assert!(!taken && said.starts_with("l4-proxy: lb.conf cannot be used: 3 errors, 6 warnings\n"), "{said}");
     let told = said.lines().filter_map(|line| line.strip_prefix("lb.conf:")?.split_once(": "));
     let told: Vec<(usize, &str)> = told.map(|(line, what)| (line.parse().expect("a number"), what)).collect();
     let expected = lines.iter().enumerate().filter(|(_, (_, expected))| !expected.is_empty());

@@ -152,14 +152,14 @@ impl Speech {
 }
 
 /// A running keepalived.
-struct Keepalived {
+pub(super) struct Keepalived {
     child: Child,
     ids: [PathBuf; 2],
     log: PathBuf,
 }
 
 impl Keepalived {
-    fn start(lab: &Lab, block: &str) -> Keepalived {
+    pub(super) fn start(lab: &Lab, block: &str) -> Keepalived {
         let path = |name: &str| lab.folder.path().join(name);
         let (settings, log) = (path("keepalived.conf"), path("keepalived.log"));
         let ids = [path("keepalived.pid"), path("vrrp.pid")];
@@ -178,12 +178,12 @@ impl Keepalived {
         Keepalived { child: command.spawn().expect("keepalived"), ids, log }
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 
     #[track_caller]
-    fn says(&self, text: &str) {
+    pub(super) fn says(&self, text: &str) {
         eventually_or(|| format!("keepalived says {text:?}: {}", self.log()), || self.log().contains(text));
     }
 
