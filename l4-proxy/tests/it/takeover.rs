@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use l4_proxy::takeover::Predecessor;
 use rustix::process::Signal;
 
 use crate::binary::Director;
