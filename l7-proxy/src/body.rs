@@ -6,6 +6,7 @@
 //! that.
 
 mod edited;
+mod filling;
 mod pace;
 mod packed;
 mod source;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 pub(crate) use self::edited::Edited;
+pub(crate) use self::filling::{Filled, Filling};
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
 pub(crate) use self::source::{Duplicate, Keeping, Received, Source};
@@ -105,6 +107,8 @@ pub(crate) enum Kind {
     Whole(Bytes),
     File(Box<FileBody>),
     Relayed(Box<Relayed>),
+    /// The same, which is kept as well.
+    Filled(Box<Filled>),
     /// One of the others, with texts replaced.
     Edited(Box<Edited>),
     /// One of the others, compressed.
@@ -125,6 +129,7 @@ impl Kind {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|_| Cut::File))),
             Kind::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
+            Kind::Filled(filled) => filled.poll_frame(cx),
             Kind::Edited(edited) => edited.poll_frame(cx),
             Kind::Packed(packed) => packed.poll_frame(cx),
             Kind::Unpacked(unpacked) => unpacked.poll_frame(cx),
@@ -137,36 +142,51 @@ impl Kind {
             Kind::Edited(edited) => edited.inner.source(),
             Kind::Packed(packed) => packed.inner.source(),
             Kind::Unpacked(unpacked) => unpacked.inner.source(),
-            Kind::Whole(_) | Kind::File(_) | Kind::Relayed(_) => self,
-        }
-    }
-
-    /// The server's answer that it comes from, if it comes from one.
-    fn relayed(&self) -> Option<&Relayed> {
-        match self.source() {
-            Kind::Relayed(relayed) => Some(relayed),
-            _ => None,
+            Kind::Whole(_) | Kind::File(_) | Kind::Relayed(_) | Kind::Filled(_) => self,
         }
     }
 
     /// Whose it is.
     pub(crate) fn origin(&self) -> Origin {
-        if self.relayed().is_some() { Origin::Server } else { Origin::Own }
+        match self.source() {
+            Kind::Relayed(_) | Kind::Filled(_) => Origin::Server,
+            _ => Origin::Own,
+        }
     }
 
     /// Bytes to the server that it comes from, and from it.
     pub(crate) fn traffic(&self) -> Option<(u64, u64)> {
-        self.relayed().map(Relayed::traffic)
+        match self.source() {
+            Kind::Relayed(relayed) => Some(relayed.traffic()),
+            Kind::Filled(filled) => Some(filled.traffic()),
+            _ => None,
+        }
     }
 
     /// How the server that it comes from broke it off, if it did.
     pub(crate) fn breakage(&self) -> Option<&Breakage> {
-        self.relayed()?.breakage()
+        match self.source() {
+            Kind::Relayed(relayed) => relayed.breakage(),
+            Kind::Filled(filled) => filled.breakage(),
+            _ => None,
+        }
+    }
+
+    /// The same of one that is read no further.
+    fn into_breakage(self) -> Option<Box<Breakage>> {
+        match self {
+            Kind::Relayed(relayed) => relayed.into_breakage(),
+            _ => None,
+        }
     }
 
     /// Whether the server that it comes from may still break it off.
     pub(crate) fn may_break_off(&self) -> bool {
-        self.relayed().is_some_and(|relayed| !relayed.is_at_hand())
+        match self.source() {
+            Kind::Relayed(relayed) => !relayed.is_at_hand(),
+            Kind::Filled(filled) => filled.may_break_off(),
+            _ => false,
+        }
     }
 
     /// Whether nothing is to come.
@@ -175,6 +195,7 @@ impl Kind {
             Kind::Whole(bytes) => bytes.is_empty(),
             Kind::File(file) => file.is_end_stream(),
             Kind::Relayed(relayed) => relayed.is_end_stream(),
+            Kind::Filled(filled) => filled.has_ended(),
             Kind::Edited(edited) => edited.has_ended(),
             Kind::Packed(packed) => packed.has_ended(),
             Kind::Unpacked(unpacked) => unpacked.has_ended(),
@@ -198,7 +219,12 @@ impl Kind {
     pub(crate) fn head(&self) -> Option<&[u8]> {
         match self {
             Kind::File(file) => file.head(),
-            Kind::Whole(_) | Kind::Relayed(_) | Kind::Edited(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
+            Kind::Whole(_)
+            | Kind::Relayed(_)
+            | Kind::Filled(_)
+            | Kind::Edited(_)
+            | Kind::Packed(_)
+            | Kind::Unpacked(_) => None,
         }
     }
 
@@ -208,6 +234,7 @@ impl Kind {
             Kind::Whole(bytes) => Some(bytes.len() as u64),
             Kind::File(file) => file.size_hint().exact(),
             Kind::Relayed(relayed) => relayed.size_hint().exact(),
+            Kind::Filled(filled) => filled.exact_size(),
             Kind::Edited(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
         }
     }
@@ -340,9 +367,12 @@ impl Drop for Body {
         let whole = match &self.kind {
             _ if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) => false,
             Kind::Relayed(relayed) => relayed.has_ended(),
-            Kind::Whole(_) | Kind::File(_) | Kind::Edited(_) | Kind::Packed(_) | Kind::Unpacked(_) => {
-                self.kind.is_over()
-            }
+            Kind::Whole(_)
+            | Kind::File(_)
+            | Kind::Filled(_)
+            | Kind::Edited(_)
+            | Kind::Packed(_)
+            | Kind::Unpacked(_) => self.kind.is_over(),
         };
         let sizes = match &self.kind {
             Kind::Packed(packed) => Some(packed.sizes),

@@ -14,6 +14,7 @@ mod address;
 mod answer;
 mod auth;
 mod body;
+mod cache;
 mod charset;
 mod check;
 mod client_addr;
@@ -59,8 +60,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{
-    Config, Expected, Gathering, LogFormat, Pattern, Resolving, ServerName, Settings, Transport, UpstreamId,
-    Zone,
+    CacheZone, Config, Expected, Gathering, LogFormat, Pattern, Resolving, ServerName, Settings, Transport,
+    UpstreamId, Zone,
 };
 use crate::variable::{Names, Variable};
 
@@ -249,6 +250,7 @@ fn settings_of(
     rules::apply(scope, charset::RULES, context, block, settings)?;
     rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
+    rules::apply(scope, cache::RULES, context, block, settings)?;
     rules::apply(scope, grpc::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;
     rules::apply(scope, tls::HTTP_ONLY, context, block, settings)?;
@@ -269,6 +271,8 @@ struct Scope {
     gathered: HashMap<PathBuf, Gathering>,
     /// What limits of `http {}` count by.
     zones: Vec<Zone>,
+    /// Where answers are kept.
+    caches: Vec<CacheZone>,
     upstreams: Upstreams,
     /// Who upstreams ask for names, unless they say otherwise.
     resolving: Resolving,
@@ -296,6 +300,7 @@ impl Scope {
             formats: HashMap::new(),
             gathered: HashMap::new(),
             zones: Vec::new(),
+            caches: Vec::new(),
             upstreams: Upstreams::default(),
             resolving: Resolving::default(),
             default_servers: HashSet::new(),

@@ -33,6 +33,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,11 +50,12 @@ pub use self::legacy::Legacy;
 use self::listen::{Endpoint, Listener};
 use self::worker::{Command, Duty, Serves, Switch};
 use crate::access_log::OpenError;
+use crate::cache::{self, Store};
 use crate::check;
 use crate::embed::{self, Service};
 use crate::error_log::Errno;
 use crate::identity::Rights;
-use crate::model::{self, Config, ControlSocket, Http, Identity, SocketOptions, Stream, Transport};
+use crate::model::{self, CacheUse, Config, ControlSocket, Http, Identity, SocketOptions, Stream, Transport};
 use crate::names::{self, Followed};
 use crate::server::Shared;
 use crate::site::{self, Site, SiteError};
@@ -84,6 +86,8 @@ pub enum Entry {
 
 /// A running proxy. Dropping it ends it at once, with its connections.
 pub struct Daemon {
+    /// What its threads are called.
+    name: String,
     shared: Shared,
     connections: Arc<Connections>,
     /// What `limit_conn` of `stream {}` has counted.
@@ -126,6 +130,8 @@ struct State {
     claim: Claim,
     /// What answers `lvsadm`, and the configuration of it.
     control: Option<(ControlSocket, lvsadm::Server)>,
+    /// Where what is kept of answers is seen to; none while nothing is kept.
+    keepers: Option<Workers>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,6 +187,8 @@ pub enum Error {
     Bind(SocketAddr, io::Error),
     /// A log cannot be written.
     Log(OpenError),
+    /// The folder of a cache cannot be made.
+    Cache(PathBuf, io::Error),
     /// The control socket cannot be bound.
     Control(io::Error),
     /// The system has no more threads.
@@ -275,6 +283,7 @@ impl Daemon {
             abandoned: Vec::new(),
             claim,
             control: None,
+            keepers: None,
         };
         let connections = Connections::new(config.events.worker_connections.saturating_mul(count.get()));
         let administered = Administered::new(Arc::clone(&shared.director), Arc::clone(&connections));
@@ -295,6 +304,7 @@ impl Daemon {
         let told = Arc::clone(&administered);
         background.run(0, move || names::follow(told, wanted));
         let daemon = Daemon {
+            name: options.name,
             shared,
             connections,
             limited: stream::Zones::default(),
@@ -411,7 +421,14 @@ impl Daemon {
         if let Some(user) = &state.user {
             prepare_folders(&site, user);
         }
+        // Held until the workers have taken them over.
+        let caches = self.shared.caches.of(site.router.caches());
+        for store in &caches {
+            let prepared = store.prepare(state.user.as_ref());
+            prepared.map_err(|error| Error::Cache(store.folder().to_owned(), error))?;
+        }
         let control = state.bind_control(process.control.as_ref())?;
+        state.keep(&self.name, &caches)?;
         self.administered.widen(&services, &site, &names).map_err(of_service)?;
 
         state.want(process.workers, process.user);
@@ -619,6 +636,23 @@ impl State {
         }
     }
 
+    /// Has somebody see to what is kept of answers.
+    fn keep(&mut self, name: &str, caches: &[Arc<Store>]) -> Result<(), Error> {
+        if caches.is_empty() {
+            return Ok(());
+        }
+        let keepers = match self.keepers.take() {
+            Some(keepers) => keepers,
+            None => keepers(name, self.user.clone())?,
+        };
+        for store in caches {
+            let store = Arc::clone(store);
+            keepers.run(0, move || cache::keep(store));
+        }
+        self.keepers = Some(keepers);
+        Ok(())
+    }
+
     /// Binds the control socket, unless it is bound already or there is to be none.
     fn bind_control(&self, wanted: Option<&ControlSocket>) -> Result<Option<lvsadm::Listener>, Error> {
         match (wanted, &self.control) {
@@ -654,6 +688,19 @@ impl State {
     }
 }
 
+/// Starts a thread that waits for disks, where nothing else has to wait for it.
+fn keepers(name: &str, user: Option<Identity>) -> Result<Workers, Error> {
+    let keepers = Workers::start(&format!("{name}-cache"), 1).map_err(Error::Threads)?;
+    let (done, became) = std::sync::mpsc::channel();
+    keepers.run(0, move || async move {
+        // Nobody waits if the proxy is going.
+        let _ = done.send(user.map_or(Ok(()), |user| user.assume(Rights::None)));
+    });
+    // That the thread has ended is said by itself.
+    became.recv().unwrap_or(Ok(())).map_err(Error::User)?;
+    Ok(keepers)
+}
+
 /// The sockets of the HTTP side, before ports are known.
 fn http_sockets(http: Option<&Http>) -> Result<Vec<(SocketAddr, SocketOptions)>, Error> {
     let Some(http) = http else { return Ok(Vec::new()) };
@@ -662,13 +709,15 @@ fn http_sockets(http: Option<&Http>) -> Result<Vec<(SocketAddr, SocketOptions)>,
     Ok(sockets.map(|socket| (socket.addr, socket.options.clone())).collect())
 }
 
-/// Makes the folders in which workers keep bodies of requests their user's own.
+/// Makes the folders in which workers keep bodies their user's own.
 fn prepare_folders(site: &Site, user: &Identity) {
     let is_shown = site.router.needs().body_file;
     let written = site.router.all_settings().filter(|settings| {
         is_shown || settings.client.body.in_file.is_some() || !settings.mirror.paths.is_empty()
     });
     let folders = written.map(|settings| &settings.client.body.folder);
+    let kept = site.router.all_settings().filter(|settings| settings.proxy.cache != CacheUse::Off);
+    let folders = folders.chain(kept.map(|settings| &settings.proxy.cache_rules.temporary));
     for folder in folders.collect::<std::collections::HashSet<_>>() {
         if let Err(error) = Spool::prepare(folder, user) {
             warn!("cannot prepare \"{}\" ({})", folder.display(), Errno(&error));
@@ -699,6 +748,9 @@ impl fmt::Display for Error {
                 write!(f, "bind() to {} failed ({})", unix::shown(*addr), Errno(error))
             }
             Error::Log(error) => error.fmt(f),
+            Error::Cache(folder, error) => {
+                write!(f, "mkdir() \"{}\" failed ({})", folder.display(), Errno(error))
+            }
             Error::Control(error) => write!(f, "cannot answer lvsadm ({error})"),
             Error::Threads(error) => write!(f, "cannot start worker threads ({})", Errno(error)),
             Error::User(error) => write!(f, "cannot become the user ({})", Errno(error)),
@@ -711,9 +763,11 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Site(error) => Some(error),
-            Error::Bind(_, error) | Error::Threads(error) | Error::Control(error) | Error::User(error) => {
-                Some(error)
-            }
+            Error::Bind(_, error)
+            | Error::Cache(_, error)
+            | Error::Threads(error)
+            | Error::Control(error)
+            | Error::User(error) => Some(error),
             Error::Log(error) => Some(error),
             Error::Finishing => None,
         }

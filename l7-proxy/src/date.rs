@@ -122,6 +122,12 @@ pub(crate) fn header() -> HeaderValue {
     HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// Reads a date in one of the three formats of HTTP, as seconds since 1970.
+pub(crate) fn parse(value: &HeaderValue) -> Option<u64> {
+    let date = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
+    Some(date.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
+}
+
 /// A time that a field can have: what is earlier or later than those is the first or the last of them.
 pub(crate) fn sendable(time: SystemTime) -> SystemTime {
     let last = SystemTime::UNIX_EPOCH + LAST;

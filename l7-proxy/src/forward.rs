@@ -27,6 +27,7 @@ use tracing::{debug, error, warn};
 
 pub(crate) use self::explained::explain;
 use self::failure::{Failure, Reach, cause};
+pub(crate) use self::failure::{Fault, Unanswered};
 pub(crate) use self::headers::nominated;
 use self::outgoing::Forwarded;
 pub(crate) use self::outgoing::request_target;
@@ -49,7 +50,7 @@ use crate::uri::Target;
 /// Forwards a request to one of the servers of a pool.
 ///
 /// # Errors
-/// With the status that says why there is no answer.
+/// With what says why there is no answer.
 pub(crate) async fn forward(
     transaction: &mut Transaction,
     server: &Server,
@@ -57,11 +58,11 @@ pub(crate) async fn forward(
     (pass, pool): (&ProxyPass, Rc<Pool>),
     target: &Target<'_>,
     received: Option<Rc<Source>>,
-) -> Result<Answer, u16> {
+) -> Result<Answer, Unanswered> {
     let settings = route.proxy();
     let path = match request_target(transaction, server, route, pass, target) {
         Some(path) => path,
-        None => return Err(500),
+        None => return Err(Unanswered::own(500)),
     };
     let (source, origin) = {
         let exchange = exchange(transaction, server, route, target);
@@ -72,13 +73,13 @@ pub(crate) async fn forward(
         && source.as_ref().is_some_and(|source| source.exact_size().is_none())
     {
         // HTTP/1.0 has no way to send a body whose length is not known at its start.
-        return Err(411);
+        return Err(Unanswered::own(411));
     }
     let is_told = transaction.generation.site.router.needs().attempts;
     transaction.attempts.forwarded();
     transaction.session.settle_abort(settings.client_abort);
     let secure = match pass.tls {
-        true => Some(secure(transaction, server, route, target, settings)?),
+        true => Some(secure(transaction, server, route, target, settings).map_err(Unanswered::own)?),
         false => None,
     };
     let traffic = Cell::default();
@@ -134,7 +135,7 @@ struct Response {
 }
 
 impl Journey<'_> {
-    async fn run(&self, transaction: &mut Transaction) -> Result<Answer, u16> {
+    async fn run(&self, transaction: &mut Transaction) -> Result<Answer, Unanswered> {
         let flow = self.flow(transaction);
         let began = Moment::now();
         self.pool.budget.count(began);
@@ -214,15 +215,15 @@ impl Journey<'_> {
                         return Ok(self.answer(transaction, lease, response, None));
                     }
                     transaction.attempts.end(response.rest.traffic().so_far());
-                    last = Some(status);
+                    last = Some(Unanswered { status, fault: Fault::Status });
                     continue;
                 }
                 Err(failure) => failure,
             };
-            let status = failure.status();
+            let outcome = failure.outcome();
             // A client's fault is no answer of the server's.
             if !matches!(failure, Failure::Client(_)) {
-                transaction.attempts.failed(status);
+                transaction.attempts.failed(outcome.status);
             }
             transaction.attempts.end(self.traffic.take());
             self.report(transaction, &lease, &failure);
@@ -236,9 +237,9 @@ impl Journey<'_> {
                 repetition = self.pool.budget.repeat();
             }
             if !again || (failure.reach() == Reach::Server && repetition.is_none()) {
-                return Err(status);
+                return Err(outcome);
             }
-            last = Some(status);
+            last = Some(outcome);
         }
     }
 
@@ -335,7 +336,7 @@ impl Journey<'_> {
             headers::Reuse::Once
         };
         let reuse = headers::Reuse::of(self.settings, place);
-        let all = transaction.generation.site.router.needs().upstream_fields;
+        let all = self.wants_all(transaction);
         let relay = &self.settings.relay;
         let wanted = |name: &HeaderName| {
             headers::is_end_to_end(name) && (!headers::is_ours(name) || all || relay.pass.contains(name))
@@ -345,7 +346,7 @@ impl Journey<'_> {
         let question = Question {
             head: self.head(transaction, reuse),
             body: self.source.clone(),
-            asked: if *transaction.method() == Method::HEAD { Asked::HeadOnly } else { Asked::Whole },
+            asked: asked(transaction),
             fields: Fields {
                 headers: worker.take_fields(),
                 wanted: &wanted,
@@ -379,6 +380,11 @@ impl Journey<'_> {
                 Err(Failure::Broken { error, reach, kept: kept && !link.heard() })
             }
         }
+    }
+
+    /// Whether all fields of an answer are wanted, also those that we write ourselves.
+    fn wants_all(&self, transaction: &Transaction) -> bool {
+        transaction.generation.site.router.needs().upstream_fields || transaction.findings.cached.is_some()
     }
 
     /// How the request's body is framed for the server.
@@ -500,19 +506,29 @@ impl Journey<'_> {
         warn!("*{serial} upstream server temporarily disabled while {phase} ({condition}){context}");
     }
 
-    /// Takes down that no server could be chosen; returns the status for it.
-    fn refused(&self, transaction: &mut Transaction, refusal: Refusal) -> u16 {
+    /// Takes down that no server could be chosen; returns what that comes to.
+    fn refused(&self, transaction: &mut Transaction, refusal: Refusal) -> Unanswered {
         let name = &self.pool.key;
         let (serial, context) = (transaction.connection.serial, self.context(transaction, name));
         error!("*{serial} no live upstreams while connecting to upstream ({refusal}){context}");
         transaction.attempts.none(502);
-        502
+        Unanswered { status: 502, fault: Fault::Connection }
     }
 
     /// What a line in the log of errors says of the request and the server, or the upstream.
     fn context<'a>(&'a self, transaction: &'a Transaction, name: &'a dyn std::fmt::Display) -> Context<'a> {
         let scheme = if self.secure.is_some() { "https" } else { "http" };
         transaction.context(self.server).at(Upstream { scheme, name, path: self.path.as_str(transaction) })
+    }
+}
+
+/// What of an answer a server is asked for.
+fn asked(transaction: &Transaction) -> Asked {
+    let cached = transaction.findings.cached.as_ref();
+    if *transaction.method() == Method::HEAD && !cached.is_some_and(|cached| cached.converts_head) {
+        Asked::HeadOnly
+    } else {
+        Asked::Whole
     }
 }
 

@@ -4,6 +4,7 @@
 //! differently is refused here, once, for every handler.
 
 mod asked;
+mod cached;
 mod charset;
 mod computed;
 mod edit;
@@ -44,7 +45,7 @@ pub(crate) use self::trailing::is_bodiless;
 pub(crate) use self::unheard::{Unheard, tell_unheard};
 use crate::body::{Body, Cut, Kind, Received, Source};
 use crate::forward::{self, Tunnel};
-use crate::model::{Auth, ErrorPageStatus, Handler};
+use crate::model::{Auth, CacheUse, ErrorPageStatus, Handler};
 use crate::moment::Moment;
 use crate::pages::{self, Page};
 use crate::route::{Route, Server};
@@ -320,16 +321,32 @@ async fn walk<'t>(
             (None, Some(to), _) => match upload::prepare(&mut transaction, &route, incoming, body).await {
                 Err(cut) => upload::cut_short(&mut transaction, server, cut)?,
                 Ok(sent) => {
-                    let answered = forward::forward(&mut transaction, server, &route, to, target, sent).await;
+                    let answered = if route.proxy().cache == CacheUse::Off {
+                        // What a location before this one had to do with a cache is over.
+                        if transaction.findings.cached.is_some() {
+                            transaction.findings.cached = None;
+                        }
+                        forward::forward(&mut transaction, server, &route, to, target, sent).await
+                    } else {
+                        // In a place of its own, as above.
+                        let cached = cached::answer(&mut transaction, server, &route, to, target, sent);
+                        Box::pin(cached).await
+                    };
                     let most = route.settings.client.body.buffer_size;
                     let shown = body.as_ref().and_then(|body| body.shown());
                     transaction.findings.body = shown.filter(|body| body.len() as u64 <= most);
                     match answered {
-                        Ok(answer) => relay::examine(&mut transaction, server, &route, target, answer),
+                        Ok(answer) => {
+                            let step = relay::examine(&mut transaction, server, &route, target, answer);
+                            match transaction.findings.cached {
+                                None => step,
+                                Some(_) => cached::reduce(&transaction, &route, step, search.status()),
+                            }
+                        }
                         Err(_) if body.as_ref().is_some_and(|body| body.is_abandoned()) => {
                             return Err(transaction.abandon());
                         }
-                        Err(status) => Step::status(status),
+                        Err(unanswered) => Step::status(unanswered.status),
                     }
                 }
             },

@@ -121,6 +121,7 @@ pub mod variable;
 mod access_log;
 mod affinity;
 mod body;
+mod cache;
 mod check;
 mod credentials;
 mod date;

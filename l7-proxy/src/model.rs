@@ -43,6 +43,7 @@
 
 mod answer;
 mod auth;
+mod cache;
 mod charset;
 mod check;
 mod client_addr;
@@ -78,6 +79,9 @@ pub use self::answer::{
     Subject, Trailers,
 };
 pub use self::auth::{Auth, Satisfy};
+pub use self::cache::{
+    CacheId, CacheRules, CacheUse, CacheValid, CacheZone, Rhythm, TemporaryFiles, UseStale,
+};
 pub use self::charset::Charset;
 pub use self::check::{
     Expected, Field, FieldTest, GrpcCheck, HealthCheck, Holds, Mismatch, Statuses, Unchecked,

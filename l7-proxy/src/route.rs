@@ -25,8 +25,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::Method;
 
 use crate::model::{
-    Gathering, Handler, Http, LogTarget, Matcher, PassModule, PassTo, ProxyPass, ProxySettings, Return,
-    ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer, Zone,
+    CacheZone, Gathering, Handler, Http, LogTarget, Matcher, PassModule, PassTo, ProxyPass, ProxySettings,
+    Return, ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer,
+    Zone,
 };
 use crate::stream::access::Network;
 use crate::variable::{Captures, Definitions};
@@ -49,6 +50,7 @@ pub struct Router {
     servers: Vec<Server>,
     definitions: Definitions,
     zones: Vec<Zone>,
+    caches: Vec<CacheZone>,
     needs: Needs,
     /// Who may ask for explanations.
     explain_from: Vec<Network>,
@@ -240,7 +242,7 @@ impl Router {
         let sockets = sockets(&entries);
         let endpoints = entries.iter().map(|entry| entry.endpoint(&http.servers)).collect();
         let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
-        let (upstreams, definitions, zones) = (http.upstreams, http.definitions, http.zones);
+        let Http { upstreams, definitions, zones, caches, .. } = http;
         let servers = http
             .servers
             .into_iter()
@@ -256,6 +258,7 @@ impl Router {
             servers,
             definitions,
             zones,
+            caches,
             needs,
             explain_from: http.explain_from,
         })
@@ -295,6 +298,11 @@ impl Router {
     /// Returns what limits count by; the place of each is its [`ZoneId`](crate::model::ZoneId).
     pub fn zones(&self) -> &[Zone] {
         &self.zones
+    }
+
+    /// Returns where answers are kept; the place of each is its [`CacheId`](crate::model::CacheId).
+    pub fn caches(&self) -> &[CacheZone] {
+        &self.caches
     }
 
     /// Returns what is spoken at an entry.

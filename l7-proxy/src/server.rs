@@ -50,6 +50,7 @@ pub(crate) use self::session::{Carrier, Order, Protocol, Session};
 use self::sessions::Sessions;
 pub(crate) use self::spelling::{Spelling, usual_name};
 use crate::access_log::{LogFiles, Writers};
+use crate::cache::{Store, Stores};
 use crate::error_log::Errno;
 use crate::host::Recent;
 use crate::limit::{Table, Zones};
@@ -107,6 +108,8 @@ pub struct Shared {
     pub(crate) zones: Arc<Zones>,
     /// What the workers have counted.
     pub(crate) censuses: Arc<Censuses>,
+    /// What is kept of answers.
+    pub(crate) caches: Arc<Stores>,
     /// Sessions that clients are bound to servers by.
     pub(crate) sessions: Arc<SessionZones>,
     /// How long upstreams take to answer, where that is shown.
@@ -158,6 +161,8 @@ pub(crate) struct Generation {
     pub(crate) pools: Box<[Rc<Pool>]>,
     /// What limits have counted, by the zone's number.
     pub(crate) zones: Box<[Arc<Table>]>,
+    /// What is kept of answers, likewise.
+    pub(crate) caches: Box<[Arc<Store>]>,
 }
 
 /// A connection's place among those of its worker; given back when dropped.
@@ -175,6 +180,7 @@ impl Shared {
             worker_connections: 512,
             zones: Arc::default(),
             censuses: Arc::default(),
+            caches: Arc::default(),
             sessions: Arc::default(),
             timings: Arc::default(),
         }
@@ -454,6 +460,11 @@ impl Worker {
         census::publish(&self.census, census);
     }
 
+    /// What is kept of answers.
+    pub(crate) fn caches(&self) -> &Stores {
+        &self.shared.caches
+    }
+
     /// How long upstreams take to answer.
     pub(crate) fn timings(&self) -> &Timings {
         &self.shared.timings
@@ -545,8 +556,9 @@ impl Generation {
         });
         let pools = pools.collect();
         let zones = shared.zones.of(site.router.zones());
+        let caches = shared.caches.of(site.router.caches());
         site.hold(&shared.logs);
-        Generation { site, pools, zones }
+        Generation { site, pools, zones, caches }
     }
 
     /// Returns the idle connections to the servers of an upstream.

@@ -1,6 +1,7 @@
-//! A request's body in a file: for a program that is told the file's name, and for bodies that are
-//! larger than what is kept in memory.
+//! A body in a file: a request's, for a program that is told the file's name, or since it is larger than what
+//! is kept in memory; an answer's, on its way into a cache.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -16,7 +17,7 @@ use crate::identity::Identity;
 pub struct Spool {
     file: File,
     path: PathBuf,
-    afterwards: Afterwards,
+    afterwards: Cell<Afterwards>,
 }
 
 /// What becomes of the file when the request is over.
@@ -40,7 +41,7 @@ impl Spool {
             SystemRandom::new().fill(&mut number).map_err(|_| io::Error::other("no randomness"))?;
             let path = folder.join(format!("{:010}", u32::from_ne_bytes(number)));
             match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(file) => return Ok(Spool { file, path, afterwards }),
+                Ok(file) => return Ok(Spool { file, path, afterwards: Cell::new(afterwards) }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(folder)?,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => failure = error,
                 Err(error) => return Err(error),
@@ -72,6 +73,24 @@ impl Spool {
         file.write_all(piece)
     }
 
+    /// Writes a piece at a place.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write(&self, offset: u64, piece: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(piece, offset)
+    }
+
+    /// Gives the file another name, under which it stays.
+    ///
+    /// # Errors
+    /// It cannot have that name.
+    pub(crate) fn move_to(&self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.afterwards.set(Afterwards::Kept);
+        Ok(())
+    }
+
     /// Reads at most `most` bytes at `offset`; fewer only at the end.
     ///
     /// # Errors
@@ -85,7 +104,7 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        if self.afterwards == Afterwards::Removed {
+        if self.afterwards.get() == Afterwards::Removed {
             // Somebody may have taken it away.
             let _ = fs::remove_file(&self.path);
         }

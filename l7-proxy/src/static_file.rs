@@ -14,6 +14,7 @@ mod conditional;
 mod describe;
 mod links;
 mod listing;
+mod part;
 mod range;
 
 use std::fs::File;
@@ -38,6 +39,8 @@ use self::cache::Opened;
 pub(crate) use self::conditional::status as conditional_status;
 use self::describe::{Coding, describe};
 pub(crate) use self::links::Links;
+pub(crate) use self::part::{Wanted, wanted};
+pub(crate) use self::range::{ByteRange, boundary};
 
 /// Files up to this size are kept in memory and sent from there: to copy them costs less than a second
 /// system call.
@@ -266,6 +269,8 @@ struct Content {
     file: Option<Arc<File>>,
     /// All of it, where that is known.
     whole: Option<Bytes>,
+    /// Where in the file it begins.
+    start: u64,
 }
 
 /// Reads `len` bytes at `offset`.

@@ -175,6 +175,19 @@ impl Transaction {
         mirrored
     }
 
+    /// The same request on a session of its own, at the location that it has come to; its answer is nobody's.
+    pub(crate) fn beside(&self, session: Rc<Session>) -> Box<Transaction> {
+        let mut beside = self.question(request_uri(&self.parts));
+        beside.session = session;
+        beside.acting.clone_from(&self.acting);
+        beside.captures.clone_from(&self.captures);
+        beside.place = self.place;
+        beside.named.clone_from(&self.named);
+        beside.redirected.clone_from(&self.redirected);
+        beside.path = self.path;
+        beside
+    }
+
     /// Whether the client reads interim answers, and we can write them.
     pub(crate) fn takes_interim_answers(&self) -> bool {
         match self.session.protocol {

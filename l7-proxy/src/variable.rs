@@ -8,6 +8,7 @@
 //! the default escaping, which shows it as `-`.
 
 mod around;
+mod cached;
 mod defined;
 mod exchange;
 mod field;
@@ -26,6 +27,7 @@ use http::HeaderValue;
 use crate::tls::TlsVariable;
 
 pub use self::around::{Around, Connections, Counting, Nowhere};
+pub use self::cached::{Asking, Cached, Outcome};
 pub use self::defined::{Assigned, Definitions};
 pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
 pub use self::field::Field;
@@ -276,7 +278,11 @@ pub enum Variable {
     UpstreamHeader(Field),
     /// `$upstream_response_length`: size of the body of each attempt.
     UpstreamResponseLength,
-    /// `$upstream_cache_status`: nothing, for nothing is cached.
+    /// `$upstream_cache_etag`: the tag of what is kept, while a server is asked if it has changed.
+    UpstreamCacheEtag,
+    /// `$upstream_cache_last_modified`: when it was changed, likewise.
+    UpstreamCacheLastModified,
+    /// `$upstream_cache_status`: what the cache has to do with the answer.
     UpstreamCacheStatus,
     /// `$upstream_response_time`, per server that was tried.
     UpstreamResponseTime,

@@ -70,13 +70,11 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     size("connection_pool_size", SERVERS),
     size("request_pool_size", SERVERS),
     // Answers stream through with back-pressure, and of a request's body 1 MB is held at most: nothing
-    // is written to a disk unless somebody asks for the file.
+    // is written to a disk unless somebody asks for the file, or an answer is kept.
     switch("client_body_in_single_buffer", Context::SETTINGS),
-    several("proxy_temp_path", Context::SETTINGS, 1, 4),
     several("fastcgi_temp_path", Context::SETTINGS, 1, 4),
     several("uwsgi_temp_path", Context::SETTINGS, 1, 4),
     several("scgi_temp_path", Context::SETTINGS, 1, 4),
-    switch("proxy_buffering", Context::SETTINGS),
     size("proxy_buffer_size", Context::STREAM_SETTINGS),
     buffers("proxy_buffers", Context::SETTINGS),
     size("proxy_busy_buffers_size", Context::SETTINGS),
@@ -118,14 +116,11 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     one("status_zone", Context::SERVER.or(Context::LOCATION).or(Context::STREAM_SERVER)),
     obsolete("proxy_downstream_buffer", Context::STREAM_SETTINGS, "proxy_buffer_size"),
     obsolete("proxy_upstream_buffer", Context::STREAM_SETTINGS, "proxy_buffer_size"),
-    // Nothing is cached, stored, included or asked of FastCGI: what says so, or how it would be done, changes
+    // Nothing is stored, included or asked of FastCGI: what says so, or how it would be done, changes
     // nothing. What would have it done is refused.
-    only_off("proxy_cache", Context::SETTINGS),
     only_off("proxy_store", Context::SETTINGS),
     only_off("proxy_force_ranges", Context::SETTINGS),
     only_off("ssi", Context::SETTINGS_IF),
-    several("proxy_cache_bypass", Context::SETTINGS, 1, ANY).many(),
-    several("proxy_no_cache", Context::SETTINGS, 1, ANY).many(),
     only_off("fastcgi_cache", Context::SETTINGS),
     several("fastcgi_cache_bypass", Context::SETTINGS, 1, ANY).many(),
     several("fastcgi_no_cache", Context::SETTINGS, 1, ANY).many(),

@@ -9,7 +9,7 @@ use crate::variable::{Definitions, Value, ValueError, Variable};
 use super::rules::{self, Context, Fault};
 use super::tree::Directive;
 use super::upstream::{self, Upstreams};
-use super::{Error, Scope, check, client_addr, definition, limit, log, server};
+use super::{Error, Scope, cache, check, client_addr, definition, limit, log, server};
 
 /// Reads an `http {}`.
 ///
@@ -20,8 +20,10 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     scope.collect_names(block);
     rules::apply(scope, log::FORMATS, Context::HTTP, block, &mut ())?;
     rules::apply(scope, limit::ZONES, Context::HTTP, block, &mut ())?;
+    rules::apply(scope, cache::ZONES, Context::HTTP, block, &mut ())?;
     let mut settings = Settings { access_log: default_log(scope, directive)?, ..Settings::default() };
     settings.client.body.folder = scope.path("client_body_temp").into();
+    cache::rules(&mut settings).temporary = scope.path("proxy_temp").into();
     super::settings_of(scope, Context::HTTP, block, &mut settings)?;
     let mut explain_from = Vec::new();
     rules::apply(scope, client_addr::EXPLAIN, Context::HTTP, block, &mut explain_from)?;
@@ -34,7 +36,8 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
         servers.push(server::read(scope, directive, &settings)?);
     }
     let upstreams = std::mem::take(&mut scope.upstreams).into_list();
-    Ok(Http { upstreams, servers, definitions, zones: std::mem::take(&mut scope.zones), explain_from })
+    let (zones, caches) = (std::mem::take(&mut scope.zones), std::mem::take(&mut scope.caches));
+    Ok(Http { upstreams, servers, definitions, zones, caches, explain_from })
 }
 
 /// Returns the log that is written unless the file says otherwise: nginx's `logs/access.log`, if

@@ -82,7 +82,7 @@ pub(super) fn zone(directive: &Directive, place: usize) -> Result<(String, u64),
 }
 
 /// Returns that a parameter is missing.
-fn must_have(directive: &Directive, parameter: &str) -> Fault {
+pub(super) fn must_have(directive: &Directive, parameter: &str) -> Fault {
     Fault::new(format!("\"{}\" must have \"{parameter}\" parameter", directive.name))
 }
 
@@ -122,6 +122,9 @@ fn parse_rate(text: &str) -> Option<u64> {
 }
 
 fn define(scope: &mut Scope, directive: &Directive, zone: Zone) -> Result<(), Fault> {
+    if scope.caches.iter().any(|cache| cache.name == zone.name) {
+        return Err(other_use(&zone.name));
+    }
     if let Some(known) = scope.zones.iter().find(|known| known.name == zone.name) {
         let (Directive { name, .. }, key) = (directive, directive.arg(0));
         return Err(match std::mem::discriminant(&known.kind) == std::mem::discriminant(&zone.kind) {
@@ -145,7 +148,7 @@ fn named(scope: &Scope, name: &str, counts: fn(&ZoneKind) -> bool) -> Result<Zon
     }
 }
 
-fn other_use(zone: &str) -> Fault {
+pub(super) fn other_use(zone: &str) -> Fault {
     Fault::new(format!("the shared memory zone \"{zone}\" is already declared for a different use"))
 }
 

@@ -4,9 +4,9 @@ use super::effectless::Effectless;
 use super::http::OfRequests;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, auth, body, charset, check, client_addr, compress, core, definition, effectless, file_cache,
-    grpc, limit, listing, location, log, mirror, proxy, referers, resolver, rewrite, secure_link, server,
-    settings, stream, substitution, symlinks, tls, unsupported, upstream, userid,
+    answer, auth, body, cache, charset, check, client_addr, compress, core, definition, effectless,
+    file_cache, grpc, limit, listing, location, log, mirror, proxy, referers, resolver, rewrite, secure_link,
+    server, settings, stream, substitution, symlinks, tls, unsupported, upstream, userid,
 };
 
 /// How a name stands in one kind of block.
@@ -76,6 +76,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(charset::RULES))
         .chain(syntaxes(body::RULES))
         .chain(syntaxes(proxy::RULES))
+        .chain(syntaxes(cache::ZONES))
+        .chain(syntaxes(cache::RULES))
         .chain(syntaxes(grpc::RULES))
         .chain(syntaxes(log::FORMATS))
         .chain(syntaxes(log::RULES))

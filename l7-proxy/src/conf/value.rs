@@ -69,7 +69,7 @@ pub(crate) fn parse_size(word: &str) -> Option<u64> {
 }
 
 /// Returns the bytes that `64`, `64k`, `64m` or `64g` stand for.
-fn parse_offset(word: &str) -> Option<u64> {
+pub(super) fn parse_offset(word: &str) -> Option<u64> {
     let (digits, unit) = match word.as_bytes().last()? {
         b'k' | b'K' => (&word[..word.len() - 1], 1 << 10),
         b'm' | b'M' => (&word[..word.len() - 1], 1 << 20),

@@ -35,6 +35,36 @@ pub(super) enum Failure {
     Client(Cut),
 }
 
+/// Why a request has no answer of a server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unanswered {
+    /// The status that the client gets for it.
+    pub(crate) status: u16,
+    pub(crate) fault: Fault,
+}
+
+/// Whose fault it is that there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No server could be reached, or the connection broke.
+    Connection,
+    /// A server took too long.
+    Time,
+    /// What a server answered is no HTTP.
+    Answer,
+    /// A server has answered with a status that stands for a failure.
+    Status,
+    /// Not a server's: the client's, or ours.
+    Own,
+}
+
+impl Unanswered {
+    /// One that no server has to do with.
+    pub(crate) fn own(status: u16) -> Unanswered {
+        Unanswered { status, fault: Fault::Own }
+    }
+}
+
 /// How far a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
@@ -68,6 +98,19 @@ impl Failure {
             | Failure::Refused { .. }
             | Failure::Invalid(_) => 502,
         }
+    }
+
+    /// What it comes to if no other server does better.
+    pub(super) fn outcome(&self) -> Unanswered {
+        let fault = match self {
+            Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => Fault::Time,
+            Failure::Connect(ConnectError::Failed(_)) | Failure::Broken { .. } | Failure::Refused { .. } => {
+                Fault::Connection
+            }
+            Failure::Invalid(_) => Fault::Answer,
+            Failure::Connect(ConnectError::Local(_)) | Failure::Client(_) => Fault::Own,
+        };
+        Unanswered { status: self.status(), fault }
     }
 
     /// Whether it is a reason to try another server.

@@ -5,15 +5,15 @@
 //! in place of the client's own.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, PROXY_AUTHORIZATION, SERVER, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION, RANGE, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::outgoing;
 use crate::fields;
 use crate::model::{FieldNames, HttpVersion, ProxySettings, SetHeader};
-use crate::variable::Exchange;
+use crate::variable::{Asking, Exchange};
 
 /// How a request's body is framed for the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,13 @@ pub(super) fn request(
             head.truncate(line);
         }
     }
-    let stays = held_back(client, settings, framing);
+    for (name, value) in conditions(exchange, settings) {
+        push_name(&name, FieldNames::default(), head);
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    let stays = held_back(exchange, settings, framing);
     for (name, value) in client {
         if !stays(name) && push_name(name, exchange.settings.client.names, head) {
             if let Some(written) = spelled(exchange.head, name, value) {
@@ -108,19 +114,44 @@ pub(super) fn request(
 
 /// Returns which fields of a client's request are not for the server.
 pub(super) fn held_back(
-    client: &HeaderMap,
+    exchange: &Exchange<'_>,
     settings: &ProxySettings,
     framing: Framing,
 ) -> impl Fn(&HeaderName) -> bool {
-    let nominated = nominated(client);
+    let nominated = nominated(exchange.headers);
+    let cached = exchange.findings.cached.as_ref();
+    let wants_whole = cached.is_some_and(|cached| cached.asking != Asking::AsSent);
     move |name| {
         is_of_one_connection(name)
+            || (wants_whole && WITH_CONDITIONS.contains(name))
             || is_of_one_hop(name)
             || (framing != Framing::AsSent && *name == CONTENT_LENGTH)
             || (!settings.pass.headers && *name != CONTENT_LENGTH)
             || nominated.contains(name)
             || settings.set_headers.iter().any(|set| set.name == *name)
     }
+}
+
+/// Fields that ask for less than the whole, which what is to be kept has to be.
+const WITH_CONDITIONS: [HeaderName; 6] =
+    [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
+
+/// Returns the fields by which a server is asked whether something has changed, where that is wanted.
+pub(super) fn conditions(
+    exchange: &Exchange<'_>,
+    settings: &ProxySettings,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
+    let mut fields = [None, None];
+    if let Some(cached) = &exchange.findings.cached {
+        let decided = |name: &HeaderName| settings.set_headers.iter().any(|set| set.name == *name);
+        let modified = cached.modified().and_then(|date| HeaderValue::try_from(date).ok());
+        let etag = cached.etag().and_then(|tag| HeaderValue::from_bytes(tag).ok());
+        fields = [(IF_MODIFIED_SINCE, modified), (IF_NONE_MATCH, etag)].map(|(name, value)| {
+            let value = value.filter(|_| !decided(&name))?;
+            Some((name, value))
+        });
+    }
+    fields.into_iter().flatten()
 }
 
 /// Whether a field of an answer is for whoever comes after us.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, HOST, TE};
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 use super::relayed::Rest;
-use super::{Connect, Failure, Journey, Response, headers, hints, outgoing};
+use super::{Connect, Failure, Journey, Response, asked, headers, hints, outgoing};
 use crate::handle::exchange;
 use crate::model::Trailers;
 use crate::transaction::Transaction;
-use crate::upstream::{self, AskError, Asked, Call, Fields, Hint, Route, Slot, call};
+use crate::upstream::{self, AskError, Call, Fields, Hint, Route, Slot, call};
 
 impl Journey<'_> {
     /// Sends the request once.
@@ -35,7 +35,7 @@ impl Journey<'_> {
         if let Some(source) = &self.source {
             source.rewind();
         }
-        let all = transaction.generation.site.router.needs().upstream_fields;
+        let all = self.wants_all(transaction);
         let relay = &self.settings.relay;
         let wanted = |name: &HeaderName| {
             headers::is_end_to_end(name) && (!headers::is_ours(name) || all || relay.pass.contains(name))
@@ -45,7 +45,7 @@ impl Journey<'_> {
         let question = Call {
             request,
             body: self.source.clone(),
-            asked: if *transaction.method() == Method::HEAD { Asked::HeadOnly } else { Asked::Whole },
+            asked: asked(transaction),
             fields: Fields {
                 headers: transaction.session.worker.take_fields(),
                 wanted: &wanted,
@@ -112,7 +112,10 @@ impl Journey<'_> {
             }
         }
         let framing = self.framing(transaction);
-        let stays = headers::held_back(client, settings, framing);
+        for (name, value) in headers::conditions(&exchange, settings) {
+            fields.insert(name, value);
+        }
+        let stays = headers::held_back(&exchange, settings, framing);
         for (name, value) in client {
             let is_clear = headers::is_unambiguous(name, exchange.settings.client.names);
             if *name != HOST && is_clear && !stays(name) {

@@ -20,6 +20,11 @@ use crate::variable::Exchange;
 
 /// Returns the method that servers are asked with; `None` for the client's.
 pub(super) fn method(settings: &ProxySettings, exchange: &Exchange<'_>) -> Option<Method> {
+    if let Some(cached) = &exchange.findings.cached
+        && let Some(method) = cached.method(exchange.method)
+    {
+        return Some(method);
+    }
     let mut text = Vec::new();
     let text = settings.method.as_ref()?.bytes(exchange, &mut text);
     Method::from_bytes(text).ok()

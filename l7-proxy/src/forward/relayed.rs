@@ -197,6 +197,11 @@ impl Relayed {
         self.claim = None;
     }
 
+    /// How the server broke off its answer, which is read no further.
+    pub(crate) fn into_breakage(mut self: Box<Relayed>) -> Option<Box<Breakage>> {
+        self.breakage.take()
+    }
+
     /// How the server broke off its answer, to be told by who knows the request.
     pub(crate) fn breakage(&self) -> Option<&Breakage> {
         self.breakage.as_deref()

@@ -60,10 +60,7 @@ pub(super) fn examine(
     }
     let status = answer.status.as_u16();
     let traffic = answer.kind.traffic().unwrap_or_default();
-    if relay.errors == Errors::Intercepted
-        && status >= 300
-        && route.settings.error_pages.iter().any(|page| page.statuses.contains(&status))
-    {
+    if is_intercepted(route, status) {
         for value in answer.headers.get_all(WWW_AUTHENTICATE) {
             transaction.carried.get_or_insert_default().append(WWW_AUTHENTICATE, value.clone());
         }
@@ -77,6 +74,24 @@ pub(super) fn examine(
     }
     cookies::rewrite(relay, &exchange, &mut answer.headers);
     Step::Done(answer)
+}
+
+/// Whether an `error_page` answers in place of a server that answers with this status.
+pub(super) fn is_intercepted(route: &Route<'_>, status: u16) -> bool {
+    route.proxy().relay.errors == Errors::Intercepted
+        && status >= 300
+        && route.settings.error_pages.iter().any(|page| page.statuses.contains(&status))
+}
+
+/// Whether a server wants something else to be answered in its place.
+pub(super) fn is_sent_elsewhere(relay: &Relay, headers: &HeaderMap) -> bool {
+    headers.contains_key(&X_ACCEL_REDIRECT) && !relay.ignore.contains(&X_ACCEL_REDIRECT)
+}
+
+/// Whether a server wants its answer not to be read faster than its client takes it.
+pub(super) fn is_not_buffered(relay: &Relay, headers: &HeaderMap) -> bool {
+    let said = headers.get(&X_ACCEL_BUFFERING).filter(|_| !relay.ignore.contains(&X_ACCEL_BUFFERING));
+    said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(b"no"))
 }
 
 /// Returns the fields that stay when another location answers in the server's place.
@@ -213,6 +228,7 @@ fn text_of(value: &Value, exchange: &Exchange<'_>) -> Vec<u8> {
 /// What follows `x-accel-` in the fields that are for us.
 const FOR_US: [&str; 5] = ["buffering", "charset", "expires", "limit-rate", "redirect"];
 
+static X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 static X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 static X_ACCEL_LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
 static X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");

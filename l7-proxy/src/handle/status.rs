@@ -3,6 +3,8 @@
 //! Each is made when it is asked for, of what is counted anyway. Its series follow the
 //! configuration: nothing that a client chooses makes one more.
 
+use std::sync::Arc;
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use l4_proxy::metrics::{Exposition, Kind, of_director, of_process};
@@ -10,9 +12,10 @@ use lvs_core::{Director, Time};
 use lvsadm::{CommitError, Connection, Control, Edit, Timeouts};
 
 use super::{Answer, Step};
+use crate::cache::{Census, Store};
 use crate::model::StatusPage;
 use crate::moment::Moment;
-use crate::server::{Census, Worker};
+use crate::server::{Census as Counted, Worker};
 use crate::transaction::Transaction;
 
 /// Answers with a page of counts.
@@ -39,7 +42,7 @@ fn metrics(worker: &Worker) -> String {
     let mut out = Exposition::default();
     out.family("lvs_build_info", Kind::Gauge, "The version that runs; always 1.");
     out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
-    let Census { accepted, requests, reading, writing, waiting, responses } = worker.census();
+    let Counted { accepted, requests, reading, writing, waiting, responses } = worker.census();
     out.family("lvs_http_connections_accepted_total", Kind::Counter, "Connections of clients.");
     out.sample(&[], accepted);
     out.family("lvs_http_requests_total", Kind::Counter, "Requests that were begun.");
@@ -57,9 +60,49 @@ fn metrics(worker: &Worker) -> String {
     for (upstream, counted) in worker.timings().counted() {
         out.histogram(("upstream", &upstream), &counted.within, counted.count, counted.seconds);
     }
+    of_caches(&mut out, &worker.caches().all());
     of_director(&mut out, worker.director());
     of_process(&mut out);
     out.finish()
+}
+
+/// What is kept of answers, by zone.
+fn of_caches(out: &mut Exposition, stores: &[Arc<Store>]) {
+    if stores.is_empty() {
+        return;
+    }
+    let zones: Vec<_> = stores.iter().map(|store| (&*store.name, store.census())).collect();
+    let help = "Requests at locations whose answers are kept, by what there was.";
+    out.family("lvs_http_cache_requests_total", Kind::Counter, help);
+    for (zone, census) in &zones {
+        for (outcome, count) in census.requests {
+            out.sample(&[("zone", zone), ("status", &outcome.as_str().to_ascii_lowercase())], count);
+        }
+    }
+    type Read = fn(&Census) -> u64;
+    let rows: [(&str, Kind, &str, Read); 5] = [
+        (
+            "lvs_http_cache_served_bytes_total",
+            Kind::Counter,
+            "Bytes of bodies that no server had to send.",
+            |census| census.bytes_served,
+        ),
+        (
+            "lvs_http_cache_stored_bytes_total",
+            Kind::Counter,
+            "Bytes of bodies that were written.",
+            |census| census.bytes_stored,
+        ),
+        ("lvs_http_cache_evictions_total", Kind::Counter, "Entries that were removed.", |census| {
+            census.evictions
+        }),
+        ("lvs_http_cache_entries", Kind::Gauge, "Keys that are known.", |census| census.entries as u64),
+        ("lvs_http_cache_size_bytes", Kind::Gauge, "Bytes of all files.", |census| census.size),
+    ];
+    for (name, kind, help, read) in rows {
+        out.family(name, kind, help);
+        zones.iter().for_each(|(zone, census)| out.sample(&[("zone", zone)], read(census)));
+    }
 }
 
 /// The upstreams and their servers: the document of `lvsadm -L --json`.

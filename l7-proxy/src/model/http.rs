@@ -8,6 +8,7 @@ use crate::conf::Place;
 use crate::stream::access::Network;
 use crate::variable::{Definitions, Value};
 
+use super::cache::CacheZone;
 use super::check::HealthCheck;
 use super::limit::Zone;
 use super::pattern::Pattern;
@@ -28,6 +29,8 @@ pub struct Http {
     pub explain_from: Vec<Network>,
     /// What limits count by.
     pub zones: Vec<Zone>,
+    /// Where answers are kept.
+    pub caches: Vec<CacheZone>,
 }
 
 impl Http {

@@ -8,6 +8,7 @@ use ::http::HeaderName;
 use crate::variable::Value;
 
 use super::answer::{Relay, Trailers};
+use super::cache::{CacheRules, CacheUse};
 use super::server_socket::ServerSocket;
 use super::tls::TlsClient;
 
@@ -53,6 +54,10 @@ pub struct ProxySettings {
     pub relay: Relay,
     /// What becomes of a request whose client has gone (`proxy_ignore_client_abort`).
     pub client_abort: ClientAbort,
+    /// Whether answers are kept.
+    pub cache: CacheUse,
+    /// How they are, if they are.
+    pub cache_rules: Arc<CacheRules>,
 }
 
 /// What becomes of a request whose client has gone before it was answered.
@@ -131,6 +136,8 @@ impl Default for ProxySettings {
             limit_rate: None,
             relay: Relay::default(),
             client_abort: ClientAbort::Heeded,
+            cache: CacheUse::Off,
+            cache_rules: Arc::default(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a configuration's variables show, so that what none shows need not be kept.
 
 use crate::model::{
-    AccessLogTarget, Expires, Fallback, Handler, Http, Instruction, Location, PassTo, PassUri, ProxyPass,
-    ReturnBody, Settings, StatusPage, Test, TryFiles, VirtualServer,
+    AccessLogTarget, CacheUse, Expires, Fallback, Handler, Http, Instruction, Location, PassTo, PassUri,
+    ProxyPass, ReturnBody, Settings, StatusPage, Test, TryFiles, VirtualServer,
 };
 use crate::variable::{Definitions, Value, Variable};
 
@@ -124,6 +124,12 @@ impl Needs {
             proxy.limit_rate.iter().for_each(|value| self.value(value));
             proxy.set_headers.iter().for_each(|set| self.value(&set.value));
             proxy.set_body.iter().chain(&proxy.method).for_each(|value| self.value(value));
+            if let CacheUse::Named(name) = &proxy.cache {
+                self.value(name);
+            }
+            if proxy.cache != CacheUse::Off {
+                proxy.cache_rules.values().for_each(|value| self.value(value));
+            }
         }
         for (text, replacement) in &settings.substitution.pairs {
             self.value(text);

@@ -4,10 +4,12 @@
 //! ([`FileBody::move_to`]); else they are read.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -63,7 +65,35 @@ impl FileBody {
         if len == 0 {
             return Self::empty();
         }
+        let offset = content.start + offset;
         Self { content, now: Some(Segment::File { offset, len }), left: len, ..Self::empty() }
+    }
+
+    /// Returns `length` bytes that lie in a file behind `start`.
+    pub(crate) fn behind(file: File, start: u64, length: u64) -> Self {
+        Self::part(Content { file: Some(Arc::new(file)), whole: None, start }, 0, length)
+    }
+
+    /// Returns what is in memory.
+    pub(crate) fn of_bytes(whole: Bytes) -> Self {
+        let length = whole.len() as u64;
+        Self::part(Content { file: None, whole: Some(whole), start: 0 }, 0, length)
+    }
+
+    /// Returns a part of this one.
+    pub(crate) fn narrowed(self, range: ByteRange) -> Self {
+        Self::part(self.content, range.start, range.len())
+    }
+
+    /// Returns several parts of this one, in the `multipart/byteranges` format.
+    pub(crate) fn parted(
+        self,
+        ranges: &[ByteRange],
+        media_type: Option<&HeaderValue>,
+        boundary: &str,
+    ) -> Self {
+        let size = self.left;
+        Self::multipart(self.content, ranges, size, media_type, boundary)
     }
 
     /// Has this in front of it.
@@ -96,7 +126,7 @@ impl FileBody {
                 format!("Content-Range: {}\r\n\r\n", range.content_range(size)).as_bytes(),
             );
             segments.push_back(Segment::Text(head.into()));
-            segments.push_back(Segment::File { offset: range.start, len: range.len() });
+            segments.push_back(Segment::File { offset: content.start + range.start, len: range.len() });
         }
         segments.push_back(Segment::Text(format!("\r\n--{boundary}--\r\n").into()));
         let left = segments.iter().map(Segment::len).sum();

@@ -37,7 +37,7 @@ pub(crate) fn status(headers: &HeaderMap, modified: u32, rule: IfModifiedSince) 
 
 pub(super) fn check(headers: &HeaderMap, validators: &Validators, rule: IfModifiedSince) -> Verdict {
     if let Some(since) = headers.get(IF_UNMODIFIED_SINCE)
-        && date(since).is_none_or(|since| validators.modified > since)
+        && date(since).is_none_or(|since| validators.modified.is_some_and(|modified| modified > since))
     {
         return Verdict::PreconditionFailed;
     }
@@ -60,7 +60,8 @@ pub(super) fn check(headers: &HeaderMap, validators: &Validators, rule: IfModifi
     Verdict::NotModified
 }
 
-fn modified_since(since: &HeaderValue, modified: SystemTime, rule: IfModifiedSince) -> bool {
+fn modified_since(since: &HeaderValue, modified: Option<SystemTime>, rule: IfModifiedSince) -> bool {
+    let Some(modified) = modified else { return true };
     match (rule, date(since)) {
         (IfModifiedSince::Off, _) | (_, None) => true,
         (IfModifiedSince::Exact, Some(since)) => modified != since,
@@ -73,7 +74,8 @@ pub(super) fn date(value: &HeaderValue) -> Option<SystemTime> {
     httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
-/// How two entity tags are compared (RFC 9110, section 8.8.3.2). Ours are never weak.
+/// How two entity tags are compared (RFC 9110, section 8.8.3.2). Those of files are never weak, those of servers
+/// may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Strong,
@@ -87,9 +89,11 @@ fn lists(headers: &HeaderMap, name: http::HeaderName, validators: &Validators, b
         if rest == b"*" {
             return true;
         }
-        let Some(ours) = &validators.etag else { return false };
+        let Some(ours) = validators.etag.as_ref().map(HeaderValue::as_bytes) else { return false };
+        // A weak one equals nothing where it has to be the same to the byte.
+        let ours = if by == Comparison::Weak { ours.strip_prefix(b"W/").unwrap_or(ours) } else { ours };
         while let Some((tag, strength, after)) = next_tag(rest) {
-            if tag == ours.as_bytes() && (strength == Comparison::Strong || by == Comparison::Weak) {
+            if tag == ours && (strength == Comparison::Strong || by == Comparison::Weak) {
                 return true;
             }
             rest = after;

@@ -39,7 +39,7 @@ pub(super) fn describe(
 ) -> Found {
     let files = &exchange.settings.files;
     let Opened { facts, file, content } = opened;
-    let content = Content { file, whole: content };
+    let content = Content { file, whole: content, start: 0 };
     let size = facts.state.size;
     let media_type = files.types.of(exchange.target.path()).or(files.default_type.as_ref());
     let version = exchange.version;
@@ -146,7 +146,8 @@ fn sets_terms(headers: &HeaderMap) -> bool {
 /// What identifies one state of a file to a client.
 #[derive(Debug, Clone)]
 pub(super) struct Validators {
-    pub(super) modified: SystemTime,
+    /// `None` where that is not known.
+    pub(super) modified: Option<SystemTime>,
     /// The same as a field's value.
     date: HeaderValue,
     pub(super) etag: Option<HeaderValue>,
@@ -158,7 +159,17 @@ impl Validators {
         let seconds = u64::try_from(modified).unwrap_or(0);
         let modified = date::sendable(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         let date = text(&date::http(modified));
-        Self { modified, date, etag: Some(text(&format!("\"{seconds:x}-{size:x}\""))) }
+        Self { modified: Some(modified), date, etag: Some(text(&format!("\"{seconds:x}-{size:x}\""))) }
+    }
+
+    /// Those that an answer has among its fields.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let modified = headers.get(LAST_MODIFIED);
+        Self {
+            modified: modified.and_then(conditional::date),
+            date: modified.cloned().unwrap_or(HeaderValue::from_static("")),
+            etag: headers.get(ETAG).cloned(),
+        }
     }
 
     fn describe(&self, headers: &mut HeaderMap) {

@@ -23,19 +23,19 @@ pub(super) enum Ranges {
 
 /// A part of a file that is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ByteRange {
+pub(crate) struct ByteRange {
     /// The first byte.
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// The byte after the last.
-    end: u64,
+    pub(crate) end: u64,
 }
 
 impl ByteRange {
-    pub(super) fn len(self) -> u64 {
+    pub(crate) fn len(self) -> u64 {
         self.end - self.start
     }
 
-    pub(super) fn content_range(self, size: u64) -> String {
+    pub(crate) fn content_range(self, size: u64) -> String {
         format!("bytes {}-{}/{size}", self.start, self.end - 1)
     }
 }
@@ -65,7 +65,7 @@ fn if_range(headers: &HeaderMap, validators: &Validators) -> bool {
     if value.as_bytes().ends_with(b"\"") {
         return validators.etag.as_ref() == Some(value);
     }
-    date(value) == Some(validators.modified)
+    validators.modified.is_some() && date(value) == validators.modified
 }
 
 fn parse(list: &[u8], size: u64, ranges_max: usize) -> Ranges {
@@ -148,7 +148,7 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// Returns a text that does not occur in the file but by malice or a miracle.
-pub(super) fn boundary(inode: u64, size: u64) -> String {
+pub(crate) fn boundary(inode: u64, size: u64) -> String {
     // Seeded anew at each call, so that nobody can put the boundary into a file beforehand.
     format!("{:020}", RandomState::new().hash_one((inode, size)))
 }

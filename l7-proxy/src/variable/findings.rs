@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::model::LimitStatus;
 use crate::spool::Spool;
 
-use super::Assigned;
+use super::{Assigned, Cached};
 
 /// What came to be known of a request beside its head.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Findings {
     pub limit_rate: Option<u64>,
     /// The status of the error that is being answered (`error_page`).
     pub error_status: Option<u16>,
+    /// What the cache has to do with the answer, where it was asked.
+    pub cached: Option<Box<Cached>>,
     /// What `limit_conn` has said, once it was asked.
     pub limit_conn: Option<LimitStatus>,
     /// What `limit_req` has said, once it was asked.

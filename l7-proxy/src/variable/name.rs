@@ -214,6 +214,8 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "upstream_addr" => Variable::UpstreamAddr,
         "upstream_bytes_received" => Variable::UpstreamBytesReceived,
         "upstream_bytes_sent" => Variable::UpstreamBytesSent,
+        "upstream_cache_etag" => Variable::UpstreamCacheEtag,
+        "upstream_cache_last_modified" => Variable::UpstreamCacheLastModified,
         "upstream_cache_status" => Variable::UpstreamCacheStatus,
         "upstream_connect_time" => Variable::UpstreamConnectTime,
         "upstream_header_time" => Variable::UpstreamHeaderTime,

@@ -18,7 +18,7 @@ use crate::unix;
 use super::exchange::{Completion, Exchange, Scheme};
 use super::field::{Field, Underscores};
 use super::form::{address, escape_log, milliseconds, number, status, time_or_dash};
-use super::{Part, Value, Variable, link, userid};
+use super::{Cached, Part, Value, Variable, link, userid};
 
 impl Value {
     /// Appends the value to `out`.
@@ -236,7 +236,15 @@ impl Variable {
             Self::UidGot => return uid(exchange, userid::got(exchange), out),
             Self::UidSet => return uid(exchange, userid::set(exchange), out),
             Self::UpstreamAddr => return upstream_addr(exchange, out),
-            Self::UpstreamCacheStatus => return Presence::Missing,
+            Self::UpstreamCacheEtag => return text(cached(exchange).and_then(Cached::etag), out),
+            Self::UpstreamCacheLastModified => {
+                let date = cached(exchange).and_then(Cached::modified);
+                return text(date.as_ref().map(String::as_bytes), out);
+            }
+            Self::UpstreamCacheStatus => {
+                let outcome = cached(exchange).map(|cached| cached.outcome.as_str().as_bytes());
+                return text(outcome, out);
+            }
             Self::UpstreamBytesReceived => {
                 return per_attempt(exchange, out, |attempt, out| number(attempt.traffic.1, out));
             }
@@ -284,6 +292,10 @@ impl Variable {
 }
 
 static X_FORWARDED_FOR: Field = Field::exact(HeaderName::from_static("x-forwarded-for"));
+
+fn cached<'a>(exchange: &Exchange<'a>) -> Option<&'a Cached> {
+    exchange.findings.cached.as_deref()
+}
 
 fn text(value: Option<&[u8]>, out: &mut Vec<u8>) -> Presence {
     match value {

@@ -6,6 +6,7 @@ mod asked;
 mod balance;
 mod body_file;
 mod bulk;
+mod cache;
 mod certificates;
 mod charset;
 mod client_addr;
