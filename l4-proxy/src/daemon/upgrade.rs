@@ -7,7 +7,7 @@
 use std::io;
 use std::process::Child;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,16 +56,24 @@ impl Upgrade {
     /// Starts it, and answers when it serves, or has failed.
     pub(super) fn run(&self, replaced: &watch::Sender<bool>, answer: &mut dyn FnMut(Result<u32, String>)) {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let served = match self.running.try_lock() {
-            Ok(_held) => self.try_run(replaced),
-            Err(_) => Err("An upgrade is under way".to_owned()),
+        answer(self.run_alone(replaced));
+        self.asked.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn run_alone(&self, replaced: &watch::Sender<bool>) -> Result<u32, String> {
+        let _held = match self.running.try_lock() {
+            Ok(held) => held,
+            // Nothing lies behind it that a panic could have left half done.
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            // Whoever runs it says what comes of it.
+            Err(TryLockError::WouldBlock) => return Err("An upgrade is under way".to_owned()),
         };
+        let served = self.try_run(replaced);
         match &served {
             Ok(process) => info!(process, "upgraded"),
             Err(why) => warn!("not upgraded, still serving as before: {why}"),
         }
-        answer(served);
-        self.asked.fetch_sub(1, Ordering::SeqCst);
+        served
     }
 
     fn try_run(&self, replaced: &watch::Sender<bool>) -> Result<u32, String> {
@@ -98,3 +106,25 @@ impl Upgrade {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const LOOK: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upgrade_is_under_way_as_long_as_it_runs_and_no_longer() {
+        let upgrade = Upgrade::default();
+        let (replaced, _) = watch::channel(false);
+        let asked = |upgrade: &Upgrade| upgrade.run_alone(&replaced).expect_err("nobody can start it");
+        let held = upgrade.running.lock().expect("no panic");
+        assert_eq!(asked(&upgrade), "An upgrade is under way");
+        drop(held);
+        upgrade.set(|| panic!("a fault of the program"));
+        thread::scope(|scope| {
+            scope.spawn(|| upgrade.run_alone(&replaced)).join().expect_err("it panics");
+        });
+        assert!(upgrade.running.is_poisoned());
+        replaced.send_replace(true);
+        assert_eq!(asked(&upgrade), "Another process has taken over");
+    }
+}
