@@ -45,7 +45,7 @@ use crate::inherit::Inherited;
 use crate::keepalived::keeper::{Keeper, Outcome, Record, Records};
 use crate::probe::{Prober, Schedule};
 use crate::settings::Settings;
-use crate::takeover::{Elders, Predecessor};
+use crate::takeover::{Elders, Given, Predecessor};
 use crate::worker::Workers;
 
 /// How a director runs.
@@ -130,8 +130,8 @@ struct State {
     /// What Prometheus asks, once more for a successor.
     metrics: Vec<OwnedFd>,
     timeouts: lvsadm::Timeouts,
-    /// A digest of the files that it has from, whatever `lvsadm` has changed since.
-    files: Option<String>,
+    /// What files have said, whatever `lvsadm` has changed since.
+    given: Option<Given>,
     /// Why nothing may be changed, if so.
     closed: Option<&'static str>,
 }
@@ -235,7 +235,7 @@ impl Daemon {
             checks: Records::default(),
             metrics: Vec::new(),
             timeouts,
-            files: None,
+            given: None,
             closed: None,
         });
         let replaced = watch::Sender::new(false);
@@ -312,7 +312,7 @@ impl Daemon {
     /// As for [`Daemon::start`]; then nothing has changed.
     pub fn reload(&self, config: Config) -> Result<(), CommitError> {
         self.shared.commit(Edit::Replace(config))?;
-        self.shared.state().files = None;
+        self.shared.state().given = None;
         Ok(())
     }
 

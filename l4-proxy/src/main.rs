@@ -129,7 +129,11 @@ fn succeed(run: &Run, read: Read, control: &Path) -> Result<Daemon, String> {
         set_timeouts(daemon, timeouts)?;
         // Without files it keeps what the other one had. With files that still say what the other one has
         // read, it keeps what lvsadm has changed since, too.
-        if !run.sources.is_empty() && !daemon.has_read(&read.digest()) {
+        let given = daemon.given();
+        if !run.sources.is_empty() && !given.as_ref().is_some_and(|given| read.says(given)) {
+            if given.is_some() {
+                info!("the files say something else than before: what lvsadm has changed goes");
+            }
             return serve(daemon, read);
         }
         read.model.map_or(Ok(()), |model| daemon.resume(model))
@@ -140,14 +144,14 @@ fn succeed(run: &Run, read: Read, control: &Path) -> Result<Daemon, String> {
 
 /// Serves what was read.
 fn serve(daemon: &Daemon, read: Read) -> Result<(), CommitError> {
-    let digest = read.digest();
+    let given = read.given();
     let Read { rules, model, .. } = read;
     match model {
         Some(model) => daemon.follow(rules.config, model)?,
         None => daemon.reload(rules.config)?,
     }
     set_timeouts(daemon, rules.timeouts)?;
-    daemon.note_files(digest);
+    daemon.note_given(given);
     Ok(())
 }
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use l4_proxy::daemon;
 use l4_proxy::fwmark::Entrance;
 use l4_proxy::keepalived::{self, Complaint, Dialect, Model, Severity};
+use l4_proxy::takeover::Given;
 use lvs_core::Config;
-use lvsadm::rules::Rules;
+use lvsadm::rules::{Rules, TimeoutRule};
 use lvsadm::{Edit, Naming, Timeouts};
 use tracing::warn;
 
@@ -92,13 +93,24 @@ impl Read {
         config
     }
 
-    /// Tells these files from others, in any version that reads and writes rules alike.
-    pub(crate) fn digest(&self) -> String {
-        let timeouts = Timeouts::default();
-        let timeouts = self.rules.timeouts.map_or(timeouts, |rule| rule.apply_to(timeouts));
-        let rules = lvsadm::rules::save_full(&self.config(), timeouts, Naming::Numeric);
-        let digest = ring::digest::digest(&ring::digest::SHA256, (rules + &self.statements).as_bytes());
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    /// What a successor has to know of it.
+    pub(crate) fn given(&self) -> Given {
+        let statements = if self.model.is_some() { digest(&self.statements) } else { String::new() };
+        let timeouts = timeouts(self.rules.timeouts);
+        let rules = lvsadm::rules::save_full(&self.rules.config, timeouts, Naming::Numeric);
+        Given { rules, statements }
+    }
+
+    /// Whether a director that was given this, perhaps an earlier version, has read the same.
+    pub(crate) fn says(&self, given: &Given) -> bool {
+        // Written and read again, so that both are in the order in which rules are written.
+        let read = |text: &str| {
+            let rules = lvsadm::rules::read("the files", text, |_| Ok(())).ok()?;
+            Some((rules.config, timeouts(rules.timeouts)))
+        };
+        let own = self.given();
+        own.statements == given.statements
+            && read(&own.rules).is_some_and(|own| read(&given.rules) == Some(own))
     }
 
     /// Writes to the log what is odd about it.
@@ -125,6 +137,16 @@ impl Read {
     }
 }
 
+/// The timeouts that hold after a rule, where the usual ones do before it.
+fn timeouts(rule: Option<TimeoutRule>) -> Timeouts {
+    rule.map_or(Timeouts::default(), |rule| rule.apply_to(Timeouts::default()))
+}
+
+fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// How many complaints there are, and then each of them on lines of its own.
 fn lines(file: &Path, complaints: &[Complaint]) -> String {
     let errors = complaints.iter().filter(|complaint| complaint.severity == Severity::Error).count();
@@ -137,4 +159,34 @@ fn lines(file: &Path, complaints: &[Complaint]) -> String {
         text.push_str(&format!("\n{complaint}"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Read {
+        let rules = lvsadm::rules::read("rules", text, |_| Ok(())).expect("rules");
+        Read { rules, ..Read::default() }
+    }
+
+    #[test]
+    fn files_say_the_same_in_whatever_words_a_version_writes_them() {
+        let read =
+            rules("-A -t 192.0.2.2:80 -s wlc\n-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r 10.0.0.1 -m\n");
+        assert!(read.says(&read.given()));
+        let check = |text: &str, same: bool| {
+            let given = Given { rules: text.to_owned(), statements: String::new() };
+            assert_eq!(read.says(&given), same, "{text}");
+        };
+        let elsewhere = "--add-service --tcp-service 192.0.2.1:80 --scheduler rr\n\
+                         --add-server -t 192.0.2.1:80 -r 10.0.0.1:80 -m -w 1 -x 0\n-A -t 192.0.2.2:80\n";
+        check(elsewhere, true);
+        check(&format!("--set 900 0 0\n{elsewhere}"), true);
+        check(&format!("--set 800 0 0\n{elsewhere}"), false);
+        check(&elsewhere.replace("-w 1", "-w 2"), false);
+        check(&format!("{elsewhere}--of-a-later-version\n"), false);
+        let with_statements = Given { statements: digest("a"), ..read.given() };
+        assert!(!read.says(&with_statements));
+    }
 }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use lvs_core::{Director, Time};
 
 pub(crate) use self::elders::{Elders, Remains};
-pub use self::estate::Estate;
+pub use self::estate::{Estate, Given};
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::Record;
 use crate::udp::Passing;
@@ -47,8 +47,8 @@ pub struct Predecessor {
 /// What a director hands over beside what its [`Director`] knows.
 pub(crate) struct Belongings {
     pub(crate) timeouts: lvsadm::Timeouts,
-    /// A digest of the files that it has read.
-    pub(crate) files: Option<String>,
+    /// What its files said.
+    pub(crate) given: Option<Given>,
     /// What is listened on.
     pub(crate) sockets: Vec<OwnedFd>,
     /// Flows of datagrams, each with the address it came to and the number of the socket there.
@@ -101,9 +101,9 @@ impl Predecessor {
         &self.estate.rules
     }
 
-    /// A digest of the files that it has read.
-    pub(crate) fn files(&self) -> Option<String> {
-        self.estate.files.clone()
+    /// What its files said.
+    pub(crate) fn given(&self) -> Option<Given> {
+        self.estate.given.clone()
     }
 
     /// What its checks have found.
@@ -170,11 +170,11 @@ pub(crate) fn hand_over(
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let Belongings { timeouts, files, sockets, flows, checks, elders } = belongings;
+    let Belongings { timeouts, given, sockets, flows, checks, elders } = belongings;
     let mut estate = Estate::of(director, timeouts, now);
     estate.flows = flows.iter().map(|(at, number, flow)| (*at, *number, flow.record.clone())).collect();
     (estate.sockets, estate.checks, estate.elders) = (sockets.len(), checks, elders.len());
-    estate.files = files;
+    estate.given = given;
     let text = estate.write();
     write_text(stream, &text)?;
     sockets::send(stream, &sockets)?;

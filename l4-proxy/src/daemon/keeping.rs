@@ -45,7 +45,7 @@ impl Daemon {
             return kept;
         }
         if !keeps_files {
-            self.shared.state().files = None;
+            self.shared.state().given = None;
         }
         // Only now that everybody is served who comes when the addresses do.
         let Some((failover, prepared)) = failover else { return Ok(()) };

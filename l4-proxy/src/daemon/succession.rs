@@ -16,7 +16,7 @@ use crate::clock;
 use crate::failover::Heir;
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::Record;
-use crate::takeover::{self, Belongings, Predecessor, Remains};
+use crate::takeover::{self, Belongings, Given, Predecessor, Remains};
 
 impl Daemon {
     /// Starts a director in the place of another, which drains once this one serves: on its sockets, with
@@ -38,7 +38,7 @@ impl Daemon {
         let bequeath = |director: &Director| predecessor.bequeath(director, clock::now());
         let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
         daemon.found = Mutex::new(predecessor.checks());
-        daemon.shared.state().files = predecessor.files();
+        daemon.shared.state().given = predecessor.given();
         daemon.predecessor = Mutex::new(Some(predecessor));
         let settled = settle(&daemon).and_then(|()| {
             if daemon.is_awaited() {
@@ -61,16 +61,16 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Notes that what it serves is in files, of which this is a digest; a successor that reads the same may keep
-    /// what `lvsadm` changes from now on.
-    pub fn note_files(&self, digest: String) {
-        self.shared.state().files = Some(digest);
+    /// Notes that what it serves is what files have said; a successor that reads the same may keep what `lvsadm`
+    /// changes from now on.
+    pub fn note_given(&self, given: Given) {
+        self.shared.state().given = Some(given);
     }
 
-    /// Whether what it serves, or the director before it served, is in files of this digest, but for what
-    /// `lvsadm` has changed since.
-    pub fn has_read(&self, digest: &str) -> bool {
-        self.shared.state().files.as_deref() == Some(digest)
+    /// What files have said to this director, or to the one before it: it serves that, but for what `lvsadm` has
+    /// changed since. `None` if no file has said what it serves.
+    pub fn given(&self) -> Option<Given> {
+        self.shared.state().given.clone()
     }
 
     /// Is done when a successor serves; then the director is to be drained.
@@ -152,8 +152,8 @@ impl Shared {
         let elders = self.elders.streams()?;
         state.closed = Some("the director hands over to another");
         let paused = state.listening.values().filter_map(Listening::pause).collect();
-        let (timeouts, files) = (state.timeouts, state.files.clone());
-        Ok((Belongings { timeouts, files, sockets, flows: Vec::new(), checks, elders }, paused))
+        let (timeouts, given) = (state.timeouts, state.given.clone());
+        Ok((Belongings { timeouts, given, sockets, flows: Vec::new(), checks, elders }, paused))
     }
 
     /// What goes on here when another director serves.

@@ -21,8 +21,8 @@ use crate::udp::FlowRecord;
 #[derive(Debug, Default)]
 pub struct Estate {
     pub(super) rules: String,
-    /// A digest of the files that it has read; the rules may be others by now.
-    pub(super) files: Option<String>,
+    /// What its files said; the rules may be others by now.
+    pub(super) given: Option<Given>,
     pub(super) templates: Vec<u8>,
     pub(super) health: Vec<(ServiceKey, SocketAddr, HealthRecord)>,
     pub(super) counts: Vec<(ServiceKey, Option<SocketAddr>, Counts)>,
@@ -33,6 +33,16 @@ pub struct Estate {
     pub(super) elders: usize,
     /// Flows of datagrams, each with the address it came to and the number of the socket there.
     pub(super) flows: Vec<(SocketAddr, usize, FlowRecord)>,
+}
+
+/// What a director was given by its files, whatever `lvsadm` has changed since.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The rules of a file of rules, as [`lvsadm::rules::save_full`] writes them: a text, so that a later version,
+    /// which may write them otherwise, can read them and compare what they say.
+    pub rules: String,
+    /// A digest of the statements of a `keepalived.conf`, which may hold secrets; empty without one.
+    pub statements: String,
 }
 
 impl Estate {
@@ -71,8 +81,11 @@ impl Estate {
         for (service, server, record) in &self.health {
             write_health(&mut head, &name(service), *server, record);
         }
-        if let Some(digest) = &self.files {
-            let _ = writeln!(head, "given {digest}");
+        if let Some(Given { rules, statements }) = &self.given {
+            let _ = writeln!(head, "statements {statements}");
+            for rule in rules.lines() {
+                let _ = writeln!(head, "given {rule}");
+            }
         }
         for Record { name, enough, servers } in &self.checks {
             let _ = writeln!(head, "quorum {} {name}", if *enough { "there" } else { "lost" });
@@ -132,7 +145,8 @@ impl Estate {
             match what {
                 "sockets" => estate.sockets = words.parse().ok().filter(|count| *count <= SOCKETS_MAX)?,
                 "elders" => estate.elders = words.parse().ok().filter(|count| *count <= SOCKETS_MAX)?,
-                "given" => estate.files = Some(words.to_owned()),
+                "statements" => estate.given.get_or_insert_default().statements = words.to_owned(),
+                "given" => estate.given.get_or_insert_default().rules.extend([words, "\n"]),
                 "counts" => estate.counts.push(read_counts(words)?),
                 "health" | "down" | "ejected" => estate.read_health(what, words)?,
                 "quorum" => {
@@ -360,7 +374,10 @@ mod tests {
         };
         Estate {
             rules: "-A -t 192.0.2.1:80 -s rr\n".to_owned(),
-            files: Some("5e1f".to_owned()),
+            given: Some(Given {
+                rules: "--set 900 120 300\n-A -t 192.0.2.1:80 -s wlc\n".to_owned(),
+                statements: "5e1f".to_owned(),
+            }),
             templates: vec![0, 10, 255],
             elders: 2,
             health: vec![

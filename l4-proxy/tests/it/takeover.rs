@@ -289,7 +289,7 @@ fn lvsadm_is_answered_while_a_successor_takes_its_time() {
 fn what_lvsadm_has_changed_outlives_an_upgrade_until_the_file_says_something_else() {
     let (a, b) = (Echo::new(), Echo::new());
     let vip = free_port();
-    let rules = format!("-A -t {vip} -s rr\n-a -t {vip} -r {} -m -w 5\n", a.address);
+    let rules = format!("--set 500 0 0\n-A -t {vip} -s rr\n-a -t {vip} -r {} -m -w 5\n", a.address);
     let director = Director::start(&rules);
     let listed = || {
         let saved = director.ipvsadm("-S -n").stdout;
@@ -299,18 +299,22 @@ fn what_lvsadm_has_changed_outlives_an_upgrade_until_the_file_says_something_els
     let line = |server: SocketAddr, weight: u32| format!("-a -t VIP -r {server} -m -w {weight}");
     assert_eq!(director.ipvsadm(&format!("-a -t {vip} -r {} -m", b.address)).code, 0);
     assert_eq!(director.ipvsadm(&format!("--drain {} --deadline 3600", a.address)).code, 0);
+    assert_eq!(director.ipvsadm("--set 700 0 0").code, 0);
+    let idle = || director.ipvsadm("-L --timeout").stdout.split_whitespace().nth(4).map(str::to_owned);
     for _ in 0..2 {
         let upgraded = director.ipvsadm("--upgrade");
         assert_eq!(upgraded.code, 0, "{}", upgraded.stderr);
         assert_eq!(listed(), [line(a.address, 0), line(b.address, 1)].into());
         let health = director.ipvsadm("-L -n --health").stdout;
         assert!(health.contains("draining"), "{health}");
+        assert_eq!(idle().as_deref(), Some("700"));
         over_tcp(vip)(1).expect("served");
     }
     director.write_rules(&rules.replace("-w 5", "-w 7"));
     let upgraded = director.ipvsadm("--upgrade");
     assert_eq!(upgraded.code, 0, "{}", upgraded.stderr);
     assert_eq!(listed(), [line(a.address, 7)].into());
+    assert_eq!(idle().as_deref(), Some("500"));
     let newest: u32 =
         upgraded.stdout.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a process");
     let newest = rustix::process::Pid::from_raw(newest.cast_signed()).expect("a process");
