@@ -69,8 +69,8 @@ pub(super) fn finish(
             headers.insert(CACHE_CONTROL, control);
         }
     }
-    if answer.status == StatusCode::NO_CONTENT {
-        // There is nothing that could be of a type, or be changed.
+    if answer.status == StatusCode::NO_CONTENT && answer.kind.origin() == Origin::Own {
+        // There is nothing that could be of a type, or be changed; what a server says is its own affair.
         headers.remove(CONTENT_TYPE);
         headers.remove(LAST_MODIFIED);
     }

@@ -1,7 +1,7 @@
 //! Answers that were found to differ from nginx's when the same requests were sent to both.
 
 use crate::nginx::Beside;
-use crate::peer::{Origin, Proxy, field, server};
+use crate::peer::{Origin, Proxy, field, forwarding, server};
 
 #[track_caller]
 fn check(proxy: &Proxy, path: &str, status: u16, fields: &[(&str, Option<&str>)], text: &str) {
@@ -212,6 +212,14 @@ fn answer_without_content_is_of_no_type() {
     let proxy = Proxy::start(&server("default_type a/b; return 204 text;"));
     let answer = proxy.get("/");
     assert_eq!((answer.status, answer.header("Content-Type"), answer.text()), (204, None, ""));
+    // A server's is passed on.
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.write("HTTP/1.1 204 No Content\r\nContent-Type: c/d\r\nLast-Modified: Sun, 22 Nov 2026 09:31:55 GMT\r\n\r\n")
+    });
+    let answer = Proxy::start(&forwarding(&[&origin], "")).get("/");
+    assert_eq!((answer.status, answer.header("Content-Type")), (204, Some("c/d")));
+    assert_eq!(answer.header("Last-Modified"), Some("Sun, 22 Nov 2026 09:31:55 GMT"));
 }
 
 #[test]
