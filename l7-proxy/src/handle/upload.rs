@@ -7,7 +7,7 @@ use tracing::{debug, error};
 use super::Step;
 use crate::body::{Cut, Keeping, Received, Source};
 use crate::error_log::Errno;
-use crate::model::{BodyStore, Errors, RequestBuffering};
+use crate::model::{BodyStore, RequestBuffering};
 use crate::route::{Route, Server};
 use crate::spool::{Afterwards, Spool};
 use crate::transaction::Transaction;
@@ -70,9 +70,12 @@ async fn hold(transaction: &mut Transaction, route: &Route<'_>, body: &Source) -
     let store = &route.settings.client.body;
     if store.in_file.is_none() && !needs.body_file {
         body.hold(HOLD_MAX).await?;
-        if may_lead_on(route) && body.size_held().is_none() {
+        if body.size_held().is_none()
+            // Without a file it goes on as it comes, which is better than not at all.
+            && let Some(file) = create(store)
+        {
             // In a place of its own: few requests need room for it.
-            Box::pin(spool(transaction, store, body)).await?;
+            Box::pin(body.spool(file)).await?;
         }
     } else if transaction.findings.body_file.is_none() {
         let most = usize::try_from(store.buffer_size).unwrap_or(usize::MAX).saturating_add(1);
@@ -88,27 +91,27 @@ async fn hold(transaction: &mut Transaction, route: &Route<'_>, body: &Source) -
     Ok(())
 }
 
-/// Whether the answer of a server may lead to another place, where the body is wanted once more.
-fn may_lead_on(route: &Route<'_>) -> bool {
-    route.proxy().relay.errors == Errors::Intercepted && !route.settings.error_pages.is_empty()
-}
-
 /// Reads a body whole, into a file.
 pub(super) async fn spool(
     transaction: &mut Transaction,
     store: &BodyStore,
     body: &Source,
 ) -> Result<(), Cut> {
-    let afterwards = store.in_file.unwrap_or(Afterwards::Removed);
-    let file = Spool::create(&store.folder, afterwards).map_err(|error| {
-        let folder = store.folder.display();
-        error!("a file for a request's body cannot be made in \"{folder}\" ({})", Errno(&error));
-        Cut::Store
-    })?;
+    let file = create(store).ok_or(Cut::Store)?;
     transaction.findings.body_file = Some(body.spool(file).await?);
     Ok(())
 }
 
-/// The most of a request's body that is read before a server is asked; the rest is sent on as it
-/// comes. nginx has a file for it, and a limit of 1 MB unless told otherwise.
+/// Makes a file for a body; where that fails, it is logged.
+fn create(store: &BodyStore) -> Option<Spool> {
+    let created = Spool::create(&store.folder, store.in_file.unwrap_or(Afterwards::Removed));
+    let told = |error: &_| {
+        let folder = store.folder.display();
+        error!("a file for a request's body cannot be made in \"{folder}\" ({})", Errno(error));
+    };
+    created.inspect_err(told).ok()
+}
+
+/// The most of a request's body that is held in memory; a larger one goes to a file. That is what nginx
+/// allows at all unless told otherwise.
 pub(super) const HOLD_MAX: usize = 1 << 20;

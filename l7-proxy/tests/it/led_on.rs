@@ -16,12 +16,16 @@ fn other() -> Origin {
     })
 }
 
+/// A server that answers nothing but where else to ask, to whoever asks for that.
 fn busy() -> Origin {
     Origin::start(|visit| {
         loop {
             let head = visit.request()?;
             visit.body(&head)?;
-            visit.write("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")?;
+            match head.contains(" /elsewhere ") {
+                true => visit.reply("X-Accel-Redirect: /page\r\n", "")?,
+                false => visit.write("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")?,
+            }
         }
     })
 }
@@ -33,6 +37,7 @@ fn content(busy: &Origin, other: &Origin) -> String {
          location /refused-named {{ error_page 403 @page; return 403; }}
          location /busy {{ proxy_pass http://{busy}; proxy_intercept_errors on; error_page 503 /page; }}
          location /busy-named {{ proxy_pass http://{busy}; proxy_intercept_errors on; error_page 503 @page; }}
+         location /elsewhere {{ proxy_pass http://{busy}; }}
          location /small {{ client_max_body_size 1k; error_page 413 @text; proxy_pass http://{busy}; }}
          location /page {{ proxy_pass http://{other}; }}
          location @page {{ proxy_pass http://{other}; }}
@@ -54,6 +59,7 @@ fn body_goes_where_nginx_sends_it() {
             ("/refused-named", "POST", "/refused-named"),
             ("/busy", "GET", "/page"),
             ("/busy-named", "POST", "/busy-named"),
+            ("/elsewhere", "GET", "/page"),
         ] {
             let expected = format!("{method} {led} told {size} got {size}");
             let ask = |addr| {
