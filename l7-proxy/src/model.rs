@@ -9,7 +9,6 @@
 //!     Config, Handler, Http, Keepalive, Listen, Location, Matcher, ProxySettings, Server, SetHeader, Settings,
 //!     Upstream, VirtualServer,
 //! };
-//! use l7_proxy::variable::{Names, Value};
 //!
 //! let mut http = Http::default();
 //! let mut upstream = Upstream::new("app", vec![Server::new("127.0.0.1:9001".parse()?)]);
@@ -17,11 +16,7 @@
 //! let pass = http.add_upstream(upstream);
 //!
 //! let mut proxy = ProxySettings::default();
-//! proxy.set_headers.push(SetHeader {
-//!     name: http::HeaderName::from_static("x-real-ip"),
-//!     written: "X-Real-IP".to_owned(),
-//!     value: Value::parse("$remote_addr", &Names::default())?,
-//! });
+//! proxy.set_headers.push(SetHeader::new("X-Real-IP", "$remote_addr")?);
 //! let settings = Settings { proxy: proxy.into(), ..Settings::default() };
 //! let mut location = Location::new(Matcher::Prefix(b"/".into()), settings);
 //! location.handler = Handler::Proxy(pass);
@@ -48,6 +43,7 @@ mod charset;
 mod check;
 mod client_addr;
 mod compress;
+mod field;
 mod files;
 mod http;
 mod limit;
@@ -88,6 +84,7 @@ pub use self::check::{
 };
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};
+pub use self::field::FieldError;
 pub use self::files::{
     CacheErrors, FileCache, Files, Follow, IfModifiedSince, Listing, ListingForm, Root, Sizes, Symlinks,
     Types,

@@ -240,6 +240,12 @@ impl Router {
             }
         }
         let sockets = sockets(&entries);
+        let within = (0..http.servers.len()).filter(|&number| http.servers[number].listen.is_empty());
+        let within: Vec<usize> = within.collect();
+        if !within.is_empty() {
+            addresses.insert(WITHIN, entries.len());
+            entries.push(EntryDraft { servers: within, ..EntryDraft::new(WITHIN) });
+        }
         let endpoints = entries.iter().map(|entry| entry.endpoint(&http.servers)).collect();
         let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
         let Http { upstreams, definitions, zones, caches, .. } = http;
@@ -366,6 +372,13 @@ impl Router {
             None => server.fallback(),
         };
         (server, route)
+    }
+
+    /// Returns where requests go that come by no connection and name no address: to the first one, or to
+    /// the servers that have none.
+    pub(crate) fn first_address(&self) -> Option<SocketAddr> {
+        let first = self.sockets.first().map(|socket| socket.addr);
+        first.or_else(|| self.addresses.contains_key(&WITHIN).then_some(WITHIN))
     }
 
     /// Returns the virtual servers of a connection to `local`; `None` if no server listens there.
@@ -616,6 +629,10 @@ impl EntryDraft {
         NameTable::new(default, self.servers.iter().map(|&number| (number, &*servers[number].names)))
     }
 }
+
+/// Where servers are that listen nowhere, so that only requests of the program reach them: nobody's address
+/// (RFC 6666), at which nothing can listen.
+const WITHIN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 1, 0, 0)), 0);
 
 /// Returns the sockets that the addresses need.
 fn sockets(entries: &[EntryDraft]) -> Vec<Socket> {

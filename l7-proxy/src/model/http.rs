@@ -87,7 +87,8 @@ impl Http {
 /// One `server {}`: a set of names on a set of addresses.
 #[derive(Debug, Clone, Default)]
 pub struct VirtualServer {
-    /// The addresses it is reached at.
+    /// The addresses it is reached at. Without any, only requests of the program reach it
+    /// ([`Daemon::service`](crate::daemon::Daemon::service)), if no other server has one.
     pub listen: Vec<Listen>,
     /// The names it answers to; empty matches only as the default server of an address.
     pub names: Vec<ServerName>,

@@ -115,7 +115,7 @@ impl Proxy {
 
     /// The first address of the configuration.
     pub(crate) fn first_address(&self) -> Option<SocketAddr> {
-        self.worker.current().site.router.sockets().first().map(|socket| socket.addr)
+        self.worker.current().site.router.first_address()
     }
 
     /// Explains a request: what would be answered, and why.

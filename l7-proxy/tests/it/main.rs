@@ -6,6 +6,7 @@ mod asked;
 mod balance;
 mod body_file;
 mod bulk;
+mod by_hand;
 mod cache;
 mod certificates;
 mod charset;
