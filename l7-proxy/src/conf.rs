@@ -71,6 +71,7 @@ use self::tree::Directive;
 use self::upstream::Upstreams;
 
 pub(crate) use self::answer::parse_expires;
+pub(crate) use self::proxy::own_address;
 pub use self::tree::{Place, SourceFile};
 pub(crate) use self::value::parse_size;
 
@@ -399,7 +400,7 @@ impl Scope {
     /// Makes a variable known; one that nginx has already is refused where it is defined.
     fn define(&mut self, word: &str) {
         if let Some(name) = word.strip_prefix('$')
-            && Variable::named(name).is_none()
+            && (Variable::named(name).is_none() || Variable::is_of_a_family(name))
         {
             let _ = self.names.define(name);
         }

@@ -49,8 +49,12 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     buffers("gzip_buffers", Context::SETTINGS),
     buffers("gunzip_buffers", Context::SETTINGS),
     switch("gzip_no_buffer", Context::SETTINGS),
-    size("gzip_window", Context::SETTINGS),
-    size("gzip_hash", Context::SETTINGS),
+    size("gzip_window", Context::SETTINGS).takes(Takes::Power(512, 32, "512, 1k, 2k, 4k, 8k, 16k, or 32k")),
+    size("gzip_hash", Context::SETTINGS).takes(Takes::Power(
+        512,
+        128,
+        "512, 1k, 2k, 4k, 8k, 16k, 32k, 64k, or 128k",
+    )),
     size("postpone_gzipping", Context::SETTINGS),
     // What changes on a disk is asked of the system with each request.
     switch("open_file_cache_events", Context::SETTINGS),
@@ -67,8 +71,8 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     count("variables_hash_bucket_size", Context::HTTP.or(Context::STREAM)),
     count("proxy_headers_hash_max_size", Context::SETTINGS),
     count("proxy_headers_hash_bucket_size", Context::SETTINGS),
-    size("connection_pool_size", SERVERS),
-    size("request_pool_size", SERVERS),
+    size("connection_pool_size", SERVERS).takes(Takes::Pool),
+    size("request_pool_size", SERVERS).takes(Takes::Pool),
     // Answers stream through with back-pressure, and of a request's body 1 MB is held at most: nothing
     // is written to a disk unless somebody asks for the file, or an answer is kept.
     switch("client_body_in_single_buffer", Context::SETTINGS),
@@ -201,6 +205,10 @@ enum Takes {
     Count,
     /// A size.
     Size,
+    /// A size that is a power of two, from so many bytes to so many kilobytes; and how nginx lists those.
+    Power(u64, u64, &'static str),
+    /// The size of a pool of memory.
+    Pool,
     /// A size of something that may be larger than memory, or a word.
     Offset(&'static [&'static str]),
     /// A time.
@@ -230,6 +238,20 @@ impl Effectless {
             Takes::Switch => value::flag(directive).map(drop),
             Takes::Count => value::number::<u64>(directive).map(drop),
             Takes::Size => value::size(directive).map(drop),
+            Takes::Power(least, most, listed) => {
+                let size = value::size(directive)?;
+                match size.is_power_of_two() && (least..=most << 10).contains(&size) {
+                    true => Ok(()),
+                    false => Err(Fault::directive(format!("must be {listed}"))),
+                }
+            }
+            Takes::Pool => match value::size(directive)? {
+                0..POOL_MIN => Err(Fault::new(format!("the pool size must be no less than {POOL_MIN}"))),
+                size if size % POOL_STEP != 0 => {
+                    Err(Fault::new(format!("the pool size must be a multiple of {POOL_STEP}")))
+                }
+                _ => Ok(()),
+            },
             Takes::Offset(words) if words.contains(&directive.arg(0)) => Ok(()),
             Takes::Offset(_) => value::offset(directive).map(drop),
             Takes::Time => value::time(directive, 0).map(drop),
@@ -340,3 +362,7 @@ const fn buffers(name: &'static str, contexts: Context) -> Effectless {
 const fn obsolete(name: &'static str, contexts: Context, heir: &'static str) -> Effectless {
     one(name, contexts).takes(Takes::Obsolete(heir)).many()
 }
+
+/// What nginx needs of a pool of memory, and what its size is a multiple of.
+const POOL_MIN: u64 = 112;
+const POOL_STEP: u64 = 16;

@@ -1,6 +1,6 @@
 //! Directives that say how requests are forwarded, except where to: `proxy_pass` is a location's.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::HOST;
@@ -114,13 +114,22 @@ fn bind(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Re
         proxy(settings).bind = None;
         return Ok(());
     }
-    let is_address = word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok();
-    if !word.contains('$') && !is_address {
+    if !word.contains('$') && own_address(word).is_none() {
         return Err(Fault::new(format!("invalid address \"{word}\"")));
     }
     proxy(settings).bind = Some(Value::parse(word, &scope.names)?);
     proxy(settings).socket.transparent = transparent(directive)?;
     Ok(())
+}
+
+/// Reads an address that connections to servers come from; a port is the system's choice without one.
+pub(crate) fn own_address(text: &str) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    let ip = match bare {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    };
+    ip.map(|ip| SocketAddr::new(ip, 0)).or_else(|| text.parse().ok())
 }
 
 /// Reads the second word of `proxy_bind`.

@@ -14,7 +14,7 @@ use crate::variable::{Value, Variable};
 use super::Scope;
 use super::rules::{ANY, Context, Fault, Rule};
 use super::tree::Directive;
-use super::value::{choice, flag, number, parse_number, parse_size, seconds, time};
+use super::value::{choice, flag, number, parse_number, parse_size, seconds, size, time};
 
 /// Where what must be known before the location stands.
 const SERVERS: Context = Context::HTTP.or(Context::SERVER);
@@ -127,8 +127,7 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         Ok(())
     }),
     Rule::new("client_header_buffer_size", SERVERS, 1..=1, |_, settings, directive| {
-        let size = parse_size(directive.arg(0)).filter(|&size| size > 0);
-        settings.client.head.first = size.ok_or_else(|| Fault::directive("invalid value"))?;
+        settings.client.head.first = size(directive)?;
         Ok(())
     }),
     Rule::new("large_client_header_buffers", SERVERS, 2..=2, |_, settings, directive| {

@@ -1,7 +1,7 @@
 //! What a location puts in place of the client's target, method and body.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use tracing::error;
 
 use crate::body::Source;
+use crate::conf::own_address;
 use crate::handle::exchange;
 use crate::model::{PassUri, ProxyPass, ProxySettings};
 use crate::route::{Route, Server};
@@ -35,10 +36,7 @@ pub(super) fn method(settings: &ProxySettings, exchange: &Exchange<'_>) -> Optio
 pub(super) fn origin(settings: &ProxySettings, exchange: &Exchange<'_>) -> Option<SocketAddr> {
     let mut text = Vec::new();
     let text = settings.bind.as_ref()?.bytes(exchange, &mut text);
-    let origin = std::str::from_utf8(text).ok().and_then(|text| {
-        let with_port = text.parse().ok();
-        with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 0)))
-    });
+    let origin = std::str::from_utf8(text).ok().and_then(own_address);
     if origin.is_none() && !text.is_empty() {
         error!("*{} invalid local address \"{}\"", exchange.connection.serial, text.escape_ascii());
     }

@@ -1,7 +1,7 @@
 //! A server for a connection: chosen, connected to, and shaken hands with.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use l4_proxy::proxy_protocol::Header;
@@ -120,7 +120,7 @@ async fn open(settings: &StreamSettings, facts: &Facts, addr: SocketAddr) -> io:
 pub(super) fn own_address(settings: &StreamSettings, facts: &Facts) -> Option<SocketAddr> {
     let text = settings.bind.as_ref()?.bytes(facts);
     let text = String::from_utf8_lossy(&text);
-    let own = text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 0)));
+    let own = crate::conf::own_address(&text);
     if own.is_none() && !text.is_empty() {
         error!("*{} invalid local address \"{text}\"", facts.serial);
     }

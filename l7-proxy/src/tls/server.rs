@@ -62,7 +62,10 @@ pub(crate) struct Accepted<S> {
 impl Terminator {
     /// Reads certificates and keys; `alpn` are the protocols that are agreed to.
     pub(crate) fn new(tls: &TlsServer, alpn: &[&[u8]]) -> Result<Self, TlsError> {
-        let tls = &tls.commanded();
+        let mut tls = tls.commanded();
+        // A key alone is of no use and no fault, as in nginx.
+        tls.certificates.retain(|pair| pair.certificate.is_some());
+        let tls = &tls;
         let provider = provider(tls.ciphers.as_deref(), tls.suites.as_deref(), &tls.curves)?;
         let verifier = match tls.verify_client {
             VerifyClient::Off => None,

@@ -133,7 +133,45 @@ impl Variable {
     pub fn named(name: &str) -> Option<Self> {
         lookup(name, &Names::default()).ok()
     }
+
+    /// Whether it is known by how its name begins alone, as `$arg_x` is. As in nginx a configuration may
+    /// give such a name another meaning, but not the few that stand for themselves.
+    pub(crate) fn is_of_a_family(name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        FAMILIES.iter().any(|family| name.starts_with(family)) && !OF_THEMSELVES.contains(&&*name)
+    }
 }
+
+/// How the names begin of variables that are made by what follows.
+const FAMILIES: [&str; 8] = [
+    "arg_",
+    "http_",
+    "sent_http_",
+    "sent_trailer_",
+    "upstream_http_",
+    "upstream_trailer_",
+    "upstream_cookie_",
+    "cookie_",
+];
+
+/// Names of such a beginning that nginx has by themselves.
+const OF_THEMSELVES: [&str; 15] = [
+    "http_host",
+    "http_user_agent",
+    "http_referer",
+    "http_via",
+    "http_x_forwarded_for",
+    "http_cookie",
+    "sent_http_content_type",
+    "sent_http_content_length",
+    "sent_http_location",
+    "sent_http_last_modified",
+    "sent_http_connection",
+    "sent_http_keep_alive",
+    "sent_http_transfer_encoding",
+    "sent_http_cache_control",
+    "sent_http_link",
+];
 
 /// Returns the variable of that name; names have no case, as in nginx.
 fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {

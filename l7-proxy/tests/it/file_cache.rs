@@ -68,7 +68,8 @@ fn missing_file_is_remembered_only_where_errors_are_kept() {
 fn large_file_is_sent_as_it_was_when_it_was_opened() {
     let proxy = Proxy::start(&server("open_file_cache max=2;"));
     let path = proxy.folder.path().join("html/large");
-    let size = 8 << 20;
+    // More than the buffers of both sockets ever take.
+    let size = 32 << 20;
     fs::write(&path, vec![b'a'; size]).unwrap();
     let mut client = proxy.client();
     client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -455,3 +455,25 @@ fn host_of_variables_is_a_group_or_an_address_and_nothing_else() {
         assert_eq!(proxy.get(wrong).status, 500, "{wrong}");
     }
 }
+
+#[test]
+fn own_address_may_stand_in_brackets() {
+    let listener = std::net::TcpListener::bind("[::1]:0").unwrap();
+    let origin = Origin::on(listener, |visit| {
+        visit.request()?;
+        let peer = visit.peer.stream.peer_addr()?.ip().to_string();
+        visit.reply("", &peer)
+    });
+    let config = |bind: &str| {
+        http(&format!(
+            "server {{ listen 127.0.0.1:1; location / {{ proxy_bind {bind}; proxy_pass http://{}; }} }}",
+            origin.addr
+        ))
+    };
+    assert_eq!(Proxy::start(&config("[::1]")).get("/").text(), "::1");
+    assert_eq!(Proxy::start(&config("$arg_from")).get("/?from=[::1]").text(), "::1");
+    // A key without a certificate is no fault, and a first buffer may have no room, where nobody speaks TLS.
+    let idle = "ssl_certificate_key /nonexistent; client_header_buffer_size 0;";
+    let proxy = Proxy::start(&http(&format!("{idle} server {{ listen 127.0.0.1:1; return 200 ok; }}")));
+    assert_eq!(proxy.get("/").text(), "ok");
+}

@@ -23,6 +23,25 @@ fn script_runs_in_the_order_of_the_file_up_to_its_return() {
 }
 
 #[test]
+fn variable_of_a_family_may_be_set_and_is_that_from_then_on() {
+    let text =
+        "set $arg_x \"[$arg_y]\"; set $http_z own; location / { return 200 \"$arg_x $arg_y $http_z\"; }";
+    let both = crate::nginx::Beside::start("", text, &[]);
+    for (path, expected) in [("/?x=1&y=2", "[2] 2 own"), ("/?x=1", "[]  own")] {
+        both.get(path);
+        assert_eq!(both.ours.get(path).text(), expected);
+    }
+    for name in ["http_host", "sent_http_location", "uri"] {
+        let text = format!("http {{ server {{ set ${name} 1; }} }}");
+        let error = l7_proxy::conf::parse(&text, "/".as_ref()).unwrap_err();
+        assert_eq!(
+            error.message().split(" in ").next(),
+            Some(&*format!("the duplicate \"{name}\" variable"))
+        );
+    }
+}
+
+#[test]
 fn if_takes_text_patterns_and_files() {
     let proxy = Proxy::start(&server(
         "location / {

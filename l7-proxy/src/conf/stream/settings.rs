@@ -10,7 +10,7 @@ use super::log;
 use crate::conf::client_addr::{network, trusted};
 use crate::conf::limit::{most, zone};
 use crate::conf::log::{add_error_log, file_cache};
-use crate::conf::proxy::transparent;
+use crate::conf::proxy::{own_address, transparent};
 use crate::conf::rules::{ANY, Context, Fault, Rule};
 use crate::conf::tree::Directive;
 use crate::conf::value::{flag, number, size, time};
@@ -75,10 +75,7 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
         match (directive.arg(0), directive.arg(1)) {
             ("off", "") => settings.bind = None,
             (text, _) => {
-                let is_address = text.contains('$')
-                    || text.parse::<std::net::IpAddr>().is_ok()
-                    || text.parse::<std::net::SocketAddr>().is_ok();
-                if !is_address {
+                if !text.contains('$') && own_address(text).is_none() {
                     return Err(Fault::new(format!("invalid address \"{text}\"")));
                 }
                 settings.bind = Some(Text::parse(text, &scope.stream.names)?);

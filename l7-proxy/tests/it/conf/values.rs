@@ -89,6 +89,9 @@ fn words_to_choose_from_have_no_case() {
 fn directive_without_effect_is_checked_like_any_other() {
     for (text, message) in [
         ("aio maybe;", "\"aio\" directive invalid value"),
+        ("gzip_window 3k;", "\"gzip_window\" directive must be 512, 1k, 2k, 4k, 8k, 16k, or 32k"),
+        ("gzip_window 64k;", "\"gzip_window\" directive must be 512, 1k, 2k, 4k, 8k, 16k, or 32k"),
+        ("gzip_hash 256;", "\"gzip_hash\" directive must be 512, 1k, 2k, 4k, 8k, 16k, 32k, 64k, or 128k"),
         ("lingering_close 1;", "invalid value \"1\""),
         ("output_buffers 0 8k;", "\"output_buffers\" directive invalid value"),
         ("proxy_buffers 4 8x;", "\"proxy_buffers\" directive invalid value"),
@@ -97,6 +100,15 @@ fn directive_without_effect_is_checked_like_any_other() {
         ("gzip_buffers 4 8k; gzip_buffers 4 8k;", "\"gzip_buffers\" directive is duplicate"),
     ] {
         refused_in_location(text, message);
+    }
+    for (text, message) in [
+        ("connection_pool_size 100;", "the pool size must be no less than 112"),
+        ("request_pool_size 4097;", "the pool size must be a multiple of 16"),
+    ] {
+        refused_in_server(text, message);
+    }
+    for text in ["gzip_window 32k; gzip_hash 128k;", "gzip_window 512; gzip_hash 1k;"] {
+        assert_eq!(in_location(text), "", "{text}");
     }
     for (text, message) in [
         ("upstream u { zone \"\" 64k; server 127.0.0.1; }", "invalid zone name \"\""),
