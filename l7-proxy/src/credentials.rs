@@ -4,6 +4,7 @@
 //! their tools write.
 
 pub(crate) mod base64;
+mod des;
 mod forms;
 
 use http::HeaderMap;

@@ -4,7 +4,7 @@ use md5::{Digest, Md5};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use sha_crypt::{PasswordVerifier, ShaCrypt};
 
-use super::base64;
+use super::{base64, des};
 
 /// A password as a file holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum Form {
     Sha2(Box<str>),
     /// `$2a$`, `$2b$`, `$2x$`, `$2y$`.
     Bcrypt(Box<str>),
+    /// What crypt(3) made before it had other forms.
+    Des { salt: [u8; 2], digest: [u8; 11] },
 }
 
 /// What it costs to compare a password.
@@ -51,6 +53,12 @@ impl Form {
             let salt = &salt[..salt.len().min(MD5_SALT_MAX)];
             return Some(Form::Md5 { magic, salt: salt.into(), digest: digest[1..].into() });
         }
+        if let Some((&salt, digest)) = text.split_first_chunk::<2>()
+            && let Ok(digest) = <[u8; 11]>::try_from(digest)
+            && text.iter().all(|digit| des::DIGITS.contains(digit))
+        {
+            return Some(Form::Des { salt, digest });
+        }
         let text = std::str::from_utf8(text).ok()?;
         for magic in ["$5$", "$6$"] {
             let Some(rest) = text.strip_prefix(magic) else { continue };
@@ -65,7 +73,7 @@ impl Form {
     /// What it costs to compare.
     pub(crate) fn cost(&self) -> Cost {
         match self {
-            Form::Plain(_) | Form::Sha1 { .. } | Form::Md5 { .. } => Cost::Small,
+            Form::Plain(_) | Form::Sha1 { .. } | Form::Md5 { .. } | Form::Des { .. } => Cost::Small,
             Form::Sha2(_) | Form::Bcrypt(_) => Cost::Large,
         }
     }
@@ -80,6 +88,7 @@ impl Form {
             }
             Form::Md5 { magic, salt, digest } => same(digest, &md5_crypt(password, magic, salt)),
             Form::Sha2(hash) => ShaCrypt::default().verify_password(password, &**hash).is_ok(),
+            Form::Des { salt, digest } => des::crypt(password, *salt).is_some_and(|made| same(digest, &made)),
             Form::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
         }
     }
@@ -196,7 +205,9 @@ mod tests {
 
     #[test]
     fn unknown_form_is_no_password() {
-        for text in ["", "secret", "{SHA}!", "{SSHA}AAAA", "$1$salt", "$y$j9T$x", "ab01FAX.bQRSU"] {
+        for text in
+            ["", "secret", "{SHA}!", "{SSHA}AAAA", "$1$salt", "$y$j9T$x", "ab01FAX.bQRS", "a$01FAX.bQRSU"]
+        {
             assert_eq!(Form::parse(text.as_bytes()), None, "{text}");
         }
     }
