@@ -7,6 +7,7 @@
 
 mod edited;
 mod filling;
+mod joined;
 mod pace;
 mod packed;
 mod source;
@@ -24,6 +25,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 pub(crate) use self::edited::Edited;
 pub(crate) use self::filling::{Filled, Filling};
+pub(crate) use self::joined::Joined;
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
 pub(crate) use self::source::{Duplicate, Keeping, Received, Source};
@@ -111,6 +113,8 @@ pub(crate) enum Kind {
     Filled(Box<Filled>),
     /// One of the others, with texts replaced.
     Edited(Box<Edited>),
+    /// One of the others, between two more.
+    Joined(Box<Joined>),
     /// One of the others, compressed.
     Packed(Box<Packed>),
     /// One of the others, which was compressed.
@@ -131,6 +135,7 @@ impl Kind {
             Kind::Relayed(relayed) => Pin::new(&mut **relayed).poll_frame(cx),
             Kind::Filled(filled) => filled.poll_frame(cx),
             Kind::Edited(edited) => edited.poll_frame(cx),
+            Kind::Joined(joined) => joined.poll_frame(cx),
             Kind::Packed(packed) => packed.poll_frame(cx),
             Kind::Unpacked(unpacked) => unpacked.poll_frame(cx),
         }
@@ -140,6 +145,7 @@ impl Kind {
     fn source(&self) -> &Kind {
         match self {
             Kind::Edited(edited) => edited.inner.source(),
+            Kind::Joined(joined) => joined.inner.source(),
             Kind::Packed(packed) => packed.inner.source(),
             Kind::Unpacked(unpacked) => unpacked.inner.source(),
             Kind::Whole(_) | Kind::File(_) | Kind::Relayed(_) | Kind::Filled(_) => self,
@@ -197,6 +203,7 @@ impl Kind {
             Kind::Relayed(relayed) => relayed.is_end_stream(),
             Kind::Filled(filled) => filled.has_ended(),
             Kind::Edited(edited) => edited.has_ended(),
+            Kind::Joined(joined) => joined.has_ended(),
             Kind::Packed(packed) => packed.has_ended(),
             Kind::Unpacked(unpacked) => unpacked.has_ended(),
         }
@@ -219,12 +226,7 @@ impl Kind {
     pub(crate) fn head(&self) -> Option<&[u8]> {
         match self {
             Kind::File(file) => file.head(),
-            Kind::Whole(_)
-            | Kind::Relayed(_)
-            | Kind::Filled(_)
-            | Kind::Edited(_)
-            | Kind::Packed(_)
-            | Kind::Unpacked(_) => None,
+            _ => None,
         }
     }
 
@@ -235,7 +237,7 @@ impl Kind {
             Kind::File(file) => file.size_hint().exact(),
             Kind::Relayed(relayed) => relayed.size_hint().exact(),
             Kind::Filled(filled) => filled.exact_size(),
-            Kind::Edited(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
+            Kind::Edited(_) | Kind::Joined(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
         }
     }
 }
@@ -367,12 +369,7 @@ impl Drop for Body {
         let whole = match &self.kind {
             _ if self.pace.as_ref().is_some_and(|pace| !pace.is_empty()) => false,
             Kind::Relayed(relayed) => relayed.has_ended(),
-            Kind::Whole(_)
-            | Kind::File(_)
-            | Kind::Filled(_)
-            | Kind::Edited(_)
-            | Kind::Packed(_)
-            | Kind::Unpacked(_) => self.kind.is_over(),
+            kind => kind.is_over(),
         };
         let sizes = match &self.kind {
             Kind::Packed(packed) => Some(packed.sizes),

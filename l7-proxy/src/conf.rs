@@ -10,6 +10,7 @@
 //! `settings`, `proxy`, `log`, `server`, `location`, `upstream`, `stream`) and take its name off
 //! `unsupported`.
 
+mod addition;
 mod address;
 mod answer;
 mod auth;
@@ -241,6 +242,7 @@ fn settings_of(
     rules::apply(scope, symlinks::RULES, context, block, settings)?;
     rules::apply(scope, listing::RULES, context, block, settings)?;
     rules::apply(scope, compress::RULES, context, block, settings)?;
+    rules::apply(scope, addition::RULES, context, block, settings)?;
     rules::apply(scope, substitution::RULES, context, block, settings)?;
     rules::apply(scope, limit::RULES, context, block, settings)?;
     rules::apply(scope, auth::RULES, context, block, settings)?;

@@ -12,6 +12,7 @@ mod expires;
 mod explained;
 mod finish;
 mod guard;
+mod included;
 mod logged;
 mod mirror;
 mod missing;
@@ -200,7 +201,7 @@ pub(crate) fn answer_parts(
         match walk(transaction, &mut search, &mut target, &mut arrived, Purpose::Answer).await? {
             Ending::Response(response) => Ok(response),
             // It was not asked for.
-            Ending::Word(_) | Ending::Nothing => Err(Cut::NoAnswer),
+            Ending::Word(_) | Ending::Part(_) | Ending::Nothing => Err(Cut::NoAnswer),
         }
     });
     Logged::new(session, Box::into_pin(answering))
@@ -223,12 +224,16 @@ enum Purpose<'a> {
     Ask(&'a Auth),
     /// To have it seen by whoever answers it.
     Mirror,
+    /// To have its answer in another one.
+    Include,
 }
 
 /// What comes of a request.
 enum Ending {
     Response(Response),
     Word(Word),
+    /// A part of another answer.
+    Part(Kind),
     /// Nothing that anybody waits for.
     Nothing,
 }
@@ -361,14 +366,23 @@ async fn walk<'t>(
                 answer.kind.discard().await;
                 return Ok(Ending::Nothing);
             }
+            Next::Answer(answer, _) if matches!(purpose, Purpose::Include) => {
+                return Ok(Ending::Part(answer.kind));
+            }
             Next::Answer(answer, _) if transaction.trace.is_some() => {
                 let answer = explained::answer(&mut transaction, answer);
                 let response = finish(transaction, server, &route, target, answer, None);
                 return Ok(Ending::Response(response));
             }
-            Next::Answer(answer, status) => {
+            Next::Answer(mut answer, status) => {
                 if let Some(body) = body {
                     body.settle();
+                }
+                let addition = &route.settings.addition;
+                if !addition.is_empty() {
+                    // In a place of its own, as above.
+                    Box::pin(included::surround(&mut transaction, server, &route, addition, &mut answer))
+                        .await?;
                 }
                 let response = finish(transaction, server, &route, target, answer, status);
                 return Ok(Ending::Response(response));

@@ -36,6 +36,7 @@
 //! Nothing in this module opens a socket or a file. [`crate::route::Router`] compiles an [`Http`]
 //! into what picks a location for a request.
 
+mod addition;
 mod answer;
 mod auth;
 mod cache;
@@ -70,6 +71,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::addition::Addition;
 pub use self::answer::{
     CookieFlags, Errors, Expires, ExpiresFrom, ExpiryTime, RedirectRule, RedirectRules, Relay, Replace,
     Subject, Trailers,

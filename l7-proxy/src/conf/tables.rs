@@ -4,7 +4,7 @@ use super::effectless::Effectless;
 use super::http::OfRequests;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    answer, auth, body, cache, charset, check, client_addr, compress, core, definition, effectless,
+    addition, answer, auth, body, cache, charset, check, client_addr, compress, core, definition, effectless,
     file_cache, grpc, limit, listing, location, log, mirror, proxy, referers, resolver, rewrite, secure_link,
     server, settings, stream, substitution, symlinks, tls, unsupported, upstream, userid,
 };
@@ -65,6 +65,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(symlinks::RULES))
         .chain(syntaxes(listing::RULES))
         .chain(syntaxes(compress::RULES))
+        .chain(syntaxes(addition::RULES))
         .chain(syntaxes(substitution::RULES))
         .chain(syntaxes(limit::ZONES))
         .chain(syntaxes(limit::RULES))

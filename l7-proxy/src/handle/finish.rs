@@ -97,7 +97,12 @@ pub(super) fn finish(
     if !settings.substitution.pairs.is_empty() {
         let before = headers.clone();
         let exchange = exchange_with(&transaction, server, route, target, answer.status, &before);
-        edit::edit(&settings.substitution, &exchange, headers, &mut answer.kind);
+        // What was added is another location's.
+        let kind = match &mut answer.kind {
+            Kind::Joined(joined) => joined.inner(),
+            kind => kind,
+        };
+        edit::edit(&settings.substitution, &exchange, headers, kind);
     }
     if settings.gzip.on || settings.gzip.prepared != Prepared::Off {
         let form = answer.extensions.remove::<Form>().unwrap_or(Form::Only);
@@ -170,6 +175,7 @@ pub(super) fn describing(
         || !settings.add_trailers.is_empty()
         || settings.gzip.on
         || !settings.substitution.pairs.is_empty()
+        || !settings.addition.is_empty()
         || settings.gzip.unpacks
         || settings.gzip.prepared != Prepared::Off
         || settings.charset.name.is_some()

@@ -9,6 +9,7 @@ use ::http::HeaderName;
 use crate::spool::Afterwards;
 use crate::variable::Value;
 
+use super::addition::Addition;
 use super::answer::Expires;
 use super::auth::Auth;
 use super::charset::Charset;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub gzip: Arc<Gzip>,
     /// Which texts are replaced in which answers.
     pub substitution: Arc<Substitution>,
+    /// What is put around answers (`addition`).
+    pub addition: Arc<Addition>,
     /// Limits on what a client sends.
     pub client: Client,
     /// Who may come in (`allow`, `deny`); nobody is kept out without a rule.

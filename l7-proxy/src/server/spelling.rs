@@ -22,6 +22,16 @@ impl Spelling {
         }
     }
 
+    /// Takes what was noted, while something else is asked.
+    pub(crate) fn take(&self) -> Vec<Box<str>> {
+        self.names.take()
+    }
+
+    /// Has noted this and nothing else.
+    pub(crate) fn put_back(&self, names: Vec<Box<str>>) {
+        self.names.replace(names);
+    }
+
     /// The head is out.
     pub(crate) fn forget(&self) {
         self.names.borrow_mut().clear();

@@ -118,12 +118,13 @@ pub(super) fn describe(
 }
 
 /// Whether other bytes go out than those of the file, so that nobody can say which are a part of them: texts
-/// are replaced, or it is compressed on the way.
+/// are replaced or added, or it is compressed on the way.
 fn is_made_anew(exchange: &Exchange<'_>, size: u64, media_type: Option<&HeaderValue>) -> bool {
-    let Settings { substitution, gzip, .. } = exchange.settings;
+    let Settings { addition, substitution, gzip, .. } = exchange.settings;
     let is_of = |types: &MediaTypes| media_type.is_some_and(|one| types.contain(one.as_bytes()));
     let takes_gzip = || takes_gzip(gzip, exchange.version, exchange.headers, &HeaderMap::new());
     (size > 0 && !substitution.pairs.is_empty() && is_of(&substitution.types))
+        || (!addition.is_empty() && is_of(&addition.types))
         || (gzip.on && size >= gzip.min_length && is_of(&gzip.types) && takes_gzip())
 }
 

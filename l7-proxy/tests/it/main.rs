@@ -1,5 +1,6 @@
 //! The proxy from outside: what its parts promise together.
 
+mod addition;
 mod answers;
 mod as_nginx;
 mod asked;
