@@ -6,12 +6,42 @@
 //! (epoll(7), edge-triggered).
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+
+use crate::sys;
+
+/// What the kernel has found out about the way to the other end of a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// How long a packet takes there and back, in microseconds.
+    pub rtt: u32,
+    /// By how much that varies, in microseconds.
+    pub rttvar: u32,
+    /// How many packets may be on their way.
+    pub snd_cwnd: u32,
+    /// How many bytes the other end may send without a word of ours.
+    pub rcv_space: u32,
+}
+
+impl TcpInfo {
+    /// Asks the kernel; `None` if the socket is no TCP connection.
+    pub fn of(socket: impl AsFd) -> Option<TcpInfo> {
+        // Places in words of 32 bits.
+        const RTT: usize = 17;
+        const RTTVAR: usize = 18;
+        const SND_CWND: usize = 20;
+        const RCV_SPACE: usize = 24;
+        let info = sys::tcp_info::<{ RCV_SPACE + 1 }>(socket)?;
+        let [rtt, rttvar, snd_cwnd, rcv_space] = [RTT, RTTVAR, SND_CWND, RCV_SPACE].map(|place| info[place]);
+        Some(TcpInfo { rtt, rttvar, snd_cwnd, rcv_space })
+    }
+}
 
 /// Reads into `buffer`; returns how much, nothing at the end of the stream.
 ///

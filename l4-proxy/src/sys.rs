@@ -29,7 +29,14 @@ pub(crate) fn set_bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
 /// Packets that came in on a TCP connection and that went out, as far as the kernel has counted
 /// (`tcpi_segs_in`, `tcpi_segs_out` of `TCP_INFO`, which wrap); none on a kernel before Linux 4.2.
 pub(crate) fn segments(socket: impl AsFd) -> Option<(u32, u32)> {
-    let mut info = [0_u32; SEGMENTS_IN + 1];
+    let info = tcp_info::<{ SEGMENTS_IN + 1 }>(socket)?;
+    Some((info[SEGMENTS_IN], info[SEGMENTS_OUT]))
+}
+
+/// The first words of 32 bits of what the kernel knows of a TCP connection (`struct tcp_info` of
+/// `linux/tcp.h`); none on a kernel that knows less, and of a socket that is no such connection.
+pub(crate) fn tcp_info<const WORDS: usize>(socket: impl AsFd) -> Option<[u32; WORDS]> {
+    let mut info = [0_u32; WORDS];
     let mut length = size_of_val(&info) as libc::socklen_t;
     let socket = socket.as_fd().as_raw_fd();
     // SAFETY: the descriptor is open, since it is borrowed; the address and length are those of `info`,
@@ -39,7 +46,7 @@ pub(crate) fn segments(socket: impl AsFd) -> Option<(u32, u32)> {
         libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, address, &raw mut length)
     };
     let whole = result == 0 && length as usize == size_of_val(&info);
-    whole.then(|| (info[SEGMENTS_IN], info[SEGMENTS_OUT]))
+    whole.then_some(info)
 }
 
 /// Where they are in `struct tcp_info` (`linux/tcp.h`), in words of 32 bits.

@@ -232,6 +232,7 @@ impl Transaction {
             captures: &self.captures,
             definitions: self.generation.site.router.definitions(),
             findings: &self.findings,
+            socket: self.session.socket.as_deref(),
             around: &*self.session.worker,
             proxy: match route.handler {
                 Handler::Proxy(pass) => Some(pass),

@@ -23,6 +23,7 @@ mod write;
 use std::fmt;
 
 use http::HeaderValue;
+use l4_proxy::socket::TcpInfo;
 
 use crate::tls::TlsVariable;
 
@@ -128,6 +129,30 @@ impl PartialEq for Value {
 }
 
 impl Eq for Value {}
+
+/// Something that the kernel knows of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TcpFact {
+    /// How long a packet takes there and back, in microseconds.
+    Rtt,
+    /// By how much that varies.
+    Rttvar,
+    /// How many packets may be on their way.
+    SndCwnd,
+    /// How many bytes the client may send without a word of ours.
+    RcvSpace,
+}
+
+impl TcpFact {
+    fn of(self, info: &TcpInfo) -> u32 {
+        match self {
+            Self::Rtt => info.rtt,
+            Self::Rttvar => info.rttvar,
+            Self::SndCwnd => info.snd_cwnd,
+            Self::RcvSpace => info.rcv_space,
+        }
+    }
+}
 
 /// Something that is known about a request, its connection or its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -254,6 +279,8 @@ pub enum Variable {
     ServerProtocol,
     /// `$status`.
     Status,
+    /// `$tcpinfo_…`: what the kernel knows of the client's connection.
+    TcpInfo(TcpFact),
     /// `$time_iso8601`.
     TimeIso8601,
     /// `$time_local`, as the clocks of this machine have it.

@@ -83,6 +83,12 @@ pub(super) const HTTP_ONLY: &[Rule<Settings>] = &[
         settings.http2.chunk = usize::try_from(size).unwrap_or(usize::MAX);
         Ok(())
     }),
+    Rule::new("ssl_buffer_size", Context::HTTP.or(Context::SERVER), 1..=1, |_, settings, directive| {
+        let size = usize::try_from(size(directive)?).unwrap_or(usize::MAX);
+        // Less nobody means, and more is not TLS.
+        Arc::make_mut(&mut settings.tls).record_size = Some(size.clamp(RECORD_MIN, RECORD_MAX));
+        Ok(())
+    }),
     Rule::new("ssl_early_data", Context::HTTP.or(Context::SERVER), 1..=1, |scope, _, directive| {
         if flag(directive)? {
             // Clients are told in their handshake, and send it once that is complete: it cannot be replayed.
@@ -91,6 +97,10 @@ pub(super) const HTTP_ONLY: &[Rule<Settings>] = &[
         Ok(())
     }),
 ];
+
+/// The least that rustls seals together, and the most (RFC 8446, section 5.1).
+const RECORD_MIN: usize = 32;
+const RECORD_MAX: usize = 1 << 14;
 
 /// In `http {}`, its servers and their locations.
 pub(super) const HTTP_PROXY: &[Rule<Settings>] = &client(Context::SETTINGS);

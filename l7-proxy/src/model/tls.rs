@@ -37,6 +37,8 @@ pub struct TlsServer {
     pub passwords: Passwords,
     /// Whether the order of suites is ours and not the client's (`ssl_prefer_server_ciphers`).
     pub prefer_server_ciphers: bool,
+    /// How many bytes are sealed together at most; 16 kB by default (`ssl_buffer_size`).
+    pub record_size: Option<usize>,
     /// Whether clients are asked for a certificate.
     pub verify_client: VerifyClient,
     /// Certificates that sign those of clients, and are named to them.
@@ -76,6 +78,7 @@ impl Default for TlsServer {
             stapling_file: None,
             passwords: Passwords::default(),
             prefer_server_ciphers: false,
+            record_size: None,
             verify_client: VerifyClient::Off,
             client_certificate: None,
             trusted_certificate: None,

@@ -21,6 +21,8 @@ pub struct Needs {
     pub timings: bool,
     /// The file that a request's body is in.
     pub body_file: bool,
+    /// What the kernel knows of clients' connections.
+    pub tcp_info: bool,
 }
 
 impl Needs {
@@ -156,6 +158,7 @@ impl Needs {
                 | Variable::UpstreamResponseLength
                 | Variable::UpstreamResponseTime => self.attempts = true,
                 Variable::RequestBody => self.body = true,
+                Variable::TcpInfo(_) => self.tcp_info = true,
                 Variable::RequestBodyFile => self.body_file = true,
                 _ => {}
             }

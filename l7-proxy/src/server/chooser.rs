@@ -67,6 +67,7 @@ impl tls::Chooser for Chooser<'_> {
                 captures: &self.captures,
                 definitions: router.definitions(),
                 findings: &Findings::default(),
+                socket: None,
                 around: &Nowhere,
                 proxy: None,
                 attempts: &[],

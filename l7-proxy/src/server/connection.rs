@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -62,7 +63,11 @@ pub(super) fn begin(
         let _ = stream.set_nodelay(false);
     }
     let endpoint = generation.site.router.endpoint(entry);
-    let client = Client { worker, generation, entry, remote, local, proxied: None };
+    let socket = match generation.site.router.needs().tcp_info {
+        true => stream.as_fd().try_clone_to_owned().ok().map(Rc::new),
+        false => None,
+    };
+    let client = Client { worker, generation, entry, remote, local, proxied: None, socket };
     Some(if endpoint.proxy_protocol || endpoint.ssl || endpoint.http2 {
         Begun::Other(Box::pin(client.serve(stream, endpoint)))
     } else {
@@ -78,13 +83,15 @@ pub(super) struct Client {
     pub(super) remote: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) proxied: Option<Rc<Header>>,
+    /// The socket once more, where a variable asks the kernel about it.
+    socket: Option<Rc<OwnedFd>>,
 }
 
 impl Client {
     fn session(self, protocol: Protocol, tls: Option<Rc<Handshake>>) -> Rc<Session> {
-        let Client { worker, generation, entry, remote, local, proxied } = self;
+        let Client { worker, generation, entry, remote, local, proxied, socket } = self;
         let mut session = Session::new(worker, remote, local, generation, entry, protocol, tls);
-        session.proxied = proxied;
+        (session.proxied, session.socket) = (proxied, socket);
         if session.worker.order.get() == Order::Finish {
             session.finish_soon();
         }

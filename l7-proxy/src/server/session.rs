@@ -7,6 +7,7 @@ mod clock;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) serial: u64,
     /// What a header of the PROXY protocol said of the connection.
     pub(crate) proxied: Option<Rc<Header>>,
+    /// The socket once more, where a variable asks the kernel about it.
+    pub(crate) socket: Option<Rc<OwnedFd>>,
     opened: Moment,
     /// The same on the clock that variables go by.
     born: Instant,
@@ -163,6 +166,7 @@ impl Session {
         Session {
             serial: worker.next_serial(),
             proxied: None,
+            socket: None,
             worker,
             remote,
             local,
@@ -209,6 +213,7 @@ impl Session {
         (stream.serial, stream.opened, stream.born) = (connection.serial, connection.opened, connection.born);
         stream.requests = Cell::new(connection.requests.get());
         stream.proxied.clone_from(&connection.proxied);
+        stream.socket.clone_from(&connection.socket);
         stream.scheme = connection.scheme;
         let stream = Rc::new(stream);
         connection.requests.set(connection.requests.get() + 1);

@@ -258,6 +258,7 @@ fn config(
     let mut config = builder.with_cert_resolver(Arc::new(ByAlgorithm { keys }));
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.ignore_client_order = tls.prefer_server_ciphers;
+    config.max_fragment_size = tls.record_size;
     config.session_storage = match tls.session_cache {
         SessionCache::Keep(room) => Cache::new(room, tls.session_timeout),
         SessionCache::Off | SessionCache::None => Arc::new(NoServerSessionStorage {}),

@@ -3,6 +3,7 @@
 use std::cell::{Ref, RefCell};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, Method, Version};
@@ -22,6 +23,8 @@ pub struct Exchange<'a> {
     pub connection: &'a Connection,
     /// TLS with the client, if it is spoken.
     pub tls: Option<&'a Handshake>,
+    /// The socket of the client's connection, where a variable asks the kernel about it.
+    pub socket: Option<&'a OwnedFd>,
     /// What a header of the PROXY protocol said of the connection.
     pub proxied: Option<&'a Header>,
     /// The request's method.

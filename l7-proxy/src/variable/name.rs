@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use crate::tls::TlsVariable;
 
 use super::field::Field;
-use super::{Counting, Part, Proxied, Value, Variable};
+use super::{Counting, Part, Proxied, TcpFact, Value, Variable};
 
 /// Names that the configuration itself gives meaning to: named groups of its regular expressions,
 /// and the variables that it defines.
@@ -245,6 +245,10 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "server_port" => Variable::ServerPort,
         "server_protocol" => Variable::ServerProtocol,
         "status" => Variable::Status,
+        "tcpinfo_rtt" => Variable::TcpInfo(TcpFact::Rtt),
+        "tcpinfo_rttvar" => Variable::TcpInfo(TcpFact::Rttvar),
+        "tcpinfo_snd_cwnd" => Variable::TcpInfo(TcpFact::SndCwnd),
+        "tcpinfo_rcv_space" => Variable::TcpInfo(TcpFact::RcvSpace),
         "time_iso8601" => Variable::TimeIso8601,
         "time_local" => Variable::TimeLocal,
         "uid_got" => Variable::UidGot,
@@ -273,7 +277,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
 /// Returns whether nginx has a variable of this name that this program has not.
 fn unsupported(name: &str) -> bool {
     let known = UNSUPPORTED.split_ascii_whitespace();
-    let families = ["fastcgi_", "geoip_", "jwt_", "otel_", "proxy_cache_", "session_log_", "tcpinfo_"];
+    let families = ["fastcgi_", "geoip_", "jwt_", "otel_", "proxy_cache_", "session_log_"];
     known.into_iter().any(|known| known == name) || families.iter().any(|family| name.starts_with(family))
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use l4_proxy::socket::TcpInfo;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::credentials::Credentials;
@@ -231,6 +232,10 @@ impl Variable {
                 let known = exchange.response.map(|response| response.status);
                 status(known.or(exchange.findings.error_status).unwrap_or(0), out);
             }
+            Self::TcpInfo(fact) => match exchange.socket.and_then(TcpInfo::of) {
+                Some(info) => number(u64::from(fact.of(&info)), out),
+                None => return Presence::Missing,
+            },
             Self::TimeIso8601 => date::write_iso8601(exchange.moment.now(), out),
             Self::TimeLocal => date::write_log(exchange.moment.now(), out),
             Self::UidGot => return uid(exchange, userid::got(exchange), out),

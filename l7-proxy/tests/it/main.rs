@@ -45,6 +45,7 @@ mod listing;
 mod log;
 mod log_buffer;
 mod log_faults;
+mod machine;
 mod matrix;
 mod mirror;
 mod name_server;

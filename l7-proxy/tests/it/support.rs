@@ -106,6 +106,7 @@ impl Request {
             captures: &self.captures,
             definitions: &self.definitions,
             findings: &self.findings,
+            socket: None,
             around: &Nowhere,
             proxy: self.proxy.as_ref(),
             attempts: &self.attempts,
