@@ -62,7 +62,8 @@ fn logs_show_the_time_of_the_machine() {
 
 #[test]
 fn kernel_tells_of_the_way_to_the_client() {
-    let text = "location / { return 200 '$tcpinfo_rtt $tcpinfo_rttvar $tcpinfo_snd_cwnd $tcpinfo_rcv_space'; }";
+    let text =
+        "location / { return 200 '$tcpinfo_rtt $tcpinfo_rttvar $tcpinfo_snd_cwnd $tcpinfo_rcv_space'; }";
     let proxy = Proxy::start(&server(text));
     let mut client = proxy.client();
     for _ in 0..2 {
