@@ -1,5 +1,6 @@
-//! Words that are read and change nothing here, each with its reason. None of them is left out in silence:
-//! who wrote one is told that it has no effect, or that it is so anyhow.
+//! Words of VRRP and of what is global that are read and change nothing here, each with its reason. None of them
+//! is left out in silence: who wrote one is told that it has no effect, or that it is so anyhow. (Those of
+//! virtual servers are few, and have their reason in their table.)
 
 use super::build::{Build, switched_on};
 use crate::keepalived::tree::Node;
@@ -155,6 +156,11 @@ pub(super) const INSTANCE: Idle = Idle {
 /// In a `vrrp_sync_group`.
 pub(super) const GROUP: Idle = Idle { undone: &[("notify_priority_changes", STATES)] };
 
+/// In a `track_file`.
+pub(super) const TRACK_FILE: Idle = Idle {
+    undone: &[("init_file", "the director makes no such file, and takes one that is not there for 0")],
+};
+
 const STRICT: &str = "what it forbids is done where the file asks for it, and not otherwise";
 const CHECKS: &str = "every advert's addresses are compared";
 const STATES: &str = "states alone are told";
@@ -170,191 +176,4 @@ const NO_SNMP: &str = "--metrics shows to Prometheus what there is";
 const NO_BFD: &str = "this director speaks no BFD";
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::keepalived::schema::{Block, Keyword, Kind};
-    use crate::keepalived::tables;
-
-    fn block(name: &str) -> &'static Block {
-        let keyword = tables::FILE.keywords.iter().find(|keyword| keyword.name == name);
-        keyword.and_then(|keyword| keyword.body).expect("a block")
-    }
-
-    /// The word with values that it takes.
-    fn written(keyword: &Keyword) -> String {
-        let value = |kind: &Kind| match kind {
-            Kind::Text | Kind::Mask => "x".to_owned(),
-            Kind::Integer(least, most) => most.min(least.max(&1)).to_string(),
-            Kind::Seconds(least, _) => least.max(1.0).to_string(),
-            Kind::Bool => "true".to_owned(),
-            Kind::Address | Kind::Network => "10.0.0.1".to_owned(),
-            Kind::Port => "80".to_owned(),
-            Kind::Choice(words) => words[0].to_owned(),
-        };
-        let arguments = &keyword.arguments;
-        let kinds = arguments.kinds.iter().chain(arguments.more.iter().cycle());
-        let values = kinds.take(arguments.required).map(value);
-        std::iter::once(keyword.name.to_owned()).chain(values).collect::<Vec<_>>().join(" ")
-    }
-
-    fn remarks(text: &str) -> Vec<String> {
-        let mut loaded = crate::keepalived::read(Path::new("lb.conf"), text, "node");
-        loaded.fit(|_| Ok(()));
-        loaded.complaints.iter().map(ToString::to_string).collect()
-    }
-
-    #[track_caller]
-    fn check(block: &Block, idle: &Idle, works: &[&str], around: impl Fn(&str) -> String) {
-        let undone = |name: &str| idle.undone.iter().any(|(word, _)| *word == name);
-        for keyword in block.keywords {
-            let told = undone(keyword.name) || keyword.remark.is_some();
-            let works = works.contains(&keyword.name) || keyword.body.is_some();
-            assert!(told != works, "{}: told {told}, works {works}", keyword.name);
-            if undone(keyword.name) {
-                let line = written(keyword);
-                let remarks = remarks(&around(&line));
-                let expected = format!("{} has no effect here", keyword.name);
-                assert!(remarks.iter().any(|remark| remark.contains(&expected)), "{line}: {remarks:?}");
-            }
-        }
-        for (word, _) in idle.undone {
-            assert!(block.keywords.iter().any(|keyword| keyword.name == *word), "{word} is no word");
-        }
-    }
-
-    #[test]
-    fn every_word_of_global_defs_works_or_is_told_to_have_no_effect() {
-        let works = [
-            "router_id",
-            "notification_email_from",
-            "smtp_server",
-            "smtp_helo_name",
-            "smtp_connect_timeout",
-            "smtp_alert",
-            "smtp_alert_vrrp",
-            "smtp_alert_checker",
-            "checker_log_all_failures",
-            "no_email_faults",
-            "script_user",
-            "enable_script_security",
-            "startup_script",
-            "startup_script_timeout",
-            "shutdown_script",
-            "shutdown_script_timeout",
-            "notify_fifo",
-            "vrrp_notify_fifo",
-            "lvs_notify_fifo",
-            // These have remarks of their own.
-            "notify_fifo_script",
-            "vrrp_notify_fifo_script",
-            "lvs_notify_fifo_script",
-            "lvs_sync_daemon",
-            "lvs_sync_key",
-            "lvs_timeouts",
-            "vrrp_version",
-            "vrrp_mcast_group4",
-            "vrrp_mcast_group6",
-            "vrrp_check_unicast_src",
-            "v3_checksum_as_v2",
-            "vrrp_lower_prio_no_advert",
-            "vrrp_higher_prio_send_advert",
-            "vrrp_startup_delay",
-            "vrrp_delay_after_boot",
-            "vrrp_down_timer_adverts",
-            "vrrp_garp_master_delay",
-            "vrrp_garp_master_repeat",
-            "vrrp_garp_lower_prio_delay",
-            "vrrp_garp_lower_prio_repeat",
-            "vrrp_garp_master_refresh",
-            "vrrp_garp_master_refresh_repeat",
-            "vrrp_garp_interval",
-            "vrrp_gna_interval",
-            "vrrp_min_garp",
-            "vrrp_rt_priority",
-            // As it is done anyhow.
-            "reload_check_config",
-            "state_dump_file",
-            "stats_dump_file",
-            "json_dump_file",
-        ];
-        check(block("global_defs"), &GLOBAL, &works, |line| format!("global_defs {{\n{line}\n}}\n"));
-    }
-
-    #[test]
-    fn every_word_of_an_instance_works_or_is_told_to_have_no_effect() {
-        let works = [
-            "state",
-            "interface",
-            "virtual_router_id",
-            "priority",
-            "advert_int",
-            "version",
-            "no_virtual_ipaddress",
-            "mcast_src_ip",
-            "mcast_dst_ip",
-            "unicast_src_ip",
-            "unicast_ttl",
-            "unicast_fault_no_peer",
-            "check_unicast_src",
-            "native_ipv6",
-            "v3_checksum_as_v2",
-            "down_timer_adverts",
-            "lower_prio_no_advert",
-            "higher_prio_send_advert",
-            "use_vmac",
-            "vmac_xmit_base",
-            "garp_master_delay",
-            "garp_master_repeat",
-            "garp_lower_prio_delay",
-            "garp_lower_prio_repeat",
-            "garp_master_refresh",
-            "garp_master_refresh_repeat",
-            "nopreempt",
-            "preempt",
-            "preempt_delay",
-            "accept",
-            "dont_track_primary",
-            "notify_master",
-            "notify_backup",
-            "notify_fault",
-            "notify_stop",
-            "notify_deleted",
-            "notify",
-            "notify_master_rx_lower_pri",
-            "notify_split_brain",
-            "smtp_alert",
-            // These are refused, or told where the rest of the instance is known.
-            "vrf",
-            "use_ipvlan",
-            "use_vmac_addr",
-            "old_unicast_checksum",
-            "no_accept",
-        ];
-        check(block("vrrp_instance"), &INSTANCE, &works, |line| {
-            format!(
-                "vrrp_instance VI {{\ninterface eth0\nvirtual_router_id 5\n{line}\nvirtual_ipaddress {{\n10.0.0.9\n}}\n}}\n"
-            )
-        });
-    }
-
-    #[test]
-    fn words_outside_of_blocks_are_told_to_have_no_effect() {
-        for (text, word) in [
-            ("child_wait_time 5", "child_wait_time"),
-            ("linkbeat_interfaces {\neth0\n}", "linkbeat_interfaces"),
-            ("track_group g {\ngroup {\nVI\n}\n}", "track_group"),
-        ] {
-            let remarks = remarks(&format!("{text}\n"));
-            assert_eq!(remarks.len(), 1, "{remarks:?}");
-            assert!(remarks[0].contains(&format!("{word} has no effect here")), "{remarks:?}");
-        }
-    }
-
-    #[test]
-    fn word_without_effect_is_not_told_of_to_who_switches_it_off() {
-        assert_eq!(remarks("global_defs {\nvrrp_strict\n}\n").len(), 1);
-        assert_eq!(remarks("global_defs {\nvrrp_strict off\n}\n"), [""; 0]);
-    }
-}
+mod tests;

@@ -59,6 +59,11 @@ impl Build<'_> {
         let before = self.complaints.len();
         let files = self.number_files();
         self.complaints.truncate(before);
+        for name in ["track_file", "vrrp_track_file"] {
+            for node in self.blocks(name).into_iter().flat_map(Node::children) {
+                self.tell_idle(node, &idle::TRACK_FILE);
+            }
+        }
         files.into_iter().map(|(name, file)| TrackFile { name, file }).collect()
     }
 
