@@ -144,8 +144,8 @@ pub(crate) struct Malformed;
 /// A size to which no digit can be added, for it has to fit a signed number: many readers keep it in one.
 const SIZE_MAX: u64 = 1 << (63 - 4);
 
-/// As many digits as a size may have that fits its type.
-const DIGITS_MAX: u8 = 16;
+/// As many digits as a size may have, zeros in front included, which say nothing.
+const DIGITS_MAX: u8 = 64;
 
 /// The most bytes of extensions in one body: nobody reads them.
 const EXTENSIONS_MAX: u16 = 16 * 1024;
@@ -214,6 +214,9 @@ mod tests {
         );
         check("A\r\n0\r\n\r\n12345\r\n0\r\n\r\n", Ok(Some(("0\r\n\r\n12345", 0, 0))));
         check("5\r\nhello\r\n0\r\n", Ok(None));
+        let zeros = "0".repeat(usize::from(DIGITS_MAX) - 1);
+        check(&format!("{zeros}5\r\nhello\r\n{zeros}0\r\n\r\n"), Ok(Some(("hello", 0, 0))));
+        check(&format!("0{zeros}5\r\nhello"), Err(Malformed));
     }
 
     #[test]
