@@ -19,6 +19,8 @@ pub struct Connections {
     serial: AtomicU64,
     /// What keeps clients out although there is room.
     consents: Consents,
+    /// The shard whose connections are asked next to count.
+    next: AtomicUsize,
     /// By serial number, spread so that workers seldom meet.
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -48,6 +50,8 @@ pub struct Open {
 pub(crate) struct Call {
     /// Written by whoever calls, taken back by the connection.
     called: AtomicBool,
+    /// It is to count its packets now. Written by whoever asks, taken back by the connection.
+    to_count: AtomicBool,
     /// Of the task that the connection runs in.
     waker: OnceLock<Waker>,
 }
@@ -76,6 +80,7 @@ impl Connections {
             consents,
             count: AtomicUsize::new(0),
             serial: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
             shards: Default::default(),
         })
     }
@@ -104,6 +109,26 @@ impl Connections {
         for shard in &self.shards {
             lock(shard).values().filter(is_to).for_each(|open| open.call.ring());
         }
+    }
+
+    /// Has connections count their packets now, so many at most: where there are more, others than the last
+    /// time. Returns those that were asked.
+    pub(crate) fn ask_to_count(&self, most: usize) -> Vec<Arc<Open>> {
+        let mut asked = Vec::new();
+        let first = self.next.load(Ordering::Relaxed);
+        for shard in (first..first + SHARDS).map(|shard| shard % SHARDS) {
+            let room = most - asked.len();
+            if room == 0 {
+                self.next.store(shard, Ordering::Relaxed);
+                break;
+            }
+            asked.extend(lock(&self.shards[shard]).values().take(room).cloned());
+        }
+        for open in &asked {
+            open.call.to_count.store(true, Ordering::Relaxed);
+            open.call.ring();
+        }
+        asked
     }
 
     /// Whether there is room for one more.
@@ -146,6 +171,16 @@ impl Call {
             fence(Ordering::SeqCst);
         }
         self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether its packets are to be counted.
+    pub(crate) fn is_to_count(&self) -> bool {
+        self.to_count.load(Ordering::Acquire)
+    }
+
+    /// They are, and whoever waited for that sees them.
+    pub(crate) fn has_counted(&self) {
+        self.to_count.store(false, Ordering::Release);
     }
 
     fn ring(&self) {

@@ -13,14 +13,14 @@ mod check;
 mod endpoint;
 mod keeping;
 mod listening;
+mod options;
 mod succession;
 mod upgrade;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -34,49 +34,19 @@ use tracing::{info, warn};
 pub use self::check::accepts;
 use self::endpoint::{Endpoint, endpoints};
 use self::listening::{Listening, Reason, Sockets, close, stop};
+pub use self::options::Options;
 use self::upgrade::Upgrade;
 use crate::clock;
 use crate::connections::Connections;
 use crate::consents::Consents;
 pub use crate::failover::Dump;
 use crate::failover::Failover;
-use crate::fwmark::Entrance;
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::{Keeper, Outcome, Record, Records};
-use crate::probe::{Prober, Schedule};
+use crate::probe::Prober;
 use crate::settings::Settings;
 use crate::takeover::{Elders, Given, Predecessor};
 use crate::worker::Workers;
-
-/// How a director runs.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Worker threads.
-    pub workers: usize,
-    /// How connections are treated.
-    pub settings: Settings,
-    /// How those of services are treated that differ. Their timeouts are `settings`', which
-    /// `ipvsadm --set` changes.
-    pub services: HashMap<ServiceKey, Settings>,
-    /// Where what belongs to services by firewall mark comes in; without one for it, such a service is
-    /// refused.
-    pub entrances: Vec<Entrance>,
-    /// Addresses that come and go with VRRP, and need not be on this host to be listened on; until a
-    /// `keepalived.conf` is [followed](Daemon::follow), which has its own.
-    pub floating: HashSet<IpAddr>,
-    /// When servers are probed, if at all.
-    pub probes: Option<Schedule>,
-    /// What probes and failures do to a server.
-    pub health: HealthPolicy,
-    /// Most connections at a time.
-    pub connections_max: usize,
-    /// Most flows of datagrams at a time.
-    pub flows_max: usize,
-    /// Where `lvsadm` finds the director, if it may.
-    pub control: Option<PathBuf>,
-    /// Where Prometheus finds its metrics, if it may.
-    pub metrics: Option<SocketAddr>,
-}
 
 /// A running director. Dropping it ends it at once, with its connections.
 pub struct Daemon {
@@ -134,28 +104,6 @@ struct State {
     given: Option<Given>,
     /// Why nothing may be changed, if so.
     closed: Option<&'static str>,
-}
-
-impl Default for Options {
-    /// One worker per core, probes every two seconds, two failures down and two successes up, ten
-    /// thousand connections and as many flows, no control socket.
-    fn default() -> Options {
-        let mut health = HealthPolicy::default();
-        (health.rise, health.fall) = (2, 2);
-        Options {
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
-            settings: Settings::default(),
-            services: HashMap::new(),
-            entrances: Vec::new(),
-            floating: HashSet::new(),
-            probes: Some(Schedule::default()),
-            health,
-            connections_max: 10_000,
-            flows_max: 10_000,
-            control: None,
-            metrics: None,
-        }
-    }
 }
 
 impl Daemon {

@@ -8,6 +8,7 @@
 
 mod arbiters;
 mod dump;
+mod news;
 mod notify;
 mod record;
 mod settings;
@@ -26,14 +27,14 @@ use vrrp::os::{Gone, Legacy, Node, Notice, Schedule, Settings, Status, Verdict};
 use vrrp::router::{Moment, State, Warning};
 
 use self::arbiters::Arbiters;
-use self::notify::{Notifier, Telling, What, Who};
+use self::news::{NEWS_MAX, News, tell_of};
 use self::record::Records;
 pub(crate) use self::succession::Heir;
 use self::succession::Inherited;
 use self::trackers::Trackers;
 use crate::consents::Consents;
 use crate::keepalived::Model;
-use crate::keepalived::model::{Global, Instance, Mail, Notify, Vrrp};
+use crate::keepalived::model::{Global, Vrrp};
 use crate::mail::{self, Office};
 use crate::script::Account;
 use crate::sync::{self, Role, Synchronisation};
@@ -84,14 +85,6 @@ struct Sync {
     party: Arc<Synchronisation>,
     /// It takes part as long as this lives.
     role: watch::Sender<Role>,
-}
-
-/// What the task that tells of changes is told.
-enum News {
-    Notice(Notice),
-    Deleted(Box<(Who, Notify)>),
-    /// Everything before this is to be told before the other end is dropped.
-    Settle(oneshot::Sender<()>),
 }
 
 /// A configuration that can be run: what [`Failover::prepare`] found out.
@@ -343,21 +336,6 @@ impl Shared {
         statuses.unwrap_or_else(|Gone| Vec::new())
     }
 
-    /// Tells of instances and groups that are not there any more.
-    fn farewell(&self, before: &Vrrp, after: &Vrrp) {
-        let instances = before.instances.iter();
-        let instances = instances.filter(|old| after.instances.iter().all(|new| new.name != old.name));
-        for gone in instances {
-            let who = Who::Instance(gone.name.clone());
-            drop(self.news.try_send(News::Deleted(Box::new((who, gone.notify.clone())))));
-        }
-        let groups = before.groups.iter();
-        for gone in groups.filter(|old| after.groups.iter().all(|new| new.name != old.name)) {
-            let who = Who::Group(gone.name.clone());
-            drop(self.news.try_send(News::Deleted(Box::new((who, gone.notify.clone())))));
-        }
-    }
-
     /// Whoever follows an instance with its templates does what that is now.
     fn take_roles(&self) {
         let statuses = self.statuses();
@@ -366,108 +344,14 @@ impl Shared {
             state.take_role(&status.instance, status.state);
         }
     }
-
-    /// Takes in what happened, and has told who wants to know.
-    fn hear(&self, notice: &Notice, notifier: &mut Notifier) {
-        log(notice);
-        let mut state = self.state();
-        state.records.hear(notice);
-        let goes_on = match notice {
-            Notice::Became { instance, state: became, .. } => {
-                state.inherited.instance_goes_on(instance, *became)
-            }
-            Notice::GroupBecame { group, state: became } => state.inherited.group_goes_on(group, *became),
-            _ => false,
-        };
-        let instance = |name: &str| state.vrrp.instances.iter().find(|instance| instance.name == name);
-        let (who, what, priority, notify) = match notice {
-            Notice::Became { instance: name, state: became, priority, .. } => {
-                state.take_role(name, *became);
-                if goes_on {
-                    return;
-                }
-                let Some(instance) = instance(name) else { return };
-                (Who::Instance(name.clone()), What::State(*became), *priority, &instance.notify)
-            }
-            Notice::GroupBecame { group, state: became } => {
-                if goes_on {
-                    return;
-                }
-                let Some(found) = state.vrrp.groups.iter().find(|found| found.name == *group) else { return };
-                (Who::Group(group.clone()), What::State(*became), 0, &found.notify)
-            }
-            Notice::Warned { instance: name, warning: warning @ Warning::Rival { priority, .. } } => {
-                if let Some(instance) = instance(name) {
-                    if *priority < instance.priority {
-                        state.tell(instance, What::LowerPriority, notifier);
-                    }
-                    state.tell(instance, What::SplitBrain(&warning.to_string()), notifier);
-                }
-                return;
-            }
-            Notice::Claimed { instance: name, claim } => {
-                if let Some(instance) = instance(name) {
-                    state.tell(instance, What::SplitBrain(&claim.to_string()), notifier);
-                }
-                return;
-            }
-            _ => return,
-        };
-        let (account, fifos) = (&state.account, &state.global.fifos);
-        if let Some(letter) = notify::letter(&who, what, &notice.to_string())
-            && notify.mail.is_on(state.global.mailing.of_vrrp, Mail::Off)
-            && !(state.global.mailing.no_faults && what == What::State(State::Fault))
-        {
-            self.office.post(letter, &state.global.mailing);
-        }
-        notifier.tell(&Telling { who, what, priority, notify, account, fifos });
-    }
 }
 
 impl Running {
-    /// Tells what is amiss with an instance, which stays what it is.
-    fn tell(&self, instance: &Instance, what: What<'_>, notifier: &mut Notifier) {
-        let (notify, account, fifos) = (&instance.notify, &self.account, &self.global.fifos);
-        let (who, priority) = (Who::Instance(instance.name.clone()), instance.priority);
-        notifier.tell(&Telling { who, what, priority, notify, account, fifos });
-    }
-
     fn take_role(&self, instance: &str, became: State) {
         let Some(sync) = &self.sync else { return };
         if sync.party.daemon().instance.as_deref() == Some(instance) {
             let role = if became == State::Master { Role::Active } else { Role::Standby };
             sync.role.send_if_modified(|present| std::mem::replace(present, role) != role);
-        }
-    }
-}
-
-async fn tell_of(shared: Weak<Shared>, mut told: mpsc::Receiver<News>) {
-    let mut notifier = Notifier::new();
-    while let Some(news) = told.recv().await {
-        let Some(shared) = shared.upgrade() else { return };
-        match news {
-            News::Notice(notice) => shared.hear(&notice, &mut notifier),
-            News::Deleted(gone) => {
-                let (who, notify) = *gone;
-                let (account, fifos) = {
-                    let state = shared.state();
-                    (state.account.clone(), state.global.fifos.clone())
-                };
-                let what = What::Deleted;
-                notifier.tell(&Telling {
-                    who,
-                    what,
-                    priority: 0,
-                    notify: &notify,
-                    account: &account,
-                    fifos: &fifos,
-                });
-            }
-            News::Settle(done) => {
-                drop(shared);
-                notifier.settle().await;
-                drop(done);
-            }
         }
     }
 }
@@ -521,9 +405,6 @@ fn cannot_run(error: &std::io::Error) -> CommitError {
     };
     CommitError::Refused(format!("cannot run the vrrp_instance blocks: {error}{hint}"))
 }
-
-/// Changes that wait to be told.
-const NEWS_MAX: usize = 4096;
 
 /// Real-time priority of the thread that speaks VRRP where nothing is said: before all that has none.
 const PRIORITY: u8 = 1;

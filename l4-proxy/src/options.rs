@@ -12,7 +12,7 @@ use l4_proxy::keepalived::Dialect;
 use l4_proxy::probe::Schedule;
 use l4_proxy::relay::Engine;
 use lexopt::{Arg, Parser, ValueExt};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 pub(crate) use self::services::Named;
 use self::services::{Services, TRANSPARENT_HELP};
@@ -122,7 +122,14 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
             "--takeover" => takeover = true,
             "--no-probes" => daemon.probes = None,
             "--drain-timeout" => drain = seconds(&name, &value()?)?,
-            "--log" => log = value()?,
+            "--log" => {
+                log = value()?;
+                // A level that is misspelled would be a target, and all others silent.
+                let is_sound = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+                if !log.split(',').all(is_sound) {
+                    return Err(wrong("--log", &log, LEVELS));
+                }
+            }
             "-t" | "--test" => check = true,
             "-h" | "--help" => return Ok(Command::Say(HELP.trim_end().to_owned())),
             "-v" | "-V" | "--version" => {
@@ -134,8 +141,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     sources.named = services.named();
     daemon.services = services.on(&daemon.settings);
     sources.entrances.clone_from(&daemon.entrances);
-    let log =
-        log.parse().map_err(|_| wrong("--log", &log, "levels by target, such as info,connection=off"))?;
+    let log = log.parse().map_err(|_| wrong("--log", &log, LEVELS))?;
     if takeover && daemon.control.is_none() {
         return Err("--takeover needs --control PATH, where the running director answers".to_owned());
     }
@@ -158,6 +164,8 @@ fn seconds(name: &str, text: &str) -> Result<Duration, String> {
 fn wrong(name: &str, value: &str, wanted: &str) -> String {
     format!("invalid value \"{value}\" for {name}: wanted {wanted}")
 }
+
+const LEVELS: &str = "a level and levels by target, such as info,connection=off";
 
 fn default_log() -> String {
     std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())
@@ -220,7 +228,8 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   --connect-timeout S     time for one server to accept (default: 3)
   --user-timeout S        time for a peer to acknowledge bytes (default: the kernel's, 15 minutes)
   --count-packets         count packets of TCP connections, too, for lvsadm --stats and --rate: at
-                          the end of each, and once a minute (a system call more for each)
+                          the end of each, once a minute, and for a listing those of 1000 that
+                          are open (a system call more for each)
   --probe-interval S      time between probes of a server (default: 2)
   --no-probes             servers go down by failed connections only
   --drain-timeout S       time for connections to end after SIGTERM (default: 30)

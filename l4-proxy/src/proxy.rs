@@ -354,6 +354,10 @@ impl Tally for Account {
         self.packets.is_some()
     }
 
+    fn is_asked(&self) -> bool {
+        self.looks() && self.entry.open.call.is_to_count()
+    }
+
     fn look(&self, client: &TcpStream) {
         let Some(Packets { came, went }) = self.packets.as_deref() else { return };
         let Some((came_by_now, went_by_now)) = sys::segments(client) else { return };
@@ -362,6 +366,7 @@ impl Tally for Account {
         let more = |counted: &AtomicU32, now: u32| now.wrapping_sub(counted.swap(now, Ordering::Relaxed));
         self.lease.count_packets_to_server(more(came, came_by_now).into());
         self.lease.count_packets_to_client(more(went, went_by_now).into());
+        self.entry.open.call.has_counted();
     }
 
     fn may_go_on(&self) -> bool {

@@ -142,6 +142,10 @@ pub trait Tally {
     fn may_go_on(&self) -> bool {
         true
     }
+    /// Whether somebody wants a look now. Asked whenever the relay is polled; who asks wakes it.
+    fn is_asked(&self) -> bool {
+        false
+    }
     /// Why it may go on no longer, if it may not. Asked whenever the relay is polled; who has a task's relay
     /// ended wakes it.
     fn cut_off(&self, _cx: &mut Context<'_>) -> Option<End> {
@@ -211,6 +215,9 @@ impl<T: Tally> Future for Relay<'_, T> {
         let tally = *this.tally;
         if let Some(end) = tally.cut_off(cx) {
             return Poll::Ready(abort(this.client, this.server, end));
+        }
+        if tally.is_asked() {
+            tally.look(this.client);
         }
         let progress = tally.progress();
         let was_open = !this.to_server.ended && !this.to_client.ended;

@@ -254,6 +254,9 @@ impl Session<'_> {
         let director = self.control.director();
         match listing {
             Listing::Services { only, layout, numbers, order } => {
+                if format == Format::Json || matches!(layout, Layout::Stats | Layout::Rate) {
+                    self.control.count();
+                }
                 let mut services = in_order(director.stats(), order);
                 if let Some(only) = &only {
                     services.retain(|service| service.config.key == *only);

@@ -40,6 +40,9 @@ pub trait Control: Send + Sync {
         Ok(self.director().plan(&config)?)
     }
 
+    /// Brings up to date what is counted only from time to time, before counters are listed.
+    fn count(&self) {}
+
     /// The connections that are open, in the order they are to be listed. Templates of persistent
     /// services are not among them; they are the director's.
     fn connections(&self) -> Vec<Connection>;

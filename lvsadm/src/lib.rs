@@ -77,7 +77,8 @@
 //! - `--start-daemon` and `--stop-daemon` are refused: what is synchronised, and with whose key, is written in
 //!   `keepalived.conf`. `-L --daemon` lists it.
 //! - Packets of TCP connections are counted as 0, since a proxy sees their bytes, unless `l4-proxy` is started
-//!   with `--count-packets`: then they are those that clients sent and were sent, up to a minute late.
+//!   with `--count-packets`: then they are those that clients sent and were sent; of more than 1000 open
+//!   connections up to a minute late.
 //! - From number to name, hosts are looked up in `/etc/hosts` only.
 //! - An address is four decimal numbers, or a name; a mask is written in full. ipvsadm takes
 //!   `1234:80` for `0.0.4.210:80`, and `-M 24` for `0.0.0.24`.

@@ -13,6 +13,8 @@
 
 // The part that speaks with somebody needs sockets, and a clock to give up by.
 #[cfg(feature = "etcd")]
+mod base64;
+#[cfg(feature = "etcd")]
 #[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod etcd;
 #[cfg(feature = "etcd")]

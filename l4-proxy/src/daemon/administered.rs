@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lvs_core::{Changes, Config, Director, Time};
 use lvsadm::document::{SyncDaemon, VirtualRouter};
@@ -36,6 +38,19 @@ impl Control for Shared {
         let mut after = Config::default();
         with_health(edit, self.options.health, &self.state().kept).apply_to(&mut after)?;
         Ok(self.director.plan(&after)?)
+    }
+
+    fn count(&self) {
+        let all = std::iter::once(&self.options.settings).chain(self.options.services.values());
+        if !{ all }.any(|settings| settings.count_packets) {
+            return;
+        }
+        let asked = self.connections.ask_to_count(COUNTED_AT_ONCE);
+        let began = Instant::now();
+        // One of a busy worker, or that has just ended, is not waited for.
+        while began.elapsed() < PATIENCE && asked.iter().any(|open| open.call.is_to_count()) {
+            thread::sleep(LOOK);
+        }
     }
 
     fn connections(&self) -> Vec<Connection> {
@@ -74,3 +89,11 @@ impl Control for Shared {
         Shared::hand_over(self, stream)
     }
 }
+
+/// Connections that count their packets for one listing: about 2 ms of work. Of more, each listing asks others.
+const COUNTED_AT_ONCE: usize = 1000;
+
+/// How long a listing waits for them.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+const LOOK: Duration = Duration::from_micros(500);

@@ -80,3 +80,29 @@ fn plan_of_the_rules_that_run_is_nothing_and_of_others_is_told_without_doing_it(
     let refused = director.ipvsadm(&format!("--plan {}", file.display()));
     assert!(refused.stderr.contains("forwards by masquerading only"), "{}", refused.stderr);
 }
+
+#[test]
+fn packets_of_open_connections_are_counted_for_a_listing() {
+    let ((at, server), vip) = (listener(), free_port());
+    let director = Director::start_with(&rules(vip, server), |program| {
+        let mut command = std::process::Command::new(program);
+        command.arg("--count-packets");
+        command
+    });
+    let mut client = connect(vip);
+    let mut accepted = accept(&at);
+    for _ in 0..100 {
+        client.write_all(b"x").expect("an open connection");
+        accepted.read_exact(&mut [0]).expect("an open connection");
+    }
+    let packets = || -> u64 {
+        let listing = said(&director, "-L -n --stats --exact");
+        let line = listing.lines().last().expect("a server");
+        line.split_whitespace().nth(3).expect("a column").parse().expect("a number")
+    };
+    let first = packets();
+    assert!((2..=250).contains(&first), "{first}");
+    client.write_all(b"x").expect("an open connection");
+    accepted.read_exact(&mut [0]).expect("an open connection");
+    assert!(packets() > first, "{first}");
+}

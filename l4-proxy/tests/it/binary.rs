@@ -263,6 +263,10 @@ fn wrong_option_is_named() {
     for (arguments, said) in [
         (&["--wrokers", "2"][..], "l4-proxy: unknown option --wrokers"),
         (
+            &["--log", "inof,connection=off"],
+            "l4-proxy: invalid value \"inof,connection=off\" for --log: wanted a level and levels by target, such as info,connection=off",
+        ),
+        (
             &["--workers", "none"],
             "l4-proxy: invalid value \"none\" for --workers: wanted a number from 1 to 1024",
         ),
