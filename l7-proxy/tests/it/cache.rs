@@ -1,6 +1,7 @@
 //! `proxy_cache` beside nginx's own: what is kept, for how long, and what clients get of it.
 
 mod disk;
+mod faults;
 mod stale;
 mod turns;
 
@@ -42,6 +43,11 @@ fn counting() -> (Origin, Answers) {
             if status == 200 && tag.is_some() && field(&head, "If-None-Match") == tag {
                 status = 304;
             }
+            match status {
+                CLOSES => return Ok(()),
+                BABBLES => return visit.write("nothing that anybody would understand\r\n\r\n"),
+                _ => {}
+            }
             if let Some(size) = field(&told, "X-Size") {
                 body += &"x".repeat(size.parse().unwrap());
             }
@@ -62,6 +68,12 @@ fn counting() -> (Origin, Answers) {
     });
     (origin, answers)
 }
+
+/// What stands for a status where an origin closes the connection instead.
+const CLOSES: u16 = 0;
+
+/// The same where what it says is no HTTP.
+const BABBLES: u16 = 1;
 
 /// Both proxies before one origin.
 struct Both {
@@ -372,4 +384,58 @@ fn answers_that_are_intercepted_are_remembered_as_such() {
     let lost = both.origin.requests().iter().filter(|head| head.starts_with("GET /lost ")).count();
     let proxies = 1 + usize::from(both.beside.nginx.is_some());
     assert_eq!(lost, proxies);
+}
+
+#[test]
+fn what_is_kept_is_changed_on_its_way_out_as_any_answer_is() {
+    let both = Both::start(
+        "",
+        "proxy_cache_valid 1h; proxy_hide_header X-Secret; gzip on; gzip_types a/b; gzip_min_length 1;
+         gzip_http_version 1.0; add_header X-Kept $upstream_http_x_secret; sub_filter_types c/d; sub_filter GET TOOK;",
+    );
+    both.answer("/hidden", 200, "X-Secret: 1\r\nDate: Thu, 01 Jan 2015 00:00:00 GMT\r\n");
+    both.answer("/packed", 200, "Content-Type: a/b\r\nX-Size: 50000\r\n");
+    both.answer("/edited", 200, "Content-Type: c/d\r\n");
+    for state in ["MISS", "HIT"] {
+        let (answer, found) = both.get("/hidden", "");
+        let shown = (answer.header("X-Secret"), answer.header("X-Kept"), &*found);
+        assert_eq!(shown, (None, Some("1"), state));
+        assert_ne!(answer.header("Date"), Some("Thu, 01 Jan 2015 00:00:00 GMT"));
+        let mut client = both.beside.ours.client();
+        client.send("GET /packed HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+        let packed = client.response();
+        assert_eq!(
+            (packed.header("Content-Encoding"), packed.header("X-Cache")),
+            (Some("gzip"), Some(state))
+        );
+        assert!(packed.body.len() < 5000);
+        let (answer, found) = both.get("/edited", "");
+        assert_eq!((answer.text(), &*found), ("TOOK /edited 1", state));
+    }
+}
+
+#[test]
+fn answers_of_http2_and_for_it_are_kept_as_well() {
+    let (origin, _) = counting();
+    let text = format!(
+        "proxy_cache_path cache keys_zone=zone:1m;
+         server {{ listen 127.0.0.1:1; http2 on; location / {{ proxy_pass http://{}; proxy_cache zone;
+         proxy_cache_valid 1h; add_header X-Cache $upstream_cache_status; }} }}",
+        origin.addr
+    );
+    let inner = crate::peer::Proxy::start(&crate::peer::http(&text));
+    let text = format!(
+        "proxy_cache_path cache keys_zone=zone:1m;
+         server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://{}; proxy_http_version 2;
+         proxy_cache zone; proxy_cache_valid 1h; add_header X-Outer $upstream_cache_status; }} }}",
+        inner.addr()
+    );
+    let outer = crate::peer::Proxy::start(&crate::peer::http(&text));
+    for state in ["MISS", "HIT"] {
+        let answer = outer.get("/");
+        assert_eq!((answer.text(), answer.header("X-Outer")), ("GET / 1", Some(state)));
+    }
+    // What the outer one has kept tells what the inner one had.
+    assert_eq!(outer.get("/").header("X-Cache"), Some("MISS"));
+    assert_eq!(inner.get("/").header("X-Cache"), Some("HIT"));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Both;
+use super::{BABBLES, Both, CLOSES};
 use crate::peer::eventually;
 
 /// Waits until what is good for a second is not any more.
@@ -57,6 +57,33 @@ fn what_there_is_will_do_where_servers_fail() {
     assert_eq!(both.get("/a", "").0.text(), "GET /a 1");
     assert_eq!(both.get("/b", "").1, "STALE");
     assert_eq!(both.get("/c", "").1, "EXPIRED");
+}
+
+#[test]
+fn what_there_is_will_do_where_servers_do_not_answer() {
+    for (words, closed, babbled) in [
+        ("error", "STALE", "EXPIRED"),
+        ("invalid_header", "EXPIRED", "STALE"),
+        ("error timeout invalid_header updating http_500", "STALE", "STALE"),
+        ("off", "EXPIRED", "EXPIRED"),
+    ] {
+        let content = format!("proxy_cache_valid 200 1s; proxy_cache_use_stale {words};");
+        let both = Both::start("", &content);
+        for path in ["/closed", "/babbled"] {
+            both.expect(path, &["MISS"]);
+        }
+        both.answer("/said-so", 200, "Cache-Control: max-age=1, stale-if-error=60\r\n");
+        both.expect("/said-so", &["MISS"]);
+        pass();
+        both.answer("/closed", CLOSES, "");
+        both.answer("/said-so", CLOSES, "");
+        assert_eq!(both.get("/closed", "").1, closed, "{words}");
+        assert_eq!(both.get("/said-so", "").1, "STALE", "{words}");
+        // What nginx makes of it depends on its version: it is asked by itself.
+        both.answer("/babbled", BABBLES, "");
+        let answer = both.beside.ours.get("/babbled");
+        assert_eq!(answer.header("X-Cache"), Some(babbled), "{words}");
+    }
 }
 
 #[test]
