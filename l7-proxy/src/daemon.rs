@@ -23,33 +23,32 @@
 
 mod administered;
 mod desired;
+mod error;
 mod legacy;
 mod listen;
 mod succession;
 mod worker;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use l4_proxy::connections::Connections;
 use l4_proxy::inherit::Inherited;
 use l4_proxy::worker::Workers;
-use lvs_core::{ConfigError, Director};
+use lvs_core::Director;
 use lvsadm::Control;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use self::administered::{Administered, Claim};
+use self::error::of_service;
+pub use self::error::{Error, Remaining};
 pub use self::legacy::Legacy;
 use self::listen::{Endpoint, Listener};
 use self::worker::{Command, Duty, Serves, Switch};
-use crate::access_log::OpenError;
 use crate::cache::{self, Store};
 use crate::check;
 use crate::embed::{self, Service};
@@ -58,7 +57,7 @@ use crate::identity::Rights;
 use crate::model::{self, CacheUse, Config, ControlSocket, Http, Identity, SocketOptions, Stream, Transport};
 use crate::names::{self, Followed};
 use crate::server::Shared;
-use crate::site::{self, Site, SiteError};
+use crate::site::{self, Site};
 use crate::spool::Spool;
 use crate::stream::{self, Door, Relay};
 use crate::unix;
@@ -174,47 +173,6 @@ impl Drop for Listening {
         if self.tenure == Tenure::Sole {
             unix::forget(self.bound);
         }
-    }
-}
-
-/// Why a proxy cannot serve a configuration. What was served before is still served.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// The configuration contradicts itself.
-    Site(SiteError),
-    /// An address cannot be listened at.
-    Bind(SocketAddr, io::Error),
-    /// A log cannot be written.
-    Log(OpenError),
-    /// The folder of a cache cannot be made.
-    Cache(PathBuf, io::Error),
-    /// The control socket cannot be bound.
-    Control(io::Error),
-    /// The system has no more threads.
-    Threads(io::Error),
-    /// Workers may not act as the user of the configuration.
-    User(io::Error),
-    /// The proxy is ending.
-    Finishing,
-}
-
-/// The connections with clients that a proxy has open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Remaining {
-    /// Those that a request or a tunnel is at hand on.
-    pub requests: u64,
-    /// Those that wait for a request.
-    pub idle: u64,
-    /// Those of `stream {}`.
-    pub relayed: usize,
-}
-
-impl fmt::Display for Remaining {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Remaining { requests, idle, relayed } = self;
-        write!(f, "requests on {requests} connections, {idle} idle connections, {relayed} of stream")
     }
 }
 
@@ -619,10 +577,6 @@ fn is_still_served(
     wanted.iter().any(|(other, _, serves)| other == endpoint && goes_on(serves))
 }
 
-fn of_service(error: ConfigError) -> Error {
-    Error::Site(SiteError::Service(error))
-}
-
 impl State {
     /// Takes down what takes effect when the proxy is started anew, and says so if it is new.
     fn want(&mut self, workers: model::Workers, user: Option<Identity>) {
@@ -737,40 +691,6 @@ fn worker_count(workers: model::Workers) -> NonZeroUsize {
     match workers {
         model::Workers::Count(count) => count,
         model::Workers::Auto => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Site(error) => error.fmt(f),
-            Error::Bind(addr, error) => {
-                write!(f, "bind() to {} failed ({})", unix::shown(*addr), Errno(error))
-            }
-            Error::Log(error) => error.fmt(f),
-            Error::Cache(folder, error) => {
-                write!(f, "mkdir() \"{}\" failed ({})", folder.display(), Errno(error))
-            }
-            Error::Control(error) => write!(f, "cannot answer lvsadm ({error})"),
-            Error::Threads(error) => write!(f, "cannot start worker threads ({})", Errno(error)),
-            Error::User(error) => write!(f, "cannot become the user ({})", Errno(error)),
-            Error::Finishing => f.write_str("the proxy is shutting down"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Site(error) => Some(error),
-            Error::Bind(_, error)
-            | Error::Cache(_, error)
-            | Error::Threads(error)
-            | Error::Control(error)
-            | Error::User(error) => Some(error),
-            Error::Log(error) => Some(error),
-            Error::Finishing => None,
-        }
     }
 }
 
