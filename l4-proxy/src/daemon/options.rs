@@ -24,7 +24,7 @@ pub struct Options {
     /// refused.
     pub entrances: Vec<Entrance>,
     /// Addresses that come and go with VRRP, and need not be on this host to be listened on; until a
-    /// `keepalived.conf` is [followed](Daemon::follow), which has its own.
+    /// `keepalived.conf` is [followed](super::Daemon::follow), which has its own.
     pub floating: HashSet<IpAddr>,
     /// When servers are probed, if at all.
     pub probes: Option<Schedule>,
