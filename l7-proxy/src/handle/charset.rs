@@ -19,7 +19,7 @@ pub(super) fn add(charset: &Charset, asked: Option<&str>, exchange: &Exchange<'_
         (Some(asked), _) => asked.as_bytes(),
         (None, None) => return,
         (None, Some(_)) if own && !charset.overrides => return,
-        (None, Some(_)) if !charset.types.contain(media_type) => return,
+        (None, Some(_)) if !charset.types.contain(Some(media_type)) => return,
         (None, Some(name)) => name.bytes(exchange, &mut scratch),
     };
     if name.is_empty() || name == b"off" {

@@ -1,8 +1,8 @@
 //! `sub_filter`: an answer in which texts are replaced.
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue};
 
 use super::finish::weaken;
 use crate::body::{Edited, Kind};
@@ -18,7 +18,7 @@ pub(super) fn edit(rules: &Substitution, exchange: &Exchange<'_>, headers: &mut 
         Some(length) => length == "0",
         None => kind.exact_size() == Some(0),
     };
-    if is_empty || headers.get(CONTENT_TYPE).is_none_or(|value| !rules.types.contain(value.as_bytes())) {
+    if is_empty || !rules.types.contain(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)) {
         return;
     }
     let text = |value: &Value| {

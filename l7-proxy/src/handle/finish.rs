@@ -205,7 +205,7 @@ fn compress(
     let suits = gzip.on
         && matches!(status.as_u16(), 200 | 403 | 404)
         && !headers.contains_key(CONTENT_ENCODING)
-        && headers.get(CONTENT_TYPE).is_some_and(|value| gzip.types.contain(value.as_bytes()))
+        && gzip.types.contain(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes))
         && size().is_none_or(|size| size >= gzip.min_length);
     if suits {
         varies = true;

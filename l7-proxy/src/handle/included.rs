@@ -10,7 +10,7 @@ use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tracing::error;
 
 use super::finish::weaken;
@@ -38,7 +38,7 @@ pub(super) async fn surround(
     let suits = answer.status == StatusCode::OK
         && answer.tunnel.is_none()
         && !headers.contains_key(CONTENT_ENCODING)
-        && headers.get(CONTENT_TYPE).is_some_and(|value| addition.types.contain(value.as_bytes()));
+        && addition.types.contain(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes));
     if !suits {
         return Ok(());
     }

@@ -95,9 +95,10 @@ impl MediaTypes {
         }
     }
 
-    /// Returns whether a field's value names one of them.
-    pub fn contain(&self, content_type: &[u8]) -> bool {
+    /// Returns whether a field's value names one of them; an answer without the field is of all types alone.
+    pub fn contain(&self, content_type: Option<&[u8]>) -> bool {
         let Self::These(types) = self else { return true };
+        let Some(content_type) = content_type else { return false };
         let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
         let Ok(name) = std::str::from_utf8(content_type[..end].trim_ascii()) else { return false };
         types.contains(name) || types.contains(&*name.to_ascii_lowercase())

@@ -121,7 +121,7 @@ pub(super) fn describe(
 /// are replaced or added, or it is compressed on the way.
 fn is_made_anew(exchange: &Exchange<'_>, size: u64, media_type: Option<&HeaderValue>) -> bool {
     let Settings { addition, substitution, gzip, .. } = exchange.settings;
-    let is_of = |types: &MediaTypes| media_type.is_some_and(|one| types.contain(one.as_bytes()));
+    let is_of = |types: &MediaTypes| types.contain(media_type.map(|one| one.as_bytes()));
     let takes_gzip = || takes_gzip(gzip, exchange.version, exchange.headers, &HeaderMap::new());
     (size > 0 && !substitution.pairs.is_empty() && is_of(&substitution.types))
         || (!addition.is_empty() && is_of(&addition.types))

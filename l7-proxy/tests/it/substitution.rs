@@ -40,6 +40,23 @@ fn files_come_with_their_texts_replaced_as_from_nginx() {
 }
 
 #[test]
+fn answer_without_a_type_is_edited_where_all_types_are() {
+    let origin = Origin::start(|visit| {
+        loop {
+            visit.request()?;
+            visit.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
+        }
+    });
+    let proxy = Proxy::start(&http(&format!(
+        "server {{ listen 127.0.0.1:1; sub_filter hello bye;
+             location / {{ proxy_pass http://{0}; }}
+             location /all {{ sub_filter_types *; proxy_pass http://{0}; }} }}",
+        origin.addr
+    )));
+    assert_eq!((proxy.get("/").text(), proxy.get("/all").text()), ("hello", "bye"));
+}
+
+#[test]
 fn answer_of_a_server_is_edited_as_it_comes() {
     let origin = Origin::start(|visit| {
         visit.request()?;
