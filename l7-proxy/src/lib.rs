@@ -69,9 +69,10 @@
 //!   name of a host that could be taken apart in two ways ([`host`]).
 //! - A target with a fragment is answered 400; nginx matches what is before it and forwards all of it.
 //! - A host named in the target takes the place of `Host`, which is rewritten with it; nginx leaves two names.
-//! - Of a request's body up to 1 MB is held before a server is asked, in memory, and on disk only where
-//!   somebody asks for the file (`client_body_in_file_only`, `$request_body_file`); the rest streams, as all of it does with `proxy_request_buffering off`. A request of whose body more than 64 kB
-//!   have gone to a server is not sent again. Answers stream.
+//! - A request's body is held in memory up to 1 MB, whatever `client_body_buffer_size` says, and in a file above
+//!   that; where no file can be made, the rest goes on as it comes. With `proxy_request_buffering off` all of it does, and
+//!   a request of whose body more than 64 kB have gone to a server is not sent again, nor to where an error page
+//!   leads. Answers stream.
 //! - Workers are threads of one process, which stays in the foreground unless told `daemon on`. They share one count of
 //!   requests, one turn and one verdict on health per server.
 //! - `user` holds for the threads that serve: files are read and servers connected to with that user's rights. The

@@ -9,6 +9,10 @@ use ::http::Method;
 use crate::variable::Value;
 
 /// A place on a disk where answers are kept (`proxy_cache_path`).
+///
+/// What is found again after a start, what goes for its age, and what goes for want of room is seen to by a
+/// [`Daemon`](crate::daemon::Daemon). A [`Proxy`](crate::Proxy) without one keeps and sends answers, within the
+/// bound of `keys_size`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheZone {
     /// Its name.

@@ -73,7 +73,8 @@ pub enum ClientAbort {
 /// Whether a request's body is read before a server is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestBuffering {
-    /// It is, up to 1 MB of it: a slow client keeps no server busy.
+    /// It is, so that a slow client keeps no server busy; above 1 MB it goes into a file
+    /// ([`BodyStore`](super::BodyStore)).
     On,
     /// It is sent on as it comes.
     Off,

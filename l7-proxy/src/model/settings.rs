@@ -214,7 +214,8 @@ pub struct BodyStore {
     pub buffer_size: u64,
     /// Whether every body goes into a file (`client_body_in_file_only`).
     pub in_file: Option<Afterwards>,
-    /// The folder of such files (`client_body_temp_path`).
+    /// The folder of files for bodies (`client_body_temp_path`), made when it is wanted; `client_body_temp` where
+    /// the program runs unless it is said.
     pub folder: Arc<Path>,
 }
 
