@@ -19,7 +19,7 @@ pub struct Connections {
     serial: AtomicU64,
     /// What keeps clients out although there is room.
     consents: Consents,
-    /// The shard whose connections are asked next to count.
+    /// How many stand in front of those that are asked next to count.
     next: AtomicUsize,
     /// By serial number, spread so that workers seldom meet.
     shards: [Mutex<Shard>; SHARDS],
@@ -50,6 +50,8 @@ pub struct Open {
 pub(crate) struct Call {
     /// Written by whoever calls, taken back by the connection.
     called: AtomicBool,
+    /// It counts its packets when it is asked to.
+    counts: AtomicBool,
     /// It is to count its packets now. Written by whoever asks, taken back by the connection.
     to_count: AtomicBool,
     /// Of the task that the connection runs in.
@@ -111,19 +113,26 @@ impl Connections {
         }
     }
 
-    /// Has connections count their packets now, so many at most: where there are more, others than the last
-    /// time. Returns those that were asked.
+    /// Has connections that count their packets do so now, so many at most: where there are more, others than
+    /// the last time. Returns those that were asked.
     pub(crate) fn ask_to_count(&self, most: usize) -> Vec<Arc<Open>> {
-        let mut asked = Vec::new();
-        let first = self.next.load(Ordering::Relaxed);
-        for shard in (first..first + SHARDS).map(|shard| shard % SHARDS) {
-            let room = most - asked.len();
-            if room == 0 {
-                self.next.store(shard, Ordering::Relaxed);
-                break;
+        let begin = self.next.load(Ordering::Relaxed);
+        let counts = |open: &&Arc<Open>| open.call.counts.load(Ordering::Relaxed);
+        let (mut asked, mut before, mut all) = (Vec::new(), Vec::new(), 0);
+        for shard in &self.shards {
+            for open in lock(shard).values().filter(counts) {
+                // Those in front have their turn if there are not enough behind.
+                let taken = if all < begin { &mut before } else { &mut asked };
+                if taken.len() < most {
+                    taken.push(Arc::clone(open));
+                }
+                all += 1;
             }
-            asked.extend(lock(&self.shards[shard]).values().take(room).cloned());
         }
+        before.truncate(most - asked.len());
+        asked.append(&mut before);
+        let next = if all > most { (begin.min(all) + most) % all } else { 0 };
+        self.next.store(next, Ordering::Relaxed);
         for open in &asked {
             open.call.to_count.store(true, Ordering::Relaxed);
             open.call.ring();
@@ -173,6 +182,11 @@ impl Call {
         self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::Relaxed)
     }
 
+    /// Its packets can be counted from now on.
+    pub(crate) fn will_count(&self) {
+        self.counts.store(true, Ordering::Relaxed);
+    }
+
     /// Whether its packets are to be counted.
     pub(crate) fn is_to_count(&self) -> bool {
         self.to_count.load(Ordering::Acquire)
@@ -219,3 +233,38 @@ const SHARDS: usize = 32;
 
 /// Entries for which a shard keeps room.
 const KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_count_are_asked_in_turns_and_no_others() {
+        let connections = Connections::new(100);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let entries: Vec<Entry> = (0..40)
+            .map(|number| {
+                let entry = connections.enter(Open {
+                    protocol: Protocol::Tcp,
+                    client: addr,
+                    virtual_address: addr,
+                    server: addr,
+                    progress: Progress::default(),
+                    call: Call::default(),
+                });
+                if number % 4 != 0 {
+                    entry.open.call.will_count();
+                }
+                entry
+            })
+            .collect();
+        // Thirty count; all of them have had a turn after three times ten.
+        for _ in 0..3 {
+            assert_eq!(connections.ask_to_count(10).len(), 10);
+        }
+        for (number, entry) in entries.iter().enumerate() {
+            assert_eq!(entry.open.call.is_to_count(), number % 4 != 0, "{number}");
+        }
+        assert_eq!(connections.ask_to_count(100).len(), 30);
+    }
+}

@@ -360,7 +360,12 @@ impl Tally for Account {
 
     fn look(&self, client: &TcpStream) {
         let Some(Packets { came, went }) = self.packets.as_deref() else { return };
-        let Some((came_by_now, went_by_now)) = sys::segments(client) else { return };
+        // Whatever comes of it, nobody has to wait for it.
+        let counted = sys::segments(client);
+        if counted.is_none() {
+            self.entry.open.call.has_counted();
+        }
+        let Some((came_by_now, went_by_now)) = counted else { return };
         // The first to go answered the first to come, before there was a socket to count it.
         let went_by_now = went_by_now.wrapping_add(1);
         let more = |counted: &AtomicU32, now: u32| now.wrapping_sub(counted.swap(now, Ordering::Relaxed));

@@ -1,9 +1,9 @@
 //! Reads and writes of stream sockets by bare system calls, and what their errors tell.
 //!
 //! The C library makes each of its calls a point at which a thread may be cancelled: two atomic operations
-//! per call as soon as there is a second thread. Nobody cancels threads here. What the runtime knows of a socket is kept as its own calls keep it: one that
-//! moved less than was asked for has found the end of what there is, so the next waits to be woken
-//! (epoll(7), edge-triggered).
+//! per call as soon as there is a second thread. Nobody cancels threads here. What the runtime knows of a
+//! socket is kept as its own calls keep it: one that moved less than was asked for has found the end of what
+//! there is, so the next waits to be woken (epoll(7), edge-triggered).
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;

@@ -102,6 +102,8 @@ pub(crate) enum Found {
 /// Somebody else's turn.
 pub(crate) struct Busy {
     pub(crate) claim: Claim,
+    /// Whose it is.
+    turn: Ticket,
     /// When it is over at the latest.
     pub(crate) until: Moment,
     freed: Arc<Notify>,
@@ -112,7 +114,7 @@ impl Busy {
     pub(crate) async fn over(&self, deadline: Moment) {
         let freed = self.freed.notified();
         // Whatever has happened before is not told any more.
-        if !self.claim.is_busy() {
+        if !self.claim.is_turn_of(self.turn) {
             return;
         }
         let left = self.until.min(deadline).since(Moment::now());
@@ -143,9 +145,9 @@ impl Claim {
         self.store.state().index.refuse(self.key, status, until);
     }
 
-    /// Whether somebody else has the turn.
-    fn is_busy(&self) -> bool {
-        matches!(self.store.state().index.turn_of(self.key), Some(until) if until > Moment::now())
+    /// Whether it is still the turn of that one.
+    fn is_turn_of(&self, other: Ticket) -> bool {
+        self.store.state().index.turn_of(self.key) == Some(other)
     }
 
     /// Holds the entry of another key from now on.
@@ -180,7 +182,14 @@ impl Drop for Claim {
 }
 
 impl Stores {
-    /// Returns those of a configuration's zones, in their order.
+    /// Returns those of a configuration's zones, in their order, which go by it from now on.
+    pub(crate) fn adopt(&self, zones: &[CacheZone]) -> Box<[Arc<Store>]> {
+        let stores = self.of(zones);
+        stores.iter().zip(zones).for_each(|(store, zone)| store.adopt(zone));
+        stores
+    }
+
+    /// Returns those of a configuration's zones, in their order; what is in use stays as it is.
     pub(crate) fn of(&self, zones: &[CacheZone]) -> Box<[Arc<Store>]> {
         if zones.is_empty() {
             return Box::default();
@@ -189,13 +198,11 @@ impl Stores {
         known.retain(|store| store.strong_count() > 0);
         let mut store = |zone: &CacheZone| {
             let found = known.iter().filter_map(Weak::upgrade).find(|store| store.is_of(zone));
-            let store = found.unwrap_or_else(|| {
+            found.unwrap_or_else(|| {
                 let store = Arc::new(Store::new(zone));
                 known.push(Arc::downgrade(&store));
                 store
-            });
-            store.adopt(zone);
-            store
+            })
         };
         zones.iter().map(&mut store).collect()
     }
@@ -209,11 +216,13 @@ impl Stores {
 
 impl Store {
     fn new(zone: &CacheZone) -> Store {
+        let mut index = Index::default();
+        index.set_capacity(capacity_of(zone));
         Store {
             name: zone.name.clone(),
             path: zone.path.clone(),
             levels: zone.levels.clone(),
-            state: Mutex::new(State { index: Index::default(), zone: Arc::new(zone.clone()) }),
+            state: Mutex::new(State { index, zone: Arc::new(zone.clone()) }),
             is_cold: AtomicBool::new(true),
             is_kept: AtomicBool::new(false),
             crowded: Arc::default(),
@@ -229,8 +238,10 @@ impl Store {
     /// Goes by this configuration from now on.
     fn adopt(&self, zone: &CacheZone) {
         let mut state = self.state();
-        let capacity = usize::try_from(zone.keys_size / KEY_SIZE).unwrap_or(usize::MAX);
-        state.index.set_capacity(capacity);
+        state.index.set_capacity(capacity_of(zone));
+        if state.index.is_over_capacity() {
+            self.crowded.notify_one();
+        }
         if *state.zone != *zone {
             state.zone = Arc::new(zone.clone());
         }
@@ -353,7 +364,7 @@ impl Store {
                 claim.ticket = Some(ticket);
                 Found::Missing(claim)
             }
-            Some(Turn::Others(until, freed)) => Found::Busy(Busy { claim, until, freed }),
+            Some(Turn::Others(turn, until, freed)) => Found::Busy(Busy { claim, turn, until, freed }),
             None => Found::Missing(claim),
         }
     }
@@ -361,6 +372,7 @@ impl Store {
     /// Opens an entry; one that is none goes.
     fn open(&self, claim: &Claim, question: &Question<'_>) -> Option<Entry> {
         let path = self.path_of(claim.key);
+        let written = self.state().index.written(claim.key);
         let entry = File::open(&path).map_err(Damage::from).and_then(|file| Entry::read(file, question.key));
         let damage = match entry {
             // A head will not do where the whole is asked for.
@@ -373,7 +385,10 @@ impl Store {
             }
             Err(damage) => damage,
         };
-        self.state().index.lose(claim.key);
+        if !self.state().index.lose(claim.key, written) {
+            // Another was written meanwhile, which whoever asks next finds.
+            return None;
+        }
         match damage {
             Damage::Absent => {}
             Damage::Unreadable(error) => {
@@ -401,6 +416,11 @@ impl Store {
             _ => {}
         }
     }
+}
+
+/// How many keys a zone has room for.
+fn capacity_of(zone: &CacheZone) -> usize {
+    usize::try_from(zone.keys_size / KEY_SIZE).unwrap_or(usize::MAX)
 }
 
 /// Where an answer of a zone is while it comes: in this folder, unless it could not be moved from there into

@@ -70,7 +70,8 @@
 //! - A target with a fragment is answered 400; nginx matches what is before it and forwards all of it.
 //! - A host named in the target takes the place of `Host`, which is rewritten with it; nginx leaves two names.
 //! - A request's body is held in memory up to 1 MB, whatever `client_body_buffer_size` says, and in a file above
-//!   that; where no file can be made, the rest goes on as it comes. With `proxy_request_buffering off` all of it does, and
+//!   that; where no file can be made, the rest goes on as it comes. Where the file is asked for
+//!   (`client_body_in_file_only`, `$request_body_file`) that size decides, and there is an error without one. With `proxy_request_buffering off` all of it does, and
 //!   a request of whose body more than 64 kB have gone to a server is not sent again, nor to where an error page
 //!   leads. Answers stream.
 //! - Workers are threads of one process, which stays in the foreground unless told `daemon on`. They share one count of

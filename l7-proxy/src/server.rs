@@ -556,7 +556,7 @@ impl Generation {
         });
         let pools = pools.collect();
         let zones = shared.zones.of(site.router.zones());
-        let caches = shared.caches.of(site.router.caches());
+        let caches = shared.caches.adopt(site.router.caches());
         site.hold(&shared.logs);
         Generation { site, pools, zones, caches }
     }

@@ -1,8 +1,7 @@
 //! Connections to servers: made, kept for the next request, and found dead.
 //!
 //! Every worker keeps its own: a connection that is given back is used next by the thread that has
-//! it in its cache. The one that was given back last is taken first, so that a quiet hour lets the
-//! others run out.
+//! it in its cache ([`idle`] says which one, and which goes when there is no room).
 //!
 //! hyper's client drives a connection in a task of its own, to which requests go through a channel
 //! and from which answers come back through another. Here whoever forwards a request speaks HTTP on
@@ -55,7 +54,7 @@ use crate::tls::{Client, ClientTarget};
 use crate::unix;
 use crate::variable::Value;
 
-/// The idle connections of a worker to the servers of one upstream.
+/// One upstream as a worker has it: who chooses its servers, and the connections to them.
 pub(crate) struct Pool {
     /// What the upstream is called where servers are chosen.
     pub(crate) key: ServiceKey,

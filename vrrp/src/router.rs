@@ -340,7 +340,11 @@ impl Router {
             }
             if self.state == State::Backup {
                 let silence = now.saturating_sub(self.quiet_since);
-                let reason = if self.resigned { Reason::Resigned } else { Reason::Silence(silence) };
+                let reason = match () {
+                    () if self.is_owner() => Reason::Owner,
+                    () if self.resigned => Reason::Resigned,
+                    () => Reason::Silence(silence),
+                };
                 return self.may_take(self.asked.unwrap_or(reason), now, actions);
             }
             actions.push(self.send(self.priority()));
@@ -422,7 +426,10 @@ impl Router {
         }
         self.resigned = false;
         self.quiet_since = now.max(self.config.begins);
-        self.timer = Some(self.quiet_since + self.master_down());
+        // An owner waits for nobody, but for its beginning.
+        let silence =
+            if self.is_owner() && self.config.begins > now { Duration::ZERO } else { self.master_down() };
+        self.timer = Some(self.quiet_since + silence);
     }
 
     fn send(&self, priority: u8) -> Action {

@@ -101,6 +101,9 @@ impl Passage {
             };
             let entry = self.proxy.shared.connections.enter(open);
             let packets = self.settings.count_packets.then(Box::default);
+            if packets.is_some() {
+                entry.open.call.will_count();
+            }
             let account = Account { lease, entry, packets };
             let begun = match self.settings.redispatch {
                 0 => Begun::Yes,

@@ -39,6 +39,8 @@ struct Node {
     claims: u32,
     /// The size of its file, if there is one.
     file: Option<u64>,
+    /// When that was written, as a place in the order.
+    written: u64,
     /// A status that stands for an answer, and the last second in which it does.
     refusal: Option<(u16, Seconds)>,
     /// Who fetches a new answer, and until when nobody else does.
@@ -70,7 +72,7 @@ pub(super) enum Standing {
 pub(super) enum Turn {
     Own(Ticket),
     /// Another does, until this moment at most.
-    Others(Moment, Arc<Notify>),
+    Others(Ticket, Moment, Arc<Notify>),
 }
 
 /// No room for one more entry: there is work at hand with all of those that could go.
@@ -130,9 +132,9 @@ impl Index {
         let ticket = self.next_ticket();
         let node = self.nodes.get_mut(&key)?;
         match node.updating {
-            Some((_, until)) if until > now => {
+            Some((others, until)) if until > now => {
                 let freed = node.freed.get_or_insert_default();
-                Some(Turn::Others(until, Arc::clone(freed)))
+                Some(Turn::Others(others, until, Arc::clone(freed)))
             }
             _ => {
                 node.updating = Some((ticket, now + age));
@@ -141,9 +143,9 @@ impl Index {
         }
     }
 
-    /// Until when somebody else's turn is to fetch an answer, if it is.
-    pub(super) fn turn_of(&self, key: Key) -> Option<Moment> {
-        Some(self.nodes.get(&key)?.updating?.1)
+    /// Whose turn it is to fetch an answer, if it is somebody's.
+    pub(super) fn turn_of(&self, key: Key) -> Option<Ticket> {
+        Some(self.nodes.get(&key)?.updating?.0)
     }
 
     /// Takes one's turn to fetch an answer in place of one whose time is over, unless another has it.
@@ -177,7 +179,9 @@ impl Index {
 
     /// An entry has got a file of this size.
     pub(super) fn store(&mut self, key: Key, size: u64) {
+        let written = self.next_turn();
         let Some(node) = self.nodes.get_mut(&key) else { return };
+        node.written = written;
         self.size = self.size - node.file.unwrap_or(0) + size;
         (node.file, node.refusal) = (Some(size), None);
         node.updating = None;
@@ -202,20 +206,29 @@ impl Index {
         true
     }
 
-    /// An entry's file has gone.
-    pub(super) fn lose(&mut self, key: Key) {
-        if let Some(node) = self.nodes.get_mut(&key) {
-            self.size -= node.file.take().unwrap_or(0);
+    /// What tells an entry's file from one that is written after it.
+    pub(super) fn written(&self, key: Key) -> u64 {
+        self.nodes.get(&key).map_or(0, |node| node.written)
+    }
+
+    /// An entry's file has gone, or is none; `false` if it has got another meanwhile.
+    pub(super) fn lose(&mut self, key: Key, written: u64) -> bool {
+        let Some(node) = self.nodes.get_mut(&key) else { return true };
+        if node.written != written {
+            return false;
         }
+        self.size -= node.file.take().unwrap_or(0);
+        true
     }
 
     /// Takes the entry away that was not asked for for longest, if that was before `earliest`.
     pub(super) fn expire(&mut self, earliest: Moment) -> Option<Evicted> {
-        let (_, key) = self.order.first_key_value()?;
-        if self.nodes.get(key)?.touched > earliest {
+        let key = self.oldest_idle()?;
+        if self.nodes.get(&key)?.touched > earliest {
             return None;
         }
-        self.evict()
+        self.evicted += 1;
+        self.remove(key)
     }
 
     /// When the next one is to go that nobody has asked for in this time.
@@ -226,10 +239,20 @@ impl Index {
 
     /// Takes away the entry that was not asked for for longest.
     pub(super) fn evict(&mut self) -> Option<Evicted> {
-        let idle = |key: &Key| self.nodes.get(key).is_some_and(|node| node.claims == 0);
-        let key = *self.order.values().take(EVICTION_TRIES).find(|key| idle(key))?;
+        let key = self.oldest_idle()?;
         self.evicted += 1;
         self.remove(key)
+    }
+
+    /// The entry that was not asked for for longest, of those that nobody is at work with.
+    fn oldest_idle(&self) -> Option<Key> {
+        let idle = |key: &Key| self.nodes.get(key).is_some_and(|node| node.claims == 0);
+        self.order.values().take(EVICTION_TRIES).copied().find(idle)
+    }
+
+    /// Whether there are more than there may be, for there may be fewer than before.
+    pub(super) fn is_over_capacity(&self) -> bool {
+        self.nodes.len() > self.capacity
     }
 
     /// How many entries have gone for want of room, or of anybody who wanted them.
@@ -245,6 +268,7 @@ impl Index {
             uses: 0,
             claims: 0,
             file: None,
+            written: 0,
             refusal: None,
             updating: None,
             freed: None,
@@ -378,7 +402,9 @@ mod tests {
         index.claim(key(1), now, 100, 1).unwrap();
         index.claim(key(1), now, 100, 1).unwrap();
         let Some(Turn::Own(first)) = index.lock(key(1), now, age) else { panic!("nobody else is there") };
-        assert!(matches!(index.lock(key(1), now, age), Some(Turn::Others(until, _)) if until == now + age));
+        assert!(
+            matches!(index.lock(key(1), now, age), Some(Turn::Others(_, until, _)) if until == now + age)
+        );
         let Some(Turn::Own(second)) = index.lock(key(1), now + age, age) else { panic!("it took too long") };
         // Who was too slow takes nobody's turn away.
         index.release(key(1), Some(first), 1);
@@ -412,12 +438,47 @@ mod tests {
     }
 
     #[test]
+    fn entry_that_is_at_work_for_long_takes_no_other_with_it() {
+        let (mut index, now) = (index(9), Moment::now());
+        let later = now + Duration::from_secs(10);
+        index.claim(key(1), now, 100, 1).unwrap();
+        index.claim(key(2), later, 100, 1).unwrap();
+        index.store(key(2), 1);
+        index.release(key(2), None, 1);
+        assert_eq!(index.expire(now), None);
+        assert_eq!(index.expire(later).map(|evicted| evicted.key), Some(key(2)));
+    }
+
+    #[test]
+    fn file_that_was_written_meanwhile_is_not_lost() {
+        let (mut index, now) = (index(9), Moment::now());
+        index.claim(key(1), now, 100, 1).unwrap();
+        let before = index.written(key(1));
+        index.store(key(1), 7);
+        assert!(!index.lose(key(1), before));
+        assert_eq!(index.extent(), (1, 7));
+    }
+
+    #[test]
+    fn there_may_be_fewer_than_there_are() {
+        let (mut index, now) = (index(2), Moment::now());
+        for number in [1, 2] {
+            assert!(index.find(key(number), 1, now));
+        }
+        assert!(!index.is_over_capacity());
+        index.set_capacity(1);
+        assert!(index.is_over_capacity());
+        index.evict().unwrap();
+        assert!(!index.is_over_capacity());
+    }
+
+    #[test]
     fn file_that_is_found_is_counted_once() {
         let (mut index, now) = (index(1), Moment::now());
         assert!(index.find(key(1), 7, now) && index.find(key(1), 7, now));
         assert!(!index.find(key(2), 7, now));
         assert_eq!(index.extent(), (1, 7));
-        index.lose(key(1));
+        assert!(index.lose(key(1), index.written(key(1))));
         assert_eq!(index.extent(), (1, 0));
     }
 }

@@ -163,9 +163,15 @@ fn manage(store: &Store) -> Duration {
     next.map_or(USUAL, |next| next.since(Moment::now())).clamp(BUSY, USUAL)
 }
 
-/// Whether there is too little room on the disk.
+/// Whether there is too little room, on the disk or for keys.
 fn is_crowded(store: &Store, max_size: Option<u64>, min_free: u64) -> bool {
-    let (entries, size) = store.state().index.extent();
+    let (entries, size) = {
+        let index = &store.state().index;
+        if index.is_over_capacity() {
+            return true;
+        }
+        index.extent()
+    };
     if entries == 0 {
         return false;
     }

@@ -178,8 +178,12 @@ fn define(scope: &mut Scope, zone: CacheZone) -> Result<(), Fault> {
             return Err(Fault::new(format!("duplicate zone \"{}\"", zone.name)));
         }
         // Each would take the other's entries for its own, and remove them.
-        if known.path == zone.path {
-            return Err(Fault::new(format!("the path \"{}\" is used by two zones", zone.path.display())));
+        if known.path.starts_with(&zone.path) || zone.path.starts_with(&known.path) {
+            let (path, other) = (zone.path.display(), known.path.display());
+            return Err(Fault::new(format!(
+                "the path \"{path}\" and that of zone \"{}\", \"{other}\", are one, or one is in the other",
+                known.name
+            )));
         }
     }
     scope.caches.push(zone);

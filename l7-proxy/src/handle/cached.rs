@@ -212,6 +212,9 @@ impl Spot<'_> {
         let session = &transaction.session;
         let head = entry.head(session.worker.take_fields(), &session.spelling)?;
         note(transaction, outcome);
+        if let Some(cached) = &mut transaction.findings.cached {
+            cached.is_kept = true;
+        }
         self.store.count_served(entry.body.length());
         let mut extensions = Extensions::new();
         if let Some(reason) = head.reason {

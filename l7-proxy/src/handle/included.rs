@@ -7,8 +7,8 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tracing::error;
@@ -62,9 +62,9 @@ pub(super) async fn surround(
     Ok(())
 }
 
-/// What a request says of when and of which part it wants.
-const TERMS: [HeaderName; 6] =
-    [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+/// What a request says of when, of which part, and how it wants an answer: compressed texts cannot be joined.
+const TERMS: [HeaderName; 7] =
+    [ACCEPT_ENCODING, RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
 
 /// Returns what the location of a path answers.
 async fn include(

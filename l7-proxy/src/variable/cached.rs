@@ -21,6 +21,8 @@ pub struct Cached {
     pub asking: Asking,
     /// Whether they are asked with `GET` where the client has said `HEAD`.
     pub converts_head: bool,
+    /// Whether the answer is one that was there, whole as its server sent it.
+    pub is_kept: bool,
 }
 
 /// How servers are asked.
@@ -37,7 +39,14 @@ pub enum Asking {
 impl Cached {
     /// A request of which nothing but this is known.
     pub(crate) fn new(outcome: Outcome) -> Self {
-        Self { outcome, tag: Bytes::new(), changed: None, asking: Asking::Whole, converts_head: false }
+        Self {
+            outcome,
+            tag: Bytes::new(),
+            changed: None,
+            asking: Asking::Whole,
+            converts_head: false,
+            is_kept: false,
+        }
     }
 
     /// The tag that a server is asked to compare.

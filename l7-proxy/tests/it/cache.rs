@@ -365,8 +365,6 @@ fn what_a_server_says_may_be_ignored() {
         both.answer(path, 200, fields);
         both.expect(path, &["MISS", "HIT"]);
     }
-    let asked = both.origin.requests();
-    assert!(!asked.is_empty());
 }
 
 #[test]

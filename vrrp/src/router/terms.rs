@@ -41,7 +41,7 @@ pub struct Config {
     pub to_lower: Answer,
     /// What a master answers one of higher priority, before it gives way (`higher_prio_send_advert`).
     pub to_higher: Answer,
-    /// Until then it only listens: a backup takes nobody for gone, and an owner does not begin
+    /// Until then it only listens: a backup takes nobody for gone, and an owner begins only then
     /// (`vrrp_startup_delay`).
     pub begins: Moment,
 }

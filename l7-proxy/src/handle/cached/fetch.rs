@@ -102,7 +102,9 @@ impl Spot<'_> {
                     if self.rules().use_stale.statuses.contains(&status) {
                         return self.send(transaction, entry, Outcome::Stale).ok_or(Unanswered::own(500));
                     }
-                    if answer.status == StatusCode::NOT_MODIFIED && self.rules().revalidate {
+                    // What was asked as the client asks tells of what the client has.
+                    let is_ours = purpose == Purpose::Keep && self.rules().revalidate;
+                    if answer.status == StatusCode::NOT_MODIFIED && is_ours {
                         return self.confirm(transaction, &answer, entry, claim).ok_or(Unanswered::own(500));
                     }
                 }

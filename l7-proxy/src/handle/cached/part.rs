@@ -12,7 +12,7 @@ use crate::static_file::{ByteRange, FileBody, Wanted, boundary, wanted};
 use crate::transaction::Transaction;
 use crate::upstream::parse_length;
 
-/// Makes of an answer what its client wants of it; one that was not kept was asked for as its client asks.
+/// Makes of an answer what its client wants of it; one that was not kept goes as its server sent it.
 pub(in crate::handle) fn reduce(
     transaction: &Transaction,
     route: &Route<'_>,
@@ -23,7 +23,8 @@ pub(in crate::handle) fn reduce(
         Step::Done(answer) => answer,
         step => return step,
     };
-    let is_kept = matches!(answer.kind, Kind::Whole(_) | Kind::File(_) | Kind::Filled(_));
+    let cached = transaction.findings.cached.as_ref();
+    let is_kept = matches!(answer.kind, Kind::Filled(_)) || cached.is_some_and(|cached| cached.is_kept);
     let stands_for_error = matches!(error_page, Some(ErrorPageStatus::Set(status)) if status != 200);
     if !is_kept || transaction.asks() || stands_for_error || answer.status != StatusCode::OK {
         return Step::Done(answer);
