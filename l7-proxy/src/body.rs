@@ -5,11 +5,13 @@
 //! the end, cut by the server, dropped with the client's connection), dropping it settles all of
 //! that.
 
+mod clipped;
 mod edited;
 mod filling;
 mod joined;
 mod pace;
 mod packed;
+mod sliced;
 mod source;
 mod trailing;
 mod unpacked;
@@ -23,11 +25,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+pub(crate) use self::clipped::Clipped;
 pub(crate) use self::edited::Edited;
 pub(crate) use self::filling::{Filled, Filling};
 pub(crate) use self::joined::Joined;
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
+pub(crate) use self::sliced::{Coming, Sliced};
 pub(crate) use self::source::{Duplicate, Keeping, Received, Source};
 pub(crate) use self::trailing::{Added, Trailing};
 pub(crate) use self::unpacked::Unpacked;
@@ -119,6 +123,10 @@ pub(crate) enum Kind {
     Packed(Box<Packed>),
     /// One of the others, which was compressed.
     Unpacked(Box<Unpacked>),
+    /// A part of one of the others.
+    Clipped(Box<Clipped>),
+    /// Several of the others, each asked for when the one before has gone out.
+    Sliced(Box<Sliced>),
 }
 
 impl Kind {
@@ -138,6 +146,8 @@ impl Kind {
             Kind::Joined(joined) => joined.poll_frame(cx),
             Kind::Packed(packed) => packed.poll_frame(cx),
             Kind::Unpacked(unpacked) => unpacked.poll_frame(cx),
+            Kind::Clipped(clipped) => clipped.poll_frame(cx),
+            Kind::Sliced(sliced) => sliced.poll_frame(cx),
         }
     }
 
@@ -148,14 +158,15 @@ impl Kind {
             Kind::Joined(joined) => joined.inner.source(),
             Kind::Packed(packed) => packed.inner.source(),
             Kind::Unpacked(unpacked) => unpacked.inner.source(),
-            Kind::Whole(_) | Kind::File(_) | Kind::Relayed(_) | Kind::Filled(_) => self,
+            Kind::Clipped(clipped) => clipped.inner.source(),
+            Kind::Whole(_) | Kind::File(_) | Kind::Relayed(_) | Kind::Filled(_) | Kind::Sliced(_) => self,
         }
     }
 
     /// Whose it is.
     pub(crate) fn origin(&self) -> Origin {
         match self.source() {
-            Kind::Relayed(_) | Kind::Filled(_) => Origin::Server,
+            Kind::Relayed(_) | Kind::Filled(_) | Kind::Sliced(_) => Origin::Server,
             _ => Origin::Own,
         }
     }
@@ -165,6 +176,7 @@ impl Kind {
         match self.source() {
             Kind::Relayed(relayed) => Some(relayed.traffic()),
             Kind::Filled(filled) => Some(filled.traffic()),
+            Kind::Sliced(sliced) => Some(sliced.traffic()),
             _ => None,
         }
     }
@@ -174,6 +186,7 @@ impl Kind {
         match self.source() {
             Kind::Relayed(relayed) => relayed.breakage(),
             Kind::Filled(filled) => filled.breakage(),
+            Kind::Sliced(sliced) => sliced.breakage(),
             _ => None,
         }
     }
@@ -191,6 +204,7 @@ impl Kind {
         match self.source() {
             Kind::Relayed(relayed) => !relayed.is_at_hand(),
             Kind::Filled(filled) => filled.may_break_off(),
+            Kind::Sliced(sliced) => !sliced.has_ended(),
             _ => false,
         }
     }
@@ -206,6 +220,8 @@ impl Kind {
             Kind::Joined(joined) => joined.has_ended(),
             Kind::Packed(packed) => packed.has_ended(),
             Kind::Unpacked(unpacked) => unpacked.has_ended(),
+            Kind::Clipped(clipped) => clipped.has_ended(),
+            Kind::Sliced(sliced) => sliced.has_ended(),
         }
     }
 
@@ -237,6 +253,8 @@ impl Kind {
             Kind::File(file) => file.size_hint().exact(),
             Kind::Relayed(relayed) => relayed.size_hint().exact(),
             Kind::Filled(filled) => filled.exact_size(),
+            Kind::Clipped(clipped) => Some(clipped.left()),
+            Kind::Sliced(sliced) => Some(sliced.left()),
             Kind::Edited(_) | Kind::Joined(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,
         }
     }

@@ -16,11 +16,13 @@ mod included;
 mod logged;
 mod mirror;
 mod missing;
+mod part;
 mod pixel;
 mod relay;
 mod script;
 mod search;
 mod secure;
+mod slice;
 mod status;
 mod strict;
 mod trailing;
@@ -46,7 +48,7 @@ pub(crate) use self::trailing::is_bodiless;
 pub(crate) use self::unheard::{Unheard, tell_unheard};
 use crate::body::{Body, Cut, Kind, Received, Source};
 use crate::forward::{self, Tunnel};
-use crate::model::{Auth, CacheUse, ErrorPageStatus, Handler};
+use crate::model::{Auth, CacheUse, ErrorPageStatus, Handler, ServerRanges};
 use crate::moment::Moment;
 use crate::pages::{self, Page};
 use crate::route::{Route, Server};
@@ -326,6 +328,7 @@ async fn walk<'t>(
             (None, Some(to), _) => match upload::prepare(&mut transaction, &route, incoming, body).await {
                 Err(cut) => upload::cut_short(&mut transaction, server, cut)?,
                 Ok(sent) => {
+                    let pieces = route.settings.files.slice.map(|_| slice::Way::new(to.0, &to.1, target));
                     let answered = if route.proxy().cache == CacheUse::Off {
                         // What a location before this one had to do with a cache is over.
                         if transaction.findings.cached.is_some() {
@@ -343,9 +346,21 @@ async fn walk<'t>(
                     match answered {
                         Ok(answer) => {
                             let step = relay::examine(&mut transaction, server, &route, target, answer);
-                            match transaction.findings.cached {
-                                None => step,
-                                Some(_) => cached::reduce(&transaction, &route, step, search.status()),
+                            match &transaction.findings.cached {
+                                None if pieces.is_none()
+                                    && route.proxy().relay.ranges == ServerRanges::AsSent =>
+                                {
+                                    step
+                                }
+                                _ => part::reduce(
+                                    &transaction,
+                                    server,
+                                    &route,
+                                    target,
+                                    pieces,
+                                    step,
+                                    search.status(),
+                                ),
                             }
                         }
                         Err(_) if body.as_ref().is_some_and(|body| body.is_abandoned()) => {
@@ -402,11 +417,15 @@ async fn walk<'t>(
             }
             Next::Path(next) => {
                 transaction.named = None;
+                transaction.findings.forget_slice();
                 transaction.tell(|| format!("goes on as {}", next.path().escape_ascii()));
                 transaction.redirected = Some(Box::new(next.clone()));
                 *target = next;
             }
-            Next::Named => transaction.named = None,
+            Next::Named => {
+                transaction.named = None;
+                transaction.findings.forget_slice();
+            }
         }
         if transaction.is_bodiless() {
             (*incoming, *body) = (None, None);

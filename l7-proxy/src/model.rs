@@ -74,7 +74,7 @@ use std::time::Duration;
 pub use self::addition::Addition;
 pub use self::answer::{
     CookieFlags, Errors, Expires, ExpiresFrom, ExpiryTime, RedirectRule, RedirectRules, Relay, Replace,
-    Subject, Trailers,
+    ServerRanges, Subject, Trailers,
 };
 pub use self::auth::{Auth, Satisfy};
 pub use self::cache::{

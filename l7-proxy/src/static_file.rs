@@ -37,9 +37,10 @@ pub(crate) use self::body::MOVED_MAX;
 pub use self::cache::Cache;
 use self::cache::Opened;
 pub(crate) use self::conditional::status as conditional_status;
+pub(crate) use self::describe::is_made_anew;
 use self::describe::{Coding, describe};
 pub(crate) use self::links::Links;
-pub(crate) use self::part::{Wanted, wanted};
+pub(crate) use self::part::{Conditions, Terms, Wanted, wanted};
 pub(crate) use self::range::{ByteRange, boundary};
 
 /// Files up to this size are kept in memory and sent from there: to copy them costs less than a second

@@ -31,7 +31,7 @@ use crate::model::{Handler, ProxyPass, RealIp};
 use crate::route::{Entry, Place, Route, Router, Server};
 use crate::server::{Generation, Protocol, Session};
 use crate::uri::Target;
-use crate::variable::{Captures, Completion, Connection, Exchange, Findings, Moment, Response};
+use crate::variable::{Captures, Completion, Connection, Exchange, Findings, Moment, Response, Slicing};
 
 /// One request.
 ///
@@ -164,6 +164,7 @@ impl Transaction {
         asking.host.clone_from(&self.host);
         asking.began = self.began;
         asking.findings.clone_from(&self.findings);
+        asking.findings.slice.set(Slicing::Never);
         asking
     }
 
@@ -185,6 +186,7 @@ impl Transaction {
         beside.named.clone_from(&self.named);
         beside.redirected.clone_from(&self.redirected);
         beside.path = self.path;
+        beside.findings.slice.clone_from(&self.findings.slice);
         beside
     }
 

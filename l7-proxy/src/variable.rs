@@ -17,6 +17,7 @@ mod form;
 mod link;
 mod name;
 mod proxied;
+mod slice;
 mod userid;
 mod write;
 
@@ -32,7 +33,7 @@ pub use self::cached::{Asking, Cached, Outcome};
 pub use self::defined::{Assigned, Definitions};
 pub use self::exchange::{Attempt, Captures, Completion, Connection, Exchange, Moment, Response, Scheme};
 pub use self::field::Field;
-pub use self::findings::Findings;
+pub use self::findings::{Findings, Slicing};
 pub(crate) use self::form::{escape_log, number};
 pub(crate) use self::name::split_variable;
 pub use self::name::{Names, ValueError};
@@ -279,6 +280,8 @@ pub enum Variable {
     ServerProtocol,
     /// `$status`.
     Status,
+    /// `$slice_range`: the piece of an answer that a server is asked for.
+    SliceRange,
     /// `$tcpinfo_…`: what the kernel knows of the client's connection.
     TcpInfo(TcpFact),
     /// `$time_iso8601`.

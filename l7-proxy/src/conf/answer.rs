@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::{
     AddHeader, CookieFlags, Errors, Expires, ExpiresFrom, ExpiryTime, Inheritance, Pattern, RedirectRule,
-    RedirectRules, Replace, Settings, Subject, Trailers, When,
+    RedirectRules, Replace, ServerRanges, Settings, Subject, Trailers, When,
 };
 use crate::variable::Value;
 
@@ -58,6 +58,11 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     Rule::new("proxy_pass_trailers", Context::SETTINGS, 1..=1, |_, settings, directive| {
         let passed = flag(directive)?;
         proxy(settings).relay.trailers = if passed { Trailers::Passed } else { Trailers::Dropped };
+        Ok(())
+    }),
+    Rule::new("proxy_force_ranges", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        let forced = flag(directive)?;
+        proxy(settings).relay.ranges = if forced { ServerRanges::Forced } else { ServerRanges::AsSent };
         Ok(())
     }),
     Rule::new("proxy_redirect", Context::SETTINGS, 1..=2, redirect)

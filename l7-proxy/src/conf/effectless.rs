@@ -123,7 +123,6 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     // Nothing is stored, included or asked of FastCGI: what says so, or how it would be done, changes
     // nothing. What would have it done is refused.
     only_off("proxy_store", Context::SETTINGS),
-    only_off("proxy_force_ranges", Context::SETTINGS),
     only_off("ssi", Context::SETTINGS_IF),
     only_off("fastcgi_cache", Context::SETTINGS),
     several("fastcgi_cache_bypass", Context::SETTINGS, 1, ANY).many(),

@@ -1,6 +1,7 @@
 //! Directives of `http`, `server` and `location` that say how a request is served: files, limits,
 //! connections, pages.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -51,6 +52,10 @@ pub(super) const RULES: &[Rule<Settings>] = &[
     }),
     Rule::new("max_ranges", Context::SETTINGS, 1..=1, |_, settings, directive| {
         settings.files.max_ranges = Some(number(directive)?);
+        Ok(())
+    }),
+    Rule::new("slice", Context::SETTINGS, 1..=1, |_, settings, directive| {
+        settings.files.slice = NonZeroU64::new(size(directive)?);
         Ok(())
     }),
     Rule::new(

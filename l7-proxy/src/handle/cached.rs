@@ -5,7 +5,6 @@
 //! be.
 
 mod fetch;
-mod part;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use http::{Extensions, HeaderMap, Method};
 use tracing::{error, info};
 
 use self::fetch::Errand;
-pub(super) use self::part::reduce;
 use super::logged::Logged;
 use super::{Answer, exchange};
 use crate::body::{Kind, Source};

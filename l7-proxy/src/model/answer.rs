@@ -29,6 +29,18 @@ pub struct Relay {
     pub errors: Errors,
     /// Whether the client gets what the server sends behind a body (`proxy_pass_trailers`).
     pub trailers: Trailers,
+    /// Whether there are parts of an answer whatever its server says (`proxy_force_ranges`).
+    pub ranges: ServerRanges,
+}
+
+/// Who decides whether there are parts of a server's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerRanges {
+    /// The server does, and those of what is not kept are its own.
+    #[default]
+    AsSent,
+    /// We do: there are.
+    Forced,
 }
 
 /// What becomes of the fields that a server sends behind a body.

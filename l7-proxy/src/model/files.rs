@@ -1,6 +1,7 @@
 //! How files are found, kept and described.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct Files {
     pub if_modified_since: IfModifiedSince,
     /// The most ranges of one answer; 0 ignores `Range`; `None` sets no limit (`max_ranges`).
     pub max_ranges: Option<usize>,
+    /// How large the pieces are that a server is asked for, if it is asked for pieces (`slice`).
+    pub slice: Option<NonZeroU64>,
     /// Whether descriptors are kept, and for how long (`open_file_cache`).
     pub cache: FileCache,
     /// Which symbolic links are followed (`disable_symlinks`).
@@ -136,6 +139,7 @@ impl Default for Files {
             etag: true,
             if_modified_since: IfModifiedSince::default(),
             max_ranges: None,
+            slice: None,
             cache: FileCache::default(),
             symlinks: Symlinks::default(),
             listing: Listing::default(),

@@ -72,7 +72,7 @@ pub(super) fn describe(
     let divided = coding == Coding::Plain
         && describing != Describing::ErrorPage
         && version >= Version::HTTP_10
-        && !is_made_anew(exchange, size, media_type);
+        && !is_made_anew(exchange, size, media_type, &HeaderMap::new());
     let asked = match divided {
         true => range::asked(exchange.headers, &validators, size, files.max_ranges),
         false => Ranges::Whole,
@@ -117,15 +117,21 @@ pub(super) fn describe(
     answer(exchange, status, headers, body)
 }
 
-/// Whether other bytes go out than those of the file, so that nobody can say which are a part of them: texts
-/// are replaced or added, or it is compressed on the way.
-fn is_made_anew(exchange: &Exchange<'_>, size: u64, media_type: Option<&HeaderValue>) -> bool {
+/// Whether other bytes go out than those of a file, or of an answer with these fields, so that nobody can say
+/// which are a part of them: texts are replaced or added, or it is compressed on the way.
+pub(crate) fn is_made_anew(
+    exchange: &Exchange<'_>,
+    size: u64,
+    media_type: Option<&HeaderValue>,
+    answer: &HeaderMap,
+) -> bool {
     let Settings { addition, substitution, gzip, .. } = exchange.settings;
     let is_of = |types: &MediaTypes| types.contain(media_type.map(|one| one.as_bytes()));
-    let takes_gzip = || takes_gzip(gzip, exchange.version, exchange.headers, &HeaderMap::new());
+    let is_plain = || !answer.contains_key(CONTENT_ENCODING);
+    let takes_gzip = || takes_gzip(gzip, exchange.version, exchange.headers, answer);
     (size > 0 && !substitution.pairs.is_empty() && is_of(&substitution.types))
-        || (!addition.is_empty() && is_of(&addition.types))
-        || (gzip.on && size >= gzip.min_length && is_of(&gzip.types) && takes_gzip())
+        || (!addition.is_empty() && is_of(&addition.types) && is_plain())
+        || (gzip.on && size >= gzip.min_length && is_of(&gzip.types) && is_plain() && takes_gzip())
 }
 
 /// An answer with the body, unless only its head is asked for.

@@ -2,7 +2,6 @@
 //! has among its fields.
 
 use http::HeaderMap;
-use http::header::ACCEPT_RANGES;
 
 use super::conditional::{self, Verdict};
 use super::describe::Validators;
@@ -25,22 +24,37 @@ pub(crate) enum Wanted {
     Parts(Vec<ByteRange>),
 }
 
-/// Returns what a request wants of an answer with these fields. Parts there are where the answer offers them and
-/// `length` is known; several of them only up to `parts_max`.
-pub(crate) fn wanted(
-    request: &HeaderMap,
-    answer: &HeaderMap,
-    length: Option<u64>,
-    files: &Files,
-    parts_max: usize,
-) -> Wanted {
+/// What a request may want of an answer.
+pub(crate) struct Terms<'a> {
+    pub(crate) conditions: Conditions,
+    /// The size of the answer, if there may be parts of it.
+    pub(crate) length: Option<u64>,
+    /// How many parts of it one answer may have.
+    pub(crate) parts_max: usize,
+    pub(crate) files: &'a Files,
+}
+
+/// Who looks at the conditions of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conditions {
+    /// We do.
+    Ours,
+    /// The server that was asked has done so.
+    OfServer,
+}
+
+/// Returns what a request wants of an answer with these fields.
+pub(crate) fn wanted(request: &HeaderMap, answer: &HeaderMap, terms: &Terms<'_>) -> Wanted {
+    let Terms { conditions, length, parts_max, files } = *terms;
     let validators = Validators::of(answer);
-    match conditional::check(request, &validators, files.if_modified_since) {
-        Verdict::Send => {}
-        Verdict::NotModified => return Wanted::Nothing,
-        Verdict::PreconditionFailed => return Wanted::Other,
+    if conditions == Conditions::Ours {
+        match conditional::check(request, &validators, files.if_modified_since) {
+            Verdict::Send => {}
+            Verdict::NotModified => return Wanted::Nothing,
+            Verdict::PreconditionFailed => return Wanted::Other,
+        }
     }
-    let Some(length) = length.filter(|_| answer.contains_key(ACCEPT_RANGES)) else { return Wanted::Whole };
+    let Some(length) = length else { return Wanted::Whole };
     match range::asked(request, &validators, length, files.max_ranges) {
         Ranges::Whole => Wanted::Whole,
         Ranges::Unsatisfiable => Wanted::Beyond,

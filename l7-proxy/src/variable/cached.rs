@@ -23,6 +23,8 @@ pub struct Cached {
     pub converts_head: bool,
     /// Whether the answer is one that was there, whole as its server sent it.
     pub is_kept: bool,
+    /// Whether neither the request nor the server's answer forbids to keep that.
+    pub is_keepable: bool,
 }
 
 /// How servers are asked.
@@ -46,6 +48,7 @@ impl Cached {
             asking: Asking::Whole,
             converts_head: false,
             is_kept: false,
+            is_keepable: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What comes to be known of a request while it is answered, for variables that show it.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -38,4 +38,27 @@ pub struct Findings {
     pub limit_conn: Option<LimitStatus>,
     /// What `limit_req` has said, once it was asked.
     pub limit_req: Option<LimitStatus>,
+    /// Which piece of an answer a server is asked for.
+    pub slice: Cell<Slicing>,
+}
+
+impl Findings {
+    /// The request has come to another location, which has pieces of its own.
+    pub(crate) fn forget_slice(&self) {
+        if let Slicing::From(_) = self.slice.get() {
+            self.slice.set(Slicing::Unasked);
+        }
+    }
+}
+
+/// Which piece of an answer a server is asked for (`slice`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Slicing {
+    /// Nobody has looked at that, which settles it.
+    #[default]
+    Unasked,
+    /// The one that begins here.
+    From(u64),
+    /// None: the request is one of ours.
+    Never,
 }

@@ -244,6 +244,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "server_name" => Variable::ServerName,
         "server_port" => Variable::ServerPort,
         "server_protocol" => Variable::ServerProtocol,
+        "slice_range" => Variable::SliceRange,
         "status" => Variable::Status,
         "tcpinfo_rtt" => Variable::TcpInfo(TcpFact::Rtt),
         "tcpinfo_rttvar" => Variable::TcpInfo(TcpFact::Rttvar),
@@ -284,7 +285,7 @@ fn unsupported(name: &str) -> bool {
 /// Variables of modules of nginx that this program has not.
 const UNSUPPORTED: &str = "
     ancient_browser date_gmt date_local memcached_key modern_browser msie proxy_internal_body_length
-    proxy_protocol_tlv_ slice_range spdy ssl_client_sigalg ssl_ech_outer_server_name ssl_ech_status
+    proxy_protocol_tlv_ spdy ssl_client_sigalg ssl_ech_outer_server_name ssl_ech_status
     uid_reset upstream_last_server_name upstream_queue_time
 ";
 

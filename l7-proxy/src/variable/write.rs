@@ -246,6 +246,10 @@ impl Variable {
                 let date = cached(exchange).and_then(Cached::modified);
                 return text(date.as_ref().map(String::as_bytes), out);
             }
+            Self::SliceRange => {
+                let range = super::slice::range(exchange);
+                return text(range.as_deref().map(str::as_bytes), out);
+            }
             Self::UpstreamCacheStatus => {
                 let outcome = cached(exchange).map(|cached| cached.outcome.as_str().as_bytes());
                 return text(outcome, out);

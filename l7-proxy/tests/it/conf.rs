@@ -1,6 +1,7 @@
 //! nginx.conf: what is taken, and what it means.
 
 mod faults;
+mod rare;
 mod values;
 
 use std::fs;

@@ -53,6 +53,7 @@ mod names;
 mod nginx;
 mod pages;
 mod parting;
+mod parts;
 mod peer;
 mod pool;
 mod program;

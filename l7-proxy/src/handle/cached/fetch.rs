@@ -200,6 +200,9 @@ impl Spot<'_> {
         }
         let mut said = Said::by(&answer.headers, &relay.ignore, now);
         said.validity = said.validity.or_for(rules.valid_for(status), now);
+        if let Some(cached) = &mut transaction.findings.cached {
+            cached.is_keepable = said.allows;
+        }
         let may_be_kept = said.allows && said.validity.until != 0;
         if relay::is_intercepted(self.route, status) {
             if let Some(claim) = claim.filter(|_| may_be_kept) {
