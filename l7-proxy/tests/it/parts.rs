@@ -16,7 +16,7 @@ fn texts() -> Origin {
             let path = head.split(' ').nth(1).unwrap();
             let name = path.trim_start_matches('/').split('/').next().unwrap();
             let asked = field(&head, "Range").and_then(|range| part(range.strip_prefix("bytes=")?));
-            let (mut status, mut fields, mut body) = (200, String::new(), &TEXT[..]);
+            let (mut status, mut fields, mut body) = (200, String::new(), TEXT);
             match name {
                 "plain" => {}
                 "lost" => (status, fields) = (404, "Accept-Ranges: bytes\r\n".to_owned()),
