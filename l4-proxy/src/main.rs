@@ -129,14 +129,16 @@ fn succeed(run: &Run, read: Read, control: &Path) -> Result<Daemon, String> {
         set_timeouts(daemon, timeouts)?;
         // Without files it keeps what the other one had. With files that still say what the other one has
         // read, it keeps what lvsadm has changed since, too.
-        let given = daemon.given();
-        if !run.sources.is_empty() && !given.as_ref().is_some_and(|given| read.says(given)) {
-            if given.is_some() {
-                info!("the files say something else than before: what lvsadm has changed goes");
+        let why = match daemon.given() {
+            _ if run.sources.is_empty() => return Ok(()),
+            Some(given) if read.says(&given) => {
+                return read.model.map_or(Ok(()), |model| daemon.resume(model));
             }
-            return serve(daemon, read);
-        }
-        read.model.map_or(Ok(()), |model| daemon.resume(model))
+            Some(_) => "the files say something else than before",
+            None => "the director before this one does not tell what its files said",
+        };
+        info!("{why}: what lvsadm has changed goes");
+        serve(daemon, read)
     };
     let daemon = Daemon::succeed(run.daemon.clone(), config, (predecessor, inherited), settle);
     daemon.map_err(|error| error.to_string())

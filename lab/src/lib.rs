@@ -19,6 +19,6 @@ pub use self::hosts::{BRIDGE, Hosts};
 pub use self::patience::{PATIENCE, eventually, eventually_or, throughout, wait_for};
 pub use self::peers::{is_installed, skip};
 pub use self::ports::free_port;
-pub use self::process::signal;
+pub use self::process::{Descendant, signal};
 pub use self::wall_clock::WallClock;
 pub use self::watch::{Seen, Watch};

@@ -1,11 +1,13 @@
-//! Signals to processes that a test has started.
+//! Signals to processes that a test has started, or that those have started.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use crate::patience::PATIENCE;
 
@@ -17,6 +19,40 @@ pub fn signal(process: &Child, signal: Signal) {
     while signal == Signal::STOP && !is_stopped(process.id()) {
         assert!(began.elapsed() < PATIENCE, "it does not stop");
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A process that a child of this one has started, and that is killed when this is dropped.
+///
+/// It is held by a descriptor, so that nobody else is meant when it has ended and its number is another's.
+#[derive(Debug)]
+pub struct Descendant(OwnedFd);
+
+impl Descendant {
+    /// The process of this number, which runs.
+    pub fn of(process: u32) -> Descendant {
+        let process = Pid::from_raw(process.cast_signed()).expect("a process");
+        Descendant(pidfd_open(process, PidfdFlags::empty()).expect("it runs"))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        pidfd_send_signal(&self.0, signal).expect("it runs");
+    }
+
+    /// Whether it has ended, in the time that a test waits.
+    pub fn ends(&self) -> bool {
+        let patience = Timespec::try_from(PATIENCE).expect("a short time");
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&patience)) == Ok(1)
+    }
+}
+
+impl Drop for Descendant {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        if pidfd_send_signal(&self.0, Signal::KILL).is_ok() {
+            self.ends();
+        }
     }
 }
 

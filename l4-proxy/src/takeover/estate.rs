@@ -146,7 +146,12 @@ impl Estate {
                 "sockets" => estate.sockets = words.parse().ok().filter(|count| *count <= SOCKETS_MAX)?,
                 "elders" => estate.elders = words.parse().ok().filter(|count| *count <= SOCKETS_MAX)?,
                 "statements" => estate.given.get_or_insert_default().statements = words.to_owned(),
-                "given" => estate.given.get_or_insert_default().rules.extend([words, "\n"]),
+                // An earlier version wrote no statements, and here a digest, which says nothing to this one.
+                "given" => {
+                    if let Some(given) = &mut estate.given {
+                        given.rules.extend([words, "\n"]);
+                    }
+                }
                 "counts" => estate.counts.push(read_counts(words)?),
                 "health" | "down" | "ejected" => estate.read_health(what, words)?,
                 "quorum" => {
@@ -409,6 +414,13 @@ mod tests {
         let later = [&text[..after], b"weather fine\n\n", &text[after..]].concat();
         let there = Estate::parse(&later).expect("its own language");
         assert_eq!(format!("{there:?}"), format!("{:?}", estate()));
+    }
+
+    #[test]
+    fn digest_of_an_earlier_version_is_not_taken_for_rules() {
+        let text = String::from_utf8(Estate::default().write()).expect("no templates");
+        let earlier = text.replacen("rules ", "given 5e1f5e1f\nrules ", 1);
+        assert_eq!(Estate::parse(earlier.as_bytes()).expect("its own language").given, None);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 
+use lab::Descendant;
 use rustix::process::Signal;
 
 use crate::support::{accept, connect, eventually, free_port, is_free, listener};
@@ -14,11 +16,18 @@ use crate::support::{accept, connect, eventually, free_port, is_free, listener};
 pub(crate) struct Director {
     folder: tempfile::TempDir,
     child: Child,
+    /// Those who have taken its place one after the other.
+    upgraded: Mutex<Vec<Descendant>>,
 }
 
 impl Director {
     pub(crate) fn start(rules: &str) -> Director {
-        Director::start_with(rules, |program| Command::new(program))
+        Director::start_with(rules, |program| {
+            let mut command = Command::new(program);
+            // Whoever waits for what the tests print does not wait for this one.
+            command.stdout(Stdio::null());
+            command
+        })
     }
 
     /// Starts the program as `command` calls it: beside something, or by way of something else.
@@ -31,7 +40,7 @@ impl Director {
         // A probe would be accepted by the test in place of its client.
         command.arg("--control").arg(folder.path().join("sock")).arg("--no-probes");
         let child = command.stderr(log).spawn().expect("the program starts");
-        let director = Director { folder, child };
+        let director = Director { folder, child, upgraded: Mutex::default() };
         eventually("the director listens", || director.log().contains("director started"));
         director
     }
@@ -56,6 +65,23 @@ impl Director {
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let socket = self.path("sock").display().to_string();
         lvsadm::client::run("ipvsadm", words, Some(socket), std::io::empty())
+    }
+
+    /// Has it start itself anew; the new process ends with this value.
+    pub(crate) fn upgrade(&self) -> lvsadm::Output {
+        let answer = self.ipvsadm("--upgrade");
+        if let Some(process) = upgraded_process(&answer) {
+            self.upgraded.lock().expect("no panic").push(Descendant::of(process));
+        }
+        answer
+    }
+
+    /// Has the process that was upgraded to last end as by a signal.
+    pub(crate) fn end_upgraded(&self) {
+        let newest = self.upgraded.lock().expect("no panic").pop().expect("there is one");
+        newest.signal(Signal::TERM);
+        assert!(newest.ends(), "it goes on");
+        assert!(!self.path("sock").exists(), "its control socket stays");
     }
 
     /// The number of its process.
@@ -85,6 +111,12 @@ impl Drop for Director {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The process that serves after an upgrade, by what `lvsadm` says of it.
+pub(crate) fn upgraded_process(answer: &lvsadm::Output) -> Option<u32> {
+    let process = answer.stdout.strip_prefix("process ")?.strip_suffix(" serves now\n")?;
+    process.parse().ok()
 }
 
 pub(crate) fn rules(vip: SocketAddr, server: SocketAddr) -> String {

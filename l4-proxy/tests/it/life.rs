@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use lab::Descendant;
 use rustix::process::Signal;
 
 use crate::binary::Director;
@@ -104,6 +105,7 @@ fn director_that_became_somebody_else_has_no_more_rights_than_it_needs() {
     command.args(["--no-probes", "--user", "nobody", "--workers", "2", "--rules"]).arg(&path);
     command.arg("--control").arg(folder.path().join("sock"));
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let _ended = Descendant::of(child.id());
     crate::support::eventually("it listens", || std::net::TcpStream::connect(vip).is_ok());
     drop(accept(&server));
     let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("it runs");
@@ -147,7 +149,7 @@ fn linked(rules: &str, manager: &Manager, words: &'static [&'static str]) -> Dir
     Director::start_with(rules, move |program| {
         std::os::unix::fs::symlink(program, &link).expect("a link");
         let mut command = Command::new(&link);
-        command.args(words).env("NOTIFY_SOCKET", notify);
+        command.args(words).env("NOTIFY_SOCKET", notify).stdout(Stdio::null());
         command
     })
 }
@@ -168,7 +170,7 @@ fn upgrade_makes_a_new_process_the_service_and_the_old_one_ends_with_its_connect
     let client = connect(vip);
     let mut served = accept(&server);
 
-    let answer = director.ipvsadm("--upgrade");
+    let answer = director.upgrade();
     let told = manager.hears();
     let new = main_process(&told);
     assert_ne!(new, director.process());
@@ -184,14 +186,22 @@ fn upgrade_makes_a_new_process_the_service_and_the_old_one_ends_with_its_connect
     drop((connect(vip), accept(&server)));
 
     // The new one is told by nobody that it was a successor; it upgrades and ends likewise.
-    let answer = director.ipvsadm("--upgrade");
+    let answer = director.upgrade();
     let newest = main_process(&manager.hears());
     assert_eq!(answer.stdout, format!("process {newest} serves now\n"), "{}", answer.stderr);
     drop((connect(vip), accept(&server)));
-    let newest = rustix::process::Pid::from_raw(newest.cast_signed()).expect("a process");
-    rustix::process::kill_process(newest, Signal::TERM).expect("it runs");
+    director.end_upgraded();
     assert!(manager.hears().contains("STOPPING=1"));
-    crate::support::eventually("it ends", || !director.path("sock").exists());
+}
+
+#[test]
+fn test_that_fails_after_an_upgrade_leaves_no_director_behind() {
+    let director = Director::start(&format!("-A -t {} -s rr\n", free_port()));
+    let answer = director.upgrade();
+    let process = crate::binary::upgraded_process(&answer).expect("it serves");
+    let process = Descendant::of(process);
+    drop(director);
+    assert!(process.ends());
 }
 
 #[test]
@@ -204,18 +214,18 @@ fn upgrade_to_a_program_that_fails_leaves_everything_as_it_was() {
     manager.hears();
     let link = manager.folder.path().join("l4-proxy");
     std::fs::remove_file(&link).expect("a link");
-    let answer = director.ipvsadm("--upgrade");
+    let answer = director.upgrade();
     assert_eq!(answer.code, 255);
     assert!(answer.stderr.starts_with("The program cannot be started: No such file"), "{}", answer.stderr);
     std::os::unix::fs::symlink("/bin/false", &link).expect("a link");
-    let answer = director.ipvsadm("--upgrade");
+    let answer = director.upgrade();
     let said = "The new process has ended (exit status: 1): its log says why\n";
     assert_eq!((answer.code, answer.stderr.as_str()), (255, said));
     // A file that has become wrong keeps the new one from serving, too.
     std::fs::remove_file(&link).expect("a link");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_l4-proxy"), &link).expect("a link");
     director.write_rules("nonsense\n");
-    assert_eq!(director.ipvsadm("--upgrade").stderr, said);
+    assert_eq!(director.upgrade().stderr, said);
     drop((connect(vip), accept(&server)));
     assert!(director.ipvsadm("-L -n").stdout.contains(&vip.to_string()));
 }
@@ -243,16 +253,16 @@ fn upgraded_process_has_the_rights_of_the_one_before_and_no_more() {
     command.args(["--no-probes", "--user", "nobody", "--workers", "1", "--rules"]).arg(&rules);
     command.arg("--control").arg(&control).env("NOTIFY_SOCKET", &socket);
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let _ended = Descendant::of(child.id());
     assert_eq!(main_process(&manager.hears()), child.id());
     let words = vec!["--upgrade".to_owned()];
     let answer = lvsadm::client::run("lvsadm", words, Some(control.display().to_string()), std::io::empty());
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     let new = main_process(&manager.hears());
+    let _upgraded = Descendant::of(new);
     assert!(child.wait().expect("it ends").success());
     let status = status(Path::new(&format!("/proc/{new}")));
     drop((connect(vip), accept(&server)));
-    let new = rustix::process::Pid::from_raw(new.cast_signed()).expect("a process");
-    rustix::process::kill_process(new, Signal::TERM).expect("it runs");
     let line =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect("a known line").trim();
     assert!(line("Uid:").split_whitespace().all(|uid| uid == "65534"), "{status}");

@@ -130,7 +130,12 @@ impl Successor {
         let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
         command.args(["--takeover", "--no-probes", "--control"]).arg(director.path("sock")).args(more);
         let log = std::fs::File::create(director.path("log of the successor")).expect("a file");
-        let child = command.stdin(Stdio::null()).stderr(log).spawn().expect("the program starts");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the program starts");
         Successor(child)
     }
 }
@@ -302,7 +307,7 @@ fn what_lvsadm_has_changed_outlives_an_upgrade_until_the_file_says_something_els
     assert_eq!(director.ipvsadm("--set 700 0 0").code, 0);
     let idle = || director.ipvsadm("-L --timeout").stdout.split_whitespace().nth(4).map(str::to_owned);
     for _ in 0..2 {
-        let upgraded = director.ipvsadm("--upgrade");
+        let upgraded = director.upgrade();
         assert_eq!(upgraded.code, 0, "{}", upgraded.stderr);
         assert_eq!(listed(), [line(a.address, 0), line(b.address, 1)].into());
         let health = director.ipvsadm("-L -n --health").stdout;
@@ -311,13 +316,9 @@ fn what_lvsadm_has_changed_outlives_an_upgrade_until_the_file_says_something_els
         over_tcp(vip)(1).expect("served");
     }
     director.write_rules(&rules.replace("-w 5", "-w 7"));
-    let upgraded = director.ipvsadm("--upgrade");
+    let upgraded = director.upgrade();
     assert_eq!(upgraded.code, 0, "{}", upgraded.stderr);
     assert_eq!(listed(), [line(a.address, 7)].into());
     assert_eq!(idle().as_deref(), Some("500"));
-    let newest: u32 =
-        upgraded.stdout.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a process");
-    let newest = rustix::process::Pid::from_raw(newest.cast_signed()).expect("a process");
-    rustix::process::kill_process(newest, Signal::TERM).expect("it runs");
-    eventually("it ends", || !director.path("sock").exists());
+    director.end_upgraded();
 }

@@ -62,6 +62,7 @@ impl Host {
     pub(super) fn survey(&mut self) -> io::Result<()> {
         let (mut links, now) = (self.links.anew(), clock::now());
         self.kernel.survey(|message| links.learn(message, now))?;
+        links.complete();
         self.links = links;
         Ok(())
     }

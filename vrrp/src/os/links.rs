@@ -48,6 +48,11 @@ impl Links {
         Links { settling: self.settling.clone(), ..Links::default() }
     }
 
+    /// Notes that all there is has been learned anew: what was not among it is gone, though that was not heard.
+    pub(super) fn complete(&mut self) {
+        self.settling.retain(|link| self.links.contains_key(&link));
+    }
+
     /// Has changes count that are due; returns whether there are any.
     pub(super) fn settle(&mut self, now: Moment) -> bool {
         let settled = self.settling.settle(now);
@@ -72,7 +77,7 @@ impl Links {
             RouteNetlinkMessage::DelLink(message) => {
                 let gone = message.header.index;
                 self.links.remove(&gone);
-                self.settling.forget(gone);
+                self.settling.retain(|link| link != gone);
                 self.addresses.retain(|held| held.link != gone);
             }
             RouteNetlinkMessage::NewAddress(message) => {
@@ -184,4 +189,42 @@ fn held(message: &AddressMessage) -> Option<Held> {
         usable: !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
         scope: message.header.scope,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::os::settings::LinkDelay;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn said(up: bool) -> RouteNetlinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = 7;
+        message.header.flags = if up { LinkFlags::Up | LinkFlags::Running } else { LinkFlags::empty() };
+        message.attributes.push(LinkAttribute::IfName("eth0".to_owned()));
+        RouteNetlinkMessage::NewLink(message)
+    }
+
+    #[test]
+    fn interface_that_went_while_news_were_lost_is_a_new_one_when_it_comes() {
+        let mut links = Links::default();
+        links.settling.wait_for(&[LinkDelay { interface: "eth0".to_owned(), down: SECOND * 9, up: SECOND }]);
+        links.learn(said(true), SECOND);
+        links.learn(said(false), SECOND);
+        assert!(links.is_up(7) && links.settling.deadline().is_some());
+        // It is there still.
+        let mut again = links.anew();
+        again.learn(said(false), SECOND);
+        again.complete();
+        assert!(again.is_up(7) && again.settling.deadline().is_some());
+        // It is not.
+        let mut again = links.anew();
+        again.complete();
+        assert_eq!(again.settling.deadline(), None);
+        again.learn(said(false), SECOND);
+        assert!(!again.is_up(7), "it counts as up because another one did");
+    }
 }

@@ -46,9 +46,9 @@ impl Settling {
         standing.counts_as_up
     }
 
-    /// Forgets an interface that is gone: it goes at once.
-    pub(super) fn forget(&mut self, link: u32) {
-        self.links.remove(&link);
+    /// Forgets the interfaces that are gone: they go at once.
+    pub(super) fn retain(&mut self, is_there: impl Fn(u32) -> bool) {
+        self.links.retain(|link, _| is_there(*link));
     }
 
     /// When a change counts that did not yet.
@@ -113,7 +113,7 @@ mod tests {
         settling.judge(1, "eth0", false, SECOND);
         assert!(settling.judge(1, "eth0", true, SECOND));
         settling.judge(1, "eth0", false, SECOND);
-        settling.forget(1);
+        settling.retain(|link| link != 1);
         assert!(!settling.judge(1, "eth0", false, SECOND));
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -30,7 +30,7 @@ impl Director {
             .arg("--control")
             .arg(path("sock"))
             .args(["--workers", "2"]);
-        let child = command.stderr(log).spawn().expect("the program starts");
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the program starts");
         let director = Director { folder, child };
         eventually("the director starts", || director.log().contains("director started"));
         director

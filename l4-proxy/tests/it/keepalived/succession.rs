@@ -7,28 +7,17 @@ use std::thread;
 use std::time::Duration;
 
 use l4_proxy::takeover::Predecessor;
-use rustix::process::{Pid, Signal, kill_process};
+use lab::Descendant;
 
 use super::program::{Director, Server, any, ask, server, service};
+use crate::binary::upgraded_process;
 use crate::support::{eventually, free_port};
 
 /// The process that serves after an upgrade, until this is dropped.
-struct Upgraded(Pid);
-
-impl Upgraded {
-    fn of(director: &Director) -> Upgraded {
-        let upgraded = director.ipvsadm("--upgrade");
-        assert_eq!(upgraded.code, 0, "{}", upgraded.stderr);
-        let process = upgraded.stdout.split_whitespace().nth(1).and_then(|word| word.parse().ok());
-        Upgraded(Pid::from_raw(process.expect("a process")).expect("a process"))
-    }
-}
-
-impl Drop for Upgraded {
-    fn drop(&mut self) {
-        // It may have ended, or have left its place to another.
-        let _ = kill_process(self.0, Signal::KILL);
-    }
+fn upgraded(director: &Director) -> Descendant {
+    let answer = director.ipvsadm("--upgrade");
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    Descendant::of(upgraded_process(&answer).expect("a process"))
 }
 
 #[test]
@@ -65,10 +54,10 @@ fn what_lvsadm_has_changed_outlives_an_upgrade_until_keepalived_conf_says_someth
     let changed = listed();
     assert_ne!(changed, before);
     // What a file says is not where its lines break, nor what is said beside.
-    let mut upgraded = Vec::new();
+    let mut successors = Vec::new();
     for comment in ["", "# another\n\n"] {
         director.write(&text(comment, 5));
-        upgraded.push(Upgraded::of(&director));
+        successors.push(upgraded(&director));
         assert_eq!(listed(), changed);
         assert!(director.ipvsadm("-L --timeout").stdout.contains("700 120 300"));
         assert_eq!([ask(vip), ask(vip), ask(quorum)], ["three", "three", "sorry"]);
@@ -80,7 +69,7 @@ fn what_lvsadm_has_changed_outlives_an_upgrade_until_keepalived_conf_says_someth
         director.log().lines().filter(|line| refused(line)).count() == 2
     });
     director.write(&text("", 7));
-    upgraded.push(Upgraded::of(&director));
+    successors.push(upgraded(&director));
     assert!(listed().iter().any(|line| line.contains("-w 7")), "{:?}", listed());
     assert!(!listed().iter().any(|line| line.contains(&three.address.to_string())), "{:?}", listed());
     assert!(director.ipvsadm("-L --timeout").stdout.contains("500 120 300"));
