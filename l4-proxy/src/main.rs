@@ -67,6 +67,7 @@ fn start(mut run: Run) -> Result<(), String> {
     let read = run.sources.read()?;
     run.daemon.floating = read.model.iter().flat_map(|model| model.floating()).collect();
     let _log = log::start(run.log.clone());
+    run.warnings.iter().for_each(|warning| warn!("{warning}"));
     read.warn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;

@@ -42,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) drain: Duration,
     /// What is logged.
     pub(crate) log: Targets,
+    /// What of it cannot be as it was said.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads the command line, the name of the program first.
@@ -54,6 +56,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         ..Options::default()
     };
     let (mut sources, mut check, mut user) = (Sources::default(), false, None);
+    let mut warnings = Vec::new();
     let mut takeover = false;
     let (mut drain, mut log) = (DRAIN, default_log());
     let mut services = Services::default();
@@ -94,11 +97,13 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
                 let text = value()?;
                 let max = text.parse().ok().filter(|max| *max > 0);
                 daemon.connections_max = max.ok_or_else(|| wrong(&name, &text, "a number above 0"))?;
+                warnings.extend(too_many(&name, daemon.connections_max, descriptors / 2));
             }
             "--max-flows" => {
                 let text = value()?;
                 let max = text.parse().ok().filter(|max| *max > 0);
                 daemon.flows_max = max.ok_or_else(|| wrong(&name, &text, "a number above 0"))?;
+                warnings.extend(too_many(&name, daemon.flows_max, descriptors));
             }
             "--connect-timeout" => daemon.settings.connect = seconds(&name, &value()?)?,
             "--user-timeout" => daemon.settings.user_timeout = Some(seconds(&name, &value()?)?),
@@ -110,6 +115,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
             "--fwmark" => {
                 let text = value()?;
                 let entrances = marks::read(&text).ok_or_else(|| wrong(&name, &text, marks::WANTED))?;
+                sources.named.extend(entrances.iter().copied().map(Named::at));
                 daemon.entrances.extend(entrances);
             }
             "--fwmark-help" => return Ok(Command::Say(marks::HELP.trim_end().to_owned())),
@@ -138,7 +144,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
             _ => return Err(format!("unknown option {name}")),
         }
     }
-    sources.named = services.named();
+    sources.named.extend(services.named());
     daemon.services = services.on(&daemon.settings);
     sources.entrances.clone_from(&daemon.entrances);
     let log = log.parse().map_err(|_| wrong("--log", &log, LEVELS))?;
@@ -151,7 +157,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         (false, true) if daemon.control.is_none() => {
             Err("nothing to do: give --config FILE, --rules FILE or --control PATH".to_owned())
         }
-        (false, _) => Ok(Command::Run(Box::new(Run { sources, daemon, user, takeover, drain, log }))),
+        (false, _) => {
+            Ok(Command::Run(Box::new(Run { sources, daemon, user, takeover, drain, log, warnings })))
+        }
     }
 }
 
@@ -181,6 +189,15 @@ fn descriptors() -> usize {
     let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS_MAX).min(DESCRIPTORS_MAX);
     descriptors.saturating_sub(DESCRIPTORS_OWN) as usize
+}
+
+/// What is to be said of a bound above what the descriptors are enough for.
+fn too_many(name: &str, asked: usize, enough_for: usize) -> Option<String> {
+    (asked > enough_for).then(|| {
+        format!(
+            "{name} {asked}: the descriptor limit is enough for {enough_for}; raise it by LimitNOFILE= of the unit or ulimit -Hn"
+        )
+    })
 }
 
 const ENGINES: [(&str, Engine); 4] = [

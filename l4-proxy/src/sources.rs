@@ -76,9 +76,9 @@ impl Sources {
         // Without files services come from `lvsadm`, when they come.
         if !self.is_empty() {
             let config = read.config();
-            let unknown = self.named.iter().filter(|named| !named.is_in(&config));
-            read.warnings.extend(unknown.map(|named| {
-                format!("{}: warning: no such TCP service is in {}", named.option, self.names())
+            read.warnings.extend(self.named.iter().filter_map(|named| {
+                let missing = named.missing_from(&config)?;
+                Some(format!("{}: warning: {missing} is in {}", named.option, self.names()))
             }));
         }
         Ok(read)

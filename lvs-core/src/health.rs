@@ -147,9 +147,9 @@ pub enum Condition {
     Down {
         /// When it went down.
         since: Time,
-        /// Failed probes in a row at that moment.
+        /// Failed probes in a row at that moment; 1 if one has seen something else since.
         failures: u32,
-        /// What the last of them saw.
+        /// What the last of them saw, or the one that saw something else.
         cause: Cause,
     },
     /// Traffic failed; it is left alone for a while.
@@ -210,8 +210,16 @@ impl Health {
                 self.down = Some(Verdict { since: now, failures: self.against, cause });
                 self.against = 0;
             }
-            (Probe::Passed, false) | (Probe::Failed(_), true) => {
+            (Probe::Passed, false) => {
                 self.against = 0;
+                return None;
+            }
+            (Probe::Failed(cause), true) => {
+                self.against = 0;
+                // What is to be repaired is what is wrong now, not what was when it went down.
+                if let Some(verdict) = self.down.as_mut().filter(|verdict| verdict.cause != cause) {
+                    *verdict = Verdict { since: verdict.since, failures: 1, cause };
+                }
                 return None;
             }
         }
@@ -388,6 +396,21 @@ mod tests {
         assert_eq!(health.probe(Probe::Passed, &policy, at(43_385)), None);
         let up = health.probe(Probe::Passed, &policy, at(43_386)).expect("second success in a row");
         assert_eq!(up.condition, Condition::Up);
+    }
+
+    #[test]
+    fn server_that_is_down_is_so_for_what_the_last_probe_saw_and_since_the_first() {
+        let policy = HealthPolicy { fall: 2, ..HealthPolicy::default() };
+        let mut health = Health::default();
+        for (moment, cause, words) in [
+            (1, REFUSED, "up"),
+            (2, REFUSED, "down since 00:00:02: 2 × connect refused"),
+            (3, REFUSED, "down since 00:00:02: 2 × connect refused"),
+            (4, "HTTP 503", "down since 00:00:02: 1 × HTTP 503"),
+        ] {
+            health.probe(Probe::Failed(cause.into()), &policy, at(moment));
+            assert_eq!(health.condition().to_string(), words, "at {moment}");
+        }
     }
 
     #[test]

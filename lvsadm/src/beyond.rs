@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use lvs_core::{Changes, Config, EditError, Explanation, Flow, ServerConfig, ServiceKey};
 use serde::Serialize;
@@ -10,10 +9,9 @@ use serde::Serialize;
 use crate::arguments::{Drain, Extent, Format};
 use crate::control::{Control, Edit};
 use crate::document::VERSION;
-use crate::line::TIMEOUT_MAX;
 use crate::message::{Failure, Subject};
 use crate::rules::{server_words, service_words};
-use crate::standing::{count, left};
+use crate::standing::{NO_DEADLINE, count, cut_off, left};
 
 #[derive(Serialize)]
 struct Explained {
@@ -81,7 +79,7 @@ pub(crate) fn drain(drain: &Drain, control: &dyn Control) -> Result<String, Fail
     let is_meant = |server: &SocketAddr| {
         server.ip() == drain.host && drain.port.is_none_or(|port| port == server.port())
     };
-    let deadline = control.now() + drain.deadline.unwrap_or(DEADLINE_DEFAULT);
+    let deadline = control.now() + drain.deadline.unwrap_or(NO_DEADLINE);
     let mut found: Vec<(ServiceKey, SocketAddr)> = Vec::new();
     for service in services {
         let servers = service.servers.iter().map(|server| server.address).filter(is_meant);
@@ -101,9 +99,8 @@ pub(crate) fn drain(drain: &Drain, control: &dyn Control) -> Result<String, Fail
             let clients = count(draining.templates.into(), "persistent client", "persistent clients");
             let (server, service) = (draining.server, &draining.service);
             out.push_str(&format!("{server} of {service} drains: {connections} and {clients} left"));
-            if drain.deadline.is_some() {
-                let left = left(draining.deadline.since(control.now()));
-                out.push_str(&format!(", cut off in {left}"));
+            if let Some(time) = cut_off(&draining, control.now()) {
+                out.push_str(&format!(", cut off in {}", left(time)));
             }
             out.push('\n');
         }
@@ -188,7 +185,3 @@ impl Servers<'_> {
         self.0.get(&(service, *server)).map(|server| server_words(server, Extent::Full)).unwrap_or_default()
     }
 }
-
-/// How long a server may drain of which nothing else was said: the longest timeout there is. Nobody
-/// is cut off whom weight 0 would leave alone, and yet the drain has an end.
-const DEADLINE_DEFAULT: Duration = Duration::from_secs(TIMEOUT_MAX as u64);

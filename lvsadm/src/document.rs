@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::Timeouts;
 use crate::listing::{flag_names, mask, method};
-use crate::standing::{Besides, Standing};
+use crate::standing::{Besides, Standing, cut_off};
 
 pub use crate::failover::{ArbiterView, Daemons, SyncDaemon, SyncRole, VirtualRouter, VirtualRouters};
 
@@ -136,7 +136,7 @@ pub struct Server {
     pub state: String,
     /// Why, in words; empty for `up`.
     pub reason: String,
-    /// Seconds until whoever is left is cut off, while it drains.
+    /// Seconds until whoever is left is cut off, while it drains and has a deadline.
     pub cut_off_seconds: Option<f64>,
     /// How long it could be used.
     pub history: Option<Past>,
@@ -302,7 +302,9 @@ impl Server {
             rates: stats.rates.into(),
             state: state.to_owned(),
             reason,
-            cut_off_seconds: draining.map(|draining| draining.deadline.since(besides.now).as_secs_f64()),
+            cut_off_seconds: draining
+                .and_then(|draining| cut_off(draining, besides.now))
+                .map(|time| time.as_secs_f64()),
             history: besides
                 .history_of(service, config.address)
                 .map(|history| Past::new(history, besides.now)),

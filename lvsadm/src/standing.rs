@@ -10,6 +10,7 @@ use std::time::Duration;
 use lvs_core::{Condition, Draining, History, ServerStats, ServiceHistory, ServiceKey, Time};
 
 use crate::control::Control;
+use crate::line::TIMEOUT_MAX;
 
 /// What is known at one moment besides the counters of a table.
 pub(crate) struct Besides {
@@ -69,8 +70,9 @@ impl Standing {
                     format!(" and {}", count(clients.into(), "persistent client", "persistent clients"))
                 }
             };
-            let left = left(draining.deadline.since(now));
-            return said("draining", format!("{connections}{kept} left, cut off in {left}"));
+            let end = cut_off(draining, now)
+                .map_or_else(String::new, |time| format!(", cut off in {}", left(time)));
+            return said("draining", format!("{connections}{kept} left{end}"));
         }
         if server.config.weight.value() == 0 {
             return said("quiesced", "weight 0".to_owned());
@@ -96,6 +98,12 @@ impl Standing {
     }
 }
 
+/// In how long those are cut off who are on a server that drains, if it has a deadline.
+pub(crate) fn cut_off(draining: &Draining, now: Time) -> Option<Duration> {
+    let left = draining.deadline.since(now);
+    (left <= Duration::from_secs(TIMEOUT_MAX.into())).then_some(left)
+}
+
 pub(crate) fn count(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
@@ -114,6 +122,10 @@ pub(crate) fn short(time: Duration) -> String {
 pub(crate) fn left(time: Duration) -> String {
     short(Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0)))
 }
+
+/// The deadline of a drain for which none was asked: further away than any that can be asked for, so that
+/// nobody is cut off whom weight 0 would leave alone.
+pub(crate) const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 #[cfg(test)]
 mod tests {

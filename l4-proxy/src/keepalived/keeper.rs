@@ -223,8 +223,10 @@ impl Shared {
         let account = state.account.clone();
         let State { services, audience, .. } = &mut *state;
         let Some((kept, server, check)) = find(services, id) else { return };
+        let before = kept.pool.placements();
         let changes = kept.pool.hear(server, check, says);
-        if changes.is_empty() {
+        // A server that is down may be so for another reason now, of which nobody is told who does not look.
+        if changes.is_empty() && kept.pool.placements() == before {
             return;
         }
         kept.place(&*self.table);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
+use l4_proxy::fwmark::Entrance;
 use l4_proxy::proxy_protocol::Version;
 use l4_proxy::{AcceptProxy, Network, Settings, Source};
 use lvs_core::{Config, Family, ServiceKey};
@@ -20,11 +21,19 @@ pub(super) struct Services {
 pub(crate) struct Named {
     /// As it was written, without its value.
     pub(crate) option: String,
-    /// The services that it can mean.
-    pub(crate) keys: Vec<ServiceKey>,
+    meant: Meant,
+}
+
+/// The services that an option can mean.
+#[derive(Clone, Debug)]
+enum Meant {
+    One(Service),
+    /// Those that come in there.
+    At(Entrance),
 }
 
 /// As a service is named on the command line.
+#[derive(Clone, Copy, Debug)]
 enum Service {
     Address(SocketAddr),
     /// Of both families.
@@ -50,7 +59,7 @@ impl Services {
         let wanted = WANTED.iter().find(|(known, _)| *known == name).map_or("", |(_, wanted)| *wanted);
         let wish = Services::read(name, text).ok_or(wanted)?;
         let service = text.split_once('=').map_or(text, |(service, _)| service);
-        self.named.push(Named { option: format!("{name} {service}"), keys: wish.0.keys() });
+        self.named.push(Named { option: format!("{name} {service}"), meant: Meant::One(wish.0) });
         self.wishes.push(wish);
         Ok(())
     }
@@ -94,9 +103,27 @@ impl Services {
 }
 
 impl Named {
-    /// Whether it can mean a service of this configuration.
-    pub(crate) fn is_in(&self, config: &Config) -> bool {
-        self.keys.iter().any(|key| config.service(key).is_some())
+    /// An address of `--fwmark`.
+    pub(super) fn at(entrance: Entrance) -> Named {
+        let (mark, address) = match entrance {
+            Entrance::OfMark { mark, address, .. } => (mark.to_string(), address),
+            Entrance::OfPackets { address } => ("packets".to_owned(), address),
+        };
+        Named { option: format!("--fwmark {mark}={address}"), meant: Meant::At(entrance) }
+    }
+
+    /// What is not there, if it can mean no service of this configuration.
+    pub(crate) fn missing_from(&self, config: &Config) -> Option<&'static str> {
+        let is_there = |is_meant: &dyn Fn(&ServiceKey) -> bool| {
+            config.services.iter().any(|service| is_meant(&service.key))
+        };
+        let (is_there, what) = match &self.meant {
+            Meant::One(service) => (is_there(&|key| service.keys().contains(key)), "no such TCP service"),
+            Meant::At(entrance) => {
+                (is_there(&|key| entrance.leads_to(key)), "no service that this address leads to")
+            }
+        };
+        (!is_there).then_some(what)
     }
 }
 

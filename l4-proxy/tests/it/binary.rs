@@ -158,10 +158,45 @@ fn option_of_a_service_that_is_not_there_is_warned_of() {
             "--transparent 127.0.0.1:9999: warning: no such TCP service is in director.rules\n",
         ),
         ("--limit", "6=10", "--limit 6: warning: no such TCP service is in director.rules\n"),
+        ("--fwmark", "packets=127.0.0.1:8082", ""),
+        (
+            "--fwmark",
+            "5=127.0.0.1:8082,[::1]:8082",
+            "--fwmark 5=[::1]:8082: warning: no service that this address leads to is in director.rules\n",
+        ),
+        (
+            "--fwmark",
+            "6=127.0.0.1:8082",
+            "--fwmark 6=127.0.0.1:8082: warning: no service that this address leads to is in director.rules\n",
+        ),
     ] {
         let said = check_with(rules, &[mark[0], mark[1], option, value]);
         assert_eq!(said, (true, format!("{good}{warned}")), "{option} {value}");
     }
+}
+
+#[test]
+fn bound_above_what_the_descriptors_are_enough_for_is_warned_of() {
+    let started = |words: &'static str| {
+        let director = Director::start_with("", move |program| {
+            let mut command = Command::new("sh");
+            // As many as 100 connections, beside what it needs itself.
+            command.args(["-c", &format!("ulimit -n 456; exec \"$0\" {words} \"$@\""), program]);
+            command.stdout(Stdio::null());
+            command
+        });
+        let log = director.log();
+        log.lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(started("--max-connections 100 --max-flows 200"), [""; 0]);
+    let warned = started("--max-connections 101 --max-flows 201");
+    for (warned, said) in warned.iter().zip([
+        "--max-connections 101: the descriptor limit is enough for 100; raise it",
+        "--max-flows 201: the descriptor limit is enough for 200; raise it",
+    ]) {
+        assert!(warned.contains(said), "{warned}");
+    }
+    assert_eq!(warned.len(), 2, "{warned:?}");
 }
 
 #[test]

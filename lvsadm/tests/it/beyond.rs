@@ -171,7 +171,6 @@ fn drain_takes_a_server_out_of_every_service_and_says_what_is_left() {
 #[test]
 fn drain_can_be_meant_for_one_service_or_port() {
     let fake = Fake::with(RULES);
-    // Who is there longer than the longest timeout is cut off even so, and nobody has asked about that.
     assert_eq!(
         fake.stdout("--drain 10.0.0.1 -t 192.0.2.10:443"),
         "10.0.0.1:443 of TCP 192.0.2.10:443 drains: 0 connections and 0 persistent clients left\n"
@@ -180,6 +179,21 @@ fn drain_can_be_meant_for_one_service_or_port() {
     let weights: Vec<u32> =
         fake.director.config().services.iter().map(|service| service.servers[0].weight.value()).collect();
     assert_eq!(weights, [2, 0, 0]);
+}
+
+#[test]
+fn drain_without_a_deadline_cuts_nobody_off_and_names_no_time() {
+    let fake = Fake::with(RULES);
+    let _leases = fake.take(&tcp("192.0.2.10:443"), "10.0.0.1:443", 1, 0);
+    fake.stdout("--drain 10.0.0.1:443");
+    // Longer than any deadline that can be asked for.
+    fake.tick(400 * 86_400);
+    let health = fake.stdout("-Ln --health -t 192.0.2.10:443");
+    assert!(health.ends_with(" 1 connection left\n"), "{health}");
+    assert_eq!(fake.director.draining().len(), 1);
+    let document: Services = parsed(&fake, "-L --json -t 192.0.2.10:443");
+    let server = &document.services[0].servers[0];
+    assert_eq!((server.state.as_str(), server.cut_off_seconds), ("draining", None));
 }
 
 #[test]

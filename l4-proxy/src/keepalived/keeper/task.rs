@@ -54,8 +54,8 @@ pub(super) async fn run(
                 info!(target: "check", "{}: {cause} ({} in a row)", checker.name(), beat.failures());
             }
             let Some(shared) = shared.upgrade() else { return };
-            // A failure that is still being repeated says nothing yet.
-            if next.turned.is_some() || cause.is_none() {
+            // A failure that is still being repeated says nothing yet; once it counts, each says what is wrong now.
+            if beat.standing() == Standing::Down || cause.is_none() {
                 let cause = cause.map(|cause| format!("{}: {cause}", checker.name()).into());
                 shared.hear(id, Check { standing: beat.standing(), cause, weighs });
             }

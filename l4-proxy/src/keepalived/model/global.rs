@@ -37,6 +37,8 @@ impl Build<'_> {
                     "shutdown_script" => {
                         global.shutdown = self.errand(block, node, "shutdown_script_timeout")
                     }
+                    "vrrp_mcast_group4" => self.check_group(node, false),
+                    "vrrp_mcast_group6" => self.check_group(node, true),
                     "lvs_timeouts" => self.timeouts(node, &mut global.lvs_timeouts),
                     _ => self.tell_idle(node, &idle::GLOBAL),
                 }

@@ -53,7 +53,13 @@ impl Build<'_> {
     pub(super) fn sync_daemon(&mut self) -> Option<SyncDaemon> {
         let blocks = self.blocks("global_defs");
         let find = |name: &str| blocks.iter().find_map(|block| block.child(name));
-        let node = find("lvs_sync_daemon")?;
+        let Some(node) = find("lvs_sync_daemon") else {
+            for word in ["lvs_sync_key", "lvs_sync_peers"].into_iter().filter_map(find) {
+                let message = format!("{} has no effect without lvs_sync_daemon", word.name());
+                self.unfit.push(word.blame(message).only_warns());
+            }
+            return None;
+        };
         let mut daemon = SyncDaemon {
             interface: node.text(1)?.to_owned(),
             instance: None,

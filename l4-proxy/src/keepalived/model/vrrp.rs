@@ -295,6 +295,11 @@ impl Build<'_> {
             self.complaints
                 .push(word.blame("there is no unicast_peer: the instance would be in fault for good"));
         }
+        if let Some(word) = node.child("mcast_dst_ip") {
+            // Without addresses the family is its own.
+            let own = address(word, 1).is_some_and(|group| group.is_ipv6());
+            self.check_group(word, if instance.addresses.is_empty() { own } else { v6 });
+        }
         let elsewhere = |address: &&Address| {
             address.address.is_ipv6() != v6
                 || address.device.is_some() && address.device != instance.interface

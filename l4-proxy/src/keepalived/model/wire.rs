@@ -71,6 +71,28 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// What is wrong with the address that adverts are to go to, of IPv6 or of IPv4. keepalived leaves a wrong one
+    /// out, so that a director hears none of those who have the right one.
+    pub(super) fn check_group(&mut self, word: &Node, v6: bool) {
+        let Some(group) = address(word, 1) else { return };
+        let (name, text) = (word.name(), word.text(1).unwrap_or_default());
+        let leaves_the_link = matches!(group, IpAddr::V6(group) if group.octets()[1] & 0x0F != LINK_LOCAL);
+        let message = match group {
+            _ if group.is_ipv6() != v6 && name == "mcast_dst_ip" => {
+                format!("{text} is not of the family of the instance's addresses")
+            }
+            _ if group.is_ipv6() != v6 => format!("{text} is not {}", if v6 { "IPv6" } else { "IPv4" }),
+            _ if !group.is_multicast() => format!("{text} is not multicast"),
+            _ if leaves_the_link && name == "mcast_dst_ip" => format!("{text} is not link-local multicast"),
+            _ if leaves_the_link => {
+                let message = format!("{text} should be link-local multicast");
+                return self.complain(word.blame(message).only_warns());
+            }
+            _ => return,
+        };
+        self.complain(word.blame(message));
+    }
+
     /// `interface_up_down_delays`: each an interface, how long it is to be down, and up. One time is for both, as
     /// keepalived's manual has it.
     pub(super) fn link_delays(&mut self, instances: &[Instance]) -> Vec<LinkDelay> {
@@ -128,6 +150,9 @@ impl<'a> Build<'a> {
         self.blocks("global_defs").into_iter().find_map(|block| block.child(name))
     }
 }
+
+/// The scope of IPv6 groups that stay on the link.
+const LINK_LOCAL: u8 = 2;
 
 /// What is read elsewhere than in `instance_word`.
 pub(super) const WIRE_WORDS: [&str; 15] = [

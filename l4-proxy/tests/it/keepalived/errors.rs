@@ -215,6 +215,18 @@ fn what_is_understood_and_not_done_is_told() {
             &service("smtp_alert", ""),
             "warning: no mail is sent: there is no notification_email in global_defs",
         ),
+        (
+            "global_defs {\nlvs_sync_key 0123456789abcdef\n}",
+            "warning: lvs_sync_key has no effect without lvs_sync_daemon",
+        ),
+        (
+            "global_defs {\nlvs_sync_peers {\n10.0.0.1\n}\n}",
+            "warning: lvs_sync_peers has no effect without lvs_sync_daemon",
+        ),
+        ("global_defs {\nvrrp_mcast_group4 10.1.1.1\n}", "lb.conf:2: 10.1.1.1 is not multicast"),
+        ("global_defs {\nvrrp_mcast_group4 ff02::1\n}", "lb.conf:2: ff02::1 is not IPv4"),
+        ("global_defs {\nvrrp_mcast_group6 fd00::1\n}", "lb.conf:2: fd00::1 is not multicast"),
+        ("global_defs {\nvrrp_mcast_group6 ff05::1\n}", "warning: ff05::1 should be link-local multicast"),
     ] {
         let all = complaints(text);
         assert!(all.first().is_some_and(|first| first.contains(expected)), "{text}: {all:#?}");
@@ -243,6 +255,12 @@ fn vrrp_blocks_that_cannot_be_meant_are_told() {
         (
             instance("state MASTER\nnopreempt"),
             "warning: nopreempt needs state BACKUP: it is taken to begin as BACKUP",
+        ),
+        (instance("mcast_dst_ip 10.1.1.1"), "lb.conf:7: 10.1.1.1 is not multicast"),
+        (instance("mcast_dst_ip ff02::9"), "ff02::9 is not of the family of the instance's addresses"),
+        (
+            instance("mcast_dst_ip ff05::9").replace("10.0.0.9", "fd00::9"),
+            "ff05::9 is not link-local multicast",
         ),
         (instance("virtual_ipaddress {\n ::9\n}"), "IPv4 and IPv6 addresses together"),
         (instance("virtual_ipaddress {\n 10.0.0.8 devv eth0\n}"), "unknown option \"devv\" of an address"),

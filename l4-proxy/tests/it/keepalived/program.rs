@@ -286,6 +286,25 @@ fn scripts_and_files_set_the_weight() {
 }
 
 #[test]
+fn server_that_is_down_is_so_for_what_its_check_saw_last() {
+    let one = Server::start(any(), "one");
+    let check =
+        "MISC_CHECK {\nmisc_path \"/bin/sh -c 'exit `cat FOLDER/code`'\"\nwarmup 0\ndelay_loop 0.05\n}";
+    let real = format!("real_server {} {} {{\n{check}\n}}\n", one.address.ip(), one.address.port());
+    let mut director = Director::start(&service(free_port(), "", &[real]));
+    let health = || director.ipvsadm("-L -n --health").stdout;
+    for code in ["3", "7"] {
+        fs::write(director.folder.path().join("code"), code).expect("a file");
+        eventually("the reason is told", || {
+            health().contains(&format!("1 × MISC_CHECK: /bin/sh exited with {code}\n"))
+        });
+    }
+    // Who reads the log or has a script is told once.
+    assert_eq!(director.log().matches("server is down").count(), 1, "{}", director.log());
+    director.end();
+}
+
+#[test]
 fn clients_that_ask_without_a_pause_never_find_nobody_while_the_sorry_server_comes_and_goes() {
     let (one, sorry) = (Server::start(any(), "one"), Server::start(any(), "sorry"));
     let vip = free_port();
