@@ -22,8 +22,8 @@ pub enum Presence {
 /// Opens `count` listeners on `address`, among which the kernel spreads the connections
 /// (`SO_REUSEPORT`).
 ///
-/// Options that accepted sockets inherit are set here once instead of on each of them: no delay,
-/// and keepalive probes that find a client gone after about two minutes.
+/// Options that accepted sockets inherit are set here once instead of on each of them. Keepalive probes are
+/// none of them: they are asked for once a connection has been silent for a while.
 ///
 /// # Errors
 /// The address cannot be bound. A port that another process listens on is refused even if that

@@ -358,3 +358,67 @@ const LOOKED_AT_AFTER: Duration = Duration::from_secs(60);
 
 /// Resolution of the coarse clock, with room to spare.
 const COARSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Silent(Progress);
+
+    impl Tally for Silent {
+        fn to_server(&self, _: u64) {}
+        fn to_client(&self, _: u64) {}
+        fn half_closed(&self) {}
+        fn progress(&self) -> &Progress {
+            &self.0
+        }
+    }
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let there = TcpStream::connect(listener.local_addr().expect("bound"));
+        let (there, here) = tokio::join!(there, listener.accept());
+        (there.expect("connected"), here.expect("accepted").0)
+    }
+
+    #[test]
+    fn both_peers_are_probed_once_a_connection_has_been_silent_for_a_minute_and_not_before() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let timeouts = Timeouts { idle: PROBED_AFTER * 10, half_closed: PROBED_AFTER };
+            let second = Duration::from_secs(1);
+            for (silent, is_probed) in [(PROBED_AFTER - second, false), (PROBED_AFTER, true)] {
+                let ((_client, mut here), (_server, mut there)) = (pair().await, pair().await);
+                let tally = Silent::default();
+                let since = coarse_millis().saturating_sub(silent.as_millis() as u64);
+                tally.0.active_at.store(since, Ordering::Relaxed);
+                let relay = Relay {
+                    client: &mut here,
+                    server: &mut there,
+                    to_server: Direction::new(Engine::Auto),
+                    to_client: Direction::new(Engine::Auto),
+                    timeouts: &timeouts,
+                    tally: &tally,
+                    timer: sleep(Duration::ZERO),
+                    probed: false,
+                };
+                timeout(second / 10, relay).await.expect_err("nothing ends it");
+                for socket in [&here, &there].map(SockRef::from) {
+                    assert_eq!(socket.keepalive().expect("open"), is_probed, "{silent:?}");
+                    if is_probed {
+                        let rhythm = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval());
+                        let rhythm = (rhythm.0.expect("open"), rhythm.1.expect("open"));
+                        assert_eq!(rhythm, (second * 60, second * 12));
+                        assert_eq!(socket.tcp_keepalive_retries().expect("open"), 5);
+                    }
+                }
+            }
+        });
+    }
+}

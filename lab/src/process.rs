@@ -7,7 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::net::{ipproto, sockopt};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open, pidfd_send_signal,
+};
 
 use crate::patience::PATIENCE;
 
@@ -20,6 +23,20 @@ pub fn signal(process: &Child, signal: Signal) {
         assert!(began.elapsed() < PATIENCE, "it does not stop");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The TCP sockets of a process, which has to be a child of this one: what they are set to can be asked here.
+pub fn tcp_sockets(process: &Child) -> Vec<OwnedFd> {
+    let handle = pidfd_open(Pid::from_child(process), PidfdFlags::empty()).expect("it runs");
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", process.id())).expect("it runs").flatten();
+    let sockets = descriptors.filter_map(|descriptor| {
+        let number = descriptor.file_name().to_string_lossy().parse().ok()?;
+        // It may have been closed meanwhile.
+        let socket = pidfd_getfd(&handle, number, PidfdGetfdFlags::empty()).ok()?;
+        let is_tcp = sockopt::socket_protocol(&socket).is_ok_and(|protocol| protocol == Some(ipproto::TCP));
+        is_tcp.then_some(socket)
+    });
+    sockets.collect()
 }
 
 /// A process that a child of this one has started, and that is killed when this is dropped.

@@ -70,3 +70,23 @@ const SIZES: [usize; 3] = [1 << 20, 256 * 1024, 64 * 1024];
 
 /// Empty pipes that a thread keeps.
 const POOLED_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::fcntl_getpipe_size;
+
+    use super::*;
+
+    #[test]
+    fn pipe_is_as_large_as_the_user_may_have_and_a_tiny_one_is_none() {
+        for (user, pages, size) in
+            [(54_001, 0, None), (54_002, 32, Some(64 << 10)), (54_003, 128, Some(256 << 10))]
+        {
+            let taken = lab::with_pages_of_pipes(user, pages, || {
+                Pipe::take().map(|pipe| fcntl_getpipe_size(&pipe.writer).expect("a pipe"))
+            });
+            let Some(taken) = taken else { return };
+            assert_eq!(taken, size, "{pages} pages");
+        }
+    }
+}

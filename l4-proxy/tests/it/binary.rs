@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -82,6 +83,11 @@ impl Director {
         newest.signal(Signal::TERM);
         assert!(newest.ends(), "it goes on");
         assert!(!self.path("sock").exists(), "its control socket stays");
+    }
+
+    /// Its TCP sockets.
+    pub(crate) fn sockets(&self) -> Vec<OwnedFd> {
+        lab::tcp_sockets(&self.child)
     }
 
     /// The number of its process.

@@ -2,14 +2,17 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use l4_proxy::proxy_protocol::{Header, Parsed, Version, parse};
 use l4_proxy::{AcceptProxy, Network, Settings, Source};
 use lvs_core::Condition;
+use socket2::Socket;
 
 use crate::bench::Bench;
-use crate::support::{accept, connect, eventually, resets_its_client};
+use crate::binary::{Director, rules};
+use crate::support::{accept, connect, eventually, free_port, listener, resets_its_client};
 
 fn loopback() -> Network {
     Network::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8).expect("a network")
@@ -212,4 +215,38 @@ fn server_that_closes_is_not_replaced_unless_so_configured() {
     drop(client);
     bench.ends();
     eventually("counted", || bench.director.stats()[0].servers[1].connections == 1);
+}
+
+/// As they are set in the program itself, whatever the engine.
+#[test]
+fn both_legs_send_small_messages_at_once_and_give_up_a_peer_after_the_user_timeout() {
+    let (server, server_address) = listener();
+    for engine in ["auto", "copy", "pooled", "tokio-splice"] {
+        for (words, seconds) in [(&[][..], None), (&["--user-timeout", "7.5"], Some(7_500))] {
+            let vip = free_port();
+            let director = Director::start_with(&rules(vip, server_address), |program| {
+                let mut command = Command::new(program);
+                command.args(["--relay", engine]).args(words);
+                command
+            });
+            let client = connect(vip);
+            let served = accept(&server);
+            (&client).write_all(b"x").expect("sent");
+            (&served).read_exact(&mut [0]).expect("received");
+            let peers = [&client, &served].map(|peer| peer.local_addr().expect("open"));
+            let sockets: Vec<Socket> = director.sockets().into_iter().map(Socket::from).collect();
+            let legs = peers.map(|peer| {
+                let is_leg =
+                    |socket: &&Socket| socket.peer_addr().is_ok_and(|own| own.as_socket() == Some(peer));
+                sockets.iter().find(is_leg).expect("a leg")
+            });
+            for leg in legs {
+                assert!(leg.tcp_nodelay().expect("open"), "{engine}");
+                let given = leg.tcp_user_timeout().expect("open");
+                assert_eq!(given, seconds.map(Duration::from_millis), "{engine}");
+                // The others ask for it when a connection has been silent for a while.
+                assert_eq!(leg.keepalive().expect("open"), engine == "tokio-splice", "{engine}");
+            }
+        }
+    }
 }

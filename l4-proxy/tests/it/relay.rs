@@ -104,6 +104,45 @@ fn slow_reader_holds_back_its_sender_and_loses_nothing() {
 }
 
 #[test]
+fn every_byte_arrives_where_pipes_are_small_or_none_is_to_be_had() {
+    const SIZE: usize = 8_000_000;
+    for (user, pages) in [(54_011, 0), (54_012, 2 * 16), (54_013, 5 * 16)] {
+        let done = lab::with_pages_of_pipes(user, pages, || {
+            for engine in ENGINES {
+                // Its worker is this user's, too.
+                let bench = Bench::new(engine);
+                let pairs: Vec<_> = (0..3).map(|_| bench.pair()).collect();
+                thread::scope(|scope| {
+                    for (client, server) in &pairs {
+                        for (from, to) in [(client, server), (server, client)] {
+                            scope.spawn(|| {
+                                Pattern::new(4).write_to(from, SIZE).expect("sent");
+                                from.shutdown(Shutdown::Write).expect("ended");
+                            });
+                            let received = scope.spawn(|| Pattern::new(4).read_from(to).expect("received"));
+                            scope.spawn(move || {
+                                assert_eq!(
+                                    received.join().expect("received"),
+                                    SIZE,
+                                    "{engine:?}, {pages} pages"
+                                );
+                            });
+                        }
+                    }
+                });
+                bench.ends();
+                let stats = &bench.director.stats()[0];
+                let all = (pairs.len() * SIZE) as u64;
+                assert_eq!((stats.bytes_in, stats.bytes_out), (all, all), "{engine:?}, {pages} pages");
+            }
+        });
+        if done.is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
 fn silence_ends_a_connection_and_bytes_put_it_off() {
     let short = Duration::from_millis(1200);
     for engine in ENGINES {
