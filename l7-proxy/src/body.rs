@@ -49,6 +49,8 @@ pub(crate) enum Cut {
     NoAnswer,
     /// The server's answer broke off.
     Server,
+    /// The chunks of the server's answer are none.
+    Malformed,
     /// The file is shorter than it was.
     File,
     /// The client has gone before its request was whole.
@@ -71,7 +73,7 @@ impl Cut {
         match self {
             Cut::TooLarge => 413,
             Cut::Store | Cut::Lost => 500,
-            Cut::Server | Cut::File => 502,
+            Cut::Server | Cut::Malformed | Cut::File => 502,
             Cut::NoAnswer | Cut::Gone | Cut::Chunks | Cut::Client => 400,
         }
     }
@@ -82,6 +84,7 @@ impl fmt::Display for Cut {
         f.write_str(match self {
             Cut::NoAnswer => "closed without an answer",
             Cut::Server => "upstream prematurely closed connection",
+            Cut::Malformed => "upstream sent invalid chunked response",
             Cut::File => "file was truncated while sending response",
             Cut::Gone => "client prematurely closed connection",
             Cut::Chunks => "client sent invalid chunked body",

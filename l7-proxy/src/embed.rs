@@ -277,7 +277,7 @@ impl HttpBody for Body {
 impl Broken {
     fn of(cut: Cut) -> Broken {
         match cut {
-            Cut::Server | Cut::NoAnswer => Broken::Server,
+            Cut::Server | Cut::Malformed | Cut::NoAnswer => Broken::Server,
             Cut::File => Broken::File,
             Cut::Gone | Cut::Chunks | Cut::Client | Cut::TooLarge | Cut::Store | Cut::Lost => Broken::Request,
         }

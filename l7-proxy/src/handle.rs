@@ -371,6 +371,14 @@ async fn walk<'t>(
                 }
             },
         };
+        let step = match step {
+            Step::Done(_) | Step::Status(..400, _)
+                if incoming.as_ref().is_some_and(|incoming| incoming.is_spoilt()) =>
+            {
+                upload::cut_short(&mut transaction, server, Cut::Chunks)?
+            }
+            step => step,
+        };
         match search.follow(&mut transaction, server, &route, target, step) {
             Next::Answer(answer, status) if let Purpose::Ask(auth) = purpose => {
                 let word = asked::word(&mut transaction, server, &route, target, auth, (&answer, status));

@@ -64,6 +64,17 @@ impl HttpBody for Received {
     }
 }
 
+impl Received {
+    /// Whether what has come so far is known not to be a body, although nobody has read it.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        match self {
+            Received::Http1(body) => body.is_spoilt(),
+            // Frames are looked at as they come.
+            Received::Http2(_) | Received::Other(_) => false,
+        }
+    }
+}
+
 /// A request's body, of which the client sends every byte once.
 ///
 /// Its beginning is kept until there is an answer, so that a request with a small body can be sent

@@ -254,7 +254,11 @@ impl Body for Relayed {
         let frame = match ready!(this.rest.poll_frame(cx)) {
             Some(Err(reason)) => {
                 this.broke_off(reason);
-                return Poll::Ready(Some(Err(Cut::Server)));
+                let cut = match reason {
+                    BrokenOff::Malformed => Cut::Malformed,
+                    BrokenOff::Expired | BrokenOff::Closed | BrokenOff::Failed(_) => Cut::Server,
+                };
+                return Poll::Ready(Some(Err(cut)));
             }
             Some(Ok(frame)) => Some(frame),
             None => None,

@@ -39,6 +39,8 @@ pub(super) async fn serve(session: Rc<Session>, side: Side) {
     let channel = Rc::new(Channel::new(side, Rc::clone(&session)));
     let outcome = drive(&session, pin!(converse(&channel))).await;
     outcome.log(&session);
+    // Judged by what it was about when its time was over: the line in the log begins a request.
+    let timed_out = matches!(outcome, Outcome::Overdue(overdue) if session.resets_for(overdue));
     if let Some((head, parts)) = channel.take_unheard() {
         match outcome {
             Outcome::Overdue(Overdue::Head) => tell_unheard(&session, Unheard::TimedOut, parts, head),
@@ -46,7 +48,6 @@ pub(super) async fn serve(session: Rc<Session>, side: Side) {
             Outcome::Overdue(_) | Outcome::Aborted => {}
         }
     }
-    let timed_out = matches!(outcome, Outcome::Overdue(overdue) if session.resets_for(overdue));
     if timed_out || session.parting() == Parting::Reset {
         channel.reset_on_drop();
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use self::extension::Extension;
 
 /// Takes chunks apart; pieces of data are handed on without a copy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Chunks {
     state: State,
     /// What is read behind a size.
@@ -60,6 +60,18 @@ impl Chunks {
 
     fn new(behind_size: Extension) -> Chunks {
         Chunks { state: State::Size(0, 0), behind_size, extensions: 0, trailers: Vec::new() }
+    }
+
+    /// Whether `bytes`, as what comes next, are not what chunks look like.
+    pub(crate) fn are_spoilt_by(&self, bytes: &Bytes) -> bool {
+        let (mut chunks, mut bytes) = (self.clone(), bytes.clone());
+        loop {
+            match chunks.next(&mut bytes) {
+                Ok(Piece::Data(_)) => {}
+                Ok(Piece::Short | Piece::End(_)) => return false,
+                Err(Malformed) => return true,
+            }
+        }
     }
 
     /// Takes the next piece from `bytes`.

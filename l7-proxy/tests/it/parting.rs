@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::peer::{Origin, Proxy, eventually, forwarding, server};
+use crate::peer::{Left, Origin, Proxy, eventually, forwarding, server};
 
 /// When a server answers a client that leaves.
 #[derive(PartialEq)]
@@ -77,4 +77,32 @@ fn unwelcome_client_hears_it_after_the_delay() {
     let mut client = proxy.client();
     client.send("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic dTpw\r\n\r\n");
     assert_eq!(client.response().status, 200);
+}
+
+/// How the connection of a client that sends this and then nothing ends, once its time is over.
+fn left_in_time(said: &str) -> Left {
+    let server = server(
+        "reset_timedout_connection on; client_header_timeout 200ms; client_body_timeout 200ms; \
+         keepalive_timeout 200ms; location /a { return 200 a; } location / { proxy_pass http://127.0.0.1:1; } \
+         location /none { return 444; }",
+    );
+    let proxy = Proxy::start(&server);
+    let mut client = proxy.client();
+    client.send(said);
+    client.leave()
+}
+
+#[test]
+fn client_that_took_too_long_is_reset_where_that_is_wanted_and_who_was_idle_is_not() {
+    for begun in [
+        "GET / HT",
+        "GET / HTTP/1.1\r\nHost: a\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na",
+        "GET /none HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        assert!(!left_in_time(begun).is_clean, "{begun}");
+    }
+    for idle in ["", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        assert!(left_in_time(idle).is_clean, "{idle}");
+    }
 }

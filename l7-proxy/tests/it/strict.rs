@@ -1,6 +1,6 @@
 //! Requests that two readers could read differently, on the wire.
 
-use crate::peer::{Client, Origin, Proxy, forwarding};
+use crate::peer::{Client, Origin, Proxy, forwarding, server};
 
 /// Sends the bytes and returns the status of the answer; the connection must be closed behind it
 /// if it is an error of framing.
@@ -177,4 +177,23 @@ fn body_in_chunks_is_bounded_like_any_other() {
     let mut client = proxy.client();
     client.send(format!("{chunked}401\r\n{}\r\n0\r\n\r\n", "x".repeat(1025)));
     assert_eq!(client.response().status, 413);
+}
+
+#[test]
+fn body_that_nobody_reads_is_looked_at_as_far_as_it_has_come() {
+    let proxy = Proxy::start(&server(
+        "location = /r { return 200 a; } location = /moved { return 301 /r; } location = /none { return 404; }",
+    ));
+    for (path, chunks, status) in [
+        ("/r", "x\r\nabc\r\n0\r\n\r\n", 400),
+        ("/r", "3\r\nabcX\r\n0\r\n\r\n", 400),
+        ("/moved", "x\r\nabc\r\n0\r\n\r\n", 400),
+        ("/none", "x\r\nabc\r\n0\r\n\r\n", 404),
+        // There may be more to come.
+        ("/r", "3\r\nab", 200),
+        ("/r", "3\r\nabc\r\n0\r\n\r\n", 200),
+    ] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        assert_eq!(ask(&proxy, &head).0, status, "{path} {chunks:?}");
+    }
 }

@@ -133,3 +133,15 @@ fn chunks_that_are_none_cut_the_answer() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(client.try_response().is_err());
 }
+
+#[test]
+fn answer_whose_first_chunk_is_none_is_no_answer() {
+    let origin = Origin::start(|visit| {
+        visit.request()?;
+        visit.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\nabc\r\n0\r\n\r\n")
+    });
+    let proxy = Proxy::start(&forwarding(&[&origin], ""));
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.is_closed());
+}

@@ -216,6 +216,15 @@ impl Channel {
         matches!(*self.left.borrow(), Left::Nothing)
     }
 
+    /// Whether what has come of the body, and was not taken, is known not to be one.
+    fn is_spoilt(&self) -> bool {
+        match &*self.left.borrow() {
+            Left::Chunks(chunks) => chunks.are_spoilt_by(&self.received.borrow()),
+            Left::Lost(broken) => *broken == Broken::Malformed,
+            Left::Nothing | Left::Length(_) => false,
+        }
+    }
+
     /// Whether a body may be read to its end so that the connection can go on.
     pub(super) fn is_worth_reading(&self) -> bool {
         !matches!(*self.left.borrow(), Left::Lost(_)) && self.expectation.get() == Expectation::Nothing
@@ -532,6 +541,11 @@ impl RequestBody {
     /// Whether nothing is to come.
     pub(crate) fn is_end(&self) -> bool {
         self.channel.has_all()
+    }
+
+    /// Whether what has come so far is known not to be a body.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        self.channel.is_spoilt()
     }
 
     /// What is to come.

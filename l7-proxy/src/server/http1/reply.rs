@@ -11,7 +11,7 @@ use http_body::{Body as _, Frame};
 use hyper::ext::ReasonPhrase;
 
 use super::channel::Channel;
-use crate::body::Body;
+use crate::body::{Body, Cut};
 use crate::date;
 use crate::forward::Piped;
 use crate::handle::{Persistence, ResponseHead, is_bodiless};
@@ -29,6 +29,8 @@ pub(super) struct Reply {
     body: Body,
     coding: Coding,
     state: State,
+    /// Whether anything has left.
+    begun: bool,
     pub(super) persistence: Persistence,
 }
 
@@ -88,7 +90,7 @@ impl Reply {
             Coding::None | Coding::Length(0) => State::Closing,
             _ => State::Open,
         };
-        Reply { outgoing: Outgoing::new(ours), piped: None, body, coding, state, persistence }
+        Reply { outgoing: Outgoing::new(ours), piped: None, body, coding, state, begun: false, persistence }
     }
 
     /// Returns the memory of the head, for the next one.
@@ -117,6 +119,7 @@ impl Reply {
                 };
                 let count = ready!(written).map_err(|_| Unsent)?;
                 self.outgoing.advance(count);
+                self.begun = true;
                 continue;
             }
             if staged.is_pending() {
@@ -210,7 +213,17 @@ impl Reply {
         if let Some(polled) = self.poll_move(cx, channel) {
             return polled;
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose().map_err(|_| Unsent)?;
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose() {
+            Ok(frame) => frame,
+            Err(cut) => {
+                // What a server has made a mess of from its beginning is no answer: nobody is to take its
+                // head for one. Without one a client may ask again, as behind nginx.
+                if cut == Cut::Malformed && !self.begun {
+                    self.outgoing = Outgoing::new(Vec::new());
+                }
+                return Poll::Ready(Err(Unsent));
+            }
+        };
         let mut ends = frame.is_none() || self.body.is_end_stream();
         let data = match frame.map(Frame::into_data) {
             None => Bytes::new(),
