@@ -26,7 +26,7 @@ use lvs_core::{Event, Flow, Lease, Refusal};
 use tracing::{debug, error, warn};
 
 pub(crate) use self::explained::explain;
-use self::failure::{Failure, Reach, cause};
+use self::failure::{Failure, Reach};
 pub(crate) use self::failure::{Fault, Unanswered};
 pub(crate) use self::headers::nominated;
 use self::outgoing::Forwarded;
@@ -36,7 +36,7 @@ pub(crate) use self::relayed::{Breakage, Piped, Relayed};
 pub(crate) use self::tunnel::Tunnel;
 use crate::body::{Cut, Kind, Source};
 use crate::handle::{Answer, exchange};
-use crate::leg::Leg;
+use crate::leg::{Leg, cause};
 use crate::model::{HttpVersion, ProxyPass, ProxySettings, Timed};
 use crate::moment::Moment;
 use crate::route::{Route, Server};

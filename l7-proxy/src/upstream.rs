@@ -46,7 +46,7 @@ pub(crate) use self::link::{Expired, Link, Transport};
 pub(crate) use self::malformed::Malformed;
 pub(crate) use self::sticky::{Bound, Known, SessionZones};
 pub(crate) use self::timing::{Histogram, Timings};
-use crate::leg::Leg;
+use crate::leg::{Leg, Refused};
 use crate::model::{Keepalive, Server, Timed, Upstream};
 use crate::moment::Moment;
 use crate::server::Worker;
@@ -105,7 +105,7 @@ pub(crate) enum ConnectError {
     /// The server did not answer in time.
     TimedOut,
     /// This machine has no descriptor, port or memory for it; the server is not to blame.
-    Local(io::Error),
+    Local(Refused),
 }
 
 impl Pool {
@@ -281,7 +281,9 @@ async fn open(server: SocketAddr, leg: Leg) -> Result<TcpStream, ConnectError> {
     }
     let socket = leg.socket(server).map_err(ConnectError::Local)?;
     socket.connect(server).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => ConnectError::Local(error),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => {
+            ConnectError::Local(Refused::at("connect()")(error))
+        }
         _ => ConnectError::Failed(error),
     })
 }

@@ -2,8 +2,6 @@
 
 use std::io;
 
-use lvs_core::Cause;
-
 use crate::body::Cut;
 use crate::error_log::Errno;
 use crate::model::RetryOn;
@@ -74,17 +72,6 @@ pub(super) enum Reach {
     Server,
 }
 
-/// A failed connect in the words of the director's listings.
-pub(super) fn cause(error: &io::Error) -> Cause {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect refused".into(),
-        io::ErrorKind::ConnectionReset => "connection reset".into(),
-        io::ErrorKind::HostUnreachable => "host unreachable".into(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
-        _ => Errno(error).to_string().into(),
-    }
-}
-
 impl Failure {
     /// The status that the client gets for it.
     pub(super) fn status(&self) -> u16 {
@@ -143,7 +130,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Connect(ConnectError::Failed(error)) => write!(f, "connect() failed ({})", Errno(error)),
-            Failure::Connect(ConnectError::Local(error)) => write!(f, "socket() failed ({})", Errno(error)),
+            Failure::Connect(ConnectError::Local(refused)) => refused.fmt(f),
             Failure::Connect(ConnectError::TimedOut) | Failure::TimedOut(_) => {
                 f.write_str("upstream timed out (110: Connection timed out)")
             }

@@ -155,7 +155,7 @@ impl Choice {
         common: &Common,
         settings: &StreamSettings,
         chosen: &Chosen,
-        cause: String,
+        cause: Cause,
         facts: &Facts,
     ) -> bool {
         if let Some(transition) = self.report_failure(common, chosen, cause) {
@@ -186,9 +186,9 @@ impl Choice {
         &self,
         common: &Common,
         chosen: &Chosen,
-        cause: String,
+        cause: Cause,
     ) -> Option<Transition> {
-        let event = Event::ConnectFailed(Cause::from(cause));
+        let event = Event::ConnectFailed(cause);
         self.director(common).report(chosen.lease.as_ref()?, event, l4_proxy::clock::now())
     }
 

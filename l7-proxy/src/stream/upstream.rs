@@ -16,8 +16,7 @@ use super::facts::Facts;
 use super::side::Side;
 use super::text::Text;
 use super::{Common, Server};
-use crate::error_log::Errno;
-use crate::leg::Leg;
+use crate::leg::{Leg, Unconnected};
 use crate::model::{StreamSettings, StreamTarget, StreamTimed, Transport};
 use crate::server::Proxy;
 use crate::tls::ClientTarget;
@@ -62,27 +61,27 @@ pub(super) async fn reach(
                 return Ok(Reached { side, choice, chosen, began });
             }
             Ok(Err(error)) => error,
-            Err(_) => io::ErrorKind::TimedOut.into(),
+            Err(_) => Unconnected::TimedOut,
         };
-        error!(
-            "*{} connect() failed ({}) while connecting to upstream, {}",
-            facts.serial,
-            Errno(&failure),
-            facts.traffic()
-        );
+        error!("*{} {failure} while connecting to upstream, {}", facts.serial, facts.traffic());
         if let Some(attempt) = facts.attempts.last_mut() {
             attempt.session = Some(began.elapsed());
         }
-        if l4_proxy::socket::is_of_host(&failure) {
+        if failure.is_own() {
             return Err(500);
         }
-        if !choice.failed(common, settings, &chosen, failure.to_string(), facts) {
+        if !choice.failed(common, settings, &chosen, failure.cause(), facts) {
             return Err(502);
         }
     }
 }
 
-async fn connect(server: &Server, facts: &mut Facts, addr: SocketAddr, name: &str) -> io::Result<Side> {
+async fn connect(
+    server: &Server,
+    facts: &mut Facts,
+    addr: SocketAddr,
+    name: &str,
+) -> Result<Side, Unconnected> {
     let settings = &server.model.settings;
     let mut socket = open(settings, facts, addr).await?;
     if let Some(version) = settings.proxy_protocol {
@@ -107,13 +106,13 @@ async fn connect(server: &Server, facts: &mut Facts, addr: SocketAddr, name: &st
     Ok(Side::Tls(Box::new(TlsStream::Client(stream))))
 }
 
-async fn open(settings: &StreamSettings, facts: &Facts, addr: SocketAddr) -> io::Result<TcpStream> {
+async fn open(settings: &StreamSettings, facts: &Facts, addr: SocketAddr) -> Result<TcpStream, Unconnected> {
     if let Some(path) = unix::path(addr) {
-        return unix::connect(path).await;
+        return Ok(unix::connect(path).await?);
     }
     let origin = own_address(settings, facts);
     let leg = Leg { origin, nodelay: settings.tcp_nodelay, socket: settings.socket };
-    leg.socket(addr)?.connect(addr).await
+    Ok(leg.socket(addr)?.connect(addr).await?)
 }
 
 /// Returns where connections to servers come from, if `proxy_bind` says it.

@@ -75,7 +75,19 @@ impl Site {
     }
 
     pub(crate) fn start(&self) -> Running {
-        let child = self.command(&[]).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_by(self.command(&[]))
+    }
+
+    /// The same, without capabilities that root has, in the words of setpriv.
+    pub(crate) fn start_without(&self, capabilities: &str) -> Running {
+        let (command, mut without) = (self.command(&[]), Command::new("setpriv"));
+        without.arg(format!("--bounding-set={capabilities}")).arg(command.get_program());
+        without.args(command.get_args()).stdin(Stdio::null());
+        self.start_by(without)
+    }
+
+    fn start_by(&self, mut command: Command) -> Running {
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut running = Running { child };
         eventually("the pid file is written", || {
             assert!(running.child.try_wait().unwrap().is_none(), "it ended: {}", running.complaints());

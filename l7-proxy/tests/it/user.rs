@@ -1,9 +1,10 @@
 //! Whom workers act as.
 
 use std::fs::{self, Permissions};
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::peer::eventually;
+use crate::peer::{Client, eventually};
 use crate::program::Site;
 
 /// Whether this can be tested; that it cannot is a fault where `REQUIRE_PEERS` is set.
@@ -59,6 +60,43 @@ fn files_are_read_as_the_user_and_opened_for_it_beforehand_as_root() {
         }
     }
     assert!(owners.len() >= 2 && owners.iter().all(|owner| owner != "0"), "{owners:?}");
+}
+
+#[test]
+fn address_that_may_not_be_had_is_named_and_no_server_is_blamed() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new("");
+    let [http, stream, datagrams] = [(); 3].map(|()| Site::new("").addr);
+    let from = |origin: &str| {
+        site.write_whole(&format!(
+            "pid l7.pid; error_log error.log error; events {{}}
+             http {{ access_log off; server {{ listen {http};
+                 location / {{ proxy_pass http://127.0.0.1:1; proxy_bind {origin}; }} }} }}
+             stream {{ server {{ listen {stream}; proxy_pass 127.0.0.1:1; proxy_bind {origin}; }}
+                 server {{ listen {datagrams} udp; proxy_pass 127.0.0.1:1; proxy_bind {origin}; }} }}"
+        ));
+        let _ = fs::remove_file(site.path("error.log"));
+        let running = site.start_without("-net_raw,-net_admin");
+        assert_eq!(Client::connect(http).get("/").status, 500);
+        assert!(Client::connect(stream).is_closed());
+        let client = UdpSocket::bind((http.ip(), 0)).unwrap();
+        client.send_to(b"x", datagrams).unwrap();
+        eventually("all three are told of", || site.read("error.log").lines().count() == 3);
+        drop(running);
+        site.read("error.log")
+    };
+    for (origin, failed) in [
+        ("192.0.2.1", "bind(192.0.2.1) failed (99: Cannot assign requested address) while connecting"),
+        (
+            "192.0.2.1 transparent",
+            "setsockopt(IP_TRANSPARENT) failed (1: Operation not permitted) while connecting",
+        ),
+    ] {
+        let log = from(origin);
+        assert!(log.lines().all(|line| line.contains(failed)), "{log}");
+    }
 }
 
 #[test]

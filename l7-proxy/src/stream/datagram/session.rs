@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use l4_proxy::connections::Place;
 use l4_proxy::proxy_protocol::{Addresses, Header, Version};
 use l4_proxy::udp::is_of_server;
+use lvs_core::Cause;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
 };
@@ -24,7 +26,7 @@ use tracing::{debug, error, warn};
 use super::pace::Pace;
 use super::{Client, Inlet, Phase};
 use crate::error_log::{self, Errno};
-use crate::leg;
+use crate::leg::{self, Unconnected, cause};
 use crate::model::{StreamSettings, StreamTimed, Transport};
 use crate::moment::{COARSE, Moment};
 use crate::stream::choice::{Choice, Chosen};
@@ -313,7 +315,7 @@ impl Session {
         } else {
             let late = io::Error::from(rustix::io::Errno::TIMEDOUT);
             error!("{}", self.said(&format!("upstream timed out ({})", Errno(&late)), PROXYING));
-            self.report_failure("no answer".to_owned());
+            self.report_failure("no answer".into());
             self.end(502);
         }
     }
@@ -368,7 +370,7 @@ impl Session {
         error!("{}", self.said(&format!("{call}() failed ({})", Errno(error)), READING));
         let settings = &self.server.model.settings;
         let Some(first) = self.first.take() else {
-            self.report_failure(error.to_string());
+            self.report_failure(cause(error));
             let answered = self.responses.get() > 0;
             return self.end(if answered { 200 } else { 502 });
         };
@@ -377,8 +379,7 @@ impl Session {
             let mut link = self.link.borrow_mut();
             note_end(&mut visit.facts, link.began);
             let common = Arc::clone(&visit.door.common);
-            let found = match choice.failed(&common, settings, &link.chosen, error.to_string(), &visit.facts)
-            {
+            let found = match choice.failed(&common, settings, &link.chosen, cause(error), &visit.facts) {
                 true => Link::find(&mut choice, &mut visit, settings),
                 false => Err(502),
             };
@@ -397,7 +398,7 @@ impl Session {
         }
     }
 
-    fn report_failure(&self, cause: String) {
+    fn report_failure(&self, cause: Cause) {
         let (visit, link) = (self.visit.borrow(), self.link.borrow());
         // The line that tells of the failure says enough.
         let _ = self.choice.borrow().report_failure(&visit.door.common, &link.chosen, cause);
@@ -479,17 +480,13 @@ impl Link {
                     return Ok(Link { socket: Rc::new(socket), chosen, began });
                 }
                 Err(error) => {
-                    error!(
-                        "*{} connect() failed ({}) while connecting to upstream, {}",
-                        visit.facts.serial,
-                        Errno(&error),
-                        visit.facts.traffic()
-                    );
+                    let (serial, traffic) = (visit.facts.serial, visit.facts.traffic());
+                    error!("*{serial} {error} while connecting to upstream, {traffic}");
                     note_end(&mut visit.facts, began);
-                    if l4_proxy::socket::is_of_host(&error) {
+                    if error.is_own() {
                         return Err(500);
                     }
-                    if !choice.failed(&common, settings, &chosen, error.to_string(), &visit.facts) {
+                    if !choice.failed(&common, settings, &chosen, error.cause(), &visit.facts) {
                         return Err(502);
                     }
                 }
@@ -499,18 +496,23 @@ impl Link {
 }
 
 /// A socket that sends to this server and hears of nobody else.
-fn open(settings: &StreamSettings, facts: &Facts, chosen: &Chosen) -> io::Result<UdpSocket> {
+fn open(settings: &StreamSettings, facts: &Facts, chosen: &Chosen) -> Result<UdpSocket, Unconnected> {
     let addr = chosen.addr;
     if let Some(path) = unix::path(addr) {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
-        // What is sent and received is the same for both kinds of socket.
-        return UdpSocket::from_std(socket.into());
+        return Ok(open_at_path(&path)?);
     }
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     leg::prepare(SockRef::from(&socket), own_address(settings, facts), &settings.socket)?;
     socket.connect(&addr.into())?;
+    Ok(UdpSocket::from_std(socket.into())?)
+}
+
+/// The same, of a server that listens at a path.
+fn open_at_path(path: &Path) -> io::Result<UdpSocket> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    // What is sent and received is the same for both kinds of socket.
     UdpSocket::from_std(socket.into())
 }
 
