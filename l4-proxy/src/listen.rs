@@ -154,7 +154,7 @@ pub fn keepalive() -> TcpKeepalive {
 }
 
 /// Connections that may wait to be accepted; the kernel lowers it to `somaxconn`.
-const BACKLOG: i32 = 65_535;
+pub const BACKLOG: i32 = 65_535;
 
 /// Room for datagrams that came while the worker was busy.
 const RECEIVE_BUFFER: usize = 4 << 20;

@@ -207,12 +207,15 @@ impl Acceptor {
             }
             Self::Unix(listener, addr) => {
                 let listener = listener.into_std();
-                Box::new(std::iter::from_fn(move || {
+                let accepted = std::iter::from_fn(move || {
                     let (stream, _) = listener.as_ref().ok()?.accept().ok()?;
                     stream.set_nonblocking(true).ok()?;
                     let stream = TcpStream::from_std(OwnedFd::from(stream).into()).ok()?;
                     Some(Accepted { stream, peer: NOBODY, local: Some(addr) })
-                }))
+                });
+                // No more than a queue can hold: another process may have the same listener, to which
+                // clients come on.
+                Box::new(accepted.take(l4_proxy::listen::BACKLOG as usize))
             }
         }
     }

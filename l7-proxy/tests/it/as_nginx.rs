@@ -250,3 +250,12 @@ fn who_speaks_another_protocol_need_not_end_a_line_to_be_told() {
     client.send("ET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.response().status, 200);
 }
+
+#[test]
+fn path_in_an_older_encoding_is_read_byte_by_byte() {
+    let proxy = Proxy::start(&server("location ~ ^/a(.)b$ { return 200 found; } location / { return 404; }"));
+    let mut client = proxy.client();
+    client.send(b"GET /a\xe4b?\xff HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answer = client.response();
+    assert_eq!((answer.status, answer.text()), (200, "found"));
+}

@@ -2,7 +2,7 @@
 //!
 //! Browsers write `%22` where people with a command line write `"`, and servers take both for the same. What
 //! our own reader of targets does not know is put as a browser would put it, so that there is one spelling from
-//! here on. A later minor version says nothing that an earlier one does not (RFC 9110, section 2.5).
+//! here on; so are names in an older encoding than UTF-8. A later minor version says nothing that an earlier one does not (RFC 9110, section 2.5).
 
 /// Returns `bytes`, which begin with the line of a request, with that line made well-formed; `None` if nothing
 /// of this kind is wrong with it.
@@ -22,8 +22,10 @@ pub(super) fn amend(bytes: &[u8]) -> Option<Vec<u8>> {
     amended.push(b' ');
     if target.first() == Some(&b'/') {
         let query = memchr::memchr(b'?', target).unwrap_or(target.len());
-        target[..query].iter().for_each(|&byte| put(&mut amended, byte, b"<>`"));
-        target[query..].iter().for_each(|&byte| put(&mut amended, byte, b"\"<>"));
+        let older = std::str::from_utf8(target).is_err();
+        let is_foreign = |byte: u8, foreign: &[u8]| foreign.contains(&byte) || older && !byte.is_ascii();
+        target[..query].iter().for_each(|&byte| put(&mut amended, byte, is_foreign(byte, b"<>`")));
+        target[query..].iter().for_each(|&byte| put(&mut amended, byte, is_foreign(byte, b"\"<>")));
     } else {
         amended.extend_from_slice(target);
     }
@@ -37,9 +39,9 @@ pub(super) fn amend(bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Puts a byte of a target, encoded if it is one of `foreign`.
-fn put(target: &mut Vec<u8>, byte: u8, foreign: &[u8]) {
-    if foreign.contains(&byte) {
+/// Puts a byte of a target, encoded if it is foreign there.
+fn put(target: &mut Vec<u8>, byte: u8, is_foreign: bool) {
+    if is_foreign {
         target.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
     } else {
         target.push(byte);
@@ -69,6 +71,13 @@ mod tests {
         check("GET /a HTTP/1.1", None);
         // Nobody's name.
         check("GET http://a<b/ HTTP/1.1", None);
+    }
+
+    #[test]
+    fn target_that_is_no_utf8_is_put_byte_by_byte() {
+        let amended = amend(b"GET /\xe4b?\xff\xc3\xa4 HTTP/1.1\r\n\xe4");
+        assert_eq!(amended.unwrap(), b"GET /%E4b?%FF%C3%A4 HTTP/1.1\r\n\xe4");
+        check("GET /\u{e4} HTTP/1.1", None);
     }
 
     #[test]
