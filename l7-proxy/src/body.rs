@@ -27,7 +27,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 pub(crate) use self::clipped::Clipped;
 pub(crate) use self::edited::Edited;
-pub(crate) use self::filling::{Filled, Filling};
+pub(crate) use self::filling::{Deposit, Filled, Filling};
 pub(crate) use self::joined::Joined;
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};

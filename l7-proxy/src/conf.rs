@@ -253,6 +253,7 @@ fn settings_of(
     rules::apply(scope, charset::RULES, context, block, settings)?;
     rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
+    cache::check_store(block)?;
     rules::apply(scope, cache::RULES, context, block, settings)?;
     rules::apply(scope, grpc::RULES, context, block, settings)?;
     rules::apply(scope, tls::HTTP, context, block, settings)?;

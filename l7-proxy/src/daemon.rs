@@ -54,7 +54,9 @@ use crate::check;
 use crate::embed::{self, Service};
 use crate::error_log::Errno;
 use crate::identity::Rights;
-use crate::model::{self, CacheUse, Config, ControlSocket, Http, Identity, SocketOptions, Stream, Transport};
+use crate::model::{
+    self, CacheUse, Config, ControlSocket, Http, Identity, SocketOptions, Storing, Stream, Transport,
+};
 use crate::names::{self, Followed};
 use crate::server::Shared;
 use crate::site::{self, Site};
@@ -670,7 +672,10 @@ fn prepare_folders(site: &Site, user: &Identity) {
         is_shown || settings.client.body.in_file.is_some() || !settings.mirror.paths.is_empty()
     });
     let folders = written.map(|settings| &settings.client.body.folder);
-    let kept = site.router.all_settings().filter(|settings| settings.proxy.cache != CacheUse::Off);
+    let kept = site
+        .router
+        .all_settings()
+        .filter(|settings| settings.proxy.cache != CacheUse::Off || settings.proxy.store != Storing::Off);
     let folders = folders.chain(kept.map(|settings| &settings.proxy.cache_rules.temporary));
     for folder in folders.collect::<std::collections::HashSet<_>>() {
         if let Err(error) = Spool::prepare(folder, user) {

@@ -10,6 +10,7 @@ mod computed;
 mod edit;
 mod expires;
 mod explained;
+mod fill;
 mod finish;
 mod guard;
 mod included;
@@ -24,6 +25,7 @@ mod search;
 mod secure;
 mod slice;
 mod status;
+mod stored;
 mod strict;
 mod trailing;
 mod tried;
@@ -48,7 +50,7 @@ pub(crate) use self::trailing::is_bodiless;
 pub(crate) use self::unheard::{Unheard, tell_unheard};
 use crate::body::{Body, Cut, Kind, Received, Source};
 use crate::forward::{self, Tunnel};
-use crate::model::{Auth, CacheUse, ErrorPageStatus, Handler, ServerRanges};
+use crate::model::{Auth, CacheUse, ErrorPageStatus, Handler, ServerRanges, Storing};
 use crate::moment::Moment;
 use crate::pages::{self, Page};
 use crate::route::{Route, Server};
@@ -344,7 +346,12 @@ async fn walk<'t>(
                     let shown = body.as_ref().and_then(|body| body.shown());
                     transaction.findings.body = shown.filter(|body| body.len() as u64 <= most);
                     match answered {
-                        Ok(answer) => {
+                        Ok(mut answer) => {
+                            if route.proxy().store != Storing::Off {
+                                // In a place of its own, as above.
+                                Box::pin(stored::store(&transaction, server, &route, target, &mut answer))
+                                    .await;
+                            }
                             let step = relay::examine(&mut transaction, server, &route, target, answer);
                             match &transaction.findings.cached {
                                 None if pieces.is_none()

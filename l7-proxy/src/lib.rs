@@ -115,6 +115,7 @@ pub mod route;
 pub mod site;
 pub mod spool;
 pub mod static_file;
+mod stored;
 pub mod stream;
 pub mod tls;
 pub mod uri;

@@ -1,11 +1,12 @@
 //! A body in a file: a request's, for a program that is told the file's name, or since it is larger than what
-//! is kept in memory; an answer's, on its way into a cache.
+//! is kept in memory; an answer's, on its way into a cache or to its place.
 
 use std::cell::Cell;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -89,6 +90,15 @@ impl Spool {
         fs::rename(&self.path, path)?;
         self.afterwards.set(Afterwards::Kept);
         Ok(())
+    }
+
+    /// Gives the file permissions, and says when it was changed, if that is known.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    pub(crate) fn describe(&self, access: u32, modified: Option<SystemTime>) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(access))?;
+        modified.map_or(Ok(()), |modified| self.file.set_modified(modified))
     }
 
     /// Reads at most `most` bytes at `offset`; fewer only at the end.

@@ -182,7 +182,7 @@ fn prepared(exchange: &Exchange<'_>, name: &mut Vec<u8>, cache: &mut Cache) -> (
 }
 
 /// Appends the name of the file that the path stands for.
-fn file_name(exchange: &Exchange<'_>, name: &mut Vec<u8>) {
+pub(crate) fn file_name(exchange: &Exchange<'_>, name: &mut Vec<u8>) {
     let path = exchange.target.path();
     match &exchange.settings.files.root {
         Root::Root(root) => {

@@ -1,10 +1,11 @@
-//! A server's answer on its way into the cache, and to its client at the same time.
+//! A server's answer on its way into the cache, or into a file, and to its client at the same time.
 //!
 //! It is read as fast as its server sends it, whatever its client does: others may wait for it, and a client
 //! that goes does not take the answer with it. The client gets what has been written so far. Should the file
 //! fail, the answer goes on to the client alone.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -15,16 +16,33 @@ use tracing::error;
 
 use super::pace::Pace;
 use super::{Cut, Kind};
-use crate::cache::Draft;
 use crate::error_log::Errno;
 use crate::forward::Breakage;
 use crate::spool::Spool;
+
+/// What an answer is written to; dropped before its end it leaves nothing.
+pub(crate) trait Deposit {
+    /// The file, and where the body begins in it.
+    fn file(&self) -> (Rc<Spool>, u64);
+
+    /// Writes a piece of the body.
+    ///
+    /// # Errors
+    /// It cannot be written, or there is no room for so much.
+    fn append(&mut self, piece: &[u8]) -> io::Result<()>;
+
+    /// Shows it to everybody.
+    ///
+    /// # Errors
+    /// It cannot be written, or not be moved to its place.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
 
 /// What reads an answer and writes it.
 pub(crate) struct Filling {
     /// `None` when it has ended, or goes to its client alone.
     inner: Option<Kind>,
-    draft: Option<Draft>,
+    draft: Option<Box<dyn Deposit>>,
     /// What came behind the body.
     trailers: Option<HeaderMap>,
     /// `None` where nothing limits the rate.
@@ -76,7 +94,12 @@ enum End {
 impl Filling {
     /// Writes an answer, and hands it to a reader, who knows from its head how long it is. It is read at no more
     /// than `rate` bytes per second; a rate of 0 sets no limit.
-    pub(crate) fn new(inner: Kind, draft: Draft, size: Option<u64>, rate: u64) -> (Filling, Filled) {
+    pub(crate) fn new(
+        inner: Kind,
+        draft: Box<dyn Deposit>,
+        size: Option<u64>,
+        rate: u64,
+    ) -> (Filling, Filled) {
         let (file, start) = draft.file();
         let traffic = inner.traffic().unwrap_or_default();
         let progress = RefCell::new(Progress { traffic, ..Progress::default() });

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use super::entry::{Extent, Facts, PREFACE_MAX, Preface};
 use super::validity::{Said, Seconds};
 use super::{Claim, create_folder, on_disk, temporary_folder};
+use crate::body::Deposit;
 use crate::spool::{Afterwards, Spool};
 
 /// What is to be kept of an answer.
@@ -71,17 +72,14 @@ impl Draft {
         let most = zone.max_size.unwrap_or(u64::MAX);
         Ok(Some(Draft { file: Rc::new(file), preface, start, claim, most }))
     }
+}
 
-    /// The file, and where the body begins in it.
-    pub(crate) fn file(&self) -> (Rc<Spool>, u64) {
+impl Deposit for Draft {
+    fn file(&self) -> (Rc<Spool>, u64) {
         (Rc::clone(&self.file), self.start)
     }
 
-    /// Writes a piece of the body.
-    ///
-    /// # Errors
-    /// It cannot be written, or the zone has no room for so much.
-    pub(crate) fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+    fn append(&mut self, piece: &[u8]) -> io::Result<()> {
         let length = self.preface.body_length + piece.len() as u64;
         if self.start + length > self.most {
             return Err(io::Error::other("it is larger than its zone"));
@@ -91,12 +89,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Shows it to everybody.
-    ///
-    /// # Errors
-    /// It cannot be written, or not be moved to its place.
-    pub(crate) fn finish(self) -> io::Result<()> {
-        let Draft { file, preface, start, claim, .. } = self;
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        let Draft { file, preface, start, claim, .. } = *self;
         let bytes = preface.write().ok_or_else(|| io::Error::other("it has too long a key"))?;
         file.write(0, &bytes)?;
         let store = Arc::clone(&claim.store);

@@ -1,4 +1,4 @@
-//! `proxy_cache` and all that belongs to it.
+//! `proxy_cache` and all that belongs to it, and `proxy_store`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +6,10 @@ use std::time::Duration;
 use http::Method;
 
 use crate::model::{
-    CacheId, CacheRules, CacheUse, CacheValid, CacheZone, Rhythm, Settings, TemporaryFiles, UseStale,
+    CacheId, CacheRules, CacheUse, CacheValid, CacheZone, Rhythm, Settings, Storing, TemporaryFiles, UseStale,
 };
 use crate::variable::Value;
 
-use super::Scope;
 use super::limit::{must_have, other_use};
 use super::proxy::proxy;
 use super::rules::{ANY, Context, Fault, Rule};
@@ -18,6 +17,7 @@ use super::tree::Directive;
 use super::value::{
     flag, number, offset, parse_number, parse_offset, parse_seconds, parse_size, parse_time, time,
 };
+use super::{Error, Scope};
 
 /// Zones go into the scope, where locations find them.
 pub(super) const ZONES: &[Rule<()>] =
@@ -26,6 +26,11 @@ pub(super) const ZONES: &[Rule<()>] =
 /// What fills in how answers are kept.
 pub(super) const RULES: &[Rule<Settings>] = &[
     Rule::new("proxy_cache", Context::SETTINGS, 1..=1, zone),
+    Rule::new("proxy_store", Context::SETTINGS, 1..=1, store),
+    Rule::new("proxy_store_access", Context::SETTINGS, 1..=3, |_, settings, directive| {
+        proxy(settings).store_access = access(directive)?;
+        Ok(())
+    }),
     Rule::new("proxy_cache_key", Context::SETTINGS, 1..=1, |scope, settings, directive| {
         rules(settings).key = Some(Value::parse(directive.arg(0), &scope.names)?);
         Ok(())
@@ -201,7 +206,65 @@ fn zone(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Re
         let unknown = || Fault::new(format!("\"proxy_cache\" zone \"{word}\" is unknown"));
         CacheUse::Zone(CacheId(place.ok_or_else(unknown)?))
     };
+    if word != "off" {
+        // An outer block may say otherwise.
+        proxy(settings).store = Storing::Off;
+    }
     Ok(())
+}
+
+fn store(scope: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {
+    let settings = proxy(settings);
+    settings.store = match directive.arg(0) {
+        "off" => Storing::Off,
+        "" => return Err(Fault::new("empty path")),
+        "on" => Storing::Root,
+        path => Storing::At(Value::parse(path, &scope.names)?),
+    };
+    if settings.store != Storing::Off {
+        settings.cache = CacheUse::Off;
+    }
+    Ok(())
+}
+
+/// Refuses `proxy_store` beside `proxy_cache`: an answer is the one's or the other's.
+pub(super) fn check_store(block: &[Directive]) -> Result<(), Error> {
+    let is_on = |inside: &&Directive| {
+        matches!(&*inside.name, "proxy_store" | "proxy_cache")
+            && inside.args.first().is_none_or(|word| word != "off")
+    };
+    let mut both = block.iter().filter(is_on);
+    if let (Some(first), Some(second)) = (both.next(), both.next())
+        && first.name != second.name
+    {
+        return Err(Fault::directive(format!("is incompatible with \"{}\"", first.name)).at(second));
+    }
+    Ok(())
+}
+
+/// Reads `user:rw group:r`: the permissions of a file.
+fn access(directive: &Directive) -> Result<u32, Fault> {
+    let mut access = 0;
+    let mut own = 0o600;
+    for word in &directive.args {
+        let invalid = || Fault::value(word);
+        let (who, what) = word.split_once(':').ok_or_else(invalid)?;
+        let right = match what {
+            "rw" => 6,
+            "r" => 4,
+            _ => return Err(invalid()),
+        };
+        access |= match who {
+            "user" => {
+                own = 0;
+                right << 6
+            }
+            "group" => right << 3,
+            "all" => right,
+            _ => return Err(invalid()),
+        };
+    }
+    Ok(access | own)
 }
 
 fn valid(_: &mut Scope, settings: &mut Settings, directive: &Directive) -> Result<(), Fault> {

@@ -115,14 +115,12 @@ pub(super) const DIRECTIVES: &[Effectless] = &[
     switch("ssi_silent_errors", Context::SETTINGS),
     several("ssi_types", Context::SETTINGS, 1, ANY),
     size("ssi_value_length", Context::SETTINGS),
-    several("proxy_store_access", Context::SETTINGS, 1, 3),
     // What a server has counted is on the page of metrics.
     one("status_zone", Context::SERVER.or(Context::LOCATION).or(Context::STREAM_SERVER)),
     obsolete("proxy_downstream_buffer", Context::STREAM_SETTINGS, "proxy_buffer_size"),
     obsolete("proxy_upstream_buffer", Context::STREAM_SETTINGS, "proxy_buffer_size"),
-    // Nothing is stored, included or asked of FastCGI: what says so, or how it would be done, changes
+    // Nothing is included or asked of FastCGI: what says so, or how it would be done, changes
     // nothing. What would have it done is refused.
-    only_off("proxy_store", Context::SETTINGS),
     only_off("ssi", Context::SETTINGS_IF),
     only_off("fastcgi_cache", Context::SETTINGS),
     several("fastcgi_cache_bypass", Context::SETTINGS, 1, ANY).many(),

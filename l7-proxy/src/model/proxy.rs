@@ -54,10 +54,26 @@ pub struct ProxySettings {
     pub relay: Relay,
     /// What becomes of a request whose client has gone (`proxy_ignore_client_abort`).
     pub client_abort: ClientAbort,
+    /// Whether answers become files.
+    pub store: Storing,
+    /// The permissions of such files (`proxy_store_access`); 0600 by default.
+    pub store_access: u32,
     /// Whether answers are kept.
     pub cache: CacheUse,
     /// How they are, if they are.
     pub cache_rules: Arc<CacheRules>,
+}
+
+/// Whether answers of servers become files, for others to serve (`proxy_store`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Storing {
+    /// They do not.
+    #[default]
+    Off,
+    /// They do, where the location would look for a file.
+    Root,
+    /// They do, under this name; an empty one stores nothing.
+    At(Value),
 }
 
 /// What becomes of a request whose client has gone before it was answered.
@@ -137,6 +153,8 @@ impl Default for ProxySettings {
             limit_rate: None,
             relay: Relay::default(),
             client_abort: ClientAbort::Heeded,
+            store: Storing::Off,
+            store_access: 0o600,
             cache: CacheUse::Off,
             cache_rules: Arc::default(),
         }

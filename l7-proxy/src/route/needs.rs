@@ -2,7 +2,7 @@
 
 use crate::model::{
     AccessLogTarget, CacheUse, Expires, Fallback, Handler, Http, Instruction, Location, PassTo, PassUri,
-    ProxyPass, ReturnBody, Settings, StatusPage, Test, TryFiles, VirtualServer,
+    ProxyPass, ReturnBody, Settings, StatusPage, Storing, Test, TryFiles, VirtualServer,
 };
 use crate::variable::{Definitions, Value, Variable};
 
@@ -126,6 +126,9 @@ impl Needs {
             proxy.limit_rate.iter().for_each(|value| self.value(value));
             proxy.set_headers.iter().for_each(|set| self.value(&set.value));
             proxy.set_body.iter().chain(&proxy.method).for_each(|value| self.value(value));
+            if let Storing::At(path) = &proxy.store {
+                self.value(path);
+            }
             if let CacheUse::Named(name) = &proxy.cache {
                 self.value(name);
             }

@@ -69,6 +69,7 @@ mod static_file;
 mod status;
 mod sticky;
 mod stopped;
+mod stored;
 mod stream;
 mod stream_names;
 mod strict;

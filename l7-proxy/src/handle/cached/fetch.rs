@@ -1,27 +1,24 @@
 //! A server is asked, and its answer is kept.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED, RANGE};
+use http::header::{ETAG, LAST_MODIFIED, RANGE};
 use http::{HeaderValue, Method, StatusCode};
 use hyper::ext::ReasonPhrase;
 use tracing::error;
 
 use super::super::finish::exchange_with;
-use super::super::{Answer, logged::Logged, relay};
+use super::super::{Answer, fill, relay};
 use super::{Spot, fields_of, holds};
-use crate::body::{Filling, Kind, Source};
+use crate::body::Source;
 use crate::cache::{Claim, Draft, Entry, Extent, Head, Keeping, Said, now};
+use crate::date;
 use crate::error_log::Errno;
 use crate::forward::{self, Fault, Unanswered};
-use crate::server::Beside;
 use crate::transaction::Transaction;
 use crate::upstream::parse_length;
 use crate::variable::{Asking, Outcome};
-use crate::{conf, date};
 
 /// What a server is asked for.
 pub(super) struct Errand {
@@ -224,7 +221,10 @@ impl Spot<'_> {
         }
         let Some(claim) = claim.or_else(|| self.store.overwrite(&self.key)) else { return answer };
         match Draft::begin(claim, self.keeping(transaction, &answer, said)) {
-            Ok(Some(draft)) => self.fill(transaction, &mut answer, draft).await,
+            Ok(Some(draft)) => {
+                fill::begin(transaction, self.server, self.route, self.target, &mut answer, Box::new(draft))
+                    .await
+            }
             Ok(None) => {}
             Err(error) => {
                 let (serial, context) = (transaction.connection.serial, transaction.context(self.server));
@@ -266,38 +266,5 @@ impl Spot<'_> {
             head: Head::write(answer.status, headers, reason, &transaction.session.spelling),
             temporary: &self.rules().temporary,
         }
-    }
-
-    /// Has an answer written while it is sent.
-    async fn fill(&self, transaction: &Transaction, answer: &mut Answer, draft: Draft) {
-        let inner = std::mem::replace(&mut answer.kind, Kind::Whole(Bytes::new()));
-        let told = answer.headers.get(CONTENT_LENGTH).and_then(|value| parse_length(value.as_bytes()));
-        let size = inner.exact_size().or(told);
-        let (mut filling, filled) = Filling::new(inner, draft, size, self.rate(transaction));
-        answer.kind = Kind::Filled(Box::new(filled));
-        // Most answers have come with their heads.
-        if poll_fn(|cx| Poll::Ready(filling.poll(cx).is_ready())).await {
-            return;
-        }
-        let Some(beside) = Beside::of(&transaction.session) else {
-            return filling.give_up(Bytes::new());
-        };
-        let session = Rc::clone(&transaction.session);
-        let writing = Box::pin(async move { poll_fn(|cx| filling.poll(cx)).await });
-        tokio::task::spawn_local(async move {
-            tokio::select! {
-                biased;
-                () = beside.aborted() => {}
-                () = Logged::new(session, writing) => {}
-            }
-        });
-    }
-
-    /// How many bytes per second are read of a server's answer; 0 sets no limit.
-    fn rate(&self, transaction: &Transaction) -> u64 {
-        let Some(value) = &self.route.proxy().limit_rate else { return 0 };
-        let mut text = Vec::new();
-        let text = std::str::from_utf8(value.bytes(&self.exchange(transaction), &mut text)).ok();
-        text.and_then(conf::parse_size).unwrap_or(0)
     }
 }

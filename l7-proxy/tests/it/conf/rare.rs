@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use l7_proxy::model::{CacheId, CacheUse, Storing};
+
 use super::{location, refused, refused_in_http, refused_in_location};
 
 #[test]
@@ -15,4 +17,37 @@ fn slice_is_a_size() {
         "proxy_force_ranges yes;",
         "invalid value \"yes\" in \"proxy_force_ranges\" directive, it must be \"on\" or \"off\"",
     );
+}
+
+#[test]
+fn store_is_a_place_and_excludes_a_cache() {
+    let zone = "proxy_cache_path cache keys_zone=zone:1m;";
+    let inner = location(zone, "proxy_cache zone;", "proxy_store on;").proxy;
+    assert_eq!((&inner.store, &inner.cache), (&Storing::Root, &CacheUse::Off));
+    let inner = location(zone, "proxy_store /a$uri;", "proxy_cache zone;").proxy;
+    assert_eq!((&inner.store, &inner.cache), (&Storing::Off, &CacheUse::Zone(CacheId(0))));
+    let inner = location(zone, "proxy_store /a$uri;", "").proxy;
+    assert!(matches!(inner.store, Storing::At(_)));
+    for (access, expected) in [
+        ("user:rw group:rw all:r", 0o664),
+        ("group:rw", 0o660),
+        ("user:r", 0o400),
+        ("all:r", 0o604),
+        ("user:rw", 0o600),
+    ] {
+        let inner = location("", "", &format!("proxy_store_access {access};")).proxy;
+        assert_eq!(inner.store_access, expected, "{access}");
+    }
+    refused_in_location("proxy_store_access user:w;", "invalid value \"user:w\"");
+    refused_in_location("proxy_store_access rw;", "invalid value \"rw\"");
+    refused_in_location("proxy_store '';", "empty path");
+    refused_in_location(
+        "proxy_cache $uri;proxy_store on;",
+        "\"proxy_store\" directive is incompatible with \"proxy_cache\"",
+    );
+    refused_in_location(
+        "proxy_store on;proxy_cache $uri;",
+        "\"proxy_cache\" directive is incompatible with \"proxy_store\"",
+    );
+    location("", "", "proxy_store off; proxy_cache $uri;");
 }
