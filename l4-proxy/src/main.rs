@@ -69,6 +69,12 @@ fn start(mut run: Run) -> Result<(), String> {
     let _log = log::start(run.log.clone());
     run.warnings.iter().for_each(|warning| warn!("{warning}"));
     read.warn();
+    let of_others = read.model.as_ref().is_some_and(|model| model.global.script_user.is_some());
+    if of_others && !rustix::process::geteuid().is_root() {
+        warn!(
+            "script_user has no effect: programs run as this process does, since only root can run them as others"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     if !run.takeover {

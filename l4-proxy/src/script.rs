@@ -39,9 +39,24 @@ pub enum Ended {
 impl Account {
     /// As `global_defs` says: `script_user`, or `keepalived_script` if there is one.
     pub fn of(global: &Global) -> Account {
+        Account::new(global.script_user.clone(), global.script_security)
+    }
+
+    /// Of this user, or `keepalived_script` if there is one; careful with what root runs, or not.
+    pub(crate) fn new(user: Option<User>, security: bool) -> Account {
         let usual = || User { user: USUAL.to_owned(), group: None };
-        let user = global.script_user.clone().or_else(|| ids(&usual()).is_ok().then(usual));
-        Account { user, security: global.script_security }
+        Account { user: user.or_else(|| ids(&usual()).is_ok().then(usual)), security }
+    }
+
+    /// Whom a program is to run as, if not as this process does: only root can choose.
+    fn identity(&self, script: &Script) -> io::Result<Option<(u32, u32)>> {
+        let user = script.user.as_ref().or(self.user.as_ref());
+        user.filter(|_| rustix::process::geteuid().is_root()).map(ids).transpose()
+    }
+
+    fn secure(&self, identity: Option<(u32, u32)>, path: &Path) -> io::Result<()> {
+        let is_root = identity.map_or_else(|| rustix::process::geteuid().is_root(), |(uid, _)| uid == 0);
+        if self.security && is_root { secure(path) } else { Ok(()) }
     }
 }
 
@@ -54,18 +69,11 @@ pub async fn run(script: &Script, account: &Account, patience: Duration) -> io::
     let mut command = Command::new(&path);
     command.args(&script.words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.process_group(0).kill_on_drop(true);
-    let own = rustix::process::geteuid().as_raw();
-    let mut runs_as = own;
-    if own == 0
-        && let Some(user) = script.user.as_ref().or(account.user.as_ref())
-    {
-        let (uid, gid) = ids(user)?;
+    let identity = account.identity(script)?;
+    if let Some((uid, gid)) = identity {
         command.uid(uid).gid(gid);
-        runs_as = uid;
     }
-    if account.security && runs_as == 0 {
-        secure(&path)?;
-    }
+    account.secure(identity, &path)?;
     let mut child = command.spawn()?;
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     if let Ok(status) = timeout(patience, child.wait()).await {
@@ -84,6 +92,28 @@ pub async fn run(script: &Script, account: &Account, patience: Duration) -> io::
         child.wait().await?;
     }
     Ok(Ended::TimedOut)
+}
+
+/// Looks whether a program could be run now, without running it. Whether there is its user is another
+/// [question](know).
+///
+/// # Errors
+/// It is not there, cannot be run, or it is not safe to run as root.
+pub fn look(script: &Script, account: &Account) -> io::Result<()> {
+    let path = find(&script.words[0])?;
+    let status = fs::metadata(&path)?;
+    if !status.is_file() || status.mode() & 0o111 == 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is no program"));
+    }
+    account.identity(script).map_or(Ok(()), |identity| account.secure(identity, &path))
+}
+
+/// Looks whether there is such a user, and such a group.
+///
+/// # Errors
+/// There is not, or nobody can be asked.
+pub fn know(user: &User) -> io::Result<()> {
+    ids(user).map(drop)
 }
 
 /// Looks a program up in `PATH` unless it is named with its folder.

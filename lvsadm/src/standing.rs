@@ -75,7 +75,12 @@ impl Standing {
             return said("draining", format!("{connections}{kept} left{end}"));
         }
         if server.config.weight.value() == 0 {
-            return said("quiesced", "weight 0".to_owned());
+            // Who is about to give it weight wants to know.
+            let down = match &server.condition {
+                Condition::Down { failures, cause, .. } => format!(", and down: {failures} × {cause}"),
+                _ => String::new(),
+            };
+            return said("quiesced", format!("weight 0{down}"));
         }
         match &server.condition {
             Condition::Down { failures, cause, .. } => return said("down", format!("{failures} × {cause}")),

@@ -182,6 +182,17 @@ fn drain_can_be_meant_for_one_service_or_port() {
 }
 
 #[test]
+fn quiesced_server_that_is_down_is_told_to_be_both() {
+    let fake = Fake::with(RULES);
+    fail(&fake, &tcp("192.0.2.10:80"), "10.0.0.3:8080");
+    let health = fake.stdout("-Ln --health -t 192.0.2.10:80");
+    assert!(
+        health.contains(" quiesced 0s      -        weight 0, and down: 1 × connect refused\n"),
+        "{health}"
+    );
+}
+
+#[test]
 fn drain_without_a_deadline_cuts_nobody_off_and_names_no_time() {
     let fake = Fake::with(RULES);
     let _leases = fake.take(&tcp("192.0.2.10:443"), "10.0.0.1:443", 1, 0);

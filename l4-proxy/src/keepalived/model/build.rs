@@ -9,6 +9,7 @@ use super::{Model, NumberFile, Script, User};
 use crate::keepalived::complaint::Complaint;
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
+use crate::script::{self, Account};
 
 /// Reads the model out of statements that fit their tables.
 ///
@@ -66,13 +67,47 @@ impl<'a> Build<'a> {
 
     /// A command and who runs it.
     pub(super) fn script(&mut self, node: &Node) -> Option<Script> {
-        let words = node.text(1).and_then(Script::parse);
-        if words.is_none() {
-            self.complain(
-                node.blame(format!("{} needs a command, with quotes that are closed", node.name())),
-            );
+        let user = self.user(node, 2);
+        self.script_of(node, user)
+    }
+
+    /// A command that this user runs.
+    pub(super) fn script_of(&mut self, node: &Node, user: Option<User>) -> Option<Script> {
+        let Some(words) = node.text(1).and_then(Script::parse) else {
+            let message = format!("{} needs a command, with quotes that are closed", node.name());
+            self.complain(node.blame(message));
+            return None;
+        };
+        let script = Script { words, user };
+        // It may come before it is needed, from a disk that is not there yet.
+        if let Err(error) = script::look(&script, &self.account()) {
+            let message = format!("{} cannot be run: {error}", script.words[0]);
+            self.unfit.push(node.blame(message).only_warns());
         }
-        Some(Script { words: words?, user: user(node, 2) })
+        Some(script)
+    }
+
+    /// The user and group that begin at a word.
+    pub(super) fn user(&mut self, node: &Node, index: usize) -> Option<User> {
+        let user = user(node, index)?;
+        if let Err(error) = script::know(&user) {
+            self.unfit.push(node.blame(error.to_string()));
+        }
+        Some(user)
+    }
+
+    /// Whom programs run as that name nobody.
+    fn account(&self) -> Account {
+        let words = self.blocks("global_defs").into_iter().flat_map(Node::children);
+        let (mut script_user, mut security) = (None, false);
+        for word in words {
+            match word.name() {
+                "script_user" => script_user = user(word, 1),
+                "enable_script_security" => security = true,
+                _ => {}
+            }
+        }
+        Account::new(script_user, security)
     }
 
     /// `NAT`, `DR`, or `TUN` with its options.
@@ -141,8 +176,7 @@ pub(super) fn weight(node: &Node) -> i64 {
     if node.text(2) == Some("reverse") { -number } else { number }
 }
 
-/// The user and group that begin at a word.
-pub(super) fn user(node: &Node, index: usize) -> Option<User> {
+fn user(node: &Node, index: usize) -> Option<User> {
     let user = node.text(index)?.to_owned();
     Some(User { user, group: node.text(index + 1).map(str::to_owned) })
 }

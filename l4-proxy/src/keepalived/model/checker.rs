@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::build::{Build, address, count, duration, integer, switched_on, text, user, weight};
+use super::NumberFile;
+use super::build::{Build, address, count, duration, integer, switched_on, text, weight};
 use super::check::{
     Body, Checker, Kind, Match, Method, Origin, Protocol, Query, Rhythm, SmtpHost, StatusCodes, Url, Wildcard,
 };
-use super::{NumberFile, Script};
 use crate::keepalived::complaint::Word;
 use crate::keepalived::tree::Node;
 
@@ -352,10 +352,8 @@ impl Build<'_> {
             self.complain(node.blame("MISC_CHECK has no misc_path"));
             return None;
         };
-        let script = Script {
-            user: node.child("user").and_then(|user_node| user(user_node, 1)),
-            ..self.script(path)?
-        };
+        let user = node.child("user").and_then(|word| self.user(word, 1));
+        let script = self.script_of(path, user)?;
         Some(Kind::Misc { script, dynamic: node.child("misc_dynamic").is_some() })
     }
 

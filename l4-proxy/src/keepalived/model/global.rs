@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::build::{Build, count, duration, switched_on, text, user};
+use super::build::{Build, count, duration, switched_on, text};
 use super::{Errand, Global, idle};
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
@@ -14,7 +14,7 @@ impl Build<'_> {
             for node in block.children() {
                 match node.name() {
                     "router_id" => global.router_id = text(node),
-                    "script_user" => global.script_user = user(node, 1),
+                    "script_user" => global.script_user = self.user(node, 1),
                     "enable_script_security" => global.script_security = true,
                     "checker_log_all_failures" => global.log_all_failures = switched_on(node),
                     "notify_fifo" => {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::build::{Build, address, count, duration, switched_on, text, user};
+use super::build::{Build, address, count, duration, switched_on, text};
 use super::router::{
     Address, Arguments, Authentication, Instance, Notify, Peer, State, SyncGroup, Track, TrackFile,
     TrackProcess, Vrrp, VrrpScript, Weight,
 };
 use super::wire::{UNFIT, WIRE_WORDS};
-use super::{Global, Mail, Script, idle};
+use super::{Global, Mail, idle};
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 
@@ -73,9 +73,8 @@ impl Build<'_> {
             return None;
         };
         let name = text(node)?;
-        let own_user = node.child("user").and_then(|child| user(child, 1));
-        let script =
-            Script { user: own_user.or_else(|| global.script_user.clone()), ..self.script(command)? };
+        let own_user = node.child("user").and_then(|child| self.user(child, 1));
+        let script = self.script_of(command, own_user.or_else(|| global.script_user.clone()))?;
         let interval = node.child("interval").and_then(duration).unwrap_or(Duration::from_secs(1));
         Some(VrrpScript {
             name,

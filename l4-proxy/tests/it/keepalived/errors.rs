@@ -223,6 +223,21 @@ fn what_is_understood_and_not_done_is_told() {
             "global_defs {\nlvs_sync_peers {\n10.0.0.1\n}\n}",
             "warning: lvs_sync_peers has no effect without lvs_sync_daemon",
         ),
+        ("global_defs {\nscript_user no-such-user\n}", "lb.conf:2: there is no user no-such-user"),
+        ("global_defs {\nscript_user root no-such-group\n}", "there is no group no-such-group"),
+        (
+            "vrrp_script a {\nscript /bin/true\nuser no-such-user\n}",
+            "lb.conf:3: there is no user no-such-user",
+        ),
+        (
+            &service("", "notify_down \"/nonexistent/program x\""),
+            "warning: /nonexistent/program cannot be run: No such file or directory",
+        ),
+        (
+            "vrrp_script a {\nscript no-such-program\n}",
+            "warning: no-such-program cannot be run: not found in PATH",
+        ),
+        (&service("quorum_down /etc/passwd", ""), "warning: /etc/passwd cannot be run: it is no program"),
         ("global_defs {\nvrrp_mcast_group4 10.1.1.1\n}", "lb.conf:2: 10.1.1.1 is not multicast"),
         ("global_defs {\nvrrp_mcast_group4 ff02::1\n}", "lb.conf:2: ff02::1 is not IPv4"),
         ("global_defs {\nvrrp_mcast_group6 fd00::1\n}", "lb.conf:2: fd00::1 is not multicast"),
