@@ -299,9 +299,9 @@ fn server_that_is_down_is_so_for_what_its_check_saw_last() {
             health().contains(&format!("1 × MISC_CHECK: /bin/sh exited with {code}\n"))
         });
     }
+    director.end();
     // Who reads the log or has a script is told once.
     assert_eq!(director.log().matches("server is down").count(), 1, "{}", director.log());
-    director.end();
 }
 
 #[test]
