@@ -121,8 +121,9 @@ pub use self::settings::{
 };
 pub use self::sticky::{Learn, Sticky, StickyCookie};
 pub use self::stream::{
-    ConnectionLimit, ConnectionZone, Stream, StreamContent, StreamFormat, StreamListen, StreamLog,
-    StreamLogTarget, StreamServer, StreamSettings, StreamTarget, StreamTimed, StreamUpstream, Transport,
+    ConnectionLimit, ConnectionZone, PassTarget, Stream, StreamContent, StreamFormat, StreamListen,
+    StreamLog, StreamLogTarget, StreamServer, StreamSettings, StreamTarget, StreamTimed, StreamUpstream,
+    Transport,
 };
 pub use self::substitution::Substitution;
 pub use self::syslog::{Facility, Hostname, Syslog};

@@ -41,6 +41,7 @@ use tracing::warn;
 pub(crate) use self::census::Census;
 use self::census::Censuses;
 use self::connection::Begun;
+pub(crate) use self::connection::Passed;
 pub(crate) use self::direct::{Beside, Direct};
 pub use self::http1::read_head;
 pub(crate) use self::http1::{Broken, RequestBody};

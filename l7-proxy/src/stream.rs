@@ -11,6 +11,7 @@ mod datagram;
 pub mod defined;
 mod facts;
 mod limit;
+mod pass;
 mod preread;
 mod session;
 mod side;
@@ -19,9 +20,9 @@ mod upstream;
 mod visit;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock, Weak};
 
 use l4_proxy::connections::Connections;
 use lvs_core::Director;
@@ -69,6 +70,8 @@ struct Common {
     groups: Box<[Group]>,
     definitions: Arc<[Definition]>,
     zones: Zones,
+    /// What serves connections at which address; to be handed connections that came to another.
+    doors: OnceLock<HashMap<SocketAddr, Weak<Door>>>,
 }
 
 /// One `server {}` made ready to serve.
@@ -97,6 +100,7 @@ pub(crate) fn relays(
         groups: stream.upstreams.iter().map(Group::new).collect(),
         definitions: Arc::clone(&stream.definitions),
         zones: zones.clone(),
+        doors: OnceLock::new(),
     });
     let servers = stream.servers.iter().map(Server::new).collect::<Result<Arc<[_]>, _>>()?;
     let mut order: Vec<(Transport, SocketAddr)> = Vec::new();
@@ -138,7 +142,20 @@ pub(crate) fn relays(
         let options = listens().find_map(|(_, listen)| listen.socket.clone()).unwrap_or_default();
         relays.push(Relay { transport, addr, options, door: Arc::new(door) });
     }
+    let tcp = relays.iter().filter(|relay| relay.transport == Transport::Tcp);
+    // Nobody has set them before: the table has been made here.
+    let _ = common.doors.set(tcp.map(|relay| (relay.addr, Arc::downgrade(&relay.door))).collect());
     Ok(relays)
+}
+
+impl Common {
+    /// What serves connections that come to this address.
+    fn door(&self, addr: SocketAddr) -> Option<Arc<Door>> {
+        let any: IpAddr =
+            if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let doors = self.doors.get()?;
+        doors.get(&addr).or_else(|| doors.get(&SocketAddr::new(any, addr.port())))?.upgrade()
+    }
 }
 
 impl Door {
@@ -161,6 +178,11 @@ pub fn check(stream: &Stream) -> Result<(), SiteError> {
 }
 
 impl Server {
+    /// Whether it hands its connections over.
+    fn passes(&self) -> bool {
+        matches!(self.model.content, StreamContent::Pass(_))
+    }
+
     fn new(model: &StreamServer) -> Result<Arc<Server>, SiteError> {
         let settings = &model.settings;
         let alpn: Vec<&[u8]> = settings.tls.alpn.iter().map(|name| name.as_bytes()).collect();

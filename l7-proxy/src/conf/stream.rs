@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::{
-    ConnectionZone, ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer,
+    ConnectionZone, PassTarget, ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer,
     StreamSettings, StreamTarget, StreamTimed, Transport,
 };
 use crate::stream::defined::Definition;
@@ -55,6 +55,20 @@ pub(super) const RULES: &[Rule<Draft>] = &[
             false => StreamTarget::Upstream(scope.stream.upstreams.refer(text, None, text)?.id),
         };
         draft.content.get_or_insert(StreamContent::Proxy(target));
+        Ok(())
+    }),
+    Rule::new("pass", Context::STREAM_SERVER, 1..=1, |scope, draft, directive| {
+        let text = directive.arg(0);
+        let target = match text.contains('$') {
+            true => PassTarget::Computed(Text::parse(text, &scope.stream.names)?),
+            false => {
+                let fault = |reason| Fault::new(format!("{reason} in pass \"{text}\""));
+                let found = address::resolve(text, None).map_err(fault)?;
+                // As nginx: one address is who listens at one socket.
+                PassTarget::Address(*found.first().ok_or_else(|| fault("host not found"))?)
+            }
+        };
+        draft.content.get_or_insert(StreamContent::Pass(target));
         Ok(())
     }),
     Rule::new("return", Context::STREAM_SERVER, 1..=1, |scope, draft, directive| {

@@ -110,6 +110,17 @@ pub enum StreamContent {
     Proxy(StreamTarget),
     /// Answers it (`return`).
     Return(Text),
+    /// Hands it over to whoever listens at an address, as if it had come there (`pass`).
+    Pass(PassTarget),
+}
+
+/// Where a connection is handed over to.
+#[derive(Debug, Clone)]
+pub enum PassTarget {
+    /// To who listens at this address.
+    Address(SocketAddr),
+    /// To who listens at the address that the text is.
+    Computed(Text),
 }
 
 /// Where a connection is relayed to.

@@ -16,7 +16,7 @@ use super::chooser::Chooser;
 use super::session::{Order, Overdue, Phase, Protocol, Session};
 use super::sessions::Stranger;
 use super::streams::Streams;
-use super::{Generation, Worker, http1, http2};
+use super::{Generation, Proxy, Worker, http1, http2};
 use crate::error_log::Errno;
 use crate::moment::{COARSE, Excuse, Moment};
 use crate::proxied;
@@ -73,6 +73,63 @@ pub(super) fn begin(
     } else {
         Begun::Plain(client.session(Protocol::Http1, None), stream.into())
     })
+}
+
+/// A connection that `stream {}` hands over.
+pub(crate) struct Passed {
+    pub(crate) client: Side,
+    /// TLS that is spoken on it.
+    pub(crate) tls: Option<Rc<Handshake>>,
+    pub(crate) remote: SocketAddr,
+    /// The address that it is to have come to.
+    pub(crate) local: SocketAddr,
+}
+
+impl Proxy {
+    /// Serves a connection in a task of its own as if it had come to its address; gives it back if nobody
+    /// is there.
+    pub(crate) fn take_over(&self, passed: Passed) -> Option<Passed> {
+        let (worker, generation) = (Rc::clone(&self.worker), self.worker.current());
+        let Passed { remote, local, .. } = passed;
+        let Some(entry) = generation.site.router.entry(local) else { return Some(passed) };
+        let endpoint = generation.site.router.endpoint(entry);
+        let place = worker.place();
+        let begun = match (passed.client, passed.tls) {
+            (Side::Plain(stream), _) => begin(worker, generation, stream, remote, Some(local)),
+            (Side::Tls(_), _) if endpoint.ssl || endpoint.proxy_protocol => {
+                error!("cannot pass TLS to where it begins, client: {}, server: {local}", remote.ip());
+                None
+            }
+            (client @ Side::Tls(_), tls) => {
+                let client_of = |worker, generation| Client {
+                    worker,
+                    generation,
+                    entry,
+                    remote,
+                    local,
+                    proxied: None,
+                    socket: None,
+                };
+                let speaks_http2 = endpoint.http2 && tls.as_ref().is_some_and(|tls| tls.alpn == b"h2");
+                let streams = generation.site.router.default_server(entry).settings().http2.streams;
+                let new = client_of(worker, generation);
+                Some(match speaks_http2 {
+                    true => {
+                        let session = new.session(Protocol::Http2(Streams::new()), tls);
+                        Begun::Other(Box::pin(http2::serve(session, client, streams)))
+                    }
+                    false => Begun::Plain(new.session(Protocol::Http1, tls), client),
+                })
+            }
+        };
+        if let Some(begun) = begun {
+            tokio::task::spawn_local(async move {
+                begun.serve().await;
+                drop(place);
+            });
+        }
+        None
+    }
 }
 
 /// A client before it is known what it speaks.

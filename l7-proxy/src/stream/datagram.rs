@@ -34,7 +34,7 @@ use lvs_core::ServiceKey;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{error, warn};
 
 use self::session::{Fate, Session};
 use super::Door;
@@ -184,6 +184,10 @@ impl Inlet {
                     visit.facts.sent = text.len() as u64;
                 }
                 self.end(visit, 200);
+            }
+            StreamContent::Pass(_) => {
+                error!("*{} cannot pass UDP connection, {}", visit.facts.serial, visit.facts.client());
+                self.end(visit, 500);
             }
             StreamContent::Proxy(StreamTarget::Upstream(id)) => {
                 let choice = Choice::of(&door.common, &server.model.settings, *id, &visit.facts);

@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 use super::choice::Chosen;
 use super::copy::{Count, End, Terms, copy};
 use super::facts::Facts;
+use super::pass::PASSING;
 use super::preread::{self, Preread};
 use super::side::Side;
 use super::upstream::{self, HALF_CLOSED_MAX, Reached, rate};
@@ -25,6 +26,7 @@ use super::visit::Visit;
 use super::{Door, Server};
 use crate::error_log::{self, Errno};
 use crate::model::{PemText, StreamContent, StreamTarget, StreamTimed, Transport};
+use crate::moment::COARSE;
 use crate::proxied;
 use crate::server::Proxy;
 use crate::tls;
@@ -79,46 +81,77 @@ fn spawn(worker: &Proxy, door: &Arc<Door>, accepted: Accepted) {
 async fn handle(worker: &Proxy, door: &Arc<Door>, accepted: Accepted) {
     let Accepted { stream: client, peer, local } = accepted;
     let Some(local) = local.or_else(|| client.local_addr().ok()) else { return };
-    let mut visit = Visit::new(worker, door, peer, local);
+    serve_visit(Visit::new(worker, door, peer, local), client.into()).await;
+}
+
+/// Serves a connection that came to this address, or was handed over to it.
+pub(super) async fn serve_visit(mut visit: Visit, client: Side) {
     let places = visit.error_log();
-    visit.facts.status = error_log::told(places, visit.run(client)).await;
+    match error_log::told(places, visit.run(client)).await {
+        Ok(Handled::Here(status)) | Err(status) => visit.facts.status = status,
+        Ok(Handled::Passed) => return,
+    }
     visit.log();
 }
 
+/// What has become of a connection.
+enum Handled {
+    /// It came to its end, with this status.
+    Here(u16),
+    /// Somebody else goes on with it.
+    Passed,
+}
+
 impl Visit {
-    /// Returns the status that the connection comes to.
-    async fn run(&mut self, mut client: TcpStream) -> u16 {
-        if self.door.proxy_protocol
-            && let Err(status) = self.read_header(&mut client).await
-        {
-            return status;
-        }
-        if let Err(status) = self.admit() {
-            return status;
-        }
-        let nodelay = self.server.model.settings.tcp_nodelay;
-        // A socket that refuses the option is closed already.
-        let _ = client.set_nodelay(nodelay);
-        let mut client = match self.door.ssl {
-            false => Side::Plain(client),
-            true => match self.shake_hands(client).await {
-                Ok(client) => client,
-                Err(status) => return status,
-            },
-        };
+    /// Leads a connection through the phases.
+    ///
+    /// # Errors
+    /// The status that it comes to on the way.
+    async fn run(&mut self, client: Side) -> Result<Handled, u16> {
+        let mut client = self.open(client).await?;
         let mut early = Vec::new();
         if self.server.model.settings.preread {
-            match self.preread(&mut client, &mut early).await {
-                Ok(()) => {}
-                Err(status) => return status,
-            }
+            self.preread(&mut client, &mut early).await?;
         }
         self.assign();
         let server = Arc::clone(&self.server);
-        match &server.model.content {
-            StreamContent::Return(text) => self.answer(&mut client, &text.bytes(&self.facts)).await,
-            StreamContent::Proxy(target) => self.relay(client, &server, target, early).await,
+        Ok(match &server.model.content {
+            StreamContent::Return(text) => {
+                Handled::Here(self.answer(&mut client, &text.bytes(&self.facts)).await)
+            }
+            StreamContent::Proxy(target) => Handled::Here(self.relay(client, &server, target, early).await),
+            // What was read of TLS does not go back.
+            StreamContent::Pass(_) if !early.is_empty() => {
+                let (serial, client) = (self.facts.serial, self.facts.client());
+                error!("*{serial} cannot pass buffered data {PASSING}, {client}");
+                return Err(500);
+            }
+            StreamContent::Pass(target) => {
+                self.pass(client, target)?;
+                Handled::Passed
+            }
+        })
+    }
+
+    /// Looks who the client is, and does what it and the address have to do before anything of use is said.
+    async fn open(&mut self, client: Side) -> Result<Side, u16> {
+        let mut client = match client {
+            Side::Plain(client) => client,
+            // Who handed it over has done so already.
+            Side::Tls(_) if self.door.proxy_protocol || self.door.ssl => {
+                let (serial, client) = (self.facts.serial, self.facts.client());
+                error!("*{serial} cannot pass TLS to where it begins {PASSING}, {client}");
+                return Err(500);
+            }
+            client @ Side::Tls(_) => return self.admit().map(|()| client),
+        };
+        if self.door.proxy_protocol {
+            self.read_header(&mut client).await?;
         }
+        self.admit()?;
+        // A socket that refuses the option is closed already.
+        let _ = client.set_nodelay(self.server.model.settings.tcp_nodelay);
+        if self.door.ssl { self.shake_hands(client).await } else { Ok(Side::Plain(client)) }
     }
 
     /// Reads whom the connection is for, if its sender may say so.
@@ -174,10 +207,13 @@ impl Visit {
         Ok(Side::Tls(Box::new(TlsStream::Server(stream))))
     }
 
-    /// Looks at the client's first message. What was read stays in `early`.
+    /// Looks at the client's first message. What was read stays in `early`, or in the socket where the connection
+    /// may be handed over.
     async fn preread(&mut self, client: &mut Side, early: &mut Vec<u8>) -> Result<(), u16> {
         let settings = &self.server.model.settings;
         let size = settings.preread_size;
+        // Which server it comes to is decided by what it says.
+        let stays = self.door.servers.iter().any(|server| server.passes());
         let look = async {
             loop {
                 match preread::read(early) {
@@ -186,9 +222,14 @@ impl Visit {
                     Preread::More if early.len() >= size => return Err(400_u16),
                     Preread::More => {}
                 }
-                early.reserve(size - early.len());
-                let mut room = (&mut *client).take((size - early.len()) as u64);
-                match room.read_buf(early).await {
+                let read = match &mut *client {
+                    Side::Plain(socket) if stays => look_again(socket, early, size).await,
+                    client => {
+                        early.reserve(size - early.len());
+                        client.take((size - early.len()) as u64).read_buf(early).await
+                    }
+                };
+                match read {
                     Ok(0) => return Err(200),
                     Ok(_) => {}
                     Err(_) => return Err(400),
@@ -201,6 +242,10 @@ impl Visit {
             error!("*{serial} preread buffer full while prereading client data, {client}");
         }
         self.facts.received = early.len() as u64;
+        if stays && matches!(client, Side::Plain(_)) {
+            early.clear();
+            self.facts.received = 0;
+        }
         if let Some(hello) = found? {
             let name = hello.server_name.clone();
             self.facts.preread = Some(hello);
@@ -291,6 +336,21 @@ impl Visit {
             attempt.session = Some(began.elapsed());
         }
         200
+    }
+}
+
+/// Looks at what has come on a socket, and leaves it there; waits until that is more than `seen` has.
+async fn look_again(socket: &TcpStream, seen: &mut Vec<u8>, size: usize) -> io::Result<usize> {
+    let before = seen.len();
+    loop {
+        seen.resize(size, 0);
+        let count = socket.peek(seen).await?;
+        seen.truncate(count);
+        if count != before || count == 0 {
+            return Ok(count);
+        }
+        // So short a piece is rare; the socket does not tell when more has come.
+        sleep(COARSE).await;
     }
 }
 

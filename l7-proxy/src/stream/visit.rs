@@ -23,6 +23,8 @@ pub(super) struct Visit {
     pub(super) server: Arc<Server>,
     /// Places in the zones of `limit_conn`.
     places: Vec<Place>,
+    /// How often it was handed over on its way here.
+    pub(super) passes: u8,
 }
 
 impl Visit {
@@ -33,7 +35,7 @@ impl Visit {
         facts.transport = door.transport;
         facts.definitions = Arc::clone(&door.common.definitions);
         let server = Arc::clone(&door.servers[door.names.default()]);
-        Visit { worker: worker.clone(), door: Arc::clone(door), facts, server, places: Vec::new() }
+        Visit { worker: worker.clone(), door: Arc::clone(door), facts, server, places: Vec::new(), passes: 0 }
     }
 
     /// Looks whether the client may connect.

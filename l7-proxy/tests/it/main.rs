@@ -72,6 +72,7 @@ mod stopped;
 mod stored;
 mod stream;
 mod stream_names;
+mod stream_pass;
 mod strict;
 mod substitution;
 mod support;
