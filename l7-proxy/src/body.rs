@@ -11,6 +11,7 @@ mod filling;
 mod joined;
 mod pace;
 mod packed;
+mod recoded;
 mod sliced;
 mod source;
 mod trailing;
@@ -31,6 +32,7 @@ pub(crate) use self::filling::{Deposit, Filled, Filling};
 pub(crate) use self::joined::Joined;
 use self::pace::Pace;
 pub(crate) use self::packed::{Packed, Sizes};
+pub(crate) use self::recoded::Recoded;
 pub(crate) use self::sliced::{Coming, Sliced};
 pub(crate) use self::source::{Duplicate, Keeping, Received, Source};
 pub(crate) use self::trailing::{Added, Trailing};
@@ -126,6 +128,8 @@ pub(crate) enum Kind {
     Packed(Box<Packed>),
     /// One of the others, which was compressed.
     Unpacked(Box<Unpacked>),
+    /// One of the others, in another character set.
+    Recoded(Box<Recoded>),
     /// A part of one of the others.
     Clipped(Box<Clipped>),
     /// Several of the others, each asked for when the one before has gone out.
@@ -149,6 +153,7 @@ impl Kind {
             Kind::Joined(joined) => joined.poll_frame(cx),
             Kind::Packed(packed) => packed.poll_frame(cx),
             Kind::Unpacked(unpacked) => unpacked.poll_frame(cx),
+            Kind::Recoded(recoded) => recoded.poll_frame(cx),
             Kind::Clipped(clipped) => clipped.poll_frame(cx),
             Kind::Sliced(sliced) => sliced.poll_frame(cx),
         }
@@ -161,6 +166,7 @@ impl Kind {
             Kind::Joined(joined) => joined.inner.source(),
             Kind::Packed(packed) => packed.inner.source(),
             Kind::Unpacked(unpacked) => unpacked.inner.source(),
+            Kind::Recoded(recoded) => recoded.inner.source(),
             Kind::Clipped(clipped) => clipped.inner.source(),
             Kind::Whole(_) | Kind::File(_) | Kind::Relayed(_) | Kind::Filled(_) | Kind::Sliced(_) => self,
         }
@@ -223,6 +229,7 @@ impl Kind {
             Kind::Joined(joined) => joined.has_ended(),
             Kind::Packed(packed) => packed.has_ended(),
             Kind::Unpacked(unpacked) => unpacked.has_ended(),
+            Kind::Recoded(recoded) => recoded.has_ended(),
             Kind::Clipped(clipped) => clipped.has_ended(),
             Kind::Sliced(sliced) => sliced.has_ended(),
         }
@@ -256,6 +263,7 @@ impl Kind {
             Kind::File(file) => file.size_hint().exact(),
             Kind::Relayed(relayed) => relayed.size_hint().exact(),
             Kind::Filled(filled) => filled.exact_size(),
+            Kind::Recoded(recoded) => recoded.exact_size(),
             Kind::Clipped(clipped) => Some(clipped.left()),
             Kind::Sliced(sliced) => Some(sliced.left()),
             Kind::Edited(_) | Kind::Joined(_) | Kind::Packed(_) | Kind::Unpacked(_) => None,

@@ -251,6 +251,9 @@ fn settings_of(
     mirror::apply(scope, context, block, settings)?;
     rules::apply(scope, userid::RULES, context, block, settings)?;
     rules::apply(scope, charset::RULES, context, block, settings)?;
+    if context != Context::HTTP {
+        scope.charsets.want(settings);
+    }
     rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
     cache::check_store(block)?;
@@ -277,6 +280,8 @@ struct Scope {
     zones: Vec<Zone>,
     /// Where answers are kept.
     caches: Vec<CacheZone>,
+    /// Character sets and the maps between them.
+    charsets: charset::Shared,
     upstreams: Upstreams,
     /// Who upstreams ask for names, unless they say otherwise.
     resolving: Resolving,
@@ -305,6 +310,7 @@ impl Scope {
             gathered: HashMap::new(),
             zones: Vec::new(),
             caches: Vec::new(),
+            charsets: charset::Shared::default(),
             upstreams: Upstreams::default(),
             resolving: Resolving::default(),
             default_servers: HashSet::new(),

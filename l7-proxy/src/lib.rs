@@ -99,6 +99,7 @@
 //! | write nginx's error log | [`error_log`] |
 //! | see the upstreams as services | [`site::services`] |
 
+pub mod charset;
 pub mod conf;
 pub mod daemon;
 pub mod definition;

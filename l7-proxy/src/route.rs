@@ -24,6 +24,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::Method;
 
+use crate::charset::Charsets;
 use crate::model::{
     CacheZone, Gathering, Handler, Http, LogTarget, Matcher, PassModule, PassTo, ProxyPass, ProxySettings,
     Return, ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer,
@@ -49,6 +50,7 @@ pub struct Router {
     endpoints: Vec<Endpoint>,
     servers: Vec<Server>,
     definitions: Definitions,
+    charsets: Charsets,
     zones: Vec<Zone>,
     caches: Vec<CacheZone>,
     needs: Needs,
@@ -248,7 +250,7 @@ impl Router {
         }
         let endpoints = entries.iter().map(|entry| entry.endpoint(&http.servers)).collect();
         let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
-        let Http { upstreams, definitions, zones, caches, .. } = http;
+        let Http { upstreams, definitions, zones, caches, charsets, .. } = http;
         let servers = http
             .servers
             .into_iter()
@@ -265,6 +267,7 @@ impl Router {
             definitions,
             zones,
             caches,
+            charsets,
             needs,
             explain_from: http.explain_from,
         })
@@ -299,6 +302,11 @@ impl Router {
     /// Returns the variables that the configuration defines.
     pub fn definitions(&self) -> &Definitions {
         &self.definitions
+    }
+
+    /// Returns the character sets that are named, and the maps between them.
+    pub fn charsets(&self) -> &Charsets {
+        &self.charsets
     }
 
     /// Returns what limits count by; the place of each is its [`ZoneId`](crate::model::ZoneId).

@@ -9,7 +9,7 @@ use crate::variable::{Definitions, Value, ValueError, Variable};
 use super::rules::{self, Context, Fault};
 use super::tree::Directive;
 use super::upstream::{self, Upstreams};
-use super::{Error, Scope, cache, check, client_addr, definition, limit, log, server};
+use super::{Error, Scope, cache, charset, check, client_addr, definition, limit, log, server};
 
 /// Reads an `http {}`.
 ///
@@ -21,6 +21,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     rules::apply(scope, log::FORMATS, Context::HTTP, block, &mut ())?;
     rules::apply(scope, limit::ZONES, Context::HTTP, block, &mut ())?;
     rules::apply(scope, cache::ZONES, Context::HTTP, block, &mut ())?;
+    rules::apply(scope, charset::MAPS, Context::HTTP, block, &mut ())?;
     let mut settings = Settings { access_log: default_log(scope, directive)?, ..Settings::default() };
     settings.client.body.folder = scope.path("client_body_temp").into();
     cache::rules(&mut settings).temporary = scope.path("proxy_temp").into();
@@ -35,9 +36,11 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(server::read(scope, directive, &settings)?);
     }
+    scope.charsets.check()?;
+    let charsets = std::mem::take(&mut scope.charsets).known;
     let upstreams = std::mem::take(&mut scope.upstreams).into_list();
     let (zones, caches) = (std::mem::take(&mut scope.zones), std::mem::take(&mut scope.caches));
-    Ok(Http { upstreams, servers, definitions, zones, caches, explain_from })
+    Ok(Http { upstreams, servers, definitions, zones, caches, charsets, explain_from })
 }
 
 /// Returns the log that is written unless the file says otherwise: nginx's `logs/access.log`, if

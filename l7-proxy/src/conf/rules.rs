@@ -127,6 +127,8 @@ pub(super) enum Fault {
     Message(String),
     /// What follows `"name" directive `.
     Directive(String),
+    /// One of a line in the directive's block.
+    Elsewhere(Error),
 }
 
 impl Fault {
@@ -161,6 +163,7 @@ impl Fault {
         let message = match self {
             Self::Message(message) => message,
             Self::Directive(rest) => format!("\"{}\" directive {rest}", directive.name),
+            Self::Elsewhere(error) => return error,
         };
         Error::at(&directive.place, message)
     }

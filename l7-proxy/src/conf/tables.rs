@@ -74,6 +74,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(secure_link::RULES))
         .chain(syntaxes(mirror::RULES))
         .chain(syntaxes(userid::RULES))
+        .chain(syntaxes(charset::MAPS))
         .chain(syntaxes(charset::RULES))
         .chain(syntaxes(body::RULES))
         .chain(syntaxes(proxy::RULES))

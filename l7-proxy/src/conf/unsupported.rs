@@ -36,7 +36,7 @@ const MAIN: &str = "
 
 /// In `http {}`, its servers and locations.
 const HTTP: &str = "
-    ancient_browser ancient_browser_value api auth_jwt auth_jwt_key_file auth_oidc charset_map
+    ancient_browser ancient_browser_value api auth_jwt auth_jwt_key_file auth_oidc
     client_body_early_read degradation degrade f4f fastcgi_bind fastcgi_cache_background_update
     fastcgi_cache_key fastcgi_cache_lock fastcgi_cache_lock_age fastcgi_cache_lock_timeout
     fastcgi_cache_max_range_offset fastcgi_cache_methods fastcgi_cache_min_uses
@@ -63,7 +63,7 @@ const HTTP: &str = "
     scgi_pass_header scgi_pass_request_body scgi_pass_request_headers scgi_read_timeout
     scgi_request_buffering scgi_send_timeout scgi_socket_keepalive scgi_socket_rcvbuf
     scgi_socket_sndbuf scgi_store scgi_store_access scgi_temp_file_write_size session_log
-    session_log_format session_log_zone source_charset ssl_ech_file ssl_ocsp
+    session_log_format session_log_zone ssl_ech_file ssl_ocsp
     ssl_ocsp_cache ssl_ocsp_responder tunnel_bind tunnel_buffer_size tunnel_connect_timeout
     tunnel_next_upstream tunnel_next_upstream_timeout tunnel_next_upstream_tries tunnel_pass
     tunnel_read_timeout tunnel_send_lowat tunnel_send_timeout tunnel_socket_keepalive

@@ -84,13 +84,6 @@ pub(super) fn finish(
             transaction.session.spelling.note("P3P");
         }
     }
-    if (settings.charset.name.is_some() || transaction.charset.is_some())
-        && !headers.contains_key(CONTENT_ENCODING)
-    {
-        let before = headers.clone();
-        let exchange = exchange_with(&transaction, server, route, target, answer.status, &before);
-        charset::add(&settings.charset, transaction.charset.as_deref(), &exchange, headers);
-    }
     if settings.gzip.unpacks {
         unpack(&transaction, &settings.gzip, headers, &mut answer.kind);
     }
@@ -103,6 +96,11 @@ pub(super) fn finish(
             kind => kind,
         };
         edit::edit(&settings.substitution, &exchange, headers, kind);
+    }
+    if settings.charset.name.is_some() || transaction.charset.is_some() {
+        let before = headers.clone();
+        let exchange = exchange_with(&transaction, server, route, target, answer.status, &before);
+        charset::add(&transaction, server, &settings.charset, &exchange, headers, &mut answer.kind);
     }
     if settings.gzip.on || settings.gzip.prepared != Prepared::Off {
         let form = answer.extensions.remove::<Form>().unwrap_or(Form::Only);

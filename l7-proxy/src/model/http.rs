@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::charset::Charsets;
 use crate::conf::Place;
 use crate::stream::access::Network;
 use crate::variable::{Definitions, Value};
@@ -31,6 +32,8 @@ pub struct Http {
     pub zones: Vec<Zone>,
     /// Where answers are kept.
     pub caches: Vec<CacheZone>,
+    /// The character sets that are named, and the maps between them (`charset_map`).
+    pub charsets: Charsets,
 }
 
 impl Http {

@@ -136,6 +136,8 @@ impl Needs {
                 proxy.cache_rules.values().for_each(|value| self.value(value));
             }
         }
+        let charset = &settings.charset;
+        charset.name.iter().chain(&charset.source).for_each(|name| self.value(name));
         for (text, replacement) in &settings.substitution.pairs {
             self.value(text);
             self.value(replacement);

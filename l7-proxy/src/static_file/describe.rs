@@ -118,18 +118,20 @@ pub(super) fn describe(
 }
 
 /// Whether other bytes go out than those of a file, or of an answer with these fields, so that nobody can say
-/// which are a part of them: texts are replaced or added, or it is compressed on the way.
+/// which are a part of them: texts are replaced or added, put into another character set, or it is compressed
+/// on the way.
 pub(crate) fn is_made_anew(
     exchange: &Exchange<'_>,
     size: u64,
     media_type: Option<&HeaderValue>,
     answer: &HeaderMap,
 ) -> bool {
-    let Settings { addition, substitution, gzip, .. } = exchange.settings;
+    let Settings { addition, substitution, gzip, charset, .. } = exchange.settings;
     let is_of = |types: &MediaTypes| types.contain(media_type.map(|one| one.as_bytes()));
     let is_plain = || !answer.contains_key(CONTENT_ENCODING);
     let takes_gzip = || takes_gzip(gzip, exchange.version, exchange.headers, answer);
     (size > 0 && !substitution.pairs.is_empty() && is_of(&substitution.types))
+        || (charset.resizes() && charset.takes(media_type.map(|one| one.as_bytes())) && is_plain())
         || (!addition.is_empty() && is_of(&addition.types) && is_plain())
         || (gzip.on && size >= gzip.min_length && is_of(&gzip.types) && is_plain() && takes_gzip())
 }

@@ -51,3 +51,36 @@ fn store_is_a_place_and_excludes_a_cache() {
     );
     location("", "", "proxy_store off; proxy_cache $uri;");
 }
+
+#[test]
+fn character_sets_have_one_map_between_them() {
+    location(
+        "charset_map a b { 80 90; } charset_map a UTF-8 { 80 D0B0; ff E282AC; }",
+        "",
+        "charset b; source_charset A;",
+    );
+    for (row, message) in [
+        ("80;", "invalid parameters number"),
+        ("80 90 A0;", "invalid parameters number"),
+        ("100 90;", "invalid value \"100\""),
+        ("8x 90;", "invalid value \"8x\""),
+        ("80 100;", "invalid value \"100\""),
+    ] {
+        refused_in_http(&format!("charset_map a b {{ {row} }}"), message);
+    }
+    for row in ["D0", "20", "D0B", "D0B0D0B0", "FFFF", "x", "D0x0"] {
+        refused_in_http(&format!("charset_map a utf-8 {{ 80 {row}; }}"), &format!("invalid value \"{row}\""));
+    }
+    refused_in_http("charset_map a A { }", "\"charset_map\" between the same charsets \"a\" and \"A\"");
+    refused_in_http(
+        "charset_map Utf-8 a { }",
+        "\"charset_map\" with \"utf-8\" charset should be given in the second column",
+    );
+    refused_in_http(
+        "charset_map a b { } charset_map B a { }",
+        "duplicate \"charset_map\" between \"B\" and \"a\"",
+    );
+    let without = "events {}\nhttp { server { charset b; location / { source_charset a; } } }";
+    refused(without, "no \"charset_map\" between the charsets \"a\" and \"b\"");
+    location("charset utf-8; source_charset utf-8;", "charset $uri;", "");
+}
