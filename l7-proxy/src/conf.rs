@@ -15,6 +15,7 @@ mod address;
 mod answer;
 mod auth;
 mod body;
+mod buffers;
 mod cache;
 mod charset;
 mod check;
@@ -256,6 +257,7 @@ fn settings_of(
     }
     rules::apply(scope, body::RULES, context, block, settings)?;
     rules::apply(scope, proxy::RULES, context, block, settings)?;
+    buffers::check(scope, context, block, settings)?;
     cache::check_store(block)?;
     rules::apply(scope, cache::RULES, context, block, settings)?;
     rules::apply(scope, grpc::RULES, context, block, settings)?;
@@ -280,6 +282,8 @@ struct Scope {
     zones: Vec<Zone>,
     /// Where answers are kept.
     caches: Vec<CacheZone>,
+    /// Where buffers for answers were last spoken of.
+    buffers: Option<Place>,
     /// Character sets and the maps between them.
     charsets: charset::Shared,
     upstreams: Upstreams,
@@ -310,6 +314,7 @@ impl Scope {
             gathered: HashMap::new(),
             zones: Vec::new(),
             caches: Vec::new(),
+            buffers: None,
             charsets: charset::Shared::default(),
             upstreams: Upstreams::default(),
             resolving: Resolving::default(),

@@ -106,8 +106,8 @@ pub use self::log::{
 pub use self::mirror::{Mirror, MirrorBody};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::proxy::{
-    ClientAbort, GrpcSettings, HttpVersion, NextUpstream, PassRequest, ProxySettings, RequestBuffering,
-    RetryOn, SetHeader, Storing,
+    Buffers, ClientAbort, GrpcSettings, HttpVersion, NextUpstream, PassRequest, ProxySettings,
+    RequestBuffering, RetryOn, SetHeader, Storing,
 };
 pub use self::referers::{Pages, Referers};
 pub use self::resolver::{Families, Resolver, Resolving};

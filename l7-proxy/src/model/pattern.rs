@@ -68,7 +68,7 @@ impl Pattern {
     }
 
     fn build(source: &str, case: Case) -> Result<Self, PatternError> {
-        let spelled = spell(source);
+        let spelled = spell(source).map_err(|reason| PatternError { reason })?;
         let pattern = |engine| Self { source: source.to_owned(), engine };
         let linear = match spelled.linear {
             Linear::Fits => linear(&spelled, case).map(Engine::Linear),
@@ -239,9 +239,10 @@ mod tests {
 
     #[test]
     fn brackets_hold_what_they_hold_in_pcre() {
-        check(r"^[\w-.]+$", &["a-b.c"], &["a+b"]);
+        check(r"^[\w.-]+$", &["a-b.c"], &["a+b"]);
         check(r"^[a-z-_]+$", &["a-_"], &["A"]);
-        check(r"^[+-\d]$", &["+", "-", "7"], &[",", "*"]);
+        check(r"^[\w-]$", &["a", "-"], &["+"]);
+        check(r"^[-\w]$", &["a", "-"], &["+"]);
         check(r"^[^[]$", &["a"], &["["]);
         check(r"^[&&a~~]$", &["&", "~", "a"], &["b"]);
         check(r"^[]a]$", &["]", "a"], &["b"]);
@@ -251,6 +252,24 @@ mod tests {
         check(r"^[\H]$", &["a", "g"], &[" ", "\t"]);
         check(r"^[\v-]\v\V$", &["\r\x0bx", "-\nx"], &["v\nx", "\rnx", "\r\n\n"]);
         check(r"^[\Vx](?!y)$", &["a"], &["\n"]);
+    }
+
+    #[test]
+    fn range_that_pcre_does_not_take_is_refused() {
+        for (source, at) in [
+            (r"[\w-.]", "-.]"),
+            (r"a[\w-a]b", "-a]b"),
+            (r"[\d-\w]", r"-\w]"),
+            (r"[a-\d]", r"-\d]"),
+            (r"[[:alpha:]-z]", "-z]"),
+            (r"[a-[:digit:]]", "-[:digit:]]"),
+            (r"[\h-x]", "-x]"),
+            (r"[\pL-a]", "-a]"),
+            (r"(*UTF8)[\p{L}-a]", "-a]"),
+        ] {
+            let reason = Pattern::new(source).unwrap_err().reason;
+            assert_eq!(reason, format!("invalid range in character class at \"{at}\""), "{source}");
+        }
     }
 
     #[test]

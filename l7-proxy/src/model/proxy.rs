@@ -30,6 +30,8 @@ pub struct ProxySettings {
     pub send_timeout: Duration,
     /// The largest head of an answer; 4 kB by default, as in nginx.
     pub buffer_size: usize,
+    /// The buffers that are asked for beside that one.
+    pub buffers: Buffers,
     /// When another server is tried.
     pub next_upstream: NextUpstream,
     /// How TLS is spoken with servers.
@@ -62,6 +64,28 @@ pub struct ProxySettings {
     pub cache: CacheUse,
     /// How they are, if they are.
     pub cache_rules: Arc<CacheRules>,
+}
+
+/// The buffers that a file asks for (`proxy_buffers` and the like). They tune nothing here; what contradicts itself
+/// is refused when it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffers {
+    /// How many there are; 8 by default.
+    pub count: u64,
+    /// How large each is; 4 kB by default.
+    pub size: u64,
+    /// How much of an answer may be on its way to the client (`proxy_busy_buffers_size`).
+    pub busy: Option<u64>,
+    /// How much is written to a file at once (`proxy_temp_file_write_size`).
+    pub written: Option<u64>,
+    /// How large that file may be (`proxy_max_temp_file_size`).
+    pub file_max: Option<u64>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { count: 8, size: 4096, busy: None, written: None, file_max: None }
+    }
 }
 
 /// Whether answers of servers become files, for others to serve (`proxy_store`).
@@ -141,6 +165,7 @@ impl Default for ProxySettings {
             read_timeout: minute,
             send_timeout: minute,
             buffer_size: 4096,
+            buffers: Buffers::default(),
             next_upstream: NextUpstream::default(),
             tls: TlsClient::default(),
             tls_name: Value::variable(crate::variable::Variable::ProxyHost),

@@ -87,7 +87,12 @@ pub(super) fn parse(text: &str, names: &Names) -> Result<Value, ValueError> {
         if !literal.is_empty() {
             parts.push(Part::Literal(std::mem::take(&mut literal).into()));
         }
-        parts.push(Part::Variable(lookup(name, names)?));
+        let variable = match after.as_bytes() {
+            // What a `set $1` has defined is another one, `${1}`, as in nginx.
+            [digit @ b'1'..=b'9', ..] => Variable::Capture(digit - b'0'),
+            _ => lookup(name, names)?,
+        };
+        parts.push(Part::Variable(variable));
         rest = next;
     }
     literal.extend_from_slice(rest.as_bytes());
@@ -134,9 +139,12 @@ impl Variable {
         lookup(name, &Names::default()).ok()
     }
 
-    /// Whether it is known by how its name begins alone, as `$arg_x` is. As in nginx a configuration may
+    /// Whether it is known by how its name begins alone, as `$arg_x` is, or a number of a group. As in nginx a configuration may
     /// give such a name another meaning, but not the few that stand for themselves.
     pub(crate) fn is_of_a_family(name: &str) -> bool {
+        if let [b'1'..=b'9'] = name.as_bytes() {
+            return true;
+        }
         let name = name.to_ascii_lowercase();
         FAMILIES.iter().any(|family| name.starts_with(family)) && !OF_THEMSELVES.contains(&&*name)
     }

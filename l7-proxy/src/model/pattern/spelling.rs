@@ -27,7 +27,10 @@ pub(super) enum Linear {
 }
 
 /// Spells an expression as the engines do.
-pub(super) fn spell(source: &str) -> Spelled {
+///
+/// # Errors
+/// With what PCRE says of a range that it does not take, though the engines do.
+pub(super) fn spell(source: &str) -> Result<Spelled, String> {
     let mut rest = source;
     let mut unit = Unit::Bytes;
     for start in ["(*UTF8)", "(*UTF)", "(*UCP)"] {
@@ -35,10 +38,18 @@ pub(super) fn spell(source: &str) -> Spelled {
             (rest, unit) = (after, Unit::Characters);
         }
     }
-    let mut speller =
-        Speller { out: String::with_capacity(rest.len() + 8), rest, unit, before: Before::Nothing };
+    let mut speller = Speller {
+        out: String::with_capacity(rest.len() + 8),
+        rest,
+        unit,
+        before: Before::Nothing,
+        bad: None,
+    };
     let linear = speller.run();
-    Spelled { text: speller.out, unit, linear }
+    match speller.bad {
+        Some(at) => Err(format!("invalid range in character class at \"{at}\"")),
+        None => Ok(Spelled { text: speller.out, unit, linear }),
+    }
 }
 
 struct Speller<'a> {
@@ -46,6 +57,8 @@ struct Speller<'a> {
     rest: &'a str,
     unit: Unit,
     before: Before,
+    /// What follows the first range that is none.
+    bad: Option<&'a str>,
 }
 
 /// What stands before the present place.
@@ -59,7 +72,7 @@ enum Before {
     Quantifier,
 }
 
-impl Speller<'_> {
+impl<'a> Speller<'a> {
     fn run(&mut self) -> Linear {
         let mut linear = Linear::Fits;
         while let Some(next) = self.rest.chars().next() {
@@ -151,7 +164,7 @@ impl Speller<'_> {
             ('>', _) => ">",
             ('x' | 'o' | 'g' | 'k' | 'p' | 'P' | 'N', _) if self.rest[2..].starts_with('{') => {
                 self.copy(self.rest.find('}').map_or(self.rest.len(), |end| end + 1));
-                return Stands::ForOne;
+                return if matches!(letter, 'p' | 'P') { Stands::ForMany } else { Stands::ForOne };
             }
             _ => {
                 self.copy(1 + letter.len_utf8());
@@ -195,7 +208,7 @@ impl Speller<'_> {
             self.out.push_str("\\]");
         }
         // Whether a range may begin with what came last.
-        let mut last = Stands::ForMany;
+        let mut last = Stands::Apart;
         while let Some(next) = self.rest.chars().next() {
             match next {
                 ']' => return self.copy(1),
@@ -213,6 +226,11 @@ impl Speller<'_> {
                     self.literal();
                     last = Stands::ForOne;
                 }
+                '-' if self.is_bad_range(last) => {
+                    self.bad.get_or_insert(self.rest);
+                    self.copy(1);
+                    last = Stands::Apart;
+                }
                 '-' if last == Stands::ForOne && begins_with_one(&self.rest[1..]) => {
                     self.copy(1);
                     // What ends the range begins none.
@@ -222,7 +240,7 @@ impl Speller<'_> {
                         Some(other) => self.copy(other.len_utf8()),
                         None => {}
                     }
-                    last = Stands::ForMany;
+                    last = Stands::Apart;
                 }
                 '-' => {
                     self.literal();
@@ -234,6 +252,16 @@ impl Speller<'_> {
                     last = Stands::ForOne;
                 }
             }
+        }
+    }
+
+    /// Whether a range begins or ends with several characters here.
+    fn is_bad_range(&self, last: Stands) -> bool {
+        let after = &self.rest[1..];
+        match last {
+            Stands::ForMany => !after.is_empty() && !after.starts_with(']'),
+            Stands::ForOne => !after.is_empty() && !after.starts_with(']') && !begins_with_one(after),
+            Stands::Apart => false,
         }
     }
 
@@ -256,8 +284,10 @@ enum Inside {
 enum Stands {
     /// One character, with which a range may begin or end.
     ForOne,
-    /// Several, or a range.
+    /// Several.
     ForMany,
+    /// A range, or nothing: a hyphen behind it stands for itself.
+    Apart,
 }
 
 /// Whether the rest of a class begins with one character, which a range can end with.

@@ -4,6 +4,8 @@ use std::num::NonZeroU64;
 
 use l7_proxy::model::{CacheId, CacheUse, Storing};
 
+use l7_proxy::variable::Variable;
+
 use super::{location, refused, refused_in_http, refused_in_location};
 
 #[test]
@@ -83,4 +85,57 @@ fn character_sets_have_one_map_between_them() {
     let without = "events {}\nhttp { server { charset b; location / { source_charset a; } } }";
     refused(without, "no \"charset_map\" between the charsets \"a\" and \"b\"");
     location("charset utf-8; source_charset utf-8;", "charset $uri;", "");
+}
+
+#[test]
+fn buffers_that_contradict_each_other_are_refused() {
+    for text in [
+        "proxy_buffers 4 8k;",
+        "proxy_buffer_size 8k; proxy_buffers 8 16k;",
+        "proxy_buffer_size 128k; proxy_buffers 4 256k; proxy_busy_buffers_size 256k;",
+        "proxy_max_temp_file_size 0;",
+        "proxy_busy_buffers_size 28k; proxy_temp_file_write_size 4k;",
+    ] {
+        location("", "", text);
+    }
+    // What one block says alone may be whole with another.
+    location("proxy_buffer_size 64k;", "proxy_buffers 8 64k;", "");
+    let largest = "the maximum of the value of \"proxy_buffer_size\" and one of the \"proxy_buffers\"";
+    let minus =
+        "\"proxy_busy_buffers_size\" must be less than the size of all \"proxy_buffers\" minus one buffer";
+    for (text, message) in [
+        ("proxy_buffers 1 4k;", "there must be at least 2 \"proxy_buffers\""),
+        ("proxy_buffer_size 16k;", minus),
+        ("proxy_busy_buffers_size 29k;", minus),
+        (
+            "proxy_busy_buffers_size 1k;",
+            &format!("\"proxy_busy_buffers_size\" must be equal to or greater than {largest}"),
+        ),
+        (
+            "proxy_temp_file_write_size 1k;",
+            &format!("\"proxy_temp_file_write_size\" must be equal to or greater than {largest}"),
+        ),
+        (
+            "proxy_max_temp_file_size 1k;",
+            &format!(
+                "\"proxy_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be \
+                 equal to or greater than {largest}"
+            ),
+        ),
+    ] {
+        refused_in_location(text, message);
+    }
+    let outer = "events {}\nhttp {\nproxy_buffer_size 64k;\nserver { location / { } } }";
+    refused(outer, &format!("{minus} in nginx.conf:3"));
+}
+
+#[test]
+fn what_is_set_by_the_number_of_a_group_is_none_of_it() {
+    let inner = location("", "", "set $1 a; add_header X $1${1};");
+    let variables: Vec<_> = inner.add_headers[0].value.variables().collect();
+    assert_eq!(variables, [&Variable::Capture(1), &Variable::Defined(0)]);
+    assert!(matches!(
+        location("", "", "add_header X ${2};").add_headers[0].value.variables().next(),
+        Some(Variable::Capture(2))
+    ));
 }

@@ -21,7 +21,7 @@ fn notes(http: &str) -> Vec<String> {
 
 #[test]
 fn sizes_are_bytes_kilobytes_or_megabytes_and_only_bodies_and_files_have_gigabytes() {
-    for directive in ["client_body_buffer_size", "proxy_buffer_size", "limit_rate", "gzip_min_length"] {
+    for directive in ["client_body_buffer_size", "grpc_buffer_size", "limit_rate", "gzip_min_length"] {
         for word in ["0", "7", "1k", "1K", "1m", "1M"] {
             assert_eq!(in_location(&format!("{directive} {word};")), "", "{directive} {word}");
         }
