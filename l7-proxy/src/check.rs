@@ -7,6 +7,7 @@
 
 mod exchange;
 mod grpc;
+mod talk;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,9 +20,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info};
 
-use crate::model::{Handler, HealthCheck, Http, Location, ProxyPass, SetHeader, TlsClient};
+use crate::model::{
+    Cadence, Expected, GrpcCheck, Handler, HealthCheck, Http, Location, ProxyPass, SetHeader, Stream,
+    StreamCheck, StreamContent, StreamServer, StreamTarget, Talk, TlsClient, Transport,
+};
 use crate::moment::Moment;
 use crate::route::proxy_settings;
+use crate::site::stream_key;
 use crate::tls::{Client, TlsError};
 use crate::variable::{Value, Variable};
 
@@ -29,15 +34,40 @@ use crate::variable::{Value, Variable};
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) key: ServiceKey,
-    pub(crate) health: HealthCheck,
-    /// What is asked: a whole request.
-    request: Vec<u8>,
-    /// The name that a request of HTTP/2 is for.
-    authority: String,
+    pub(crate) cadence: Cadence,
+    question: Question,
     connect_timeout: Duration,
     read_timeout: Duration,
     /// How TLS is spoken with the servers, and the name they are to have.
     tls: Option<(Client, String)>,
+}
+
+/// What a server is asked.
+#[derive(Debug)]
+enum Question {
+    Http(Asked),
+    Grpc {
+        asked: GrpcCheck,
+        /// The name that the request is for.
+        authority: String,
+    },
+    Talk(Transport, Arc<Talk>),
+}
+
+/// A request, and what is to be answered.
+#[derive(Debug)]
+struct Asked {
+    /// The whole of it.
+    request: Vec<u8>,
+    expected: Arc<Expected>,
+    keepalive_time: Duration,
+}
+
+impl Checked {
+    /// Where a server is asked.
+    fn target(&self, server: SocketAddr) -> SocketAddr {
+        SocketAddr::new(server.ip(), self.cadence.port.unwrap_or(server.port()))
+    }
 }
 
 /// Returns what a configuration says of checks, by the number of the upstream.
@@ -69,11 +99,56 @@ pub(crate) fn prepare(http: &Http) -> Result<Vec<Arc<Checked>>, TlsError> {
         };
         checks.push(Arc::new(Checked {
             key: ServiceKey::name(&upstream.name),
-            request: request(health, &proxy.set_headers, pass),
-            health: health.clone(),
-            authority: pass.host.clone(),
+            cadence: health.cadence.clone(),
+            question: match &health.grpc {
+                Some(asked) => Question::Grpc { asked: asked.clone(), authority: pass.host.clone() },
+                None => Question::Http(Asked {
+                    request: request(health, &proxy.set_headers, pass),
+                    expected: Arc::clone(&health.expected),
+                    keepalive_time: health.keepalive_time,
+                }),
+            },
             connect_timeout: proxy.connect_timeout,
             read_timeout: proxy.read_timeout,
+            tls,
+        }));
+    }
+    Ok(checks)
+}
+
+/// Returns what a configuration says of checks in `stream {}`, by the number of the upstream.
+pub(crate) fn stream_checks(stream: &Stream) -> Vec<(usize, &StreamServer, &StreamCheck)> {
+    let found = stream.servers.iter().filter_map(|server| {
+        let StreamContent::Proxy(StreamTarget::Upstream(upstream)) = &server.content else { return None };
+        Some((upstream.0, server, server.health_check.as_ref()?))
+    });
+    found.collect()
+}
+
+/// Makes the checks of `stream {}` ready.
+///
+/// # Errors
+/// TLS with the servers cannot be set up.
+pub(crate) fn prepare_stream(stream: &Stream) -> Result<Vec<Arc<Checked>>, TlsError> {
+    let mut checks = Vec::new();
+    for (upstream, server, check) in stream_checks(stream) {
+        let Some(upstream) = stream.upstreams.get(upstream) else { continue };
+        let settings = &server.settings;
+        let tls = match settings.proxy_ssl {
+            true => {
+                let name = settings.proxy_tls_name.as_ref().and_then(|name| name.as_literal());
+                let name =
+                    name.map_or_else(|| upstream.name.clone(), |name| String::from_utf8_lossy(name).into());
+                Some((Client::new(&settings.proxy_tls, &[])?, name))
+            }
+            false => None,
+        };
+        checks.push(Arc::new(Checked {
+            key: stream_key(upstream),
+            cadence: check.cadence.clone(),
+            question: Question::Talk(check.transport, Arc::clone(&check.talk)),
+            connect_timeout: settings.connect_timeout,
+            read_timeout: settings.check_timeout,
             tls,
         }));
     }
@@ -195,7 +270,7 @@ fn release(director: &Director, service: &ServiceKey, server: SocketAddr) {
 
 /// Counts servers that were never checked as down.
 pub(crate) fn suspect(director: &Director, check: &Checked, server: SocketAddr) {
-    for _ in 0..check.health.fails {
+    for _ in 0..check.cadence.fails {
         director.probe(&check.key, server, Probe::Failed(UNCHECKED.into()), Moment::now().as_time());
     }
 }
@@ -203,9 +278,11 @@ pub(crate) fn suspect(director: &Director, check: &Checked, server: SocketAddr) 
 async fn watch(director: Arc<Director>, check: Arc<Checked>, server: SocketAddr) {
     let mut kept = None;
     loop {
-        let outcome = match &check.health.grpc {
-            None => exchange::ask(&check, server, &mut kept).await,
-            Some(asked) => grpc::ask(&check, asked, server).await,
+        let outcome = match &check.question {
+            Question::Http(asked) => exchange::ask(&check, asked, server, &mut kept).await,
+            Question::Grpc { asked, authority } => grpc::ask(&check, asked, authority, server).await,
+            Question::Talk(Transport::Tcp, talk) => talk::connect(&check, talk, server).await,
+            Question::Talk(Transport::Udp, talk) => talk::send(&check, talk, server).await,
         };
         let probe = match &outcome {
             Ok(()) => Probe::Passed,
@@ -220,8 +297,8 @@ async fn watch(director: Arc<Director>, check: Arc<Checked>, server: SocketAddr)
             }
             None => {}
         }
-        let jitter = check.health.jitter.as_millis().try_into().unwrap_or(u64::MAX);
-        sleep(check.health.interval + Duration::from_millis(fastrand::u64(0..=jitter))).await;
+        let jitter = check.cadence.jitter.as_millis().try_into().unwrap_or(u64::MAX);
+        sleep(check.cadence.interval + Duration::from_millis(fastrand::u64(0..=jitter))).await;
     }
 }
 

@@ -389,7 +389,11 @@ impl Daemon {
         }
         let control = state.bind_control(process.control.as_ref())?;
         state.keep(&self.name, &caches)?;
-        self.administered.widen(&services, &site, &names).map_err(of_service)?;
+        let mut checks = site.checks.clone();
+        checks.extend(
+            check::prepare_stream(&stream).map_err(|error| Error::Site(site::SiteError::Tls(error)))?,
+        );
+        self.administered.widen(&services, &checks, &names).map_err(of_service)?;
 
         state.want(process.workers, process.user);
         let stop: Vec<Endpoint> = state
@@ -418,7 +422,7 @@ impl Daemon {
         state.shutdown_timeout = process.shutdown_timeout;
         state.end_listening(&gone);
         self.administered.settle(services).map_err(of_service)?;
-        state.checks = Some(site.checks.clone());
+        state.checks = Some(checks);
         self.checks.send_replace(state.checks.clone());
         self.names.send_replace(names);
         state.answer_control(process.control, control, self.control())

@@ -82,7 +82,8 @@ pub use self::cache::{
 };
 pub use self::charset::Charset;
 pub use self::check::{
-    Expected, Field, FieldTest, GrpcCheck, HealthCheck, Holds, Mismatch, Statuses, Unchecked,
+    Cadence, Expectation, Expected, Field, FieldTest, GrpcCheck, HealthCheck, Holds, Mismatch, Statuses,
+    StreamCheck, Talk, Unchecked,
 };
 pub use self::client_addr::{Depth, RealIp, RealIpSource};
 pub use self::compress::{Gzip, GzipProxied, MediaTypes, OldestVersion, Prepared};

@@ -124,7 +124,7 @@ pub fn services(http: &Http) -> Result<Vec<ServiceConfig>, SiteError> {
     let mut services = services.collect::<Result<Vec<_>, _>>()?;
     for (upstream, health) in check::checks(http) {
         if let Some(service) = services.get_mut(upstream) {
-            (service.health.fall, service.health.rise) = (health.fails, health.passes);
+            (service.health.fall, service.health.rise) = (health.cadence.fails, health.cadence.passes);
         }
     }
     Ok(services)
@@ -137,7 +137,14 @@ pub fn services(http: &Http) -> Result<Vec<ServiceConfig>, SiteError> {
 /// # Errors
 /// As [`services`].
 pub fn stream_services(stream: &Stream) -> Result<Vec<ServiceConfig>, SiteError> {
-    stream.upstreams.iter().map(|upstream| service(stream_key(upstream), upstream)).collect()
+    let services = stream.upstreams.iter().map(|upstream| service(stream_key(upstream), upstream));
+    let mut services = services.collect::<Result<Vec<_>, _>>()?;
+    for (upstream, _, check) in check::stream_checks(stream) {
+        if let Some(service) = services.get_mut(upstream) {
+            (service.health.fall, service.health.rise) = (check.cadence.fails, check.cadence.passes);
+        }
+    }
+    Ok(services)
 }
 
 pub(crate) fn stream_key(upstream: &StreamUpstream) -> ServiceKey {

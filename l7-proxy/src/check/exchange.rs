@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
 
-use super::Checked;
+use super::{Asked, Checked};
 use crate::error_log::Errno;
 use crate::stream::Side;
 use crate::tls::ClientTarget;
@@ -39,24 +39,23 @@ const FIELDS_MAX: usize = 128;
 /// In words, why it did not pass.
 pub(super) async fn ask(
     checked: &Checked,
+    asked: &Asked,
     server: SocketAddr,
     kept: &mut Option<Kept>,
 ) -> Result<(), String> {
-    let health = &checked.health;
     if let Some(Kept { stream, until }) = kept.take().filter(|kept| kept.until > Instant::now()) {
         // A kept connection that fails says nothing about its server.
-        if let Ok(answer) = question(checked, stream).await {
-            return judge(checked, answer, until, kept);
+        if let Ok(answer) = question(checked, asked, stream).await {
+            return judge(asked, answer, until, kept);
         }
     }
-    let target = SocketAddr::new(server.ip(), health.port.unwrap_or(server.port()));
-    let stream = reach(checked, target, None).await?;
-    let answer = question(checked, stream).await?;
-    judge(checked, answer, Instant::now() + health.keepalive_time, kept)
+    let stream = reach(checked, checked.target(server), None).await?;
+    let answer = question(checked, asked, stream).await?;
+    judge(asked, answer, Instant::now() + asked.keepalive_time, kept)
 }
 
-fn judge(checked: &Checked, answer: Answer, until: Instant, kept: &mut Option<Kept>) -> Result<(), String> {
-    let expected = &checked.health.expected;
+fn judge(asked: &Asked, answer: Answer, until: Instant, kept: &mut Option<Kept>) -> Result<(), String> {
+    let expected = &asked.expected;
     expected.judge_head(answer.status, &answer.fields).map_err(|mismatch| mismatch.to_string())?;
     expected.judge_body(&answer.body).map_err(|mismatch| mismatch.to_string())?;
     *kept = answer.stream.map(|stream| Kept { stream, until });
@@ -103,9 +102,9 @@ struct Answer {
     stream: Option<Side>,
 }
 
-async fn question(checked: &Checked, mut stream: Side) -> Result<Answer, String> {
+async fn question(checked: &Checked, asked: &Asked, mut stream: Side) -> Result<Answer, String> {
     let patience = checked.read_timeout;
-    let sent = timeout(patience, stream.write_all(&checked.request)).await;
+    let sent = timeout(patience, stream.write_all(&asked.request)).await;
     sent.map_err(|_| "send timed out".to_owned())?.map_err(|error| words(&error))?;
     let mut received = BytesMut::new();
     let head = loop {
@@ -119,7 +118,7 @@ async fn question(checked: &Checked, mut stream: Side) -> Result<Answer, String>
             return Err("the connection was closed before an answer".to_owned());
         }
     };
-    let is_wanted = checked.health.expected.body.is_some() || !checked.health.keepalive_time.is_zero();
+    let is_wanted = asked.expected.body.is_some() || !asked.keepalive_time.is_zero();
     let _ = received.split_to(head.length);
     let mut body = Body { framing: head.framing, data: BytesMut::new(), left: received };
     let mut whole = body.take()?;
@@ -129,7 +128,7 @@ async fn question(checked: &Checked, mut stream: Side) -> Result<Answer, String>
         }
         whole = body.take()?;
     }
-    let stays = whole && head.persists && !checked.health.keepalive_time.is_zero();
+    let stays = whole && head.persists && !asked.keepalive_time.is_zero();
     let Head { status, fields, .. } = head;
     Ok(Answer { status, fields, body: body.data.freeze(), stream: Some(stream).filter(|_| stays) })
 }
@@ -144,7 +143,7 @@ async fn read(stream: &mut Side, into: &mut BytesMut, patience: Duration) -> Res
     }
 }
 
-fn words(error: &io::Error) -> String {
+pub(super) fn words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connect refused".to_owned(),
         _ => Errno(error).to_string(),

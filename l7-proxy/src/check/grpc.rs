@@ -17,9 +17,13 @@ use crate::model::GrpcCheck;
 ///
 /// # Errors
 /// In words, why it did not pass.
-pub(super) async fn ask(checked: &Checked, check: &GrpcCheck, server: SocketAddr) -> Result<(), String> {
-    let target = SocketAddr::new(server.ip(), checked.health.port.unwrap_or(server.port()));
-    let stream = exchange::reach(checked, target, Some(vec![b"h2".to_vec()])).await?;
+pub(super) async fn ask(
+    checked: &Checked,
+    check: &GrpcCheck,
+    authority: &str,
+    server: SocketAddr,
+) -> Result<(), String> {
+    let stream = exchange::reach(checked, checked.target(server), Some(vec![b"h2".to_vec()])).await?;
     let patience = checked.read_timeout;
     let (mut sender, connection) = within(patience, h2::client::handshake(stream)).await?;
     let _frames = Frames(tokio::task::spawn_local(async move {
@@ -30,7 +34,7 @@ pub(super) async fn ask(checked: &Checked, check: &GrpcCheck, server: SocketAddr
     let request = Request::builder()
         .method(Method::POST)
         .version(Version::HTTP_2)
-        .uri(format!("{scheme}://{}/grpc.health.v1.Health/Check", checked.authority))
+        .uri(format!("{scheme}://{authority}/grpc.health.v1.Health/Check"))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
         .body(())

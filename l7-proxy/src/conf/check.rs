@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::model::{
-    Expected, Field, FieldTest, GrpcCheck, Handler, HealthCheck, Holds, Location, PassModule, Pattern,
-    ProxyPass, Statuses, Unchecked,
+    Cadence, Expected, Field, FieldTest, GrpcCheck, Handler, HealthCheck, Holds, Location, PassModule,
+    Pattern, ProxyPass, Statuses, Unchecked,
 };
 
 use super::rules::{ANY, Context, Fault, Rule, Syntax};
@@ -16,8 +16,12 @@ use super::value::{parse_number, parse_time};
 use super::{Error, Scope};
 
 /// How a `match` is written.
-pub(super) const SYNTAX: &[Syntax] =
-    &[Syntax { name: "match", contexts: Context::HTTP, args: 1..=1, block: Some(Context::DATA) }];
+pub(super) const SYNTAX: &[Syntax] = &[Syntax {
+    name: "match",
+    contexts: Context::HTTP.or(Context::STREAM),
+    args: 1..=1,
+    block: Some(Context::DATA),
+}];
 
 /// What fills in a location's check.
 pub(super) const RULES: &[Rule<Location>] =
@@ -88,30 +92,47 @@ fn field(words: &[&str]) -> Result<Field, Fault> {
     Ok(Field { holds, name: field_name(name)?, test })
 }
 
-fn pattern(text: &str) -> Result<Pattern, Fault> {
+pub(super) fn pattern(text: &str) -> Result<Pattern, Fault> {
     Pattern::new(text).map_err(|error| pattern_fault(text, &error))
+}
+
+/// Reads a parameter of `health_check` that checks of all kinds have.
+pub(super) fn keep_time(cadence: &mut Cadence, word: &str, directive: &Directive) -> Result<(), Fault> {
+    let invalid = || Fault::parameter(word);
+    let count = |value: &str| parse_number(value).filter(|&count| count > 0).ok_or_else(invalid);
+    match parts(word) {
+        ("interval", Some(value)) => {
+            let interval = parse_time(value).filter(|time| !time.is_zero());
+            cadence.interval = interval.ok_or_else(invalid)?;
+        }
+        ("jitter", Some(value)) => cadence.jitter = parse_time(value).ok_or_else(invalid)?,
+        ("fails", Some(value)) => cadence.fails = count(value)?,
+        ("passes", Some(value)) => cadence.passes = count(value)?,
+        ("port", Some(value)) => {
+            cadence.port = Some(parse_number(value).filter(|&port| port > 0).ok_or_else(invalid)?);
+        }
+        ("mandatory", None) => cadence.unchecked = Unchecked::Down,
+        // What a server was found to be outlives a reload in any case.
+        ("persistent", None) if directive.args.iter().any(|word| word == "mandatory") => {}
+        _ => return Err(invalid()),
+    }
+    Ok(())
+}
+
+/// Splits `KEY=VALUE` or `WORD`.
+pub(super) fn parts(word: &str) -> (&str, Option<&str>) {
+    word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)))
 }
 
 fn health_check(scope: &mut Scope, location: &mut Location, directive: &Directive) -> Result<(), Fault> {
     let mut check = HealthCheck::default();
     for word in &directive.args {
         let invalid = || Fault::parameter(word);
-        let (key, value) = word.split_once('=').map_or((&**word, None), |(key, value)| (key, Some(value)));
-        let count = |value: &str| parse_number(value).filter(|&count| count > 0).ok_or_else(invalid);
+        let (key, value) = parts(word);
         match (key, value) {
-            ("interval", Some(value)) => {
-                let interval = parse_time(value).filter(|time| !time.is_zero());
-                check.interval = interval.ok_or_else(invalid)?;
-            }
-            ("jitter", Some(value)) => check.jitter = parse_time(value).ok_or_else(invalid)?,
-            ("fails", Some(value)) => check.fails = count(value)?,
-            ("passes", Some(value)) => check.passes = count(value)?,
             ("uri", Some(value)) => {
                 let is_uri = value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic());
                 check.uri = Some(value.to_owned()).filter(|_| is_uri).ok_or_else(invalid)?;
-            }
-            ("port", Some(value)) => {
-                check.port = Some(parse_number(value).filter(|&port| port > 0).ok_or_else(invalid)?);
             }
             ("match", Some(name)) => {
                 let found = scope.matches.get(name).cloned();
@@ -120,9 +141,6 @@ fn health_check(scope: &mut Scope, location: &mut Location, directive: &Directiv
             ("keepalive_time", Some(value)) => {
                 check.keepalive_time = parse_time(value).ok_or_else(invalid)?
             }
-            ("mandatory", None) => check.unchecked = Unchecked::Down,
-            // What a server was found to be outlives a reload in any case.
-            ("persistent", None) if directive.args.iter().any(|word| word == "mandatory") => {}
             ("type", Some("http")) => check.grpc = None,
             ("type", Some("grpc")) => check.grpc = Some(GrpcCheck { service: String::new(), status: None }),
             ("grpc_service" | "grpc_status", Some(value)) => {
@@ -134,7 +152,7 @@ fn health_check(scope: &mut Scope, location: &mut Location, directive: &Directiv
                     _ => return Err(invalid()),
                 }
             }
-            _ => return Err(invalid()),
+            _ => keep_time(&mut check.cadence, word, directive)?,
         }
     }
     let names = |key: &str| directive.args.iter().any(|word| word.starts_with(key));

@@ -1,14 +1,15 @@
 //! `stream {}`: servers that answer or relay whole connections, and datagrams.
 
+mod check;
 mod log;
 mod settings;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::{
-    ConnectionZone, PassTarget, ServerName, Stream, StreamContent, StreamFormat, StreamListen, StreamServer,
-    StreamSettings, StreamTarget, StreamTimed, Transport,
+    ConnectionZone, PassTarget, ServerName, Stream, StreamCheck, StreamContent, StreamFormat, StreamListen,
+    StreamServer, StreamSettings, StreamTarget, StreamTimed, Talk, Transport, UpstreamId,
 };
 use crate::stream::defined::Definition;
 use crate::stream::text::{Names, Text, Variable};
@@ -29,6 +30,10 @@ pub(super) struct Shared {
     pub(super) names: Names,
     upstreams: Upstreams<Text, StreamTimed>,
     pub(super) formats: HashMap<String, Arc<StreamFormat>>,
+    /// Upstreams whose servers are checked.
+    checked: HashSet<UpstreamId>,
+    /// What servers are checked against, by name.
+    matches: HashMap<String, Arc<Talk>>,
     /// What `limit_conn_zone` counts by.
     pub(super) zones: HashMap<String, (Arc<ConnectionZone>, Text)>,
 }
@@ -39,6 +44,7 @@ pub(super) struct Draft {
     listen: Vec<StreamListen>,
     names: Vec<ServerName>,
     content: Option<StreamContent>,
+    health_check: Option<StreamCheck>,
 }
 
 /// What fills in a [`Draft`].
@@ -57,6 +63,7 @@ pub(super) const RULES: &[Rule<Draft>] = &[
         draft.content.get_or_insert(StreamContent::Proxy(target));
         Ok(())
     }),
+    Rule::new("health_check", Context::STREAM_SERVER, 0..=ANY, check::health_check),
     Rule::new("pass", Context::STREAM_SERVER, 1..=1, |scope, draft, directive| {
         let text = directive.arg(0);
         let target = match text.contains('$') {
@@ -91,6 +98,7 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Stream, E
     apply_settings(scope, Context::STREAM, block, &mut settings)?;
     scope.resolving = settings.resolving.clone();
     scope.stream.upstreams = Upstreams::read::<OfConnections>(scope, block)?;
+    scope.stream.matches = check::read_all(block)?;
     let mut servers = Vec::new();
     for directive in block.iter().filter(|directive| directive.name == "server") {
         servers.push(read_server(scope, directive, settings.clone())?);
@@ -141,7 +149,20 @@ fn read_server(
             return Err(Error::at(&directive.place, message));
         }
     }
-    Ok(StreamServer { listen: draft.listen, names: draft.names, content, settings })
+    if draft.health_check.is_some() {
+        let told = |message: String| Error::at(&directive.place, message);
+        let StreamContent::Proxy(StreamTarget::Upstream(upstream)) = &content else {
+            return Err(told(
+                "\"health_check\" needs a \"proxy_pass\" to an upstream in its server".to_owned(),
+            ));
+        };
+        if !scope.stream.checked.insert(*upstream) {
+            let message = "the servers of this upstream are checked by another \"health_check\"";
+            return Err(told(message.to_owned()));
+        }
+    }
+    let Draft { listen, names, health_check, .. } = draft;
+    Ok(StreamServer { listen, names, content, health_check, settings })
 }
 
 /// `stream {}`, for directives that `http {}` has as well.

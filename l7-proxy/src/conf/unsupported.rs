@@ -94,7 +94,7 @@ const UPSTREAM: &str = "
 
 /// In `stream {}` and its servers.
 const STREAM: &str = "
-    geoip_city geoip_country geoip_org health_check js_access js_filter js_import js_preread
+    geoip_city geoip_country geoip_org js_access js_filter js_import js_preread
     js_set ssl_ech_file ssl_ocsp ssl_ocsp_cache ssl_ocsp_responder zone_sync
     zone_sync_server
 ";

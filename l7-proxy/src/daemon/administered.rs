@@ -23,7 +23,6 @@ use crate::check::{self, Checked};
 use crate::model::{ControlSocket, Unchecked};
 use crate::moment::Moment;
 use crate::names::{Followed, Told};
-use crate::site::Site;
 
 /// The director of a proxy, and what its configuration asks of it.
 pub(super) struct Administered {
@@ -108,11 +107,11 @@ impl Administered {
     pub(super) fn widen(
         &self,
         wanted: &[ServiceConfig],
-        site: &Site,
+        checks: &[Arc<Checked>],
         names: &[Arc<Followed>],
     ) -> Result<(), ConfigError> {
         let mut before = self.desired();
-        before.checks.clone_from(&site.checks);
+        before.checks = checks.to_vec();
         before.names = names.to_vec();
         let present = self.director.config().services;
         let all = before.with_names(wanted.to_vec());
@@ -143,7 +142,7 @@ impl Administered {
     /// Changes the table. A server that is new and has to be checked first gets nothing until then.
     fn apply(&self, config: Config, desired: &Desired) -> Result<Changes, ConfigError> {
         let changes = self.director.apply(config)?;
-        let strict = desired.checks.iter().filter(|check| check.health.unchecked == Unchecked::Down);
+        let strict = desired.checks.iter().filter(|check| check.cadence.unchecked == Unchecked::Down);
         for check in strict {
             let is_new = |server: SocketAddr| {
                 changes.services_added.contains(&check.key)

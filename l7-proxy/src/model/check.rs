@@ -1,4 +1,4 @@
-//! Active checks of an upstream's servers, as `health_check` and `match` say them.
+//! Active checks of an upstream's servers, as `health_check` and `match` say them, of `http {}` and of `stream {}`.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,10 +8,11 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderName};
 
 use super::pattern::{self, Pattern};
+use super::stream::Transport;
 
-/// How the servers of a location's upstream are checked (`health_check`).
-#[derive(Debug, Clone)]
-pub struct HealthCheck {
+/// When servers are checked, and what the outcomes come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cadence {
     /// From one check of a server to the next; 5 s by default.
     pub interval: Duration,
     /// Up to so much later, at random; 0 by default.
@@ -20,18 +21,72 @@ pub struct HealthCheck {
     pub fails: u32,
     /// Passed checks in a row that bring it back; 1 by default.
     pub passes: u32,
-    /// What is asked for; `/` by default.
-    pub uri: String,
     /// The port that is asked, in place of the server's own.
     pub port: Option<u16>,
+    /// How a server that was never checked counts.
+    pub unchecked: Unchecked,
+}
+
+/// How the servers of a location's upstream are checked (`health_check`).
+#[derive(Debug, Clone)]
+pub struct HealthCheck {
+    /// When, and what it comes to.
+    pub cadence: Cadence,
+    /// What is asked for; `/` by default.
+    pub uri: String,
     /// What a server has to answer.
     pub expected: Arc<Expected>,
     /// What is asked in place of `uri`, by gRPC's health protocol (`type=grpc`).
     pub grpc: Option<GrpcCheck>,
-    /// How a server that was never checked counts.
-    pub unchecked: Unchecked,
     /// How long one connection serves for checks; 0 makes a new one for each.
     pub keepalive_time: Duration,
+}
+
+/// How the servers of an upstream of `stream {}` are checked.
+#[derive(Debug, Clone)]
+pub struct StreamCheck {
+    /// When, and what it comes to.
+    pub cadence: Cadence,
+    /// By connections, or by datagrams (`udp`).
+    pub transport: Transport,
+    /// What is said, and what is to be heard; by default a connection is enough.
+    pub talk: Arc<Talk>,
+}
+
+/// What is said to a server, and what it has to say (`match` of `stream {}`).
+#[derive(Debug, Clone, Default)]
+pub struct Talk {
+    /// What it is called.
+    pub name: String,
+    /// What is sent (`send`); empty sends nothing on a connection.
+    pub send: Vec<u8>,
+    /// What the server has to send (`expect`).
+    pub expect: Option<Expectation>,
+}
+
+/// What a server has to send.
+#[derive(Debug, Clone)]
+pub enum Expectation {
+    /// This before anything else.
+    Begins(Vec<u8>),
+    /// Something that matches.
+    Matches(Pattern),
+}
+
+impl Expectation {
+    /// Whether what was sent so far is as expected; `None` if more may make it so.
+    pub fn judge(&self, heard: &[u8]) -> Option<bool> {
+        match self {
+            Self::Begins(wanted) if heard.starts_with(wanted) => Some(true),
+            Self::Begins(wanted) if wanted.starts_with(heard) => None,
+            Self::Begins(_) => Some(false),
+            Self::Matches(pattern) => match pattern.find(heard, |_| {}) {
+                Ok(true) => Some(true),
+                Ok(false) => None,
+                Err(_) => Some(false),
+            },
+        }
+    }
 }
 
 /// A question of gRPC's health protocol.
@@ -117,18 +172,26 @@ pub enum Mismatch {
     Body,
 }
 
-impl Default for HealthCheck {
+impl Default for Cadence {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(5),
             jitter: Duration::ZERO,
             fails: 1,
             passes: 1,
-            uri: "/".to_owned(),
             port: None,
+            unchecked: Unchecked::Up,
+        }
+    }
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            cadence: Cadence::default(),
+            uri: "/".to_owned(),
             expected: Arc::default(),
             grpc: None,
-            unchecked: Unchecked::Up,
             keepalive_time: Duration::ZERO,
         }
     }

@@ -12,6 +12,7 @@ use crate::stream::defined::Definition;
 use crate::stream::text::Text;
 
 use super::LogTarget;
+use super::check::StreamCheck;
 use super::http::{ServerName, SocketOptions};
 use super::limit::Excess;
 use super::log::{ErrorLog, Escape, Gathering, LogFileCache};
@@ -72,6 +73,8 @@ pub struct StreamServer {
     pub names: Vec<ServerName>,
     /// What it does with a connection.
     pub content: StreamContent,
+    /// How the servers are checked that it leads to (`health_check`).
+    pub health_check: Option<StreamCheck>,
     /// Everything else.
     pub settings: StreamSettings,
 }
@@ -192,6 +195,8 @@ pub struct StreamSettings {
     pub error_log: Option<Arc<Vec<ErrorLog>>>,
     /// How TLS is spoken with clients.
     pub tls: Arc<TlsServer>,
+    /// How long a server may take over what a check has it say (`health_check_timeout`); 5 s by default.
+    pub check_timeout: Duration,
     /// Whether TLS is spoken with servers (`proxy_ssl`).
     pub proxy_ssl: bool,
     /// How TLS is spoken with servers.
@@ -233,6 +238,7 @@ impl Default for StreamSettings {
             log_files: LogFileCache::default(),
             error_log: None,
             tls: Arc::default(),
+            check_timeout: Duration::from_secs(5),
             proxy_ssl: false,
             proxy_tls: TlsClient::default(),
             proxy_tls_name: None,

@@ -71,6 +71,7 @@ mod sticky;
 mod stopped;
 mod stored;
 mod stream;
+mod stream_health;
 mod stream_names;
 mod stream_pass;
 mod strict;

@@ -31,6 +31,10 @@ pub(crate) const RULES: &[Rule<StreamSettings>] = &[
         settings.timeout = time(directive, 0)?;
         Ok(())
     }),
+    Rule::new("health_check_timeout", BOTH, 1..=1, |_, settings, directive| {
+        settings.check_timeout = time(directive, 0)?;
+        Ok(())
+    }),
     Rule::new("open_log_file_cache", BOTH, 1..=4, |_, settings, directive| {
         settings.log_files = file_cache(directive)?;
         Ok(())
