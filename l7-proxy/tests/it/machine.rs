@@ -1,9 +1,11 @@
 //! What the program has of the machine: limits, processors, its clock, sockets to servers.
 
 use std::fs;
+use std::process::Command;
 
-use crate::peer::{Origin, Proxy, eventually, forwarding, server};
+use crate::peer::{Client, Origin, Proxy, eventually, forwarding, http, server};
 use crate::program::{Running, Site};
+use crate::secure::has;
 
 /// Starts the program with these directives in front, on the clock of a zone.
 fn start(site: &Site, directives: &str, zone: &str) -> Running {
@@ -112,4 +114,38 @@ fn server_sees_the_address_that_it_is_to_see() {
     )));
     // Without the right to it nobody is asked.
     assert_eq!(addr(&proxy) == "127.0.0.9", rustix::process::geteuid().is_root());
+}
+
+/// What the system says of our end of a client's connection.
+fn seen(proxy: &Proxy, client: &Client) -> String {
+    let local = client.stream.local_addr().unwrap();
+    let filter = format!("sport = :{} and dport = :{}", proxy.addr().port(), local.port());
+    let listed = Command::new("ss").args(["-tnom", "state", "established", &filter]).output().unwrap();
+    String::from_utf8(listed.stdout).unwrap()
+}
+
+#[test]
+fn sockets_of_clients_are_what_listen_says() {
+    if !has("ss") {
+        return;
+    }
+    let begun = |parameters: &str| {
+        let proxy =
+            Proxy::start(&http(&format!("server {{ listen 127.0.0.1:1 {parameters}; return 200 ok; }}")));
+        let mut client = proxy.client();
+        client.get("/");
+        seen(&proxy, &client)
+    };
+    // The kernel doubles what it is asked for, for what it keeps beside the bytes.
+    let sized = begun("rcvbuf=30k sndbuf=20k");
+    assert!(sized.contains(",rb61440,") && sized.contains(",tb40960,"), "{sized}");
+    assert!(!sized.contains("keepalive"), "{sized}");
+    let looked_after = begun("so_keepalive=2m:5:3");
+    assert!(
+        looked_after.contains("timer:(keepalive,1min") || looked_after.contains("timer:(keepalive,2min"),
+        "{looked_after}"
+    );
+    // As long as the system says, which is hours.
+    let by_default = begun("so_keepalive=on");
+    assert!(by_default.contains("timer:(keepalive,"), "{by_default}");
 }

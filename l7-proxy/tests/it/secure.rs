@@ -362,3 +362,55 @@ fn many_streams_at_once_are_all_answered() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("400 succeeded, 0 failed, 0 errored, 0 timeout"), "{said}");
 }
+
+/// How long the records are that come from a server, the first of its answer among them.
+fn records(addr: SocketAddr) -> Vec<usize> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut client = ClientConnection::new(anonymous(), name).unwrap();
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.writer().write_all(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        while client.wants_write() {
+            client.write_tls(&mut stream).unwrap();
+        }
+        let count = stream.read(&mut piece).unwrap();
+        if count == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&piece[..count]);
+        let mut left = &piece[..count];
+        while !left.is_empty() {
+            client.read_tls(&mut left).unwrap();
+            client.process_new_packets().unwrap();
+            // Nobody looks at it, and it is not to fill up.
+            while client.reader().read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+        }
+    }
+    let (mut lengths, mut left) = (Vec::new(), &*bytes);
+    while let [_, _, _, high, low, rest @ ..] = left {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        lengths.push(length);
+        left = &rest[length..];
+    }
+    lengths
+}
+
+#[test]
+fn records_are_as_long_as_they_may_be() {
+    let longest = |size: &str| {
+        let proxy = Proxy::start(&http(&format!(
+            "server {{ listen 127.0.0.1:1 ssl; {} {size} location / {{ root html; }} }}",
+            certificate("server")
+        )));
+        proxy.file("html/large", vec![b'x'; 200_000]);
+        records(proxy.addr()).into_iter().max().unwrap()
+    };
+    // What a record has beside its bytes.
+    const BESIDE: usize = 64;
+    let small = longest("ssl_buffer_size 4k;");
+    assert!((4096 - BESIDE..=4096 + BESIDE).contains(&small), "{small}");
+    let usual = longest("");
+    assert!((16 * 1024 - BESIDE..=16 * 1024 + BESIDE).contains(&usual), "{usual}");
+}
