@@ -15,6 +15,7 @@ mod address;
 mod answer;
 mod auth;
 mod body;
+mod browsers;
 mod buffers;
 mod cache;
 mod charset;
@@ -251,6 +252,7 @@ fn settings_of(
     secure_link::apply(scope, context, block, settings)?;
     mirror::apply(scope, context, block, settings)?;
     rules::apply(scope, userid::RULES, context, block, settings)?;
+    rules::apply(scope, browsers::RULES, context, block, settings)?;
     rules::apply(scope, charset::RULES, context, block, settings)?;
     if context != Context::HTTP {
         scope.charsets.want(settings);

@@ -39,6 +39,7 @@
 mod addition;
 mod answer;
 mod auth;
+mod browsers;
 mod cache;
 mod charset;
 mod check;
@@ -77,6 +78,8 @@ pub use self::answer::{
     ServerRanges, Subject, Trailers,
 };
 pub use self::auth::{Auth, Satisfy};
+pub(crate) use self::browsers::version as browser_version;
+pub use self::browsers::{Browser, Browsers};
 pub use self::cache::{
     CacheId, CacheRules, CacheUse, CacheValid, CacheZone, Rhythm, TemporaryFiles, UseStale,
 };

@@ -8,6 +8,7 @@
 //! the default escaping, which shows it as `-`.
 
 mod around;
+mod browser;
 mod cached;
 mod defined;
 mod exchange;
@@ -159,6 +160,12 @@ impl TcpFact {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Variable {
+    /// `$ancient_browser`: what the configuration says of a browser that is ancient.
+    AncientBrowser,
+    /// `$modern_browser`: the same of one that is modern.
+    ModernBrowser,
+    /// `$msie`: `1` for Internet Explorer.
+    Msie,
     /// `$args`, `$query_string`: what follows the `?`.
     Args,
     /// `$arg_NAME`: one argument of the query, as sent.

@@ -4,9 +4,9 @@ use super::effectless::Effectless;
 use super::http::OfRequests;
 use super::rules::{Context, Rule, Syntax};
 use super::{
-    addition, answer, auth, body, cache, charset, check, client_addr, compress, core, definition, effectless,
-    file_cache, grpc, limit, listing, location, log, mirror, proxy, referers, resolver, rewrite, secure_link,
-    server, settings, stream, substitution, symlinks, tls, unsupported, upstream, userid,
+    addition, answer, auth, body, browsers, cache, charset, check, client_addr, compress, core, definition,
+    effectless, file_cache, grpc, limit, listing, location, log, mirror, proxy, referers, resolver, rewrite,
+    secure_link, server, settings, stream, substitution, symlinks, tls, unsupported, upstream, userid,
 };
 
 /// How a name stands in one kind of block.
@@ -74,6 +74,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Syntax> {
         .chain(syntaxes(secure_link::RULES))
         .chain(syntaxes(mirror::RULES))
         .chain(syntaxes(userid::RULES))
+        .chain(syntaxes(browsers::RULES))
         .chain(syntaxes(charset::MAPS))
         .chain(syntaxes(charset::RULES))
         .chain(syntaxes(body::RULES))

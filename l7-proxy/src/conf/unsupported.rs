@@ -36,7 +36,7 @@ const MAIN: &str = "
 
 /// In `http {}`, its servers and locations.
 const HTTP: &str = "
-    ancient_browser ancient_browser_value api auth_jwt auth_jwt_key_file auth_oidc
+    api auth_jwt auth_jwt_key_file auth_oidc
     client_body_early_read degradation degrade f4f fastcgi_bind fastcgi_cache_background_update
     fastcgi_cache_key fastcgi_cache_lock fastcgi_cache_lock_age fastcgi_cache_lock_timeout
     fastcgi_cache_max_range_offset fastcgi_cache_methods fastcgi_cache_min_uses
@@ -50,8 +50,8 @@ const HTTP: &str = "
     js_preload_object js_set js_shared_dict_zone js_var keyval keyval_zone memcached_bind
     memcached_buffer_size memcached_connect_timeout memcached_gzip_flag memcached_next_upstream
     memcached_next_upstream_timeout memcached_next_upstream_tries memcached_pass
-    memcached_read_timeout memcached_send_timeout memcached_socket_keepalive modern_browser
-    modern_browser_value mp4 perl perl_modules perl_require perl_set post_action
+    memcached_read_timeout memcached_send_timeout memcached_socket_keepalive
+    mp4 perl perl_modules perl_require perl_set post_action
     proxy_cache_purge scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
     scgi_busy_buffers_size scgi_cache scgi_cache_background_update scgi_cache_bypass
     scgi_cache_key scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout

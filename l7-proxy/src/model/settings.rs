@@ -12,6 +12,7 @@ use crate::variable::Value;
 use super::addition::Addition;
 use super::answer::Expires;
 use super::auth::Auth;
+use super::browsers::Browsers;
 use super::charset::Charset;
 use super::client_addr::RealIp;
 use super::compress::Gzip;
@@ -89,6 +90,8 @@ pub struct Settings {
     pub log_not_found: LogNotFound,
     /// The character set that answers are said to be in.
     pub charset: Arc<Charset>,
+    /// Which browsers are modern, and which are not.
+    pub browsers: Arc<Browsers>,
     /// Whether an error page that fails may have an error page (`recursive_error_pages`).
     pub recursion: Recursion,
     /// How much the `Server` field and the error pages tell.

@@ -146,6 +146,10 @@ impl Variable {
             return true;
         }
         let name = name.to_ascii_lowercase();
+        // So it is with these, though they are no families.
+        if matches!(&*name, "ancient_browser" | "modern_browser" | "msie") {
+            return true;
+        }
         FAMILIES.iter().any(|family| name.starts_with(family)) && !OF_THEMSELVES.contains(&&*name)
     }
 }
@@ -194,6 +198,7 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         return Ok(Variable::Capture(digit - b'0'));
     }
     let variable = match &*name {
+        "ancient_browser" => Variable::AncientBrowser,
         "args" | "query_string" => Variable::Args,
         "binary_remote_addr" => Variable::BinaryRemoteAddr,
         "body_bytes_sent" => Variable::BodyBytesSent,
@@ -221,7 +226,9 @@ fn lookup(written: &str, names: &Names) -> Result<Variable, ValueError> {
         "limit_conn_status" => Variable::LimitConnStatus,
         "limit_rate" => Variable::LimitRate,
         "limit_req_status" => Variable::LimitReqStatus,
+        "modern_browser" => Variable::ModernBrowser,
         "msec" => Variable::Msec,
+        "msie" => Variable::Msie,
         "nginx_version" => Variable::NginxVersion,
         "pid" => Variable::Pid,
         "pipe" => Variable::Pipe,
@@ -292,7 +299,7 @@ fn unsupported(name: &str) -> bool {
 
 /// Variables of modules of nginx that this program has not.
 const UNSUPPORTED: &str = "
-    ancient_browser date_gmt date_local memcached_key modern_browser msie proxy_internal_body_length
+    date_gmt date_local memcached_key proxy_internal_body_length
     proxy_protocol_tlv_ spdy ssl_client_sigalg ssl_ech_outer_server_name ssl_ech_status
     uid_reset upstream_last_server_name upstream_queue_time
 ";

@@ -16,6 +16,7 @@ use crate::hostname::hostname;
 use crate::model::{Escape, LimitStatus, Root};
 use crate::unix;
 
+use super::browser::{Age, age, is_msie};
 use super::exchange::{Completion, Exchange, Scheme};
 use super::field::{Field, Underscores};
 use super::form::{address, escape_log, milliseconds, number, status, time_or_dash};
@@ -96,6 +97,20 @@ impl Variable {
     /// Appends the variable's value to `out`; says whether it has one.
     fn write(&self, exchange: &Exchange<'_>, out: &mut Vec<u8>) -> Presence {
         match self {
+            Self::AncientBrowser => {
+                let browsers = &exchange.settings.browsers;
+                if age(exchange.headers, browsers) == Age::Ancient {
+                    out.extend_from_slice(browsers.ancient_value.as_bytes());
+                }
+            }
+            Self::ModernBrowser => {
+                let browsers = &exchange.settings.browsers;
+                if age(exchange.headers, browsers) == Age::Modern {
+                    out.extend_from_slice(browsers.modern_value.as_bytes());
+                }
+            }
+            Self::Msie if is_msie(exchange.headers) => out.push(b'1'),
+            Self::Msie => {}
             Self::Args => return text(exchange.target.args().map(str::as_bytes), out),
             Self::Arg(name) => return text(argument(exchange.target.args(), name), out),
             Self::BinaryRemoteAddr => match exchange.connection.remote.ip() {

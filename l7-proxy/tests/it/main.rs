@@ -6,6 +6,7 @@ mod as_nginx;
 mod asked;
 mod balance;
 mod body_file;
+mod browsers;
 mod bulk;
 mod by_hand;
 mod cache;

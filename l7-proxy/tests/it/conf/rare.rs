@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use l7_proxy::model::{CacheId, CacheUse, Storing};
+use l7_proxy::model::{Browser, CacheId, CacheUse, Storing};
 
 use l7_proxy::variable::Variable;
 
@@ -138,4 +138,17 @@ fn what_is_set_by_the_number_of_a_group_is_none_of_it() {
         location("", "", "add_header X ${2};").add_headers[0].value.variables().next(),
         Some(Variable::Capture(2))
     ));
+}
+
+#[test]
+fn browsers_are_known_by_their_names_and_versions() {
+    let inner =
+        location("modern_browser unlisted; ancient_browser a;", "", "modern_browser msie 5.5;").browsers;
+    assert_eq!(
+        (inner.unlisted, inner.ancient.len(), &*inner.modern),
+        (false, 1, &[(Browser::Msie, 5_050_000)][..])
+    );
+    refused_in_location("modern_browser lynx 1;", "unknown browser name \"lynx\"");
+    refused_in_location("modern_browser msie 5b;", "invalid browser version \"5b\"");
+    refused_in_location("modern_browser msie;", "invalid parameter \"msie\"");
 }
