@@ -154,6 +154,7 @@ pub(super) fn socket_options(
             ("ipv6only", Some("on")) => options.ipv6only = Some(true),
             ("ipv6only", Some("off")) => options.ipv6only = Some(false),
             ("reuseport", None) => options.reuseport = true,
+            ("multipath", None) => options.multipath = true,
             ("bind", None) => {}
             ("so_keepalive", Some("off")) => options.keepalive = None,
             ("so_keepalive", Some(value)) => {

@@ -276,5 +276,5 @@ fn listen(scope: &mut Scope, draft: &mut Draft, directive: &Directive) -> Result
 }
 
 /// Parameters of `listen` that mean nothing for datagrams, in the order in which nginx looks for them.
-const OF_CONNECTIONS: [&str; 6] =
-    ["fastopen", "backlog", "deferred", "ssl", "so_keepalive", "proxy_protocol"];
+const OF_CONNECTIONS: [&str; 7] =
+    ["fastopen", "backlog", "deferred", "multipath", "ssl", "so_keepalive", "proxy_protocol"];

@@ -132,7 +132,9 @@ fn socket(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Re
 }
 
 fn bind(addr: SocketAddr, options: &SocketOptions, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Who does not know of several paths is served all the same, by a plain socket.
+    let protocol = if options.multipath { Protocol::MPTCP } else { Protocol::TCP };
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(protocol))?;
     socket.set_reuse_address(true)?;
     prepare(&socket, addr, options, sharing)?;
     socket.set_tcp_nodelay(true)?;
@@ -188,3 +190,23 @@ const BACKLOG: i32 = 511;
 
 /// Room for datagrams that came while the worker was busy, unless `rcvbuf=` says otherwise.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn socket_is_of_the_protocol_that_is_asked_for() {
+        let protocol = |multipath| -> io::Result<Option<Protocol>> {
+            let options = SocketOptions { multipath, ..SocketOptions::default() };
+            let listener = socket(([127, 0, 0, 1], 0).into(), &options, Sharing::Alone)?;
+            SockRef::from(&listener).protocol()
+        };
+        assert_eq!(protocol(false).unwrap(), Some(Protocol::TCP));
+        match protocol(true) {
+            Ok(protocol) => assert_eq!(protocol, Some(Protocol::MPTCP)),
+            // The kernel has none, or has it switched off.
+            Err(error) => assert!(matches!(error.raw_os_error(), Some(22 | 92 | 93)), "{error}"),
+        }
+    }
+}

@@ -148,6 +148,8 @@ pub struct SocketOptions {
     pub sndbuf: Option<u64>,
     /// Size of the receive buffer (`rcvbuf=`).
     pub rcvbuf: Option<u64>,
+    /// Whether clients may come on several paths at once, by Multipath TCP (`multipath`).
+    pub multipath: bool,
     /// Whether the kernel looks after silent clients (`so_keepalive=`).
     pub keepalive: Option<KeepaliveProbes>,
 }

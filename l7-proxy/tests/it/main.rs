@@ -49,6 +49,7 @@ mod log_faults;
 mod machine;
 mod matrix;
 mod mirror;
+mod multipath;
 mod name_server;
 mod names;
 mod nginx;

@@ -6,7 +6,7 @@ use l7_proxy::model::{Browser, CacheId, CacheUse, Storing};
 
 use l7_proxy::variable::Variable;
 
-use super::{location, refused, refused_in_http, refused_in_location};
+use super::{config, location, refused, refused_in_http, refused_in_location};
 
 #[test]
 fn slice_is_a_size() {
@@ -151,4 +151,14 @@ fn browsers_are_known_by_their_names_and_versions() {
     refused_in_location("modern_browser lynx 1;", "unknown browser name \"lynx\"");
     refused_in_location("modern_browser msie 5b;", "invalid browser version \"5b\"");
     refused_in_location("modern_browser msie;", "invalid parameter \"msie\"");
+}
+
+#[test]
+fn multipath_is_for_connections_only() {
+    let http = config("events {} http { server { listen 80 multipath; } }").http.unwrap();
+    assert!(http.servers[0].listen[0].socket.as_ref().is_some_and(|socket| socket.multipath));
+    refused(
+        "events {}\nstream { server { listen 80 udp multipath; return x; } }",
+        "\"listen\" directive \"multipath\" parameter is incompatible with \"udp\" in nginx.conf:2",
+    );
 }
