@@ -12,7 +12,7 @@ fn socket() -> Option<Socket> {
     match Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)) {
         Ok(socket) => Some(socket),
         Err(error) => {
-            println!("no Multipath TCP here: {error}");
+            eprintln!("no Multipath TCP here: {error}");
             None
         }
     }
