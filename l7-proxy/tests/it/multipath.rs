@@ -12,6 +12,7 @@ fn socket() -> Option<Socket> {
     match Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)) {
         Ok(socket) => Some(socket),
         Err(error) => {
+            #[allow(clippy::print_stderr)] // Whoever reads the test's output must see it.
             eprintln!("no Multipath TCP here: {error}");
             None
         }
