@@ -8,11 +8,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::peer::{Origin, PATIENCE, Proxy, http};
 
 /// A socket of that kind, or of none where the kernel has none.
+#[allow(clippy::print_stderr)] // Whoever reads the test's output must see it.
 fn socket() -> Option<Socket> {
     match Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)) {
         Ok(socket) => Some(socket),
         Err(error) => {
-            #[allow(clippy::print_stderr)] // Whoever reads the test's output must see it.
             eprintln!("no Multipath TCP here: {error}");
             None
         }
