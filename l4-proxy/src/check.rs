@@ -16,14 +16,10 @@ mod tcp;
 mod tls;
 mod udp;
 
-use std::io;
-use std::time::Duration;
-
 use lvs_core::Cause;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::keepalived::model::{Checker, Kind};
-use crate::proxy::cause;
 use crate::script::Account;
 
 /// What a check saw.
@@ -67,15 +63,14 @@ pub async fn once(checker: &Checker, thoroughness: Thoroughness, account: &Accou
         Kind::Udp(origin, body) => return udp::check(origin, body, patience).await,
         Kind::Tcp(_) | Kind::Dns(..) | Kind::Ping(_) => {}
     }
-    let asked = async {
-        match &checker.kind {
-            Kind::Dns(origin, query) => dns::check(origin, query).await,
-            Kind::Ping(origin) => ping::check(origin).await,
-            Kind::Tcp(origin) => tcp::check(origin).await,
-            _ => Ok(()),
-        }
+    let until = Instant::now() + patience;
+    let passed = match &checker.kind {
+        Kind::Dns(origin, query) => by(until, "no answer in time", dns::check(origin, query)).await,
+        Kind::Ping(origin) => by(until, "no echo in time", ping::check(origin)).await,
+        Kind::Tcp(origin) => by(until, CONNECT_TIMED_OUT, tcp::check(origin)).await,
+        _ => Ok(()),
     };
-    within(patience, asked).await
+    passed.map_or_else(Report::Failed, |()| Report::Passed)
 }
 
 /// How many steps a check has: one for each url.
@@ -86,11 +81,13 @@ pub(crate) fn steps(checker: &Checker) -> usize {
     }
 }
 
-/// What a check that may take so long comes to.
-async fn within(patience: Duration, asked: impl Future<Output = Result<(), Cause>>) -> Report {
-    match timeout(patience, asked).await {
-        Ok(Ok(())) => Report::Passed,
-        Ok(Err(cause)) => Report::Failed(cause),
-        Err(_) => Report::Failed(cause(&io::ErrorKind::TimedOut.into())),
-    }
+/// What comes of a part of a check that has to be over by then, or else what was waited for in vain.
+async fn by<T>(
+    until: Instant,
+    late: &'static str,
+    asked: impl Future<Output = Result<T, Cause>>,
+) -> Result<T, Cause> {
+    timeout_at(until, asked).await.unwrap_or_else(|_| Err(Cause::from(late)))
 }
+
+const CONNECT_TIMED_OUT: &str = "connect timed out";

@@ -90,7 +90,7 @@ impl Drop for Log {
     }
 }
 
-/// The form of a line: time, level, what happened, the facts.
+/// The form of a line: time in UTC, as is that of messages, level, what happened, the facts.
 ///
 /// It is written for each connection, so it is kept as cheap as it can be.
 struct Line;
@@ -104,7 +104,7 @@ where
         let now = clock::now();
         let metadata = event.metadata();
         let millis = now.as_nanos() / 1_000_000 % 1000;
-        write!(line, "{} {now}.{millis:03} {:5} {}:", date(now), metadata.level(), metadata.target())?;
+        write!(line, "{} {now}.{millis:03}Z {:5} {}:", date(now), metadata.level(), metadata.target())?;
         let mut facts = Facts { line: &mut line, written: Ok(()) };
         event.record(&mut facts);
         facts.written?;

@@ -356,14 +356,27 @@ impl fmt::Display for Cause {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Condition::Up => f.write_str("up"),
-            Condition::Down { since, failures, cause } => {
-                write!(f, "down since {since}: {failures} × {cause}")
-            }
-            Condition::Ejected { since, until, failures, cause } => {
-                write!(f, "ejected from {since} until {until}: {failures} × {cause}")
-            }
+            Condition::Up => return f.write_str("up"),
+            Condition::Down { since, .. } => write!(f, "down since {since}")?,
+            Condition::Ejected { since, until, .. } => write!(f, "ejected from {since} until {until}")?,
         }
+        self.reason().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
+}
+
+impl Condition {
+    /// What keeps the server out and how often it was seen, as in `3 × connect refused`; nothing if it is up.
+    pub fn reason(&self) -> Option<impl fmt::Display> {
+        let (failures, cause) = match self {
+            Condition::Up => return None,
+            Condition::Down { failures, cause, .. } | Condition::Ejected { failures, cause, .. } => {
+                (*failures, cause)
+            }
+        };
+        Some(fmt::from_fn(move |f| match failures {
+            1 => write!(f, "{cause}"),
+            _ => write!(f, "{failures} × {cause}"),
+        }))
     }
 }
 
@@ -406,7 +419,7 @@ mod tests {
             (1, REFUSED, "up"),
             (2, REFUSED, "down since 00:00:02: 2 × connect refused"),
             (3, REFUSED, "down since 00:00:02: 2 × connect refused"),
-            (4, "HTTP 503", "down since 00:00:02: 1 × HTTP 503"),
+            (4, "HTTP 503", "down since 00:00:02: HTTP 503"),
         ] {
             health.probe(Probe::Failed(cause.into()), &policy, at(moment));
             assert_eq!(health.condition().to_string(), words, "at {moment}");

@@ -76,17 +76,17 @@ impl Standing {
         }
         if server.config.weight.value() == 0 {
             // Who is about to give it weight wants to know.
-            let down = match &server.condition {
-                Condition::Down { failures, cause, .. } => format!(", and down: {failures} × {cause}"),
-                _ => String::new(),
-            };
-            return said("quiesced", format!("weight 0{down}"));
+            let down = matches!(server.condition, Condition::Down { .. });
+            let why = server.condition.reason().filter(|_| down);
+            let why = why.map_or_else(String::new, |why| format!(", and down: {why}"));
+            return said("quiesced", format!("weight 0{why}"));
         }
+        let why = server.condition.reason().map(|why| why.to_string()).unwrap_or_default();
         match &server.condition {
-            Condition::Down { failures, cause, .. } => return said("down", format!("{failures} × {cause}")),
-            Condition::Ejected { until, failures, cause, .. } => {
+            Condition::Down { .. } => return said("down", why),
+            Condition::Ejected { until, .. } => {
                 let left = short(until.since(now));
-                return said("ejected", format!("{failures} × {cause}, tried again in {left}"));
+                return said("ejected", format!("{why}, tried again in {left}"));
             }
             _ => {}
         }

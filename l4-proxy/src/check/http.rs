@@ -9,9 +9,9 @@ use lvs_core::Cause;
 use md5::{Digest, Md5};
 use regex::bytes::Regex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-use super::{Report, Thoroughness, origin, tls};
+use super::{CONNECT_TIMED_OUT, Report, Thoroughness, by, origin, tls};
 use crate::keepalived::model::{Method, Origin, Protocol, Url};
 use crate::proxy::cause;
 
@@ -26,27 +26,23 @@ pub(super) async fn check(
         _ => &method.urls[..],
     };
     for url in urls {
-        match timeout(patience, fetch(origin, method, url)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(failed)) => return Report::Failed(about(url, &failed)),
-            Err(_) => return Report::Failed(about(url, &Cause::from("timed out"))),
+        if let Err(cause) = fetch(origin, method, url, Instant::now() + patience).await {
+            return Report::Failed(Cause::from(format!("GET {}: {cause}", url.path)));
         }
     }
     Report::Passed
 }
 
-fn about(url: &Url, cause: &Cause) -> Cause {
-    Cause::from(format!("GET {}: {cause}", url.path))
-}
-
-async fn fetch(origin: &Origin, method: &Method, url: &Url) -> Result<(), Cause> {
-    let stream = origin::connect(origin).await?;
+async fn fetch(origin: &Origin, method: &Method, url: &Url, until: Instant) -> Result<(), Cause> {
+    let stream = by(until, CONNECT_TIMED_OUT, origin::connect(origin)).await?;
     let request = request(origin, method, url);
     let answer = if method.tls {
         let name = method.sni.as_ref().and_then(|name| name.as_deref().or(url.host.as_deref()));
-        ask(tls::handshake(stream, name, origin.target.ip()).await?, &request).await?
+        let handshake = tls::handshake(stream, name, origin.target.ip());
+        let stream = by(until, "no TLS handshake in time", handshake).await?;
+        by(until, NO_ANSWER, ask(stream, &request)).await?
     } else {
-        ask(stream, &request).await?
+        by(until, NO_ANSWER, ask(stream, &request)).await?
     };
     judge(&answer, url)
 }
@@ -216,6 +212,8 @@ fn judge(answer: &Answer, url: &Url) -> Result<(), Cause> {
     }
     Ok(())
 }
+
+const NO_ANSWER: &str = "no whole answer in time";
 
 const HTTP: &[u8] = b"HTTP/1.";
 

@@ -123,10 +123,16 @@ fn http_get_judges_status_digest_and_pattern() {
 }
 
 #[test]
-fn http_get_gives_up_on_a_server_that_says_nothing() {
+fn server_that_accepts_and_says_nothing_is_told_from_one_that_does_not_accept() {
     let (_listener, address) = listener();
-    let said = failure(once(address, "HTTP_GET {\nconnect_timeout 0.2\nurl {\npath /\n}\n}"));
-    assert_eq!(said, "GET /: timed out");
+    let silent = |check: &str| failure(once(address, check));
+    for (check, said) in [
+        ("HTTP_GET {\nconnect_timeout 0.2\nurl {\npath /\n}\n}", "GET /: no whole answer in time"),
+        ("SSL_GET {\nconnect_timeout 0.2\nurl {\npath /\n}\n}", "GET /: no TLS handshake in time"),
+        ("SMTP_CHECK {\nconnect_timeout 0.2\n}", &format!("SMTP at {address}: no greeting in time")),
+    ] {
+        assert_eq!(silent(check), said);
+    }
 }
 
 #[test]
@@ -234,7 +240,7 @@ fn dns_check_wants_an_answer_without_an_error() {
     assert_eq!(once(server(0), lines), Report::Passed);
     assert_eq!(failure(once(server(3), lines)), "DNS NXDOMAIN");
     assert_eq!(failure(once(server(2), lines)), "DNS SERVFAIL");
-    assert_eq!(failure(once(answer(|_| None), "DNS_CHECK {\nconnect_timeout 0.2\n}")), "connect timed out");
+    assert_eq!(failure(once(answer(|_| None), "DNS_CHECK {\nconnect_timeout 0.2\n}")), "no answer in time");
     let nobody = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
     assert_eq!(failure(once(nobody, lines)), "connect refused");
 }

@@ -45,7 +45,7 @@ Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           State    For     Avail    Reason
 TCP  192.0.2.10:80 wlc persistent 60 mask 255.255.255.0
   -> 10.0.0.1:8080                up       6m40s   100.00 %
-  -> 10.0.0.2:8080                down     1m40s   75.00 %  1 × connect refused
+  -> 10.0.0.2:8080                down     1m40s   75.00 %  connect refused
   -> 10.0.0.3:8080                quiesced 6m40s   -        weight 0
   -> 10.0.0.4:8080                backup   6m40s   100.00 % serves while no other server can
 TCP  192.0.2.10:443 sh (sh-fallback,sh-port)
@@ -91,7 +91,7 @@ fn document_of_a_listing_has_the_promised_fields() {
           "templates": 0,
           "counters": {"connections": 0, "packets_in": 0, "packets_out": 0, "bytes_in": 0, "bytes_out": 0},
           "rates": {"connections": 0, "packets_in": 0, "packets_out": 0, "bytes_in": 0, "bytes_out": 0},
-          "state": "down", "reason": "1 × connect refused", "cut_off_seconds": null,
+          "state": "down", "reason": "connect refused", "cut_off_seconds": null,
           "history": {"up_seconds": 0.0, "down_seconds": 0.0, "planned_seconds": 0.0, "failures": 1,
                       "availability": null, "since_seconds": 0.0}
         }"#,
@@ -186,10 +186,7 @@ fn quiesced_server_that_is_down_is_told_to_be_both() {
     let fake = Fake::with(RULES);
     fail(&fake, &tcp("192.0.2.10:80"), "10.0.0.3:8080");
     let health = fake.stdout("-Ln --health -t 192.0.2.10:80");
-    assert!(
-        health.contains(" quiesced 0s      -        weight 0, and down: 1 × connect refused\n"),
-        "{health}"
-    );
+    assert!(health.contains(" quiesced 0s      -        weight 0, and down: connect refused\n"), "{health}");
 }
 
 #[test]
@@ -224,7 +221,7 @@ fn explanation_names_the_server_and_what_stands_against_the_others() {
     let expected = "\
 TCP 192.0.2.10:80 from 198.51.100.7:0: 10.0.0.1:8080 (wlc)
   10.0.0.1:8080 weight 2 active 0 inactive 0: chosen
-  10.0.0.2:8080 weight 1 active 0 inactive 0: down since 00:00:00: 1 × connect refused
+  10.0.0.2:8080 weight 1 active 0 inactive 0: down since 00:00:00: connect refused
   10.0.0.3:8080 weight 0 active 0 inactive 0: quiesced: weight 0
   10.0.0.4:8080 weight 1 active 0 inactive 0: backup: others can be chosen
 ";
