@@ -7,7 +7,7 @@ use std::time::Duration;
 use lvs_core::{Config, Protocol, ServiceKey, TemplateStats};
 
 use crate::arguments::PersistenceColumns;
-use crate::control::{Connection, ConnectionState};
+use crate::control::{Connection, ConnectionState, Moved};
 use crate::document;
 use crate::listing::{Fit, endpoint, protocol};
 use crate::names::Names;
@@ -23,6 +23,7 @@ struct Entry {
     server: SocketAddr,
     template: bool,
     session: Option<Session>,
+    moved: Option<Moved>,
 }
 
 /// What a persistence engine found.
@@ -81,6 +82,8 @@ pub(crate) fn document(
         server: entry.server,
         template: entry.template,
         session: entry.session.map(|session| session.found),
+        bytes_in: entry.moved.map(|moved| moved.to_server),
+        bytes_out: entry.moved.map(|moved| moved.to_client),
     };
     let connections = entries(connections, templates, config).map(entry).collect();
     document::Connections { version: document::VERSION, connections }
@@ -116,6 +119,7 @@ impl Entry {
             server: connection.server,
             template: false,
             session: None,
+            moved: connection.moved,
         }
     }
 
@@ -145,6 +149,7 @@ impl Entry {
             server: SocketAddr::new(template.server.ip(), server_port),
             template: true,
             session,
+            moved: None,
         }
     }
 }

@@ -138,6 +138,17 @@ pub struct Connection {
     pub virtual_address: SocketAddr,
     /// Address and port of the real server (RIP).
     pub server: SocketAddr,
+    /// What it has moved so far, if that is known.
+    pub moved: Option<Moved>,
+}
+
+/// Bytes that a connection has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// From the client to the server.
+    pub to_server: u64,
+    /// From the server to the client.
+    pub to_client: u64,
 }
 
 /// How far a connection has come, named as IPVS names it.

@@ -203,6 +203,12 @@ pub struct ConnectionEntry {
     /// What the persistence engine found, of a template of one session.
     #[serde(default)]
     pub session: Option<String>,
+    /// Bytes from the client so far; a template has none.
+    #[serde(default)]
+    pub bytes_in: Option<u64>,
+    /// Bytes to the client so far.
+    #[serde(default)]
+    pub bytes_out: Option<u64>,
 }
 
 /// How long connections may be idle.

@@ -106,7 +106,7 @@ mod server;
 mod standing;
 
 pub use command::run;
-pub use control::{CommitError, Connection, ConnectionState, Control, Edit, Timeouts};
+pub use control::{CommitError, Connection, ConnectionState, Control, Edit, Moved, Timeouts};
 pub use message::Output;
 pub use names::Naming;
 pub use server::{Listener, Server, answer, bind, bind_over, serve};

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use lvs_core::Protocol;
-use lvsadm::{Connection, ConnectionState, Timeouts};
+use lvsadm::{Connection, ConnectionState, Moved, Timeouts};
 
 use super::{read_text, write_text};
 use crate::connections::{Connections, Open};
@@ -152,13 +152,19 @@ impl Open {
             client: self.client,
             virtual_address: self.virtual_address,
             server: self.server,
+            moved: Some(Moved {
+                to_server: self.progress.bytes_to_server(),
+                to_client: self.progress.bytes_to_client(),
+            }),
         }
     }
 }
 
 fn written(connection: &Connection) -> String {
-    let Connection { protocol, expires, state, client, virtual_address, server } = connection;
-    format!("{protocol} {} {} {client} {virtual_address} {server}\n", expires.as_millis(), state.name())
+    let Connection { protocol, expires, state, client, virtual_address, server, moved } = connection;
+    let (expires, state) = (expires.as_millis(), state.name());
+    let moved = moved.map_or_else(String::new, |moved| format!(" {} {}", moved.to_server, moved.to_client));
+    format!("{protocol} {expires} {state} {client} {virtual_address} {server}{moved}\n")
 }
 
 fn read(line: &str) -> Option<Connection> {
@@ -173,7 +179,10 @@ fn read(line: &str) -> Option<Connection> {
     let state = ConnectionState::named(next()?)?;
     let mut address = || next()?.parse::<SocketAddr>().ok();
     let (client, virtual_address, server) = (address()?, address()?, address()?);
-    Some(Connection { protocol, expires, state, client, virtual_address, server })
+    // An earlier version does not tell.
+    let mut count = || next()?.parse().ok();
+    let moved = count().zip(count()).map(|(to_server, to_client)| Moved { to_server, to_client });
+    Some(Connection { protocol, expires, state, client, virtual_address, server, moved })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -205,8 +214,12 @@ mod tests {
             client: "[2001:db8::1]:40000".parse().expect("an address"),
             virtual_address: "192.0.2.1:80".parse().expect("an address"),
             server: "10.0.0.1:8080".parse().expect("an address"),
+            moved: None,
         };
-        assert_eq!(read(written(&connection).trim_end()), Some(connection));
+        for moved in [None, Some(Moved { to_server: 1, to_client: 2 })] {
+            let connection = Connection { moved, ..connection };
+            assert_eq!(read(written(&connection).trim_end()), Some(connection));
+        }
         for odd in ["", "TCP", "TCP x ESTABLISHED 10.0.0.1:1 10.0.0.1:1 10.0.0.1:1", "TCP 1 ASLEEP a b c"] {
             assert_eq!(read(odd), None, "{odd}");
         }

@@ -155,6 +155,11 @@ impl<K: Hash + Eq + Clone, F> Table<K, F> {
         over.then(|| self.remove(self.place(slot))).flatten()
     }
 
+    /// Whether there are flows that no server has answered.
+    pub(crate) fn has_unanswered(&self) -> bool {
+        self.unanswered.first != NOBODY
+    }
+
     /// Takes out the flow that has been silent longest of those that no server has answered.
     pub(crate) fn give_way(&mut self) -> Option<F> {
         let first = self.unanswered.first;

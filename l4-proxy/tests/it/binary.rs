@@ -263,7 +263,7 @@ fn director_is_driven_by_the_words_of_ipvsadm() {
     let director = Director::start("");
     assert_eq!(director.ipvsadm(&format!("-A -t {vip} -s wlc")).code, 0);
     assert_eq!(director.ipvsadm(&format!("-a -t {vip} -r {server_address} -m")).code, 0);
-    let (client, _served) = (connect(vip), accept(&server));
+    let (client, served) = (connect(vip), accept(&server));
     let connections = || director.ipvsadm("-L -n -c").stdout;
     eventually("the connection is listed", || {
         connections().contains(&format!(
@@ -271,6 +271,14 @@ fn director_is_driven_by_the_words_of_ipvsadm() {
             client.local_addr().expect("open"),
             vip
         ))
+    });
+    (&client).write_all(b"ping").expect("open");
+    (&served).read_exact(&mut [0; 4]).expect("open");
+    (&served).write_all(b"pong!").expect("open");
+    (&client).read_exact(&mut [0; 5]).expect("open");
+    eventually("its bytes are told as they move", || {
+        let told = director.ipvsadm("-L -c --json").stdout;
+        told.contains("\"bytes_in\": 4,\n      \"bytes_out\": 5\n")
     });
     assert_eq!(director.ipvsadm("--set 100 0 0").code, 0);
     assert_eq!(director.ipvsadm("-L --timeout").stdout, "Timeout (tcp tcpfin udp): 100 120 300\n");

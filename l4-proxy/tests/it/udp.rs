@@ -340,9 +340,11 @@ fn at_the_bound_who_was_answered_stays_and_who_was_not_gives_way() {
     director.reload(serving(wanted)).expect("valid");
     assert_eq!(asked(&second), b'a', "the flow that nobody answered made room");
     assert_eq!(director.flows().count(), 2);
+    let counted = servers(&director)[0].connections;
     third.send(b"?").expect("open");
     third.set_read_timeout(Some(Duration::from_millis(200))).expect("open");
     assert_eq!(third.recv(&mut [0]).expect_err("no room").kind(), ErrorKind::WouldBlock);
+    assert_eq!(servers(&director)[0].connections, counted, "who is not served is not scheduled");
     assert_eq!((asked(&first), asked(&second)), (b'a', b'a'));
 }
 

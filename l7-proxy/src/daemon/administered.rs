@@ -15,7 +15,7 @@ use l4_proxy::relay::Side;
 use lvs_core::{
     Algorithm, Changes, Config, ConfigError, Director, ServerConfig, ServiceConfig, ServiceKey, Time,
 };
-use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit, Timeouts};
+use lvsadm::{CommitError, Connection, ConnectionState, Control, Edit, Moved, Timeouts};
 use tracing::{error, info, warn};
 
 use super::desired;
@@ -280,6 +280,10 @@ fn listed(open: &Open) -> Connection {
         client: open.client,
         virtual_address: open.virtual_address,
         server: open.server,
+        moved: Some(Moved {
+            to_server: open.progress.bytes_to_server(),
+            to_client: open.progress.bytes_to_client(),
+        }),
     }
 }
 

@@ -346,7 +346,7 @@ fn connection(state: ConnectionState, expires: u64, addresses: [&str; 3]) -> Con
     let [client, virtual_address, server] = addresses.map(|address| address.parse().unwrap());
     let protocol = if state == ConnectionState::Udp { Protocol::Udp } else { Protocol::Tcp };
     let expires = Duration::from_secs(expires);
-    Connection { protocol, expires, state, client, virtual_address, server }
+    Connection { protocol, expires, state, client, virtual_address, server, moved: None }
 }
 
 #[test]
@@ -410,8 +410,10 @@ fn connections_and_templates_are_ipvsadms() {
     ];
     fake.director.report(&leases[3], lvs_core::Event::Succeeded, lvs_core::Time::ZERO);
     let http = "192.0.2.10:80";
+    let moved = Some(lvsadm::Moved { to_server: 100, to_client: 5_000_000_000 });
+    let first = connection(ConnectionState::Established, 899, ["198.51.100.1:49153", http, "10.0.0.1:8080"]);
     *fake.connections.lock().unwrap() = vec![
-        connection(ConnectionState::Established, 899, ["198.51.100.1:49153", http, "10.0.0.1:8080"]),
+        Connection { moved, ..first },
         connection(ConnectionState::FinWait, 87, ["198.51.100.1:49154", http, "10.0.0.2:8080"]),
         connection(ConnectionState::Udp, 300, ["198.51.100.2:5060", "192.0.2.10:5060", "10.0.0.4:5060"]),
         connection(
@@ -436,6 +438,8 @@ TCP 120:00 ASSURED     198.51.100.7:0     192.0.2.11:0       10.0.0.9:0$
     check(&fake, "-Lnc --persistent-conn", &format!("IPVS connection entries$\n{head}{engine}$\n{lines}"));
     let document: lvsadm::document::Connections =
         serde_json::from_str(&fake.stdout("-Lc --json")).expect("a document");
+    let moved: Vec<_> = document.connections.iter().map(|entry| (entry.bytes_in, entry.bytes_out)).collect();
+    assert_eq!((moved[0], moved[1]), ((Some(100), Some(5_000_000_000)), (None, None)));
     let pooled = document.connections.iter().find(|entry| entry.pool.as_deref() == Some("api"));
     assert_eq!(pooled.map(|entry| (entry.r#virtual, entry.template)), Some((None, true)));
 }

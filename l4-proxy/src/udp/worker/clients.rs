@@ -85,6 +85,10 @@ impl Worker<'_> {
             let sent = match place.take() {
                 Some(there) => self.send(there, datagrams, now),
                 None => {
+                    // Nobody is scheduled, counted and given a template who cannot be served.
+                    if !self.shared.flows.has_room() && !self.flows.has_unanswered() {
+                        return Err(Dropped::Full);
+                    }
                     let lease = self.schedule(key, datagrams, &tried, now)?;
                     let opened = self.open(key, lease, now);
                     opened.and_then(|there| self.send(there, datagrams, now))
