@@ -148,19 +148,6 @@ impl Daemon {
         let service = Workers::start("director", 1).map_err(cannot_start)?;
         let consents = Consents::default();
         let connections = Connections::with_consents(options.connections_max, consents.clone());
-        let (ticking, overdue) = (Arc::downgrade(&director), Arc::clone(&connections));
-        service.run(0, move || async move {
-            while let Some(director) = ticking.upgrade() {
-                for notice in director.tick(clock::now()) {
-                    log(&notice);
-                    if let Notice::Drained { server, .. } = notice {
-                        overdue.recall(server);
-                    }
-                }
-                drop(director);
-                tokio::time::sleep(TICK).await;
-            }
-        });
         let probed = options.probes.map(|schedule| {
             let (probed, configs) = mpsc::unbounded_channel();
             let director = Arc::clone(&director);
@@ -207,6 +194,21 @@ impl Daemon {
         apply(begun, &shared.director, &[])?;
         prepare(&shared.director);
         shared.commit(Edit::Replace(config))?;
+        // Not before: a drain that was taken over would be over while its flows are not here yet, nor at once: what
+        // goes on in the director before this one is not counted here.
+        let (ticking, overdue) = (Arc::downgrade(&shared.director), Arc::clone(&shared.connections));
+        service.run(0, move || async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                let Some(director) = ticking.upgrade() else { return };
+                for notice in director.tick(clock::now()) {
+                    log(&notice);
+                    if let Notice::Drained { server, .. } = notice {
+                        overdue.recall(server);
+                    }
+                }
+            }
+        });
         let kept = Arc::downgrade(&shared);
         service.run(0, move || async move {
             while let Some(shared) = kept.upgrade() {

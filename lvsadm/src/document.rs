@@ -276,7 +276,7 @@ impl Server {
     fn new(service: &ServiceKey, stats: &ServerStats, besides: &Besides) -> Server {
         let config = &stats.config;
         let draining = besides.draining(service, config.address);
-        let Standing { state, reason } = Standing::of(stats, draining, besides.now);
+        let Standing { state, reason } = besides.standing(service, stats);
         let tunnel = match config.forwarding {
             Forwarding::Tunneling(tunnel) => Some(TunnelOptions::new(tunnel)),
             _ => None,

@@ -151,8 +151,7 @@ impl Style<'_> {
     /// `down     5m07s    99.95 %  2 × connect refused`.
     fn health(&self, service: &ServiceKey, server: &ServerStats) -> String {
         let address = server.config.address;
-        let Standing { state, reason } =
-            Standing::of(server, self.besides.draining(service, address), self.besides.now);
+        let Standing { state, reason } = self.besides.standing(service, server);
         let history = self.besides.history_of(service, address);
         let since = history.and_then(|history| history.spells.back()).map(|spell| spell.since);
         let since = since.map_or_else(|| "-".to_owned(), |since| short(self.besides.now.since(since)));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lvs_core::{Condition, Draining, History, ServerStats, ServiceHistory, ServiceKey, Time};
+use lvs_core::{Cause, Condition, Draining, History, ServerStats, ServiceHistory, ServiceKey, Time};
 
 use crate::control::Control;
 use crate::line::TIMEOUT_MAX;
@@ -16,6 +16,7 @@ use crate::line::TIMEOUT_MAX;
 pub(crate) struct Besides {
     history: HashMap<ServiceKey, ServiceHistory>,
     draining: Vec<Draining>,
+    inhibited: HashMap<(ServiceKey, SocketAddr), Cause>,
     pub(crate) now: Time,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Standing {
 impl Besides {
     /// Nothing: what most listings need.
     pub(crate) fn nothing(now: Time) -> Besides {
-        Besides { history: HashMap::new(), draining: Vec::new(), now }
+        Besides { history: HashMap::new(), draining: Vec::new(), inhibited: HashMap::new(), now }
     }
 
     pub(crate) fn of(control: &dyn Control) -> Besides {
@@ -41,12 +42,22 @@ impl Besides {
         Besides {
             history: config.services.into_iter().filter_map(|service| history(service.key)).collect(),
             draining: director.draining(),
+            inhibited: { control.inhibited().into_iter() }
+                .map(|(service, server, cause)| ((service, server), cause))
+                .collect(),
             now: control.now(),
         }
     }
 
     pub(crate) fn draining(&self, service: &ServiceKey, server: SocketAddr) -> Option<&Draining> {
         self.draining.iter().find(|draining| draining.server == server && draining.service == *service)
+    }
+
+    /// What a server of a service is.
+    pub(crate) fn standing(&self, service: &ServiceKey, server: &ServerStats) -> Standing {
+        let address = server.config.address;
+        let inhibited = self.inhibited.get(&(service.clone(), address));
+        Standing::of(server, self.draining(service, address), inhibited, self.now)
     }
 
     pub(crate) fn history(&self, service: &ServiceKey) -> Option<&History> {
@@ -60,7 +71,12 @@ impl Besides {
 }
 
 impl Standing {
-    pub(crate) fn of(server: &ServerStats, draining: Option<&Draining>, now: Time) -> Standing {
+    fn of(
+        server: &ServerStats,
+        draining: Option<&Draining>,
+        inhibited: Option<&Cause>,
+        now: Time,
+    ) -> Standing {
         let said = |state, reason| Standing { state, reason };
         if let Some(draining) = draining {
             let connections = count(draining.load.total().into(), "connection", "connections");
@@ -77,7 +93,8 @@ impl Standing {
         if server.config.weight.value() == 0 {
             // Who is about to give it weight wants to know.
             let down = matches!(server.condition, Condition::Down { .. });
-            let why = server.condition.reason().filter(|_| down);
+            let why = server.condition.reason().filter(|_| down).map(|why| why.to_string());
+            let why = why.or_else(|| inhibited.map(Cause::to_string));
             let why = why.map_or_else(String::new, |why| format!(", and down: {why}"));
             return said("quiesced", format!("weight 0{why}"));
         }

@@ -154,6 +154,12 @@ impl Pool {
         self.servers.get(server).is_some_and(Member::is_up)
     }
 
+    /// Why a server is down that weight 0 keeps out.
+    pub fn inhibition(&self, server: usize) -> Option<Cause> {
+        let server = self.servers.get(server)?;
+        (server.inhibit && !server.is_up()).then(|| server.cause())
+    }
+
     /// What a check said last.
     pub fn check(&self, server: usize, check: usize) -> Option<&Check> {
         self.servers.get(server)?.checks.get(check)

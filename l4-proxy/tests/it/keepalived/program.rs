@@ -305,6 +305,19 @@ fn server_that_is_down_is_so_for_what_its_check_saw_last() {
 }
 
 #[test]
+fn inhibited_server_is_told_to_be_down_and_why() {
+    let (dead, vip) = (free_port(), free_port());
+    let mut director = Director::start(&service(vip, "", &[server(dead, "inhibit_on_failure")]));
+    let told = "weight 0, and down: TCP_CHECK: connect refused";
+    eventually("the reason is told", || director.ipvsadm("-L -n --health").stdout.contains(told));
+    assert!(director.ipvsadm("-L --json").stdout.contains(told));
+    let _back = Server::start(dead, "back");
+    eventually("it is up", || ask(vip) == "back");
+    assert!(!director.ipvsadm("-L -n --health").stdout.contains("down"));
+    director.end();
+}
+
+#[test]
 fn clients_that_ask_without_a_pause_never_find_nobody_while_the_sorry_server_comes_and_goes() {
     let (one, sorry) = (Server::start(any(), "one"), Server::start(any(), "sorry"));
     let vip = free_port();
