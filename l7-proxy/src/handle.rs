@@ -177,8 +177,9 @@ pub(crate) fn answer_parts(
     let slashes = client.slashes;
     let sound = refused.map_or(Ok(()), Err);
     let recent = &transaction.session.worker.recent_host;
-    let checked =
-        sound.and_then(|()| strict::check(&mut transaction.parts, &client.head, &mut recent.borrow_mut()));
+    let size = transaction.head_size();
+    let checked = sound
+        .and_then(|()| strict::check(&mut transaction.parts, size, &client.head, &mut recent.borrow_mut()));
     let mut refused = match checked {
         Ok(host) => {
             transaction.host = host;
@@ -316,7 +317,7 @@ async fn walk<'t>(
             }
             (step, _) => (None, step),
         };
-        let step = match (step, to, route.handler) {
+        let mut step = match (step, to, route.handler) {
             (Some(step), ..) => step,
             (None, Some(to), _) if transaction.trace.is_some() => {
                 transaction.tell(|| forward::explain(&transaction, server, &route, to, target));
@@ -378,14 +379,10 @@ async fn walk<'t>(
                 }
             },
         };
-        let step = match step {
-            Step::Done(_) | Step::Status(..400, _)
-                if incoming.as_ref().is_some_and(|incoming| incoming.is_spoilt()) =>
-            {
-                upload::cut_short(&mut transaction, server, Cut::Chunks)?
-            }
-            step => step,
-        };
+        let is_spoilt = incoming.as_ref().is_some_and(|incoming| incoming.is_spoilt());
+        if is_spoilt && matches!(step, Step::Done(_) | Step::Status(..400, _)) {
+            step = upload::cut_short(&mut transaction, server, Cut::Chunks)?;
+        }
         match search.follow(&mut transaction, server, &route, target, step) {
             Next::Answer(answer, status) if let Purpose::Ask(auth) = purpose => {
                 let word = asked::word(&mut transaction, server, &route, target, auth, (&answer, status));

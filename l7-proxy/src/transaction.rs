@@ -198,6 +198,11 @@ impl Transaction {
         }
     }
 
+    /// How large the head was, if it was sent as text.
+    pub(crate) fn head_size(&self) -> Option<usize> {
+        Some(self.head.len()).filter(|&size| size > 0)
+    }
+
     /// Whether the answer is for us.
     pub(crate) fn asks(&self) -> bool {
         self.asks.is_some()

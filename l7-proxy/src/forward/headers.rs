@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::outgoing;
-use crate::fields;
+use crate::fields::{self, NameFilter};
 use crate::model::{FieldNames, HttpVersion, ProxySettings, SetHeader};
 use crate::variable::{Asking, Exchange};
 
@@ -91,7 +91,12 @@ pub(super) fn request(
     }
     let stays = held_back(exchange, settings, framing);
     for (name, value) in client {
-        if !stays(name) && push_name(name, exchange.settings.client.names, head) {
+        if stays(name) {
+            continue;
+        }
+        if let Some(line) = plain_line(exchange.head, name, value) {
+            head.extend_from_slice(line);
+        } else if push_name(name, exchange.settings.client.names, head) {
             if let Some(written) = spelled(exchange.head, name, value) {
                 head.truncate(head.len() - written.len());
                 head.extend_from_slice(written);
@@ -121,16 +126,42 @@ pub(super) fn held_back(
     let nominated = nominated(exchange.headers);
     let cached = exchange.findings.cached.as_ref();
     let wants_whole = cached.is_some_and(|cached| cached.asking != Asking::AsSent);
+    // For a few fields it is not worth being made.
+    let filter = match settings.pass.headers && !wants_whole && exchange.headers.len() > FEW {
+        true => {
+            settings.set_headers.iter().map(|set| &set.name).chain(&nominated).fold(OURS, NameFilter::with)
+        }
+        false => NameFilter::ALL,
+    };
     move |name| {
-        is_of_one_connection(name)
-            || (wants_whole && WITH_CONDITIONS.contains(name))
-            || is_of_one_hop(name)
-            || (framing != Framing::AsSent && *name == CONTENT_LENGTH)
-            || (!settings.pass.headers && *name != CONTENT_LENGTH)
-            || nominated.contains(name)
-            || settings.set_headers.iter().any(|set| set.name == *name)
+        filter.lets(name)
+            && (is_of_one_connection(name)
+                || (wants_whole && WITH_CONDITIONS.contains(name))
+                || is_of_one_hop(name)
+                || (framing != Framing::AsSent && *name == CONTENT_LENGTH)
+                || (!settings.pass.headers && *name != CONTENT_LENGTH)
+                || nominated.contains(name)
+                || settings.set_headers.iter().any(|set| set.name == *name))
     }
 }
+
+/// As many fields as are looked at without a filter.
+const FEW: usize = 4;
+
+/// Fields of a request that may be for us alone, whatever the location says.
+const OURS: NameFilter = NameFilter::of(&[
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+]);
 
 /// Fields that ask for less than the whole, which what is to be kept has to be.
 const WITH_CONDITIONS: [HeaderName; 6] =
@@ -169,6 +200,34 @@ pub(super) fn is_ours(name: &HeaderName) -> bool {
 fn is_field_value(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(|&byte| (byte >= b' ' && byte != 0x7f) || byte == b'\t')
 }
+
+/// Returns a field's line, its end included, if it stands in the client's head as we would write it, under a
+/// name that means the same to every server: that is copied whole.
+fn plain_line<'h>(head: &'h [u8], name: &HeaderName, value: &HeaderValue) -> Option<&'h [u8]> {
+    let name = name.as_str().as_bytes();
+    let at = value.as_bytes().as_ptr().addr().checked_sub(head.as_ptr().addr())?;
+    let start = at.checked_sub(name.len() + b": ".len())?;
+    let line = head.get(start..at + value.len() + b"\r\n".len())?;
+    let (written, rest) = line.split_at(name.len());
+    let is_plain = rest.starts_with(b": ")
+        && rest.ends_with(b"\r\n")
+        && written.iter().zip(name).all(|(&written, &byte)| PLAIN[usize::from(written)] == byte);
+    is_plain.then_some(line)
+}
+
+/// Letters, in lower case, digits and hyphens, which names that mean the same to every server have; zero for all
+/// other bytes.
+const PLAIN: [u8; 256] = {
+    let mut plain = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() || byte == b'-' {
+            plain[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    plain
+};
 
 /// Returns a name as the client spelled it: in the head, where its value stands, it stands before that.
 fn spelled<'h>(head: &'h [u8], name: &HeaderName, value: &HeaderValue) -> Option<&'h [u8]> {
@@ -214,29 +273,23 @@ pub(super) fn is_unambiguous(name: &HeaderName, taken: FieldNames) -> bool {
 
 /// The fields that `Connection` names as belonging to the connection.
 pub(crate) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let mut names = Vec::new();
     if !fields::has(headers, &CONNECTION) {
-        return names;
+        return Vec::new();
     }
-    for value in headers.get_all(CONNECTION) {
-        for token in value.as_bytes().split(|&byte| byte == b',') {
-            let token = token.trim_ascii();
-            if token.is_empty()
-                || token.eq_ignore_ascii_case(b"close")
-                || token.eq_ignore_ascii_case(b"keep-alive")
-                || token.eq_ignore_ascii_case(b"upgrade")
-            {
-                continue;
-            }
-            if let Ok(name) = HeaderName::from_bytes(token) {
-                names.push(name);
-            }
-        }
-    }
-    // A client cannot have the name it asked for taken away, nor what frames its request.
-    names.retain(|name| *name != HOST && *name != CONTENT_LENGTH);
-    names
+    let is_own = |word: &[u8]| OWN_WORDS.iter().any(|own| own.eq_ignore_ascii_case(word));
+    let values = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+    values
+        .filter(|value| !is_own(value))
+        .flat_map(fields::words)
+        .filter(|word| !is_own(word))
+        .filter_map(|word| HeaderName::from_bytes(word).ok())
+        // A client cannot have the name it asked for taken away, nor what frames its request.
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect()
 }
+
+/// What `Connection` says of the connection itself.
+const OWN_WORDS: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
 
 /// Whether a field says how a message is framed, which only whoever writes it knows.
 pub(super) fn frames(name: &HeaderName) -> bool {

@@ -9,8 +9,8 @@ use crate::upstream::Malformed;
 /// Takes away what stands beside the first one; returns each as the log tells it.
 pub(super) fn keep_first(headers: &mut HeaderMap) -> Vec<Malformed> {
     let mut taken = Vec::new();
-    // Most answers have no name twice.
-    if headers.len() == headers.keys_len() {
+    // Most answers have no name twice, or only that of cookies.
+    if headers.len() == headers.keys_len() || !repeats_a_single_one(headers) {
         return taken;
     }
     for name in &SINGLE {
@@ -23,6 +23,13 @@ pub(super) fn keep_first(headers: &mut HeaderMap) -> Vec<Malformed> {
         }
     }
     taken
+}
+
+/// Whether a field is there twice that may be there once: values of one name follow each other.
+fn repeats_a_single_one(headers: &HeaderMap) -> bool {
+    let mut names = headers.iter().map(|(name, _)| name);
+    let Some(mut last) = names.next() else { return false };
+    names.any(|name| name == std::mem::replace(&mut last, name) && SINGLE.contains(name))
 }
 
 static SINGLE: [HeaderName; 10] = [

@@ -106,12 +106,6 @@ pub(super) fn finish(
         let form = answer.extensions.remove::<Form>().unwrap_or(Form::Only);
         compress(&transaction, &settings.gzip, answer.status, headers, &mut answer.kind, form);
     }
-    if !matches!(answer.kind, Kind::Whole(_) | Kind::Relayed(_))
-        && answer.kind.origin() == Origin::Own
-        && headers.contains_key(ETAG)
-    {
-        transaction.session.spelling.note("ETag");
-    }
     if answer.tunnel.is_none() {
         aside.persistence = persist(&transaction, route, answer.status, headers);
     }
@@ -409,15 +403,9 @@ fn persist(
 
 /// Whether the client wants the connection kept.
 fn is_wanted(parts: &Parts) -> bool {
-    let says = |word: &str| {
-        let values = parts.headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
-        let mut tokens = values.flat_map(|value| value.split(|&byte| byte == b','));
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-    };
-    let told = fields::has(&parts.headers, &CONNECTION);
     match parts.version {
-        Version::HTTP_11 => !told || !says("close"),
-        _ => told && says("keep-alive"),
+        Version::HTTP_11 => !fields::connection_says(&parts.headers, "close"),
+        _ => fields::connection_says(&parts.headers, "keep-alive"),
     }
 }
 

@@ -40,8 +40,15 @@ impl Refused {
 
 /// Refuses a request that has no single reading; returns the name that it is for, in lower case,
 /// empty if it names none.
-pub(super) fn check(parts: &mut Parts, limits: &HeadLimits, recent: &mut Recent) -> Result<Rc<str>, Refused> {
-    check_size(parts, limits)?;
+///
+/// `size` is that of the head, if it was sent as text.
+pub(super) fn check(
+    parts: &mut Parts,
+    size: Option<usize>,
+    limits: &HeadLimits,
+    recent: &mut Recent,
+) -> Result<Rc<str>, Refused> {
+    check_size(parts, size, limits)?;
     check_method(&parts.method)?;
     // One look at all names is cheaper than a search for each of these.
     let (mut host, mut encoding) = (None, None);
@@ -84,8 +91,11 @@ const UNIQUE: [HeaderName; 9] = [
 
 /// Refuses a head that is larger than is allowed. How many bytes one of HTTP/2 has was judged before its
 /// cookies were put together.
-fn check_size(parts: &Parts, limits: &HeadLimits) -> Result<(), Refused> {
-    if parts.version < Version::HTTP_2 {
+fn check_size(parts: &Parts, size: Option<usize>, limits: &HeadLimits) -> Result<(), Refused> {
+    // With a blank and a whole end to each line, which some clients do without.
+    let most = size.map(|size| size + (parts.headers.len() + 1) * " \r".len());
+    let is_small = most.is_some_and(|most| most as u64 <= limits.line_max().min(limits.size_max()));
+    if parts.version < Version::HTTP_2 && !is_small {
         check_lines(parts, limits)?;
     }
     // The `Host` that we made of HTTP/2's pseudo-header is no field of the client's.
@@ -168,7 +178,7 @@ mod tests {
         let request = Request::builder().method(method).uri(target);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let answered = check(&mut parts, &HeadLimits::default(), &mut Recent::default())
+        let answered = check(&mut parts, None, &HeadLimits::default(), &mut Recent::default())
             .map_or_else(|refused| refused.status, |_| 200);
         assert_eq!(answered, status, "{method} {target} {headers:?}");
     }

@@ -1,7 +1,7 @@
 //! Names of fields spelled as people expect them: `Content-Length`, `ETag`, and as `add_header` says.
 //!
 //! Names have no case, yet scripts look for the `X-URI` that they were promised. Within the proxy
-//! they are in lower case; they are written in title case unless something else was noted.
+//! they are in lower case; they are written in title case, and `ETag`, unless something else was noted.
 
 use std::cell::RefCell;
 
@@ -10,14 +10,14 @@ use http::{HeaderName, header};
 /// How the head of the next response is spelled.
 #[derive(Debug, Default)]
 pub(crate) struct Spelling {
-    /// Names that are not in title case.
+    /// Names that are not as they would be written.
     names: RefCell<Vec<Box<str>>>,
 }
 
 impl Spelling {
     /// Spells `name` like this in the next head.
     pub(crate) fn note(&self, name: &str) {
-        if !is_usual(name) && !is_title_case(name) {
+        if !is_usual(name) && (!is_title_case(name) || name == "Etag") {
             self.names.borrow_mut().push(name.into());
         }
     }
@@ -61,15 +61,16 @@ impl Spelling {
     }
 }
 
-/// Names that most messages have, in lower and in title case: a look here is cheaper than one at each
-/// letter.
+/// Names that most messages have, in lower case and as they are written: a look here is cheaper than one at
+/// each letter. Those of the second list are of requests only.
 macro_rules! usual {
-    ($($lower:literal $title:literal $name:ident,)*) => {
-        /// The name of a field that nearly everybody has and spells in title case: it is looked up at
+    ($($lower:literal $title:literal $name:expr,)* + $($asked:literal $asked_title:literal $asked_name:expr,)*) => {
+        /// The name of a field that nearly everybody has and spells like this: it is looked up at
         /// once, where any other is read letter by letter.
         pub(crate) fn usual_name(name: &str) -> Option<HeaderName> {
             match name {
-                $($title => Some(header::$name),)*
+                $($title | $lower => Some($name),)*
+                $($asked_title | $asked => Some($asked_name),)*
                 _ => None,
             }
         }
@@ -88,27 +89,78 @@ macro_rules! usual {
 }
 
 usual! {
-    "age" "Age" AGE,
-    "date" "Date" DATE,
-    "host" "Host" HOST,
-    "vary" "Vary" VARY,
-    "accept" "Accept" ACCEPT,
-    "cookie" "Cookie" COOKIE,
-    "server" "Server" SERVER,
-    "expires" "Expires" EXPIRES,
-    "location" "Location" LOCATION,
-    "connection" "Connection" CONNECTION,
-    "set-cookie" "Set-Cookie" SET_COOKIE,
-    "user-agent" "User-Agent" USER_AGENT,
-    "content-type" "Content-Type" CONTENT_TYPE,
-    "accept-ranges" "Accept-Ranges" ACCEPT_RANGES,
-    "cache-control" "Cache-Control" CACHE_CONTROL,
-    "last-modified" "Last-Modified" LAST_MODIFIED,
-    "content-length" "Content-Length" CONTENT_LENGTH,
-    "accept-encoding" "Accept-Encoding" ACCEPT_ENCODING,
-    "accept-language" "Accept-Language" ACCEPT_LANGUAGE,
-    "content-encoding" "Content-Encoding" CONTENT_ENCODING,
-    "transfer-encoding" "Transfer-Encoding" TRANSFER_ENCODING,
+    "age" "Age" header::AGE,
+    "etag" "ETag" header::ETAG,
+    "date" "Date" header::DATE,
+    "host" "Host" header::HOST,
+    "vary" "Vary" header::VARY,
+    "accept" "Accept" header::ACCEPT,
+    "cookie" "Cookie" header::COOKIE,
+    "server" "Server" header::SERVER,
+    "expires" "Expires" header::EXPIRES,
+    "location" "Location" header::LOCATION,
+    "connection" "Connection" header::CONNECTION,
+    "set-cookie" "Set-Cookie" header::SET_COOKIE,
+    "user-agent" "User-Agent" header::USER_AGENT,
+    "content-type" "Content-Type" header::CONTENT_TYPE,
+    "x-request-id" "X-Request-Id" X_REQUEST_ID.clone(),
+    "accept-ranges" "Accept-Ranges" header::ACCEPT_RANGES,
+    "cache-control" "Cache-Control" header::CACHE_CONTROL,
+    "last-modified" "Last-Modified" header::LAST_MODIFIED,
+    "x-frame-options" "X-Frame-Options" header::X_FRAME_OPTIONS,
+    "referrer-policy" "Referrer-Policy" header::REFERRER_POLICY,
+    "content-length" "Content-Length" header::CONTENT_LENGTH,
+    "accept-encoding" "Accept-Encoding" header::ACCEPT_ENCODING,
+    "accept-language" "Accept-Language" header::ACCEPT_LANGUAGE,
+    "content-encoding" "Content-Encoding" header::CONTENT_ENCODING,
+    "transfer-encoding" "Transfer-Encoding" header::TRANSFER_ENCODING,
+    "x-content-type-options" "X-Content-Type-Options" header::X_CONTENT_TYPE_OPTIONS,
+    "content-security-policy" "Content-Security-Policy" header::CONTENT_SECURITY_POLICY,
+    "strict-transport-security" "Strict-Transport-Security" header::STRICT_TRANSPORT_SECURITY,
+    "access-control-allow-origin" "Access-Control-Allow-Origin" header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    +
+    "origin" "Origin" header::ORIGIN,
+    "pragma" "Pragma" header::PRAGMA,
+    "referer" "Referer" header::REFERER,
+    "priority" "Priority" PRIORITY.clone(),
+    "sec-ch-ua" "Sec-Ch-Ua" SEC_CH_UA.clone(),
+    "x-real-ip" "X-Real-IP" X_REAL_IP.clone(),
+    "authorization" "Authorization" header::AUTHORIZATION,
+    "if-none-match" "If-None-Match" header::IF_NONE_MATCH,
+    "sec-fetch-dest" "Sec-Fetch-Dest" SEC_FETCH_DEST.clone(),
+    "sec-fetch-mode" "Sec-Fetch-Mode" SEC_FETCH_MODE.clone(),
+    "sec-fetch-site" "Sec-Fetch-Site" SEC_FETCH_SITE.clone(),
+    "sec-fetch-user" "Sec-Fetch-User" SEC_FETCH_USER.clone(),
+    "x-forwarded-for" "X-Forwarded-For" X_FORWARDED_FOR.clone(),
+    "sec-ch-ua-mobile" "Sec-Ch-Ua-Mobile" SEC_CH_UA_MOBILE.clone(),
+    "x-requested-with" "X-Requested-With" X_REQUESTED_WITH.clone(),
+    "if-modified-since" "If-Modified-Since" header::IF_MODIFIED_SINCE,
+    "x-forwarded-proto" "X-Forwarded-Proto" X_FORWARDED_PROTO.clone(),
+    "sec-ch-ua-platform" "Sec-Ch-Ua-Platform" SEC_CH_UA_PLATFORM.clone(),
+    "upgrade-insecure-requests" "Upgrade-Insecure-Requests" header::UPGRADE_INSECURE_REQUESTS,
+}
+
+/// Names that are usual, and none of HTTP's own.
+macro_rules! names {
+    ($($constant:ident $name:literal,)*) => {
+        $(static $constant: HeaderName = HeaderName::from_static($name);)*
+    };
+}
+
+names! {
+    PRIORITY "priority",
+    SEC_CH_UA "sec-ch-ua",
+    SEC_CH_UA_MOBILE "sec-ch-ua-mobile",
+    SEC_CH_UA_PLATFORM "sec-ch-ua-platform",
+    SEC_FETCH_DEST "sec-fetch-dest",
+    SEC_FETCH_MODE "sec-fetch-mode",
+    SEC_FETCH_SITE "sec-fetch-site",
+    SEC_FETCH_USER "sec-fetch-user",
+    X_FORWARDED_FOR "x-forwarded-for",
+    X_FORWARDED_PROTO "x-forwarded-proto",
+    X_REAL_IP "x-real-ip",
+    X_REQUEST_ID "x-request-id",
+    X_REQUESTED_WITH "x-requested-with",
 }
 
 /// Whether a name is in title case: the letter after each hyphen is a capital, all others are
@@ -124,12 +176,12 @@ fn is_title_case(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Spelling;
+    use super::*;
 
     #[test]
     fn names_are_in_title_case_unless_noted() {
         let spelling = Spelling::default();
-        ["ETag", "x-uri", "X-URI", "lower"].iter().for_each(|name| spelling.note(name));
+        ["x-uri", "X-URI", "lower"].iter().for_each(|name| spelling.note(name));
         let check = |name: &str, expected: &str| {
             let mut out = b"-".to_vec();
             spelling.write(name, &mut out);
@@ -150,6 +202,24 @@ mod tests {
         let mut out = Vec::new();
         spelling.write("x-uri", &mut out);
         assert_eq!(out, b"X-Uri");
+        // The one that is usual is not in title case.
+        spelling.note("Etag");
+        out.clear();
+        spelling.write("etag", &mut out);
+        assert_eq!(out, b"Etag");
+    }
+
+    #[test]
+    fn usual_name_is_the_one_that_is_written() {
+        for name in
+            ["Host", "host", "Sec-Fetch-Mode", "sec-ch-ua", "X-Real-IP", "x-real-ip", "Referer", "Priority"]
+        {
+            let usual = usual_name(name).unwrap_or_else(|| panic!("{name} is not usual"));
+            assert_eq!(usual, HeaderName::from_bytes(name.as_bytes()).unwrap());
+        }
+        for name in ["HOST", "X-Real-Ip", "", "hostx", "Keep-Alive"] {
+            assert_eq!(usual_name(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn parse<'b>(
             None => HeaderName::from_bytes(field.name.as_bytes())
                 .map_err(|_| bad("client sent invalid header line"))?,
         };
-        match name.as_str().len() {
+        match field.name.len() {
             6 if name == EXPECT && field.value.eq_ignore_ascii_case(b"100-continue") => {
                 expectation = Expectation::Continue;
             }
