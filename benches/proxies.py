@@ -21,6 +21,35 @@ W = tempfile.mkdtemp(prefix="proxybench.")
 BACK, IPERF = 18000, 18001
 
 
+# What a browser says with a request, and an application with an answer.
+BROWSER = [
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
+    ("Accept-Language", "en-US,en;q=0.9,de;q=0.8"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Referer", "http://www.example.com/some/page?x=1"),
+    ("Cookie", "session=0123456789abcdef0123456789abcdef; theme=dark; consent=1234567890.1234567890"),
+    ("Connection", "keep-alive"),
+    ("Upgrade-Insecure-Requests", "1"),
+    ("Sec-Fetch-Dest", "document"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-Site", "same-origin"),
+    ("Cache-Control", "max-age=0"),
+]
+APPLICATION = [
+    ("Cache-Control", "private, max-age=0"),
+    ("ETag", '"0123456789abcdef"'),
+    ("Vary", "Accept-Encoding"),
+    ("Set-Cookie", "a=1; Path=/; HttpOnly"),
+    ("Set-Cookie", "session=0123456789abcdef; Path=/; Secure; HttpOnly; SameSite=Lax"),
+    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+    ("X-Frame-Options", "SAMEORIGIN"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "strict-origin-when-cross-origin"),
+    ("X-Trace", "0123456789abcdef0123456789abcdef"),
+]
+
+
 def write(name, text):
     p = os.path.join(W, name)
     with open(p, "w") as f:
@@ -106,7 +135,8 @@ events {{ worker_connections 9000; }}
 http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 300s; sendfile on; tcp_nopush on; tcp_nodelay on;
  open_file_cache max=100;
  server {{ listen 127.0.0.1:{BACK} backlog=65535 reuseport; root {W}/html;
-  location = /t {{ return 200 "hello world, hello world, hello world, hello world, hello world\\n"; }} }} }}
+  location = /t {{ return 200 "hello world, hello world, hello world, hello world, hello world\\n"; }}
+  location = /page {{ {" ".join(f"add_header {name} '{value}';" for name, value in APPLICATION)} return 200 "hello world, hello world, hello world, hello world, hello world\\n"; }} }} }}
 """)
     return Proc(["nginx", "-c", conf], 0, BACK)
 
@@ -189,10 +219,12 @@ def ours_l4(binary, up):
     return f
 
 
-def wrk(port, path, conns, secs, close=False, lat=False):
+def wrk(port, path, conns, secs, close=False, lat=False, fields=()):
     cmd = ["taskset", "-c", "0", "wrk", "-t1", f"-c{conns}", f"-d{secs}s", "--latency", f"http://127.0.0.1:{port}{path}"]
     if close:
         cmd += ["-H", "Connection: close"]
+    for name, value in fields:
+        cmd += ["-H", f"{name}: {value}"]
     out = subprocess.run(cmd, capture_output=True, text=True, start_new_session=True).stdout
     n = int(re.search(r"(\d+) requests in", out).group(1))
     rps = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
@@ -288,10 +320,13 @@ def main():
                 print("skip", n, err, file=sys.stderr)
                 continue
             cases = [("keepalive t c64", "/t", 64, False), ("keepalive 16k c64", "/16k", 64, False), ("keepalive 1m c16", "/1m", 16, False), ("new conn t c64", "/t", 64, True)]
+            if a.layer == "l7":
+                cases.append(("keepalive browser c64", "/page", 64, False))
             wrk(port, "/t", 16, 1)
             for label, path, c, close in cases:
                 u0, s0 = group_cpu(p.pgid)
-                cnt, rps, p99, bad = wrk(port, path, c, a.seconds, close)
+                fields = BROWSER if path == "/page" else []
+                cnt, rps, p99, bad = wrk(port, path, c, a.seconds, close, fields)
                 u1, s1 = group_cpu(p.pgid)
                 if cnt:
                     put(n, label + " | cpu us/req", (u1 - u0 + s1 - s0) / cnt * 1e6)
