@@ -381,6 +381,8 @@ async fn walk<'t>(
         };
         let is_spoilt = incoming.as_ref().is_some_and(|incoming| incoming.is_spoilt());
         if is_spoilt && matches!(step, Step::Done(_) | Step::Status(..400, _)) {
+            // An error page is not to be answered so once more.
+            transaction.give_up_body();
             step = upload::cut_short(&mut transaction, server, Cut::Chunks)?;
         }
         match search.follow(&mut transaction, server, &route, target, step) {

@@ -192,8 +192,7 @@ configure arguments: --with-stream --with-http_ssl_module --with-http_v2_module 
 --with-http_random_index_module --with-http_secure_link_module --with-http_slice_module --with-http_stub_status_module \
 --with-http_sub_module --with-stream_ssl_module --with-stream_ssl_preread_module --with-stream_realip_module \
 --without-http_fastcgi_module --without-http_memcached_module \
---without-http_scgi_module --without-http_ssi_module --without-http_tunnel_module --without-http_uwsgi_module \
---without-stream_pass_module";
+--without-http_scgi_module --without-http_ssi_module --without-http_tunnel_module --without-http_uwsgi_module";
 
 const HELP: &str = concat!(
     "l7-proxy version: l7-proxy/",

@@ -98,7 +98,11 @@ impl Spool {
     /// The system does not allow it.
     pub(crate) fn describe(&self, access: u32, modified: Option<SystemTime>) -> io::Result<()> {
         self.file.set_permissions(Permissions::from_mode(access))?;
-        modified.map_or(Ok(()), |modified| self.file.set_modified(modified))
+        if let Some(modified) = modified {
+            // A time that the file system has no room for is no reason to have no file.
+            let _ = self.file.set_modified(modified);
+        }
+        Ok(())
     }
 
     /// Reads at most `most` bytes at `offset`; fewer only at the end.

@@ -2,7 +2,7 @@
 //!
 //! It is written apart, where other answers are that are still coming, and gets its name when it is whole, so
 //! that nobody ever sees a part of it. Folders that its name wants are made. Where the two places are on
-//! different file systems it is copied beside its place first.
+//! different file systems it is copied beside its place first, while the worker stands still, as nginx's does.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;

@@ -148,7 +148,8 @@ pub(super) fn held_back(
 /// As many fields as are looked at without a filter.
 const FEW: usize = 4;
 
-/// Fields of a request that may be for us alone, whatever the location says.
+/// Fields of a request that may be for us alone, whatever the location says: those of [`is_of_one_connection`] and
+/// [`is_of_one_hop`], and what may frame it.
 const OURS: NameFilter = NameFilter::of(&[
     "connection",
     "content-length",
@@ -361,6 +362,44 @@ mod tests {
         assert_eq!(spelled(&head, &HeaderName::from_static("x-ie"), &value(b"two")), None);
         assert_eq!(spelled(&head, &name, &HeaderValue::from_static("one")), None);
         assert_eq!(spelled(b"", &name, &HeaderValue::from_static("one")), None);
+    }
+
+    #[test]
+    fn line_is_copied_only_where_it_is_as_we_would_write_it() {
+        let line = |text: &str, name: &str, value: &str| {
+            let head = bytes::Bytes::from(format!("GET / HTTP/1.1\r\n{text}Host: a\r\n\r\n"));
+            let at = memchr::memmem::find(&head, value.as_bytes()).unwrap();
+            let value = HeaderValue::from_maybe_shared(head.slice(at..at + value.len())).unwrap();
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            plain_line(&head, &name, &value).map(|line| String::from_utf8(line.to_vec()).unwrap())
+        };
+        assert_eq!(line("X-ID: one\r\n", "x-id", "one").as_deref(), Some("X-ID: one\r\n"));
+        for text in ["X-ID:one\r\n", "X-ID:  one\r\n", "X-ID: one \r\n", "X-ID: one\n", "X-IE: one\r\n"] {
+            assert_eq!(line(text, "x-id", "one"), None, "{text:?}");
+        }
+        for (text, name) in [("x_id: one\r\n", "x_id"), ("x.id: one\r\n", "x.id")] {
+            assert_eq!(line(text, name, "one"), None, "{text:?}");
+        }
+        let name = HeaderName::from_static("x-id");
+        assert_eq!(plain_line(b"X-ID: one\r\n", &name, &HeaderValue::from_static("one")), None);
+        assert_eq!(plain_line(b"", &name, &HeaderValue::from_static("one")), None);
+    }
+
+    #[test]
+    fn filter_lets_all_through_that_is_for_us_alone() {
+        let ours = [
+            CONNECTION,
+            TRANSFER_ENCODING,
+            TE,
+            TRAILER,
+            UPGRADE,
+            EXPECT,
+            PROXY_AUTHORIZATION,
+            CONTENT_LENGTH,
+        ];
+        for name in ours.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &PROXY]) {
+            assert!(OURS.lets(name), "{name}");
+        }
     }
 
     #[test]

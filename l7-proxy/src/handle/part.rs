@@ -44,7 +44,8 @@ pub(super) fn reduce(
     let length = told.filter(|&length| {
         let exchange = exchange(transaction, server, route, target);
         let media_type = answer.headers.get(CONTENT_TYPE);
-        looks && parts_max > 0 && !is_made_anew(&exchange, length, media_type, &answer.headers)
+        let is_recoded = transaction.charset.is_some();
+        looks && parts_max > 0 && !is_recoded && !is_made_anew(&exchange, length, media_type, &answer.headers)
     });
     let terms = Terms { conditions, length, parts_max, files };
     let found = match looks {

@@ -117,10 +117,10 @@ impl Sliced {
     }
 }
 
-/// Leaves of a piece what is wanted of it.
+/// Leaves of a piece what is wanted of it, and no more than it says that it is.
 fn clip(kind: Kind, piece: ByteRange, wanted: ByteRange) -> Kind {
     let (start, end) = (piece.start.max(wanted.start), piece.end.min(wanted.end));
-    match start == piece.start && end == piece.end {
+    match start == piece.start && end == piece.end && kind.exact_size() == Some(piece.len()) {
         true => kind,
         false => Kind::Clipped(Box::new(Clipped::new(kind, start - piece.start, end.saturating_sub(start)))),
     }
@@ -150,6 +150,8 @@ impl Pieces {
             true => forward::forward(&mut part, server, &route, to, target, None).await,
             false => cached::answer(&mut part, server, &route, to, target, None).await,
         };
+        // The head of the answer is out: how this one is spelled is nobody's.
+        part.session.spelling.forget();
         let failed = |why: String| {
             tell(&part, server, &why);
             Cut::Server

@@ -35,13 +35,18 @@ impl Default for Charset {
 }
 
 impl Charset {
-    /// Whether texts may have another size when they are put into the character set.
-    pub(crate) fn resizes(&self) -> bool {
-        let (Some(name), Some(source)) = (&self.name, &self.source) else { return false };
-        let texts =
-            [name, source].map(|value| value.as_literal().and_then(|text| std::str::from_utf8(text).ok()));
-        match texts {
-            [Some(name), Some(source)] => is_utf8(name) != is_utf8(source),
+    /// Whether answers of this type may have another size when they are put into the character set.
+    pub(crate) fn resizes(&self, media_type: Option<&[u8]>) -> bool {
+        let Some(name) = &self.name else { return false };
+        let from = match (media_type.and_then(|value| charset::split(value).1), &self.source) {
+            // What an answer says itself goes before what it is said to be.
+            (Some(own), _) => Some(own),
+            (None, Some(source)) => source.as_literal(),
+            (None, None) => return false,
+        };
+        let is_utf8 = |name| std::str::from_utf8(name).is_ok_and(is_utf8);
+        match (name.as_literal(), from) {
+            (Some(name), Some(from)) => is_utf8(name) != is_utf8(from),
             _ => true,
         }
     }

@@ -127,11 +127,12 @@ pub(crate) fn is_made_anew(
     answer: &HeaderMap,
 ) -> bool {
     let Settings { addition, substitution, gzip, charset, .. } = exchange.settings;
-    let is_of = |types: &MediaTypes| types.contain(media_type.map(|one| one.as_bytes()));
+    let media_type = media_type.map(HeaderValue::as_bytes);
+    let is_of = |types: &MediaTypes| types.contain(media_type);
     let is_plain = || !answer.contains_key(CONTENT_ENCODING);
     let takes_gzip = || takes_gzip(gzip, exchange.version, exchange.headers, answer);
     (size > 0 && !substitution.pairs.is_empty() && is_of(&substitution.types))
-        || (charset.resizes() && charset.takes(media_type.map(|one| one.as_bytes())) && is_plain())
+        || (charset.resizes(media_type) && charset.takes(media_type) && is_plain())
         || (!addition.is_empty() && is_of(&addition.types) && is_plain())
         || (gzip.on && size >= gzip.min_length && is_of(&gzip.types) && is_plain() && takes_gzip())
 }

@@ -139,8 +139,8 @@ impl Variable {
         lookup(name, &Names::default()).ok()
     }
 
-    /// Whether it is known by how its name begins alone, as `$arg_x` is, or a number of a group. As in nginx a configuration may
-    /// give such a name another meaning, but not the few that stand for themselves.
+    /// Whether it is known by how its name begins alone, as `$arg_x` is, or a number of a group. As in nginx a
+    /// configuration may give such a name another meaning, but not the few that stand for themselves.
     pub(crate) fn is_of_a_family(name: &str) -> bool {
         if let [b'1'..=b'9'] = name.as_bytes() {
             return true;

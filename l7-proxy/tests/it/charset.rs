@@ -104,6 +104,7 @@ fn texts_are_put_into_another_character_set() {
              location /utf8/ {{ charset utf-8; source_charset koi8-r; {pass} }}
              location /over/ {{ charset utf-8; source_charset koi8-r; override_charset on; {pass} }}
              location /back/ {{ charset koi8-r; override_charset on; {pass} }}
+             location /back-forced/ {{ charset koi8-r; override_charset on; proxy_force_ranges on; {pass} }}
              location /varies/ {{ charset $arg_to; source_charset $arg_from; {pass} }}
              location /none/ {{ source_charset koi8-r; {pass} }}
              location /if/ {{ if ($arg_a) {{ charset utf-8; source_charset koi8-r; }} {pass} }}
@@ -119,7 +120,9 @@ fn texts_are_put_into_another_character_set() {
     );
     beside.file("file.txt", b"ab \xc1\xc2");
     beside.file("file8.txt", b"ab \xc1\xc2");
-    for place in ["same", "windows", "utf8", "over", "back", "none", "if", "forced", "resized", "sub"] {
+    for place in
+        ["same", "windows", "utf8", "over", "back", "back-forced", "none", "if", "forced", "resized", "sub"]
+    {
         for name in ["koi8", "own", "foreign", "utf8", "broken", "image", "packed", "nothing"] {
             for (method, fields) in [("GET", ""), ("HEAD", ""), ("GET", "Range: bytes=1-3\r\n")] {
                 let request = format!("{method} /{place}/{name}?a=1 HTTP/1.1\r\nHost: a\r\n{fields}\r\n");

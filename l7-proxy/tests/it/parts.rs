@@ -226,6 +226,34 @@ fn pieces_that_do_not_belong_together_end_the_answer() {
 }
 
 #[test]
+fn piece_is_no_more_than_it_says_and_spells_nothing_of_the_next_answer() {
+    let origin = Origin::start(|visit| {
+        let head = visit.request()?;
+        let asked = field(&head, "Range").and_then(|range| part(range.strip_prefix("bytes=")?));
+        let start = asked.map_or(0, |(start, _)| start);
+        // Of the first one more comes than was said.
+        let body = if start == 0 { "0123456789xxxxx" } else { "abcdefghij" };
+        let end = start + 9;
+        visit.write(format!(
+            "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {start}-{end}/20\r\nx-kept: a\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len(),
+        ))
+    });
+    let site = Site::new(&format!(
+        "location /a {{ proxy_pass http://{}; {SLICED} }} location /b {{ add_header X-Kept b; return 200 b; }}",
+        origin.addr,
+    ));
+    let _running = site.start();
+    let mut client = site.client();
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response().text(), "0123456789abcdefghij");
+    client.send("GET /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let answer = String::from_utf8(client.rest().unwrap()).unwrap();
+    assert!(answer.contains("\r\nX-Kept: b\r\n"), "{answer}");
+}
+
+#[test]
 fn only_who_looks_at_the_range_has_slices() {
     let origin = texts();
     let proxies = both(&origin, "", "slice 10; proxy_set_header X-Own 1;");

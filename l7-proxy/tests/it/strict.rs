@@ -197,3 +197,14 @@ fn body_that_nobody_reads_is_looked_at_as_far_as_it_has_come() {
         assert_eq!(ask(&proxy, &head).0, status, "{path} {chunks:?}");
     }
 }
+
+#[test]
+fn body_that_is_none_has_the_error_page_for_it() {
+    let proxy = Proxy::start(&server(
+        "error_page 400 /bad; location = /bad { return 200 page; } location = /r { return 200 a; }",
+    ));
+    let mut client = proxy.client();
+    client.send("POST /r HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\nabc\r\n0\r\n\r\n");
+    let answer = client.response();
+    assert_eq!((answer.status, answer.text()), (400, "page"));
+}

@@ -2,7 +2,8 @@
 //!
 //! Browsers write `%22` where people with a command line write `"`, and servers take both for the same. What
 //! our own reader of targets does not know is put as a browser would put it, so that there is one spelling from
-//! here on; so are names in an older encoding than UTF-8. A later minor version says nothing that an earlier one does not (RFC 9110, section 2.5).
+//! here on; so are names in an older encoding than UTF-8. A later minor version says nothing that an earlier one
+//! does not (RFC 9110, section 2.5).
 
 /// Returns `bytes`, which begin with the line of a request, with that line made well-formed; `None` if nothing
 /// of this kind is wrong with it.

@@ -216,8 +216,8 @@ impl Reply {
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose() {
             Ok(frame) => frame,
             Err(cut) => {
-                // What a server has made a mess of from its beginning is no answer: nobody is to take its
-                // head for one. Without one a client may ask again, as behind nginx.
+                // What a server has made a mess of, and nothing has left of, is no answer: nobody is to take
+                // its head for one. Without one a client may ask again, as behind nginx.
                 if cut == Cut::Malformed && !self.begun {
                     self.outgoing = Outgoing::new(Vec::new());
                 }
