@@ -108,10 +108,10 @@ pub fn look(script: &Script, account: &Account) -> io::Result<()> {
     account.identity(script).map_or(Ok(()), |identity| account.secure(identity, &path))
 }
 
-/// Looks whether there is such a user, and such a group.
+/// Looks whether the files of this machine have such a user, and such a group.
 ///
 /// # Errors
-/// There is not, or nobody can be asked.
+/// They have not, be it that a directory service has, or they cannot be read.
 pub fn know(user: &User) -> io::Result<()> {
     ids(user).map(drop)
 }
@@ -130,10 +130,10 @@ fn find(program: &str) -> io::Result<PathBuf> {
 
 /// Numbers of a user and a group.
 fn ids(user: &User) -> io::Result<(u32, u32)> {
-    let unknown = |what: &str, name: &str| {
-        io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} {name}"))
+    let unknown = |what: &str, name: &str, file: &str| {
+        io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} {name} in {file}"))
     };
-    let passwd = fs::read_to_string("/etc/passwd")?;
+    let passwd = fs::read_to_string(USERS)?;
     let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let entry = entry.filter(|entry| entry.len() > 3).find(|entry| entry[0] == user.user);
     let (uid, own_group) = match (&entry, user.user.parse()) {
@@ -141,18 +141,18 @@ fn ids(user: &User) -> io::Result<(u32, u32)> {
         (None, Ok(number)) => (Some(number), Some(number)),
         (None, Err(_)) => (None, None),
     };
-    let uid = uid.ok_or_else(|| unknown("user", &user.user))?;
+    let uid = uid.ok_or_else(|| unknown("user", &user.user, USERS))?;
     let gid = match &user.group {
         None => own_group,
         Some(group) => {
-            let groups = fs::read_to_string("/etc/group")?;
+            let groups = fs::read_to_string(GROUPS)?;
             let entry = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
             let entry = entry.filter(|entry| entry.len() > 2).find(|entry| entry[0] == group);
             entry.and_then(|entry| entry[2].parse().ok()).or_else(|| group.parse().ok())
         }
     };
     let group = user.group.as_deref().unwrap_or(&user.user);
-    Ok((uid, gid.ok_or_else(|| unknown("group", group))?))
+    Ok((uid, gid.ok_or_else(|| unknown("group", group, GROUPS))?))
 }
 
 /// Refuses a program that somebody other than root could change, and says which part of its path
@@ -174,6 +174,10 @@ fn secure(path: &Path) -> io::Result<()> {
 
 /// Whom keepalived runs scripts as if the user exists.
 const USUAL: &str = "keepalived_script";
+
+const USERS: &str = "/etc/passwd";
+
+const GROUPS: &str = "/etc/group";
 
 /// Where programs are if the environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -5,6 +5,7 @@
 //! said by [`skip`], and is a failure where the environment variable `REQUIRE_PEERS` is set. It panics where a
 //! test would.
 
+mod claim;
 mod etcd;
 mod hosts;
 mod patience;

@@ -17,7 +17,7 @@ mod director;
 mod server;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -273,10 +273,7 @@ fn rules(vip: SocketAddr, extra: Option<SocketAddr>, servers: &[Server; 3]) -> S
 /// Addresses that nothing listens on, below the ports that the system gives to sockets that connect: one of
 /// those could take the address of a server while it is dead, and be taken for it.
 fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let first = 20_000 + std::process::id() as u16 % 10_000;
-    let addresses = (first..32_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    let mut free = addresses.filter(|address| TcpListener::bind(address).is_ok());
-    [(); N].map(|()| free.next().expect("a free port"))
+    [(); N].map(|()| lab::free_port(Ipv4Addr::LOCALHOST.into()))
 }
 
 const DATAGRAM_CLIENTS: u64 = 20;

@@ -1,11 +1,10 @@
 //! Real programs as children of a test: started, asked, killed.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// A child process that dies with the test.
@@ -71,14 +70,9 @@ pub(crate) fn peer(what: &str, path: &str) -> bool {
     present
 }
 
-/// This many free ports of loopback, below those that the system gives to sockets that connect.
+/// This many free ports of loopback.
 pub(crate) fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 10_000 + std::process::id() as u16 % 15_000;
-    let mut ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed) % 5_000);
-    [(); COUNT].map(|()| {
-        ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("loopback has ports")
-    })
+    [(); COUNT].map(|()| lab::free_port(Ipv4Addr::LOCALHOST.into()).port())
 }
 
 /// What a command printed; it must end well.

@@ -223,10 +223,10 @@ impl Shared {
         let account = state.account.clone();
         let State { services, audience, .. } = &mut *state;
         let Some((kept, server, check)) = find(services, id) else { return };
-        let before = kept.pool.placements();
+        let before = kept.pool.placement_of(server);
         let changes = kept.pool.hear(server, check, says);
         // A server that is down may be so for another reason now, of which nobody is told who does not look.
-        if changes.is_empty() && kept.pool.placements() == before {
+        if changes.is_empty() && kept.pool.placement_of(server) == before {
             return;
         }
         kept.place(&*self.table);

@@ -98,7 +98,8 @@ impl Pool {
         pool
     }
 
-    /// Takes in what a check says now; says what came of it.
+    /// Takes in what a check says now; says what came of it. If that is nothing, all other servers are
+    /// placed as before.
     pub fn hear(&mut self, server: usize, check: usize, says: Check) -> Vec<Change> {
         let Some(member) = self.servers.get_mut(server) else { return Vec::new() };
         let before = (member.is_up(), member.effective_weight());
@@ -168,6 +169,11 @@ impl Pool {
     /// What the table has to say about each server.
     pub fn placements(&self) -> Vec<Placement> {
         self.servers.iter().map(|server| self.placement(server)).collect()
+    }
+
+    /// What the table has to say about one server.
+    pub fn placement_of(&self, server: usize) -> Option<Placement> {
+        self.servers.get(server).map(|server| self.placement(server))
     }
 
     fn placement(&self, server: &Member) -> Placement {

@@ -1,8 +1,7 @@
 //! A real nginx beside ours in a test.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::peer::{Client, Proxy, Response, eventually, http};
@@ -23,7 +22,7 @@ impl Nginx {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display();
-        let addr = free_port();
+        let addr = lab::free_port(Ipv4Addr::LOCALHOST.into());
         let content = content(addr);
         let text = format!(
             "daemon off; master_process off; error_log stderr emerg; pid {path}/pid; events {{ }}
@@ -51,20 +50,6 @@ impl Drop for Nginx {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A port that nobody has, and that the system gives to no connecting socket.
-fn free_port() -> SocketAddr {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let place = (std::process::id() % u32::from(COUNT)) as u16 + NEXT.fetch_add(1, Ordering::Relaxed);
-        let addr = SocketAddr::from(([127, 0, 0, 1], FIRST + place % COUNT));
-        if TcpListener::bind(addr).is_ok() {
-            return addr;
-        }
     }
 }
 

@@ -114,6 +114,8 @@ impl Worker<'_> {
     fn pass_alone(&mut self, key: Key, datagram: Datagrams<'_>, now: Moment) -> Result<(), Dropped> {
         let mut tried = Vec::new();
         for _ in 0..ATTEMPTS {
+            // Without asking for room first, as a flow does: only a server says whether there is a way back
+            // already. A datagram that finds no room has had its turn and is counted.
             let lease = self.schedule(key, datagram, &tried, now)?;
             let server = lease.server();
             let key = Key { server: Some(server), ..key };

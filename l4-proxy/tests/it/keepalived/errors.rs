@@ -223,11 +223,11 @@ fn what_is_understood_and_not_done_is_told() {
             "global_defs {\nlvs_sync_peers {\n10.0.0.1\n}\n}",
             "warning: lvs_sync_peers has no effect without lvs_sync_daemon",
         ),
-        ("global_defs {\nscript_user no-such-user\n}", "lb.conf:2: there is no user no-such-user"),
-        ("global_defs {\nscript_user root no-such-group\n}", "there is no group no-such-group"),
+        ("global_defs {\nscript_user no-such-user\n}", "lb.conf:2: warning: there is no user no-such-user"),
+        ("global_defs {\nscript_user root no-such-group\n}", "warning: there is no group no-such-group"),
         (
             "vrrp_script a {\nscript /bin/true\nuser no-such-user\n}",
-            "lb.conf:3: there is no user no-such-user",
+            "lb.conf:3: warning: there is no user no-such-user",
         ),
         (
             &service("", "notify_down \"/nonexistent/program x\""),

@@ -117,3 +117,35 @@ fn weights_that_checks_say_move_the_table_and_the_quorum() {
     assert_eq!(pool.hear(1, 0, weighs(Weighs::Adds(-9))), [Change::Weight(1, 0), Change::Lost(1)]);
     assert_eq!(pool.hear(1, 0, says(Standing::Up)), [Change::Weight(1, 5), Change::Gained(6)]);
 }
+
+/// The keeper looks at no other server then.
+#[test]
+fn check_of_which_nothing_came_has_moved_its_own_server_at_most() {
+    let weighs = [None, Some(Weighs::Adds(2)), Some(Weighs::Is(0))];
+    for (lines, own) in [
+        ("quorum 3\nsorry_server 10.0.0.9 80", ""),
+        ("quorum 3\nhysteresis 1\nsorry_server 10.0.0.9 80", "inhibit_on_failure"),
+        ("quorum 2", ""),
+    ] {
+        let mut pool = pool(lines, 4, own);
+        let mut unseen = 0;
+        for n in 0..2_000_usize {
+            // Each server has every outcome after every other, in an order that does not repeat soon.
+            let mixed = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+            let (server, weighs) = (mixed % 4, weighs[mixed / 4 % 3]);
+            let cause = (mixed / 12 % 2 == 0).then(|| format!("refused {}", mixed / 24 % 2).into());
+            let standing = if cause.is_some() { Standing::Down } else { Standing::Up };
+            let before = pool.placements();
+            if !pool.hear(server, 0, Check { standing, cause, weighs }).is_empty() {
+                continue;
+            }
+            let after = pool.placements();
+            unseen += usize::from(before != after);
+            assert_eq!(pool.placement_of(server).as_ref(), after.get(server));
+            let others = (0..4).filter(|other| *other != server);
+            others.for_each(|other| assert_eq!(before[other], after[other], "{lines} {own}"));
+        }
+        assert_eq!(unseen > 0, own.is_empty(), "a server may be down for another reason, {lines} {own}");
+    }
+    assert_eq!(pool("", 1, "").placement_of(1), None);
+}
