@@ -21,8 +21,8 @@ mod visit;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock, Weak};
 
 use l4_proxy::connections::Connections;
 use lvs_core::Director;
@@ -55,6 +55,11 @@ pub(crate) struct Relay {
 /// What serves the connections of one address.
 pub(crate) struct Door {
     common: Arc<Common>,
+    entrance: Arc<Entrance>,
+}
+
+/// What is said of one address.
+struct Entrance {
     transport: Transport,
     ssl: bool,
     proxy_protocol: bool,
@@ -70,8 +75,9 @@ struct Common {
     groups: Box<[Group]>,
     definitions: Arc<[Definition]>,
     zones: Zones,
-    /// What serves connections at which address; to be handed connections that came to another.
-    doors: OnceLock<HashMap<SocketAddr, Weak<Door>>>,
+    /// Where connections are taken, to be handed those that came to another address. Of this configuration
+    /// for as long as one that began by it goes on.
+    entrances: HashMap<SocketAddr, Arc<Entrance>>,
 }
 
 /// One `server {}` made ready to serve.
@@ -93,15 +99,6 @@ pub(crate) fn relays(
     serial: &Arc<AtomicU64>,
     zones: &Zones,
 ) -> Result<Vec<Relay>, SiteError> {
-    let common = Arc::new(Common {
-        director: Arc::clone(director),
-        connections: Arc::clone(connections),
-        serial: Arc::clone(serial),
-        groups: stream.upstreams.iter().map(Group::new).collect(),
-        definitions: Arc::clone(&stream.definitions),
-        zones: zones.clone(),
-        doors: OnceLock::new(),
-    });
     let servers = stream.servers.iter().map(Server::new).collect::<Result<Arc<[_]>, _>>()?;
     let mut order: Vec<(Transport, SocketAddr)> = Vec::new();
     let mut by_address: HashMap<(Transport, SocketAddr), Vec<usize>> = HashMap::new();
@@ -114,7 +111,7 @@ pub(crate) fn relays(
             known.push(place);
         }
     }
-    let mut relays = Vec::with_capacity(order.len());
+    let mut found = Vec::with_capacity(order.len());
     for (transport, addr) in order {
         let places = &by_address[&(transport, addr)];
         let listens = || {
@@ -131,8 +128,7 @@ pub(crate) fn relays(
             return Err(SiteError::Tls(crate::tls::TlsError::NoCertificate));
         }
         let names = places.iter().map(|&place| (place, &*stream.servers[place].names));
-        let door = Door {
-            common: Arc::clone(&common),
+        let entrance = Entrance {
             transport,
             ssl,
             proxy_protocol: listens().any(|(_, listen)| listen.proxy_protocol),
@@ -140,28 +136,41 @@ pub(crate) fn relays(
             servers: Arc::clone(&servers),
         };
         let options = listens().find_map(|(_, listen)| listen.socket.clone()).unwrap_or_default();
-        relays.push(Relay { transport, addr, options, door: Arc::new(door) });
+        found.push((addr, options, Arc::new(entrance)));
     }
-    let tcp = relays.iter().filter(|relay| relay.transport == Transport::Tcp);
-    // Nobody has set them before: the table has been made here.
-    let _ = common.doors.set(tcp.map(|relay| (relay.addr, Arc::downgrade(&relay.door))).collect());
-    Ok(relays)
+    let tcp = found.iter().filter(|(.., entrance)| entrance.transport == Transport::Tcp);
+    let common = Arc::new(Common {
+        director: Arc::clone(director),
+        connections: Arc::clone(connections),
+        serial: Arc::clone(serial),
+        groups: stream.upstreams.iter().map(Group::new).collect(),
+        definitions: Arc::clone(&stream.definitions),
+        zones: zones.clone(),
+        entrances: tcp.map(|(addr, _, entrance)| (*addr, Arc::clone(entrance))).collect(),
+    });
+    let relays = found.into_iter().map(|(addr, options, entrance)| {
+        let transport = entrance.transport;
+        let door = Arc::new(Door { common: Arc::clone(&common), entrance });
+        Relay { transport, addr, options, door }
+    });
+    Ok(relays.collect())
 }
 
 impl Common {
     /// What serves connections that come to this address.
-    fn door(&self, addr: SocketAddr) -> Option<Arc<Door>> {
+    fn door(self: &Arc<Self>, addr: SocketAddr) -> Option<Arc<Door>> {
         let any: IpAddr =
             if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let doors = self.doors.get()?;
-        doors.get(&addr).or_else(|| doors.get(&SocketAddr::new(any, addr.port())))?.upgrade()
+        let entrances = &self.entrances;
+        let entrance = entrances.get(&addr).or_else(|| entrances.get(&SocketAddr::new(any, addr.port())))?;
+        Some(Arc::new(Door { common: Arc::clone(self), entrance: Arc::clone(entrance) }))
     }
 }
 
 impl Door {
     /// Keeps the logs of its servers open as long as anybody is served by them.
     pub(crate) fn hold(&self, logs: &LogFiles) {
-        for server in &*self.servers {
+        for server in &*self.entrance.servers {
             let named = &server.model.settings.access_log;
             logs.used_by(server, named.iter().filter_map(|log| log.target.fixed()));
         }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::{Checked, exchange};
 use crate::model::{Expectation, Talk};
 use crate::stream::Side;
+use crate::unix;
 
 /// Connects to a server, and hears what it has to say.
 ///
@@ -46,6 +47,9 @@ async fn converse(talk: &Talk, mut stream: Side) -> Result<(), String> {
 /// # Errors
 /// In words, why it did not pass.
 pub(super) async fn send(checked: &Checked, talk: &Talk, server: SocketAddr) -> Result<(), String> {
+    if unix::is_unix(server.ip()) {
+        return Err(NO_DATAGRAMS.to_owned());
+    }
     let failed = |error: io::Error| exchange::words(&error);
     let any: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -86,6 +90,7 @@ const HEARD_MAX: usize = 16 * 1024;
 /// How long a host may take to refuse a datagram: the way there and back.
 const REFUSAL_MAX: Duration = Duration::from_secs(1);
 
+const NO_DATAGRAMS: &str = "a Unix socket takes no datagrams";
 const TIMED_OUT: &str = "the answer timed out";
 const CLOSED: &str = "the connection was closed before an answer";
 const MISMATCH: &str = "the answer does not match";

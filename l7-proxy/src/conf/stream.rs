@@ -149,7 +149,7 @@ fn read_server(
             return Err(Error::at(&directive.place, message));
         }
     }
-    if draft.health_check.is_some() {
+    if let Some(check) = &draft.health_check {
         let told = |message: String| Error::at(&directive.place, message);
         let StreamContent::Proxy(StreamTarget::Upstream(upstream)) = &content else {
             return Err(told(
@@ -159,6 +159,12 @@ fn read_server(
         if !scope.stream.checked.insert(*upstream) {
             let message = "the servers of this upstream are checked by another \"health_check\"";
             return Err(told(message.to_owned()));
+        }
+        let servers = &scope.stream.upstreams.get(*upstream).servers;
+        if check.transport == Transport::Udp
+            && let Some(server) = servers.iter().find(|server| unix::is_unix(server.addr.ip()))
+        {
+            return Err(told(format!("\"health_check udp\" cannot ask \"{}\"", unix::shown(server.addr))));
         }
     }
     let Draft { listen, names, health_check, .. } = draft;

@@ -320,6 +320,14 @@ impl<K, T> Upstreams<K, T> {
         Ok(Referred { id: UpstreamId(place), host, port })
     }
 
+    /// Returns an upstream that was referred to.
+    ///
+    /// # Panics
+    /// If it is one of other upstreams.
+    pub(super) fn get(&self, id: UpstreamId) -> &Upstream<K, T> {
+        &self.list[id.0]
+    }
+
     pub(super) fn into_list(self) -> Vec<Upstream<K, T>> {
         self.list
     }

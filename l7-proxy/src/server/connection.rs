@@ -1,5 +1,6 @@
 //! One client connection, from accept to its end: which protocol it speaks, and its one timer.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,22 +58,8 @@ pub(super) fn begin(
     let local = local.or_else(|| stream.local_addr().ok())?;
     // It may be an address that the configuration does not listen at.
     let entry = generation.site.router.entry(local)?;
-    let settings = generation.site.router.default_server(entry).settings();
-    if !settings.connection.tcp_nodelay {
-        // A socket that refuses the option is closed already.
-        let _ = stream.set_nodelay(false);
-    }
-    let endpoint = generation.site.router.endpoint(entry);
-    let socket = match generation.site.router.needs().tcp_info {
-        true => stream.as_fd().try_clone_to_owned().ok().map(Rc::new),
-        false => None,
-    };
-    let client = Client { worker, generation, entry, remote, local, proxied: None, socket };
-    Some(if endpoint.proxy_protocol || endpoint.ssl || endpoint.http2 {
-        Begun::Other(Box::pin(client.serve(stream, endpoint)))
-    } else {
-        Begun::Plain(client.session(Protocol::Http1, None), stream.into())
-    })
+    let client = Client { worker, generation, entry, remote, local, proxied: None, socket: None };
+    Some(client.begin(stream))
 }
 
 /// A connection that `stream {}` hands over.
@@ -80,9 +67,13 @@ pub(crate) struct Passed {
     pub(crate) client: Side,
     /// TLS that is spoken on it.
     pub(crate) tls: Option<Rc<Handshake>>,
+    /// The header of the PROXY protocol that came before it.
+    pub(crate) proxied: Option<Rc<Header>>,
     pub(crate) remote: SocketAddr,
     /// The address that it is to have come to.
     pub(crate) local: SocketAddr,
+    /// Its places among the connections that there may be, to be given back at its end.
+    pub(crate) held: Box<dyn Any>,
 }
 
 impl Proxy {
@@ -90,29 +81,23 @@ impl Proxy {
     /// is there.
     pub(crate) fn take_over(&self, passed: Passed) -> Option<Passed> {
         let (worker, generation) = (Rc::clone(&self.worker), self.worker.current());
-        let Passed { remote, local, .. } = passed;
-        let Some(entry) = generation.site.router.entry(local) else { return Some(passed) };
+        let Some(entry) = generation.site.router.entry(passed.local) else { return Some(passed) };
         let endpoint = generation.site.router.endpoint(entry);
+        let streams = generation.site.router.default_server(entry).settings().http2.streams;
+        let Passed { client, tls, proxied, remote, local, held } = passed;
+        // As a listener of ours would have had it; it may have been turned off where it came from.
+        let _ = client.socket().set_nodelay(true);
         let place = worker.place();
-        let begun = match (passed.client, passed.tls) {
-            (Side::Plain(stream), _) => begin(worker, generation, stream, remote, Some(local)),
+        let mut new = Client { worker, generation, entry, remote, local, proxied, socket: None };
+        let begun = match (client, tls) {
+            (Side::Plain(stream), _) => Some(new.begin(stream)),
             (Side::Tls(_), _) if endpoint.ssl || endpoint.proxy_protocol => {
                 error!("cannot pass TLS to where it begins, client: {}, server: {local}", remote.ip());
                 None
             }
             (client @ Side::Tls(_), tls) => {
-                let client_of = |worker, generation| Client {
-                    worker,
-                    generation,
-                    entry,
-                    remote,
-                    local,
-                    proxied: None,
-                    socket: None,
-                };
+                new.settle(client.socket());
                 let speaks_http2 = endpoint.http2 && tls.as_ref().is_some_and(|tls| tls.alpn == b"h2");
-                let streams = generation.site.router.default_server(entry).settings().http2.streams;
-                let new = client_of(worker, generation);
                 Some(match speaks_http2 {
                     true => {
                         let session = new.session(Protocol::Http2(Streams::new()), tls);
@@ -125,7 +110,7 @@ impl Proxy {
         if let Some(begun) = begun {
             tokio::task::spawn_local(async move {
                 begun.serve().await;
-                drop(place);
+                drop((place, held));
             });
         }
         None
@@ -145,6 +130,29 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Begins to serve a client that nothing was said with yet.
+    fn begin(mut self, stream: TcpStream) -> Begun {
+        self.settle(&stream);
+        let endpoint = self.generation.site.router.endpoint(self.entry);
+        if endpoint.proxy_protocol || endpoint.ssl || endpoint.http2 {
+            Begun::Other(Box::pin(self.serve(stream, endpoint)))
+        } else {
+            Begun::Plain(self.session(Protocol::Http1, None), stream.into())
+        }
+    }
+
+    /// Gives its socket the options of its address, and keeps it where it is asked about.
+    fn settle(&mut self, stream: &TcpStream) {
+        let router = &self.generation.site.router;
+        if !router.default_server(self.entry).settings().connection.tcp_nodelay {
+            // A socket that refuses the option is closed already.
+            let _ = stream.set_nodelay(false);
+        }
+        if router.needs().tcp_info {
+            self.socket = stream.as_fd().try_clone_to_owned().ok().map(Rc::new);
+        }
+    }
+
     fn session(self, protocol: Protocol, tls: Option<Rc<Handshake>>) -> Rc<Session> {
         let Client { worker, generation, entry, remote, local, proxied, socket } = self;
         let mut session = Session::new(worker, remote, local, generation, entry, protocol, tls);

@@ -260,7 +260,7 @@ impl Inlet {
 impl Door {
     /// Whether those who come now are led to this service.
     fn leads_to(&self, service: &ServiceKey) -> bool {
-        match &self.servers[self.names.default()].model.content {
+        match &self.entrance.servers[self.entrance.names.default()].model.content {
             StreamContent::Proxy(StreamTarget::Upstream(id)) => self.common.groups[id.0].service == *service,
             _ => false,
         }

@@ -4,8 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use l4_proxy::proxy_protocol::Header;
 
 use crate::model::{LimitStatus, Transport};
 use crate::tls::Handshake;
@@ -36,8 +39,8 @@ pub struct Facts {
     pub received: u64,
     /// Bytes that went to the client.
     pub sent: u64,
-    /// Client and server as a PROXY protocol header names them.
-    pub proxied: Option<(SocketAddr, SocketAddr)>,
+    /// What a header of the PROXY protocol said.
+    pub proxied: Option<Rc<Header>>,
     /// The client's first message of TLS, where it is only looked at.
     pub preread: Option<ClientHello>,
     /// TLS with the client.

@@ -39,21 +39,32 @@ impl Visit {
             return Err(500);
         }
         let remote = self.facts.remote;
-        let passed = Passed { client, tls: self.facts.tls.take().map(Rc::new), remote, local: addr };
+        let passed = Passed {
+            client,
+            tls: self.facts.tls.take().map(Rc::new),
+            proxied: self.facts.proxied.clone(),
+            remote,
+            local: addr,
+            held: Box::new((
+                self.door.common.connections.place(),
+                std::mem::take(&mut self.places),
+                self.held.take(),
+            )),
+        };
         let Some(passed) = self.worker.take_over(passed) else { return Ok(()) };
+        let tls = passed.tls.and_then(Rc::into_inner);
         let Some(door) = self.door.common.door(addr) else {
+            // Its line in the log tells of it.
+            self.facts.tls = tls;
             let (name, client) = (unix::shown(addr), self.facts.client());
             error!("*{serial} port not found for \"{name}\" {PASSING}, {client}");
             return Err(200);
         };
         let mut visit = Visit::new(&self.worker, &door, remote, addr);
         visit.passes = self.passes + 1;
-        visit.facts.tls = passed.tls.and_then(Rc::into_inner);
-        let place = door.common.connections.place();
-        spawn_local(async move {
-            session::serve_visit(visit, passed.client).await;
-            drop(place);
-        });
+        (visit.facts.tls, visit.facts.proxied) = (tls, passed.proxied);
+        visit.held = Some(passed.held);
+        spawn_local(session::serve_visit(visit, passed.client));
         Ok(())
     }
 }
@@ -61,7 +72,7 @@ impl Visit {
 /// Reads an address that was computed: names are nobody's to look up here.
 fn read(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => Some(unix::address(path)),
+        Some(path) if !path.is_empty() => unix::address_for_request(path),
         Some(_) => None,
         None => text.parse().ok(),
     }

@@ -3,13 +3,15 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use l4_proxy::listen;
 use l4_proxy::proxy_protocol::Addresses;
 use l4_proxy::relay::{self, Engine, Progress, Tally, Timeouts};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsStream;
@@ -26,7 +28,6 @@ use super::visit::Visit;
 use super::{Door, Server};
 use crate::error_log::{self, Errno};
 use crate::model::{PemText, StreamContent, StreamTarget, StreamTimed, Transport};
-use crate::moment::COARSE;
 use crate::proxied;
 use crate::server::Proxy;
 use crate::tls;
@@ -138,20 +139,24 @@ impl Visit {
         let mut client = match client {
             Side::Plain(client) => client,
             // Who handed it over has done so already.
-            Side::Tls(_) if self.door.proxy_protocol || self.door.ssl => {
+            Side::Tls(_) if self.door.entrance.proxy_protocol || self.door.entrance.ssl => {
                 let (serial, client) = (self.facts.serial, self.facts.client());
                 error!("*{serial} cannot pass TLS to where it begins {PASSING}, {client}");
                 return Err(500);
             }
-            client @ Side::Tls(_) => return self.admit().map(|()| client),
+            client @ Side::Tls(_) => {
+                self.admit()?;
+                let _ = client.socket().set_nodelay(self.server.model.settings.tcp_nodelay);
+                return Ok(client);
+            }
         };
-        if self.door.proxy_protocol {
+        if self.door.entrance.proxy_protocol {
             self.read_header(&mut client).await?;
         }
         self.admit()?;
         // A socket that refuses the option is closed already.
         let _ = client.set_nodelay(self.server.model.settings.tcp_nodelay);
-        if self.door.ssl { self.shake_hands(client).await } else { Ok(Side::Plain(client)) }
+        if self.door.entrance.ssl { self.shake_hands(client).await } else { Ok(Side::Plain(client)) }
     }
 
     /// Reads whom the connection is for, if its sender may say so.
@@ -163,23 +168,20 @@ impl Visit {
             error!("*{serial} {error} while reading PROXY protocol, {client}");
             400_u16
         })?;
-        self.facts.proxied = match header.addresses {
-            Addresses::Tcp(client, server) => Some((client, server)),
-            Addresses::Own | Addresses::Udp(..) => None,
-        };
         let trusted = settings.real_ip_from.iter().any(|network| network.contains(self.facts.peer.ip()));
-        if let Some((client, _)) = self.facts.proxied
+        if let Addresses::Tcp(client, _) = header.addresses
             && trusted
         {
             self.facts.remote = client;
         }
+        self.facts.proxied = Some(Rc::new(header));
         Ok(())
     }
 
     /// Changes to the server that has the name which the client asks for.
     fn choose(&mut self, name: &str) {
-        let place = self.door.names.find(name, &mut self.facts.captures);
-        self.server = Arc::clone(&self.door.servers[place]);
+        let place = self.door.entrance.names.find(name, &mut self.facts.captures);
+        self.server = Arc::clone(&self.door.entrance.servers[place]);
         error_log::go_on_with(self.error_log());
     }
 
@@ -213,7 +215,7 @@ impl Visit {
         let settings = &self.server.model.settings;
         let size = settings.preread_size;
         // Which server it comes to is decided by what it says.
-        let stays = self.door.servers.iter().any(|server| server.passes());
+        let stays = self.door.entrance.servers.iter().any(|server| server.passes());
         let look = async {
             loop {
                 match preread::read(early) {
@@ -249,7 +251,7 @@ impl Visit {
         if let Some(hello) = found? {
             let name = hello.server_name.clone();
             self.facts.preread = Some(hello);
-            if !name.is_empty() && !self.door.ssl {
+            if !name.is_empty() && !self.door.entrance.ssl {
                 self.choose(&name);
             }
         }
@@ -340,17 +342,25 @@ impl Visit {
 }
 
 /// Looks at what has come on a socket, and leaves it there; waits until that is more than `seen` has.
+/// 0 is that no more will come.
 async fn look_again(socket: &TcpStream, seen: &mut Vec<u8>, size: usize) -> io::Result<usize> {
     let before = seen.len();
     loop {
+        let is_over = socket.ready(Interest::READABLE).await?.is_read_closed();
         seen.resize(size, 0);
-        let count = socket.peek(seen).await?;
-        seen.truncate(count);
-        if count != before || count == 0 {
-            return Ok(count);
+        let looked = socket.try_io(Interest::READABLE, || {
+            let (count, _) = rustix::net::recv(socket, &mut seen[..], RecvFlags::PEEK)?;
+            // With this the socket is asked again only when more has come, although it is not empty.
+            if count == before && !is_over { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        });
+        match looked {
+            Ok(count) => {
+                seen.truncate(count);
+                return Ok(if count == before { 0 } else { count });
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => seen.truncate(before),
+            Err(error) => return Err(error),
         }
-        // So short a piece is rare; the socket does not tell when more has come.
-        sleep(COARSE).await;
     }
 }
 
@@ -362,8 +372,8 @@ struct Chooser<'a> {
 
 impl tls::Chooser for Chooser<'_> {
     fn choose(&mut self, name: &str) -> Arc<tls::Terminator> {
-        let place = self.door.names.find(name, &mut self.facts.captures);
-        Arc::clone(&self.door.servers[place].terminator)
+        let place = self.door.entrance.names.find(name, &mut self.facts.captures);
+        Arc::clone(&self.door.entrance.servers[place].terminator)
     }
 
     fn tell(&mut self, text: &PemText, begun: &tls::Handshake) -> Vec<u8> {

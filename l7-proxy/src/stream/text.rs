@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use l4_proxy::proxy_protocol::Addresses;
+
 use crate::date;
 use crate::hostname::hostname;
 use crate::model::{Escape, Transport};
@@ -309,7 +311,7 @@ impl Variable {
                 Transport::Udp => b"UDP".to_vec(),
             }),
             Self::ProxyProtocol(part) => {
-                let (client, server) = facts.proxied?;
+                let Addresses::Tcp(client, server) = facts.proxied.as_ref()?.addresses else { return None };
                 match part {
                     ProxyProtocol::Addr => address(client.ip()),
                     ProxyProtocol::Port => text(client.port().to_string()),

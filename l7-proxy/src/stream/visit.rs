@@ -1,6 +1,7 @@
 //! What a connection and a session of datagrams have in common: the phases that need no socket, and the
 //! lines in the logs.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,9 @@ pub(super) struct Visit {
     /// Who serves it: the default of the address until it has asked for another by name.
     pub(super) server: Arc<Server>,
     /// Places in the zones of `limit_conn`.
-    places: Vec<Place>,
+    pub(super) places: Vec<Place>,
+    /// The places that it has where it was handed over.
+    pub(super) held: Option<Box<dyn Any>>,
     /// How often it was handed over on its way here.
     pub(super) passes: u8,
 }
@@ -32,10 +35,18 @@ impl Visit {
     pub(super) fn new(worker: &Proxy, door: &Arc<Door>, peer: SocketAddr, local: SocketAddr) -> Visit {
         let serial = door.common.serial.fetch_add(1, Ordering::Relaxed) + 1;
         let mut facts = Facts::new(peer, local, serial);
-        facts.transport = door.transport;
+        facts.transport = door.entrance.transport;
         facts.definitions = Arc::clone(&door.common.definitions);
-        let server = Arc::clone(&door.servers[door.names.default()]);
-        Visit { worker: worker.clone(), door: Arc::clone(door), facts, server, places: Vec::new(), passes: 0 }
+        let server = Arc::clone(&door.entrance.servers[door.entrance.names.default()]);
+        Visit {
+            worker: worker.clone(),
+            door: Arc::clone(door),
+            facts,
+            server,
+            places: Vec::new(),
+            held: None,
+            passes: 0,
+        }
     }
 
     /// Looks whether the client may connect.

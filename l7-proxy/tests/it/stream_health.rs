@@ -154,6 +154,10 @@ fn check_that_means_nothing_is_told() {
              server { listen unix:s; proxy_pass u; health_check; }",
             "the servers of this upstream are checked by another \"health_check\"",
         ),
+        (
+            "server { listen @; proxy_pass unix:/run/a; health_check udp; }",
+            "\"health_check udp\" cannot ask \"unix:/run/a\"",
+        ),
     ] {
         let content = content.replace('@', &addr.to_string());
         site.write_whole(&format!("events {{}} stream {{ {content} }}"));
