@@ -140,6 +140,7 @@ pub mod map;
 mod moment;
 mod names;
 mod outgoing;
+mod peek;
 mod proxied;
 mod reached;
 mod server;

@@ -20,6 +20,7 @@ use super::streams::Streams;
 use super::{Generation, Proxy, Worker, http1, http2};
 use crate::error_log::Errno;
 use crate::moment::{COARSE, Excuse, Moment};
+use crate::peek;
 use crate::proxied;
 use crate::route::{Endpoint, Entry};
 use crate::stream::Side;
@@ -243,14 +244,12 @@ impl Client {
 /// Looks at the first bytes of a connection, and leaves them there.
 async fn begins_http2(stream: &TcpStream) -> std::io::Result<bool> {
     const PREFACE: &[u8] = b"PRI ";
-    let mut first = [0; PREFACE.len()];
+    let (mut first, mut seen) = ([0; PREFACE.len()], 0);
     loop {
-        let count = stream.peek(&mut first).await?;
-        if count == 0 || count == PREFACE.len() || !PREFACE.starts_with(&first[..count]) {
+        seen = peek::more(stream, &mut first, seen).await?;
+        if seen == 0 || seen == PREFACE.len() || !PREFACE.starts_with(&first[..seen]) {
             return Ok(first == PREFACE);
         }
-        // So short a piece is rare; the socket does not tell when more has come.
-        sleep(COARSE).await;
     }
 }
 

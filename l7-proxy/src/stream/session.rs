@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use l4_proxy::listen;
 use l4_proxy::proxy_protocol::Addresses;
 use l4_proxy::relay::{self, Engine, Progress, Tally, Timeouts};
-use rustix::net::RecvFlags;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsStream;
@@ -28,6 +27,7 @@ use super::visit::Visit;
 use super::{Door, Server};
 use crate::error_log::{self, Errno};
 use crate::model::{PemText, StreamContent, StreamTarget, StreamTimed, Transport};
+use crate::peek;
 use crate::proxied;
 use crate::server::Proxy;
 use crate::tls;
@@ -345,23 +345,10 @@ impl Visit {
 /// 0 is that no more will come.
 async fn look_again(socket: &TcpStream, seen: &mut Vec<u8>, size: usize) -> io::Result<usize> {
     let before = seen.len();
-    loop {
-        let is_over = socket.ready(Interest::READABLE).await?.is_read_closed();
-        seen.resize(size, 0);
-        let looked = socket.try_io(Interest::READABLE, || {
-            let (count, _) = rustix::net::recv(socket, &mut seen[..], RecvFlags::PEEK)?;
-            // With this the socket is asked again only when more has come, although it is not empty.
-            if count == before && !is_over { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
-        });
-        match looked {
-            Ok(count) => {
-                seen.truncate(count);
-                return Ok(if count == before { 0 } else { count });
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => seen.truncate(before),
-            Err(error) => return Err(error),
-        }
-    }
+    seen.resize(size, 0);
+    let looked = peek::more(socket, seen, before).await;
+    seen.truncate(looked.as_ref().map_or(before, |&count| count.max(before)));
+    looked
 }
 
 /// Finds the server that has a name, and writes its texts.

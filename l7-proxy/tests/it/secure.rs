@@ -312,6 +312,11 @@ fn http2_without_tls_is_told_by_its_first_bytes() {
     }
     slow.send("CE / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(slow.response().text(), "HTTP/1.1  a ");
+    // Who ends in between is not waited for.
+    let mut ended = proxy.client();
+    ended.send("P");
+    ended.finish();
+    ended.leave();
 }
 
 #[test]
