@@ -338,10 +338,11 @@ impl Session {
         (Rc::clone(&latest.0), latest.1)
     }
 
-    /// Lets go of a configuration that another has taken the place of, if nothing is being answered: an
-    /// idle connection is no reason to keep its logs open, and none to be cut with what is left of it.
+    /// Lets go of a configuration that another has taken the place of, if nothing is being answered: a kept
+    /// connection is no reason to keep its logs open, and none to be cut with what is left of it. One that has
+    /// asked for nothing yet is cut with it, as in nginx.
     pub(super) fn go_over_if_idle(&self) {
-        if matches!(self.phase.get(), Phase::Fresh | Phase::Head | Phase::Idle) {
+        if matches!(self.phase.get(), Phase::Head | Phase::Idle) {
             self.go_over();
         }
     }
@@ -507,7 +508,10 @@ impl Session {
     }
 
     pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
-        self.tunnel.borrow_mut().take()
+        let tunnel = self.tunnel.borrow_mut().take()?;
+        // What the request has led to goes on.
+        self.phase.set(Phase::Request);
+        Some(tunnel)
     }
 }
 
