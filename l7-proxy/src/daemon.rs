@@ -26,6 +26,7 @@ mod desired;
 mod error;
 mod legacy;
 mod listen;
+mod state;
 mod succession;
 mod worker;
 
@@ -48,15 +49,13 @@ use self::error::of_service;
 pub use self::error::{Error, Remaining};
 pub use self::legacy::Legacy;
 use self::listen::{Endpoint, Listener};
+use self::state::{Listening, Phase, State, Tenure};
 use self::worker::{Command, Duty, Serves, Switch};
-use crate::cache::{self, Store};
 use crate::check;
 use crate::embed::{self, Service};
 use crate::error_log::Errno;
 use crate::identity::Rights;
-use crate::model::{
-    self, CacheUse, Config, ControlSocket, Http, Identity, SocketOptions, Storing, Stream, Transport,
-};
+use crate::model::{self, CacheUse, Config, Http, Identity, SocketOptions, Storing, Stream, Transport};
 use crate::names::{self, Followed};
 use crate::server::Shared;
 use crate::site::{self, Site};
@@ -109,73 +108,11 @@ pub struct Daemon {
     _workers: Workers,
 }
 
-/// What only changes of configuration touch.
-struct State {
-    /// By the address as configured.
-    listening: HashMap<Endpoint, Listening>,
-    workers_wanted: model::Workers,
-    /// Whom workers act as, from the start: what they have given up they cannot take back.
-    user: Option<Identity>,
-    /// Whom they are to act as when the proxy is started anew.
-    user_wanted: Option<Identity>,
-    /// How long what is served by the present configuration may last after the next.
-    shutdown_timeout: Option<Duration>,
-    phase: Phase,
-    /// The checks of the present configuration.
-    checks: check::Wanted,
-    /// Sockets of a predecessor; none once the first configuration is served.
-    inherited: Inherited,
-    /// Paths at which this process listens no more, and another with the same sockets may.
-    abandoned: Vec<SocketAddr>,
-    /// How the control socket is bound.
-    claim: Claim,
-    /// What answers `lvsadm`, and the configuration of it.
-    control: Option<(ControlSocket, lvsadm::Server)>,
-    /// Where what is kept of answers is seen to; none while nothing is kept.
-    keepers: Option<Workers>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    /// No connection is accepted, until further notice.
-    Resting,
-    Finishing,
-}
-
-/// An address that is listened at.
-struct Listening {
-    /// The address in fact: the kernel chooses a port where the configuration says 0.
-    bound: SocketAddr,
-    /// A hold on the workers' sockets, so that another kind of server, or another process, can go on at
-    /// the address. As many as there are workers, unless a predecessor had another number of them.
-    sockets: Vec<Listener>,
-    serves: Serves,
-    tenure: Tenure,
-}
-
 /// What becomes of the endpoints in a change of configuration.
 struct Endpoints {
     stop: Vec<Endpoint>,
     lead: Vec<(Endpoint, Arc<Door>)>,
     start: Vec<Endpoint>,
-}
-
-/// Who else listens with the same sockets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tenure {
-    Sole,
-    /// A predecessor or a successor does, so what belongs to the sockets is not ours to remove.
-    Shared,
-}
-
-impl Drop for Listening {
-    /// A path is taken away with its socket, unless somebody still listens there.
-    fn drop(&mut self) {
-        if self.tenure == Tenure::Sole {
-            unix::forget(self.bound);
-        }
-    }
 }
 
 impl Default for Options {
@@ -387,12 +324,12 @@ impl Daemon {
             let prepared = store.prepare(state.user.as_ref());
             prepared.map_err(|error| Error::Cache(store.folder().to_owned(), error))?;
         }
-        let control = state.bind_control(process.control.as_ref())?;
-        state.keep(&self.name, &caches)?;
         let mut checks = site.checks.clone();
         checks.extend(
             check::prepare_stream(&stream).map_err(|error| Error::Site(site::SiteError::Tls(error)))?,
         );
+        let control = state.bind_control(process.control.as_ref())?;
+        state.keep(&self.name, &caches)?;
         self.administered.widen(&services, &checks, &names).map_err(of_service)?;
 
         state.want(process.workers, process.user);
@@ -581,84 +518,6 @@ fn is_still_served(
         matches!((serves, &listening.serves), (Http, Http) | (Datagrams(_), Datagrams(_)))
     };
     wanted.iter().any(|(other, _, serves)| other == endpoint && goes_on(serves))
-}
-
-impl State {
-    /// Takes down what takes effect when the proxy is started anew, and says so if it is new.
-    fn want(&mut self, workers: model::Workers, user: Option<Identity>) {
-        if workers != self.workers_wanted {
-            self.workers_wanted = workers;
-            warn!("worker_processes changed: it takes effect when the proxy is started anew");
-        }
-        if user != self.user_wanted {
-            self.user_wanted = user;
-            warn!("user changed: it takes effect when the proxy is started anew");
-        }
-    }
-
-    /// Has somebody see to what is kept of answers.
-    fn keep(&mut self, name: &str, caches: &[Arc<Store>]) -> Result<(), Error> {
-        if caches.is_empty() {
-            return Ok(());
-        }
-        let keepers = match self.keepers.take() {
-            Some(keepers) => keepers,
-            None => keepers(name, self.user.clone())?,
-        };
-        for store in caches {
-            let store = Arc::clone(store);
-            keepers.run(0, move || cache::keep(store));
-        }
-        self.keepers = Some(keepers);
-        Ok(())
-    }
-
-    /// Binds the control socket, unless it is bound already or there is to be none.
-    fn bind_control(&self, wanted: Option<&ControlSocket>) -> Result<Option<lvsadm::Listener>, Error> {
-        match (wanted, &self.control) {
-            (None, _) => Ok(None),
-            (Some(wanted), Some((bound, _))) if bound.path == wanted.path => Ok(None),
-            (Some(wanted), _) => administered::bind(wanted, self.claim).map(Some).map_err(Error::Control),
-        }
-    }
-
-    /// Answers the control socket that is wanted, and no other.
-    fn answer_control(
-        &mut self,
-        wanted: Option<ControlSocket>,
-        bound: Option<lvsadm::Listener>,
-        control: Arc<dyn Control>,
-    ) -> Result<(), Error> {
-        let Some(wanted) = wanted else {
-            self.control = None;
-            return Ok(());
-        };
-        let server = match (bound, self.control.take()) {
-            (Some(listener), _) => lvsadm::serve(listener, control).map_err(Error::Control)?,
-            (None, Some((before, server))) => {
-                if before.mode != wanted.mode {
-                    administered::permit(&wanted).map_err(Error::Control)?;
-                }
-                server
-            }
-            (None, None) => return Ok(()),
-        };
-        self.control = Some((wanted, server));
-        Ok(())
-    }
-}
-
-/// Starts a thread that waits for disks, where nothing else has to wait for it.
-fn keepers(name: &str, user: Option<Identity>) -> Result<Workers, Error> {
-    let keepers = Workers::start(&format!("{name}-cache"), 1).map_err(Error::Threads)?;
-    let (done, became) = std::sync::mpsc::channel();
-    keepers.run(0, move || async move {
-        // Nobody waits if the proxy is going.
-        let _ = done.send(user.map_or(Ok(()), |user| user.assume(Rights::None)));
-    });
-    // That the thread has ended is said by itself.
-    became.recv().unwrap_or(Ok(())).map_err(Error::User)?;
-    Ok(keepers)
 }
 
 /// The sockets of the HTTP side, before ports are known.
