@@ -189,14 +189,16 @@ impl Proxy {
     }
 
     /// A server that resets after it accepted may only be refusing this client's wish, so it is no
-    /// proof against it; that it accepted was reported as a success.
+    /// proof against it; that it accepted was reported as a success. One that has gone without a word is.
     fn report(&self, lease: &Lease, end: &End) {
-        if let End::Failed(Side::Server, error) = end
-            && error.kind() == io::ErrorKind::TimedOut
-        {
-            let event = Event::Failed(cause(error));
-            self.shared.director.report(lease, event, clock::now());
-        }
+        let End::Failed(Side::Server, error) = end else { return };
+        let cause = match error.kind() {
+            io::ErrorKind::TimedOut => "connection timed out".into(),
+            // What a neighbour or router said of it meanwhile is what the kernel gives as the reason.
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => cause(error),
+            _ => return,
+        };
+        self.shared.director.report(lease, Event::Failed(cause), clock::now());
     }
 
     fn log(&self, client: SocketAddr, outcome: &Outcome) {
@@ -395,6 +397,8 @@ const CONNECTIONS_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
     use crate::consents::Consents;
 
@@ -467,6 +471,33 @@ mod tests {
 
         fn whom(&self) -> String {
             "a test".to_owned()
+        }
+    }
+
+    #[test]
+    fn server_that_has_gone_without_a_word_is_not_given_new_clients_and_one_that_resets_is() {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        for (errno, ejected) in [
+            (Errno::TIMEDOUT, "3 × connection timed out"),
+            (Errno::HOSTUNREACH, "3 × host unreachable"),
+            (Errno::NETUNREACH, "3 × network unreachable"),
+            (Errno::CONNRESET, ""),
+        ] {
+            let director = Arc::new(Director::new());
+            let service = ServiceKey::tcp(address(80));
+            let config = lvs_core::ServiceConfig::new(service.clone(), lvs_core::Algorithm::Rr);
+            let servers = [1, 2].map(|port| lvs_core::ServerConfig::new(address(port)));
+            director.add_service(servers.into_iter().fold(config, lvs_core::ServiceConfig::server)).unwrap();
+            let proxy = Proxy::new(Arc::clone(&director), service.clone(), Settings::default());
+            let lease =
+                director.schedule(&service, &lvs_core::Flow::new(address(5000)), clock::now()).unwrap();
+            for _ in 0..3 {
+                proxy.report(&lease, &End::Failed(Side::Server, errno.into()));
+            }
+            let stats = director.stats();
+            let server = stats[0].servers.iter().find(|server| server.config.address == lease.server());
+            let reason = server.unwrap().condition.reason().map(|reason| reason.to_string());
+            assert_eq!(reason.unwrap_or_default(), ejected);
         }
     }
 }

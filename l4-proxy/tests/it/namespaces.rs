@@ -1,14 +1,15 @@
 //! The director between two networks of the test's own: transparent mode, and the end of ports.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::Deref;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use lab::{Hosts, eventually, is_installed, skip};
+use lab::{Hosts, eventually, is_installed, skip, throughout};
 
 use crate::binary::{Director, rules};
-use crate::support::{accept, connect, resets_its_client};
+use crate::support::{accept, connect, is_closed, resets_its_client};
 
 const VIP: &str = "10.98.1.1:80";
 const CLIENT: &str = "10.98.1.2";
@@ -171,3 +172,61 @@ fn rules_that_mark_packets_choose_the_service_and_group_its_ports() {
     assert!(networks.within(CIP, move || resets_its_client(other.parse().expect("an address"))));
     eventually("it is said why", || director.log().contains("refused: no service has its mark"));
 }
+
+/// Of two directors only one was told how long bytes may stay unacknowledged; the other shows what the kernel
+/// would do in that time.
+#[test]
+fn peer_that_vanishes_with_bytes_on_the_way_is_given_up_after_the_user_timeout_alone() {
+    let Some(networks) = Networks::new() else { return };
+    const PATIENT: &str = "10.98.1.1:81";
+    let server = networks.listen();
+    let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let is_reset = |mut stream: &TcpStream| {
+        stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    };
+    // After three unanswered questions for its MAC address the kernel says that there is no such neighbour.
+    for (gone, asked_every_ms, said) in [
+        (RS, "1000", "server failed: Connection timed out"),
+        (RS, "100", "server failed: No route to host"),
+        (CIP, "1000", "client failed: Connection timed out"),
+    ] {
+        networks.within(DS, || {
+            let path = "/proc/sys/net/ipv4/neigh/inside/retrans_time_ms";
+            std::fs::write(path, asked_every_ms).expect("a setting");
+        });
+        let hasty = networks.director(&["--user-timeout", "1"]);
+        let _patient = networks.director_with(&rules(address(PATIENT), address(SERVER)), &[]);
+        let [ended, kept] = [VIP, PATIENT].map(|vip| {
+            let mut client = networks.within(CIP, || connect(address(vip)));
+            let mut served = accept(&server);
+            client.write_all(b"x").expect("sent");
+            served.read_exact(&mut [0]).expect("heard");
+            if gone == RS { (client, served) } else { (served, client) }
+        });
+
+        networks.run(gone, &["link", "set", "eth0", "down"]);
+        let began = Instant::now();
+        for (left, _) in [&ended, &kept] {
+            (&mut &*left).write_all(b"lost").expect("sent");
+        }
+        assert!(is_reset(&ended.0), "{said}");
+        let took = began.elapsed();
+        assert!((SECOND / 2..3 * SECOND).contains(&took), "{said} after {took:?}");
+        eventually("it is said why", || hasty.log().contains(said));
+        throughout((3 * SECOND).saturating_sub(took), "the other waits", || !is_closed(&kept.0));
+        kept.0.set_nonblocking(false).expect("open");
+
+        // Who comes back learns that its connection is gone, or gets what was on the way.
+        networks.run(gone, &["link", "set", "eth0", "up"]);
+        let mut bytes = [0; 4];
+        (&kept.1).read_exact(&mut bytes).expect("sent again");
+        assert_eq!(&bytes, b"lost");
+        (&kept.1).write_all(b"back").expect("sent");
+        (&kept.0).read_exact(&mut bytes).expect("heard");
+        assert_eq!(&bytes, b"back");
+        (&ended.1).write_all(b"back").expect("sent");
+        assert!(is_reset(&ended.1), "{said}");
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
