@@ -2,7 +2,8 @@
 //! as long as each answer holds.
 //!
 //! Addresses that stay keep their counts, health and connections. When nobody can tell, what was
-//! told last goes on holding: a name server that fails must not take the site with it.
+//! told last goes on holding: a name server that fails must not take the site with it. When they say
+//! that there is no such name, its servers go, as nginx's do: the address may be somebody else's by now.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ pub(crate) struct Followed {
 
 /// Who is told what a name stands for.
 pub(crate) trait Told {
-    /// These are the servers under a name now.
+    /// These are the servers under a name now; none, if there is no such name.
     fn found(&self, name: &Followed, servers: Vec<ServerConfig>);
 }
 
@@ -74,6 +75,9 @@ async fn follow_one<T: Told>(told: Arc<T>, name: Arc<Followed>) {
             }
             Err(failure) => {
                 error!("{name} could not be resolved ({failure})");
+                if failure.is_an_answer() {
+                    told.found(&name, Vec::new());
+                }
                 name.resolver.valid.unwrap_or(RETRY).clamp(VALID_MIN, RETRY)
             }
         };

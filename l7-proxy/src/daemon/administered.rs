@@ -166,11 +166,15 @@ impl Told for Administered {
         let mut desired = self.desired();
         let identity = name.identity();
         let is_wanted = desired.names.iter().any(|other| other.identity() == identity);
-        if !is_wanted || desired.found.get(&identity) == Some(&servers) {
+        let known = desired.found.get(&identity);
+        if !is_wanted || known.map_or(&[][..], |known| known) == servers {
             return;
         }
         let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
-        info!("{name} stands for {}", addresses.join(", "));
+        match &*addresses {
+            [] => info!("{name} stands for nothing any more"),
+            _ => info!("{name} stands for {}", addresses.join(", ")),
+        }
         desired.found.insert(identity, servers);
         if let Err(error) = self.serve(&mut desired) {
             error!("{name} cannot be served: {error}");

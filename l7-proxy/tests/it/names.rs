@@ -122,6 +122,12 @@ fn addresses_of_a_name_are_the_servers_and_follow_its_changes() {
     names.tell("127.0.0.2 app.test\n");
     eventually("the first is gone", || servers(&proxy) == [two.addr]);
     assert_eq!(proxy.get("/").text(), "two");
+    // That there is no such name is an answer, and its servers are none.
+    names.tell("");
+    eventually("nobody is left", || servers(&proxy).is_empty());
+    assert_eq!(proxy.get("/").status, 502);
+    names.tell("127.0.0.2 app.test\n");
+    eventually("one is back", || servers(&proxy) == [two.addr]);
     // What fails does not take away what was known.
     drop(names);
     std::thread::sleep(Duration::from_millis(600));
