@@ -103,8 +103,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let now = clock::now();
         let metadata = event.metadata();
-        let millis = now.as_nanos() / 1_000_000 % 1000;
-        write!(line, "{} {now}.{millis:03}Z {:5} {}:", date(now), metadata.level(), metadata.target())?;
+        write!(line, "{now:.3} {:5} {}:", metadata.level(), metadata.target())?;
         let mut facts = Facts { line: &mut line, written: Ok(()) };
         event.record(&mut facts);
         facts.written?;
@@ -139,12 +138,6 @@ impl Visit for Facts<'_, '_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.write(field, format_args!("{value}"));
     }
-}
-
-/// The date of a moment in UTC, as `2026-11-22`.
-fn date(now: lvs_core::Time) -> impl fmt::Display {
-    let (year, month, day) = clock::date(now);
-    fmt::from_fn(move |f| write!(f, "{year:04}-{month:02}-{day:02}"))
 }
 
 /// One line's way into the buffer.

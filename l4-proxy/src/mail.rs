@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::clock;
 use crate::keepalived::model::Mailing;
 use crate::proxy::cause;
 use crate::smtp::Dialogue;
@@ -131,7 +130,7 @@ fn mailbox(written: &str) -> String {
 
 /// `Mon, 23 Nov 2026 03:07:57 +0000`
 fn date(now: Time) -> String {
-    let (year, month, day) = clock::date(now);
+    let (year, month, day) = now.date();
     let seconds = now.since_epoch().as_secs();
     // The first day of the epoch was a Thursday.
     let weekday = DAYS[(seconds / 86_400 % 7) as usize];

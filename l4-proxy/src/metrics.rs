@@ -261,10 +261,11 @@ fn sees_packets(service: &ServiceStats) -> bool {
 /// In the order in which reasons count.
 fn state_of(server: &ServerStats) -> &'static str {
     match server.condition {
+        Condition::Inhibited { .. } if server.config.weight.value() == 0 => "down",
         _ if server.config.weight.value() == 0 => "quiesced",
         Condition::Down { .. } => "down",
         Condition::Ejected { .. } => "ejected",
-        Condition::Up if server.full => "full",
+        _ if server.full => "full",
         _ => "up",
     }
 }

@@ -285,7 +285,7 @@ impl Director {
     ///     explanation.to_string(),
     ///     "TCP 192.0.2.10:80 from 198.51.100.7:40000: 10.0.0.1:80 (wlc)
     ///   10.0.0.1:80 weight 1 active 0 inactive 0: chosen
-    ///   10.0.0.2:80 weight 1 active 0 inactive 0: down since 00:00:00: connect refused
+    ///   10.0.0.2:80 weight 1 active 0 inactive 0: down since 1970-01-01 00:00:00Z: connect refused
     ///   10.0.0.3:80 weight 0 active 0 inactive 0: quiesced: weight 0"
     /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -12,7 +12,7 @@ use crate::flow::Flow;
 use crate::health::Condition;
 use crate::occupancy::Load;
 use crate::persistence::Client;
-use crate::server::{DOWN, EJECTED, QUIESCED};
+use crate::server::{DOWN, EJECTED, INHIBITED, QUIESCED};
 use crate::service::{Refusal, Service};
 use crate::time::Time;
 
@@ -152,6 +152,7 @@ impl Candidate {
         let warmth = service.warmth(server, now);
         let verdict = match live.standing() {
             _ if outcome.includes(live.address) => Verdict::Chosen,
+            standing if standing & INHIBITED != 0 => Verdict::Down,
             standing if standing & QUIESCED != 0 => Verdict::Quiesced,
             standing if standing & DOWN != 0 => Verdict::Down,
             standing if standing & EJECTED != 0 => Verdict::Ejected,
@@ -169,7 +170,7 @@ impl Candidate {
         let verdict = match (service.keeps_clients(live), live.standing()) {
             (true, _) if live.is_full() => Verdict::Full,
             (true, _) => Verdict::Chosen,
-            (false, standing) if standing & DOWN != 0 => Verdict::Down,
+            (false, standing) if standing & (DOWN | INHIBITED) != 0 => Verdict::Down,
             (false, standing) if standing & EJECTED != 0 => Verdict::Ejected,
             (false, _) => Verdict::Quiesced,
         };

@@ -124,6 +124,9 @@ pub enum Probe {
     Passed,
     /// It did not.
     Failed(Cause),
+    /// It did not, and weight 0 is what keeps it out for that, as keepalived's `inhibit_on_failure` has it:
+    /// whoever tells this gives it that weight, and its persistent clients stay.
+    Inhibited(Cause),
 }
 
 /// What went wrong, in the operator's words: `connect refused`, `HTTP 503`.
@@ -152,6 +155,13 @@ pub enum Condition {
         /// What the last of them saw, or the one that saw something else.
         cause: Cause,
     },
+    /// Probes failed, and weight 0 keeps it out for that.
+    Inhibited {
+        /// When it went down.
+        since: Time,
+        /// What the last of the probes saw.
+        cause: Cause,
+    },
     /// Traffic failed; it is left alone for a while.
     Ejected {
         /// When it was ejected.
@@ -169,6 +179,8 @@ pub enum Condition {
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     down: Option<Verdict>,
+    /// Weight 0 keeps it out while it is down.
+    inhibited: bool,
     /// Probes in a row whose outcome contradicts the present state.
     against: u32,
     ejected: Option<(Verdict, Time)>,
@@ -189,38 +201,48 @@ struct Verdict {
 impl Health {
     /// Takes in a probe; says if the server went up or down by it.
     pub(crate) fn probe(&mut self, probe: Probe, policy: &HealthPolicy, now: Time) -> Option<Transition> {
-        match (probe, self.down.is_some()) {
-            (Probe::Passed, true) => {
+        let (found, inhibited) = match probe {
+            Probe::Passed => (None, false),
+            Probe::Failed(cause) => (Some(cause), false),
+            Probe::Inhibited(cause) => (Some(cause), true),
+        };
+        match (found, self.down.is_some()) {
+            (None, true) => {
                 self.against += 1;
                 if self.against < policy.rise.max(1) {
                     return None;
                 }
                 self.against = 0;
                 self.down = None;
+                self.inhibited = false;
                 // A server that answers probes again owes nothing to failures from before.
                 self.failures = 0;
                 self.ejections = 0;
                 self.ejected = None;
             }
-            (Probe::Failed(cause), false) => {
+            (Some(cause), false) => {
                 self.against += 1;
                 if self.against < policy.fall.max(1) {
                     return None;
                 }
                 self.down = Some(Verdict { since: now, failures: self.against, cause });
+                self.inhibited = inhibited;
                 self.against = 0;
             }
-            (Probe::Passed, false) => {
+            (None, false) => {
                 self.against = 0;
                 return None;
             }
-            (Probe::Failed(cause), true) => {
+            (Some(cause), true) => {
                 self.against = 0;
                 // What is to be repaired is what is wrong now, not what was when it went down.
                 if let Some(verdict) = self.down.as_mut().filter(|verdict| verdict.cause != cause) {
                     *verdict = Verdict { since: verdict.since, failures: 1, cause };
                 }
-                return None;
+                if self.inhibited == inhibited {
+                    return None;
+                }
+                self.inhibited = inhibited;
             }
         }
         Some(Transition { condition: self.condition() })
@@ -288,8 +310,23 @@ impl Health {
         Some(Transition { condition: self.condition() })
     }
 
+    /// Whether probes alone keep it out.
     pub(crate) fn is_down(&self) -> bool {
-        self.down.is_some()
+        self.down.is_some() && !self.inhibited
+    }
+
+    /// Whether it is down and weight 0 keeps it out for that.
+    pub(crate) fn is_inhibited(&self) -> bool {
+        self.down.is_some() && self.inhibited
+    }
+
+    /// Whether a probe says something else than the last that counted.
+    pub(crate) fn is_contradicted_by(&self, probe: &Probe) -> bool {
+        match probe {
+            Probe::Passed => self.down.is_some(),
+            Probe::Failed(_) => !self.is_down(),
+            Probe::Inhibited(_) => !self.is_inhibited(),
+        }
     }
 
     pub(crate) fn ejected_until(&self) -> Option<Time> {
@@ -298,7 +335,10 @@ impl Health {
 
     pub(crate) fn condition(&self) -> Condition {
         if let Some(Verdict { since, failures, cause }) = self.down.clone() {
-            return Condition::Down { since, failures, cause };
+            return match self.inhibited {
+                true => Condition::Inhibited { since, cause },
+                false => Condition::Down { since, failures, cause },
+            };
         }
         match self.ejected.clone() {
             Some((Verdict { since, failures, cause }, until)) => {
@@ -352,12 +392,14 @@ impl fmt::Display for Cause {
     }
 }
 
-/// As in `down since 12:03:04: 3 × connect refused`.
+/// As in `down since 2038-01-19 03:14:07Z: 3 × connect refused`.
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Condition::Up => return f.write_str("up"),
-            Condition::Down { since, .. } => write!(f, "down since {since}")?,
+            Condition::Down { since, .. } | Condition::Inhibited { since, .. } => {
+                write!(f, "down since {since}")?;
+            }
             Condition::Ejected { since, until, .. } => write!(f, "ejected from {since} until {until}")?,
         }
         self.reason().map_or(Ok(()), |reason| write!(f, ": {reason}"))
@@ -372,6 +414,7 @@ impl Condition {
             Condition::Down { failures, cause, .. } | Condition::Ejected { failures, cause, .. } => {
                 (*failures, cause)
             }
+            Condition::Inhibited { cause, .. } => (1, cause),
         };
         Some(fmt::from_fn(move |f| match failures {
             1 => write!(f, "{cause}"),
@@ -405,7 +448,7 @@ mod tests {
         assert_eq!(health.probe(failed(), &policy, at(4)), None);
         assert_eq!(health.probe(failed(), &policy, at(5)), None);
         let down = health.probe(failed(), &policy, at(43_384)).expect("third failure in a row");
-        assert_eq!(down.condition.to_string(), "down since 12:03:04: 3 × connect refused");
+        assert_eq!(down.condition.to_string(), "down since 1970-01-01 12:03:04Z: 3 × connect refused");
         assert_eq!(health.probe(Probe::Passed, &policy, at(43_385)), None);
         let up = health.probe(Probe::Passed, &policy, at(43_386)).expect("second success in a row");
         assert_eq!(up.condition, Condition::Up);
@@ -417,9 +460,9 @@ mod tests {
         let mut health = Health::default();
         for (moment, cause, words) in [
             (1, REFUSED, "up"),
-            (2, REFUSED, "down since 00:00:02: 2 × connect refused"),
-            (3, REFUSED, "down since 00:00:02: 2 × connect refused"),
-            (4, "HTTP 503", "down since 00:00:02: HTTP 503"),
+            (2, REFUSED, "down since 1970-01-01 00:00:02Z: 2 × connect refused"),
+            (3, REFUSED, "down since 1970-01-01 00:00:02Z: 2 × connect refused"),
+            (4, "HTTP 503", "down since 1970-01-01 00:00:02Z: HTTP 503"),
         ] {
             health.probe(Probe::Failed(cause.into()), &policy, at(moment));
             assert_eq!(health.condition().to_string(), words, "at {moment}");
@@ -443,7 +486,7 @@ mod tests {
         let mut health = Health::default();
         assert!(health.failed(REFUSED.into(), &passive, ALONE, at(1)).is_some());
         assert_eq!(health.failed(REFUSED.into(), &passive, ALONE, at(5)), None);
-        let words = "ejected from 00:00:01 until 00:00:15: 2 × connect refused";
+        let words = "ejected from 1970-01-01 00:00:01Z until 1970-01-01 00:00:15Z: 2 × connect refused";
         assert_eq!(health.condition().to_string(), words);
     }
 

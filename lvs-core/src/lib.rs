@@ -103,6 +103,7 @@
 //! | a server is | since | new clients | clients tied to it | its connections |
 //! |---|---|---|---|---|
 //! | removed | it is not configured | go elsewhere | move | go on, or are [cut off](Lease::is_cut_off) |
+//! | inhibited | its weight is 0 because [probes](Probe::Inhibited) failed | go elsewhere | stay, or [move](Persistence::expire_quiescent_template) | go on |
 //! | quiesced | its weight is 0 | go elsewhere | stay, or [move](Persistence::expire_quiescent_template) | go on, or until a [deadline](Director::drain) |
 //! | down | [probes](Director::probe) failed | go elsewhere | move | go on |
 //! | ejected | [traffic](Director::report) failed | go elsewhere | move | go on |

@@ -75,6 +75,8 @@ pub(crate) const QUIESCED: u8 = 2;
 pub(crate) const DOWN: u8 = 4;
 /// Traffic failed.
 pub(crate) const EJECTED: u8 = 8;
+/// Its weight is 0 because probes failed; it is quiesced, too.
+pub(crate) const INHIBITED: u8 = 16;
 
 impl Occupied for Live {
     #[inline]

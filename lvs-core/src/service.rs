@@ -30,7 +30,7 @@ use crate::lease::Lease;
 use crate::persistence::{Client, Templates};
 use crate::pool::{Hidden, Pool};
 use crate::scheduler::{Peek, Scheduler, Seat, Tickets};
-use crate::server::{DOWN, EJECTED, Live, QUIESCED, REMOVED, Server};
+use crate::server::{DOWN, EJECTED, INHIBITED, Live, QUIESCED, REMOVED, Server};
 use crate::tally::{Tallies, Tally};
 use crate::time::Time;
 
@@ -445,6 +445,7 @@ impl Service {
         let reasons = self.servers.iter().map(|server| {
             let live = &server.live;
             match live.standing() {
+                standing if standing & INHIBITED != 0 => Refusal::AllDown,
                 standing if standing & (REMOVED | QUIESCED) != 0 => Refusal::AllQuiesced,
                 standing if standing & (DOWN | EJECTED) != 0 => Refusal::AllDown,
                 _ if live.is_full() => Refusal::AllFull,

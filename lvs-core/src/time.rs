@@ -1,7 +1,7 @@
 //! A moment that the caller hands in.
 //!
 //! The crate never reads a clock, so a test, a simulation and a proxy run the same code. The
-//! caller chooses the epoch; the Unix epoch lets reports print times of day.
+//! caller chooses the epoch; the Unix epoch lets reports print dates.
 
 use std::fmt;
 use std::ops::Add;
@@ -56,6 +56,21 @@ impl Time {
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The date in UTC, if the epoch is Unix's: year, month and day, both counted from 1.
+    ///
+    /// Days are counted from 1 March 0000, so that a leap day is the last of its year; 146 097 days
+    /// make 400 years.
+    pub fn date(self) -> (u64, u64, u64) {
+        let days = self.since_epoch().as_secs() / 86_400 + 719_468;
+        let (era, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        (era * 400 + year + u64::from(month <= 2), month, day)
+    }
 }
 
 impl Add<Duration> for Time {
@@ -67,10 +82,48 @@ impl Add<Duration> for Time {
     }
 }
 
-/// Time of day in UTC, as `12:03:04`.
+/// Date and time of day in UTC, as `2038-01-19 03:14:07Z`, if the epoch is Unix's; with digits of the second as
+/// the precision says.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0 / 1_000_000_000 % 86_400;
-        write!(f, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+        let (year, month, day) = self.date();
+        write!(f, "{year:04}-{month:02}-{day:02} ")?;
+        write!(f, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)?;
+        if let Some(digits @ 1..) = f.precision() {
+            let digits = digits.min(9);
+            let part = self.0 % 1_000_000_000 / 10_u64.pow(9 - digits as u32);
+            write!(f, ".{part:0digits$}")?;
+        }
+        f.write_str("Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        for (seconds, wanted) in [
+            (0, (1970, 1, 1)),
+            (951_782_399, (2000, 2, 28)),
+            (951_782_400, (2000, 2, 29)),
+            (951_868_800, (2000, 3, 1)),
+            (4_107_542_400, (2100, 3, 1)),
+            (1_795_392_000, (2026, 11, 23)),
+            (1_798_761_599, (2026, 12, 31)),
+        ] {
+            assert_eq!(Time::from_epoch(Duration::from_secs(seconds)).date(), wanted);
+        }
+    }
+
+    #[test]
+    fn moment_is_told_with_its_date_and_zone() {
+        let moment = Time::from_nanos(2_147_483_647_012_345_678);
+        assert_eq!(moment.to_string(), "2038-01-19 03:14:07Z");
+        assert_eq!(format!("{moment:.0}"), "2038-01-19 03:14:07Z");
+        assert_eq!(format!("{moment:.3}"), "2038-01-19 03:14:07.012Z");
+        assert_eq!(format!("{moment:.20}"), "2038-01-19 03:14:07.012345678Z");
     }
 }

@@ -9,8 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use lvs_core::{
-    Cause, Changes, Config, ConfigError, Director, EditError, Protocol, ServerConfig, ServiceConfig,
-    ServiceKey, Time, Weight,
+    Changes, Config, ConfigError, Director, EditError, Protocol, ServerConfig, ServiceConfig, ServiceKey,
+    Time, Weight,
 };
 
 use crate::document::{SyncDaemon, VirtualRouter};
@@ -55,12 +55,6 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// The director cannot do that.
     fn set_timeouts(&self, timeouts: Timeouts) -> Result<(), CommitError>;
-
-    /// Servers that checks have found down, and why, which weight 0 keeps out in the place of their health: they
-    /// keep the clients that they have.
-    fn inhibited(&self) -> Vec<(ServiceKey, SocketAddr, Cause)> {
-        Vec::new()
-    }
 
     /// What shares persistence templates with other directors; nothing, where there are none.
     fn sync_daemons(&self) -> Vec<SyncDaemon> {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lvs_core::{Cause, Condition, Draining, History, ServerStats, ServiceHistory, ServiceKey, Time};
+use lvs_core::{Condition, Draining, History, ServerStats, ServiceHistory, ServiceKey, Time};
 
 use crate::control::Control;
 use crate::line::TIMEOUT_MAX;
@@ -16,7 +16,6 @@ use crate::line::TIMEOUT_MAX;
 pub(crate) struct Besides {
     history: HashMap<ServiceKey, ServiceHistory>,
     draining: Vec<Draining>,
-    inhibited: HashMap<(ServiceKey, SocketAddr), Cause>,
     pub(crate) now: Time,
 }
 
@@ -32,7 +31,7 @@ pub(crate) struct Standing {
 impl Besides {
     /// Nothing: what most listings need.
     pub(crate) fn nothing(now: Time) -> Besides {
-        Besides { history: HashMap::new(), draining: Vec::new(), inhibited: HashMap::new(), now }
+        Besides { history: HashMap::new(), draining: Vec::new(), now }
     }
 
     pub(crate) fn of(control: &dyn Control) -> Besides {
@@ -42,9 +41,6 @@ impl Besides {
         Besides {
             history: config.services.into_iter().filter_map(|service| history(service.key)).collect(),
             draining: director.draining(),
-            inhibited: { control.inhibited().into_iter() }
-                .map(|(service, server, cause)| ((service, server), cause))
-                .collect(),
             now: control.now(),
         }
     }
@@ -56,8 +52,7 @@ impl Besides {
     /// What a server of a service is.
     pub(crate) fn standing(&self, service: &ServiceKey, server: &ServerStats) -> Standing {
         let address = server.config.address;
-        let inhibited = self.inhibited.get(&(service.clone(), address));
-        Standing::of(server, self.draining(service, address), inhibited, self.now)
+        Standing::of(server, self.draining(service, address), self.now)
     }
 
     pub(crate) fn history(&self, service: &ServiceKey) -> Option<&History> {
@@ -71,12 +66,7 @@ impl Besides {
 }
 
 impl Standing {
-    fn of(
-        server: &ServerStats,
-        draining: Option<&Draining>,
-        inhibited: Option<&Cause>,
-        now: Time,
-    ) -> Standing {
+    fn of(server: &ServerStats, draining: Option<&Draining>, now: Time) -> Standing {
         let said = |state, reason| Standing { state, reason };
         if let Some(draining) = draining {
             let connections = count(draining.load.total().into(), "connection", "connections");
@@ -90,15 +80,15 @@ impl Standing {
                 .map_or_else(String::new, |time| format!(", cut off in {}", left(time)));
             return said("draining", format!("{connections}{kept} left{end}"));
         }
-        if server.config.weight.value() == 0 {
-            // Who is about to give it weight wants to know.
-            let down = matches!(server.condition, Condition::Down { .. });
-            let why = server.condition.reason().filter(|_| down).map(|why| why.to_string());
-            let why = why.or_else(|| inhibited.map(Cause::to_string));
-            let why = why.map_or_else(String::new, |why| format!(", and down: {why}"));
-            return said("quiesced", format!("weight 0{why}"));
-        }
         let why = server.condition.reason().map(|why| why.to_string()).unwrap_or_default();
+        if server.config.weight.value() == 0 {
+            return match server.condition {
+                Condition::Inhibited { .. } => said("down", format!("{why}; weight 0 for that")),
+                // Who is about to give it weight wants to know.
+                Condition::Down { .. } => said("quiesced", format!("weight 0, and down: {why}")),
+                _ => said("quiesced", "weight 0".to_owned()),
+            };
+        }
         match &server.condition {
             Condition::Down { .. } => return said("down", why),
             Condition::Ejected { until, .. } => {

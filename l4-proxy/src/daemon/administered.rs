@@ -1,12 +1,11 @@
 //! The director as `lvsadm` sees it: what is listed, edited and set.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lvs_core::{Cause, Changes, Config, Director, ServiceKey, Time};
+use lvs_core::{Changes, Config, Director, Time};
 use lvsadm::document::{SyncDaemon, VirtualRouter};
 use lvsadm::{CommitError, Connection, Control, Edit};
 
@@ -72,12 +71,6 @@ impl Control for Shared {
             listening.set_timeouts(timeouts);
         }
         Ok(())
-    }
-
-    fn inhibited(&self) -> Vec<(ServiceKey, SocketAddr, Cause)> {
-        // Whoever has hold of the keeper waits for the state.
-        let checks = self.state().checks.clone();
-        checks.inhibited()
     }
 
     fn sync_daemons(&self) -> Vec<SyncDaemon> {

@@ -164,7 +164,10 @@ impl Table for Shared {
         let servers = services
             .iter()
             .flat_map(|service| service.servers.iter().map(move |server| (&service.config.key, server)));
-        let down = servers.filter(|(_, server)| matches!(server.condition, Condition::Down { .. }));
+        let is_down = |server: &lvs_core::ServerStats| {
+            matches!(server.condition, Condition::Down { .. } | Condition::Inhibited { .. })
+        };
+        let down = servers.filter(|(_, server)| is_down(server));
         down.map(|(key, server)| (key.clone(), server.config.address)).collect()
     }
 

@@ -459,7 +459,8 @@ impl Kept {
 
 fn probe(placement: &Placement) -> Probe {
     match placement {
-        Placement::Serves(_) | Placement::Inhibited => Probe::Passed,
+        Placement::Serves(_) => Probe::Passed,
+        Placement::Inhibited(cause) => Probe::Inhibited(cause.clone()),
         Placement::Out(cause) => Probe::Failed(cause.clone()),
     }
 }
@@ -468,7 +469,7 @@ fn probe(placement: &Placement) -> Probe {
 fn server_config(server: &RealServer, placement: &Placement) -> ServerConfig {
     let weight = match placement {
         Placement::Serves(weight) => *weight,
-        Placement::Inhibited => 0,
+        Placement::Inhibited(_) => 0,
         Placement::Out(_) => server.weight,
     };
     let mut config = ServerConfig::new(server.address).weight(Weight::new(weight).unwrap_or(Weight::MAX));

@@ -46,8 +46,8 @@ pub struct Check {
 pub enum Placement {
     /// It takes clients at this weight.
     Serves(u32),
-    /// It takes no new clients, and keeps those it has: `inhibit_on_failure`.
-    Inhibited,
+    /// It takes no new clients, for this reason, and keeps those it has: `inhibit_on_failure`.
+    Inhibited(Cause),
     /// It takes none, for this reason.
     Out(Cause),
 }
@@ -155,12 +155,6 @@ impl Pool {
         self.servers.get(server).is_some_and(Member::is_up)
     }
 
-    /// Why a server is down that weight 0 keeps out.
-    pub fn inhibition(&self, server: usize) -> Option<Cause> {
-        let server = self.servers.get(server)?;
-        (server.inhibit && !server.is_up()).then(|| server.cause())
-    }
-
     /// What a check said last.
     pub fn check(&self, server: usize, check: usize) -> Option<&Check> {
         self.servers.get(server)?.checks.get(check)
@@ -188,7 +182,7 @@ impl Pool {
         } else {
             return Placement::Serves(server.effective_weight());
         };
-        if server.inhibit { Placement::Inhibited } else { Placement::Out(out) }
+        if server.inhibit { Placement::Inhibited(out) } else { Placement::Out(out) }
     }
 }
 

@@ -153,7 +153,7 @@ impl Estate {
                     }
                 }
                 "counts" => estate.counts.push(read_counts(words)?),
-                "health" | "down" | "ejected" => estate.read_health(what, words)?,
+                "health" | "down" | "inhibited" | "ejected" => estate.read_health(what, words)?,
                 "quorum" => {
                     let (quorum, name) = words.split_once(' ')?;
                     let name = name.to_owned();
@@ -174,7 +174,7 @@ impl Estate {
         }
     }
 
-    /// `health` begins what is told of a server; `down` and `ejected` add to it.
+    /// `health` begins what is told of a server; `down`, `inhibited` and `ejected` add to it.
     fn read_health(&mut self, what: &str, words: &str) -> Option<()> {
         let mut words = words.splitn(9, ' ');
         let mut next = || words.next();
@@ -196,7 +196,7 @@ impl Estate {
         let finding = Finding { ago, failures, cause: cause.into() };
         match left {
             Some(left) => record.ejected = Some((finding, left)),
-            None => record.down = Some(finding),
+            None => (record.down, record.inhibited) = (Some(finding), what == "inhibited"),
         }
         Some(())
     }
@@ -211,7 +211,8 @@ fn write_health(head: &mut String, service: &str, server: SocketAddr, record: &H
         writeln!(head, "health {service} {server} {against} {ejections} {failures} {ago} {warming} {drains}");
     if let Some(Finding { ago, failures, cause }) = &record.down {
         let (ago, cause) = (ago.as_millis(), line_of(cause));
-        let _ = writeln!(head, "down {service} {server} {ago} {failures} {cause}");
+        let what = if record.inhibited { "inhibited" } else { "down" };
+        let _ = writeln!(head, "{what} {service} {server} {ago} {failures} {cause}");
     }
     if let Some((Finding { ago, failures, cause }, left)) = &record.ejected {
         let (ago, left, cause) = (ago.as_millis(), left.as_millis(), line_of(cause));
@@ -363,6 +364,11 @@ mod tests {
         health.down = Some(finding.clone());
         health.ejected = Some((finding, 3 * second));
         (health.failures, health.warming) = ((4, second), Some(second));
+        let inhibited = {
+            let mut record = HealthRecord::default();
+            (record.down, record.inhibited) = (health.down.clone(), true);
+            record
+        };
         let check = |standing, weighs| Check { standing, cause: Some("HTTP 503: no".into()), weighs };
         let checks = vec![
             check(Standing::Up, Some(Weighs::Adds(-3))),
@@ -387,7 +393,7 @@ mod tests {
             elders: 2,
             health: vec![
                 (marked, server, HealthRecord::default()),
-                (named, server, HealthRecord::default()),
+                (named, server, inhibited),
                 (web.clone(), server, health),
             ],
             counts: vec![(web.clone(), Some(server), counts), (web, None, Counts::default())],

@@ -56,9 +56,8 @@ impl Outcomes<'_> {
     /// Whether a server of the service would go up or down by them.
     pub(super) fn turn(&self, service: &Service) -> bool {
         self.probes.iter().filter(|(key, ..)| *key == service.state.key).any(|(_, server, probe)| {
-            let passes = *probe == Probe::Passed;
             let place = service.position(*server);
-            place.is_some_and(|place| service.servers[place].live.health().is_down() == passes)
+            place.is_some_and(|place| service.servers[place].live.health().is_contradicted_by(probe))
         })
     }
 

@@ -14,6 +14,8 @@ use crate::time::Time;
 pub struct HealthRecord {
     /// What probes found, if they took it down.
     pub down: Option<Finding>,
+    /// Weight 0 keeps it out while it is down ([`Probe::Inhibited`](crate::Probe::Inhibited)).
+    pub inhibited: bool,
     /// What traffic found and how long it is left alone yet, if it is ejected.
     pub ejected: Option<(Finding, Duration)>,
     /// Probes in a row that say otherwise.
@@ -48,6 +50,7 @@ impl Health {
         };
         HealthRecord {
             down: self.down.as_ref().map(finding),
+            inhibited: self.is_inhibited(),
             ejected: self.ejected.as_ref().map(|(verdict, until)| (finding(verdict), until.since(now))),
             against: self.against,
             ejections: self.ejections,
@@ -69,6 +72,7 @@ impl Health {
         };
         Health {
             down: record.down.as_ref().map(verdict),
+            inhibited: record.inhibited,
             against: record.against,
             ejected: record.ejected.as_ref().map(|(finding, left)| (verdict(finding), now + *left)),
             ejections: record.ejections,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Service;
 use crate::health::Ejection;
 use crate::history::State;
-use crate::server::{DOWN, EJECTED, QUIESCED, Server};
+use crate::server::{DOWN, EJECTED, INHIBITED, QUIESCED, Server};
 use crate::time::Time;
 
 impl Service {
@@ -24,6 +24,9 @@ impl Service {
             let health = live.health();
             if *weight == 0 {
                 standing |= QUIESCED;
+                if health.is_inhibited() {
+                    standing |= INHIBITED;
+                }
             }
             if health.is_down() {
                 standing |= DOWN;
@@ -87,7 +90,7 @@ impl Service {
     pub(crate) fn note(&self, server: usize, now: Time) {
         let live = &self.servers[server].live;
         let state = match live.standing() {
-            standing if standing & QUIESCED != 0 => State::Planned,
+            standing if standing & (QUIESCED | INHIBITED) == QUIESCED => State::Planned,
             0 => State::Up,
             _ => State::Down,
         };
@@ -97,10 +100,12 @@ impl Service {
     /// Writes down how the service is. Called under the writer lock.
     pub(crate) fn note_service(&self, now: Time) {
         let any = |bits: &[AtomicU64]| bits.iter().any(|bits| bits.load(Ordering::Relaxed) != 0);
-        let state = match (any(&self.weighted), any(&self.usable)) {
-            (false, _) => State::Planned,
-            (true, true) => State::Up,
-            (true, false) => State::Down,
+        let inhibited = || self.servers.iter().any(|server| server.live.standing() & INHIBITED != 0);
+        let state = match (any(&self.usable), any(&self.weighted)) {
+            (true, _) => State::Up,
+            (false, true) => State::Down,
+            (false, false) if inhibited() => State::Down,
+            (false, false) => State::Planned,
         };
         self.state.history().note(state, now);
     }

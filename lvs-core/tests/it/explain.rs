@@ -60,8 +60,11 @@ fn each_server_has_the_first_reason_that_counts() {
         [
             (Verdict::Chosen, words("chosen")),
             (Verdict::Quiesced, words("quiesced: weight 0")),
-            (Verdict::Down, words("down since 12:03:04: connect refused")),
-            (Verdict::Ejected, words("ejected from 00:00:00 until 00:00:10: reset by peer")),
+            (Verdict::Down, words("down since 1970-01-01 12:03:04Z: connect refused")),
+            (
+                Verdict::Ejected,
+                words("ejected from 1970-01-01 00:00:00Z until 1970-01-01 00:00:10Z: reset by peer")
+            ),
             (Verdict::Full, words("full: 1 connections, upper threshold 1")),
             (Verdict::Spared, words("backup: others can be chosen")),
         ]
@@ -80,8 +83,8 @@ fn bound_server_is_explained_as_it_would_be_taken() {
     for (number, verdict, words) in [
         (1, Verdict::Chosen, "chosen"),
         (2, Verdict::Chosen, "chosen although quiesced"),
-        (3, Verdict::Down, "down since 00:00:00: connect refused"),
-        (4, Verdict::Ejected, "ejected from 00:00:00 until 00:00:10: reset by peer"),
+        (3, Verdict::Down, "down since 1970-01-01 00:00:00Z: connect refused"),
+        (4, Verdict::Ejected, "ejected from 1970-01-01 00:00:00Z until 1970-01-01 00:00:10Z: reset by peer"),
         // It has no weight either; that alone would not keep a client away.
         (5, Verdict::Full, "full: 1 connections, upper threshold 1"),
     ] {

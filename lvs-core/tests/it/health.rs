@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lvs_core::{
-    Algorithm, AllEjected, Condition, Director, Event, Lease, Notice, Passive, Persistence, Probe, Refusal,
-    ServiceConfig, SlowStart, Thresholds,
+    Algorithm, AllEjected, Condition, Config, Director, Event, Lease, Notice, Passive, Persistence, Probe,
+    Refusal, ServiceConfig, SlowStart, Thresholds, Verdict,
 };
 
 use crate::setup::{
@@ -484,6 +484,49 @@ fn history_knows_what_failed_and_not_what_was_planned() {
     assert_eq!(one.availability(), Some(0.95));
     assert_eq!((two.planned, two.availability()), (Duration::from_secs(100), Some(1.0)));
     assert_eq!((history.service.failures, history.service.availability()), (0, Some(1.0)));
+}
+
+/// A service of one server that probes find down from second 10 to second 20 by way of weight 0, and a client who
+/// has a template.
+#[test]
+fn inhibited_server_is_down_for_everybody_but_its_persistent_clients() {
+    let mut service = service(Algorithm::Rr, &[1]);
+    service.persistence = Some(Persistence::new(Duration::from_secs(300)).expect("a timeout"));
+    let director = director(service);
+    let choice = |client, seconds| director.schedule(&vip(), &flow(client), at(seconds)).map(drop);
+    let told = |director: &Director, weight, probe, seconds| {
+        let outcome = [(vip(), address(1), probe)];
+        let change = move |config: &mut Config| config.services[0].servers[0] = server(1, weight);
+        director.amend(change, &outcome, at(seconds)).expect("a good configuration");
+    };
+    director.tick(at(0));
+    choice(1, 0).expect("it is up");
+    told(&director, 0, Probe::Inhibited(REFUSED.into()), 10);
+    assert_eq!((choice(1, 11), choice(2, 11)), (Ok(()), Err(Refusal::AllDown)));
+    let condition = stats(&director, 1).condition;
+    assert_eq!(condition, Condition::Inhibited { since: at(10), cause: REFUSED.into() });
+    let explanation = director.explain(&vip(), &flow(2), at(11)).expect("a known service");
+    let candidate = &explanation.candidates[0];
+    assert_eq!((candidate.verdict, &*candidate.words), (Verdict::Down, &*condition.to_string()));
+
+    // A successor goes on with it, and learns that it is not so any more but down altogether.
+    let successor = Director::new();
+    successor.apply(director.config()).expect("the same");
+    for (key, server, record) in director.health_records(at(12)) {
+        successor.restore_health(&key, server, &record, at(12)).expect("a known server");
+    }
+    assert_eq!(stats(&successor, 1).condition, condition);
+    told(&successor, 1, Probe::Failed(REFUSED.into()), 13);
+    assert!(matches!(stats(&successor, 1).condition, Condition::Down { since, .. } if since == at(10)));
+
+    told(&director, 1, Probe::Passed, 20);
+    choice(2, 20).expect("it is up");
+    director.tick(at(100));
+    let history = director.history(&vip()).expect("a known service");
+    for history in [&history.service, &history.servers[0].1] {
+        assert_eq!((history.failures, history.planned), (1, Duration::ZERO));
+        assert_eq!((history.down, history.up), (Duration::from_secs(10), Duration::from_secs(90)));
+    }
 }
 
 #[test]

@@ -221,7 +221,7 @@ fn explanation_names_the_server_and_what_stands_against_the_others() {
     let expected = "\
 TCP 192.0.2.10:80 from 198.51.100.7:0: 10.0.0.1:8080 (wlc)
   10.0.0.1:8080 weight 2 active 0 inactive 0: chosen
-  10.0.0.2:8080 weight 1 active 0 inactive 0: down since 00:00:00: connect refused
+  10.0.0.2:8080 weight 1 active 0 inactive 0: down since 1970-01-01 00:00:00Z: connect refused
   10.0.0.3:8080 weight 0 active 0 inactive 0: quiesced: weight 0
   10.0.0.4:8080 weight 1 active 0 inactive 0: backup: others can be chosen
 ";

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Weak;
 
-use lvs_core::{Cause, ServiceKey};
-
 use super::{Kept, Shared};
 use crate::keepalived::pool::Check;
 
@@ -33,13 +31,6 @@ impl Records {
         look(state.services.iter().map(Kept::record).collect())
     }
 
-    /// Servers that are down and have weight 0 for it, and why. Whoever asks has no hold of the table.
-    pub(crate) fn inhibited(&self) -> Vec<(ServiceKey, SocketAddr, Cause)> {
-        let Some(shared) = self.0.upgrade() else { return Vec::new() };
-        let state = shared.state();
-        state.services.iter().flat_map(Kept::inhibited).collect()
-    }
-
     /// Tells the table of what was found while it could not be changed.
     pub(crate) fn catch_up(&self) {
         let Some(shared) = self.0.upgrade() else { return };
@@ -56,15 +47,6 @@ impl Record {
 }
 
 impl Kept {
-    fn inhibited(&self) -> Vec<(ServiceKey, SocketAddr, Cause)> {
-        let servers = self.service.servers.iter().enumerate();
-        let down = servers.filter_map(|(place, server)| Some((server.address, self.pool.inhibition(place)?)));
-        let of_each_key = |(server, cause): (SocketAddr, Cause)| {
-            self.service.keys.iter().map(move |key| (key.clone(), server, cause.clone()))
-        };
-        down.flat_map(of_each_key).collect()
-    }
-
     fn record(&self) -> Record {
         let servers = self.service.servers.iter().enumerate().map(|(server, configured)| {
             let checks = (0..self.running[server].len()).filter_map(|check| self.pool.check(server, check));

@@ -10,7 +10,7 @@ use super::read;
 /// A virtual server with these lines and so many servers, each with one check and these lines.
 fn pool(lines: &str, servers: usize, own: &str) -> Pool {
     let servers: String = (1..=servers)
-        .map(|n| format!("real_server 10.0.0.{n} 80 {{\nTCP_CHECK {{\n}}\n{own}\n}}\n"))
+        .map(|n| format!("real_server 10.0.{}.{} 80 {{\nTCP_CHECK {{\n}}\n{own}\n}}\n", n >> 8, n & 255))
         .collect();
     let text = format!(
         "virtual_server 192.0.2.1 80 {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\n{lines}\n{servers}}}"
@@ -95,7 +95,7 @@ fn lost_quorum_takes_the_rest_out_only_where_a_sorry_server_can_serve() {
 fn inhibited_server_stays_with_weight_0() {
     let mut pool = pool("inhibit_on_failure", 2, "");
     play(&mut pool, "-1");
-    assert_eq!(pool.placements(), [Placement::Inhibited, Placement::Serves(1)]);
+    assert_eq!(pool.placements(), [Placement::Inhibited("refused".into()), Placement::Serves(1)]);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn check_of_which_nothing_came_has_moved_its_own_server_at_most() {
             let others = (0..4).filter(|other| *other != server);
             others.for_each(|other| assert_eq!(before[other], after[other], "{lines} {own}"));
         }
-        assert_eq!(unseen > 0, own.is_empty(), "a server may be down for another reason, {lines} {own}");
+        assert!(unseen > 0, "a server may be down for another reason, {lines} {own}");
     }
     assert_eq!(pool("", 1, "").placement_of(1), None);
 }

@@ -308,9 +308,13 @@ fn server_that_is_down_is_so_for_what_its_check_saw_last() {
 fn inhibited_server_is_told_to_be_down_and_why() {
     let (dead, vip) = (free_port(), free_port());
     let mut director = Director::start(&service(vip, "", &[server(dead, "inhibit_on_failure")]));
-    let told = "weight 0, and down: TCP_CHECK: connect refused";
-    eventually("the reason is told", || director.ipvsadm("-L -n --health").stdout.contains(told));
+    let told = "TCP_CHECK: connect refused; weight 0 for that";
+    let health = || director.ipvsadm("-L -n --health").stdout;
+    eventually("the reason is told", || {
+        health().lines().any(|line| line.contains(" down ") && line.ends_with(told))
+    });
     assert!(director.ipvsadm("-L --json").stdout.contains(told));
+    assert!(director.ipvsadm(&format!("--explain {vip} 127.0.0.1")).stdout.contains(": down since 20"));
     let _back = Server::start(dead, "back");
     eventually("it is up", || ask(vip) == "back");
     assert!(!director.ipvsadm("-L -n --health").stdout.contains("down"));
