@@ -162,31 +162,36 @@ impl Pool {
 
     /// What the table has to say about each server.
     pub fn placements(&self) -> Vec<Placement> {
-        self.servers.iter().map(|server| self.placement(server)).collect()
+        let closed = self.closed();
+        self.servers.iter().map(|server| server.placement(closed.as_ref())).collect()
     }
 
     /// What the table has to say about one server.
     pub fn placement_of(&self, server: usize) -> Option<Placement> {
-        self.servers.get(server).map(|server| self.placement(server))
+        let closed = self.closed();
+        self.servers.get(server).map(|server| server.placement(closed.as_ref()))
     }
 
-    fn placement(&self, server: &Member) -> Placement {
-        let out = if !server.is_up() {
-            server.cause()
-        } else if self.is_sorry() {
-            Cause::from(format!(
-                "quorum lost, weight {} of {}: the sorry server serves",
-                self.live(),
-                self.quorum
-            ))
-        } else {
-            return Placement::Serves(server.effective_weight());
-        };
-        if server.inhibit { Placement::Inhibited(out) } else { Placement::Out(out) }
+    /// Why those that are up do not serve, while the sorry server does.
+    fn closed(&self) -> Option<Cause> {
+        self.is_sorry().then(|| {
+            let (live, quorum) = (self.live(), self.quorum);
+            format!("quorum lost, weight {live} of {quorum}: the sorry server serves").into()
+        })
     }
 }
 
 impl Member {
+    /// What the table has to say about it, if this keeps out those that are up.
+    fn placement(&self, closed: Option<&Cause>) -> Placement {
+        let out = match closed {
+            _ if !self.is_up() => self.cause(),
+            Some(closed) => closed.clone(),
+            None => return Placement::Serves(self.effective_weight()),
+        };
+        if self.inhibit { Placement::Inhibited(out) } else { Placement::Out(out) }
+    }
+
     fn is_up(&self) -> bool {
         self.checks.iter().all(|check| check.standing == Standing::Up)
     }

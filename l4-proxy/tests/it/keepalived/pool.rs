@@ -1,6 +1,8 @@
 //! Quorum, hysteresis, sorry server, inhibition and weights: what the checks say, and what the
 //! table says then.
 
+use std::time::Instant;
+
 use l4_proxy::check::Weighs;
 use l4_proxy::check::rhythm::Standing;
 use l4_proxy::keepalived::pool::{Change, Check, Placement, Pool};
@@ -96,6 +98,25 @@ fn inhibited_server_stays_with_weight_0() {
     let mut pool = pool("inhibit_on_failure", 2, "");
     play(&mut pool, "-1");
     assert_eq!(pool.placements(), [Placement::Inhibited("refused".into()), Placement::Serves(1)]);
+}
+
+/// Of servers that wait for a quorum, each would be told what all of them weigh.
+#[test]
+fn placing_ten_times_the_servers_takes_about_ten_times_as_long() {
+    let took = |servers: usize| {
+        let mut pool = pool(&format!("quorum {servers}\nsorry_server 10.0.0.0 80"), servers, "");
+        play(&mut pool, "-1");
+        assert!(pool.is_sorry());
+        let one = |_| {
+            let began = Instant::now();
+            assert_eq!(pool.placements().len(), servers);
+            began.elapsed()
+        };
+        // What else runs here lengthens some of them.
+        (0..20).map(one).min().expect("a time")
+    };
+    let [few, many] = [500, 5_000].map(took);
+    assert!(many < few * 40, "{few:?}, {many:?}");
 }
 
 #[test]
