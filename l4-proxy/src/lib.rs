@@ -75,6 +75,7 @@ mod sys;
 pub mod takeover;
 pub mod tls;
 pub mod udp;
+pub mod users;
 pub mod worker;
 
 /// What chooses: its types are in the signatures here.

@@ -17,6 +17,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::keepalived::model::{Global, Script, User};
+use crate::users;
 
 /// Whom programs run as that name nobody, and how careful we are with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,12 +109,28 @@ pub fn look(script: &Script, account: &Account) -> io::Result<()> {
     account.identity(script).map_or(Ok(()), |identity| account.secure(identity, &path))
 }
 
-/// Looks whether the files of this machine have such a user, and such a group.
+/// Finds a user and a group by whatever this machine asks for names. One that its files have stays as it is, one
+/// that they have not is given by numbers, so that nobody is asked again when a program is run.
 ///
 /// # Errors
-/// They have not, be it that a directory service has, or they cannot be read.
-pub fn know(user: &User) -> io::Result<()> {
-    ids(user).map(drop)
+/// There is none, or the files cannot be read.
+pub fn know(user: &User) -> io::Result<User> {
+    let Err(error) = ids(user) else { return Ok(user.clone()) };
+    // Nobody else could run anything as somebody else.
+    if !rustix::process::geteuid().is_root() {
+        return Err(error);
+    }
+    let with_others = |file: &str, database: &str, name: &str| -> io::Result<String> {
+        let text = fs::read_to_string(file)?;
+        let is_known = name.parse::<u32>().is_ok() || entry(&text, name).is_some();
+        let other = if is_known { None } else { users::look_up(database, name) };
+        Ok(text + "\n" + &other.unwrap_or_default())
+    };
+    let passwd = with_others(USERS, "passwd", &user.user)?;
+    let groups =
+        user.group.as_ref().map_or(Ok(String::new()), |group| with_others(GROUPS, "group", group))?;
+    let (uid, gid) = ids_in(user, &passwd, &groups)?;
+    Ok(User { user: uid.to_string(), group: Some(gid.to_string()) })
 }
 
 /// Looks a program up in `PATH` unless it is named with its folder.
@@ -128,31 +145,36 @@ fn find(program: &str) -> io::Result<PathBuf> {
     found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not found in PATH"))
 }
 
-/// Numbers of a user and a group.
+/// Numbers of a user and a group, by the files of this machine.
 fn ids(user: &User) -> io::Result<(u32, u32)> {
-    let unknown = |what: &str, name: &str, file: &str| {
-        io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} {name} in {file}"))
+    let groups = user.group.as_ref().map_or(Ok(String::new()), |_| fs::read_to_string(GROUPS))?;
+    ids_in(user, &fs::read_to_string(USERS)?, &groups)
+}
+
+fn ids_in(user: &User, passwd: &str, groups: &str) -> io::Result<(u32, u32)> {
+    let unknown = |what: &str, name: &str| {
+        io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} {name}"))
     };
-    let passwd = fs::read_to_string(USERS)?;
-    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let entry = entry.filter(|entry| entry.len() > 3).find(|entry| entry[0] == user.user);
-    let (uid, own_group) = match (&entry, user.user.parse()) {
-        (Some(entry), _) => (entry[2].parse().ok(), entry[3].parse().ok()),
-        (None, Ok(number)) => (Some(number), Some(number)),
-        (None, Err(_)) => (None, None),
+    let (uid, own_group) = match (entry(passwd, &user.user).as_deref(), user.user.parse()) {
+        (Some([_, _, uid, gid, ..]), _) => (uid.parse().ok(), gid.parse().ok()),
+        (_, Ok(number)) => (Some(number), Some(number)),
+        (_, Err(_)) => (None, None),
     };
-    let uid = uid.ok_or_else(|| unknown("user", &user.user, USERS))?;
+    let uid = uid.ok_or_else(|| unknown("user", &user.user))?;
     let gid = match &user.group {
         None => own_group,
-        Some(group) => {
-            let groups = fs::read_to_string(GROUPS)?;
-            let entry = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
-            let entry = entry.filter(|entry| entry.len() > 2).find(|entry| entry[0] == group);
-            entry.and_then(|entry| entry[2].parse().ok()).or_else(|| group.parse().ok())
-        }
+        Some(group) => match entry(groups, group).as_deref() {
+            Some([_, _, gid, ..]) => gid.parse().ok(),
+            _ => group.parse().ok(),
+        },
     };
     let group = user.group.as_deref().unwrap_or(&user.user);
-    Ok((uid, gid.ok_or_else(|| unknown("group", group, GROUPS))?))
+    Ok((uid, gid.ok_or_else(|| unknown("group", group))?))
+}
+
+/// What a file of users or groups says of a name, field by field.
+fn entry<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|entry| entry[0] == name)
 }
 
 /// Refuses a program that somebody other than root could change, and says which part of its path

@@ -2,15 +2,17 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use lab::Descendant;
 use rustix::process::Signal;
 
 use crate::binary::Director;
-use crate::support::{PATIENCE, accept, connect, free_port, is_closed, listener};
+use crate::support::{PATIENCE, accept, connect, eventually, free_port, is_closed, listener, skip};
 
 /// What a service manager hears.
 struct Manager {
@@ -140,6 +142,85 @@ fn unknown_user_is_named() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(said, "l4-proxy: there is no user \"no-such-user\"\n");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// A folder with a `getent` of the test's own, for `PATH`.
+fn name_service(script: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("getent");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a file");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("our own file");
+    let path = std::env::var("PATH").expect("a path");
+    let path = format!("{}:{path}", folder.path().display());
+    (folder, path)
+}
+
+#[test]
+fn user_that_only_the_name_service_has_is_whom_programs_run_as_and_the_director_too() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("the right to become somebody else (root)");
+    }
+    let (folder, path) = name_service(
+        "case \"$*\" in\n\"passwd of-ldap\") echo of-ldap:*:4242:4243::/:/bin/sh ;;\n\
+         \"group of-ldap-too\") echo of-ldap-too:*:4244:of-ldap ;;\n*) exit 2 ;;\nesac",
+    );
+    let seen = folder.path().join("seen");
+    std::fs::create_dir(&seen).expect("a folder");
+    for folder in [folder.path(), &seen] {
+        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o777)).expect("our own folder");
+    }
+    let conf = folder.path().join("lb.conf");
+    let (vip, server) = (free_port(), free_port());
+    let check = |user: &str| {
+        format!(
+            "MISC_CHECK {{\nmisc_path \"/bin/sh -c 'id -u >{0}/{user}; id -g >>{0}/{user}'\"\nuser {user}\nwarmup 0\n}}\n",
+            seen.display()
+        )
+    };
+    let text = format!(
+        "virtual_server {} {} {{\nprotocol TCP\nreal_server {} {} {{\n{}{}}}\n}}\n",
+        vip.ip(),
+        vip.port(),
+        server.ip(),
+        server.port(),
+        check("of-ldap"),
+        check("of-ldap of-ldap-too")
+    );
+    // The second file is named after the user alone, too.
+    let text = text.replace("/of-ldap of-ldap-too", "/both");
+    std::fs::write(&conf, text).expect("a file");
+    let director = Director::start_with("", |program| {
+        let mut command = Command::new(program);
+        command.arg("--config").arg(&conf).env("PATH", &path).stdout(Stdio::null());
+        command
+    });
+    for (file, ids) in [("of-ldap", "4242\n4243\n"), ("both", "4242\n4244\n")] {
+        let read = || std::fs::read_to_string(seen.join(file)).unwrap_or_default();
+        eventually("the check is run", || read().len() >= ids.len());
+        assert_eq!(read(), ids, "{file}");
+    }
+    assert!(!director.log().contains("there is no"), "{}", director.log());
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
+    command.args(["--user", "of-ldap:of-ldap-too", "--control"]).arg(seen.join("sock")).env("PATH", &path);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let _ended = Descendant::of(child.id());
+    eventually("it serves", || seen.join("sock").exists());
+    let status = status(&Path::new("/proc").join(child.id().to_string()));
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    assert!(status.contains("Uid:\t4242\t4242\t") && status.contains("Gid:\t4244\t4244\t"), "{status}");
+}
+
+#[test]
+fn name_service_that_does_not_answer_holds_nobody_up_for_long() {
+    let (_folder, path) = name_service("exec sleep 60");
+    let began = Instant::now();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_l4-proxy"));
+    command.args(["--user", "of-ldap", "--control", "/nonexistent/sock"]).env("PATH", path);
+    let output = command.output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "l4-proxy: there is no user \"of-ldap\"\n");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 /// A director that is started by way of a link, in whose place another program can be put.

@@ -91,10 +91,11 @@ impl<'a> Build<'a> {
     pub(super) fn user(&mut self, node: &Node, index: usize) -> Option<User> {
         let user = user(node, index)?;
         // Its programs alone fail without it, and only where root runs them: elsewhere nobody needs it.
-        if let Err(error) = script::know(&user) {
+        let known = script::know(&user);
+        if let Err(error) = &known {
             self.unfit.push(node.blame(error.to_string()).only_warns());
         }
-        Some(user)
+        Some(known.unwrap_or(user))
     }
 
     /// Whom programs run as that name nobody.
