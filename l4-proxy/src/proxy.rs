@@ -283,7 +283,13 @@ impl Connection {
     /// Relays to the end, or until the connection may go on no longer.
     fn relay(&mut self) -> impl Future<Output = End> {
         let Connection { account, legs, settings, .. } = self;
-        relay::relay(&mut legs.client, &mut legs.server, settings.engine, &settings.timeouts, &*account)
+        relay::relay_to_fresh(
+            &mut legs.client,
+            &mut legs.server,
+            settings.engine,
+            &settings.timeouts,
+            &*account,
+        )
     }
 
     fn close(self, end: End) -> Outcome {

@@ -163,6 +163,32 @@ pub fn relay<'a, T: Tally>(
     timeouts: &'a Timeouts,
     tally: &'a T,
 ) -> impl Future<Output = End> + use<'a, T> {
+    start(client, server, engine, timeouts, tally, Direction::new(engine))
+}
+
+/// The same with a `server` that nothing has been sent to. Its `TCP_NODELAY` is seen to.
+pub(crate) fn relay_to_fresh<'a, T: Tally>(
+    client: &'a mut TcpStream,
+    server: &'a mut TcpStream,
+    engine: Engine,
+    timeouts: &'a Timeouts,
+    tally: &'a T,
+) -> impl Future<Output = End> + use<'a, T> {
+    if engine == Engine::TokioSplice {
+        // A socket that refuses is broken, and says so at the next write.
+        let _ = server.set_nodelay(true);
+    }
+    start(client, server, engine, timeouts, tally, Direction::to_fresh(engine))
+}
+
+fn start<'a, T: Tally>(
+    client: &'a mut TcpStream,
+    server: &'a mut TcpStream,
+    engine: Engine,
+    timeouts: &'a Timeouts,
+    tally: &'a T,
+    to_server: Direction,
+) -> impl Future<Output = End> + use<'a, T> {
     tally.progress().touch();
     match engine {
         Engine::TokioSplice => {
@@ -170,7 +196,7 @@ pub fn relay<'a, T: Tally>(
         }
         Engine::Auto | Engine::Copy | Engine::Pooled => {
             let timer = sleep(timeouts.idle.min(PROBED_AFTER));
-            let (to_server, to_client) = (Direction::new(engine), Direction::new(engine));
+            let to_client = Direction::new(engine);
             Work::Own(Relay { client, server, to_server, to_client, timeouts, tally, timer, probed: false })
         }
     }
@@ -361,12 +387,16 @@ const COARSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::net::Ipv4Addr;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::task::yield_now;
     use tokio::time::timeout;
 
     use super::*;
+    use crate::socket;
 
     #[derive(Default)]
     struct Silent(Progress);
@@ -420,5 +450,51 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[tokio::test]
+    async fn end_that_is_there_with_a_short_answer_goes_out_with_it() {
+        let timeouts = Timeouts { idle: PROBED_AFTER, half_closed: PROBED_AFTER };
+        let ((mut client, mut here), (mut server, mut there)) = (pair().await, pair().await);
+        let mut answer = Vec::new();
+        let received = |client: &TcpStream| sys::segments(client).expect("a connection").0;
+        let before = received(&client);
+        server.write_all(b"good-bye").await.expect("room");
+        server.shutdown().await.expect("connected");
+        while !poll_fn(|cx| Poll::Ready(socket::is_ended(&there, cx))).await {
+            yield_now().await;
+        }
+        let client = async {
+            client.read_to_end(&mut answer).await.expect("an end");
+            let segments = received(&client) - before;
+            client.shutdown().await.expect("connected");
+            segments
+        };
+        let tally = Silent::default();
+        let relay = relay_to_fresh(&mut here, &mut there, Engine::Auto, &timeouts, &tally);
+        let (end, segments) = tokio::join!(relay, client);
+        assert!(matches!(end, End::Closed), "{end}");
+        assert_eq!((&*answer, segments), (&b"good-bye"[..], 1));
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_the_confirmation_of_what_went_before() {
+        let timeouts = Timeouts { idle: PROBED_AFTER, half_closed: PROBED_AFTER };
+        for (messages, undelayed) in [(&[512][..], false), (&[1, 1], true), (&[513], true)] {
+            let ((mut client, mut here), (mut server, mut there)) = (pair().await, pair().await);
+            assert!(!there.nodelay().expect("an option"), "it would tell nothing");
+            let tally = Silent::default();
+            let exchange = async {
+                for &bytes in messages {
+                    client.write_all(&vec![0; bytes]).await.expect("room");
+                    server.read_exact(&mut vec![0; bytes]).await.expect("what was sent");
+                }
+            };
+            tokio::select! {
+                end = relay_to_fresh(&mut here, &mut there, Engine::Auto, &timeouts, &tally) => panic!("{end}"),
+                () = exchange => {}
+            }
+            assert_eq!(there.nodelay().expect("an option"), undelayed, "{messages:?}");
+        }
     }
 }

@@ -6,11 +6,14 @@
 //! there is, so the next waits to be woken (epoll(7), edge-triggered).
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use socket2::Socket;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -43,6 +46,25 @@ impl TcpInfo {
     }
 }
 
+/// Connects a socket that does not block.
+///
+/// Whether it worked is what woke it: the kernel is asked for an error only where there may be one.
+///
+/// # Errors
+/// Those of connect(2).
+pub async fn connect(socket: Socket, to: SocketAddr) -> io::Result<TcpStream> {
+    match socket.connect(&to.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
+    if ready.is_error() || ready.is_write_closed() {
+        stream.take_error()?.map_or(Ok(()), Err)?;
+    }
+    Ok(stream)
+}
+
 /// Reads into `buffer`; returns how much, nothing at the end of the stream.
 ///
 /// # Errors
@@ -60,15 +82,38 @@ pub fn poll_recv(stream: &TcpStream, cx: &mut Context<'_>, buffer: &mut [u8]) ->
     }
 }
 
+/// What comes behind bytes that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// Nothing that is known of: they leave at once.
+    Nothing,
+    /// The end of the stream, in this moment: one segment is to carry both. Until the stream is shut down, closed
+    /// or written to, the last bytes may stay here (`MSG_MORE`).
+    End,
+}
+
+impl Behind {
+    fn flags(self) -> SendFlags {
+        match self {
+            Behind::Nothing => SendFlags::NOSIGNAL,
+            Behind::End => SendFlags::NOSIGNAL | SendFlags::MORE,
+        }
+    }
+}
+
 /// Writes from `bytes`; returns how much.
 ///
 /// # Errors
 /// Those of send(2), but for those that are waited out.
-pub fn poll_send(stream: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+pub fn poll_send(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+    behind: Behind,
+) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_write_ready(cx))?;
-        let moved =
-            attempt(stream, Interest::WRITABLE, bytes.len(), || send(stream, bytes, SendFlags::NOSIGNAL));
+        let moved = attempt(stream, Interest::WRITABLE, bytes.len(), || send(stream, bytes, behind.flags()));
         if let Some(moved) = moved {
             return Poll::Ready(moved);
         }
@@ -83,17 +128,24 @@ pub fn poll_send_pieces(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],
+    behind: Behind,
 ) -> Poll<io::Result<usize>> {
     let len = pieces.iter().map(|piece| piece.len()).sum();
     loop {
         ready!(stream.poll_write_ready(cx))?;
         let moved = attempt(stream, Interest::WRITABLE, len, || {
-            sendmsg(stream, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+            sendmsg(stream, pieces, &mut SendAncillaryBuffer::default(), behind.flags())
         });
         if let Some(moved) = moved {
             return Poll::Ready(moved);
         }
     }
+}
+
+/// Whether the other end is known to have ended its direction: behind what has been read there is nothing more.
+pub fn is_ended(stream: &TcpStream, cx: &mut Context<'_>) -> bool {
+    let ready = pin!(stream.ready(Interest::READABLE)).poll(cx);
+    matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
 }
 
 /// Moves bytes once; `None` if the socket turned out not to be ready, or a signal came.

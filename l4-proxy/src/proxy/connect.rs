@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use lvs_core::Cause;
 use rustix::io::Errno;
-use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::settings::{Settings, Source};
-use crate::socket::is_of_host;
+use crate::socket::{self, is_of_host};
 use crate::{congestion, sys};
 
 /// Why a connection to a server did not come about.
@@ -27,6 +27,8 @@ pub(super) enum Failure {
 }
 
 /// Connects to `server` for `client`, within the time that the settings give a server.
+///
+/// Nagle's algorithm is still on: whoever writes first turns it off, or leaves that to the relay.
 ///
 /// `turn` counts the connections, so that source addresses take turns.
 pub(super) async fn connect(
@@ -66,36 +68,34 @@ enum Bind {
 }
 
 async fn attempt(server: SocketAddr, bind: Bind, settings: &Settings) -> Result<TcpStream, Failure> {
-    let socket = socket(server, bind, settings.user_timeout).map_err(Failure::of)?;
-    match timeout(settings.connect, socket.connect(server)).await {
+    let socket = prepare(server, bind, settings.user_timeout).map_err(Failure::of)?;
+    match timeout(settings.connect, socket::connect(socket, server)).await {
         Ok(connected) => connected.map_err(Failure::of),
         Err(_) => Err(Failure::Server(io::ErrorKind::TimedOut.into())),
     }
 }
 
-fn socket(server: SocketAddr, bind: Bind, user_timeout: Option<Duration>) -> io::Result<TcpSocket> {
-    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_nodelay(true)?;
-    let options = SockRef::from(&socket);
+fn prepare(server: SocketAddr, bind: Bind, user_timeout: Option<Duration>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if user_timeout.is_some() {
-        options.set_tcp_user_timeout(user_timeout)?;
+        socket.set_tcp_user_timeout(user_timeout)?;
     }
-    congestion::unpace_if_local(options, server.ip());
+    congestion::unpace_if_local(SockRef::from(&socket), server.ip());
     let address = match bind {
         Bind::System => return Ok(socket),
         Bind::Address(address) => address,
         Bind::Transparent(address) if server.is_ipv4() => {
-            SockRef::from(&socket).set_ip_transparent_v4(true)?;
+            socket.set_ip_transparent_v4(true)?;
             address
         }
         Bind::Transparent(address) => {
-            SockRef::from(&socket).set_ip_transparent_v6(true)?;
+            socket.set_ip_transparent_v6(true)?;
             address
         }
     };
     // The port is chosen when the server is known, so that one port serves many servers.
     sys::set_bind_address_no_port(&socket)?;
-    socket.bind(SocketAddr::new(address, 0))?;
+    socket.bind(&SocketAddr::new(address, 0).into())?;
     Ok(socket)
 }
 

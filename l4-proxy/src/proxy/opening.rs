@@ -194,6 +194,7 @@ impl Passage {
     /// Waits for the server's first word.
     async fn begin(&mut self, server: &mut TcpStream, held: &mut Vec<u8>, account: &Account) -> Begun {
         let Passage { client, settings, .. } = self;
+        let _ = server.set_nodelay(true);
         // Boxed likewise.
         let first = Box::pin(first::until_first_byte(client, server, held, settings.redispatch, account));
         match account.unless_cut_off(timeout(settings.timeouts.idle, first)).await {
@@ -246,6 +247,8 @@ async fn introduce(
         Some(header) => header.encode(version),
         None => Header::tcp(client, virtual_address).encode(version),
     };
+    // What follows it must not wait for its confirmation.
+    server.set_nodelay(true)?;
     // A connection that has just been made takes it at once.
     timeout(settings.connect, server.write_all(&bytes)).await?
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::gathering::Gathering;
 use super::pipe::Pipe;
 use super::{End, Engine, Side, Tally};
-use crate::socket::{self, is_transient};
+use crate::socket::{self, Behind, is_transient};
 
 /// One direction of a connection.
 pub(super) struct Direction {
@@ -26,6 +26,9 @@ pub(super) struct Direction {
     pub(super) done: bool,
     /// The other direction is done.
     pub(super) last: bool,
+    nagle: Nagle,
+    /// Something has been read.
+    begun: bool,
     /// Splices instead of copying.
     bulk: bool,
     /// Spliced reads in a row that were small.
@@ -41,6 +44,18 @@ enum Held {
     Nothing,
     Bytes { bytes: Box<[u8]>, written: usize },
     Piped { pipe: Pipe, bytes: usize },
+}
+
+/// Nagle's algorithm at the sink (RFC 1122, section 4.2.3.4): what is less than a segment waits while
+/// anything is unconfirmed.
+#[derive(Clone, Copy)]
+enum Nagle {
+    /// Not ours to change.
+    AsItIs,
+    /// On, with nothing sent yet.
+    Idle,
+    /// On, and something may be unconfirmed.
+    Waiting,
 }
 
 /// A failure, and which of the two streams of a direction it came from.
@@ -69,11 +84,19 @@ impl Direction {
             ended: false,
             done: false,
             last: false,
+            nagle: Nagle::AsItIs,
+            begun: false,
             bulk: engine == Engine::Pooled,
             small: 0,
             run: 0,
             gathering: None,
         }
+    }
+
+    /// To a sink that nothing has been sent to: Nagle's algorithm is turned off when that makes a difference,
+    /// which for one small message it never does.
+    pub(super) fn to_fresh(engine: Engine) -> Direction {
+        Direction { nagle: Nagle::Idle, ..Direction::new(engine) }
     }
 
     /// Moves what can be moved now; ready when the end has been passed on.
@@ -104,6 +127,7 @@ impl Direction {
                 return Poll::Ready(Ok(()));
             }
             if self.bulk {
+                self.about_to_send(sink, usize::MAX);
                 ready!(self.splice_in(cx, source)).map_err(Fault::Source)?;
             } else {
                 ready!(self.copy(cx, source, sink, &mut moved))?;
@@ -122,7 +146,7 @@ impl Direction {
             Held::Nothing => return Poll::Ready(Ok(())),
             Held::Bytes { bytes, written } => {
                 while *written < bytes.len() {
-                    let count = ready!(socket::poll_send(sink, cx, &bytes[*written..]))?;
+                    let count = ready!(socket::poll_send(sink, cx, &bytes[*written..], Behind::Nothing))?;
                     *written += count;
                     moved(count as u64);
                 }
@@ -163,7 +187,13 @@ impl Direction {
                 self.ended = true;
                 return Poll::Ready(Ok(()));
             }
-            let written = match socket::poll_send(sink, cx, read) {
+            self.about_to_send(sink, read.len());
+            // Short answers often end with their stream, and then their end goes out with them.
+            let is_last = !std::mem::replace(&mut self.begun, true)
+                && read.len() < SCRATCH_SIZE
+                && socket::is_ended(source, cx);
+            let behind = if is_last { Behind::End } else { Behind::Nothing };
+            let written = match socket::poll_send(sink, cx, read, behind) {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Sink(error))),
                 Poll::Pending => 0,
@@ -177,6 +207,19 @@ impl Direction {
             }
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Sees to it that so many bytes do not wait for the confirmation of others.
+    fn about_to_send(&mut self, sink: &TcpStream, bytes: usize) {
+        match self.nagle {
+            Nagle::AsItIs => {}
+            Nagle::Idle if bytes <= ONE_SEGMENT => self.nagle = Nagle::Waiting,
+            Nagle::Idle | Nagle::Waiting => {
+                self.nagle = Nagle::AsItIs;
+                // A socket that refuses is broken, and says so at the next write.
+                let _ = sink.set_nodelay(true);
+            }
+        }
     }
 
     /// Splices once from the source into a pipe; ready also when the direction no longer splices.
@@ -282,6 +325,9 @@ thread_local! {
 
 /// Large enough that a read which fills it is worth a pipe, small enough to stay in the cache.
 const SCRATCH_SIZE: usize = 64 * 1024;
+
+/// What any connection sends as one segment: below TCP's smallest default, 536 bytes with options (RFC 9293, section 3.7.1).
+const ONE_SEGMENT: usize = 512;
 
 /// A spliced read below this moved less than the two extra system calls cost.
 const SMALL: usize = 16 * 1024;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use l4_proxy::relay::Pipe;
-use l4_proxy::socket::{self, is_transient};
+use l4_proxy::socket::{self, Behind, is_transient};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -286,10 +286,10 @@ impl Link {
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
         let polled = match (&mut *self.transport.borrow_mut(), pieces) {
             (Transport::Plain(stream), [only, [], []] | [[], [], only]) => {
-                socket::poll_send(stream, cx, only)
+                socket::poll_send(stream, cx, only, Behind::Nothing)
             }
             (Transport::Plain(stream), pieces) => {
-                socket::poll_send_pieces(stream, cx, &pieces.map(IoSlice::new))
+                socket::poll_send_pieces(stream, cx, &pieces.map(IoSlice::new), Behind::Nothing)
             }
             (Transport::Tls(stream), pieces) => {
                 let polled = Pin::new(&mut *stream).poll_write_vectored(cx, &pieces.map(IoSlice::new));

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http_body::{Frame, SizeHint};
-use l4_proxy::socket;
+use l4_proxy::socket::{self, Behind};
 use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -265,7 +265,7 @@ impl Channel {
             self.word.set(CONTINUE);
         }
         while !self.word.get().is_empty() {
-            match ready!(self.poll_write(cx, [self.word.get(), b"", b""])) {
+            match ready!(self.poll_write(cx, [self.word.get(), b"", b""], Behind::Nothing)) {
                 Ok(count) => self.word.set(&self.word.get()[count..]),
                 // Reading tells what there is to be told.
                 Err(_) => return Poll::Ready(()),
@@ -291,7 +291,7 @@ impl Channel {
             return;
         }
         while !hints.is_empty() {
-            match self.poll_write(cx, [&hints, b"", b""]) {
+            match self.poll_write(cx, [&hints, b"", b""], Behind::Nothing) {
                 Poll::Ready(Ok(count)) => drop(hints.drain(..count)),
                 // The answer will tell, or what is left of them goes out before it.
                 Poll::Ready(Err(_)) | Poll::Pending => return,
@@ -353,10 +353,19 @@ impl Channel {
     }
 
     /// Writes from these pieces, of which one at least is not empty.
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        pieces: [&[u8]; 3],
+        behind: Behind,
+    ) -> Poll<io::Result<usize>> {
         let polled = match (&mut *self.side.borrow_mut(), pieces) {
-            (Side::Plain(stream), [only, [], []] | [[], only, []]) => socket::poll_send(stream, cx, only),
-            (Side::Plain(stream), pieces) => socket::poll_send_pieces(stream, cx, &pieces.map(IoSlice::new)),
+            (Side::Plain(stream), [only, [], []] | [[], only, []]) => {
+                socket::poll_send(stream, cx, only, behind)
+            }
+            (Side::Plain(stream), pieces) => {
+                socket::poll_send_pieces(stream, cx, &pieces.map(IoSlice::new), behind)
+            }
             (side, pieces) => Pin::new(side).poll_write_vectored(cx, &pieces.map(IoSlice::new)),
         };
         match &polled {

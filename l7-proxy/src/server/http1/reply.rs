@@ -9,6 +9,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use hyper::ext::ReasonPhrase;
+use l4_proxy::socket::Behind;
 
 use super::channel::Channel;
 use crate::body::{Body, Cut};
@@ -31,6 +32,8 @@ pub(super) struct Reply {
     state: State,
     /// Whether anything has left.
     begun: bool,
+    /// Whether it goes to a client that goes on in another protocol.
+    switches: bool,
     pub(super) persistence: Persistence,
 }
 
@@ -90,7 +93,16 @@ impl Reply {
             Coding::None | Coding::Length(0) => State::Closing,
             _ => State::Open,
         };
-        Reply { outgoing: Outgoing::new(ours), piped: None, body, coding, state, begun: false, persistence }
+        Reply {
+            outgoing: Outgoing::new(ours),
+            piped: None,
+            body,
+            coding,
+            state,
+            begun: false,
+            switches: head.status == StatusCode::SWITCHING_PROTOCOLS,
+            persistence,
+        }
     }
 
     /// Returns the memory of the head, for the next one.
@@ -115,7 +127,7 @@ impl Reply {
             if let Some(pieces) = self.outgoing.pieces() {
                 let written = match pieces {
                     [head, [], []] if file_follows => channel.poll_write_ahead(cx, head),
-                    pieces => channel.poll_write(cx, pieces),
+                    pieces => channel.poll_write(cx, pieces, self.behind()),
                 };
                 let count = ready!(written).map_err(|_| Unsent)?;
                 self.outgoing.advance(count);
@@ -134,6 +146,14 @@ impl Reply {
             if self.state == State::Closing && self.piped.is_none() {
                 return channel.poll_flush(cx).map_err(|_| Unsent);
             }
+        }
+    }
+
+    /// What comes behind what is outgoing.
+    fn behind(&self) -> Behind {
+        match (self.state, self.persistence) {
+            (State::Closing, Persistence::Closed) if !self.switches => Behind::End,
+            _ => Behind::Nothing,
         }
     }
 
