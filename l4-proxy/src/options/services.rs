@@ -189,7 +189,6 @@ On the director, what arrives for one of its transparent sockets is delivered lo
     chain prerouting {
       type filter hook prerouting priority mangle;
       meta l4proto tcp socket transparent 1 meta mark set 1
-      accept
     }
   }
   RULES

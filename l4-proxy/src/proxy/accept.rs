@@ -43,34 +43,39 @@ pub(crate) async fn accept(
     tokio::pin!(shutdown);
     // On a listener for one address its connections need not be asked for theirs.
     let own = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
-    let mut crowded = false;
-    let mut said: Option<Instant> = None;
+    let say_full = |max: usize| warn!(service = %reception.name(), max, "no room for more connections");
+    let (mut said_full, mut said_error) = (Rarely::default(), Rarely::default());
     let queue = loop {
         if let Some(max) = reception.full() {
-            if !crowded {
-                warn!(service = %reception.name(), max, "no room for more connections");
-            }
-            crowded = true;
+            said_full.say(|| say_full(max));
             tokio::select! {
                 queue = &mut shutdown => break queue,
                 () = sleep(PAUSE) => continue,
             }
         }
-        crowded = false;
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
             queue = &mut shutdown => break queue,
         };
         match accepted {
-            Ok((client, peer)) => reception.take_in(client, peer, own),
+            Ok((client, peer)) => {
+                // The look for room may have been long ago: other workers have taken clients in since.
+                let ended = match reception.full() {
+                    Some(max) => {
+                        said_full.say(|| say_full(max));
+                        until_room(reception, &mut shutdown).await
+                    }
+                    None => None,
+                };
+                reception.take_in(client, peer, own);
+                if let Some(queue) = ended {
+                    break queue;
+                }
+            }
             Err(error) if listen::is_of_one_connection(&error) => {}
             Err(error) => {
-                // Descriptors come and go many times a second.
-                if said.is_none_or(|said| said.elapsed() >= UNSAID) {
-                    warn!(service = %reception.name(), %error, "cannot accept");
-                    said = Some(Instant::now());
-                }
+                said_error.say(|| warn!(service = %reception.name(), %error, "cannot accept"));
                 sleep(PAUSE).await;
             }
         }
@@ -82,6 +87,33 @@ pub(crate) async fn accept(
     }
 }
 
+/// Waits until there is room, or no more are to be accepted: then the one who is here already is the last.
+async fn until_room(
+    reception: &impl Reception,
+    mut shutdown: impl Future<Output = Queue> + Unpin,
+) -> Option<Queue> {
+    while reception.full().is_some() {
+        tokio::select! {
+            queue = &mut shutdown => return Some(queue),
+            () = sleep(PAUSE) => {}
+        }
+    }
+    None
+}
+
+/// What keeps from accepting: descriptors and room come and go many times a second.
+#[derive(Default)]
+struct Rarely(Option<Instant>);
+
+impl Rarely {
+    fn say(&mut self, say: impl FnOnce()) {
+        if self.0.is_none_or(|said| said.elapsed() >= UNSAID) {
+            say();
+            self.0 = Some(Instant::now());
+        }
+    }
+}
+
 /// How long what keeps from accepting is not said again.
 const UNSAID: Duration = Duration::from_secs(10);
 
@@ -90,15 +122,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::future::ready;
 
     use super::*;
 
-    /// Has room for two.
+    /// Has room for two, with those of other workers.
     #[derive(Default)]
     struct Small {
         taken: RefCell<Vec<TcpStream>>,
+        others: Cell<usize>,
     }
 
     impl Reception for Small {
@@ -107,7 +140,7 @@ mod tests {
         }
 
         fn full(&self) -> Option<usize> {
-            (self.taken.borrow().len() >= 2).then_some(2)
+            (self.taken.borrow().len() + self.others.get() >= 2).then_some(2)
         }
 
         fn take_in(&self, client: TcpStream, _: SocketAddr, _: Option<SocketAddr>) {
@@ -134,5 +167,34 @@ mod tests {
     async fn whoever_waits_is_taken_in_at_the_end_unless_another_process_has_room() {
         assert_eq!(taken(Queue::Own).await, (5, 0));
         assert_eq!(taken(Queue::Shared).await, (2, 3));
+    }
+
+    #[tokio::test]
+    async fn client_for_whom_there_was_room_before_others_came_waits_for_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let small = Small::default();
+        let taken = || small.taken.borrow().len();
+        let outside = async {
+            // By now it waits for a client.
+            sleep(PAUSE).await;
+            small.others.set(2);
+            let _client = TcpStream::connect(address).await.expect("it listens");
+            sleep(4 * PAUSE).await;
+            assert_eq!(taken(), 0, "two are there already");
+            small.others.set(1);
+            sleep(4 * PAUSE).await;
+            assert_eq!(taken(), 1);
+            // Whoever has been accepted when no more are to be is not left alone.
+            small.others.set(0);
+            sleep(4 * PAUSE).await;
+            small.others.set(2);
+            let _client = TcpStream::connect(address).await.expect("it listens");
+            sleep(4 * PAUSE).await;
+            assert_eq!(taken(), 1);
+            Queue::Shared
+        };
+        accept(&small, listener, outside).await;
+        assert_eq!(taken(), 2);
     }
 }
