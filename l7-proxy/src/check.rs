@@ -7,6 +7,7 @@
 
 mod exchange;
 mod grpc;
+mod required;
 mod talk;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info};
 
+use self::required::Surroundings;
 use crate::model::{
     Cadence, Expected, GrpcCheck, Handler, HealthCheck, Http, Location, ProxyPass, SetHeader, Stream,
     StreamCheck, StreamContent, StreamServer, StreamTarget, Talk, TlsClient, Transport,
@@ -60,6 +62,8 @@ struct Asked {
     /// The whole of it.
     request: Vec<u8>,
     expected: Arc<Expected>,
+    /// What its variables are looked up in, if it has any.
+    surroundings: Option<Arc<Surroundings>>,
     keepalive_time: Duration,
 }
 
@@ -105,6 +109,7 @@ pub(crate) fn prepare(http: &Http) -> Result<Vec<Arc<Checked>>, TlsError> {
                 None => Question::Http(Asked {
                     request: request(health, &proxy.set_headers, pass),
                     expected: Arc::clone(&health.expected),
+                    surroundings: Surroundings::of(http, location, pass, health),
                     keepalive_time: health.keepalive_time,
                 }),
             },

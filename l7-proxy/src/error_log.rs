@@ -120,6 +120,14 @@ impl ErrorLog {
         self.write_apart_to(others)
     }
 
+    /// Returns the first file among its places, as long as it has any.
+    pub fn file(&self) -> Option<File> {
+        self.sinks().process.iter().find_map(|sink| match &sink.way {
+            Way::File(file) => file.try_clone().ok(),
+            Way::Stderr | Way::Syslog(_) => None,
+        })
+    }
+
     /// Whether standard error is one of its places.
     pub fn writes_to_stderr(&self) -> bool {
         self.sinks().process.iter().any(|sink| sink.wanted.target == LogTarget::Stderr)

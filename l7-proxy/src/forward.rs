@@ -83,8 +83,20 @@ pub(crate) async fn forward(
         false => None,
     };
     let traffic = Cell::default();
-    let journey =
-        Journey { secure, server, route, target, settings, is_told, traffic, path, source, origin, pool };
+    let journey = Journey {
+        secure,
+        scheme: pass.scheme(),
+        server,
+        route,
+        target,
+        settings,
+        is_told,
+        traffic,
+        path,
+        source,
+        origin,
+        pool,
+    };
     journey.run(transaction).await
 }
 
@@ -104,6 +116,8 @@ struct Journey<'a> {
     /// The address that connections come from, where it is not the system's choice.
     origin: Option<SocketAddr>,
     pool: Rc<Pool>,
+    /// That of `proxy_pass`, for logs.
+    scheme: &'static str,
     /// How TLS is spoken with the server, if it is.
     secure: Option<Box<Secure>>,
 }
@@ -517,8 +531,11 @@ impl Journey<'_> {
 
     /// What a line in the log of errors says of the request and the server, or the upstream.
     fn context<'a>(&'a self, transaction: &'a Transaction, name: &'a dyn std::fmt::Display) -> Context<'a> {
-        let scheme = if self.secure.is_some() { "https" } else { "http" };
-        transaction.context(self.server).at(Upstream { scheme, name, path: self.path.as_str(transaction) })
+        transaction.context(self.server).at(Upstream {
+            scheme: self.scheme,
+            name,
+            path: self.path.as_str(transaction),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! Before anything else comes the strict layer: what parsers take and what two readers could take
 //! differently is refused here, once, for every handler.
 
+mod afterwards;
 mod asked;
 mod cached;
 mod charset;
@@ -42,6 +43,7 @@ use http::{Extensions, HeaderMap, Request, StatusCode, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 
+pub(crate) use self::afterwards::Waiting;
 use self::finish::{finish, reason};
 use self::logged::Logged;
 use self::search::{Next, Search};
@@ -270,9 +272,12 @@ async fn walk<'t>(
             Some(refused) => search.refuse(&mut transaction, router, refused),
             None => search.locate(&mut transaction, router, target, incoming.as_ref()),
         };
+        if route.settings.post_action.is_some() && transaction.may_be_followed() {
+            afterwards::wait(&mut transaction, search.entry());
+        }
         let step = unless_undecided(&mut transaction, step);
         let step = match step {
-            None if !route.settings.admits_all() && !transaction.asks() => {
+            None if !route.settings.admits_all() && transaction.is_judged() => {
                 // In a place of its own: most requests need no room for it.
                 let step = Box::pin(guard::admit(&mut transaction, server, &route, target)).await;
                 unless_undecided(&mut transaction, step)
@@ -405,6 +410,9 @@ async fn walk<'t>(
             }
             Next::Answer(mut answer, status) => {
                 if let Some(body) = body {
+                    if let Some(waiting) = &mut transaction.waiting {
+                        waiting.body = body.copy();
+                    }
                     body.settle();
                 }
                 let addition = &route.settings.addition;

@@ -85,6 +85,8 @@
 //!   last line end.
 //! - A mirrored request's body is kept in memory up to 1 MB, then in a file; its client's next request does not wait
 //!   for the mirror, as it does in nginx.
+//! - What `post_action` leads to has no such action itself, and its client's next request does not wait for it; the
+//!   line in the access log, written when it is done, has the status that the client got.
 //! - A reload keeps connections: a kept-alive one goes over to the new configuration between two
 //!   requests.
 //! - A directive that is not supported is an error that says so; some are accepted without effect,

@@ -295,12 +295,13 @@ fn run(options: &Options) -> Result<(), Reported> {
     })
 }
 
-/// Lets go of the terminal, or whatever the standard streams are.
-fn leave_terminal(log: &ErrorLog) -> io::Result<()> {
+/// Lets go of the terminal, or whatever the standard streams are. What a successor says before it knows its own logs,
+/// and what none of them is told, goes to the log of errors.
+pub(crate) fn leave_terminal(log: &ErrorLog) -> io::Result<()> {
     let null = File::options().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&null)?;
     if !log.writes_to_stderr() {
-        rustix::stdio::dup2_stderr(&null)?;
+        rustix::stdio::dup2_stderr(log.file().unwrap_or(null))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::launch::{Starter, Successor};
 use crate::limits;
 use crate::options::Options;
-use crate::places;
+use crate::{leave_terminal, places};
 
 /// The running program.
 pub(crate) struct Service<'a> {
@@ -113,12 +113,17 @@ impl Service<'_> {
                 Wish::Reopen => {
                     info!("reopening logs");
                     self.daemon.reopen_logs();
-                    if let Err(error) = self.log.reopen() {
+                    if let Err(error) = self.log.reopen().and_then(|()| self.follow_log()) {
                         error!(target: EMERG, "{error}");
                     }
                 }
             }
         }
+    }
+
+    /// Has standard error go where the log of errors goes now, unless somebody looks at it.
+    fn follow_log(&self) -> io::Result<()> {
+        if self.process.daemon { leave_terminal(&self.log) } else { Ok(()) }
     }
 
     /// Whether another process serves the same: a predecessor or a successor.
@@ -209,7 +214,8 @@ impl Service<'_> {
         if let Err(error) = self.daemon.reload(loaded.config) {
             return error!(target: EMERG, "{error}");
         }
-        if let Err(error) = self.log.write_to(&places).and_then(|()| self.log.write_apart_to(others)) {
+        let opened = self.log.write_to(&places).and_then(|()| self.log.write_apart_to(others));
+        if let Err(error) = opened.and_then(|()| self.follow_log()) {
             error!(target: EMERG, "{error}");
         }
         if process.pid != self.process.pid {

@@ -24,7 +24,7 @@ pub(crate) use self::context::{Context, Upstream, say_of};
 use crate::body::{Cut, Sizes};
 use crate::explain::Trace;
 use crate::fields;
-use crate::handle::ResponseHead;
+use crate::handle::{ResponseHead, Waiting};
 use crate::host::Recent;
 use crate::limit;
 use crate::model::{Handler, ProxyPass, RealIp};
@@ -78,7 +78,19 @@ pub(crate) struct Transaction {
     pub(crate) trace: Option<Box<Trace>>,
     /// Places among the requests that are being served, where those are limited.
     pub(crate) places: Vec<limit::Place>,
+    /// What waits for its end, where something comes afterwards.
+    pub(crate) waiting: Option<Box<Waiting>>,
+    stage: Stage,
     answer: Answer,
+}
+
+/// Whether a request is being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is.
+    Before,
+    /// It is over, and goes on with nobody to answer.
+    Afterwards,
 }
 
 /// How a request's path and its location belong together.
@@ -147,6 +159,8 @@ impl Transaction {
             charset: None,
             trace: None,
             places: Vec::new(),
+            waiting: None,
+            stage: Stage::Before,
             answer: Answer::default(),
         };
         Box::write(place, transaction)
@@ -190,6 +204,34 @@ impl Transaction {
         beside
     }
 
+    /// What this request goes on as when it is over, on a session of its own, towards a location of ours: its
+    /// answer is nobody's, and variables show the one that was given.
+    pub(crate) fn afterwards(&mut self, session: Rc<Session>, path: &str) -> Box<Transaction> {
+        let mut after = self.beside(session);
+        after.asks = Some(path.into());
+        after.stage = Stage::Afterwards;
+        after.findings.slice.set(Slicing::Never);
+        after.attempts = std::mem::take(&mut self.attempts);
+        after.upstream_headers = self.upstream_headers.take();
+        after.upstream_trailers = self.upstream_trailers.take();
+        after.answer = std::mem::take(&mut self.answer);
+        if after.answer.status == 0 {
+            after.answer.status = self.session.unanswered();
+        }
+        after.answer.headers.get_or_insert_default();
+        after
+    }
+
+    /// Whether something may come after it: what is no answer to a client has no end of its own.
+    pub(crate) fn may_be_followed(&self) -> bool {
+        !self.asks() && self.trace.is_none() && self.waiting.is_none()
+    }
+
+    /// Whether it is asked whether it may go on, as requests of clients are.
+    pub(crate) fn is_judged(&self) -> bool {
+        !self.asks() || self.stage == Stage::Afterwards
+    }
+
     /// Whether the client reads interim answers, and we can write them.
     pub(crate) fn takes_interim_answers(&self) -> bool {
         match self.session.protocol {
@@ -208,9 +250,9 @@ impl Transaction {
         self.asks.is_some()
     }
 
-    /// The path that is asked, if the answer is for us.
+    /// The path that is asked, if another request waits for the answer.
     pub(crate) fn question_path(&self) -> Option<&str> {
-        self.asks.as_deref()
+        self.asks.as_deref().filter(|_| self.stage == Stage::Before)
     }
 
     /// What variables are read from, at the route that is being asked.
@@ -247,7 +289,10 @@ impl Transaction {
                 Handler::Files | Handler::Status(_) | Handler::EmptyGif => None,
             },
             attempts: self.attempts.list(),
-            response: None,
+            response: match (self.stage, &self.answer.headers) {
+                (Stage::Afterwards, Some(headers)) => Some(self.told(self.answer.status, headers)),
+                _ => None,
+            },
             moment: Moment::Asked(self.began),
         }
     }
@@ -329,24 +374,30 @@ impl Transaction {
         let exchange = Exchange {
             method: &self.parts.method,
             asked_method: &self.parts.method,
-            response: Some(Response {
-                status,
-                headers: answer.headers.as_deref().unwrap_or(&none),
-                trailers: answer.trailers.as_deref(),
-                upstream_headers: self.upstream_headers.as_deref(),
-                upstream_trailers: self.upstream_trailers.as_deref(),
-                body_bytes_sent: answer.body_size,
-                bytes_sent: answer.head_size + answer.body_size,
-                packed: answer.packed.map(|sizes| (sizes.plain, sizes.packed)),
-                completion: answer.completion.unwrap_or(Completion::Partial),
-            }),
+            response: Some(self.told(status, answer.headers.as_deref().unwrap_or(&none))),
             ..exchange
         };
         look(&route, &exchange);
     }
 
+    /// What variables show of the answer when it is over.
+    fn told<'a>(&'a self, status: u16, headers: &'a HeaderMap) -> Response<'a> {
+        let answer = &self.answer;
+        Response {
+            status,
+            headers,
+            trailers: answer.trailers.as_deref(),
+            upstream_headers: self.upstream_headers.as_deref(),
+            upstream_trailers: self.upstream_trailers.as_deref(),
+            body_bytes_sent: answer.body_size,
+            bytes_sent: answer.head_size + answer.body_size,
+            packed: answer.packed.map(|sizes| (sizes.plain, sizes.packed)),
+            completion: answer.completion.unwrap_or(Completion::Partial),
+        }
+    }
+
     fn log(&self) {
-        if self.asks() {
+        if self.asks() && self.stage == Stage::Before {
             return;
         }
         let logs = |place: Place| !self.generation.site.router.at(place).1.settings.access_log.is_empty();
@@ -463,9 +514,12 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         self.attempts.end((0, 0));
-        self.log();
         if self.answer.status == 0 && !self.asks() {
             self.tell_gone();
+        }
+        let waiting = self.waiting.take();
+        if !waiting.is_some_and(|waiting| waiting.go_on(self)) {
+            self.log();
         }
         self.session.worker.keep_headers(std::mem::take(&mut self.parts.headers));
     }

@@ -46,17 +46,27 @@ pub(super) async fn ask(
     if let Some(Kept { stream, until }) = kept.take().filter(|kept| kept.until > Instant::now()) {
         // A kept connection that fails says nothing about its server.
         if let Ok(answer) = question(checked, asked, stream).await {
-            return judge(asked, answer, until, kept);
+            return judge(asked, server, answer, until, kept);
         }
     }
     let stream = reach(checked, checked.target(server), None).await?;
     let answer = question(checked, asked, stream).await?;
-    judge(asked, answer, Instant::now() + asked.keepalive_time, kept)
+    judge(asked, server, answer, Instant::now() + asked.keepalive_time, kept)
 }
 
-fn judge(asked: &Asked, answer: Answer, until: Instant, kept: &mut Option<Kept>) -> Result<(), String> {
+fn judge(
+    asked: &Asked,
+    server: SocketAddr,
+    answer: Answer,
+    until: Instant,
+    kept: &mut Option<Kept>,
+) -> Result<(), String> {
     let expected = &asked.expected;
     expected.judge_head(answer.status, &answer.fields).map_err(|mismatch| mismatch.to_string())?;
+    if let Some(surroundings) = &asked.surroundings {
+        let judged = surroundings.judge(expected, server, answer.status, &answer.fields);
+        judged.map_err(|mismatch| mismatch.to_string())?;
+    }
     expected.judge_body(&answer.body).map_err(|mismatch| mismatch.to_string())?;
     *kept = answer.stream.map(|stream| Kept { stream, until });
     Ok(())

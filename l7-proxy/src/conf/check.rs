@@ -7,6 +7,7 @@ use crate::model::{
     Cadence, Expected, Field, FieldTest, GrpcCheck, Handler, HealthCheck, Holds, Location, PassModule,
     Pattern, ProxyPass, Statuses, Unchecked,
 };
+use crate::variable::Value;
 
 use super::rules::{ANY, Context, Fault, Rule, Syntax};
 use super::server::pattern_fault;
@@ -33,7 +34,7 @@ pub(super) fn read_all(scope: &mut Scope, block: &[Directive]) -> Result<(), Err
         let name = directive.arg(0).to_owned();
         let mut expected = Expected { name: name.clone(), ..Expected::default() };
         for line in &directive.block {
-            add(&mut expected, line).map_err(|fault| fault.at(line))?;
+            add(scope, &mut expected, line).map_err(|fault| fault.at(line))?;
         }
         if scope.matches.insert(name.clone(), Arc::new(expected)).is_some() {
             return Err(Error::at(&directive.place, format!("duplicate match \"{name}\"")));
@@ -42,7 +43,7 @@ pub(super) fn read_all(scope: &mut Scope, block: &[Directive]) -> Result<(), Err
     Ok(())
 }
 
-fn add(expected: &mut Expected, line: &Directive) -> Result<(), Fault> {
+fn add(scope: &Scope, expected: &mut Expected, line: &Directive) -> Result<(), Fault> {
     let words: Vec<&str> = line.args.iter().map(|word| &**word).collect();
     match (&*line.name, &*words) {
         ("status", [..]) if !words.is_empty() && expected.status.is_none() => {
@@ -65,9 +66,24 @@ fn add(expected: &mut Expected, line: &Directive) -> Result<(), Fault> {
             expected.body = Some((holds, pattern(text)?));
             Ok(())
         }
-        ("require", _) => Err(Fault::new("\"require\" is not supported by l7-proxy")),
-        ("status" | "body", _) => Err(Fault::directive("has invalid parameters")),
+        ("require", [_, ..]) => {
+            for word in words {
+                expected.required.push((word.to_owned(), variable(scope, word)?));
+            }
+            Ok(())
+        }
+        ("status" | "body" | "require", _) => Err(Fault::directive("has invalid parameters")),
         (name, _) => Err(Fault::new(format!("unknown directive \"{name}\""))),
+    }
+}
+
+/// Reads `$NAME`.
+fn variable(scope: &Scope, word: &str) -> Result<Value, Fault> {
+    let value = Value::parse(word, &scope.names)?;
+    let alone = value.variables().next().cloned().map(Value::variable);
+    match alone.is_some_and(|alone| alone == value) {
+        true => Ok(value),
+        false => Err(Fault::new(format!("invalid variable name \"{word}\""))),
     }
 }
 

@@ -26,6 +26,12 @@ pub(super) const RULES: &[Rule<Settings>] = &[
         settings.files.root = Root::Root(root(scope, directive)?);
         Ok(())
     }),
+    Rule::new("post_action", Context::SETTINGS_IF, 1..=1, |_, settings: &mut Settings, directive| {
+        let word = directive.arg(0);
+        let is_path = word.starts_with('/') || word.len() > 1 && word.starts_with('@');
+        settings.post_action = Some(word.into()).filter(|_| is_path);
+        if is_path { Ok(()) } else { Err(Fault::value(word)) }
+    }),
     Rule::new("index", Context::SETTINGS, 1..=ANY, index).many(|settings| settings.files.index.clear()),
     Rule::new("types", Context::SETTINGS, 0..=0, types)
         .block(Context::DATA)

@@ -51,7 +51,7 @@ const HTTP: &str = "
     memcached_buffer_size memcached_connect_timeout memcached_gzip_flag memcached_next_upstream
     memcached_next_upstream_timeout memcached_next_upstream_tries memcached_pass
     memcached_read_timeout memcached_send_timeout memcached_socket_keepalive
-    mp4 perl perl_modules perl_require perl_set post_action
+    mp4 perl perl_modules perl_require perl_set
     proxy_cache_purge scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
     scgi_busy_buffers_size scgi_cache scgi_cache_background_update scgi_cache_bypass
     scgi_cache_key scgi_cache_lock scgi_cache_lock_age scgi_cache_lock_timeout

@@ -31,6 +31,7 @@ pub(crate) fn explain(
     };
     let (is_told, traffic) = (false, std::cell::Cell::default());
     let journey = Journey {
+        scheme: pass.scheme(),
         secure,
         server,
         route,

@@ -90,7 +90,7 @@ fn decide(
         (None, Some(_)) if own.is_none() && !charset.types.contain(Some(media_type)) => return Ok(None),
         (None, Some(name)) => name.bytes(exchange, &mut scratch),
     };
-    if to.is_empty() || to == b"off" {
+    if to.is_empty() {
         return Ok(None);
     }
     let to = Named::new(charsets, to);

@@ -122,7 +122,8 @@ pub(super) fn finish(
     let session = Rc::clone(&transaction.session);
     let Answer { status, headers, extensions, kind, tunnel } = answer;
     let mut head = ResponseHead { status, version: Version::HTTP_11, headers, extensions, aside };
-    // It has to outlive this call only for its lines in the logs, for trailers, and for what limits count.
+    // It has to outlive this call only for its lines in the logs, for trailers, for what limits count, and for what
+    // comes afterwards.
     let size = kind.exact_size();
     if trailing::closes_for_its_end(&transaction, route, size, &head) {
         // What is not written in chunks.
@@ -133,7 +134,8 @@ pub(super) fn finish(
     let outlives = !settings.access_log.is_empty()
         || may_break_off
         || !settings.add_trailers.is_empty()
-        || !transaction.places.is_empty();
+        || !transaction.places.is_empty()
+        || settings.post_action.is_some();
     let mut transaction = outlives.then(|| {
         transaction.answer(&head, size, kind.head().map_or(0, <[u8]>::len));
         transaction

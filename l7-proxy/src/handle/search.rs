@@ -62,6 +62,16 @@ impl Search {
         Search { internal: true, ..Search::new(entry) }
     }
 
+    /// Begins at a named location.
+    pub(super) fn begin_at(&mut self, name: &str) {
+        self.way = Way::Named(name.to_owned());
+    }
+
+    /// Where the request has come in.
+    pub(super) fn entry(&self) -> Entry {
+        self.entry
+    }
+
     /// Refuses a request before any location is looked for.
     pub(super) fn refuse<'g>(
         &self,

@@ -9,6 +9,7 @@ use ::http::{HeaderMap, HeaderName};
 
 use super::pattern::{self, Pattern};
 use super::stream::Transport;
+use crate::variable::Value;
 
 /// When servers are checked, and what the outcomes come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +118,8 @@ pub struct Expected {
     pub status: Option<Statuses>,
     /// The fields.
     pub fields: Vec<Field>,
+    /// Variables that are to be neither empty nor `0` (`require`), with their names as written.
+    pub required: Vec<(String, Value)>,
     /// The body.
     pub body: Option<(Holds, Pattern)>,
 }
@@ -166,6 +169,8 @@ pub enum FieldTest {
 pub enum Mismatch {
     /// The status.
     Status(u16),
+    /// This variable is empty or `0`.
+    Variable(String),
     /// This field.
     Field(HeaderName),
     /// The body.
@@ -263,6 +268,7 @@ impl fmt::Display for Mismatch {
         match self {
             Self::Status(status) => write!(f, "HTTP {status}"),
             Self::Field(name) => write!(f, "field \"{name}\" does not match"),
+            Self::Variable(name) => write!(f, "variable \"{name}\" does not match"),
             Self::Body => f.write_str("body does not match"),
         }
     }

@@ -403,6 +403,18 @@ pub enum PassModule {
     Grpc,
 }
 
+impl ProxyPass {
+    /// Returns the scheme of its URL.
+    pub fn scheme(&self) -> &'static str {
+        match (self.module, self.tls) {
+            (PassModule::Proxy, false) => "http",
+            (PassModule::Proxy, true) => "https",
+            (PassModule::Grpc, false) => "grpc",
+            (PassModule::Grpc, true) => "grpcs",
+        }
+    }
+}
+
 /// `return`: an answer without a handler.
 #[derive(Debug, Clone)]
 pub struct Return {

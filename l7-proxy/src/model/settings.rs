@@ -56,6 +56,8 @@ pub struct Settings {
     pub secure_link: Option<Arc<SecureLink>>,
     /// By which cookie clients are told apart.
     pub userid: Arc<UserId>,
+    /// Where a request goes on when it is over (`post_action`): a path, or `@NAME`.
+    pub post_action: Option<Box<str>>,
     /// Where copies of requests go.
     pub mirror: Arc<Mirror>,
     /// Whose word on the client's address is taken.

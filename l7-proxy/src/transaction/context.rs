@@ -7,6 +7,7 @@ use http::header::{HOST, REFERER};
 
 use super::{Transaction, request_uri};
 use crate::forward::request_target;
+use crate::model::ProxyPass;
 use crate::unix;
 use crate::variable::request_line;
 
@@ -68,7 +69,7 @@ pub(crate) fn say_of(transaction: &Transaction, asked: Option<SocketAddr>, say: 
         let pass = exchange.proxy;
         let path = pass.and_then(|pass| request_target(transaction, server, route, pass, exchange.target));
         let path = path.as_ref().map_or("", |path| path.as_str(transaction));
-        let scheme = if pass.is_some_and(|pass| pass.tls) { "https" } else { "http" };
+        let scheme = pass.map_or("http", ProxyPass::scheme);
         let context = transaction.context(server);
         match asked.map(unix::in_url) {
             Some(name) => say(context.at(Upstream { scheme, name: &name, path })),

@@ -48,7 +48,8 @@ fn character_set_is_added_to_texts_that_have_none() {
         ("/none", None),
         ("/off/plain", Some("text/plain")),
         ("/varies/plain?charset=x", Some("text/plain; charset=x")),
-        ("/varies/plain?charset=off", Some("text/plain")),
+        // Only the word in the file is none.
+        ("/varies/plain?charset=off", Some("text/plain; charset=off")),
         ("/varies/plain", Some("text/plain")),
         ("/text", Some("text/plain; charset=utf-8")),
         ("/text.html", Some("text/html; charset=utf-8")),

@@ -47,6 +47,11 @@ fn wrong_words_are_named() {
         ("", "upstream u { server 127.0.0.1:1; keepalive 4 each=1; }".into(), "invalid parameter \"each=1\""),
         ("", "match a { status 99x; }".into(), "invalid value \"99x\""),
         ("", "match a { header; }".into(), "\"header\" directive has invalid parameters"),
+        ("", "match a { require; }".into(), "\"require\" directive has invalid parameters"),
+        ("", "match a { require $nothing; }".into(), "unknown \"nothing\" variable"),
+        ("", "match a { require $status x; }".into(), "invalid variable name \"x\""),
+        ("", "match a { require $status$uri; }".into(), "invalid variable name \"$status$uri\""),
+        ("", check("post_action done;"), "invalid value \"done\""),
         ("", "match a { } match a { }".into(), "duplicate match \"a\""),
         (
             "",

@@ -78,10 +78,16 @@ fn answer_is_held_against_the_match() {
         ("header X-Other;", false),
         ("body ~ well;", true),
         ("body !~ ^w;", false),
+        ("require $upstream_http_x_kind $is_app $upstream_status $upstream_addr;", true),
+        ("require $upstream_http_x_other;", false),
+        ("require $is_app $is_other;", false),
         ("status 200; header X-Kind; body ~ ll$;", true),
     ] {
         let origin = checked("a", &well(), OK);
-        let blocks = format!("match fine {{ {block} }}");
+        let blocks = format!(
+            "map $upstream_http_x_kind $is_app {{ app yes; }} map $upstream_http_x_kind $is_other {{ app 0; default 1; }}
+             match fine {{ {block} }}"
+        );
         let proxy = Proxy::start(&site(&[&origin], &blocks, "match=fine"));
         // The first check is at hand when the second begins.
         eventually("it was checked", || origin.requests().len() > 1);

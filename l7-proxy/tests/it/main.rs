@@ -58,6 +58,7 @@ mod parting;
 mod parts;
 mod peer;
 mod pool;
+mod post_action;
 mod program;
 mod resolve;
 mod retry;

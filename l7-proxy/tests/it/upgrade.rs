@@ -516,6 +516,16 @@ fn daemon_is_in_the_background_when_its_starter_ends() {
     let stat = fs::read_to_string(format!("/proc/{}/stat", heir.id())).unwrap();
     let session = stat.split_whitespace().nth(5).unwrap();
     assert_eq!(session, heir.id().to_string(), "it is a session of its own");
+    // What its successor fails at is in the log of errors, also in a new one.
+    fs::rename(site.path("error.log"), site.path("error.old")).unwrap();
+    heir.signal(Signal::USR1);
+    eventually("there is a new log", || site.path("error.log").exists());
+    write("nothing;");
+    heir.signal(Signal::USR2);
+    let log = || fs::read_to_string(site.path("error.log")).unwrap();
+    eventually("its successor has failed", || log().contains("new binary process exited"));
+    assert!(log().contains("unknown directive \"nothing\" in"), "{}", log());
+    write("return 200 hello;");
     // Another one fails, and the starter says why.
     let (code, said) = site.say(&[]);
     assert_eq!(code, 1);
