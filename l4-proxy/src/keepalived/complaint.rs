@@ -102,6 +102,11 @@ impl fmt::Display for Place {
 impl Word {
     /// An error about this word.
     pub(crate) fn blame(&self, message: impl Into<String>) -> Complaint {
+        let mut message = message.into();
+        // A parameter would have been put in by now.
+        if self.text.len() > 1 && self.text.starts_with('$') {
+            message.push_str(&format!("; {} is not defined", self.text));
+        }
         Complaint::at(&self.line, self.span.clone(), message)
     }
 }

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::complaint::{Complaint, Word};
+use super::tables::FILE;
 use super::tree::Node;
 
 /// What the braces of a statement may contain.
@@ -197,8 +198,9 @@ fn fits(node: &Node, values: &[Word], arguments: &Arguments, complaints: &mut Ve
             }
         };
         if let Some(wanted) = problem {
-            complaints
-                .push(value.blame(format!("invalid value \"{}\" for {name}: wanted {wanted}", value.text)));
+            // The first word of an item has no name before it.
+            let what = if value.text == name { String::new() } else { format!(" for {name}") };
+            complaints.push(value.blame(format!("invalid value \"{}\"{what}: wanted {wanted}", value.text)));
             good = false;
         }
     }
@@ -211,6 +213,10 @@ fn unknown(word: &Word, block: &Block) -> Complaint {
     let has = |name: &str| block.keywords.iter().any(|keyword| keyword.name == name);
     if let Some((_, name)) = OTHER_NAMES.iter().find(|(other, name)| other == text && has(name)) {
         return word.blame(format!("unknown keyword \"{text}\" in {}; did you mean \"{name}\"?", block.name));
+    }
+    if FILE.keywords.iter().any(|keyword| keyword.name == text) {
+        let hint = "it stands outside of blocks; is a '}' missing before it?";
+        return word.blame(format!("unknown keyword \"{text}\" in {}; {hint}", block.name));
     }
     let near = block
         .keywords

@@ -58,6 +58,16 @@ fn braces_that_do_not_match_are_told() {
         "global_defs\n",
         "lb.conf:1: global_defs needs a block: '{' is missing\n    global_defs\n    ^^^^^^^^^^^",
     );
+    // Where one is missing shows at what can be in no block.
+    check(
+        "global_defs {\n  router_id a\nvrrp_script b {\n}\n",
+        "lb.conf:1: the block of global_defs is not closed: a '}' is missing
+    global_defs {
+    ^^^^^^^^^^^
+lb.conf:3: unknown keyword \"vrrp_script\" in global_defs; it stands outside of blocks; is a '}' missing before it?
+    vrrp_script b {
+    ^^^^^^^^^^^",
+    );
 }
 
 #[test]
@@ -99,6 +109,11 @@ fn wrong_lines_are_told_in_plain_words() {
         ("ops", "", "one-packet scheduling (ops) is for UDP only"),
         ("sh-port", "", "sh-port is for the scheduler sh only"),
         ("sorry_server", "", "sorry_server needs a value"),
+        (
+            "quorum $Q",
+            "",
+            "invalid value \"$Q\" for quorum: wanted a number of at least 1; $Q is not defined",
+        ),
         ("sorry_server_inhibit", "", "sorry_server_inhibit without a sorry_server"),
         ("sorry_server 10.0.0.1 80", "", "the sorry server 10.0.0.1:80 is a real server too"),
         (
@@ -278,6 +293,10 @@ fn vrrp_blocks_that_cannot_be_meant_are_told() {
             "ff05::9 is not link-local multicast",
         ),
         (instance("virtual_ipaddress {\n ::9\n}"), "IPv4 and IPv6 addresses together"),
+        (
+            instance("virtual_ipaddress {\n 10.0.0.300/24\n}"),
+            "invalid value \"10.0.0.300/24\": wanted an IP address, with /LENGTH or without",
+        ),
         (instance("virtual_ipaddress {\n 10.0.0.8 devv eth0\n}"), "unknown option \"devv\" of an address"),
         (
             instance("virtual_router_id 0"),
