@@ -63,8 +63,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{
-    CacheZone, Config, Expected, Gathering, LogFormat, Pattern, Resolving, ServerName, Settings, Transport,
-    UpstreamId, Zone,
+    CacheZone, Config, Expected, Gathering, LogFormat, Memory, Pattern, Resolving, ServerName, Settings,
+    Transport, UpstreamId, Zone,
 };
 use crate::variable::{Names, Variable};
 
@@ -200,6 +200,8 @@ fn read(scope: &mut Scope, directives: &[Directive], events: Events) -> Result<C
     let mut config = Config::default();
     config.process.pid = scope.path("logs/nginx.pid");
     rules::apply(scope, core::PROCESS, Context::MAIN, directives, &mut config.process)?;
+    scope.log_memory =
+        config.process.error_log.iter().filter_map(|log| log.target.memory()).cloned().collect();
     match only(directives, "events")? {
         Some(block) => {
             rules::apply(scope, core::EVENTS, Context::EVENTS, &block.block, &mut config.events)?;
@@ -278,6 +280,8 @@ struct Scope {
     /// Named groups of all regular expressions: variables wherever they stand.
     names: Names,
     formats: HashMap<String, Arc<LogFormat>>,
+    /// The memory of the process's logs of errors.
+    log_memory: Vec<Arc<Memory>>,
     /// Log files whose lines are gathered.
     gathered: HashMap<PathBuf, Gathering>,
     /// What limits of `http {}` count by.
@@ -312,6 +316,7 @@ impl Scope {
         Self {
             prefix,
             names: Names::default(),
+            log_memory: Vec::new(),
             formats: HashMap::new(),
             gathered: HashMap::new(),
             zones: Vec::new(),

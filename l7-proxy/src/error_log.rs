@@ -24,7 +24,7 @@ use tracing::{Event, Level, Metadata, Subscriber, debug, error, info, trace, war
 
 use crate::access_log::append_to;
 use crate::date;
-use crate::model::{self, LogLevel, LogTarget};
+use crate::model::{self, ErrorLogTarget, LogLevel, LogTarget, Memory};
 use crate::syslog::Sender;
 
 /// The target of events of level `emerg`.
@@ -57,6 +57,7 @@ enum Way {
     Stderr,
     File(File),
     Syslog(Sender),
+    Memory(Arc<Memory>),
 }
 
 /// Emits an event of a level that is known at run time only.
@@ -124,13 +125,13 @@ impl ErrorLog {
     pub fn file(&self) -> Option<File> {
         self.sinks().process.iter().find_map(|sink| match &sink.way {
             Way::File(file) => file.try_clone().ok(),
-            Way::Stderr | Way::Syslog(_) => None,
+            Way::Stderr | Way::Syslog(_) | Way::Memory(_) => None,
         })
     }
 
     /// Whether standard error is one of its places.
     pub fn writes_to_stderr(&self) -> bool {
-        self.sinks().process.iter().any(|sink| sink.wanted.target == LogTarget::Stderr)
+        self.sinks().process.iter().any(|sink| matches!(sink.way, Way::Stderr))
     }
 
     fn sinks(&self) -> RwLockReadGuard<'_, Sinks> {
@@ -209,9 +210,12 @@ impl Drop for Within {
 impl Sink {
     fn open(wanted: &model::ErrorLog) -> io::Result<Sink> {
         let way = match &wanted.target {
-            LogTarget::Stderr => Way::Stderr,
-            LogTarget::File(path) => Way::File(open(path)?),
-            LogTarget::Syslog(syslog) => Way::Syslog(Sender::open(syslog)?),
+            ErrorLogTarget::Memory(memory) => Way::Memory(Arc::clone(memory)),
+            ErrorLogTarget::Written(target) => match target {
+                LogTarget::Stderr => Way::Stderr,
+                LogTarget::File(path) => Way::File(open(path)?),
+                LogTarget::Syslog(syslog) => Way::Syslog(Sender::open(syslog)?),
+            },
         };
         Ok(Sink { wanted: wanted.clone(), way })
     }
@@ -225,6 +229,10 @@ impl Sink {
                 file.write_all(line)
             }
             Way::Syslog(sender) => sender.send_as(severity, line),
+            Way::Memory(memory) => {
+                memory.write(line);
+                Ok(())
+            }
         };
     }
 }
@@ -357,7 +365,7 @@ mod tests {
     use super::*;
 
     fn places(path: &Path, level: LogLevel) -> Vec<model::ErrorLog> {
-        vec![model::ErrorLog { target: LogTarget::File(path.to_owned()), level }]
+        vec![model::ErrorLog { target: LogTarget::File(path.to_owned()).into(), level }]
     }
 
     #[test]

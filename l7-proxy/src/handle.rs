@@ -330,7 +330,7 @@ async fn walk<'t>(
             }
             (None, None, Handler::Files) => serve_file(&transaction, server, &route, target, search.status()),
             (None, None, Handler::EmptyGif) => pixel::answer(&transaction, route.settings),
-            (None, None, Handler::Status(page)) => status::answer(&transaction, *page),
+            (None, None, Handler::Status(page)) => status::answer(&transaction, route.settings, *page),
             // Nobody to forward to, which no file can say.
             (None, None, Handler::Proxy(_) | Handler::ProxyTo(_)) => Step::status(500),
             (None, Some(to), _) => match upload::prepare(&mut transaction, &route, incoming, body).await {

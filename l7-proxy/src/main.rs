@@ -16,7 +16,7 @@ use l7_proxy::conf::{self, Loaded, Source};
 use l7_proxy::daemon::{self, Daemon, Legacy, Options as DaemonOptions};
 use l7_proxy::error_log::{EMERG, Errno, ErrorLog};
 use l7_proxy::explain::{self, Question};
-use l7_proxy::model::{self, Config, ControlSocket, LogLevel, LogTarget};
+use l7_proxy::model::{self, Config, ControlSocket, ErrorLogTarget, LogLevel, LogTarget};
 use l7_proxy::site::{self, Site};
 use mimalloc::MiMalloc;
 use rustix::process::{Pid, Signal, kill_process};
@@ -91,7 +91,8 @@ impl Options {
     /// command line names cannot be written.
     fn early_log(&self) -> model::ErrorLog {
         let file = self.error_log.as_ref().map(|path| LogTarget::File(self.prefix.join(path)));
-        let log = |target| model::ErrorLog { target, level: LogLevel::Notice };
+        let log =
+            |target| model::ErrorLog { target: ErrorLogTarget::Written(target), level: LogLevel::Notice };
         let named = log(file.unwrap_or(LogTarget::Stderr));
         match ErrorLog::new().write_to(std::slice::from_ref(&named)) {
             Ok(()) => named,

@@ -50,6 +50,7 @@ mod files;
 mod http;
 mod limit;
 mod log;
+mod memory;
 mod mirror;
 mod pattern;
 mod proxy;
@@ -104,9 +105,10 @@ pub use self::limit::{
     ConnectionsLimit, Enforcement, Excess, LimitStatus, Limits, RequestsLimit, Zone, ZoneId, ZoneKind,
 };
 pub use self::log::{
-    AccessLog, AccessLogTarget, ErrorLog, Escape, Gathering, LogFileCache, LogFormat, LogLevel, LogNotFound,
-    LogTarget, Packing,
+    AccessLog, AccessLogTarget, ErrorLog, ErrorLogTarget, Escape, Gathering, LogFileCache, LogFormat,
+    LogLevel, LogNotFound, LogTarget, Packing,
 };
+pub use self::memory::Memory;
 pub use self::mirror::{Mirror, MirrorBody};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::proxy::{

@@ -21,14 +21,15 @@ mod script;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use http::Method;
 
 use crate::charset::Charsets;
 use crate::model::{
-    CacheZone, Gathering, Handler, Http, LogTarget, Matcher, PassModule, PassTo, ProxyPass, ProxySettings,
-    Return, ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, VirtualServer,
-    Zone,
+    CacheZone, Gathering, Handler, Http, LogTarget, Matcher, Memory, PassModule, PassTo, ProxyPass,
+    ProxySettings, Return, ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId,
+    VirtualServer, Zone,
 };
 use crate::stream::access::Network;
 use crate::variable::{Captures, Definitions};
@@ -54,6 +55,7 @@ pub struct Router {
     zones: Vec<Zone>,
     caches: Vec<CacheZone>,
     needs: Needs,
+    log_memory: Vec<Arc<Memory>>,
     /// Who may ask for explanations.
     explain_from: Vec<Network>,
 }
@@ -269,6 +271,7 @@ impl Router {
             caches,
             charsets,
             needs,
+            log_memory: http.log_memory,
             explain_from: http.explain_from,
         })
     }
@@ -307,6 +310,11 @@ impl Router {
     /// Returns the character sets that are named, and the maps between them.
     pub fn charsets(&self) -> &Charsets {
         &self.charsets
+    }
+
+    /// Returns what the process's logs of errors have in memory.
+    pub(crate) fn log_memory(&self) -> &[Arc<Memory>] {
+        &self.log_memory
     }
 
     /// Returns what limits count by; the place of each is its [`ZoneId`](crate::model::ZoneId).

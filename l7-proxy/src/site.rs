@@ -70,8 +70,9 @@ impl Site {
             [proxy.read_timeout, proxy.send_timeout, grpc.read_timeout, grpc.send_timeout]
         });
         let terminators = router.servers().iter().map(terminator).collect::<Result<Box<[_]>, _>>()?;
-        if router.tls_defaults().any(|server| !terminators[server].is_complete()) {
-            return Err(SiteError::Tls(TlsError::NoCertificate));
+        if let Some(server) = router.tls_defaults().find(|&server| !terminators[server].is_complete()) {
+            let (_, place) = router.servers()[server].label();
+            return Err(SiteError::Tls(TlsError::NoCertificate(place.cloned())));
         }
         let mut clients = HashMap::new();
         for tls in router.secured_passes() {

@@ -125,7 +125,7 @@ pub(crate) fn relays(
             listens().find(|(_, listen)| listen.default_server).map_or(places[0], |(place, _)| place);
         let ssl = listens().any(|(_, listen)| listen.ssl);
         if ssl && !servers[default].terminator.is_complete() {
-            return Err(SiteError::Tls(crate::tls::TlsError::NoCertificate));
+            return Err(SiteError::Tls(crate::tls::TlsError::NoCertificate(None)));
         }
         let names = places.iter().map(|&place| (place, &*stream.servers[place].names));
         let entrance = Entrance {

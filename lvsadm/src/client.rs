@@ -141,7 +141,7 @@ fn unreachable(socket: &str, error: &io::Error) -> Output {
             format!("{socket} is not for this user: be root, or who l4-proxy runs as.")
         }
         _ => format!(
-            "No director answers at {socket}: `l4-proxy --control PATH' does; name another PATH with \
+            "No director answers at {socket}: `l4-proxy' and `l7-proxy' do with --control PATH; name another PATH with \
              --control PATH in front or with LVSADM_SOCKET."
         ),
     };

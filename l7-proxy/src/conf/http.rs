@@ -40,7 +40,8 @@ pub(super) fn read(scope: &mut Scope, directive: &Directive) -> Result<Http, Err
     let charsets = std::mem::take(&mut scope.charsets).known;
     let upstreams = std::mem::take(&mut scope.upstreams).into_list();
     let (zones, caches) = (std::mem::take(&mut scope.zones), std::mem::take(&mut scope.caches));
-    Ok(Http { upstreams, servers, definitions, zones, caches, charsets, explain_from })
+    let log_memory = scope.log_memory.clone();
+    Ok(Http { upstreams, servers, definitions, zones, caches, charsets, explain_from, log_memory })
 }
 
 /// Returns the log that is written unless the file says otherwise: nginx's `logs/access.log`, if

@@ -51,6 +51,10 @@ pub(super) const RULES: &[Rule<Location>] = &[
         location.handler = Handler::Status(StatusPage::Upstreams);
         Ok(())
     }),
+    Rule::new("lvs_log", Context::LOCATION, 0..=0, |_, location, _| {
+        location.handler = Handler::Status(StatusPage::Log);
+        Ok(())
+    }),
     Rule::new("internal", Context::LOCATION, 0..=0, |_, location, _| {
         location.internal = true;
         Ok(())

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, AccessLogTarget, ErrorLog, Escape, Gathering, LogFileCache, LogFormat, LogLevel, LogNotFound,
-    LogTarget, Packing, Settings,
+    AccessLog, AccessLogTarget, ErrorLog, ErrorLogTarget, Escape, Gathering, LogFileCache, LogFormat,
+    LogLevel, LogNotFound, LogTarget, Memory, Packing, Settings,
 };
 use crate::variable::Value;
 
@@ -46,8 +46,15 @@ pub(super) fn add_error_log(
         None => LogLevel::Error,
         Some(word) => level(word).ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")))?,
     };
-    let target = target(scope, directive)?;
-    if logs.iter().any(|log| log.target == target && target == LogTarget::Stderr) {
+    let target = match directive.arg(0).strip_prefix(MEMORY) {
+        Some(size) => {
+            let memory = parse_size(size).and_then(|size| Memory::new(usize::try_from(size).ok()?));
+            let memory = memory.ok_or_else(|| Fault::new(format!("invalid buffer size \"{size}\"")))?;
+            ErrorLogTarget::Memory(Arc::new(memory))
+        }
+        None => target(scope, directive)?.into(),
+    };
+    if logs.iter().any(|log| log.target == target && target == LogTarget::Stderr.into()) {
         return Err(Fault::directive("is duplicate"));
     }
     logs.push(ErrorLog { target, level });
@@ -90,6 +97,9 @@ pub(super) fn combined(scope: &Scope) -> Result<LogFormat, Fault> {
     Ok(LogFormat { name: "combined".to_owned(), line, escape: Escape::Default })
 }
 
+/// What a log begins with that is kept in memory.
+const MEMORY: &str = "memory:";
+
 /// What a log begins with that goes to a syslog server, and is not the name of a file.
 pub(super) const SYSLOG: &str = "syslog:";
 
@@ -97,7 +107,7 @@ pub(super) const SYSLOG: &str = "syslog:";
 pub(super) fn target(scope: &Scope, directive: &Directive) -> Result<LogTarget, Fault> {
     match directive.arg(0) {
         "stderr" => Ok(LogTarget::Stderr),
-        word if word.starts_with("memory:") => Err(Fault::unsupported("memory:", directive)),
+        word if word.starts_with(MEMORY) => Err(Fault::unsupported(MEMORY, directive)),
         word => match word.strip_prefix(SYSLOG) {
             Some(text) => Ok(LogTarget::Syslog(Arc::new(syslog::read(text)?))),
             None => Ok(LogTarget::File(scope.path(word))),

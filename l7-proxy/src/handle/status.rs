@@ -1,4 +1,4 @@
-//! Pages of counts: nginx's, one for Prometheus, and one for programs.
+//! Pages of counts: nginx's, one for Prometheus, and one for programs; and one of the log in memory.
 //!
 //! Each is made when it is asked for, of what is counted anyway. Its series follow the
 //! configuration: nothing that a client chooses makes one more.
@@ -13,13 +13,13 @@ use lvsadm::{CommitError, Connection, Control, Edit, Timeouts};
 
 use super::{Answer, Step};
 use crate::cache::{Census, Store};
-use crate::model::StatusPage;
+use crate::model::{Settings, StatusPage};
 use crate::moment::Moment;
 use crate::server::{Census as Counted, Worker};
 use crate::transaction::Transaction;
 
-/// Answers with a page of counts.
-pub(super) fn answer(transaction: &Transaction, page: StatusPage) -> Step {
+/// Answers with a page about the program.
+pub(super) fn answer(transaction: &Transaction, settings: &Settings, page: StatusPage) -> Step {
     if !matches!(*transaction.method(), Method::GET | Method::HEAD) {
         return Step::status(405);
     }
@@ -27,6 +27,7 @@ pub(super) fn answer(transaction: &Transaction, page: StatusPage) -> Step {
     let (text, kind) = match page {
         StatusPage::Stub => (worker.census().to_string(), "text/plain"),
         StatusPage::Metrics => (metrics(worker), "text/plain; version=0.0.4; charset=utf-8"),
+        StatusPage::Log => return log(transaction, settings),
         StatusPage::Upstreams => match upstreams(worker.director()) {
             Some(text) => (text, "application/json"),
             None => return Step::status(500),
@@ -34,6 +35,25 @@ pub(super) fn answer(transaction: &Transaction, page: StatusPage) -> Step {
     };
     let mut answer = Answer::plain(StatusCode::OK, text.into());
     answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    Step::Done(answer)
+}
+
+/// What the logs of a location have in memory, or those of the process where it has none of its own.
+fn log(transaction: &Transaction, settings: &Settings) -> Step {
+    let own = settings.error_log.as_deref().map(|logs| logs.iter().filter_map(|log| log.target.memory()));
+    let text: Vec<u8> = match own {
+        Some(own) => own.flat_map(|memory| memory.latest()).collect(),
+        None => transaction
+            .generation
+            .site
+            .router
+            .log_memory()
+            .iter()
+            .flat_map(|memory| memory.latest())
+            .collect(),
+    };
+    let mut answer = Answer::plain(StatusCode::OK, text.into());
+    answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     Step::Done(answer)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::charset::Charsets;
@@ -12,6 +13,7 @@ use crate::variable::{Definitions, Value};
 use super::cache::CacheZone;
 use super::check::HealthCheck;
 use super::limit::Zone;
+use super::memory::Memory;
 use super::pattern::Pattern;
 use super::script::Instruction;
 use super::settings::Settings;
@@ -26,6 +28,8 @@ pub struct Http {
     pub servers: Vec<VirtualServer>,
     /// The variables that the configuration defines.
     pub definitions: Definitions,
+    /// The memory of the process's logs of errors, for pages that show them.
+    pub log_memory: Vec<Arc<Memory>>,
     /// Who may ask why a request would be answered as it would be (`lvs_explain_from`).
     pub explain_from: Vec<Network>,
     /// What limits count by.
@@ -344,7 +348,7 @@ pub enum Handler {
     EmptyGif,
 }
 
-/// Which page of counts.
+/// Which page about the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusPage {
     /// nginx's (`stub_status`).
@@ -353,6 +357,8 @@ pub enum StatusPage {
     Metrics,
     /// The upstreams and their servers, as JSON (`lvs_status`).
     Upstreams,
+    /// What the logs of errors that hold here have in memory (`lvs_log`).
+    Log,
 }
 
 /// `proxy_pass`, `grpc_pass`: where requests go, and under which path.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::variable::Value;
 
+use super::memory::Memory;
 use super::syslog::Syslog;
 
 /// A log that gets a line for each request.
@@ -117,9 +118,34 @@ pub enum LogNotFound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorLog {
     /// Where the lines go.
-    pub target: LogTarget,
+    pub target: ErrorLogTarget,
     /// The least severe level that is written.
     pub level: LogLevel,
+}
+
+/// Where the lines of an `error_log` go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorLogTarget {
+    /// Where those of any log may go.
+    Written(LogTarget),
+    /// To memory, where a page shows the latest (`lvs_log`).
+    Memory(Arc<Memory>),
+}
+
+impl ErrorLogTarget {
+    /// Returns the memory that lines go to, if they go to any.
+    pub fn memory(&self) -> Option<&Arc<Memory>> {
+        match self {
+            Self::Memory(memory) => Some(memory),
+            Self::Written(_) => None,
+        }
+    }
+}
+
+impl From<LogTarget> for ErrorLogTarget {
+    fn from(target: LogTarget) -> Self {
+        Self::Written(target)
+    }
 }
 
 /// Where log lines go.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::conf::Place;
+
 /// Why TLS cannot be set up as configured, in nginx's words where it has any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,8 +18,8 @@ pub enum TlsError {
         /// What is wrong.
         reason: String,
     },
-    /// A server that is to speak TLS has no certificate.
-    NoCertificate,
+    /// A server that is to speak TLS has no certificate: the one that is written there, if it is in a file.
+    NoCertificate(Option<Place>),
     /// A server is to check client certificates and does not know against what.
     NoClientCertificate,
     /// The directives contradict each other, or rustls cannot do what they ask for.
@@ -40,8 +42,9 @@ impl fmt::Display for TlsError {
             Self::File { what, path, reason } => {
                 write!(f, "cannot load {what} \"{}\": {reason}", path.display())
             }
-            Self::NoCertificate => {
-                f.write_str("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive")
+            Self::NoCertificate(place) => {
+                f.write_str("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive")?;
+                place.iter().try_for_each(|place| write!(f, " in {place}"))
             }
             Self::NoClientCertificate => {
                 f.write_str("no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client")

@@ -165,3 +165,13 @@ fn errors_go_to_the_terminal_if_that_is_asked_for() {
     assert!(said.contains("[emerg]") && said.contains("bind() to "), "{said}");
     assert!(!site.path("error.log").exists());
 }
+
+#[test]
+fn server_without_a_certificate_is_named_by_its_line() {
+    let site = Site::new("");
+    site.write_whole("events {}\nhttp {\nserver { listen 127.0.0.1:1 ssl; } }");
+    let (code, said) = site.say(&["-t"]);
+    assert_eq!(code, 1, "{said}");
+    let expected = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive in ";
+    assert!(said.contains(expected) && said.contains("nginx.conf:3\n"), "{said}");
+}

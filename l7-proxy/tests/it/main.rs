@@ -46,6 +46,7 @@ mod listing;
 mod log;
 mod log_buffer;
 mod log_faults;
+mod log_memory;
 mod machine;
 mod matrix;
 mod mirror;
