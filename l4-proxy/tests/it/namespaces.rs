@@ -230,3 +230,29 @@ fn peer_that_vanishes_with_bytes_on_the_way_is_given_up_after_the_user_timeout_a
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// As under `ProtectKernelTunables=` of a unit: what is mounted read-only is so for this director alone.
+#[test]
+fn router_whose_own_interface_cannot_be_set_up_does_not_lead_and_says_which_setting() {
+    let Some(networks) = Networks::new() else { return };
+    if !is_installed("unshare") {
+        return skip("unshare (util-linux)");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let conf = folder.path().join("lb.conf");
+    let text = "vrrp_instance VI {\ninterface inside\nvirtual_router_id 51\nversion 3\nadvert_int 0.1\nuse_vmac\n\
+                virtual_ipaddress {\n10.98.2.9/24\n}\n}\n";
+    std::fs::write(&conf, text).expect("a file");
+    const READ_ONLY: &str =
+        "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec \"$0\" \"$@\"";
+    let director = Director::start_with("", |program| {
+        let mut command = networks.command(DS, "unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c", READ_ONLY, program, "--config"])
+            .arg(&conf);
+        command
+    });
+    let said = "VI is FAULT now: sockets: /proc/sys/net/ipv4/conf/vrrp.51/arp_ignore: Read-only file system";
+    eventually("it is said why", || director.log().contains(said));
+    throughout(SECOND, "it does not lead", || !director.log().contains("VI is MASTER now"));
+}

@@ -34,6 +34,8 @@ pub(super) struct Member {
     /// Whom it heard last, while it was not master itself.
     pub(super) heard: Option<(IpAddr, u8)>,
     holdings: Holdings,
+    /// The interface of its own that the kernel treats as it has to.
+    prepared: Option<u32>,
     /// Who else has its addresses; asked as long as it is master.
     pub(super) inquiry: Option<Inquiry>,
     /// Whose advertisements were complained about, and why.
@@ -75,6 +77,7 @@ impl Member {
             reason: None,
             heard: None,
             holdings: Holdings::default(),
+            prepared: None,
             inquiry: None,
             complaints: BTreeSet::new(),
             cannot_send: false,
@@ -245,11 +248,13 @@ impl Member {
         };
         let wanted = Wanted::new(name.as_deref(), (below.clone(), index), instance.vrid, instance.is_v6());
         let link = host.make_vmac(&wanted)?;
-        if self.holdings.vmac.replace(link) != Some(link) {
+        self.holdings.vmac = Some(link);
+        if self.prepared != Some(link) {
             wanted.prepare()?;
             let leads = self.state == State::Master
                 || matches!(self.before, Some(Before { state: State::Master, .. }));
             host.switch(link, if leads { Switch::On } else { Switch::Off })?;
+            self.prepared = Some(link);
         }
         Ok(())
     }

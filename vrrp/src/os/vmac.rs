@@ -55,26 +55,31 @@ impl Wanted {
         let v6 = |setting: &str| format!("/proc/sys/net/ipv6/conf/{}/{setting}", self.name);
         // Each answers for its own addresses only, and asks from its own: the one below would speak for
         // the virtual ones with the wrong MAC address. It stays so, as others may rely on it.
-        fs::write(v4(&self.name, "arp_ignore"), "1")?;
+        set(&v4(&self.name, "arp_ignore"), "1")?;
         for (setting, wanted) in [("arp_ignore", 1), ("arp_announce", 2)] {
             let below = v4(&self.below.0, setting);
             if fs::read_to_string(&below)?.trim().parse().is_ok_and(|set: u8| set < wanted) {
-                fs::write(below, wanted.to_string())?;
+                set(&below, &wanted.to_string())?;
             }
         }
         // The way back to who sends here leads through the interface below.
-        fs::write(v4(&self.name, "rp_filter"), "2")?;
+        set(&v4(&self.name, "rp_filter"), "2")?;
         if !fs::exists(v6("disable_ipv6"))? {
             return Ok(());
         }
         if !self.is_v6 {
-            return fs::write(v6("disable_ipv6"), "1");
+            return set(&v6("disable_ipv6"), "1");
         }
         // No address of its own: it would be that of all others with this MAC address.
-        fs::write(v6("addr_gen_mode"), "1")?;
-        fs::write(v6("accept_ra"), "0")?;
-        fs::write(v6("router_solicitations"), "0")
+        set(&v6("addr_gen_mode"), "1")?;
+        set(&v6("accept_ra"), "0")?;
+        set(&v6("router_solicitations"), "0")
     }
+}
+
+/// Changes a setting of the kernel; the error says which, as a unit or container may have them read-only.
+fn set(path: &str, value: &str) -> io::Result<()> {
+    fs::write(path, value).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
 }
 
 /// Switches an interface on or off.
