@@ -13,10 +13,12 @@
 //! which each knows the longest other that is a prefix of it. Only regular expressions cost more
 //! than their length.
 
+mod entries;
 mod locations;
 mod names;
 mod needs;
 mod script;
+mod server;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,16 +30,17 @@ use http::Method;
 use crate::charset::Charsets;
 use crate::model::{
     CacheZone, Gathering, Handler, Http, LogTarget, Matcher, Memory, PassModule, PassTo, ProxyPass,
-    ProxySettings, Return, ServerName, Settings, SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId,
-    VirtualServer, Zone,
+    ProxySettings, Return, Settings, SocketOptions, TlsClient, TryFiles, Upstream, UpstreamId, Zone,
 };
 use crate::stream::access::Network;
 use crate::variable::{Captures, Definitions};
 
-use self::locations::{Level, Step};
+use self::entries::{EntryDraft, sockets};
+use self::locations::Level;
 pub(crate) use self::names::NameTable;
 pub use self::needs::Needs;
 pub use self::script::{Branch, Order};
+pub use self::server::Server;
 
 /// A compiled [`Http`]: picks the virtual server and the location of a request.
 #[derive(Debug)]
@@ -91,28 +94,6 @@ pub struct Endpoint {
     pub http2: bool,
     /// A header of the PROXY protocol, before anything else.
     pub proxy_protocol: bool,
-}
-
-/// A virtual server with its locations.
-#[derive(Debug)]
-pub struct Server {
-    /// Its place among the router's servers.
-    number: usize,
-    /// Whether it speaks HTTP/2 where the client asks for it.
-    http2: bool,
-    name: String,
-    /// All its names.
-    names: Vec<ServerName>,
-    /// Where it is written.
-    place: Option<crate::conf::Place>,
-    script: Box<[Order]>,
-    reply: Option<Return>,
-    settings: Settings,
-    /// Paths that are tried where no location matches.
-    try_files: Option<TryFiles>,
-    level: Level,
-    named: HashMap<String, usize>,
-    locations: Vec<Location>,
 }
 
 /// A location with what is inside it.
@@ -248,7 +229,7 @@ impl Router {
         let within: Vec<usize> = within.collect();
         if !within.is_empty() {
             addresses.insert(WITHIN, entries.len());
-            entries.push(EntryDraft { servers: within, ..EntryDraft::new(WITHIN) });
+            entries.push(EntryDraft::of(WITHIN, within));
         }
         let endpoints = entries.iter().map(|entry| entry.endpoint(&http.servers)).collect();
         let entries = entries.into_iter().map(|entry| entry.compile(&http.servers)).collect::<Vec<_>>();
@@ -422,248 +403,6 @@ impl Router {
     }
 }
 
-impl Server {
-    /// Its place among the router's servers.
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-
-    fn new(number: usize, server: VirtualServer, upstreams: &[Upstream]) -> Result<Self, RouteError> {
-        let http2 = server.settings.http2.on || server.listen.iter().any(|listen| listen.http2);
-        let name = match server.names.first() {
-            // The dot in front only says that other names belong to it.
-            Some(ServerName::NameAndSubdomains(name)) => name.clone(),
-            name => name.map(ToString::to_string).unwrap_or_default(),
-        };
-        let mut locations = Vec::new();
-        let mut named = HashMap::new();
-        let (outside, inside): (Vec<_>, Vec<_>) =
-            server.locations.into_iter().partition(|location| matches!(location.matcher, Matcher::Named(_)));
-        for mut location in outside {
-            let Matcher::Named(name) = &location.matcher else { continue };
-            let name = name.clone();
-            let nested = std::mem::take(&mut location.locations);
-            let level = Level::compile(nested, upstreams, &mut locations)?;
-            let place = Location::push(location, level, upstreams, &mut locations)?;
-            if named.insert(name.clone(), place).is_some() {
-                return Err(RouteError::DuplicateLocation(format!("@{name}")));
-            }
-        }
-        let level = Level::compile(inside, upstreams, &mut locations)?;
-        let script = script::compile(server.script, upstreams, &mut locations)?;
-        let (settings, names, place) = (server.settings, server.names, server.place);
-        Ok(Self {
-            number,
-            http2,
-            name,
-            names,
-            place,
-            script,
-            reply: server.reply,
-            settings,
-            try_files: server.try_files,
-            level,
-            named,
-            locations,
-        })
-    }
-
-    /// Whether it speaks HTTP/2 where the client asks for it.
-    pub(crate) fn speaks_http2(&self) -> bool {
-        self.http2
-    }
-
-    /// Returns the first of its names, empty if it has none.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its names, and where it is written.
-    pub(crate) fn label(&self) -> (&[ServerName], Option<&crate::conf::Place>) {
-        (&self.names, self.place.as_ref())
-    }
-
-    /// What the location of a route is called; `None` for what holds where no location matches.
-    pub(crate) fn location_label(&self, route: &Route<'_>) -> Option<&Label> {
-        route.place.location.map(|place| &self.locations[place].label)
-    }
-
-    /// Returns what is done with a request before a location is looked for.
-    pub fn script(&self) -> &[Order] {
-        &self.script
-    }
-
-    /// Returns the `return` at server level, which answers before a location is looked for.
-    pub fn reply(&self) -> Option<&Return> {
-        self.reply.as_ref()
-    }
-
-    /// Returns what holds where no location matches.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Returns where requests go that no location matches: files under the server's root.
-    pub fn fallback(&self) -> Route<'_> {
-        Route {
-            script: &[],
-            reply: None,
-            try_files: self.try_files.as_ref(),
-            handler: &Handler::Files,
-            settings: &self.settings,
-            prefix_len: 0,
-            internal: false,
-            place: Place { server: self.number, location: None, prefix_len: 0 },
-        }
-    }
-
-    /// Returns where a decoded and normalised path belongs.
-    pub fn locate(&self, path: &[u8], captures: &mut Captures) -> Located<'_> {
-        match self.search(&self.level, path, captures) {
-            Step::Decided(place) | Step::Undecided(Some(place)) => Located::Found(self.route(place, path)),
-            Step::AddSlash(place) => Located::AddSlash(self.route(place, path)),
-            Step::Undecided(None) => Located::Found(self.fallback()),
-        }
-    }
-
-    /// Returns the location called `@name`, given without the `@`.
-    pub fn named(&self, name: &str) -> Option<Route<'_>> {
-        self.named.get(name).map(|&place| self.route(place, b""))
-    }
-
-    /// Returns what holds for a method at a location: the location itself, unless it is for other
-    /// methods (`limit_except`).
-    pub fn for_method<'r>(&'r self, route: Route<'r>, method: &Method) -> Route<'r> {
-        let location = route.place.location.map(|place| &self.locations[place]);
-        match location.and_then(|location| location.limit_except.as_ref()) {
-            Some((methods, place)) if !allows(methods, method) => self.route_after(*place, route.prefix_len),
-            _ => route,
-        }
-    }
-
-    /// Returns what holds in an `if` of a location.
-    pub fn inside<'r>(&'r self, branch: &'r Branch, outside: Route<'r>) -> Route<'r> {
-        match branch.place {
-            Some(place) => self.route_after(place, outside.prefix_len),
-            None => outside,
-        }
-    }
-
-    fn search(&self, level: &Level, path: &[u8], captures: &mut Captures) -> Step {
-        let mut found = None;
-        let (by_text, regexes) = level.by_text(path);
-        match by_text {
-            Step::Undecided(None) => {}
-            Step::Undecided(Some(place)) => {
-                found = Some(place);
-                match self.search(&self.locations[place].level, path, captures) {
-                    Step::Undecided(nested) => found = nested.or(found),
-                    decided => return decided,
-                }
-            }
-            decided => return decided,
-        }
-        for (pattern, place) in regexes {
-            if captures.matches(pattern, path) {
-                let nested = self.search(&self.locations[*place].level, path, captures);
-                return match nested {
-                    Step::Undecided(nested) => Step::Decided(nested.unwrap_or(*place)),
-                    decided => decided,
-                };
-            }
-        }
-        Step::Undecided(found)
-    }
-
-    fn route(&self, place: usize, path: &[u8]) -> Route<'_> {
-        self.route_after(place, self.locations[place].prefix_len.unwrap_or(path.len()))
-    }
-
-    fn route_after(&self, place: usize, prefix_len: usize) -> Route<'_> {
-        let location = &self.locations[place];
-        Route {
-            script: &location.script,
-            reply: location.reply.as_ref(),
-            try_files: location.try_files.as_ref(),
-            handler: &location.handler,
-            settings: &location.settings,
-            prefix_len,
-            internal: location.internal,
-            place: Place { server: self.number, location: Some(place), prefix_len },
-        }
-    }
-}
-
-fn allows(methods: &[Method], method: &Method) -> bool {
-    methods.contains(method) || (*method == Method::HEAD && methods.contains(&Method::GET))
-}
-
-/// One address while its servers are gathered.
-struct EntryDraft {
-    addr: SocketAddr,
-    servers: Vec<usize>,
-    default: Option<usize>,
-    options: Option<SocketOptions>,
-}
-
-impl EntryDraft {
-    /// Returns what is spoken here: TLS and HTTP/2 if any of the servers says so of the address.
-    fn endpoint(&self, servers: &[VirtualServer]) -> Endpoint {
-        let of = |place: &usize| servers[*place].listen.iter().filter(|listen| listen.addr == self.addr);
-        let mut listens = self.servers.iter().flat_map(of);
-        let default = self.default.or(self.servers.first().copied());
-        Endpoint {
-            ssl: listens.clone().any(|listen| listen.ssl),
-            proxy_protocol: listens.clone().any(|listen| listen.proxy_protocol),
-            http2: listens.any(|listen| listen.http2)
-                || default.is_some_and(|place| servers[place].settings.http2.on),
-        }
-    }
-
-    fn new(addr: SocketAddr) -> Self {
-        Self { addr, servers: Vec::new(), default: None, options: None }
-    }
-
-    fn add(&mut self, server: usize, listen: &crate::model::Listen) -> Result<(), RouteError> {
-        if !self.servers.contains(&server) {
-            self.servers.push(server);
-        }
-        if listen.default_server && self.default.replace(server).is_some() {
-            return Err(RouteError::DuplicateDefault(self.addr));
-        }
-        if let Some(options) = &listen.socket
-            && self.options.replace(options.clone()).is_some()
-        {
-            return Err(RouteError::DuplicateOptions(self.addr));
-        }
-        Ok(())
-    }
-
-    fn compile(self, servers: &[VirtualServer]) -> NameTable {
-        // The first server of an address is its default unless another says that it is.
-        let default = self.default.or(self.servers.first().copied()).unwrap_or(0);
-        NameTable::new(default, self.servers.iter().map(|&number| (number, &*servers[number].names)))
-    }
-}
-
 /// Where servers are that listen nowhere, so that only requests of the program reach them: nobody's address
 /// (RFC 6666), at which nothing can listen.
 const WITHIN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 1, 0, 0)), 0);
-
-/// Returns the sockets that the addresses need.
-fn sockets(entries: &[EntryDraft]) -> Vec<Socket> {
-    let covered = |entry: &EntryDraft| {
-        !entry.addr.ip().is_unspecified()
-            && entry.options.is_none()
-            && entries.iter().any(|other| {
-                other.addr.ip().is_unspecified()
-                    && other.addr.port() == entry.addr.port()
-                    && other.addr.is_ipv4() == entry.addr.is_ipv4()
-            })
-    };
-    entries
-        .iter()
-        .filter(|entry| !covered(entry))
-        .map(|entry| Socket { addr: entry.addr, options: entry.options.clone().unwrap_or_default() })
-        .collect()
-}

@@ -16,9 +16,12 @@
 //! one dropped, the normalised path is forwarded in its place, for servers differ in what they
 //! make of those. A path replaced by `proxy_pass` is always written from the normalised one.
 
+mod reader;
+
 use std::borrow::Cow;
 use std::fmt;
 
+use self::reader::{Reader, Separator};
 use crate::model::Slashes;
 
 /// Path and query of a request.
@@ -116,7 +119,7 @@ impl<'a> Target<'a> {
                 spelling: Spelling::AsSent,
             });
         }
-        let mut reader = Reader { slashes, ..Reader::new(raw.len()) };
+        let mut reader = Reader::new(raw.len(), slashes);
         reader.read(raw)?;
         Ok(Self {
             raw: Cow::Borrowed(raw),
@@ -136,7 +139,7 @@ impl<'a> Target<'a> {
         if path.first() != Some(&b'/') {
             return Err(TargetError::NotAPath);
         }
-        let mut reader = Reader::new(path.len());
+        let mut reader = Reader::new(path.len(), Slashes::Merged);
         for &byte in &path[1..] {
             if byte == 0 {
                 return Err(TargetError::Nul);
@@ -260,165 +263,6 @@ fn is_plain(raw: &[u8]) -> bool {
         before = byte;
     }
     true
-}
-
-/// How a slash was written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Separator {
-    Plain,
-    Encoded,
-}
-
-/// Builds the normalised path segment by segment; `path` always begins with a slash and ends with
-/// the segment that is being read.
-struct Reader {
-    path: Vec<u8>,
-    parameters: Vec<(usize, String)>,
-    spelling: Spelling,
-    /// Where the segment that is being read begins in `path`.
-    segment: usize,
-    /// How the slash before that segment was written.
-    before: Separator,
-    slashes: Slashes,
-}
-
-impl Reader {
-    fn new(capacity: usize) -> Self {
-        let mut path = Vec::with_capacity(capacity);
-        path.push(b'/');
-        Self {
-            path,
-            parameters: Vec::new(),
-            spelling: Spelling::AsSent,
-            segment: 1,
-            before: Separator::Plain,
-            slashes: Slashes::Merged,
-        }
-    }
-
-    /// Reads a path that begins with a slash.
-    fn read(&mut self, raw: &str) -> Result<(), TargetError> {
-        let bytes = raw.as_bytes();
-        let mut at = 1;
-        while let Some(&byte) = bytes.get(at) {
-            at += 1;
-            match byte {
-                0 => return Err(TargetError::Nul),
-                b'/' => self.end_segment(Separator::Plain)?,
-                b';' => {
-                    let end = memchr::memchr(b'/', &bytes[at..]).map_or(bytes.len(), |length| at + length);
-                    check_escapes(&bytes[at..end])?;
-                    self.parameters.push((self.path.len(), raw[at - 1..end].to_owned()));
-                    at = end;
-                }
-                b'%' => {
-                    let decoded = bytes.get(at..at + 2).and_then(decode).ok_or(TargetError::BadEscape)?;
-                    at += 2;
-                    match decoded {
-                        0 => return Err(TargetError::Nul),
-                        b'/' => self.end_segment(Separator::Encoded)?,
-                        decoded => self.path.push(decoded),
-                    }
-                }
-                byte => self.path.push(byte),
-            }
-        }
-        self.end()
-    }
-
-    /// Ends a segment at a slash.
-    fn end_segment(&mut self, separator: Separator) -> Result<(), TargetError> {
-        match &self.path[self.segment..] {
-            b"" => {
-                // An encoded slash beside a plain one is data to many servers (`/queues/%2F/x`):
-                // only an empty segment that was written as such makes the spelling unfit.
-                let plain = self.before == Separator::Plain && separator == Separator::Plain;
-                match self.slashes {
-                    Slashes::Merged if plain || self.has_parameters() => self.drop_segment(),
-                    Slashes::Merged => {}
-                    Slashes::Kept => {
-                        self.path.push(b'/');
-                        self.segment = self.path.len();
-                    }
-                }
-            }
-            b"." => self.drop_segment(),
-            b".." => self.drop_two_segments()?,
-            segment if is_ambiguous(segment) => return Err(TargetError::AmbiguousDots),
-            _ => {
-                self.path.push(b'/');
-                self.segment = self.path.len();
-            }
-        }
-        self.before = separator;
-        Ok(())
-    }
-
-    /// Ends the last segment.
-    fn end(&mut self) -> Result<(), TargetError> {
-        match &self.path[self.segment..] {
-            b"." => self.drop_segment(),
-            b".." => self.drop_two_segments()?,
-            segment if is_ambiguous(segment) => return Err(TargetError::AmbiguousDots),
-            // `/a/;x` is `/a/`; the parameters of nothing are dropped with it.
-            b"" if self.has_parameters() => self.drop_segment(),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Returns whether the segment that is being read has parameters.
-    fn has_parameters(&self) -> bool {
-        self.parameters.last().is_some_and(|(place, _)| *place >= self.segment)
-    }
-
-    /// Takes back the segment that was read.
-    fn drop_segment(&mut self) {
-        self.spelling = Spelling::Normalised;
-        self.path.truncate(self.segment);
-        self.parameters.retain(|(place, _)| *place < self.segment);
-    }
-
-    /// Takes back the segment that was read and the one before it.
-    fn drop_two_segments(&mut self) -> Result<(), TargetError> {
-        // The slash that ends the segment before, if there is one.
-        let Some(slash) = self.segment.checked_sub(1).filter(|&slash| slash > 0) else {
-            return Err(TargetError::AboveRoot);
-        };
-        let before = self.path[..slash].iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        self.segment = before + 1;
-        self.drop_segment();
-        Ok(())
-    }
-}
-
-/// Returns whether a segment is no dot segment, but would be one to whoever decodes `%3B` before
-/// cutting off parameters.
-fn is_ambiguous(segment: &[u8]) -> bool {
-    segment.starts_with(b".;") || segment.starts_with(b"..;")
-}
-
-/// Returns the byte that two hexadecimal digits stand for.
-fn decode(digits: &[u8]) -> Option<u8> {
-    let &[high, low] = digits else { return None };
-    let (high, low) = (char::from(high).to_digit(16)?, char::from(low).to_digit(16)?);
-    u8::try_from(high << 4 | low).ok()
-}
-
-/// Checks the escapes of a parameter, which is forwarded as it is.
-fn check_escapes(mut text: &[u8]) -> Result<(), TargetError> {
-    while let Some(percent) = memchr::memchr2(b'%', 0, text) {
-        if text[percent] == 0 {
-            return Err(TargetError::Nul);
-        }
-        let rest = &text[percent + 1..];
-        match rest.get(..2).and_then(decode) {
-            None => return Err(TargetError::BadEscape),
-            Some(0) => return Err(TargetError::Nul),
-            Some(_) => text = &rest[2..],
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
