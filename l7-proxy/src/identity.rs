@@ -8,6 +8,7 @@
 use std::fs;
 use std::io;
 
+use l4_proxy::users;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_thread_groups,
@@ -33,7 +34,7 @@ pub(crate) enum Rights {
     Transparent,
 }
 
-/// What `/etc` does not know.
+/// What neither `/etc` nor the name service knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unknown {
     User,
@@ -42,10 +43,16 @@ pub(crate) enum Unknown {
 
 impl Identity {
     /// Finds a user and a group by their names; the group is that of the user's own name if there is no word
-    /// of it, as in nginx.
+    /// of it, as in nginx. What the files do not have the name service is asked for.
     pub(crate) fn find(user: &str, group: Option<&str>) -> Result<Identity, Unknown> {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        Identity::find_in(&read("/etc/passwd"), &read("/etc/group"), user, group)
+        let read = |path, database, name: &str| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let is_there = text.lines().any(|line| line.split(':').next() == Some(name));
+            let other = if is_there { None } else { users::look_up(database, name) };
+            text + "\n" + &other.unwrap_or_default()
+        };
+        let users = read("/etc/passwd", "passwd", user);
+        Identity::find_in(&users, &read("/etc/group", "group", group.unwrap_or(user)), user, group)
     }
 
     fn find_in(users: &str, groups: &str, user: &str, group: Option<&str>) -> Result<Identity, Unknown> {

@@ -78,8 +78,8 @@
 //!   requests, one turn and one verdict on health per server.
 //! - `user` holds for the threads that serve: files are read and servers connected to with that user's rights. The
 //!   thread that reads configurations keeps root's, in the same process: nginx has a process of its own for it.
-//!   Without `user`, root stays root, where nginx becomes `nobody`. Names are looked for in `/etc/passwd` and
-//!   `/etc/group` only.
+//!   Without `user`, root stays root, where nginx becomes `nobody`. Names that are not in `/etc/passwd` or
+//!   `/etc/group` are asked for by getent(1); further groups are those of `/etc/group`.
 //! - A regular expression is matched in linear time where it can be, and otherwise in a bounded number of steps; when
 //!   they do not suffice the answer is 500, as in nginx. `$` is the end of the text alone, not what is before a
 //!   last line end.

@@ -114,3 +114,23 @@ fn user_that_is_not_there_is_told() {
         assert!(code == 1 && said.contains(&format!("{message} in nginx.conf:1")), "{said}");
     }
 }
+
+#[test]
+fn user_that_only_the_name_service_has_is_found() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new("");
+    let answers = "case \"$*\" in\n\"passwd of-ldap\") echo of-ldap:*:4242:4243::/:/bin/sh ;;\n\
+                   \"group of-ldap\") echo of-ldap:*:4244: ;;\n*) exit 2 ;;\nesac";
+    fs::write(site.path("getent"), format!("#!/bin/sh\n{answers}\n")).unwrap();
+    allow(&site, "getent", 0o755);
+    for (line, is_found) in
+        [("user of-ldap;", true), ("user of-ldap nemo-x;", false), ("user nemo-x;", false)]
+    {
+        site.write_whole(&format!("{line} pid nginx.pid; events {{}}"));
+        let path = format!("{}:{}", site.path("").display(), std::env::var("PATH").unwrap());
+        let output = site.command(&["-t"]).env("PATH", path).output().unwrap();
+        assert_eq!(output.status.success(), is_found, "{line} {output:?}");
+    }
+}
