@@ -127,8 +127,9 @@ pub(crate) fn ask(address: SocketAddr) -> String {
     said
 }
 
+/// Where a server may listen: nobody else is given its port once it has gone.
 pub(crate) fn any() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
+    free_port()
 }
 
 pub(crate) fn server(address: SocketAddr, lines: &str) -> String {
