@@ -141,8 +141,8 @@ fn unreachable(socket: &str, error: &io::Error) -> Output {
             format!("{socket} is not for this user: be root, or who l4-proxy runs as.")
         }
         _ => format!(
-            "No director answers at {socket}: `l4-proxy' and `l7-proxy' do with --control PATH; name another PATH with \
-             --control PATH in front or with LVSADM_SOCKET."
+            "No director answers at {socket}: `l4-proxy --control PATH' and `l7-proxy --control PATH' do; name another \
+             PATH with --control PATH in front or with LVSADM_SOCKET."
         ),
     };
     let stderr = format!("Can't initialize ipvs: {}\n{hint}\n", reason(error));

@@ -136,7 +136,8 @@ fn without_a_director_a_command_says_where_it_looked() {
         let mut lines = stderr.lines();
         assert_eq!(lines.next(), Some("Can't initialize ipvs: No such file or directory"));
         let second = lines.next().unwrap();
-        for part in [path.to_str().unwrap(), "l4-proxy --control PATH", "--control PATH", "LVSADM_SOCKET"] {
+        let programs = ["l4-proxy --control PATH", "l7-proxy --control PATH"];
+        for part in [path.to_str().unwrap(), "LVSADM_SOCKET"].into_iter().chain(programs) {
             assert!(second.contains(part), "{second}");
         }
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
