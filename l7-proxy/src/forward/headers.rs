@@ -141,7 +141,8 @@ pub(super) fn held_back(
                 || (framing != Framing::AsSent && *name == CONTENT_LENGTH)
                 || (!settings.pass.headers && *name != CONTENT_LENGTH)
                 || nominated.contains(name)
-                || settings.set_headers.iter().any(|set| set.name == *name))
+                // What frames the request is not for the configuration to say.
+                || (!frames(name) && settings.set_headers.iter().any(|set| set.name == *name)))
     }
 }
 

@@ -224,6 +224,41 @@ fn chunks_pass_in_both_directions() {
 }
 
 #[test]
+fn body_has_one_length_and_its_own_whatever_is_set() {
+    let origin = Origin::start(|visit| {
+        loop {
+            let head = visit.request()?;
+            let body = visit.body(&head)?;
+            visit.reply("", &String::from_utf8_lossy(&body))?;
+        }
+    });
+    for set in [
+        "proxy_set_header Content-Length $content_length;",
+        "proxy_set_header Content-Length '';",
+        "proxy_set_header content-length 3;",
+        "proxy_set_header Transfer-Encoding chunked;",
+        "proxy_set_header Transfer-Encoding '';",
+        "proxy_set_header Content-Length 0; proxy_set_header Transfer-Encoding chunked;",
+        "proxy_set_header Content-Length 0; proxy_request_buffering off;",
+    ] {
+        let proxy = Proxy::start(&forwarding(&[&origin], set));
+        let mut client = proxy.client();
+        for more in ["", "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n"] {
+            for (framing, lengths) in
+                [("Content-Length: 5\r\n\r\nhello", 1), ("Content-Length: 0\r\n\r\n", 1), ("\r\n", 0)]
+            {
+                client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{more}{framing}"));
+                let sent = framing.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+                assert_eq!(client.response().text(), sent, "{set} {more}");
+                let head = origin.last_request().to_ascii_lowercase();
+                assert_eq!(head.matches("\ncontent-length:").count(), lengths, "{set} {head}");
+                assert!(!head.contains("transfer-encoding"), "{set} {head}");
+            }
+        }
+    }
+}
+
+#[test]
 fn client_of_http_1_0_gets_no_chunks() {
     let origin = Origin::start(|visit| {
         visit.request()?;
