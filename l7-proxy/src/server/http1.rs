@@ -18,12 +18,11 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::Method;
-
 use self::channel::{Arrived, Channel};
 pub(crate) use self::channel::{Broken, RequestBody};
 pub use self::head::read_head;
-use self::reply::{Asked, Reply, Unsent, Whole};
+pub(super) use self::reply::Whole;
+use self::reply::{Asked, Reply, Unsent};
 use super::connection::{Outcome, aborted, drive};
 use super::session::{Order, Overdue, Parting, Session};
 use super::sessions;
@@ -107,10 +106,7 @@ fn begin(channel: &Rc<Channel>, arrived: Arrived) -> Option<Pin<Box<impl Future<
         Arrived::Refused(refused, parts) => (parts, Some(refused)),
         Arrived::End => return None,
     };
-    let asked = Asked {
-        version: parts.version,
-        whole: if parts.method == Method::HEAD { Whole::HeadOnly } else { Whole::Body },
-    };
+    let asked = Asked { version: parts.version, whole: Whole::of(&parts.method) };
     let body = channel.body().map(Received::Http1);
     let answer = handle::answer_parts(Rc::clone(&channel.session), parts, body, refused);
     let place = Box::new_uninit();

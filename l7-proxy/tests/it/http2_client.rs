@@ -512,6 +512,50 @@ fn large_answer_comes_whole_whatever_its_windows() {
 }
 
 #[test]
+fn answer_to_head_has_no_body_whatever_it_is_made_of() {
+    let origin = Origin::named("app");
+    let proxy = Proxy::start(&http(&format!(
+        "proxy_cache_path cache keys_zone=zone:1m; charset_map koi8-r utf-8 {{ C1 D0B0; }}
+         server {{ listen 127.0.0.1:1; http2 on; root .;
+             location /cached {{ proxy_pass http://{}; proxy_cache zone; proxy_cache_valid 1h; }}
+             location /edited/ {{ sub_filter hello bye; alias ./; }}
+             location /recoded/ {{ charset utf-8; source_charset koi8-r; alias ./; }}
+             location /joined/ {{ add_after_body /plain; alias ./; }}
+             location /packed/ {{ gzip on; gzip_min_length 1; alias ./; }}
+             location /slow/ {{ limit_rate 1k; alias ./; }}
+             location /lost {{ error_page 404 /page.html; return 404; }}
+             location /text {{ return 200 text; }} }}",
+        origin.addr
+    )));
+    proxy.file("page.html", "hello \u{e1}");
+    run(async {
+        let sender = connect(proxy.addr()).await;
+        for path in [
+            "/cached",
+            "/cached",
+            "/edited/page.html",
+            "/recoded/page.html",
+            "/joined/page.html",
+            "/packed/page.html",
+            "/slow/page.html",
+            "/lost",
+            "/text",
+            "/page.html",
+        ] {
+            let fields = request("HEAD", path).header("accept-encoding", "gzip");
+            let answer = ask(&sender, fields.body(()).unwrap(), b"").await.unwrap();
+            assert!(answer.body.is_empty(), "{path}: {answer:?}");
+            let mut client = proxy.client();
+            client
+                .send(format!("HEAD {path} HTTP/1.1\r\nHost: example.org\r\nAccept-Encoding: gzip\r\n\r\n"));
+            let other = client.response_to_head();
+            let length = answer.headers.get("content-length").map(|length| length.to_str().unwrap());
+            assert_eq!((answer.status, length), (other.status, other.header("Content-Length")), "{path}");
+        }
+    });
+}
+
+#[test]
 fn head_of_any_size_that_is_allowed_may_come_in_one_frame() {
     let proxy = proxy("large_client_header_buffers 2 64k; location / { return 200 $http_long; }");
     let mut frames = Frames::connect(proxy.addr());

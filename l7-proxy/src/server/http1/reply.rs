@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use hyper::ext::ReasonPhrase;
 use l4_proxy::socket::Behind;
@@ -68,10 +68,17 @@ pub(super) struct Asked {
 
 /// Whether an answer has a body at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whole {
+pub(in crate::server) enum Whole {
     /// `HEAD`: no body follows, whatever the head says.
     HeadOnly,
     Body,
+}
+
+impl Whole {
+    /// What a request of this method is answered with.
+    pub(in crate::server) fn of(method: &Method) -> Whole {
+        if *method == Method::HEAD { Whole::HeadOnly } else { Whole::Body }
+    }
 }
 
 /// An answer was not sent to its end: nobody is to take what was sent for all of it.

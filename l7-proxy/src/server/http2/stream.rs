@@ -17,6 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::super::Session;
+use super::super::http1::Whole;
 use super::Upload;
 use super::upload::Demand;
 use crate::body::{Body, Cut, Received};
@@ -38,6 +39,7 @@ pub(super) async fn answer(
     let mut expects =
         parts.headers.get(EXPECT).is_some_and(|word| word.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let body = Upload::of(body, &parts.headers, &demand).map(Received::Http2);
+    let whole = Whole::of(&parts.method);
     let mut answering = handle::answer_parts(Rc::clone(&session), Box::new(parts), body, refused);
     let answered = poll_fn(|cx| {
         session.listen(cx.waker());
@@ -65,7 +67,7 @@ pub(super) async fn answer(
     // What the request holds is given back before the client is told of its end.
     drop(answering);
     let sent = match answered {
-        Ok(Ok(response)) => send(&session, response.into(), &mut respond).await,
+        Ok(Ok(response)) => send(&session, response.into(), whole, &mut respond).await,
         Ok(Err(_)) => Err(Unsent::Cut),
         Err(unsent) => Err(unsent),
     };
@@ -107,6 +109,7 @@ enum Unsent {
 async fn send(
     session: &Session,
     response: Response<Body>,
+    whole: Whole,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<SendStream<Bytes>, Unsent> {
     let (mut parts, body) = response.into_parts();
@@ -119,8 +122,13 @@ async fn send(
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(CONTENT_LENGTH);
     }
-    let is_over = body.is_end_stream() || handle::is_bodiless(parts.status);
-    if !is_over && let Some(size) = body.size_hint().exact() {
+    // The answer to a `HEAD` tells the length that the one to a `GET` would have, as over HTTP/1.1.
+    let (is_over, tells_length) = match whole {
+        _ if body.is_end_stream() || handle::is_bodiless(parts.status) => (true, false),
+        Whole::HeadOnly => (true, parts.status.is_success()),
+        Whole::Body => (false, true),
+    };
+    if tells_length && let Some(size) = body.size_hint().exact() {
         parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(size));
     }
     let stream = respond.send_response(Response::from_parts(parts, ()), is_over);
