@@ -176,8 +176,13 @@ impl Filling {
     }
 
     /// Leaves the rest to the client, behind this piece.
-    pub(crate) fn give_up(&mut self, piece: Bytes) {
+    pub(crate) fn give_up(&mut self, mut piece: Bytes) {
         self.draft = None;
+        // What waits for its time lies between the piece and what has not been read.
+        let held = self.pace.as_mut().map(Pace::release).unwrap_or_default();
+        if !held.is_empty() {
+            piece = [piece, held].concat().into();
+        }
         let rest = self.inner.take();
         if Rc::strong_count(&self.shared) > 1 {
             self.shared.tell(|progress| (progress.latest, progress.rest) = (piece, rest));

@@ -37,6 +37,11 @@ impl Pace {
         self.held = piece;
     }
 
+    /// Returns all that waits: it is another's to send.
+    pub(super) fn release(&mut self) -> Bytes {
+        std::mem::take(&mut self.held)
+    }
+
     /// Returns as much of what waits as may be sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         loop {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::counting;
 use crate::nginx::Beside;
-use crate::peer::{Proxy, eventually, http};
+use crate::peer::{Origin, Proxy, eventually, http};
 
 /// All files below a folder whose names are those of entries, in order.
 pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
@@ -166,6 +166,25 @@ fn zone_does_not_grow_beyond_its_size() {
             (Some("MISS"), 300_000 + "GET /huge 1".len())
         );
     }
+}
+
+#[test]
+fn answer_that_is_read_at_a_rate_and_outgrows_its_zone_comes_whole() {
+    let content: Vec<u8> = (0..200_000_u32).map(|number| (number % 251) as u8).collect();
+    let sent = content.clone();
+    let origin = Origin::start(move |visit| {
+        visit.request()?;
+        visit.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", sent.len()))?;
+        visit.write(&sent)
+    });
+    let proxy = Proxy::start(&http(&format!(
+        "proxy_cache_path cache keys_zone=zone:1m max_size=70k;
+         server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://{}; proxy_cache zone;
+             proxy_cache_valid 1h; proxy_limit_rate 50k; }} }}",
+        origin.addr
+    )));
+    let answer = proxy.get("/");
+    assert!(answer.body == content, "{} bytes of {}", answer.body.len(), content.len());
 }
 
 #[test]
