@@ -87,8 +87,8 @@ pub fn poll_recv(stream: &TcpStream, cx: &mut Context<'_>, buffer: &mut [u8]) ->
 pub enum Behind {
     /// Nothing that is known of: they leave at once.
     Nothing,
-    /// The end of the stream, in this moment: one segment is to carry both. Until the stream is shut down, closed
-    /// or written to, the last bytes may stay here (`MSG_MORE`).
+    /// The end of the stream, in this moment: one segment is to carry both. Until the stream is shut down or written
+    /// to, the last bytes may stay here (`MSG_MORE`). Closing it sends them only if everything was read that has come.
     End,
 }
 

@@ -66,6 +66,39 @@ fn client_that_still_sends_is_listened_to_as_long_as_it_is_told() {
 }
 
 #[test]
+fn client_whose_body_is_on_its_way_hears_that_it_is_too_large() {
+    for directive in ["lingering_close off;", "lingering_close on;"] {
+        for body in [100, 300_000, 3_000_000] {
+            let proxy = Proxy::start(&server(&format!("client_max_body_size 1; {directive}")));
+            let mut client = proxy.client();
+            let head = format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {body}\r\n\r\n");
+            // The connection may be over before all is sent.
+            client.try_send(head + &"x".repeat(body));
+            assert_eq!(client.response().status, 413, "{directive} {body}");
+        }
+    }
+}
+
+#[test]
+fn bytes_behind_a_last_request_do_not_cost_its_answer() {
+    // A variable that asks the kernel keeps the socket.
+    for text in ["text", "'text $tcpinfo_rtt'"] {
+        let proxy = Proxy::start(&server(&format!("location / {{ return 200 {text}; }}")));
+        for round in 0..500 {
+            let mut client = proxy.client();
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.response().status, 200);
+            client.send("GET / HTTP/1.0\r\n\r\n");
+            // Between the proxy's look at the request and its end of the connection, now and then.
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_micros(round % 100) {}
+            client.try_send("\r\n");
+            assert_eq!(client.response().status, 200, "{round}");
+        }
+    }
+}
+
+#[test]
 fn unwelcome_client_hears_it_after_the_delay() {
     let proxy =
         Proxy::start(&server("location / { auth_basic x; auth_basic_user_file users; auth_delay 300ms; }"));

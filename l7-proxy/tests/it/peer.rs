@@ -178,6 +178,11 @@ impl Client {
         self.stream.write_all(text.as_ref()).unwrap();
     }
 
+    /// The same where the connection may be over before all is sent.
+    pub(crate) fn try_send(&mut self, text: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(text.as_ref());
+    }
+
     pub(crate) fn get(&mut self, path: &str) -> Response {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: example.org\r\n\r\n"));
         self.response()

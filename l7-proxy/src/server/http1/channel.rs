@@ -478,10 +478,8 @@ impl Channel {
             Linger::Expected => !self.has_all() || !self.received.borrow().is_empty() || self.has_unread(),
             Linger::Always => true,
         };
-        if !may_send && self.is_plain() {
-            // Closing it says as much.
-            return;
-        }
+        // Closing it does not say as much: with anything unread that is a reset, which takes with it what `Behind::End`
+        // has kept here, and a socket that is asked about the kernel's figures has a second descriptor.
         let sent = poll_fn(|cx| Pin::new(&mut *self.side.borrow_mut()).poll_shutdown(cx)).await;
         if sent.is_err() || !may_send {
             return;
