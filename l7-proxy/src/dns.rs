@@ -30,6 +30,15 @@ pub(crate) struct Found<T> {
     pub(crate) found: Vec<T>,
     /// How long that may be gone by.
     pub(crate) valid: Duration,
+    pub(crate) extent: Extent,
+}
+
+/// Whether what was found is all there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    /// Nobody could tell of the rest.
+    Part,
 }
 
 /// One server of a service.
@@ -59,9 +68,15 @@ pub(crate) enum ResolveError {
 }
 
 impl ResolveError {
-    /// Whether it is what the name servers know, not that they could not be asked.
+    /// Whether it is what the name servers know (there is no such name, or nothing of this kind under it), not that
+    /// they could not be asked.
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(self, ResolveError::NoName | ResolveError::Code(NO_SUCH_NAME) | ResolveError::Nothing)
+    }
+
+    /// What two questions come to that both have led to nothing: one that could not be asked leaves open what there is.
+    fn and(self, other: ResolveError) -> ResolveError {
+        if self.is_an_answer() { other } else { self }
     }
 }
 
@@ -78,7 +93,7 @@ pub(crate) async fn addresses(resolver: &Resolver, name: &str) -> Result<Found<I
         Some(asked)
     };
     let (v4, v6) = tokio::join!(wanted(Kind::A), wanted(Kind::Aaaa));
-    let mut found = Found { found: Vec::new(), valid: Duration::MAX };
+    let mut found = Found { found: Vec::new(), valid: Duration::MAX, extent: Extent::Whole };
     let mut failure = ResolveError::Nothing;
     for outcome in [v4, v6].into_iter().flatten() {
         match outcome {
@@ -89,7 +104,7 @@ pub(crate) async fn addresses(resolver: &Resolver, name: &str) -> Result<Found<I
                     Record::Service { .. } => None,
                 }));
             }
-            Err(error) => failure = error,
+            Err(error) => failure = failure.and(error),
         }
     }
     if found.found.is_empty() {
@@ -97,8 +112,8 @@ pub(crate) async fn addresses(resolver: &Resolver, name: &str) -> Result<Found<I
     }
     found.valid = resolver.valid.unwrap_or(found.valid);
     if !failure.is_an_answer() {
-        // Nobody has said what the other family has: it is only part of the answer.
-        found.valid = found.valid.min(RETRY);
+        // Nobody has said what the other family has.
+        (found.valid, found.extent) = (found.valid.min(RETRY), Extent::Part);
     }
     Ok(found)
 }
@@ -114,13 +129,17 @@ pub(crate) async fn services(resolver: &Resolver, name: &str) -> Result<Found<Se
         Record::Address(_) => None,
     });
     let best = best.min().ok_or(ResolveError::Nothing)?;
-    let mut found = Found { found: Vec::new(), valid: resolver.valid.unwrap_or(answer.ttl) };
+    let valid = resolver.valid.unwrap_or(answer.ttl);
+    let mut found = Found { found: Vec::new(), valid, extent: Extent::Whole };
     let mut failure = ResolveError::Nothing;
     for record in &answer.records {
         let Record::Service { priority, weight, port, target } = record else { continue };
         match addresses(resolver, target).await {
             Ok(addresses) => {
                 found.valid = found.valid.min(addresses.valid);
+                if addresses.extent == Extent::Part {
+                    found.extent = Extent::Part;
+                }
                 found.found.extend(addresses.found.into_iter().map(|address| Service {
                     addr: SocketAddr::new(address, *port),
                     weight: (*weight).max(1),
@@ -130,9 +149,9 @@ pub(crate) async fn services(resolver: &Resolver, name: &str) -> Result<Found<Se
             Err(error) => {
                 if !error.is_an_answer() {
                     // Its servers are missing for now.
-                    found.valid = found.valid.min(RETRY);
+                    (found.valid, found.extent) = (found.valid.min(RETRY), Extent::Part);
                 }
-                failure = error;
+                failure = failure.and(error);
             }
         }
     }

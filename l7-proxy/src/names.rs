@@ -2,8 +2,10 @@
 //! as long as each answer holds.
 //!
 //! Addresses that stay keep their counts, health and connections. When nobody can tell, what was
-//! told last goes on holding: a name server that fails must not take the site with it. When they say
-//! that there is no such name, its servers go, as nginx's do: the address may be somebody else's by now.
+//! told last goes on holding: a name server that fails must not take the site with it. When nobody can tell of
+//! some (one family of addresses, one target of a service), those of before stay beside what was told. When they
+//! say that there is no such name, or nothing under it, its servers go, as nginx's do: the address may be somebody
+//! else's by now.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::error;
 
-use crate::dns::{self, RETRY, ResolveError};
+use crate::dns::{self, Extent, Found, RETRY, ResolveError};
 use crate::model::{Http, NamedServer, Resolver, Role, Server, Stream};
 use crate::site::{server_config, stream_key};
 
@@ -32,8 +34,9 @@ pub(crate) struct Followed {
 
 /// Who is told what a name stands for.
 pub(crate) trait Told {
-    /// These are the servers under a name now; none, if there is no such name.
-    fn found(&self, name: &Followed, servers: Vec<ServerConfig>);
+    /// These are the servers under a name now; none, if there is no such name or nothing under it. Beside a part of
+    /// them those of before stay.
+    fn found(&self, name: &Followed, servers: Vec<ServerConfig>, extent: Extent);
 }
 
 /// Returns the names that a configuration has to be followed.
@@ -69,14 +72,14 @@ where
 async fn follow_one<T: Told>(told: Arc<T>, name: Arc<Followed>) {
     loop {
         let pause = match name.look_up().await {
-            Ok((servers, valid)) => {
-                told.found(&name, servers);
+            Ok(Found { found, valid, extent }) => {
+                told.found(&name, found, extent);
                 valid.max(VALID_MIN)
             }
             Err(failure) => {
                 error!("{name} could not be resolved ({failure})");
                 if failure.is_an_answer() {
-                    told.found(&name, Vec::new());
+                    told.found(&name, Vec::new(), Extent::Whole);
                 }
                 name.resolver.valid.unwrap_or(RETRY).clamp(VALID_MIN, RETRY)
             }
@@ -91,14 +94,14 @@ impl Followed {
         (self.key.clone(), format!("{}/{}", self.named.question(), self.named.port))
     }
 
-    async fn look_up(&self) -> Result<(Vec<ServerConfig>, Duration), ResolveError> {
+    async fn look_up(&self) -> Result<Found<ServerConfig>, ResolveError> {
         let (name, template) = (self.named.question(), &self.named.server);
-        let (mut servers, valid) = match self.named.service {
+        let (mut servers, valid, extent) = match self.named.service {
             None => {
                 let found = dns::addresses(&self.resolver, &name).await?;
                 let port = self.named.port;
                 let server = |ip| Server { addr: SocketAddr::new(ip, port), ..template.clone() };
-                (found.found.into_iter().map(server).collect::<Vec<_>>(), found.valid)
+                (found.found.into_iter().map(server).collect::<Vec<_>>(), found.valid, found.extent)
             }
             Some(_) => {
                 let found = dns::services(&self.resolver, &name).await?;
@@ -108,14 +111,15 @@ impl Followed {
                     role: if service.is_backup { Role::Backup } else { template.role },
                     ..template.clone()
                 };
-                (found.found.into_iter().map(server).collect(), found.valid)
+                (found.found.into_iter().map(server).collect(), found.valid, found.extent)
             }
         };
         // Name servers turn the order with each answer, which is no change.
         servers.sort_by_key(|server| server.addr);
         servers.dedup_by_key(|server| server.addr);
         // What cannot be a server's parameters was refused when the file was read.
-        Ok((servers.iter().filter_map(|server| server_config(server).ok()).collect(), valid))
+        let found = servers.iter().filter_map(|server| server_config(server).ok()).collect();
+        Ok(Found { found, valid, extent })
     }
 }
 

@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use super::desired;
 use crate::check::{self, Checked};
+use crate::dns::Extent;
 use crate::model::{ControlSocket, Unchecked};
 use crate::moment::Moment;
 use crate::names::{Followed, Told};
@@ -162,12 +163,21 @@ impl Administered {
 }
 
 impl Told for Administered {
-    fn found(&self, name: &Followed, servers: Vec<ServerConfig>) {
+    fn found(&self, name: &Followed, mut servers: Vec<ServerConfig>, extent: Extent) {
         let mut desired = self.desired();
         let identity = name.identity();
         let is_wanted = desired.names.iter().any(|other| other.identity() == identity);
-        let known = desired.found.get(&identity);
-        if !is_wanted || known.map_or(&[][..], |known| known) == servers {
+        let known = desired.found.get(&identity).map_or(&[][..], |known| known);
+        if extent == Extent::Part {
+            let told = servers.len();
+            for old in known {
+                if servers[..told].iter().all(|server| server.address != old.address) {
+                    servers.push(old.clone());
+                }
+            }
+            servers.sort_by_key(|server| server.address);
+        }
+        if !is_wanted || known == servers {
             return;
         }
         let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();

@@ -155,7 +155,7 @@ impl Name {
     fn take_in(&self, name: &str, found: Result<Found<IpAddr>, ResolveError>, now: Moment) -> Outcome {
         let mut answer = self.answer.borrow_mut();
         match found {
-            Ok(Found { found, valid }) => {
+            Ok(Found { found, valid, .. }) => {
                 let addresses: Rc<[IpAddr]> = found.into();
                 // nginx's clock counts seconds, so that a time to live of 0 is as good as one of 1.
                 let until = now + valid.max(VALID_MIN);

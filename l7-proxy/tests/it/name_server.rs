@@ -26,6 +26,8 @@ pub(crate) enum Says {
     Alias(&'static str),
     /// Servers of a service: priority, weight, port and name of each.
     Services(Vec<(u16, u16, u16, &'static str)>),
+    /// One thing of addresses of IPv4, another of those of IPv6.
+    Families(Box<Says>, Box<Says>),
     /// Nothing but this code.
     Code(u8),
     /// Nothing at all.
@@ -54,6 +56,11 @@ impl NameServer {
                     let mut told = shared.lock().unwrap();
                     told.asked.push((name.clone(), kind));
                     told.names.get(&name).or_else(|| told.names.get("*")).cloned().unwrap_or(Says::Code(3))
+                };
+                let says = match says {
+                    Says::Families(_, six) if kind == AAAA => *six,
+                    Says::Families(four, _) => *four,
+                    says => says,
                 };
                 let (pause, says) = match says {
                     Says::Later(pause, says) => (pause, *says),
@@ -137,7 +144,7 @@ fn answer(mut bytes: Vec<u8>, kind: u16, says: &Says) -> Vec<u8> {
             };
             (0, services.iter().map(record).collect())
         }
-        Says::Silence | Says::Later(..) => unreachable!("it is no answer"),
+        Says::Silence | Says::Later(..) | Says::Families(..) => unreachable!("it is no answer"),
     };
     bytes[2..4].copy_from_slice(&[0x81, 0x80 | code]);
     bytes[6..8].copy_from_slice(&u16::try_from(records.len()).unwrap().to_be_bytes());

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::name_server::{NameServer, Says, local};
 use crate::peer::{Origin, Proxy, configuration, eventually, http};
 
 /// A real name server; ended when dropped.
@@ -200,4 +201,55 @@ fn failure_of_the_name_servers_keeps_the_last_answer() {
     broken.store(true, Ordering::SeqCst);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(proxy.get("/").status, 200);
+}
+
+/// There is no such name; and nobody can tell.
+const NONE: Says = Says::Code(3);
+const UNABLE: Says = Says::Code(2);
+
+/// Lets a name be asked for twice more.
+fn ask_again(names: &NameServer, name: &str) {
+    let before = names.asked(name).len();
+    // Two families, one of which is asked for twice while nobody can tell.
+    eventually("it is asked for again", || names.asked(name).len() > before + 4);
+}
+
+#[test]
+fn servers_stay_until_all_who_are_asked_say_that_there_are_none() {
+    let (one, _) = twins();
+    let names = NameServer::of("app.test", local([1]));
+    let server = format!("server app.test:{} resolve;", one.addr.port());
+    let proxy = Proxy::start(&site(names.addr, &server).replace(" ipv6=off", ""));
+    eventually("the name is resolved", || servers(&proxy) == [one.addr]);
+    for (four, six) in [(UNABLE, NONE), (NONE, UNABLE), (UNABLE, local([])), (local([]), UNABLE)] {
+        names.tell("app.test", Says::Families(four.into(), six.into()));
+        ask_again(&names, "app.test");
+        assert_eq!(servers(&proxy), [one.addr]);
+    }
+    names.tell("app.test", Says::Families(NONE.into(), local([]).into()));
+    eventually("nobody is left", || servers(&proxy).is_empty());
+}
+
+#[test]
+fn servers_of_a_service_stay_until_all_who_are_asked_say_that_there_are_none() {
+    let (one, two) = twins();
+    let port = one.addr.port();
+    let targets = Says::Services(vec![(1, 1, port, "a.test"), (1, 1, port, "b.test")]);
+    let names = NameServer::of("_http._tcp.app.test", targets);
+    let tell = |a: Says, b: Says| {
+        names.tell("a.test", a);
+        names.tell("b.test", b);
+    };
+    tell(local([1]), local([2]));
+    let proxy = Proxy::start(&site(names.addr, "server app.test service=http resolve;"));
+    eventually("the service is resolved", || servers(&proxy) == [one.addr, two.addr]);
+    for (a, b) in [(UNABLE, NONE), (NONE, UNABLE), (UNABLE, local([2])), (local([1]), UNABLE)] {
+        tell(a, b);
+        ask_again(&names, "b.test");
+        assert_eq!(servers(&proxy), [one.addr, two.addr]);
+    }
+    tell(local([1]), NONE);
+    eventually("the second is gone", || servers(&proxy) == [one.addr]);
+    tell(NONE, NONE);
+    eventually("nobody is left", || servers(&proxy).is_empty());
 }
