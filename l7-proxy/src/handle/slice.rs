@@ -47,6 +47,8 @@ pub(super) struct Sliced {
     size: u64,
     /// The first piece that was asked for.
     first: ByteRange,
+    /// How long the whole is.
+    complete: u64,
     /// What is wanted of the whole.
     wanted: ByteRange,
     etag: Option<HeaderValue>,
@@ -84,8 +86,9 @@ pub(super) fn begin(
     answer.headers.insert(CONTENT_LENGTH, HeaderValue::from(found.complete));
     let etag = answer.headers.get(ETAG).cloned();
     let template = transaction.beside(Rc::clone(&transaction.session));
-    let wanted = ByteRange { start: 0, end: found.complete };
-    Ok(Some(Sliced { way, template, size, first: found.range, wanted, etag }))
+    let complete = found.complete;
+    let wanted = ByteRange { start: 0, end: complete };
+    Ok(Some(Sliced { way, template, size, first: found.range, complete, wanted, etag }))
 }
 
 /// Says in the log why a piece cannot be used.
@@ -103,14 +106,14 @@ impl Sliced {
 
     /// Gives an answer its body.
     pub(super) fn take_over(self, answer: &mut Answer) {
-        let Sliced { way, template, size, first, wanted, etag } = self;
+        let Sliced { way, template, size, first, complete, wanted, etag } = self;
         let kind = std::mem::replace(&mut answer.kind, Kind::Whole(Bytes::new()));
         let (first, next) = match first.start <= wanted.start && wanted.start < first.end {
             true => (clip(kind, first, wanted), first.end),
             // Neither is it wanted, nor what lies between.
             false => (Kind::Whole(Bytes::new()), size * (wanted.start / size)),
         };
-        let pieces = Rc::new(Pieces { way, template, size, wanted, etag: RefCell::new(etag) });
+        let pieces = Rc::new(Pieces { way, template, size, complete, wanted, etag: RefCell::new(etag) });
         let ask = move |start| -> Coming { Box::pin(Rc::clone(&pieces).fetch(start)) };
         let body = body::Sliced::new(first, (next, size, wanted.end), wanted.len(), Box::new(ask));
         answer.kind = Kind::Sliced(Box::new(body));
@@ -131,6 +134,8 @@ struct Pieces {
     way: Box<Way>,
     template: Box<Transaction>,
     size: u64,
+    /// How long the first piece has said that the whole is.
+    complete: u64,
     wanted: ByteRange,
     /// What the pieces so far have in common.
     etag: RefCell<Option<HeaderValue>>,
@@ -168,6 +173,9 @@ impl Pieces {
         }
         common.clone_from(&etag.cloned());
         let piece = piece(&answer.headers, start, self.size).map_err(failed)?;
+        if piece.complete != self.complete {
+            return Err(failed("complete length mismatch in slice response".to_owned()));
+        }
         Ok(clip(answer.kind, piece.range, self.wanted))
     }
 }
@@ -199,6 +207,9 @@ fn content_range(value: &[u8]) -> Option<(ByteRange, Option<u64>)> {
     let (start, last) = range.split_once('-')?;
     let number = |text: &str| parse_length(text.trim_matches(' ').as_bytes());
     let range = ByteRange { start: number(start)?, end: number(last)?.checked_add(1)? };
+    if range.end <= range.start {
+        return None;
+    }
     match complete.trim_matches(' ') {
         "*" => Some((range, None)),
         complete => Some((range, Some(number(complete)?))),
@@ -227,6 +238,9 @@ mod tests {
         {
             check(told, Err("invalid range in slice response"));
         }
+        // A last byte that lies before the first.
+        check("bytes 10-9/10", Err("invalid range in slice response"));
+        check("bytes 10-4/5", Err("invalid range in slice response"));
         check("bytes 10-19/*", Err("no complete length in slice response"));
         check("bytes 10-18/100", Err("unexpected range in slice response: 10-19, expected: 10-20"));
         check("bytes 0-9/100", Err("unexpected range in slice response: 0-10, expected: 10-20"));

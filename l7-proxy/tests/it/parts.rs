@@ -212,6 +212,7 @@ fn pieces_that_do_not_belong_together_end_the_answer() {
     for (path, words, begins) in [
         ("/tags/", "etag mismatch in slice response", true),
         ("/shifted/", "unexpected range in slice response: 9-20, expected: 10-20", true),
+        ("/grows/", "complete length mismatch in slice response", true),
         ("/stops/", "unexpected status code 500 in slice response", true),
         ("/endless/", "no complete length in slice response", false),
     ] {
