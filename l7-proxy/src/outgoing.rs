@@ -44,6 +44,11 @@ impl Outgoing {
         self.data.is_empty() && self.tail.is_empty()
     }
 
+    /// Whether the next piece goes out with what waits, without another write for it.
+    pub(crate) fn gathers(&self) -> bool {
+        self.has_room() && self.ours.len() < GATHERED
+    }
+
     /// Whether nothing of ours waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.ours.is_empty() && self.has_room()
@@ -109,6 +114,9 @@ const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 /// Up to this size copying costs less than a list of pieces.
 const SMALL: usize = 4096;
+
+/// As much as this is worth a write, whatever comes behind it.
+const GATHERED: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tracing::error;
 
@@ -122,8 +122,12 @@ pub(crate) enum Keeping {
 }
 
 /// What of a body can be sent once more.
+#[derive(Default)]
 struct Kept {
     pieces: Vec<Bytes>,
+    /// What follows the pieces, joined from small ones: a client may send a byte at a time. The present
+    /// attempt has had it.
+    tail: BytesMut,
     size: usize,
     /// The most that is kept.
     most: usize,
@@ -149,7 +153,7 @@ impl Source {
             left: Cell::new(limit.unwrap_or(u64::MAX)),
             ended: Cell::new(false),
             failed: Cell::new(None),
-            kept: RefCell::new(Kept { pieces: Vec::new(), size: 0, most: REPLAY_MAX, next: 0, lost: false }),
+            kept: RefCell::new(Kept { most: REPLAY_MAX, ..Kept::default() }),
             spooled: OnceCell::new(),
         })
     }
@@ -166,7 +170,7 @@ impl Source {
             left: Cell::new(0),
             ended: Cell::new(true),
             failed: Cell::new(None),
-            kept: RefCell::new(Kept { pieces, size, most: REPLAY_MAX, next: 0, lost: false }),
+            kept: RefCell::new(Kept { pieces, size, most: REPLAY_MAX, ..Kept::default() }),
             spooled: OnceCell::new(),
         })
     }
@@ -203,7 +207,7 @@ impl Source {
 
     /// Begins again, for another attempt.
     pub(crate) fn rewind(&self) {
-        self.kept.borrow_mut().next = 0;
+        self.kept.borrow_mut().rewind();
         if let Some(spooled) = self.spooled.get() {
             spooled.next.set(0);
         }
@@ -217,8 +221,7 @@ impl Source {
         let kept = &mut *self.kept.borrow_mut();
         kept.lost = true;
         if kept.next == kept.pieces.len() {
-            kept.pieces = Vec::new();
-            kept.next = 0;
+            kept.forget();
         }
     }
 
@@ -257,7 +260,8 @@ impl Source {
         });
         read.await?;
         let kept = &mut *self.kept.borrow_mut();
-        (kept.most, kept.next) = (REPLAY_MAX, 0);
+        kept.most = REPLAY_MAX;
+        kept.rewind();
         Ok(())
     }
 
@@ -275,12 +279,10 @@ impl Source {
             size += piece.len() as u64;
             file.append(piece).map_err(failed)
         };
-        let held = std::mem::take(&mut self.kept.borrow_mut().pieces);
-        held.iter().try_for_each(&mut append)?;
-        {
-            let kept = &mut *self.kept.borrow_mut();
-            (kept.next, kept.size, kept.lost) = (0, 0, true);
-        }
+        let mut held =
+            std::mem::replace(&mut *self.kept.borrow_mut(), Kept { lost: true, ..Kept::default() });
+        held.join();
+        held.pieces.iter().try_for_each(&mut append)?;
         let read = poll_fn(|cx| {
             loop {
                 match ready!(self.poll_frame(cx)) {
@@ -311,10 +313,11 @@ impl Source {
 
     /// Returns the body, if all of it has come and has been kept.
     fn whole(&self) -> Option<Bytes> {
-        let kept = self.kept.borrow();
+        let kept = &mut *self.kept.borrow_mut();
         if !self.ended.get() || kept.lost {
             return None;
         }
+        kept.join();
         match &*kept.pieces {
             [one] => Some(one.clone()),
             pieces => Some(Bytes::from(pieces.concat())),
@@ -410,13 +413,41 @@ impl Spooled {
 impl Kept {
     fn keep(&mut self, data: &Bytes) {
         if self.lost || self.size + data.len() > self.most {
-            (self.lost, self.next) = (true, 0);
-            self.pieces = Vec::new();
+            self.lost = true;
+            self.forget();
             return;
         }
         self.size += data.len();
-        self.pieces.push(data.clone());
-        self.next = self.pieces.len();
+        // Most bodies come in one piece.
+        if data.len() >= SMALL || self.pieces.is_empty() {
+            self.join();
+            self.pieces.push(data.clone());
+            self.next = self.pieces.len();
+            return;
+        }
+        self.tail.extend_from_slice(data);
+        if self.tail.len() >= JOINED {
+            self.join();
+        }
+    }
+
+    /// Makes a piece of what small ones were joined to.
+    fn join(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push(self.tail.split().freeze());
+            self.next = self.pieces.len();
+        }
+    }
+
+    fn rewind(&mut self) {
+        self.join();
+        self.next = 0;
+    }
+
+    fn forget(&mut self) {
+        self.pieces = Vec::new();
+        self.tail = BytesMut::new();
+        self.next = 0;
     }
 }
 
@@ -425,3 +456,50 @@ const SPOOLED_PIECE: usize = 64 * 1024;
 
 /// The most of a request's body that is kept in case that it has to be sent again.
 const REPLAY_MAX: usize = 64 * 1024;
+
+/// Pieces of a body that are smaller than this are joined to be kept.
+const SMALL: usize = 4096;
+
+/// As large as pieces become that are joined.
+const JOINED: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is kept of a body that comes in pieces of these sizes, and the body.
+    fn kept(sizes: &[usize]) -> (Kept, Vec<u8>) {
+        let mut kept = Kept { most: usize::MAX, ..Kept::default() };
+        let mut body = Vec::new();
+        for (place, &size) in sizes.iter().enumerate() {
+            let piece = vec![place as u8; size];
+            kept.keep(&Bytes::from(piece.clone()));
+            body.extend(piece);
+        }
+        kept.rewind();
+        (kept, body)
+    }
+
+    #[test]
+    fn body_is_kept_in_order_and_in_few_pieces_however_small_those_are_that_come() {
+        for (sizes, pieces) in [
+            (vec![5], 1),
+            (vec![5, 0, 5], 2),
+            (vec![SMALL, SMALL], 2),
+            (vec![1, SMALL, 1, 1, SMALL, 2], 5),
+            (vec![1; 1 << 20], 1 + (1 << 20) / JOINED),
+        ] {
+            let (kept, body) = kept(&sizes);
+            assert_eq!((kept.pieces.len(), kept.size), (pieces, body.len()));
+            assert!(kept.pieces.concat() == body);
+        }
+    }
+
+    #[test]
+    fn piece_that_comes_alone_is_not_copied() {
+        let piece = Bytes::from_static(b"hello");
+        let mut kept = Kept { most: usize::MAX, ..Kept::default() };
+        kept.keep(&piece);
+        assert_eq!(kept.pieces[0].as_ptr(), piece.as_ptr());
+    }
+}

@@ -61,15 +61,15 @@ impl Upload {
     /// Writes what there is to write.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<Result<(), UploadError>> {
         loop {
-            // The beginning of a body is often there with the head: then one write does for both.
-            let staged = match self.state {
-                State::Open if self.outgoing.has_room() => self.poll_body(cx)?,
-                _ => Poll::Ready(()),
-            };
-            if let Some(pieces) = self.outgoing.pieces() {
+            // The beginning of a body is often there with the head, and a client may send a byte at a time:
+            // one write does for all that is there.
+            let mut staged = Poll::Ready(());
+            while self.state == State::Open && staged.is_ready() && self.outgoing.gathers() {
+                staged = self.poll_body(cx)?;
+            }
+            while let Some(pieces) = self.outgoing.pieces() {
                 let count = ready!(link.poll_write(cx, pieces)).map_err(|_| UploadError::Server)?;
                 self.outgoing.advance(count);
-                continue;
             }
             ready!(staged);
             if self.state == State::Closing {

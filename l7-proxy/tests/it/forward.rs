@@ -347,6 +347,41 @@ fn large_bodies_arrive_byte_for_byte() {
 }
 
 #[test]
+fn body_of_tiny_chunks_arrives_byte_for_byte_also_at_another_server() {
+    let fails = Origin::start(|visit| {
+        let head = visit.request()?;
+        visit.body(&head).map(drop)
+    });
+    let echoes = Origin::start(|visit| {
+        loop {
+            let head = visit.request()?;
+            let body = visit.body(&head)?;
+            visit.reply("", std::str::from_utf8(&body).unwrap())?;
+        }
+    });
+    let mut body = String::new();
+    let mut chunks = String::new();
+    for place in 0..8000_usize {
+        let size = if place % 1000 == 999 { 5000 } else { 1 + place % 3 };
+        let piece = char::from(b'a' + (place % 26) as u8).to_string().repeat(size);
+        chunks += &format!("{size:x}\r\n{piece}\r\n");
+        body += &piece;
+    }
+    for buffering in ["on", "off"] {
+        let location = format!("proxy_request_buffering {buffering};");
+        let proxy = Proxy::start(&forwarding(&[&fails, &echoes], &location));
+        let mut client = proxy.client();
+        for _ in 0..2 {
+            client.send(format!(
+                "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+            ));
+            assert!(client.response().text() == body, "{buffering}");
+        }
+        assert!(!fails.requests().is_empty());
+    }
+}
+
+#[test]
 fn client_is_told_to_go_on_when_a_server_is_there() {
     let origin = Origin::start(|visit| {
         let head = visit.request()?;
