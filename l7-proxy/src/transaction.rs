@@ -194,6 +194,7 @@ impl Transaction {
     pub(crate) fn beside(&self, session: Rc<Session>) -> Box<Transaction> {
         let mut beside = self.question(request_uri(&self.parts));
         beside.session = session;
+        beside.session.receive(self.session.received());
         beside.acting.clone_from(&self.acting);
         beside.captures.clone_from(&self.captures);
         beside.place = self.place;

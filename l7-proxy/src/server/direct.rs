@@ -62,6 +62,7 @@ impl Beside {
         connection.serial = session.serial;
         connection.scheme = session.scheme;
         connection.proxied.clone_from(&session.proxied);
+        connection.socket.clone_from(&session.socket);
         let connection = Rc::new(connection);
         let listed = sessions::list(worker, &connection);
         let stream = Session::stream(&connection);

@@ -173,3 +173,31 @@ fn client_that_goes_is_no_reason_to_leave_anything_out() {
     let told: Vec<String> = seen.lock().unwrap().iter().map(|(line, _)| line.clone()).collect();
     assert_eq!(told, ["GET /?499& HTTP/1.1"]);
 }
+
+#[test]
+fn what_comes_afterwards_knows_the_length_of_the_request_and_the_connection() {
+    let (app, (recorder, seen)) = (app(), recorder());
+    let log = tempfile::tempdir().unwrap();
+    let log = log.path().join("over");
+    let text = format!(
+        "log_format over '$request_length $tcpinfo_snd_cwnd';
+         server {{ listen 127.0.0.1:1; proxy_http_version 1.1;
+         location / {{ proxy_pass http://{}; post_action /done; }}
+         location = /done {{ access_log {} over; proxy_pass http://{}/$request_length/$tcpinfo_snd_cwnd; }} }}",
+        app.addr,
+        log.display(),
+        recorder.addr
+    );
+    let proxy = Proxy::start(&http(&text));
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    let mut client = proxy.client();
+    client.send(request);
+    assert_eq!(client.response().text(), "app");
+    eventually("it is told and logged", || seen.lock().unwrap().len() == 1 && lines(&log).len() == 1);
+    let told = seen.lock().unwrap()[0].0.clone();
+    let told: Vec<&str> = told.split([' ', '/']).collect();
+    let size = request.len().to_string();
+    assert_eq!(told[2], size, "{told:?}");
+    assert!(told[3].parse::<u32>().is_ok_and(|window| window > 0), "{told:?}");
+    assert_eq!(lines(&log)[0].split(' ').next(), Some(&*size));
+}
