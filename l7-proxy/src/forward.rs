@@ -173,6 +173,7 @@ impl Journey<'_> {
                 Ok(lease) => lease,
                 Err(refusal) => return Err(last.unwrap_or_else(|| self.refused(transaction, refusal))),
             };
+            let _leaving = Leaving(&self.pool);
             let server = lease.server();
             let attempted = (self.is_told || self.pool.is_clocked()).then(Instant::now);
             if self.is_told
@@ -465,7 +466,8 @@ impl Journey<'_> {
         let rest = match rest {
             Rest::Http1(incoming, _) if status == StatusCode::SWITCHING_PROTOCOLS => {
                 let (server, answered) = incoming.into_transport();
-                let tunnel = Tunnel::new(lease, server, answered, self.settings.read_timeout);
+                let tunnel =
+                    Tunnel::new(lease, Rc::clone(&self.pool), server, answered, self.settings.read_timeout);
                 let kind = Kind::Whole(bytes::Bytes::new());
                 return Answer { status, headers, extensions, kind, tunnel: Some(Box::new(tunnel)) };
             }
@@ -536,6 +538,15 @@ impl Journey<'_> {
             name,
             path: self.path.as_str(transaction),
         })
+    }
+}
+
+/// An attempt, which ends however it may: then somebody who waits for a server may have its place.
+struct Leaving<'a>(&'a Pool);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.call();
     }
 }
 

@@ -168,6 +168,13 @@ impl Pool {
         picker.schedule_except(flow, tried, Moment::now().as_time())
     }
 
+    /// A server has got rid of a request: somebody who waits may have its place.
+    pub(crate) fn call(&self) {
+        if let Some(line) = &self.line {
+            line.call();
+        }
+    }
+
     /// How often a server is listed: as often it may be given one request.
     pub(crate) fn times_listed(&self, server: SocketAddr) -> usize {
         self.repeated.iter().find(|(listed, _)| *listed == server).map_or(1, |(_, times)| *times)

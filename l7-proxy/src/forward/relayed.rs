@@ -65,6 +65,13 @@ pub(super) struct Claim {
     pub(super) pool: Rc<Pool>,
 }
 
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Nobody looks before the lease is gone, too: a call wakes another task.
+        self.pool.call();
+    }
+}
+
 /// A lease whose bytes are counted when it ends.
 pub(super) struct Account {
     pub(super) lease: Lease,
@@ -164,15 +171,13 @@ impl Relayed {
         self.whole = true;
         let rest = std::mem::replace(&mut self.rest, Rest::Over);
         self.moved = self.traffic();
-        if let Some(Claim { account, pool }) = self.claim.take() {
-            if let Some(began) = account.timed {
+        if let Some(claim) = self.claim.take() {
+            let pool = Rc::clone(&claim.pool);
+            if let Some(began) = claim.account.timed {
                 let (event, now) = (Event::Responded { latency: began.elapsed() }, Moment::now().as_time());
-                pool.director(self.session.worker.director()).report(&account.lease, event, now);
+                pool.director(self.session.worker.director()).report(&claim.account.lease, event, now);
             }
-            drop(account);
-            if let Some(line) = &pool.line {
-                line.call();
-            }
+            drop(claim);
             if let Rest::Http1(incoming, connection) = rest
                 && incoming.is_reusable()
             {

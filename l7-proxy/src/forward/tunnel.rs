@@ -1,5 +1,6 @@
 //! A connection after both sides have agreed on another protocol, such as WebSocket: bytes.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio_rustls::TlsStream;
 
 use crate::stream::{Count, Side, Terms, copy};
 use crate::transaction::Transaction;
-use crate::upstream::Transport;
+use crate::upstream::{Pool, Transport};
 use crate::variable::Completion;
 
 /// What carries on when the answer with status 101 is out.
@@ -19,6 +20,7 @@ use crate::variable::Completion;
 /// It holds the lease to the end of the tunnel: a chat of an hour is an hour of load.
 pub(crate) struct Tunnel {
     lease: Lease,
+    pool: Rc<Pool>,
     server: Transport,
     /// What the server has sent behind its head: it belongs to the tunnel already.
     answered: Bytes,
@@ -30,8 +32,14 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) fn new(lease: Lease, server: Transport, answered: Bytes, idle: Duration) -> Tunnel {
-        Tunnel { lease, server, answered, idle, progress: Progress::default(), transaction: None }
+    pub(super) fn new(
+        lease: Lease,
+        pool: Rc<Pool>,
+        server: Transport,
+        answered: Bytes,
+        idle: Duration,
+    ) -> Tunnel {
+        Tunnel { lease, pool, server, answered, idle, progress: Progress::default(), transaction: None }
     }
 
     /// Keeps the request that began it, whose line is written at its end.
@@ -79,6 +87,12 @@ impl Tunnel {
         if let Some(mut transaction) = self.transaction.take() {
             transaction.settle(to_client, Completion::Whole, None);
         }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.pool.call();
     }
 }
 
