@@ -476,7 +476,7 @@ impl Journey<'_> {
         let account = Account { lease, traffic: rest.traffic(), timed };
         let claim = Claim { account, pool: Rc::clone(&self.pool) };
         let session = Rc::clone(&transaction.session);
-        let relayed = Relayed::new(rest, claim, session, transaction.parts.version);
+        let relayed = Relayed::new(rest, claim, session);
         Answer { status, headers, extensions, kind: Kind::Relayed(relayed), tunnel: None }
     }
 

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use l4_proxy::relay::Pipe;
 use lvs_core::{Event, Lease};
@@ -35,8 +34,6 @@ pub(crate) struct Relayed {
     /// Bytes to the server and from it, once the claim has ended.
     moved: (u64, u64),
     breakage: Option<Box<Breakage>>,
-    /// The client's version: in HTTP/1.0 the end of the connection may be that of the body.
-    version: Version,
 }
 
 /// The rest of an answer, and what it comes on.
@@ -108,7 +105,7 @@ impl Drop for Account {
 }
 
 impl Relayed {
-    pub(super) fn new(rest: Rest, claim: Claim, session: Rc<Session>, version: Version) -> Box<Relayed> {
+    pub(super) fn new(rest: Rest, claim: Claim, session: Rc<Session>) -> Box<Relayed> {
         let mut relayed = Box::new(Relayed {
             rest,
             claim: Some(claim),
@@ -116,7 +113,6 @@ impl Relayed {
             session,
             moved: (0, 0),
             breakage: None,
-            version,
         });
         relayed.note_end();
         relayed
@@ -186,7 +182,7 @@ impl Relayed {
         }
     }
 
-    /// Takes down that the server broke off its answer; cuts the client off.
+    /// Takes down that the server broke off its answer.
     fn broke_off(&mut self, reason: BrokenOff) {
         self.rest = Rest::Over;
         let Some(Claim { account: Account { lease, .. }, pool }) = &self.claim else { return };
@@ -195,9 +191,6 @@ impl Relayed {
         let director = pool.director(session.worker.director());
         let event = Event::Failed(reason.to_string().into());
         director.report(lease, event, Moment::now().as_time());
-        if self.version < Version::HTTP_11 {
-            session.part_by_reset();
-        }
         self.moved = self.traffic();
         self.claim = None;
     }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::peer::{Left, Origin, Proxy, eventually, forwarding, server};
+use crate::peer::{Left, Origin, Proxy, eventually, forwarding, http, server};
 
 /// When a server answers a client that leaves.
 #[derive(PartialEq)]
@@ -138,4 +138,49 @@ fn client_that_took_too_long_is_reset_where_that_is_wanted_and_who_was_idle_is_n
     for idle in ["", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"] {
         assert!(left_in_time(idle).is_clean, "{idle}");
     }
+}
+
+#[test]
+fn answer_that_ends_with_its_connection_ends_by_a_reset_if_it_is_cut() {
+    let (cut, whole) = ("5\r\nhello\r\n", "5\r\nhello\r\n0\r\n\r\n");
+    for (body, is_clean) in [(cut, false), (whole, true)] {
+        let origin = Origin::start(move |visit| {
+            visit.request()?;
+            visit.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            visit.write(body)
+        });
+        let proxy = Proxy::start(&forwarding(&[&origin], "proxy_http_version 1.1;"));
+        let mut client = proxy.client();
+        client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+        assert_eq!(client.leave().is_clean, is_clean, "{body:?}");
+    }
+}
+
+#[test]
+fn client_that_has_its_part_is_not_reset_for_the_rest_of_an_answer_that_is_being_stored() {
+    let (go, told) = mpsc::channel::<()>();
+    let told = Mutex::new(told);
+    let origin = Origin::start(move |visit| {
+        visit.request()?;
+        visit.write("HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 100000\r\n\r\n")?;
+        visit.write("x".repeat(1000))?;
+        let _ = told.lock().unwrap().recv();
+        Ok(())
+    });
+    let text = format!(
+        "proxy_cache_path cache keys_zone=zone:1m; upstream app {{ server {}; }}
+         server {{ listen 127.0.0.1:1; location /own {{ return 200 own; }}
+         location / {{ proxy_pass http://app; proxy_cache zone; proxy_cache_valid 1h; }} }}",
+        origin.addr
+    );
+    let proxy = Proxy::start(&http(&text));
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nRange: bytes=0-9\r\n\r\n");
+    let part = client.response();
+    assert_eq!((part.status, part.text()), (206, "xxxxxxxxxx"));
+    drop(go);
+    eventually("the server has broken off", || proxy.active() == 0);
+    client.send("GET /own HTTP/1.0\r\nHost: a\r\n\r\n");
+    let left = client.leave();
+    assert!(left.is_clean && left.bytes.ends_with(b"own"));
 }

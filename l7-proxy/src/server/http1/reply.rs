@@ -243,6 +243,10 @@ impl Reply {
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose() {
             Ok(frame) => frame,
             Err(cut) => {
+                if self.coding == Coding::Close {
+                    // The end of the connection would be taken for that of the body.
+                    channel.session.part_by_reset();
+                }
                 // What a server has made a mess of, and nothing has left of, is no answer: nobody is to take
                 // its head for one. Without one a client may ask again, as behind nginx.
                 if cut == Cut::Malformed && !self.begun {
