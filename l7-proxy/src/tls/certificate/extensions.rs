@@ -42,7 +42,8 @@ impl<'a> Extensions<'a> {
             let (kind, rest) = expect(extension.filter(|(tag, _)| *tag == SEQUENCE)?.1, OID)?;
             let (critical, rest) = optional(rest, BOOLEAN);
             let (value, _) = expect(rest, OCTET_STRING)?;
-            if seen.contains(&kind) {
+            // Each is compared with all before it, and a client may send as many as it likes.
+            if seen.len() == EXTENSIONS_MAX || seen.contains(&kind) {
                 return None;
             }
             seen.push(kind);
@@ -98,3 +99,21 @@ const KEY_ID: u8 = 0x80;
 
 /// For whatever purpose: 2.5.29.37.0.
 const ANY: &[u8] = &[0x55, 0x1d, 37, 0];
+
+/// Certificates have about ten; one with more than this cannot be read.
+const EXTENSIONS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificate_with_countless_extensions_is_not_read() {
+        let extensions = |count: usize| -> Vec<u8> {
+            let one = |number: usize| [SEQUENCE, 6, OID, 2, 0x29, number as u8, OCTET_STRING, 0];
+            (0..count).flat_map(one).collect()
+        };
+        assert_eq!(Extensions::parse(Some(&extensions(EXTENSIONS_MAX))), Some(Extensions::default()));
+        assert_eq!(Extensions::parse(Some(&extensions(EXTENSIONS_MAX + 1))), None);
+    }
+}
