@@ -45,7 +45,7 @@ use crate::inherit::Inherited;
 use crate::keepalived::keeper::{Keeper, Outcome, Record, Records};
 use crate::probe::Prober;
 use crate::settings::Settings;
-use crate::takeover::{Elders, Given, Predecessor};
+use crate::takeover::{Elders, Given, Predecessor, Successor};
 use crate::worker::Workers;
 
 /// A running director. Dropping it ends it at once, with its connections.
@@ -79,9 +79,20 @@ struct Shared {
     failover: OnceLock<Failover>,
     /// What the arbiters of those instances say.
     consents: Consents,
+    /// Whether clients are taken in.
+    entry: watch::Sender<bool>,
     /// Directors before this one that still carry connections.
     elders: Elders,
     upgrade: Upgrade,
+}
+
+/// When clients are taken in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// From the beginning.
+    Open,
+    /// When it is certain that this director serves: until then they wait for the one before it, who serves too.
+    AfterAnother,
 }
 
 /// What only changes of configuration touch.
@@ -104,6 +115,8 @@ struct State {
     given: Option<Given>,
     /// Why nothing may be changed, if so.
     closed: Option<&'static str>,
+    /// The director after this one.
+    successor: Option<Successor>,
 }
 
 impl Daemon {
@@ -123,7 +136,7 @@ impl Daemon {
     pub fn start_with(options: Options, config: Config, inherited: Inherited) -> Result<Daemon, CommitError> {
         let socket = options.control.as_ref().map(lvsadm::bind).transpose();
         let socket = socket.map_err(|error| CommitError::Refused(format!("control socket {error}")))?;
-        let mut daemon = Daemon::begin(options, config, inherited, |_| {})?;
+        let mut daemon = Daemon::begin(options, config, inherited, Entry::Open, |_| {})?;
         daemon.shared.say_what_is_left();
         socket.map(|socket| daemon.administer(socket)).transpose()?;
         Ok(daemon)
@@ -142,6 +155,7 @@ impl Daemon {
         options: Options,
         config: Config,
         inherited: Inherited,
+        entry: Entry,
         prepare: impl FnOnce(&Director),
     ) -> Result<Daemon, CommitError> {
         let director = Arc::new(Director::new());
@@ -172,9 +186,11 @@ impl Daemon {
             timeouts,
             given: None,
             closed: None,
+            successor: None,
         });
         let replaced = watch::Sender::new(false);
         let failover = OnceLock::new();
+        let elders = Elders::new(&director);
         let shared = Shared {
             director,
             connections,
@@ -186,7 +202,8 @@ impl Daemon {
             workers,
             failover,
             consents,
-            elders: Elders::default(),
+            entry: watch::Sender::new(entry == Entry::Open),
+            elders,
             upgrade: Upgrade::default(),
         };
         let shared = Arc::new(shared);
@@ -194,8 +211,7 @@ impl Daemon {
         apply(begun, &shared.director, &[])?;
         prepare(&shared.director);
         shared.commit(Edit::Replace(config))?;
-        // Not before: a drain that was taken over would be over while its flows are not here yet, nor at once: what
-        // goes on in the director before this one is not counted here.
+        // Not before: a drain that was taken over would be over while its flows are not here yet.
         let (ticking, overdue) = (Arc::downgrade(&shared.director), Arc::clone(&shared.connections));
         service.run(0, move || async move {
             loop {
@@ -291,6 +307,9 @@ impl Drop for Daemon {
         }
         *self.keeper() = None;
         self.shared.stop_listening(Reason::Ended);
+        self.shared.elders.forget();
+        let successor = self.shared.state().successor.take();
+        successor.inspect(Successor::part);
     }
 }
 

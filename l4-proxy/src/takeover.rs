@@ -5,8 +5,9 @@
 //!    in the kernel meanwhile, and sends what it has.
 //! 2. The successor takes it in and serves on the same sockets. If it has virtual routers, the director
 //!    leaves them to it now, and falls silent. Then it says with one byte that it serves.
-//! 3. The director stops accepting and drains: its connections end where they are. Flows of datagrams
-//!    have passed with their sockets, so neither clients nor servers notice.
+//! 3. The director stops accepting and drains: its connections end where they are, and count at the
+//!    successor, which asks for them. Flows of datagrams have passed with their sockets, so neither clients nor
+//!    servers notice.
 //!
 //! Sockets are the same in both processes, not bound twice, so there is no moment in which nobody listens
 //! and no queue that is lost. If the successor dies before step 3, or says nothing for too long, the
@@ -15,9 +16,12 @@
 //! What is sent is a text, its length before it, then the sockets that are listened on, then those of
 //! flows, and then ways to directors before this one that still carry connections.
 
+mod carried;
 mod elders;
 mod estate;
+mod remains;
 pub mod sockets;
+mod tally;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -29,8 +33,11 @@ use std::time::{Duration, Instant};
 
 use lvs_core::{Director, Time};
 
-pub(crate) use self::elders::{Elders, Remains};
+use self::carried::Carried;
+use self::elders::Elder;
+pub(crate) use self::elders::Elders;
 pub use self::estate::{Estate, Given};
+pub(crate) use self::remains::{Remains, Successor, Told};
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::Record;
 use crate::udp::Passing;
@@ -41,6 +48,8 @@ pub struct Predecessor {
     /// When it was last asked for something: it waits for [`PATIENCE`] from then on at least.
     asked: Mutex<Instant>,
     estate: Estate,
+    /// What it carries, as it is counted here.
+    carried: Mutex<Carried>,
     elders: Vec<UnixStream>,
 }
 
@@ -55,8 +64,8 @@ pub(crate) struct Belongings {
     pub(crate) flows: Vec<(SocketAddr, usize, Passing)>,
     /// What the checks of keepalived.conf have found.
     pub(crate) checks: Vec<Record>,
-    /// Ways to the directors before it.
-    pub(crate) elders: Vec<OwnedFd>,
+    /// Ways to the directors before it, and whether they answer what they have counted.
+    pub(crate) elders: Vec<(OwnedFd, bool)>,
 }
 
 impl Predecessor {
@@ -93,7 +102,7 @@ impl Predecessor {
         }
         let elders = sockets::receive(&stream, estate.elders)?;
         let elders = elders.into_iter().flatten().map(UnixStream::from).collect();
-        Ok((Predecessor { stream, asked, estate, elders }, inherited))
+        Ok((Predecessor { stream, asked, estate, carried: Mutex::default(), elders }, inherited))
     }
 
     /// Its rules, with thresholds and timeouts, as [`lvsadm::rules`] reads them.
@@ -111,9 +120,11 @@ impl Predecessor {
         self.estate.checks.clone()
     }
 
-    /// See [`Estate::bequeath`].
+    /// See [`Estate::bequeath`]. What it carries is counted in the director from now on.
     pub(crate) fn bequeath(&self, director: &Director, now: Time) {
         self.estate.bequeath(director, now);
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        carried.become_as(director, &self.estate.tally.open);
     }
 
     /// Has it leave the virtual routers that are wanted, with what it says of them; from now on it is
@@ -141,11 +152,16 @@ impl Predecessor {
     /// # Errors
     /// It is gone, and its connections with it.
     pub(crate) fn release(self, elders: &Elders) -> io::Result<()> {
-        let Predecessor { stream, elders: older, .. } = self;
-        older.into_iter().for_each(|elder| elders.add(elder));
-        (&stream).write_all(&[SERVES])?;
-        elders.add(stream);
-        Ok(())
+        let Predecessor { stream, estate, carried, elders: older, .. } = self;
+        let said = (&stream).write_all(&[SERVES]);
+        // An earlier version says nothing of this.
+        let mut telling = estate.telling.into_iter().chain(std::iter::repeat(false));
+        let mut elder = |stream, carried| Elder { stream, tells: telling.next() == Some(true), carried };
+        let carried = carried.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let predecessor = elder(stream, carried);
+        let older = older.into_iter().map(|stream| elder(stream, Carried::default())).collect();
+        elders.know(predecessor, older);
+        said
     }
 }
 
@@ -160,14 +176,14 @@ pub(crate) fn refuse(stream: &UnixStream, why: &str) -> io::Result<()> {
 }
 
 /// Sends what a director has, and waits until the successor serves. `leave` leaves it the virtual routers
-/// that it asks for.
+/// that it asks for. Returns what it knows of the counts by then.
 pub(crate) fn hand_over(
     stream: &UnixStream,
     director: &Director,
     belongings: Belongings,
     now: Time,
     leave: impl Fn(&[u8]) -> Vec<u8>,
-) -> io::Result<()> {
+) -> io::Result<Told> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let Belongings { timeouts, given, sockets, flows, checks, elders } = belongings;
@@ -175,7 +191,10 @@ pub(crate) fn hand_over(
     estate.flows = flows.iter().map(|(at, number, flow)| (*at, *number, flow.record.clone())).collect();
     (estate.sockets, estate.checks, estate.elders) = (sockets.len(), checks, elders.len());
     estate.given = given;
+    let (elders, telling): (Vec<_>, Vec<_>) = elders.into_iter().unzip();
+    estate.telling = std::iter::once(true).chain(telling).collect();
     let text = estate.write();
+    let told = Told::of(estate.tally);
     write_text(stream, &text)?;
     sockets::send(stream, &sockets)?;
     sockets::send(stream, flows.iter().map(|(_, _, flow)| &flow.socket))?;
@@ -186,7 +205,7 @@ pub(crate) fn hand_over(
         let mut said = [0];
         (&mut &*stream).read_exact(&mut said)?;
         match said {
-            [SERVES] => return Ok(()),
+            [SERVES] => return Ok(told),
             [ROUTERS] => write_text(stream, &leave(&read_text(stream)?))?,
             _ => return Err(io::Error::other("the successor speaks another language")),
         }

@@ -41,6 +41,7 @@ impl Control for Shared {
     }
 
     fn count(&self) {
+        self.elders.count();
         let all = std::iter::once(&self.options.settings).chain(self.options.services.values());
         if !{ all }.any(|settings| settings.count_packets) {
             return;

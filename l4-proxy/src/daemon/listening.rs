@@ -175,7 +175,8 @@ impl Shared {
     ) {
         for (worker, listener) in listeners.into_iter().enumerate() {
             let (reception, phases, done) = (reception.clone(), phases.clone(), done.clone());
-            let task = move || accept_on(reception, listener, phases, done);
+            let entry = self.entry.subscribe();
+            let task = move || accept_on(reception, listener, entry, phases, done);
             self.workers.run(worker % self.workers.count(), task);
         }
     }
@@ -338,9 +339,16 @@ fn dropped<'a>(listening: impl Iterator<Item = &'a Listening>) -> Vec<(ServiceKe
 async fn accept_on(
     reception: impl Reception,
     listener: std::net::TcpListener,
+    mut entry: watch::Receiver<bool>,
     mut phases: watch::Receiver<Phase>,
     done: Sender<()>,
 ) {
+    // Where this director gives up before, the clients in the queue are another one's.
+    tokio::select! {
+        biased;
+        _ = entry.wait_for(|open| *open) => {}
+        _ = phases.wait_for(|phase| *phase != Phase::Serving) => return,
+    }
     match TcpListener::from_std(listener) {
         Ok(listener) => {
             let stopped = async move {

@@ -11,12 +11,12 @@ use lvsadm::CommitError;
 use tracing::{info, warn};
 
 use super::listening::{Listening, Paused, Reason};
-use super::{Daemon, Options, Shared};
+use super::{Daemon, Entry, Options, Shared};
 use crate::clock;
 use crate::failover::Heir;
 use crate::inherit::Inherited;
 use crate::keepalived::keeper::Record;
-use crate::takeover::{self, Belongings, Given, Predecessor, Remains};
+use crate::takeover::{self, Belongings, Given, Predecessor, Remains, Told};
 
 impl Daemon {
     /// Starts a director in the place of another, which drains once this one serves: on its sockets, with
@@ -36,7 +36,7 @@ impl Daemon {
     ) -> Result<Daemon, CommitError> {
         let control = options.control.clone();
         let bequeath = |director: &Director| predecessor.bequeath(director, clock::now());
-        let mut daemon = Daemon::begin(options, config, inherited, bequeath)?;
+        let mut daemon = Daemon::begin(options, config, inherited, Entry::AfterAnother, bequeath)?;
         daemon.found = Mutex::new(predecessor.checks());
         daemon.shared.state().given = predecessor.given();
         daemon.predecessor = Mutex::new(Some(predecessor));
@@ -52,6 +52,7 @@ impl Daemon {
             daemon.shared.failover.get().inspect(|failover| failover.abandon());
             return Err(error);
         }
+        daemon.shared.entry.send_replace(true);
         let predecessor = daemon.predecessor.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let elders = &daemon.shared.elders;
         if let Some(Err(error)) = predecessor.map(|predecessor| predecessor.release(elders)) {
@@ -115,28 +116,31 @@ impl Shared {
         belongings.flows = paused.into_iter().flat_map(Paused::flows).collect();
         info!(flows = belongings.flows.len(), "handing over");
         let leave = |heirs: &[u8]| failover.map_or_else(Vec::new, |failover| failover.leave(heirs));
-        let handed = takeover::hand_over(stream, &self.director, belongings, clock::now(), leave);
-        match &handed {
-            Ok(()) => {
+        match takeover::hand_over(stream, &self.director, belongings, clock::now(), leave) {
+            Ok(told) => {
                 failover.inspect(|failover| failover.retire());
                 self.elders.forget();
-                self.stop_listening(Reason::HandedOver);
-                if let Err(error) = self.remains().answer(stream) {
-                    warn!(%error, "the successor does not hear of the connections that go on here");
+                match self.remains(told).answer(stream) {
+                    Ok(successor) => self.state().successor = Some(successor),
+                    Err(error) => {
+                        warn!(%error, "the successor does not hear of the connections that go on here");
+                    }
                 }
+                self.stop_listening(Reason::HandedOver);
                 self.replaced.send_replace(true);
+                Ok(())
             }
             Err(error) => {
                 warn!(%error, "not handed over, still serving as before");
-                failover.inspect(|failover| failover.go_on(Heir::of(error)));
+                failover.inspect(|failover| failover.go_on(Heir::of(&error)));
                 let mut state = self.state();
                 state.closed = None;
                 state.listening.values().for_each(Listening::go_on);
                 drop(state);
                 checks.catch_up();
+                Err(error)
             }
         }
-        handed
     }
 
     /// What is handed over, and the datagrams that wait from now on, as any change does; or why nothing is.
@@ -156,12 +160,14 @@ impl Shared {
         Ok((Belongings { timeouts, given, sockets, flows: Vec::new(), checks, elders }, paused))
     }
 
-    /// What goes on here when another director serves.
-    fn remains(&self) -> Remains {
+    /// What goes on here when another director serves, which was told of counts.
+    fn remains(&self, told: Told) -> Remains {
         Remains {
             connections: [&self.connections, &self.flows].map(Arc::downgrade),
             timeouts: self.state().timeouts,
             consents: self.consents.clone(),
+            director: Arc::clone(&self.director),
+            told,
         }
     }
 }

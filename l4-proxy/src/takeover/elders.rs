@@ -1,31 +1,39 @@
 //! Directors that have handed over and still carry connections, as the one that serves now knows them.
 //!
 //! The control connection that a director handed over on stays open. Its successor asks there which
-//! connections are left, for `lvsadm -L -c`, and says until when addresses may be served that need an
-//! arbiter's consent: the consent is the successor's now, and the connections are still the other one's.
-//! Whoever takes over next is handed these ways too, so that nobody depends on one in between.
+//! connections are left, for `lvsadm -L -c`, and how many they are and what they have moved, every second, so
+//! that schedulers, thresholds, drains and counters go on as if they were its own. It says until when addresses may
+//! be served that need an arbiter's consent: the consent is the successor's now, and the connections are still
+//! the other one's. Whoever takes over next is handed these ways too, so that nobody depends on one in between.
 //!
-//! A director that hears nothing serves such addresses until the consent ends that it was told of last.
+//! A director that hears nothing serves such addresses until the consent ends that it was told of last. One that
+//! ends says what it has counted last without being asked.
 
-use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use lvs_core::Protocol;
-use lvsadm::{Connection, ConnectionState, Moved, Timeouts};
+use lvs_core::Director;
+use lvsadm::Connection;
+use rustix::net::{RecvFlags, recv};
+use tracing::warn;
 
-use super::{read_text, write_text};
-use crate::connections::{Connections, Open};
+use super::carried::Carried;
+use super::read_text;
+use super::remains::{CONNECTIONS, CONSENTS, COUNTS, FAREWELL, TEMPLATES, read_connection};
+use super::tally::Tally;
+use crate::clock;
 use crate::consents::Consents;
-use crate::relay::Side;
 
 /// The ways to those that are left. A clone is the same.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Elders {
+    /// Where what they carry is counted.
+    director: Arc<Director>,
     links: Arc<Mutex<Vec<Arc<Link>>>>,
     /// Held while they are told something.
     telling: Arc<Mutex<()>>,
@@ -33,46 +41,136 @@ pub(crate) struct Elders {
 
 struct Link {
     stream: UnixStream,
+    /// Whether it answers what it has counted.
+    tells: bool,
+    /// Whether nobody else asks it any more.
+    is_ours: AtomicBool,
     /// Held while an answer is awaited.
-    asked: Mutex<()>,
+    carried: Mutex<Carried>,
+}
+
+/// A director that is known from now on.
+pub(super) struct Elder {
+    pub(super) stream: UnixStream,
+    /// Whether it answers what it has counted.
+    pub(super) tells: bool,
+    /// What it carried when it was heard of.
+    pub(super) carried: Carried,
 }
 
 impl Elders {
-    /// Knows one more.
-    pub(crate) fn add(&self, stream: UnixStream) {
+    /// None yet.
+    pub(crate) fn new(director: &Arc<Director>) -> Elders {
+        Elders { director: Arc::clone(director), links: Arc::default(), telling: Arc::default() }
+    }
+
+    /// Knows the director whose place is taken, and those before it. Their number is watched from now on, on a
+    /// thread that ends with the last of them.
+    pub(super) fn know(&self, predecessor: Elder, older: Vec<Elder>) {
         // An elder that does not answer is passed over, and one that takes nothing more is not waited for.
-        let patient =
-            stream.set_read_timeout(Some(ANSWERS)).and_then(|()| stream.set_write_timeout(Some(TAKES)));
-        if patient.is_ok() {
-            lock(&self.links).push(Arc::new(Link { stream, asked: Mutex::default() }));
+        let link = |Elder { stream, tells, carried }: Elder, is_ours| {
+            stream.set_read_timeout(Some(ANSWERS)).ok()?;
+            stream.set_write_timeout(Some(TAKES)).ok()?;
+            let (is_ours, carried) = (AtomicBool::new(is_ours), Mutex::new(carried));
+            Some(Arc::new(Link { stream, tells, is_ours, carried }))
+        };
+        let Some(first) = link(predecessor, true) else { return };
+        let mut links = vec![Arc::clone(&first)];
+        links.extend(older.into_iter().filter_map(|elder| link(elder, false)));
+        lock(&self.links).extend(links.iter().cloned());
+        let elders = self.clone();
+        let watch = move || {
+            // Once it answers it asks nobody else any more.
+            elders.connections_of(&first);
+            links.drain(..).for_each(|link| link.is_ours.store(true, Ordering::Release));
+            elders.learn_from(&first);
+            while !lock(&elders.links).is_empty() {
+                elders.count();
+                thread::sleep(ROUND);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("elders".to_owned()).spawn(watch) {
+            warn!(%error, "what the director before this one counts from now on is lost");
         }
     }
 
-    /// Ways to them once more, for a successor.
-    pub(crate) fn streams(&self) -> io::Result<Vec<OwnedFd>> {
+    /// Ways to them once more, for a successor, and whether they answer what they have counted.
+    pub(crate) fn streams(&self) -> io::Result<Vec<(OwnedFd, bool)>> {
         let links = lock(&self.links);
-        links.iter().map(|link| link.stream.try_clone().map(OwnedFd::from)).collect()
+        links.iter().map(|link| Ok((link.stream.try_clone()?.into(), link.tells))).collect()
     }
 
-    /// They are a successor's.
+    /// They are a successor's: nobody asks them from here when this returns.
     pub(crate) fn forget(&self) {
-        lock(&self.links).clear();
+        for link in std::mem::take(&mut *lock(&self.links)) {
+            *lock(&link.carried) = Carried::default();
+        }
     }
 
     /// The connections that they carry.
     pub(crate) fn connections(&self) -> Vec<Connection> {
         let links = lock(&self.links).clone();
-        let mut all = Vec::new();
-        for link in links {
-            let _asked = lock(&link.asked);
-            let answer = (&link.stream).write_all(&[CONNECTIONS]).and_then(|()| read_text(&link.stream));
-            match answer {
-                Ok(text) => all.extend(String::from_utf8_lossy(&text).lines().filter_map(read)),
-                // It has ended, or its answer would be taken for that to a later question.
-                Err(_) => self.lose(&link),
+        links.iter().flat_map(|link| self.connections_of(link)).collect()
+    }
+
+    fn connections_of(&self, link: &Arc<Link>) -> Vec<Connection> {
+        let answer = self.ask(link, CONNECTIONS, |_, text| {
+            String::from_utf8_lossy(text).lines().filter_map(read_connection).collect()
+        });
+        answer.unwrap_or_default()
+    }
+
+    /// Counts what they have counted by now, and how many connections they carry.
+    pub(crate) fn count(&self) {
+        for link in lock(&self.links).clone().iter() {
+            if !link.tells {
+                if has_ended(&link.stream) {
+                    self.lose(link, &mut lock(&link.carried));
+                }
+                continue;
             }
+            self.ask(link, COUNTS, |carried, text| {
+                let tally = Tally::of_lines(&String::from_utf8_lossy(text));
+                tally.count(&self.director);
+                carried.become_as(&self.director, &tally.open);
+            });
         }
-        all
+    }
+
+    /// Takes up the templates of clients that have come since it has told them all.
+    fn learn_from(&self, link: &Arc<Link>) {
+        if link.tells {
+            self.ask(link, TEMPLATES, |_, text| {
+                if let Err(error) = self.director.restore_templates(text, clock::now()) {
+                    warn!(%error, "templates are lost");
+                }
+            });
+        }
+    }
+
+    /// Asks one; `None` if it is not there any more, or not to be asked yet.
+    fn ask<T>(
+        &self,
+        link: &Arc<Link>,
+        question: u8,
+        hear: impl FnOnce(&mut Carried, &[u8]) -> T,
+    ) -> Option<T> {
+        let mut carried = lock(&link.carried);
+        let known = lock(&self.links).iter().any(|known| Arc::ptr_eq(known, link));
+        if !known || !link.is_ours.load(Ordering::Acquire) {
+            return None;
+        }
+        // One that has ended takes no question, and what it has said last is there.
+        let _ = (&link.stream).write_all(&[question]);
+        let Ok(text) = read_text(&link.stream) else {
+            // It has ended, or its answer would be taken for that to a later question.
+            self.lose(link, &mut carried);
+            return None;
+        };
+        let Some(last) = text.strip_prefix(FAREWELL) else { return Some(hear(&mut carried, &text)) };
+        Tally::of_lines(&String::from_utf8_lossy(last)).count(&self.director);
+        self.lose(link, &mut carried);
+        None
     }
 
     /// Tells them until when they may serve what addresses.
@@ -84,116 +182,33 @@ impl Elders {
         // What was read earlier may not arrive later: it might say that an address is still to be served.
         let _telling = lock(&self.telling);
         let text = consents.tell();
-        // In one piece, since questions are written to the same socket.
+        // In one piece, since questions are written to the same socket. One that has ended is missed when it
+        // is asked.
         let message = [&[CONSENTS][..], &(text.len() as u64).to_be_bytes(), text.as_bytes()].concat();
         for link in links {
-            if (&link.stream).write_all(&message).is_err() {
-                self.lose(&link);
+            if let Err(error) = (&link.stream).write_all(&message)
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                self.lose(&link, &mut lock(&link.carried));
             }
         }
     }
 
-    fn lose(&self, lost: &Arc<Link>) {
+    fn lose(&self, lost: &Arc<Link>, carried: &mut Carried) {
         lock(&self.links).retain(|link| !Arc::ptr_eq(link, lost));
+        *carried = Carried::default();
     }
 }
 
-/// What a director that has handed over tells its successor of.
-pub(crate) struct Remains {
-    pub(crate) connections: [Weak<Connections>; 2],
-    pub(crate) timeouts: Timeouts,
-    pub(crate) consents: Consents,
-}
-
-impl Remains {
-    /// Answers the successor, on a thread of its own, until one of both ends.
-    pub(crate) fn answer(self, stream: &UnixStream) -> io::Result<()> {
-        let stream = stream.try_clone()?;
-        stream.set_read_timeout(None)?;
-        thread::Builder::new().name("successor".to_owned()).spawn(move || {
-            // It ends as it may: nobody is there to be told.
-            while self.obey(&stream).is_ok() {}
-        })?;
-        Ok(())
-    }
-
-    fn obey(&self, mut stream: &UnixStream) -> io::Result<()> {
-        let mut said = [0];
-        stream.read_exact(&mut said)?;
-        match said {
-            [CONNECTIONS] => {
-                let lists = self.connections.iter().filter_map(Weak::upgrade);
-                let open = lists.flat_map(|connections| connections.list());
-                let text: String = open.map(|open| written(&open.listed(self.timeouts))).collect();
-                write_text(stream, text.as_bytes())
-            }
-            [CONSENTS] => {
-                self.consents.hear(&String::from_utf8_lossy(&read_text(stream)?));
-                Ok(())
-            }
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-}
-
-impl Open {
-    /// As IPVS would list it: the state follows from which side ended first.
-    pub(crate) fn listed(&self, timeouts: Timeouts) -> Connection {
-        let (state, timeout) = match self.progress.ended_first() {
-            _ if self.protocol == Protocol::Udp => (ConnectionState::Udp, timeouts.udp),
-            None => (ConnectionState::Established, timeouts.tcp),
-            Some(Side::Client) => (ConnectionState::CloseWait, timeouts.tcp_fin),
-            Some(Side::Server) => (ConnectionState::FinWait, timeouts.tcp_fin),
-        };
-        Connection {
-            protocol: self.protocol,
-            expires: timeout.saturating_sub(self.progress.silent_for()),
-            state,
-            client: self.client,
-            virtual_address: self.virtual_address,
-            server: self.server,
-            moved: Some(Moved {
-                to_server: self.progress.bytes_to_server(),
-                to_client: self.progress.bytes_to_client(),
-            }),
-        }
-    }
-}
-
-fn written(connection: &Connection) -> String {
-    let Connection { protocol, expires, state, client, virtual_address, server, moved } = connection;
-    let (expires, state) = (expires.as_millis(), state.name());
-    let moved = moved.map_or_else(String::new, |moved| format!(" {} {}", moved.to_server, moved.to_client));
-    format!("{protocol} {expires} {state} {client} {virtual_address} {server}{moved}\n")
-}
-
-fn read(line: &str) -> Option<Connection> {
-    let mut words = line.split(' ');
-    let mut next = || words.next();
-    let protocol = match next()? {
-        "TCP" => Protocol::Tcp,
-        "UDP" => Protocol::Udp,
-        _ => return None,
-    };
-    let expires = Duration::from_millis(next()?.parse().ok()?);
-    let state = ConnectionState::named(next()?)?;
-    let mut address = || next()?.parse::<SocketAddr>().ok();
-    let (client, virtual_address, server) = (address()?, address()?, address()?);
-    // An earlier version does not tell.
-    let mut count = || next()?.parse().ok();
-    let moved = count().zip(count()).map(|(to_server, to_client)| Moved { to_server, to_client });
-    Some(Connection { protocol, expires, state, client, virtual_address, server, moved })
+/// Whether the other side is gone, and has left nothing to read.
+fn has_ended(stream: &UnixStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    recv(stream, &mut [0; 1][..], flags).is_ok_and(|(_, length)| length == 0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// What a successor asks for.
-const CONNECTIONS: u8 = b'c';
-
-/// What it tells, before a text.
-const CONSENTS: u8 = b'u';
 
 /// How long one that is asked may take: it lists what it has.
 const ANSWERS: Duration = Duration::from_secs(2);
@@ -201,27 +216,5 @@ const ANSWERS: Duration = Duration::from_secs(2);
 /// How long one may take nothing.
 const TAKES: Duration = Duration::from_millis(100);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_arrive_as_they_were_told() {
-        let connection = Connection {
-            protocol: Protocol::Tcp,
-            expires: Duration::from_millis(898_765),
-            state: ConnectionState::FinWait,
-            client: "[2001:db8::1]:40000".parse().expect("an address"),
-            virtual_address: "192.0.2.1:80".parse().expect("an address"),
-            server: "10.0.0.1:8080".parse().expect("an address"),
-            moved: None,
-        };
-        for moved in [None, Some(Moved { to_server: 1, to_client: 2 })] {
-            let connection = Connection { moved, ..connection };
-            assert_eq!(read(written(&connection).trim_end()), Some(connection));
-        }
-        for odd in ["", "TCP", "TCP x ESTABLISHED 10.0.0.1:1 10.0.0.1:1 10.0.0.1:1", "TCP 1 ASLEEP a b c"] {
-            assert_eq!(read(odd), None, "{odd}");
-        }
-    }
-}
+/// How often they are asked what they count.
+const ROUND: Duration = Duration::from_secs(1);

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lvs_core::{Cause, ServiceStats};
-use lvs_core::{Counts, Director, Family, Finding, HealthRecord, Protocol, ServerStats, ServiceKey, Time};
+use lvs_core::{Cause, Director, Family, Finding, HealthRecord, Protocol, ServiceKey, Time};
 use lvsadm::Naming;
 
+use super::tally::Tally;
 use crate::check::Weighs;
 use crate::check::rhythm::Standing;
 use crate::keepalived::keeper::Record;
@@ -25,7 +25,10 @@ pub struct Estate {
     pub(super) given: Option<Given>,
     pub(super) templates: Vec<u8>,
     pub(super) health: Vec<(ServiceKey, SocketAddr, HealthRecord)>,
-    pub(super) counts: Vec<(ServiceKey, Option<SocketAddr>, Counts)>,
+    pub(super) tally: Tally,
+    /// Whether this director, and those before it, answer what they have counted since; an earlier version does
+    /// not.
+    pub(super) telling: Vec<bool>,
     /// What the checks of keepalived.conf have found.
     pub(super) checks: Vec<Record>,
     pub(super) sockets: usize,
@@ -50,34 +53,29 @@ impl Estate {
     pub fn of(director: &Director, timeouts: lvsadm::Timeouts, now: Time) -> Estate {
         let rules = lvsadm::rules::save_full(&director.config(), timeouts, Naming::Numeric);
         let mut estate = Estate {
+            tally: Tally::of(director),
             rules,
             templates: director.save_templates(now),
             health: director.health_records(now),
             ..Estate::default()
         };
-        for service in director.stats() {
-            let key = service.config.key.clone();
-            estate.counts.push((key.clone(), None, counts_of_departed(&service)));
-            for server in &service.servers {
-                estate.counts.push((key.clone(), Some(server.config.address), counts_of(server)));
-            }
-        }
+        // Flows of datagrams pass, with what they count.
+        estate
+            .tally
+            .open
+            .retain(|(service, ..)| !matches!(service, ServiceKey::Address { protocol: Protocol::Udp, .. }));
         estate
     }
 
     /// Writes it as a text.
     pub fn write(&self) -> Vec<u8> {
         let mut head = format!("{MAGIC}\nsockets {}\nelders {}\n", self.sockets, self.elders);
-        // Writing to a string cannot fail.
-        for (service, server, counts) in &self.counts {
-            let service = name(service);
-            let server = server.map_or("-".to_owned(), |server| server.to_string());
-            let Counts { connections, bytes_in, bytes_out, packets_in, packets_out } = counts;
-            let _ = writeln!(
-                head,
-                "counts {service} {server} {connections} {bytes_in} {bytes_out} {packets_in} {packets_out}"
-            );
+        if !self.telling.is_empty() {
+            let words: Vec<_> = self.telling.iter().map(|tells| if *tells { "yes" } else { "no" }).collect();
+            head.extend(["telling ", &words.join(" "), "\n"]);
         }
+        self.tally.write(&mut head);
+        // Writing to a string cannot fail.
         for (service, server, record) in &self.health {
             write_health(&mut head, &name(service), *server, record);
         }
@@ -126,9 +124,7 @@ impl Estate {
         for (service, server, record) in &self.health {
             let _ = director.restore_health(service, *server, record, now);
         }
-        for (service, server, counts) in &self.counts {
-            let _ = director.add_counts(service, *server, counts);
-        }
+        self.tally.count(director);
     }
 
     /// Reads what another process [wrote](Estate::write); `None` if it is something else.
@@ -152,7 +148,8 @@ impl Estate {
                         given.rules.extend([words, "\n"]);
                     }
                 }
-                "counts" => estate.counts.push(read_counts(words)?),
+                "counts" | "open" => estate.tally.read(what, words)?,
+                "telling" => estate.telling = words.split(' ').map(|word| word == "yes").collect(),
                 "health" | "down" | "inhibited" | "ejected" => estate.read_health(what, words)?,
                 "quorum" => {
                     let (quorum, name) = words.split_once(' ')?;
@@ -224,21 +221,6 @@ fn line_of(cause: &Cause) -> String {
     cause.to_string().replace('\n', " ")
 }
 
-fn read_counts(words: &str) -> Option<(ServiceKey, Option<SocketAddr>, Counts)> {
-    let mut words = words.split(' ');
-    let mut next = || words.next();
-    let (service, server) = (key(next()?, next()?)?, optional(next()?, |server| server.parse().ok())?);
-    let mut count = || next()?.parse().ok();
-    let counts = Counts {
-        connections: count()?,
-        bytes_in: count()?,
-        bytes_out: count()?,
-        packets_in: count()?,
-        packets_out: count()?,
-    };
-    Some((service, server, counts))
-}
-
 fn read_check(record: &mut Record, words: &str) -> Option<()> {
     let mut words = words.splitn(4, ' ');
     let mut next = || words.next();
@@ -275,7 +257,7 @@ fn read_flow(words: &str) -> Option<(SocketAddr, usize, FlowRecord)> {
 }
 
 /// Nothing for `-`; `None` if it is neither that nor what it should be.
-fn optional<T>(word: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+pub(super) fn optional<T>(word: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     if word == "-" { Some(None) } else { read(word).map(Some) }
 }
 
@@ -288,7 +270,7 @@ fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
 }
 
-fn name(service: &ServiceKey) -> String {
+pub(super) fn name(service: &ServiceKey) -> String {
     match service {
         ServiceKey::Address { protocol, address } => format!("{protocol} {address}"),
         ServiceKey::Mark { mark, family: Family::V4 } => format!("FWM {mark}"),
@@ -300,7 +282,7 @@ fn name(service: &ServiceKey) -> String {
     }
 }
 
-fn key(protocol: &str, address: &str) -> Option<ServiceKey> {
+pub(super) fn key(protocol: &str, address: &str) -> Option<ServiceKey> {
     let mark = |family| Some(ServiceKey::Mark { mark: address.parse().ok()?, family });
     match protocol {
         "FWM" => return mark(Family::V4),
@@ -316,30 +298,6 @@ fn key(protocol: &str, address: &str) -> Option<ServiceKey> {
     Some(ServiceKey::Address { protocol, address: address.parse().ok()? })
 }
 
-fn counts_of(server: &ServerStats) -> Counts {
-    Counts {
-        connections: server.connections,
-        bytes_in: server.bytes_in,
-        bytes_out: server.bytes_out,
-        packets_in: server.packets_in,
-        packets_out: server.packets_out,
-    }
-}
-
-/// What the service counts and none of its servers.
-fn counts_of_departed(service: &ServiceStats) -> Counts {
-    let rest = |total: u64, of: fn(&ServerStats) -> u64| {
-        service.servers.iter().map(of).fold(total, u64::wrapping_sub)
-    };
-    Counts {
-        connections: rest(service.connections, |server| server.connections),
-        bytes_in: rest(service.bytes_in, |server| server.bytes_in),
-        bytes_out: rest(service.bytes_out, |server| server.bytes_out),
-        packets_in: rest(service.packets_in, |server| server.packets_in),
-        packets_out: rest(service.packets_out, |server| server.packets_out),
-    }
-}
-
 const MAGIC: &str = "l4-proxy hands over 1";
 
 const SOCKETS_MAX: usize = 1 << 20;
@@ -353,7 +311,6 @@ mod tests {
         let marked = key("FWM6", "7").expect("a mark");
         let named = ServiceKey::name("an upstream%20\n");
         let server: SocketAddr = "[2001:db8::1]:8080".parse().expect("an address");
-        let counts = Counts { connections: 1, bytes_in: 2, bytes_out: 3, packets_in: 4, packets_out: 5 };
         let second = Duration::from_secs(1);
         let finding = Finding {
             ago: second,
@@ -396,7 +353,8 @@ mod tests {
                 (named, server, inhibited),
                 (web.clone(), server, health),
             ],
-            counts: vec![(web.clone(), Some(server), counts), (web, None, Counts::default())],
+            tally: Tally::one_of_each(&web, server),
+            telling: vec![true, false, true],
             checks: vec![Record {
                 name: "[192.0.2.1]:tcp:80 x".to_owned(),
                 enough: true,

@@ -1,5 +1,7 @@
 //! One process of the program takes the place of another, under load.
 
+mod counts;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -185,7 +187,9 @@ fn takeover_under_load_loses_no_connection_and_no_datagram() {
     eventually("it is handed over", || director.log().contains("handed over"));
     tcp.goes_on(200);
     udp.goes_on(200);
+    let asked = Arc::clone(&tcp.asked);
     assert_eq!((tcp.end(), udp.end()), (Vec::new(), Vec::new()));
+    let asked = asked.load(Ordering::SeqCst);
     assert!(
         successors_log(&director).contains("templates taken over templates=1"),
         "{}",
@@ -195,10 +199,10 @@ fn takeover_under_load_loses_no_connection_and_no_datagram() {
     // The new one answers the words of ipvsadm, with the timeouts, templates and counters of the old one.
     assert_eq!(director.ipvsadm("-L --timeout").stdout, "Timeout (tcp tcpfin udp): 800 120 200\n");
     assert_eq!(templates(), templates_before);
-    let stats = director.ipvsadm(&format!("-L -n --stats --exact -t {web}")).stdout;
-    let line = stats.lines().find(|line| line.starts_with("TCP")).expect("the service");
-    let connections: usize = line.split_whitespace().nth(2).expect("a count").parse().expect("a number");
-    assert!(connections > 250, "{stats}");
+    let all = asked + 1;
+    eventually("every connection is counted, whoever took it in", || {
+        counts::of(&director, web).0 as usize == all
+    });
     let mut scrape = connect(metrics);
     scrape.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("open");
     let mut told = String::new();
@@ -230,9 +234,15 @@ fn takeover_that_fails_changes_nothing() {
     // The successor cannot have its metrics there, and ends.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken_address = taken.local_addr().expect("bound").to_string();
-    let mut successor = Successor::start(&director, &["--metrics", &taken_address]);
-    assert_eq!(successor.0.wait().expect("it ends").code(), Some(1));
-    assert!(successors_log(&director).contains("cannot listen on"), "{}", successors_log(&director));
+    let clients = Load::start(4, over_tcp(web));
+    for _ in 0..3 {
+        clients.goes_on(50);
+        let mut successor = Successor::start(&director, &["--metrics", &taken_address]);
+        assert_eq!(successor.0.wait().expect("it ends").code(), Some(1));
+        assert!(successors_log(&director).contains("cannot listen on"), "{}", successors_log(&director));
+    }
+    clients.goes_on(50);
+    assert_eq!(clients.end(), Vec::<String>::new(), "nobody is left to one that ends");
     eventually("the director goes on", || {
         director.log().contains("not handed over, still serving as before")
     });
