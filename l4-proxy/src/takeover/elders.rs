@@ -9,6 +9,7 @@
 //! A director that hears nothing serves such addresses until the consent ends that it was told of last. One that
 //! ends says what it has counted last without being asked.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use lvs_core::Director;
 use lvsadm::Connection;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 use tracing::warn;
 
@@ -46,7 +48,15 @@ struct Link {
     /// Whether nobody else asks it any more.
     is_ours: AtomicBool,
     /// Held while an answer is awaited.
-    carried: Mutex<Carried>,
+    talk: Mutex<Talk>,
+}
+
+/// What was said by one of them, and what not yet.
+#[derive(Default)]
+struct Talk {
+    carried: Carried,
+    /// Questions without an answer, the oldest first; answers come in their order.
+    unanswered: VecDeque<u8>,
 }
 
 /// A director that is known from now on.
@@ -67,12 +77,12 @@ impl Elders {
     /// Knows the director whose place is taken, and those before it. Their number is watched from now on, on a
     /// thread that ends with the last of them.
     pub(super) fn know(&self, predecessor: Elder, older: Vec<Elder>) {
-        // An elder that does not answer is passed over, and one that takes nothing more is not waited for.
+        // One that takes nothing more is not waited for.
         let link = |Elder { stream, tells, carried }: Elder, is_ours| {
             stream.set_read_timeout(Some(ANSWERS)).ok()?;
             stream.set_write_timeout(Some(TAKES)).ok()?;
-            let (is_ours, carried) = (AtomicBool::new(is_ours), Mutex::new(carried));
-            Some(Arc::new(Link { stream, tells, is_ours, carried }))
+            let talk = Mutex::new(Talk { carried, ..Talk::default() });
+            Some(Arc::new(Link { stream, tells, is_ours: AtomicBool::new(is_ours), talk }))
         };
         let Some(first) = link(predecessor, true) else { return };
         let mut links = vec![Arc::clone(&first)];
@@ -83,7 +93,10 @@ impl Elders {
             // Once it answers it asks nobody else any more.
             elders.connections_of(&first);
             links.drain(..).for_each(|link| link.is_ours.store(true, Ordering::Release));
-            elders.learn_from(&first);
+            if first.tells {
+                // Of clients that have come since it has told them all.
+                elders.ask(&first, TEMPLATES);
+            }
             while !lock(&elders.links).is_empty() {
                 elders.count();
                 thread::sleep(ROUND);
@@ -102,8 +115,10 @@ impl Elders {
 
     /// They are a successor's: nobody asks them from here when this returns.
     pub(crate) fn forget(&self) {
-        for link in std::mem::take(&mut *lock(&self.links)) {
-            *lock(&link.carried) = Carried::default();
+        // One that is asked at this moment looks whether it is known.
+        let links = std::mem::take(&mut *lock(&self.links));
+        for link in links {
+            *lock(&link.talk) = Talk::default();
         }
     }
 
@@ -114,62 +129,67 @@ impl Elders {
     }
 
     fn connections_of(&self, link: &Arc<Link>) -> Vec<Connection> {
-        let answer = self.ask(link, CONNECTIONS, |_, text| {
-            String::from_utf8_lossy(text).lines().filter_map(read_connection).collect()
-        });
-        answer.unwrap_or_default()
+        let text = self.ask(link, CONNECTIONS).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().filter_map(read_connection).collect()
     }
 
     /// Counts what they have counted by now, and how many connections they carry.
     pub(crate) fn count(&self) {
-        for link in lock(&self.links).clone().iter() {
-            if !link.tells {
-                if has_ended(&link.stream) {
-                    self.lose(link, &mut lock(&link.carried));
-                }
-                continue;
+        let links = lock(&self.links).clone();
+        for link in &links {
+            if link.tells {
+                self.ask(link, COUNTS);
+            } else if has_ended(&link.stream) {
+                self.lose(link, &mut lock(&link.talk));
             }
-            self.ask(link, COUNTS, |carried, text| {
-                let tally = Tally::of_lines(&String::from_utf8_lossy(text));
-                tally.count(&self.director);
-                carried.become_as(&self.director, &tally.open);
-            });
         }
     }
 
-    /// Takes up the templates of clients that have come since it has told them all.
-    fn learn_from(&self, link: &Arc<Link>) {
-        if link.tells {
-            self.ask(link, TEMPLATES, |_, text| {
-                if let Err(error) = self.director.restore_templates(text, clock::now()) {
-                    warn!(%error, "templates are lost");
-                }
-            });
-        }
-    }
-
-    /// Asks one; `None` if it is not there any more, or not to be asked yet.
-    fn ask<T>(
-        &self,
-        link: &Arc<Link>,
-        question: u8,
-        hear: impl FnOnce(&mut Carried, &[u8]) -> T,
-    ) -> Option<T> {
-        let mut carried = lock(&link.carried);
+    /// Asks one, and returns the answer; none if it is not there any more, not to be asked yet, or late. What it
+    /// counts, and the templates that it has, are taken up as soon as it says them.
+    fn ask(&self, link: &Arc<Link>, question: u8) -> Option<Vec<u8>> {
+        let mut talk = lock(&link.talk);
         let known = lock(&self.links).iter().any(|known| Arc::ptr_eq(known, link));
         if !known || !link.is_ours.load(Ordering::Acquire) {
             return None;
         }
         // One that has ended takes no question, and what it has said last is there.
         let _ = (&link.stream).write_all(&[question]);
-        let Ok(text) = read_text(&link.stream) else {
-            // It has ended, or its answer would be taken for that to a later question.
-            self.lose(link, &mut carried);
-            return None;
-        };
-        let Some(last) = text.strip_prefix(FAREWELL) else { return Some(hear(&mut carried, &text)) };
-        Tally::of_lines(&String::from_utf8_lossy(last)).count(&self.director);
-        self.lose(link, &mut carried);
+        talk.unanswered.push_back(question);
+        while let Some(question) = talk.unanswered.front().copied() {
+            if !is_heard(&link.stream) {
+                if talk.unanswered.len() > UNANSWERED_MAX {
+                    self.lose(link, &mut talk);
+                }
+                return None;
+            }
+            let Ok(text) = read_text(&link.stream) else {
+                self.lose(link, &mut talk);
+                return None;
+            };
+            if let Some(last) = text.strip_prefix(FAREWELL) {
+                Tally::of_lines(&String::from_utf8_lossy(last)).count(&self.director);
+                self.lose(link, &mut talk);
+                return None;
+            }
+            talk.unanswered.pop_front();
+            match question {
+                COUNTS => {
+                    let tally = Tally::of_lines(&String::from_utf8_lossy(&text));
+                    tally.count(&self.director);
+                    talk.carried.become_as(&self.director, &tally.open);
+                }
+                TEMPLATES => {
+                    if let Err(error) = self.director.restore_templates(&text, clock::now()) {
+                        warn!(%error, "templates are lost");
+                    }
+                }
+                _ => {}
+            }
+            if talk.unanswered.is_empty() {
+                return Some(text);
+            }
+        }
         None
     }
 
@@ -189,15 +209,22 @@ impl Elders {
             if let Err(error) = (&link.stream).write_all(&message)
                 && error.kind() != io::ErrorKind::BrokenPipe
             {
-                self.lose(&link, &mut lock(&link.carried));
+                self.lose(&link, &mut lock(&link.talk));
             }
         }
     }
 
-    fn lose(&self, lost: &Arc<Link>, carried: &mut Carried) {
+    fn lose(&self, lost: &Arc<Link>, talk: &mut Talk) {
         lock(&self.links).retain(|link| !Arc::ptr_eq(link, lost));
-        *carried = Carried::default();
+        *talk = Talk::default();
     }
+}
+
+/// Whether the other side says something, or is gone, before it would be too late.
+fn is_heard(stream: &UnixStream) -> bool {
+    let mut watched = [PollFd::new(stream, PollFlags::IN)];
+    let patience = Timespec { tv_sec: ANSWERS.as_secs() as i64, tv_nsec: ANSWERS.subsec_nanos().into() };
+    poll(&mut watched, Some(&patience)).is_ok_and(|heard| heard > 0)
 }
 
 /// Whether the other side is gone, and has left nothing to read.
@@ -212,6 +239,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How long one that is asked may take: it lists what it has.
 const ANSWERS: Duration = Duration::from_secs(2);
+
+/// How many questions one may leave without an answer.
+const UNANSWERED_MAX: usize = 8;
 
 /// How long one may take nothing.
 const TAKES: Duration = Duration::from_millis(100);
