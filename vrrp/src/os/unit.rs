@@ -103,15 +103,17 @@ impl Unit {
                 self.changed(place, before, now, host);
             }
             match self.members[place].connect(&footing, host) {
-                Ok(None) => {}
-                Ok(Some(address)) => self.group.set_address(place, address),
+                Ok(address) => {
+                    address.into_iter().for_each(|address| self.group.set_address(place, address));
+                    if self.members[place].wire.is_some() {
+                        self.members[place].note(SOCKETS, Verdict::Well);
+                    }
+                }
+                // Sockets from before may be open still: they are no sign that all is well.
                 Err(error) => {
                     self.members[place].note(SOCKETS, Verdict::Failed(error.to_string()));
                     need = Need::Retry;
                 }
-            }
-            if self.members[place].wire.is_some() {
-                self.members[place].note(SOCKETS, Verdict::Well);
             }
             self.weighed(place, now, host);
             self.changed(place, before && well, now, host);
