@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 
-use l4_proxy::users;
+use l4_proxy::users::Names;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities,
@@ -24,14 +24,15 @@ pub(crate) fn become_user(user: &str) -> Result<(), String> {
         None => (user, None),
     };
     let read = |path| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let mut names = Names::default();
     let found = find_user(&read("/etc/passwd")?, name)
-        .or_else(|| users::look_up("passwd", name).and_then(|line| find_user(&line, name)));
+        .or_else(|| names.look_up("passwd", name).and_then(|line| find_user(&line, name)));
     let (uid, own_group) = found.ok_or(format!("there is no user \"{name}\""))?;
     let gid = match group {
         None => own_group.ok_or(format!("user {name} has no group: say {name}:GROUP"))?,
         Some(group) => {
             let found = find_group(&read("/etc/group")?, group)
-                .or_else(|| users::look_up("group", group).and_then(|line| find_group(&line, group)));
+                .or_else(|| names.look_up("group", group).and_then(|line| find_group(&line, group)));
             found.ok_or(format!("there is no group \"{group}\""))?
         }
     };

@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::keepalived::model::{Global, Script, User};
-use crate::users;
+use crate::users::Names;
 
 /// Whom programs run as that name nobody, and how careful we are with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,16 +114,17 @@ pub fn look(script: &Script, account: &Account) -> io::Result<()> {
 ///
 /// # Errors
 /// There is none, or the files cannot be read.
-pub fn know(user: &User) -> io::Result<User> {
+pub fn know(user: &User, names: &mut Names) -> io::Result<User> {
     let Err(error) = ids(user) else { return Ok(user.clone()) };
     // Nobody else could run anything as somebody else.
     if !rustix::process::geteuid().is_root() {
-        return Err(error);
+        let message = format!("{error} in the files of this machine; only root asks further");
+        return Err(io::Error::new(error.kind(), message));
     }
-    let with_others = |file: &str, database: &str, name: &str| -> io::Result<String> {
+    let mut with_others = |file: &str, database: &'static str, name: &str| -> io::Result<String> {
         let text = fs::read_to_string(file)?;
         let is_known = name.parse::<u32>().is_ok() || entry(&text, name).is_some();
-        let other = if is_known { None } else { users::look_up(database, name) };
+        let other = if is_known { None } else { names.look_up(database, name) };
         Ok(text + "\n" + &other.unwrap_or_default())
     };
     let passwd = with_others(USERS, "passwd", &user.user)?;

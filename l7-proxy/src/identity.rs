@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 
-use l4_proxy::users;
+use l4_proxy::users::Names;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_thread_groups,
@@ -45,10 +45,11 @@ impl Identity {
     /// Finds a user and a group by their names; the group is that of the user's own name if there is no word
     /// of it, as in nginx. What the files do not have the name service is asked for.
     pub(crate) fn find(user: &str, group: Option<&str>) -> Result<Identity, Unknown> {
-        let read = |path, database, name: &str| {
+        let mut names = Names::default();
+        let mut read = |path, database, name: &str| {
             let text = fs::read_to_string(path).unwrap_or_default();
             let is_there = text.lines().any(|line| line.split(':').next() == Some(name));
-            let other = if is_there { None } else { users::look_up(database, name) };
+            let other = if is_there { None } else { names.look_up(database, name) };
             text + "\n" + &other.unwrap_or_default()
         };
         let users = read("/etc/passwd", "passwd", user);

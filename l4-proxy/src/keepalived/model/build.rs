@@ -10,12 +10,13 @@ use crate::keepalived::complaint::Complaint;
 use crate::keepalived::schema;
 use crate::keepalived::tree::Node;
 use crate::script::{self, Account};
+use crate::users::Names;
 
 /// Reads the model out of statements that fit their tables.
 ///
 /// What is `unfit` is well written, and this director does not do it.
 pub(crate) fn build(nodes: &[Node], complaints: &mut Vec<Complaint>, unfit: &mut Vec<Complaint>) -> Model {
-    let mut build = Build { nodes, complaints, unfit };
+    let mut build = Build { nodes, complaints, unfit, names: Names::default() };
     build.refuse_blocks();
     let global = build.global();
     let services = build.services();
@@ -28,6 +29,7 @@ pub(super) struct Build<'a> {
     pub(super) nodes: &'a [Node],
     pub(super) complaints: &'a mut Vec<Complaint>,
     pub(super) unfit: &'a mut Vec<Complaint>,
+    names: Names,
 }
 
 impl<'a> Build<'a> {
@@ -91,7 +93,7 @@ impl<'a> Build<'a> {
     pub(super) fn user(&mut self, node: &Node, index: usize) -> Option<User> {
         let user = user(node, index)?;
         // Its programs alone fail without it, and only where root runs them: elsewhere nobody needs it.
-        let known = script::know(&user);
+        let known = script::know(&user, &mut self.names);
         if let Err(error) = &known {
             self.unfit.push(node.blame(error.to_string()).only_warns());
         }
