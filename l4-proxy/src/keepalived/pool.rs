@@ -189,7 +189,8 @@ impl Member {
             Some(closed) => closed.clone(),
             None => return Placement::Serves(self.effective_weight()),
         };
-        if self.inhibit { Placement::Inhibited(out) } else { Placement::Out(out) }
+        // With weight 0 by itself it was out already: that is no outage.
+        if self.inhibit && self.weight > 0 { Placement::Inhibited(out) } else { Placement::Out(out) }
     }
 
     fn is_up(&self) -> bool {

@@ -94,6 +94,14 @@ fn lost_quorum_takes_the_rest_out_only_where_a_sorry_server_can_serve() {
 }
 
 #[test]
+fn server_that_has_weight_0_by_itself_is_not_inhibited() {
+    let other = "real_server 10.9.0.9 80 {\nTCP_CHECK {\n}\n}";
+    let mut pool = pool(&format!("inhibit_on_failure\n{other}"), 1, "weight 0");
+    play(&mut pool, "-2");
+    assert_eq!(pool.placements(), [Placement::Serves(1), Placement::Out("refused".into())]);
+}
+
+#[test]
 fn inhibited_server_stays_with_weight_0() {
     let mut pool = pool("inhibit_on_failure", 2, "");
     play(&mut pool, "-1");
