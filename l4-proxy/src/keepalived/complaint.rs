@@ -102,12 +102,23 @@ impl fmt::Display for Place {
 impl Word {
     /// An error about this word.
     pub(crate) fn blame(&self, message: impl Into<String>) -> Complaint {
-        let mut message = message.into();
-        // A parameter would have been put in by now.
-        if self.text.len() > 1 && self.text.starts_with('$') {
-            message.push_str(&format!("; {} is not defined", self.text));
-        }
         Complaint::at(&self.line, self.span.clone(), message)
+    }
+
+    /// An error about what it is as a value, which says so if it names a parameter that nothing defines.
+    pub(crate) fn blame_value(&self, message: impl Into<String>) -> Complaint {
+        let hint = self.parameter().map(|name| format!("; ${name} is not defined"));
+        self.blame(message.into() + &hint.unwrap_or_default())
+    }
+
+    /// The first parameter that it names: one that is defined would have been put in by now.
+    fn parameter(&self) -> Option<&str> {
+        let is_part = |character: char| character == '_' || character.is_ascii_alphanumeric();
+        let mut names = self.text.split('$').skip(1).map(|rest| {
+            let rest = rest.strip_prefix('{').unwrap_or(rest);
+            &rest[..rest.find(|character| !is_part(character)).unwrap_or(rest.len())]
+        });
+        names.find(|name| name.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic()))
     }
 }
 

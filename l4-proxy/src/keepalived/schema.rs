@@ -200,7 +200,8 @@ fn fits(node: &Node, values: &[Word], arguments: &Arguments, complaints: &mut Ve
         if let Some(wanted) = problem {
             // The first word of an item has no name before it.
             let what = if value.text == name { String::new() } else { format!(" for {name}") };
-            complaints.push(value.blame(format!("invalid value \"{}\"{what}: wanted {wanted}", value.text)));
+            complaints
+                .push(value.blame_value(format!("invalid value \"{}\"{what}: wanted {wanted}", value.text)));
             good = false;
         }
     }

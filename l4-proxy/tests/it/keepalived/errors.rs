@@ -114,6 +114,11 @@ fn wrong_lines_are_told_in_plain_words() {
             "",
             "invalid value \"$Q\" for quorum: wanted a number of at least 1; $Q is not defined",
         ),
+        (
+            "sorry_server 10.0.0.${N}5 80",
+            "",
+            "invalid value \"10.0.0.${N}5\" for sorry_server: wanted an IP address; $N is not defined",
+        ),
         ("sorry_server_inhibit", "", "sorry_server_inhibit without a sorry_server"),
         ("sorry_server 10.0.0.1 80", "", "the sorry server 10.0.0.1:80 is a real server too"),
         (
