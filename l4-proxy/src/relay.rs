@@ -155,7 +155,9 @@ pub trait Tally {
 
 /// Relays between `client` and `server` until both have ended, one fails, or a timeout passes.
 ///
-/// Unless it ends with [`End::Closed`], both sockets are set to reset when they are dropped.
+/// Unless it ends with [`End::Closed`], both sockets are set to reset when they are dropped. With it, the direction
+/// that ended last is not shut down, and its last bytes may wait in the socket for the end that comes with the drop:
+/// whoever calls drops both at once.
 pub fn relay<'a, T: Tally>(
     client: &'a mut TcpStream,
     server: &'a mut TcpStream,

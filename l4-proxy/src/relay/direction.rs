@@ -130,7 +130,7 @@ impl Direction {
                 self.about_to_send(sink, usize::MAX);
                 ready!(self.splice_in(cx, source)).map_err(Fault::Source)?;
             } else {
-                ready!(self.copy(cx, source, sink, &mut moved))?;
+                ready!(self.copy(cx, source, sink, tally, &mut moved))?;
             }
         }
     }
@@ -178,6 +178,7 @@ impl Direction {
         cx: &mut Context<'_>,
         source: &mut TcpStream,
         sink: &mut TcpStream,
+        tally: &impl Tally,
         moved: &mut impl FnMut(u64),
     ) -> Poll<Result<(), Fault>> {
         SCRATCH.with_borrow_mut(|scratch| {
@@ -189,7 +190,10 @@ impl Direction {
             }
             self.about_to_send(sink, read.len());
             // Short answers often end with their stream, and then their end goes out with them.
+            // With no end of its own it would leave with the close, after the last look at the socket.
+            let is_counted = self.last && tally.looks();
             let is_last = !std::mem::replace(&mut self.begun, true)
+                && !is_counted
                 && read.len() < SCRATCH_SIZE
                 && socket::is_ended(source, cx);
             let behind = if is_last { Behind::End } else { Behind::Nothing };
@@ -326,7 +330,8 @@ thread_local! {
 /// Large enough that a read which fills it is worth a pipe, small enough to stay in the cache.
 const SCRATCH_SIZE: usize = 64 * 1024;
 
-/// What any connection sends as one segment: below TCP's smallest default, 536 bytes with options (RFC 9293, section 3.7.1).
+/// What is sent as one segment: below TCP's smallest default, 536 bytes with options (RFC 9293, section 3.7.1). To a
+/// peer that announces less it is more than one, of which the last may wait for a confirmation.
 const ONE_SEGMENT: usize = 512;
 
 /// A spliced read below this moved less than the two extra system calls cost.
