@@ -150,8 +150,13 @@ impl Connections {
         self.consents.allow(address)
     }
 
-    /// Takes a place. The caller looked for room before it accepted; workers that did so at the
-    /// same moment may together exceed the bound by one each.
+    /// Takes a place if there is room.
+    pub(crate) fn try_place(self: &Arc<Connections>) -> Option<Place> {
+        take_below(&self.count, self.max).then(|| Place { connections: Arc::clone(self) })
+    }
+
+    /// Takes a place, whether there is room or not. Workers that looked for room at the same moment may
+    /// together exceed the bound by one each.
     pub fn place(self: &Arc<Connections>) -> Place {
         self.count.fetch_add(1, Ordering::Relaxed);
         Place { connections: Arc::clone(self) }
@@ -224,6 +229,12 @@ impl Drop for Entry {
     }
 }
 
+/// Counts one more unless there are as many as there may be.
+pub(crate) fn take_below(count: &AtomicUsize, max: usize) -> bool {
+    let more = |count: usize| (count < max).then_some(count + 1);
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+}
+
 /// A map is left whole by every operation on it, also if one panics for want of memory.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -237,6 +248,18 @@ const KEPT: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_that_take_places_at_the_same_moment_do_not_exceed_the_bound() {
+        let connections = Connections::new(1000);
+        let places: usize = std::thread::scope(|scope| {
+            let take = || std::iter::from_fn(|| connections.try_place()).collect::<Vec<_>>();
+            let workers: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            let all: Vec<_> = workers.into_iter().map(|worker| worker.join().expect("it ends")).collect();
+            all.iter().map(Vec::len).sum()
+        });
+        assert_eq!((places, connections.count()), (1000, 0));
+    }
 
     #[test]
     fn those_that_count_are_asked_in_turns_and_no_others() {

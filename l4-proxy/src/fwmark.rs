@@ -25,7 +25,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tracing::info;
 
-use crate::connections::Connections;
+use crate::connections::{Connections, Place};
 use crate::proxy::{Proxy, Reception};
 use crate::relay::reset_on_drop;
 
@@ -86,6 +86,8 @@ impl ByMark {
 }
 
 impl Reception for ByMark {
+    type Place = Place;
+
     fn name(&self) -> impl fmt::Display {
         format!("marks at {}", self.address)
     }
@@ -94,11 +96,19 @@ impl Reception for ByMark {
         (!self.connections.has_room()).then(|| self.connections.max())
     }
 
-    fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
+    fn try_place(&self) -> Result<Place, usize> {
+        self.connections.try_place().ok_or_else(|| self.connections.max())
+    }
+
+    fn place(&self) -> Place {
+        self.connections.place()
+    }
+
+    fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>, place: Place) {
         // A socket that cannot be asked has lost its connection; without a mark it is reset.
         let mark = SockRef::from(&client).mark().unwrap_or(0);
         match self.proxies.load().get(&mark) {
-            Some(proxy) => proxy.take_in(client, peer, own),
+            Some(proxy) => proxy.take_in_with(client, peer, own, place),
             None => {
                 reset_on_drop(&client);
                 let address = own.unwrap_or(self.address);

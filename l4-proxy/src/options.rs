@@ -260,7 +260,7 @@ usage: l4-proxy --config FILE [options]         as keepalived.conf says
   --accept-proxy VIP:PORT=NETWORKS    clients in these networks tell it, and must
   --source VIP:PORT=ADDRESS[,...]     connect to servers from these addresses, in turn
   --transparent VIP:PORT              connect from the client's address; see --transparent-help
-  --limit VIP:PORT=N                  most connections at a time; more wait to be accepted
+  --limit VIP:PORT=N                  most connections at a time, of all workers; more wait to be accepted
   --redispatch VIP:PORT=BYTES         try another server also if one closes before its first byte,
                                       while the client has sent no more than this
   -t, --test              check the files and exit

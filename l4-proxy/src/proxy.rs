@@ -195,7 +195,8 @@ impl Proxy {
         let cause = match error.kind() {
             io::ErrorKind::TimedOut => "connection timed out".into(),
             // What a neighbour or router said of it meanwhile is what the kernel gives as the reason.
-            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => cause(error),
+            // That this host has no route any more would be said of every server.
+            io::ErrorKind::HostUnreachable => cause(error),
             _ => return,
         };
         self.shared.director.report(lease, Event::Failed(cause), clock::now());
@@ -229,7 +230,28 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// A place of this proxy's, whether it has room or not, where one of all is taken already.
+    fn place_with(&self, of_all: connections::Place) -> Place {
+        self.shared.own.fetch_add(1, Ordering::Relaxed);
+        Place { proxy: self.clone(), _of_all: of_all }
+    }
+
+    /// Takes in a connection that has a place among all.
+    pub(crate) fn take_in_with(
+        &self,
+        client: TcpStream,
+        peer: SocketAddr,
+        own: Option<SocketAddr>,
+        of_all: connections::Place,
+    ) {
+        self.take_in(client, peer, own, self.place_with(of_all));
+    }
+}
+
 impl Reception for Proxy {
+    type Place = Place;
+
     fn name(&self) -> impl std::fmt::Display {
         self.service()
     }
@@ -243,22 +265,37 @@ impl Reception for Proxy {
         self.shared.settings.load().connections_max.filter(|max| own >= *max)
     }
 
-    fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
-        tokio::spawn(self.forward(client, peer, own, Some(Place::take(self.clone()))));
+    fn try_place(&self) -> Result<Place, usize> {
+        Place::try_take(self)
+    }
+
+    fn place(&self) -> Place {
+        self.place_with(self.shared.connections.place())
+    }
+
+    fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>, place: Place) {
+        tokio::spawn(self.forward(client, peer, own, Some(place)));
     }
 }
 
 /// A place among the connections that there may be, of all and of one proxy.
-struct Place {
+pub(crate) struct Place {
     proxy: Proxy,
     _of_all: connections::Place,
 }
 
 impl Place {
-    fn take(proxy: Proxy) -> Place {
-        proxy.shared.own.fetch_add(1, Ordering::Relaxed);
-        let of_all = proxy.shared.connections.place();
-        Place { proxy, _of_all: of_all }
+    /// Takes one if there is room, or says which bound leaves none.
+    fn try_take(proxy: &Proxy) -> Result<Place, usize> {
+        let connections = &proxy.shared.connections;
+        let of_all = connections.try_place().ok_or_else(|| connections.max())?;
+        let Some(max) = proxy.shared.settings.load().connections_max else {
+            return Ok(proxy.place_with(of_all));
+        };
+        if !connections::take_below(&proxy.shared.own, max) {
+            return Err(max);
+        }
+        Ok(Place { proxy: proxy.clone(), _of_all: of_all })
     }
 }
 
@@ -486,7 +523,7 @@ mod tests {
         for (errno, ejected) in [
             (Errno::TIMEDOUT, "3 × connection timed out"),
             (Errno::HOSTUNREACH, "3 × host unreachable"),
-            (Errno::NETUNREACH, "3 × network unreachable"),
+            (Errno::NETUNREACH, ""),
             (Errno::CONNRESET, ""),
         ] {
             let director = Arc::new(Director::new());

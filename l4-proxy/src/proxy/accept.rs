@@ -12,14 +12,23 @@ use crate::listen;
 
 /// Takes in what a listener accepts.
 pub(crate) trait Reception {
+    /// A place that a connection takes up.
+    type Place: Send;
+
     /// What is served, for the log.
     fn name(&self) -> impl Display;
 
     /// The bound that leaves no room for one more connection, if one does.
     fn full(&self) -> Option<usize>;
 
+    /// Takes a place, or says which bound leaves none.
+    fn try_place(&self) -> Result<Self::Place, usize>;
+
+    /// Takes a place, whatever the bounds.
+    fn place(&self) -> Self::Place;
+
     /// Takes in a connection from `peer`; to `own`, if all of the listener's are to one address.
-    fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>);
+    fn take_in(&self, client: TcpStream, peer: SocketAddr, own: Option<SocketAddr>, place: Self::Place);
 }
 
 /// Whose the clients are that wait in a listener's queue when nobody accepts here any more.
@@ -61,14 +70,14 @@ pub(crate) async fn accept(
         match accepted {
             Ok((client, peer)) => {
                 // The look for room may have been long ago: other workers have taken clients in since.
-                let ended = match reception.full() {
-                    Some(max) => {
+                let (place, ended) = match reception.try_place() {
+                    Ok(place) => (place, None),
+                    Err(max) => {
                         said_full.say(|| say_full(max));
                         until_room(reception, &mut shutdown).await
                     }
-                    None => None,
                 };
-                reception.take_in(client, peer, own);
+                reception.take_in(client, peer, own, place);
                 if let Some(queue) = ended {
                     break queue;
                 }
@@ -81,24 +90,33 @@ pub(crate) async fn accept(
         }
     };
     let mut waiting = listen::queued(listener);
-    while queue == Queue::Own || reception.full().is_none() {
+    loop {
+        let place = match queue {
+            Queue::Own => reception.place(),
+            Queue::Shared => match reception.try_place() {
+                Ok(place) => place,
+                Err(_) => break,
+            },
+        };
         let Some((client, peer)) = waiting.next() else { break };
-        reception.take_in(client, peer, own);
+        reception.take_in(client, peer, own, place);
     }
 }
 
-/// Waits until there is room, or no more are to be accepted: then the one who is here already is the last.
-async fn until_room(
-    reception: &impl Reception,
+/// Waits for a place, or until no more are to be accepted: then the one who is here already is the last.
+async fn until_room<R: Reception>(
+    reception: &R,
     mut shutdown: impl Future<Output = Queue> + Unpin,
-) -> Option<Queue> {
-    while reception.full().is_some() {
+) -> (R::Place, Option<Queue>) {
+    loop {
         tokio::select! {
-            queue = &mut shutdown => return Some(queue),
+            queue = &mut shutdown => return (reception.place(), Some(queue)),
             () = sleep(PAUSE) => {}
         }
+        if let Ok(place) = reception.try_place() {
+            return (place, None);
+        }
     }
-    None
 }
 
 /// What keeps from accepting: descriptors and room come and go many times a second.
@@ -135,6 +153,8 @@ mod tests {
     }
 
     impl Reception for Small {
+        type Place = ();
+
         fn name(&self) -> impl Display {
             "small"
         }
@@ -143,7 +163,13 @@ mod tests {
             (self.taken.borrow().len() + self.others.get() >= 2).then_some(2)
         }
 
-        fn take_in(&self, client: TcpStream, _: SocketAddr, _: Option<SocketAddr>) {
+        fn try_place(&self) -> Result<(), usize> {
+            self.full().map_or(Ok(()), Err)
+        }
+
+        fn place(&self) {}
+
+        fn take_in(&self, client: TcpStream, _: SocketAddr, _: Option<SocketAddr>, (): ()) {
             self.taken.borrow_mut().push(client);
         }
     }
