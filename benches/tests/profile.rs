@@ -18,6 +18,7 @@ fn stage(version: &str, compiler: &str) -> TempDir {
     let calls = Path::new(env!("CARGO_MANIFEST_DIR")).join("profile/rustc");
     place("rustc", &fs::read_to_string(calls).expect("a script"));
     place("compiler", &format!("{compiler}\n"));
+    place("release.profdata", "counts");
     let version = format!("[ \"$*\" != -V ] || {{ echo '{version}'; exit; }}");
     place("plain", &format!("#!/bin/sh\n{version}\nfor word; do echo \"$word\"; done\n"));
     folder
@@ -62,6 +63,16 @@ fn variables_that_no_shell_could_name_are_handed_on() {
 #[test]
 fn another_compiler_builds_without_it() {
     let folder = stage("rustc 1.2.4 (abd)", "rustc 1.2.3 (abc)");
+    assert!(added(&folder, RELEASE, &[]).is_empty());
+}
+
+#[test]
+fn builds_that_count_by_themselves_or_have_no_profile_are_as_they_are() {
+    let folder = stage("rustc 1.2.3 (abc)", "rustc 1.2.3 (abc)");
+    for own in ["-Cprofile-generate=/mine", "-Cprofile-use=/mine", "-Cinstrument-coverage"] {
+        assert!(added(&folder, &[RELEASE, &[own]].concat(), &[]).is_empty(), "{own}");
+    }
+    fs::remove_file(folder.path().join("release.profdata")).expect("it is there");
     assert!(added(&folder, RELEASE, &[]).is_empty());
 }
 
